@@ -1,0 +1,46 @@
+//! Conversions, one file per .proto file.
+
+pub(crate) mod admin;
+pub(crate) mod destinations;
+pub(crate) mod exports;
+pub(crate) mod fleet;
+
+use tracelift_core::{Invalid, time::Timestamp};
+
+/// A protobuf timestamp of `time`, exact to the microsecond.
+#[allow(clippy::cast_possible_truncation, reason = "a remainder of one million, times 1000, fits")]
+pub fn time_to(time: Timestamp) -> prost_types::Timestamp {
+    let micros = time.micros();
+    prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos: (micros.rem_euclid(1_000_000) * 1000) as i32 }
+}
+
+/// The time in a required field. Finer than a microsecond is cut.
+pub fn time_from(field: &str, time: Option<&prost_types::Timestamp>) -> Result<Timestamp, Invalid> {
+    let time = time.ok_or_else(|| Invalid::new(field, "is required"))?;
+    let micros = time.seconds.checked_mul(1_000_000).and_then(|micros| micros.checked_add(i64::from(time.nanos) / 1000));
+    micros.and_then(Timestamp::from_micros).ok_or_else(|| Invalid::new(field, "must lie between the years 1900 and 2299"))
+}
+
+fn required<'a, T>(field: &str, message: Option<&'a T>) -> Result<&'a T, Invalid> {
+    message.ok_or_else(|| Invalid::new(field, "is required"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn microseconds_survive_the_wire_on_both_sides_of_1970() {
+        for micros in [0, 1, 1_700_000_000_123_456, -1, -1_234_567] {
+            let time = Timestamp::from_micros(micros).unwrap();
+            assert_eq!(time_from("t", Some(&time_to(time))), Ok(time));
+        }
+    }
+
+    #[test]
+    fn a_missing_or_impossible_time_is_named() {
+        assert_eq!(time_from("t", None).unwrap_err().message, "is required");
+        let far = prost_types::Timestamp { seconds: i64::MAX, nanos: 0 };
+        assert!(time_from("t", Some(&far)).is_err());
+    }
+}

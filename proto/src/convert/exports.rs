@@ -1,0 +1,180 @@
+//! exports.proto
+
+use tracelift_core::{
+    Invalid,
+    column::Columns,
+    export::{self, Compression, Export, ExportSpec, ExportStatus, FormatVersion},
+    id::{DestinationId, SessionId},
+    invalid::Faults,
+    run::RunStatus,
+};
+
+use super::{time_from, time_to};
+use crate::v1;
+
+impl v1::ExportSpec {
+    /// The spec, checked, with a window of at most `max_days` UTC days; or every wrong field.
+    pub fn check(&self, max_days: u64) -> Result<ExportSpec, Vec<Invalid>> {
+        let mut faults = Faults::default();
+        let destination = faults.take(DestinationId::parse("destination_id", &self.destination_id));
+        let session = faults.take(SessionId::parse("session_id", &self.session_id));
+        let start = faults.take(time_from("start_time", self.start_time.as_ref()));
+        let end = faults.take(time_from("end_time", self.end_time.as_ref()));
+        let window = start.zip(end).and_then(|(start, end)| faults.take(export::window(start, end, max_days)));
+        let compression = faults.take(compression(self.compression));
+        let format_version = faults.take(format_version(self.format_version));
+        let columns = faults.take_all("", Columns::parse("export_fields", &self.export_fields));
+        let spec = (|| {
+            Some(ExportSpec {
+                destination: destination?,
+                session: session?,
+                window: window?,
+                compression: compression?,
+                format_version: format_version?,
+                columns: columns?,
+            })
+        })();
+        faults.finish(spec)
+    }
+}
+
+fn compression(value: i32) -> Result<Compression, Invalid> {
+    match v1::Compression::try_from(value) {
+        Ok(v1::Compression::Unspecified) => Ok(Compression::default()),
+        Ok(v1::Compression::None) => Ok(Compression::None),
+        Ok(v1::Compression::Gzip) => Ok(Compression::Gzip),
+        Ok(v1::Compression::Snappy) => Ok(Compression::Snappy),
+        Ok(v1::Compression::Zstandard) => Ok(Compression::Zstandard),
+        Err(_) => Err(Invalid::new("compression", "must be one of none, gzip, snappy, zstandard")),
+    }
+}
+
+fn format_version(value: i32) -> Result<FormatVersion, Invalid> {
+    match v1::FormatVersion::try_from(value) {
+        Ok(v1::FormatVersion::Unspecified) => Ok(FormatVersion::default()),
+        Ok(v1::FormatVersion::V1) => Ok(FormatVersion::V1),
+        Ok(v1::FormatVersion::V2Beta) => Ok(FormatVersion::V2Beta),
+        Err(_) => Err(Invalid::new("format_version", "must be one of v1, v2_beta")),
+    }
+}
+
+impl From<Compression> for v1::Compression {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::None => Self::None,
+            Compression::Gzip => Self::Gzip,
+            Compression::Snappy => Self::Snappy,
+            Compression::Zstandard => Self::Zstandard,
+        }
+    }
+}
+
+impl From<FormatVersion> for v1::FormatVersion {
+    fn from(version: FormatVersion) -> Self {
+        match version {
+            FormatVersion::V1 => Self::V1,
+            FormatVersion::V2Beta => Self::V2Beta,
+        }
+    }
+}
+
+impl From<&ExportSpec> for v1::ExportSpec {
+    fn from(spec: &ExportSpec) -> Self {
+        let names = if spec.columns.is_default() { Vec::new() } else { spec.columns.names() };
+        Self {
+            destination_id: spec.destination.to_string(),
+            session_id: spec.session.to_string(),
+            start_time: Some(time_to(spec.window.start())),
+            end_time: Some(time_to(spec.window.end())),
+            compression: v1::Compression::from(spec.compression).into(),
+            format_version: v1::FormatVersion::from(spec.format_version).into(),
+            export_fields: names.into_iter().map(str::to_owned).collect(),
+        }
+    }
+}
+
+impl From<&Export> for v1::Export {
+    /// Without its progress, which is derived from its runs.
+    fn from(export: &Export) -> Self {
+        Self {
+            id: export.id.to_string(),
+            tenant_id: export.tenant.to_string(),
+            spec: Some((&export.spec).into()),
+            status: v1::ExportStatus::from(export.status).into(),
+            created_at: Some(time_to(export.created_at)),
+            updated_at: Some(time_to(export.updated_at)),
+            finished_at: export.finished_at.map(time_to),
+            source_export_id: export.source.map(|id| id.to_string()).unwrap_or_default(),
+            progress: None,
+            error: export.error.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl From<ExportStatus> for v1::ExportStatus {
+    fn from(status: ExportStatus) -> Self {
+        match status {
+            ExportStatus::Created => Self::Created,
+            ExportStatus::Running => Self::Running,
+            ExportStatus::Completed => Self::Completed,
+            ExportStatus::Failed => Self::Failed,
+            ExportStatus::Cancelled => Self::Cancelled,
+            ExportStatus::TimedOut => Self::TimedOut,
+            ExportStatus::IntervalScheduled => Self::IntervalScheduled,
+        }
+    }
+}
+
+impl v1::ExportStatus {
+    /// The status in the rules' type; `None` when unspecified.
+    pub fn known(self) -> Option<ExportStatus> {
+        ExportStatus::ALL.iter().copied().find(|status| Self::from(*status) == self)
+    }
+
+    /// The word of the REST API; empty when unspecified.
+    pub fn word(self) -> &'static str {
+        self.known().map_or("", ExportStatus::as_str)
+    }
+}
+
+impl From<RunStatus> for v1::RunStatus {
+    fn from(status: RunStatus) -> Self {
+        match status {
+            RunStatus::Created => Self::Created,
+            RunStatus::Running => Self::Running,
+            RunStatus::Completed => Self::Completed,
+            RunStatus::Failed => Self::Failed,
+            RunStatus::Cancelled => Self::Cancelled,
+            RunStatus::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+impl v1::RunStatus {
+    /// The word of the REST API; empty when unspecified.
+    pub fn word(self) -> &'static str {
+        RunStatus::ALL.into_iter().find(|status| Self::from(*status) == self).map_or("", RunStatus::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wrong_field_of_a_spec_is_named_at_once() {
+        let spec = v1::ExportSpec { compression: 99, export_fields: vec!["colour".into()], ..Default::default() };
+        let fields: Vec<_> = spec.check(366).unwrap_err().into_iter().map(|fault| fault.field).collect();
+        assert_eq!(fields, ["destination_id", "session_id", "start_time", "end_time", "compression", "export_fields.0"]);
+    }
+
+    #[test]
+    fn every_status_has_a_word_on_the_wire() {
+        for status in ExportStatus::ALL {
+            assert_eq!(v1::ExportStatus::from(*status).word(), status.as_str());
+        }
+        for status in RunStatus::ALL {
+            assert_eq!(v1::RunStatus::from(status).word(), status.as_str());
+        }
+    }
+}

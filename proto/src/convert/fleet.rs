@@ -1,0 +1,199 @@
+//! fleet.proto
+
+use tracelift_core::{
+    Invalid,
+    failure::{Failure, FailureClass, Step},
+    file::{self, Cursor, File, FileIntent, HydrationMiss},
+    id::RunId,
+    run::Fence,
+};
+use uuid::Uuid;
+
+use super::{required, time_from, time_to};
+use crate::fleet::v1;
+
+/// The run and fence that a report is about.
+pub fn under(run_id: &str, fence: u64) -> Result<(RunId, Fence), Invalid> {
+    Ok((RunId::parse("run_id", run_id)?, Fence(fence)))
+}
+
+impl From<&Cursor> for v1::Cursor {
+    fn from(cursor: &Cursor) -> Self {
+        Self { start_time: Some(time_to(cursor.start_time)), id: cursor.id.to_string() }
+    }
+}
+
+impl TryFrom<&v1::Cursor> for Cursor {
+    type Error = Invalid;
+
+    fn try_from(cursor: &v1::Cursor) -> Result<Self, Invalid> {
+        let id = Uuid::parse_str(&cursor.id).map_err(|_| Invalid::new("id", "must be a UUID"))?;
+        Ok(Self { start_time: time_from("start_time", cursor.start_time.as_ref())?, id })
+    }
+}
+
+impl From<&File> for v1::File {
+    fn from(file: &File) -> Self {
+        Self {
+            number: file.number,
+            key: file.key.clone(),
+            rows: file.rows,
+            bytes: file.bytes,
+            etag: file.etag.clone(),
+            sha256: file.sha256.clone(),
+            min_start_time: Some(time_to(file.min_start_time)),
+            max_start_time: Some(time_to(file.max_start_time)),
+            cursor: Some((&file.cursor).into()),
+            hydrated_objects: file.hydrated_objects,
+            hydration_misses: file.hydration_misses,
+            misses: file.misses.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<&v1::File> for File {
+    type Error = Invalid;
+
+    fn try_from(file: &v1::File) -> Result<Self, Invalid> {
+        if file.rows == 0 || file.bytes == 0 || file.key.is_empty() {
+            return Err(Invalid::new("file", "must have a key, rows and bytes"));
+        }
+        if file.misses.len() > file::MAX_NAMED_MISSES {
+            return Err(Invalid::new("file.misses", format!("must name at most {} misses", file::MAX_NAMED_MISSES)));
+        }
+        Ok(Self {
+            number: file.number,
+            key: file.key.clone(),
+            rows: file.rows,
+            bytes: file.bytes,
+            etag: file.etag.clone(),
+            sha256: file::check_sha256("file.sha256", &file.sha256)?,
+            min_start_time: time_from("file.min_start_time", file.min_start_time.as_ref())?,
+            max_start_time: time_from("file.max_start_time", file.max_start_time.as_ref())?,
+            cursor: required("file.cursor", file.cursor.as_ref())?.try_into().map_err(|fault: Invalid| fault.within("file.cursor"))?,
+            hydrated_objects: file.hydrated_objects,
+            hydration_misses: file.hydration_misses,
+            misses: file.misses.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<&HydrationMiss> for v1::HydrationMiss {
+    fn from(miss: &HydrationMiss) -> Self {
+        Self { row_id: miss.row_id.to_string(), column: miss.column.clone(), reason: miss.reason.clone() }
+    }
+}
+
+impl TryFrom<&v1::HydrationMiss> for HydrationMiss {
+    type Error = Invalid;
+
+    fn try_from(miss: &v1::HydrationMiss) -> Result<Self, Invalid> {
+        let row_id = Uuid::parse_str(&miss.row_id).map_err(|_| Invalid::new("file.misses.row_id", "must be a UUID"))?;
+        Ok(Self { row_id, column: miss.column.clone(), reason: miss.reason.clone() })
+    }
+}
+
+impl From<&v1::FileIntent> for FileIntent {
+    fn from(intent: &v1::FileIntent) -> Self {
+        Self {
+            number: intent.number,
+            key: intent.key.clone(),
+            upload_id: intent.upload_id.clone(),
+            token: intent.token.clone(),
+        }
+    }
+}
+
+impl From<&Failure> for v1::Failure {
+    fn from(failure: &Failure) -> Self {
+        Self {
+            step: v1::Step::from(failure.step).into(),
+            class: v1::FailureClass::from(failure.class).into(),
+            detail: failure.detail.clone(),
+        }
+    }
+}
+
+impl TryFrom<&v1::Failure> for Failure {
+    type Error = Invalid;
+
+    fn try_from(failure: &v1::Failure) -> Result<Self, Invalid> {
+        let step = STEPS.into_iter().find(|step| i32::from(v1::Step::from(*step)) == failure.step);
+        let class = FailureClass::ALL.into_iter().find(|class| i32::from(v1::FailureClass::from(*class)) == failure.class);
+        Ok(Self {
+            step: step.ok_or_else(|| Invalid::new("failure.step", "is not a known step"))?,
+            class: class.ok_or_else(|| Invalid::new("failure.class", "is not a known class"))?,
+            detail: failure.detail.chars().take(MAX_DETAIL).collect(),
+        })
+    }
+}
+
+/// Characters of a failure's text that are kept.
+const MAX_DETAIL: usize = 2000;
+
+const STEPS: [Step; 7] = [Step::Access, Step::Read, Step::Hydrate, Step::Encode, Step::Upload, Step::Publish, Step::Lease];
+
+impl From<Step> for v1::Step {
+    fn from(step: Step) -> Self {
+        match step {
+            Step::Access => Self::Access,
+            Step::Read => Self::Read,
+            Step::Hydrate => Self::Hydrate,
+            Step::Encode => Self::Encode,
+            Step::Upload => Self::Upload,
+            Step::Publish => Self::Publish,
+            Step::Lease => Self::Lease,
+        }
+    }
+}
+
+impl From<FailureClass> for v1::FailureClass {
+    fn from(class: FailureClass) -> Self {
+        match class {
+            FailureClass::CustomerConfig => Self::CustomerConfig,
+            FailureClass::CustomerTransient => Self::CustomerTransient,
+            FailureClass::Throttled => Self::Throttled,
+            FailureClass::SourceTransient => Self::SourceTransient,
+            FailureClass::SourceMemory => Self::SourceMemory,
+            FailureClass::Lost => Self::Lost,
+            FailureClass::Internal => Self::Internal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracelift_core::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_file_survives_the_wire() {
+        let time = |micros| Timestamp::from_micros(micros).unwrap();
+        let file = File {
+            number: 3,
+            key: "k".into(),
+            rows: 5,
+            bytes: 7,
+            etag: "e".into(),
+            sha256: "ab".repeat(32),
+            min_start_time: time(1),
+            max_start_time: time(2),
+            cursor: Cursor { start_time: time(2), id: Uuid::from_u128(1) },
+            hydrated_objects: 1,
+            hydration_misses: 1,
+            misses: vec![HydrationMiss { row_id: Uuid::from_u128(2), column: "inputs".into(), reason: "gone".into() }],
+        };
+        assert_eq!(File::try_from(&v1::File::from(&file)), Ok(file));
+    }
+
+    #[test]
+    fn every_class_and_step_survives_the_wire() {
+        for class in FailureClass::ALL {
+            for step in STEPS {
+                let failure = Failure { step, class, detail: "d".into() };
+                assert_eq!(Failure::try_from(&v1::Failure::from(&failure)), Ok(failure));
+            }
+        }
+    }
+}

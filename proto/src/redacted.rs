@@ -1,0 +1,37 @@
+//! `Debug` of the messages that carry a secret: it prints none of it.
+
+use std::fmt;
+
+use crate::v1::{CreateApiKeyResponse, Credentials};
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials { [redacted] }")
+    }
+}
+
+impl fmt::Debug for CreateApiKeyResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateApiKeyResponse").field("api_key", &self.api_key).field("key", &"[redacted]").finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_never_printed() {
+        let credentials = Credentials {
+            access_key_id: "AKIAVISIBLE".into(),
+            secret_access_key: "hunter2".into(),
+            session_token: "token3".into(),
+        };
+        let request = crate::v1::CreateDestinationRequest { credentials: Some(credentials), ..Default::default() };
+        let key = CreateApiKeyResponse { api_key: None, key: "tl_hunter2".into() };
+        let printed = format!("{request:?} {key:?}");
+        for secret in ["AKIAVISIBLE", "hunter2", "token3"] {
+            assert!(!printed.contains(secret), "{printed}");
+        }
+    }
+}

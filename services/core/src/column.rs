@@ -1,0 +1,183 @@
+//! The exported columns: their names, order and types. One fixed schema whatever the rows hold.
+
+use std::fmt::Write as _;
+
+use crate::{Invalid, export::FormatVersion, invalid::Faults};
+
+/// What a column holds in Parquet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnType {
+    /// UTF-8 text.
+    Text,
+    /// Microseconds, UTC.
+    Timestamp,
+    /// True or false.
+    Bool,
+    /// 64-bit signed.
+    Int,
+    /// US dollars: double in v1, decimal(18,12) in v2_beta.
+    Cost,
+}
+
+macro_rules! columns {
+    ($($column:ident $name:literal $kind:ident $nullable:literal)*) => {
+        /// A column of the export.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[allow(missing_docs, reason = "each is named as the column it stands for; data.md describes them")]
+        pub enum Column { $($column),* }
+
+        impl Column {
+            /// Every default column, in the order of the file.
+            pub const ALL: &[Self] = &[$(Self::$column),*];
+
+            /// Its name in the file.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$column => $name),* }
+            }
+
+            /// Its type.
+            pub fn kind(self) -> ColumnType {
+                match self { $(Self::$column => ColumnType::$kind),* }
+            }
+
+            /// Whether a row may have none.
+            pub fn nullable(self) -> bool {
+                match self { $(Self::$column => $nullable),* }
+            }
+        }
+    };
+}
+
+columns! {
+    Id "id" Text false
+    TenantId "tenant_id" Text false
+    SessionId "session_id" Text false
+    TraceId "trace_id" Text false
+    ParentRunId "parent_run_id" Text true
+    ReferenceExampleId "reference_example_id" Text true
+    ParentRunIds "parent_run_ids" Text true
+    Tags "tags" Text true
+    Name "name" Text true
+    RunType "run_type" Text true
+    Status "status" Text true
+    DottedOrder "dotted_order" Text true
+    StartTime "start_time" Timestamp false
+    EndTime "end_time" Timestamp true
+    FirstTokenTime "first_token_time" Timestamp true
+    IsRoot "is_root" Bool true
+    TraceTier "trace_tier" Text true
+    Inputs "inputs" Text true
+    Outputs "outputs" Text true
+    Extra "extra" Text true
+    FeedbackStats "feedback_stats" Text true
+    Error "error" Text true
+    Events "events" Text true
+    PromptTokens "prompt_tokens" Int true
+    CompletionTokens "completion_tokens" Int true
+    TotalTokens "total_tokens" Int true
+    PromptCost "prompt_cost" Cost true
+    CompletionCost "completion_cost" Cost true
+    TotalCost "total_cost" Cost true
+}
+
+impl Column {
+    /// The column of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|column| column.name() == name)
+    }
+
+    /// Whether its value may lie in an object instead of the table.
+    pub fn offloadable(self) -> bool {
+        matches!(self, Self::Inputs | Self::Outputs | Self::Extra | Self::Error | Self::Events)
+    }
+
+    /// Whether it holds large JSON text: no dictionary and no statistics.
+    pub fn wide(self) -> bool {
+        self.offloadable() || self == Self::FeedbackStats
+    }
+}
+
+/// Which columns an export has, in order; never empty, none twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Columns(Vec<Column>);
+
+impl Default for Columns {
+    fn default() -> Self {
+        Self(Column::ALL.to_vec())
+    }
+}
+
+impl Columns {
+    /// The named columns in that order; no name at all means all default columns.
+    pub fn parse(field: &str, names: &[impl AsRef<str>]) -> Result<Self, Vec<Invalid>> {
+        if names.is_empty() {
+            return Ok(Self::default());
+        }
+        let mut faults = Faults::default();
+        let mut columns = Vec::with_capacity(names.len());
+        for (index, name) in names.iter().enumerate() {
+            let name = name.as_ref();
+            let at = format!("{field}.{index}");
+            match Column::named(name) {
+                Some(column) if columns.contains(&column) => faults.push(Invalid::new(at, format!("\"{name}\" is listed twice"))),
+                Some(column) => columns.push(column),
+                None => faults.push(Invalid::new(at, format!("\"{name}\" is not a column; the columns are {}", all_names()))),
+            }
+        }
+        faults.finish(Some(Self(columns)))
+    }
+
+    /// The columns, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Column> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// Their names, in order.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.iter().map(Column::name).collect()
+    }
+
+    /// Whether these are the default columns in their default order.
+    pub fn is_default(&self) -> bool {
+        self.0 == Column::ALL
+    }
+
+    /// One line per column that says everything a reader relies on: the text that a schema hash is taken of.
+    pub fn describe(&self, version: FormatVersion) -> String {
+        let mut text = String::new();
+        for column in self.iter() {
+            let kind = match (column.kind(), version) {
+                (ColumnType::Text, _) => "string",
+                (ColumnType::Timestamp, _) => "timestamp(us,UTC)",
+                (ColumnType::Bool, _) => "bool",
+                (ColumnType::Int, _) => "int64",
+                (ColumnType::Cost, FormatVersion::V1) => "double",
+                (ColumnType::Cost, FormatVersion::V2Beta) => "decimal(18,12)",
+            };
+            let null = if column.nullable() { "" } else { " not null" };
+            let _ = writeln!(text, "{} {kind}{null}", column.name());
+        }
+        text
+    }
+}
+
+fn all_names() -> String {
+    Column::ALL.iter().map(|column| column.name()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_is_the_one_that_readers_were_promised() {
+        insta::assert_snapshot!(Columns::default().describe(FormatVersion::V1));
+    }
+
+    #[test]
+    fn unknown_and_doubled_columns_are_named_together() {
+        let faults = Columns::parse("export_fields", &["id", "colour", "id"]).unwrap_err();
+        let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["export_fields.1", "export_fields.2"]);
+    }
+}

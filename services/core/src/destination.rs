@@ -1,0 +1,281 @@
+//! A destination: a customer's bucket, checked field by field. Its credentials are never here, only their names.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Invalid,
+    id::{DestinationId, TenantId},
+    invalid::Faults,
+    time::Timestamp,
+};
+
+/// A stored destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// Its id.
+    pub id: DestinationId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What people call it.
+    pub display_name: DisplayName,
+    /// Where the bucket is.
+    pub bucket: Bucket,
+    /// Names of the stored credential fields.
+    pub credentials_keys: Vec<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it or its credentials last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A name of `^[a-zA-Z0-9\-_ ']+$`, at most 255 characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DisplayName(String);
+
+impl DisplayName {
+    /// The name, or a fault of `field`.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_ '".contains(&b);
+        match text.len() {
+            0 => Err(Invalid::new(field, "must not be empty")),
+            1..=255 if text.bytes().all(plain) => Ok(Self(text.to_owned())),
+            1..=255 => Err(Invalid::new(field, r"must match ^[a-zA-Z0-9\-_ ']+$: letters, digits, space, - _ '")),
+            _ => Err(Invalid::new(field, "must have at most 255 characters")),
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Where a bucket is and how to talk to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    /// 3 to 63 characters.
+    pub name: String,
+    /// Root of all keys, without slash at either end; may be empty.
+    pub prefix: String,
+    /// Needed for AWS.
+    pub region: Option<String>,
+    /// Needed for anything but AWS.
+    pub endpoint_url: Option<String>,
+    /// False when the endpoint's host already contains the bucket.
+    pub include_bucket_in_prefix: bool,
+    /// How the bucket appears in a request's address.
+    pub addressing: Addressing,
+    /// Extra arguments of every write.
+    pub write_options: WriteOptions,
+}
+
+/// How the bucket appears in a request's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Addressing {
+    /// In the path for a custom endpoint, in the host for AWS.
+    #[default]
+    Auto,
+    /// `bucket.host/key`
+    Virtual,
+    /// `host/bucket/key`
+    Path,
+}
+
+impl Addressing {
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Virtual => "virtual",
+            Self::Path => "path",
+        }
+    }
+
+    /// The style of that word.
+    pub fn parse(field: &str, word: &str) -> Result<Self, Invalid> {
+        [Self::Auto, Self::Virtual, Self::Path]
+            .into_iter()
+            .find(|style| style.as_str() == word)
+            .ok_or_else(|| Invalid::new(field, "must be one of auto, virtual, path"))
+    }
+}
+
+/// The names that `s3_additional_kwargs` may hold.
+pub const WRITE_OPTIONS: [&str; 5] = ["ServerSideEncryption", "SSEKMSKeyId", "ExpectedBucketOwner", "StorageClass", "Tagging"];
+
+/// Extra arguments of every write, by the name that S3 gives them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WriteOptions(BTreeMap<String, String>);
+
+impl WriteOptions {
+    /// Known names with non-empty values; anything else is refused by name.
+    pub fn parse(field: &str, options: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<Invalid>> {
+        let mut faults = Faults::default();
+        let mut known = BTreeMap::new();
+        for (name, value) in options {
+            let at = format!("{field}.{name}");
+            if !WRITE_OPTIONS.contains(&name.as_str()) {
+                faults.push(Invalid::new(at, format!("is not supported; supported are {}", WRITE_OPTIONS.join(", "))));
+            } else if value.is_empty() || value.len() > 2048 || value.chars().any(char::is_control) {
+                faults.push(Invalid::new(at, "must have 1 to 2048 characters on one line"));
+            } else {
+                known.insert(name, value);
+            }
+        }
+        faults.finish(Some(Self(known)))
+    }
+
+    /// The value of an option.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Every option with its value.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+/// What a caller says of a bucket, before it is checked.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs, reason = "the fields of Bucket, unchecked; empty means not given")]
+pub struct BucketInput {
+    pub bucket_name: String,
+    pub prefix: String,
+    pub region: String,
+    pub endpoint_url: String,
+    pub include_bucket_in_prefix: Option<bool>,
+    pub addressing: Addressing,
+    pub write_options: Vec<(String, String)>,
+}
+
+impl BucketInput {
+    /// The bucket, or every field that is wrong.
+    pub fn check(self) -> Result<Bucket, Vec<Invalid>> {
+        let mut faults = Faults::default();
+        let name = faults.take(bucket_name(&self.bucket_name));
+        let prefix = faults.take(prefix(&self.prefix));
+        let region = faults.take(region(&self.region));
+        let endpoint_url = faults.take(endpoint_url(&self.endpoint_url));
+        let write_options = faults.take_all("", WriteOptions::parse("s3_additional_kwargs", self.write_options));
+        if self.region.is_empty() && self.endpoint_url.is_empty() {
+            faults.push(Invalid::new("region", "is needed for AWS; for another S3-compatible store give endpoint_url"));
+        }
+        let include_bucket_in_prefix = self.include_bucket_in_prefix.unwrap_or(true);
+        if !include_bucket_in_prefix && !host_starts_with(&self.endpoint_url, &self.bucket_name) {
+            let message = "may be false only when the host of endpoint_url begins with the bucket's name";
+            faults.push(Invalid::new("include_bucket_in_prefix", message));
+        }
+        let bucket = (|| {
+            Some(Bucket {
+                name: name?,
+                prefix: prefix?,
+                region: region?,
+                endpoint_url: endpoint_url?,
+                include_bucket_in_prefix,
+                addressing: self.addressing,
+                write_options: write_options?,
+            })
+        })();
+        faults.finish(bucket)
+    }
+}
+
+fn bucket_name(text: &str) -> Result<String, Invalid> {
+    let fault = |message: &str| Err(Invalid::new("bucket_name", message));
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+    match text.len() {
+        0 => fault("must not be empty"),
+        3..=63 if text.bytes().all(plain) && !text.contains("..") => Ok(text.to_owned()),
+        3..=63 => fault("must hold letters, digits, dots and hyphens only"),
+        _ => fault("must have 3 to 63 characters"),
+    }
+}
+
+fn prefix(text: &str) -> Result<String, Invalid> {
+    let fault = |message: &str| Err(Invalid::new("prefix", message));
+    let trimmed = text.trim_matches('/');
+    if text.len() > 2048 {
+        fault("must have at most 2048 characters")
+    } else if text.chars().any(char::is_control) {
+        fault("must not hold control characters")
+    } else if trimmed.split('/').any(|segment| segment == "." || segment == ".." || (segment.is_empty() && !trimmed.is_empty())) {
+        fault("must not hold empty, . or .. segments")
+    } else {
+        Ok(trimmed.to_owned())
+    }
+}
+
+fn region(text: &str) -> Result<Option<String>, Invalid> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    match text.len() {
+        0 => Ok(None),
+        1..=64 if text.bytes().all(plain) => Ok(Some(text.to_owned())),
+        _ => Err(Invalid::new("region", "must be a region's name, such as us-east-1")),
+    }
+}
+
+fn endpoint_url(text: &str) -> Result<Option<String>, Invalid> {
+    let fault = |message: &str| Err(Invalid::new("endpoint_url", message));
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.len() > 2048 {
+        return fault("must have at most 2048 characters");
+    }
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return fault("must begin with https:// or http://");
+    };
+    let host = rest.trim_end_matches('/');
+    if host.is_empty() || host.contains(['@', '?', '#', ' ', '\\']) || text.chars().any(char::is_control) {
+        return fault("must be a scheme and a host, without user, query or fragment");
+    }
+    Ok(Some(text.trim_end_matches('/').to_owned()))
+}
+
+fn host_starts_with(endpoint: &str, bucket: &str) -> bool {
+    endpoint.split_once("://").is_some_and(|(_, host)| host.strip_prefix(bucket).is_some_and(|rest| rest.starts_with('.')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input() -> BucketInput {
+        BucketInput { bucket_name: "traces".into(), region: "us-east-1".into(), ..BucketInput::default() }
+    }
+
+    #[test]
+    fn every_wrong_field_is_named_at_once() {
+        let wrong = BucketInput {
+            bucket_name: "a".into(),
+            prefix: "x/../y".into(),
+            endpoint_url: "ftp://host".into(),
+            write_options: vec![("Colour".into(), "red".into())],
+            ..input()
+        };
+        let fields: Vec<_> = wrong.check().unwrap_err().into_iter().map(|fault| fault.field).collect();
+        assert_eq!(fields, ["bucket_name", "prefix", "endpoint_url", "s3_additional_kwargs.Colour"]);
+    }
+
+    #[test]
+    fn slashes_around_a_prefix_do_not_matter() {
+        let prefix = |text: &str| BucketInput { prefix: text.into(), ..input() }.check().map(|bucket| bucket.prefix);
+        assert_eq!(prefix("/root/traces/"), Ok("root/traces".to_owned()));
+        assert_eq!(prefix("/"), Ok(String::new()));
+    }
+
+    #[test]
+    fn a_bucket_needs_a_region_or_an_endpoint() {
+        let faults = BucketInput { region: String::new(), ..input() }.check().unwrap_err();
+        assert_eq!(faults[0].field, "region");
+    }
+
+    #[test]
+    fn display_names_follow_the_pattern() {
+        assert!(DisplayName::parse("display_name", "My S3 Destination - it's_1").is_ok());
+        for wrong in ["", "a/b", "ümlaut", &"x".repeat(256)] {
+            assert!(DisplayName::parse("display_name", wrong).is_err(), "{wrong}");
+        }
+    }
+}

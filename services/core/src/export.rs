@@ -1,0 +1,195 @@
+//! An export: what to copy where. Its status is a fold over its runs.
+
+use crate::{
+    Invalid,
+    column::Columns,
+    id::{DestinationId, ExportId, SessionId, TenantId},
+    run::RunStatus,
+    time::{Timestamp, Window},
+};
+
+/// A stored export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Export {
+    /// Its id.
+    pub id: ExportId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What to copy where.
+    pub spec: ExportSpec,
+    /// Where it stands.
+    pub status: ExportStatus,
+    /// The schedule that spawned it.
+    pub source: Option<ExportId>,
+    /// Why it failed, in words.
+    pub error: Option<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it or one of its runs last changed.
+    pub updated_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// What to copy where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportSpec {
+    /// The bucket.
+    pub destination: DestinationId,
+    /// The project.
+    pub session: SessionId,
+    /// Which start times.
+    pub window: Window,
+    /// The codec of every column.
+    pub compression: Compression,
+    /// Layout and types.
+    pub format_version: FormatVersion,
+    /// Which columns, in order.
+    pub columns: Columns,
+}
+
+/// The longest window, in UTC days, unless the operator sets another.
+pub const MAX_DAYS: u64 = 366;
+
+/// A window that may be exported: not empty and of at most `max_days` UTC days.
+pub fn window(start: Timestamp, end: Timestamp, max_days: u64) -> Result<Window, Invalid> {
+    let window = Window::new(start, end).ok_or_else(|| Invalid::new("end_time", "must be after start_time"))?;
+    if window.days() > max_days {
+        let message = format!("the range touches {} days, at most {max_days} are allowed: split it into several exports", window.days());
+        return Err(Invalid::new("end_time", message));
+    }
+    Ok(window)
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The word of the API.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),* }
+            }
+
+            /// The value of that word.
+            pub fn parse(field: &str, word: &str) -> Result<Self, Invalid> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == word).ok_or_else(|| {
+                    let words: Vec<_> = Self::ALL.iter().map(|value| value.as_str()).collect();
+                    Invalid::new(field, format!("must be one of {}", words.join(", ")))
+                })
+            }
+        }
+    };
+}
+
+words! {
+    /// The codec of every column.
+    Compression {
+        /// Stored as it is.
+        None "none",
+        /// Level 6.
+        Gzip "gzip",
+        /// Snappy.
+        Snappy "snappy",
+        /// Level 1.
+        #[default]
+        Zstandard "zstandard",
+    }
+}
+
+words! {
+    /// Layout and types of the files.
+    FormatVersion {
+        /// `…/runs/…`, costs as double.
+        #[default]
+        V1 "v1",
+        /// `…/resource=runs/…`, costs as decimal(18,12).
+        V2Beta "v2_beta",
+    }
+}
+
+words! {
+    /// Where an export stands.
+    ExportStatus {
+        /// No run has started.
+        #[default]
+        Created "Created",
+        /// At least one run has started.
+        Running "Running",
+        /// Every file and `_SUCCESS` is in the bucket.
+        Completed "Completed",
+        /// A run failed for good.
+        Failed "Failed",
+        /// A caller stopped it. Final.
+        Cancelled "Cancelled",
+        /// It took too long.
+        TimedOut "TimedOut",
+        /// A schedule, which spawns exports.
+        IntervalScheduled "IntervalScheduled",
+    }
+}
+
+impl ExportStatus {
+    /// Whether nothing will change any more.
+    pub fn ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled | Self::TimedOut)
+    }
+
+    /// What an export's status is, given those of its partitions and of its finalising run, once there is one.
+    ///
+    /// One run that fails for good fails the export, once the others have ended (what they wrote stays usable, and
+    /// the failed one can be retried). It is complete when every run is, the finalising one included.
+    pub fn of_runs(partitions: &[RunStatus], finalising: Option<RunStatus>) -> Self {
+        let any = |status| partitions.contains(&status) || finalising == Some(status);
+        if partitions.iter().all(|status| *status == RunStatus::Created) {
+            Self::Created
+        } else if any(RunStatus::Created) || any(RunStatus::Running) {
+            Self::Running
+        } else if any(RunStatus::Failed) {
+            Self::Failed
+        } else if any(RunStatus::TimedOut) {
+            Self::TimedOut
+        } else if any(RunStatus::Cancelled) {
+            Self::Cancelled
+        } else if finalising == Some(RunStatus::Completed) {
+            Self::Completed
+        } else {
+            Self::Running
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ExportStatus as E, RunStatus as R, *};
+
+    #[test]
+    fn one_failed_run_fails_the_export_when_the_others_have_ended() {
+        assert_eq!(E::of_runs(&[R::Completed, R::Failed, R::Running], None), E::Running);
+        assert_eq!(E::of_runs(&[R::Completed, R::Failed, R::Completed], None), E::Failed);
+        assert_eq!(E::of_runs(&[R::Completed], Some(R::Failed)), E::Failed);
+    }
+
+    #[test]
+    fn an_export_is_complete_only_when_every_run_and_the_finalising_one_is() {
+        assert_eq!(E::of_runs(&[R::Created, R::Created], None), E::Created);
+        assert_eq!(E::of_runs(&[R::Completed, R::Created], None), E::Running);
+        assert_eq!(E::of_runs(&[R::Completed, R::Completed], None), E::Running);
+        assert_eq!(E::of_runs(&[R::Completed, R::Completed], Some(R::Created)), E::Running);
+        assert_eq!(E::of_runs(&[R::Completed, R::Completed], Some(R::Completed)), E::Completed);
+    }
+
+    #[test]
+    fn a_range_over_the_limit_is_refused() {
+        let at = |text| Timestamp::parse("t", text).unwrap();
+        assert!(window(at("2024-01-01"), at("2025-01-01"), 366).is_ok());
+        let fault = window(at("2024-01-01"), at("2025-01-01T00:00:01Z"), 366).unwrap_err();
+        assert_eq!(fault.field, "end_time");
+        assert_eq!(window(at("2024-01-02"), at("2024-01-02"), 366).unwrap_err().message, "must be after start_time");
+    }
+}

@@ -1,0 +1,94 @@
+//! Where things lie in a bucket. Every key is a pure function of what it names, so a retry overwrites and never adds.
+
+use crate::{
+    export::FormatVersion,
+    id::{ExportId, RunId, SessionId, TenantId},
+    time::Window,
+};
+
+/// What all keys of one export have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout<'a> {
+    /// The destination's prefix, without slash at either end.
+    pub prefix: &'a str,
+    /// The export.
+    pub export: ExportId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its project.
+    pub session: SessionId,
+    /// `runs` or `resource=runs`.
+    pub version: FormatVersion,
+}
+
+impl Layout<'_> {
+    /// `<prefix>/export_id=…/tenant_id=…/session_id=…/runs`
+    pub fn export_path(&self) -> String {
+        let resource = match self.version {
+            FormatVersion::V1 => "runs",
+            FormatVersion::V2Beta => "resource=runs",
+        };
+        let Self { export, tenant, session, .. } = self;
+        self.rooted(&format!("export_id={export}/tenant_id={tenant}/session_id={session}/{resource}"))
+    }
+
+    /// `<export path>/year=Y/month=M/day=D/<run>-<number, 5 digits>.parquet`, month and day without padding.
+    pub fn data_file(&self, partition: Window, run: RunId, number: u32) -> String {
+        let (year, month, day) = partition.start().day().civil();
+        format!("{}/year={year}/month={month}/day={day}/{run}-{number:05}.parquet", self.export_path())
+    }
+
+    /// `<prefix>/_manifests/export_id=…/run_id=….json`: outside the data tree, because readers glob that as Parquet.
+    pub fn run_manifest(&self, run: RunId) -> String {
+        self.rooted(&format!("_manifests/export_id={}/run_id={run}.json", self.export))
+    }
+
+    /// `<prefix>/_manifests/export_id=…/manifest.json`
+    pub fn export_manifest(&self) -> String {
+        self.rooted(&format!("_manifests/export_id={}/manifest.json", self.export))
+    }
+
+    /// `<prefix>/_manifests/export_id=…/_SUCCESS`: written last of all.
+    pub fn success(&self) -> String {
+        self.rooted(&format!("_manifests/export_id={}/_SUCCESS", self.export))
+    }
+
+    fn rooted(&self, key: &str) -> String {
+        rooted(self.prefix, key)
+    }
+}
+
+/// The object that a destination's check writes: `<prefix>/tmp/<name>.txt`.
+pub fn probe(prefix: &str, name: &str) -> String {
+    rooted(prefix, &format!("tmp/{name}.txt"))
+}
+
+fn rooted(prefix: &str, key: &str) -> String {
+    if prefix.is_empty() { key.to_owned() } else { format!("{prefix}/{key}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn keys_are_those_that_readers_glob() {
+        let at = |text| Timestamp::parse("t", text).unwrap();
+        let partition = Window::new(at("2024-01-02T00:00:00Z"), at("2024-01-02T12:00:00Z")).unwrap();
+        let keys = |prefix, version| {
+            let layout = Layout {
+                prefix,
+                export: ExportId(Uuid::from_u128(1)),
+                tenant: TenantId(Uuid::from_u128(2)),
+                session: SessionId(Uuid::from_u128(3)),
+                version,
+            };
+            let run = RunId(Uuid::from_u128(4));
+            [layout.data_file(partition, run, 7), layout.run_manifest(run), layout.export_manifest(), layout.success()].join("\n")
+        };
+        insta::assert_snapshot!(format!("{}\n\n{}", keys("root/traces", FormatVersion::V1), keys("", FormatVersion::V2Beta)));
+    }
+}

@@ -1,0 +1,19 @@
+//! The rules of Tracelift, pure: no async, no IO, no clock, no randomness, no wire formats.
+//!
+//! Time is an argument, ids are handed in, and every decision is a function whose result can be looked at.
+//! Everything else in the workspace calls into here; this crate calls nothing of the workspace.
+
+pub mod column;
+pub mod destination;
+pub mod export;
+pub mod failure;
+pub mod file;
+pub mod id;
+pub mod invalid;
+pub mod layout;
+pub mod part;
+pub mod plan;
+pub mod run;
+pub mod time;
+
+pub use invalid::Invalid;

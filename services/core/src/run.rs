@@ -1,0 +1,388 @@
+//! A run: one time partition of one export, and the only place where it changes state.
+//!
+//! ```text
+//!              Claimed (fence+1)                Finished            Published
+//!   Queued ───────────────────────► Leased ───────────────► Leased ───────────► Completed
+//!     ▲                               │     (commit point:  frozen
+//!     │  Failed·retry, Lapsed,        │      file list       │
+//!     │  HandedBack, Declined         │      is frozen)      │
+//!     └───────────────────────────────┴──────────────────────┘
+//!                                     │ Failed·give up ─────► Failed
+//!   any of these ── Cancelled, TimedOut (fence+1) ──────────► Cancelled, TimedOut
+//! ```
+//!
+//! Every claim and every cancel moves the fence, so a report of an earlier holder is recognised by its number alone.
+
+use crate::{
+    failure::{Failure, FailureClass, Remedy, Step},
+    file::{Cursor, File, FileIntent, Totals},
+    id::{ExporterId, ExportId, RunId, SessionId, TenantId},
+    time::{Timestamp, Window},
+};
+
+/// Counts claims and cancels of one run; only reports under the newest one are heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Fence(pub u64);
+
+impl Fence {
+    fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// What a run has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Export the rows of this partition.
+    Partition(Window),
+    /// Write the export's manifest and `_SUCCESS`; exists once every partition is complete.
+    Finalise,
+}
+
+/// A run, with everything that decides what may happen to it next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// Its export.
+    pub export: ExportId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The project.
+    pub session: SessionId,
+    /// What there is to do.
+    pub work: Work,
+    /// Where it stands.
+    pub state: State,
+    /// The newest one given out.
+    pub fence: Fence,
+    /// Which attempt this is, from 0.
+    pub attempt: u32,
+    /// Why each earlier attempt failed.
+    pub errors: Vec<String>,
+    /// Its complete files, added up.
+    pub totals: Totals,
+    /// The last row of its last complete file.
+    pub cursor: Option<Cursor>,
+    /// The upload that may be open.
+    pub intent: Option<FileIntent>,
+    /// Whether the commit point has passed: no file will be added any more.
+    pub frozen: bool,
+    /// When it was planned.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Waits for an exporter, no sooner than `not_before`.
+    Queued {
+        /// End of a retry's wait.
+        not_before: Timestamp,
+    },
+    /// An exporter works on it.
+    Leased(Lease),
+    /// All files and the manifest are in the bucket.
+    Completed(Timestamp),
+    /// It will not be tried again.
+    Failed(Timestamp),
+    /// A caller stopped it.
+    Cancelled(Timestamp),
+    /// It took too long.
+    TimedOut(Timestamp),
+}
+
+/// The right to work on a run until a deadline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Who holds it.
+    pub exporter: ExporterId,
+    /// Which process of that name.
+    pub incarnation: String,
+    /// When it lapses unless renewed.
+    pub until: Timestamp,
+}
+
+/// Where a run stands, in the API's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RunStatus {
+    /// Nobody has worked on it.
+    Created,
+    /// Somebody works on it, or did and will again.
+    Running,
+    /// Done.
+    Completed,
+    /// Given up.
+    Failed,
+    /// Stopped by a caller.
+    Cancelled,
+    /// Took too long.
+    TimedOut,
+}
+
+impl RunStatus {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Created, Self::Running, Self::Completed, Self::Failed, Self::Cancelled, Self::TimedOut];
+
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "Created",
+            Self::Running => "Running",
+            Self::Completed => "Completed",
+            Self::Failed => "Failed",
+            Self::Cancelled => "Cancelled",
+            Self::TimedOut => "TimedOut",
+        }
+    }
+}
+
+/// What can happen to a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// An exporter gets it.
+    Claimed(Lease),
+    /// Its exporter is alive.
+    Renewed {
+        /// The lease's new end.
+        until: Timestamp,
+    },
+    /// An upload was opened and carries nothing yet.
+    FileIntent(FileIntent),
+    /// A file is complete in the bucket.
+    FileDone(File),
+    /// All files are; how many and with how many rows, as the exporter counted.
+    Finished {
+        /// Files of the whole run.
+        files: u32,
+        /// Rows of the whole run.
+        rows: u64,
+    },
+    /// The manifest is in the bucket.
+    Published,
+    /// The attempt failed.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// The operator's setting.
+        max_retries: u32,
+    },
+    /// Its exporter was not heard of in time.
+    Lapsed {
+        /// The operator's setting.
+        max_retries: u32,
+    },
+    /// Its exporter stops as planned.
+    HandedBack,
+    /// Its exporter has no room.
+    Declined,
+    /// A caller stops the export.
+    Cancelled,
+    /// It took too long.
+    TimedOut,
+}
+
+/// An event that cannot happen to a run in its state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IllegalEvent {
+    /// The state does not know it.
+    #[error("{event} cannot happen to a run that is {state}")]
+    State {
+        /// Name of the event.
+        event: &'static str,
+        /// Name of the state.
+        state: &'static str,
+    },
+    /// The file is not the next one.
+    #[error("file {found} was reported where file {expected} comes next")]
+    FileOrder {
+        /// Number of the next file.
+        expected: u32,
+        /// Number that was reported.
+        found: u32,
+    },
+    /// What the exporter counted is not what was recorded.
+    #[error("the exporter counts {files} files with {rows} rows, recorded are {} files with {} rows", recorded.files, recorded.rows)]
+    Totals {
+        /// The exporter's.
+        files: u32,
+        /// The exporter's.
+        rows: u64,
+        /// The control plane's.
+        recorded: Totals,
+    },
+}
+
+/// How long a run that an exporter had no room for waits, in seconds.
+const DECLINED_WAIT: i64 = 2;
+
+impl Run {
+    /// A run that nobody has worked on.
+    pub fn new(id: RunId, export: ExportId, tenant: TenantId, session: SessionId, work: Work, now: Timestamp) -> Self {
+        Self {
+            id,
+            export,
+            tenant,
+            session,
+            work,
+            state: State::Queued { not_before: now },
+            fence: Fence::default(),
+            attempt: 0,
+            errors: Vec::new(),
+            totals: Totals::default(),
+            cursor: None,
+            intent: None,
+            frozen: false,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// Its status in the API's words.
+    pub fn status(&self) -> RunStatus {
+        match self.state {
+            State::Queued { .. } if self.fence == Fence::default() => RunStatus::Created,
+            State::Queued { .. } | State::Leased(_) => RunStatus::Running,
+            State::Completed(_) => RunStatus::Completed,
+            State::Failed(_) => RunStatus::Failed,
+            State::Cancelled(_) => RunStatus::Cancelled,
+            State::TimedOut(_) => RunStatus::TimedOut,
+        }
+    }
+
+    /// When it ended.
+    pub fn finished_at(&self) -> Option<Timestamp> {
+        match self.state {
+            State::Queued { .. } | State::Leased(_) => None,
+            State::Completed(at) | State::Failed(at) | State::Cancelled(at) | State::TimedOut(at) => Some(at),
+        }
+    }
+
+    /// The lease, while somebody works on it.
+    pub fn lease(&self) -> Option<&Lease> {
+        match &self.state {
+            State::Leased(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// Whether a report under `fence` is of the holder that counts.
+    ///
+    /// A file that was completed in the moment of a cancel is heard too: it stands in the bucket, so it is listed.
+    pub fn hears(&self, fence: Fence, event: &Event) -> bool {
+        let stopped = matches!(self.state, State::Cancelled(_) | State::TimedOut(_));
+        match event {
+            Event::FileDone(_) if stopped => fence.next() == self.fence,
+            _ => fence == self.fence && self.lease().is_some(),
+        }
+    }
+
+    /// The run after `event`. Repeating a report that was already heard changes nothing.
+    pub fn apply(mut self, event: Event, now: Timestamp) -> Result<Self, IllegalEvent> {
+        let illegal = Err(IllegalEvent::State { event: event.name(), state: self.state_name() });
+        match (&mut self.state, event) {
+            (State::Queued { not_before }, Event::Claimed(lease)) if *not_before <= now => {
+                self.fence = self.fence.next();
+                self.state = State::Leased(lease);
+            }
+            (State::Leased(lease), Event::Renewed { until }) => lease.until = until.max(lease.until),
+            (State::Leased(_), Event::FileIntent(intent)) if !self.frozen => {
+                self.expect_file(intent.number)?;
+                self.intent = Some(intent);
+            }
+            (State::Leased(_), Event::FileDone(file)) if file.number < self.totals.files => {}
+            (State::Leased(_), Event::FileDone(file)) if !self.frozen => self.add(&file)?,
+            (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) => {
+                if file.number >= self.totals.files {
+                    self.add(&file)?;
+                }
+            }
+            (State::Leased(_), Event::Finished { files, rows }) => {
+                if (files, rows) != (self.totals.files, self.totals.rows) {
+                    return Err(IllegalEvent::Totals { files, rows, recorded: self.totals });
+                }
+                self.frozen = true;
+            }
+            (State::Leased(_), Event::Published) if self.frozen || self.work == Work::Finalise => self.state = State::Completed(now),
+            (State::Leased(_), Event::Failed { failure, max_retries }) => self.fail(&failure, max_retries, now),
+            (State::Leased(lease), Event::Lapsed { max_retries }) => {
+                let detail = format!("exporter {} was not heard of before its lease lapsed", lease.exporter);
+                self.fail(&Failure { step: Step::Lease, class: FailureClass::Lost, detail }, max_retries, now);
+            }
+            (State::Leased(_), Event::HandedBack) => self.state = State::Queued { not_before: now },
+            (State::Leased(_), Event::Declined) => self.state = State::Queued { not_before: now.plus_seconds(DECLINED_WAIT) },
+            (State::Queued { .. } | State::Leased(_), Event::Cancelled) => {
+                self.fence = self.fence.next();
+                self.state = State::Cancelled(now);
+            }
+            (State::Queued { .. } | State::Leased(_), Event::TimedOut) => {
+                self.fence = self.fence.next();
+                self.state = State::TimedOut(now);
+            }
+            _ => return illegal,
+        }
+        self.updated_at = now;
+        Ok(self)
+    }
+
+    fn expect_file(&self, number: u32) -> Result<(), IllegalEvent> {
+        let expected = self.totals.files;
+        if number == expected { Ok(()) } else { Err(IllegalEvent::FileOrder { expected, found: number }) }
+    }
+
+    fn add(&mut self, file: &File) -> Result<(), IllegalEvent> {
+        self.expect_file(file.number)?;
+        self.totals = self.totals.plus(Totals::of([file]));
+        self.cursor = Some(file.cursor);
+        self.intent = None;
+        Ok(())
+    }
+
+    fn fail(&mut self, failure: &Failure, max_retries: u32, now: Timestamp) {
+        self.errors.push(failure.to_string());
+        match failure.class.remedy(self.attempt, max_retries) {
+            Remedy::RetryAfter { seconds } => {
+                self.attempt += 1;
+                self.state = State::Queued { not_before: now.plus_seconds(i64::from(seconds)) };
+            }
+            Remedy::GiveUp => self.state = State::Failed(now),
+        }
+    }
+
+    fn state_name(&self) -> &'static str {
+        match self.state {
+            State::Queued { .. } => "queued",
+            State::Leased(_) if self.frozen => "leased and frozen",
+            State::Leased(_) => "leased",
+            State::Completed(_) => "completed",
+            State::Failed(_) => "failed",
+            State::Cancelled(_) => "cancelled",
+            State::TimedOut(_) => "timed out",
+        }
+    }
+}
+
+impl Event {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Claimed(_) => "Claimed",
+            Self::Renewed { .. } => "Renewed",
+            Self::FileIntent(_) => "FileIntent",
+            Self::FileDone(_) => "FileDone",
+            Self::Finished { .. } => "Finished",
+            Self::Published => "Published",
+            Self::Failed { .. } => "Failed",
+            Self::Lapsed { .. } => "Lapsed",
+            Self::HandedBack => "HandedBack",
+            Self::Declined => "Declined",
+            Self::Cancelled => "Cancelled",
+            Self::TimedOut => "TimedOut",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! Instants in full microseconds, half-open windows of them, and UTC days.
+//!
+//! Cutting to seconds and inclusive bounds are how peers lost and doubled rows; neither can be written here.
+
+use std::fmt;
+
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
+
+use crate::Invalid;
+
+/// Microseconds since 1970-01-01T00:00:00Z, within the years 1900 to 2299 (ClickHouse's `DateTime64`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(i64);
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
+/// 1900-01-01T00:00:00Z.
+const EARLIEST: i64 = -2_208_988_800 * MICROS_PER_SECOND;
+/// 2299-12-31T23:59:59.999999Z.
+const LATEST: i64 = 10_413_792_000 * MICROS_PER_SECOND - 1;
+
+impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Self(0);
+
+    /// The instant that many microseconds after the epoch, or `None` outside the years 1900 to 2299.
+    pub fn from_micros(micros: i64) -> Option<Self> {
+        (EARLIEST..=LATEST).contains(&micros).then_some(Self(micros))
+    }
+
+    /// Microseconds since the epoch.
+    pub fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// Reads RFC 3339, with `T` or a space, with or without a zone (without: UTC), or a bare date (midnight UTC).
+    pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
+        let micros = DateTime::parse_from_rfc3339(text)
+            .map(|t| t.timestamp_micros())
+            .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").map(|t| t.and_utc().timestamp_micros()))
+            .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").map(|t| t.and_utc().timestamp_micros()))
+            .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M").map(|t| t.and_utc().timestamp_micros()))
+            .or_else(|_| {
+                NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|d| d.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros())
+            })
+            .map_err(|_| Invalid::new(field, "must be a date and time such as 2024-01-01T00:00:00Z"))?;
+        Self::from_micros(micros).ok_or_else(|| Invalid::new(field, "must lie between the years 1900 and 2299"))
+    }
+
+    /// This many seconds later (earlier when negative), held within the allowed years.
+    #[must_use]
+    pub fn plus_seconds(self, seconds: i64) -> Self {
+        Self(self.0.saturating_add(seconds.saturating_mul(MICROS_PER_SECOND)).clamp(EARLIEST, LATEST))
+    }
+
+    /// Seconds from `earlier` to here; negative when `earlier` is later.
+    pub fn seconds_since(self, earlier: Self) -> i64 {
+        (self.0 - earlier.0) / MICROS_PER_SECOND
+    }
+
+    /// The UTC day it lies in.
+    pub fn day(self) -> Day {
+        Day(self.0.div_euclid(MICROS_PER_DAY))
+    }
+
+    fn utc(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// `2025-05-13T16:20:34.123456+00:00`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.utc().to_rfc3339_opts(SecondsFormat::Micros, false))
+    }
+}
+
+/// A UTC day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Day(i64);
+
+impl Day {
+    /// Its first instant.
+    pub fn start(self) -> Timestamp {
+        Timestamp((self.0 * MICROS_PER_DAY).clamp(EARLIEST, LATEST))
+    }
+
+    /// The day after.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// (year, month 1..=12, day of month 1..=31)
+    pub fn civil(self) -> (i32, u32, u32) {
+        let date = self.start().utc().date_naive();
+        (date.year(), date.month(), date.day())
+    }
+}
+
+/// A half-open span of time, never empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Window {
+    start: Timestamp,
+    end: Timestamp,
+}
+
+impl Window {
+    /// `[start, end)`; `None` unless `start < end`.
+    pub fn new(start: Timestamp, end: Timestamp) -> Option<Self> {
+        (start < end).then_some(Self { start, end })
+    }
+
+    /// Inclusive.
+    pub fn start(self) -> Timestamp {
+        self.start
+    }
+
+    /// Exclusive.
+    pub fn end(self) -> Timestamp {
+        self.end
+    }
+
+    /// How many UTC days it touches.
+    pub fn days(self) -> u64 {
+        (Timestamp(self.end.0 - 1).day().0 - self.start.day().0 + 1).unsigned_abs()
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}, {})", self.start, self.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        Timestamp::parse("t", text).map_or_else(|fault| fault.to_string(), |t| t.to_string())
+    }
+
+    #[test]
+    fn a_time_without_zone_is_utc() {
+        assert_eq!(shown("2024-01-01T00:00:00"), shown("2024-01-01T00:00:00Z"));
+        assert_eq!(shown("2024-01-01"), "2024-01-01T00:00:00.000000+00:00");
+    }
+
+    #[test]
+    fn a_zone_is_honoured_and_microseconds_are_kept() {
+        assert_eq!(shown("2024-01-01T02:00:00.123456+02:00"), "2024-01-01T00:00:00.123456+00:00");
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_field_name() {
+        assert_eq!(shown("yesterday"), "t: must be a date and time such as 2024-01-01T00:00:00Z");
+        assert_eq!(shown("1850-01-01T00:00:00Z"), "t: must lie between the years 1900 and 2299");
+        assert_eq!(shown(""), "t: must be a date and time such as 2024-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn days_before_1970_are_days_too() {
+        let day = Timestamp::parse("t", "1969-12-31T23:59:59.999999Z").map(|t| t.day().civil());
+        assert_eq!(day, Ok((1969, 12, 31)));
+    }
+}
