@@ -4,12 +4,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 4] = [
-    "tracelift/v1/destinations.proto",
-    "tracelift/v1/exports.proto",
-    "tracelift/v1/admin.proto",
-    "tracelift/fleet/v1/fleet.proto",
-];
+const FILES: [&str; 4] =
+    ["tracelift/v1/destinations.proto", "tracelift/v1/exports.proto", "tracelift/v1/admin.proto", "tracelift/fleet/v1/fleet.proto"];
 
 /// Messages that carry a secret: their `Debug` is written by hand in `src/redacted.rs`.
 const SECRET: [&str; 2] = ["tracelift.v1.Credentials", "tracelift.v1.CreateApiKeyResponse"];

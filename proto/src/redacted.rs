@@ -22,11 +22,8 @@ mod tests {
 
     #[test]
     fn secrets_are_never_printed() {
-        let credentials = Credentials {
-            access_key_id: "AKIAVISIBLE".into(),
-            secret_access_key: "hunter2".into(),
-            session_token: "token3".into(),
-        };
+        let credentials =
+            Credentials { access_key_id: "AKIAVISIBLE".into(), secret_access_key: "hunter2".into(), session_token: "token3".into() };
         let request = crate::v1::CreateDestinationRequest { credentials: Some(credentials), ..Default::default() };
         let key = CreateApiKeyResponse { api_key: None, key: "tl_hunter2".into() };
         let printed = format!("{request:?} {key:?}");

@@ -123,17 +123,17 @@ mod tests {
 
     #[test]
     fn every_wrong_credential_is_named_and_no_value_is_repeated() {
-        let wrong = v1::Credentials {
-            access_key_id: String::new(),
-            secret_access_key: "x".repeat(2049),
-            session_token: "with space".into(),
-        };
+        let wrong =
+            v1::Credentials { access_key_id: String::new(), secret_access_key: "x".repeat(2049), session_token: "with space".into() };
         let faults = BucketSecrets::try_from(wrong).unwrap_err();
         let text: Vec<_> = faults.iter().map(ToString::to_string).collect();
-        assert_eq!(text, [
-            "access_key_id: must not be empty",
-            "secret_access_key: must have at most 2048 characters",
-            "session_token: must not hold spaces or control characters",
-        ]);
+        assert_eq!(
+            text,
+            [
+                "access_key_id: must not be empty",
+                "secret_access_key: must have at most 2048 characters",
+                "session_token: must not hold spaces or control characters",
+            ]
+        );
     }
 }

@@ -95,12 +95,7 @@ impl TryFrom<&v1::HydrationMiss> for HydrationMiss {
 
 impl From<&v1::FileIntent> for FileIntent {
     fn from(intent: &v1::FileIntent) -> Self {
-        Self {
-            number: intent.number,
-            key: intent.key.clone(),
-            upload_id: intent.upload_id.clone(),
-            token: intent.token.clone(),
-        }
+        Self { number: intent.number, key: intent.key.clone(), upload_id: intent.upload_id.clone(), token: intent.token.clone() }
     }
 }
 
@@ -153,6 +148,7 @@ impl From<FailureClass> for v1::FailureClass {
             FailureClass::CustomerConfig => Self::CustomerConfig,
             FailureClass::CustomerTransient => Self::CustomerTransient,
             FailureClass::Throttled => Self::Throttled,
+            FailureClass::DestinationTransient => Self::DestinationTransient,
             FailureClass::SourceTransient => Self::SourceTransient,
             FailureClass::SourceMemory => Self::SourceMemory,
             FailureClass::Lost => Self::Lost,

@@ -1,1 +1,14 @@
-//! x
+//! A bucket and how to talk to it: the S3 client, which endpoints are allowed, what a provider's error means, the check.
+//!
+//! Used by the control plane (to check a destination before it is saved) and by the exporter (to read blobs and write
+//! files), so that both judge a bucket alike. It knows nothing of runs, rows or files.
+
+mod check;
+mod client;
+mod endpoint;
+mod error;
+
+pub use check::check;
+pub use client::{Client, Connector, Keys, WriteArguments};
+pub use endpoint::EndpointPolicy;
+pub use error::{BucketError, Fault};

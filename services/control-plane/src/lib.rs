@@ -1,1 +1,211 @@
-//! x
+//! The control plane: owns destinations, exports, runs, leases, credentials at rest and API keys.
+//!
+//! It never reads an exported row, never talks to ClickHouse and never writes a data file. Down the line:
+//! [`api`] turns a call into a domain value, [`store`] makes it durable, [`dispatch`] gives runs to exporters.
+
+#![allow(clippy::result_large_err, reason = "tonic::Status is what gRPC handlers return")]
+
+mod api;
+mod auth;
+mod dispatch;
+mod settings;
+pub mod store;
+mod sweep;
+pub mod vault;
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::Server;
+use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer};
+use tracelift_bucket::Connector;
+use tracelift_proto::{
+    DESCRIPTORS, MAX_FLEET_BYTES, MAX_REQUEST_BYTES,
+    fleet::v1::fleet_service_server::FleetServiceServer,
+    v1::{
+        admin_service_server::AdminServiceServer, destination_service_server::DestinationServiceServer,
+        export_service_server::ExportServiceServer,
+    },
+};
+use tracelift_runtime::{
+    clock::{SharedClock, SystemClock},
+    listen::{self, ListenError},
+    request::RequestLayer,
+    secret::SecretError,
+    tasks,
+    tls::TlsError,
+};
+
+pub use auth::{Tokens, hash};
+pub use dispatch::LeaseTerms;
+pub use settings::Settings;
+
+use crate::{
+    auth::AuthLayer,
+    store::{Store, StoreError, sqlite::SqliteStore},
+    vault::{Vault, VaultError},
+};
+
+/// Why the control plane does not start or run.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each says what it is about")]
+pub enum Error {
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("signals cannot be waited for: {0}")]
+    Signal(#[from] std::io::Error),
+    #[error("the server failed: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    #[error("reflection cannot be built: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A control plane whose port is taken and whose store is open.
+pub struct ControlPlane {
+    settings: Settings,
+    listener: TcpListener,
+    address: SocketAddr,
+    store: Arc<dyn Store>,
+    vault: Arc<Vault>,
+    tokens: Tokens,
+    clock: SharedClock,
+}
+
+impl std::fmt::Debug for ControlPlane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlPlane").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl ControlPlane {
+    /// Opens the store, takes the port, reads the secrets. Nothing is served yet.
+    pub async fn bind(settings: Settings) -> Result<Self, Error> {
+        let store = SqliteStore::open(&settings.database)?;
+        Self::bind_with(settings, Arc::new(store), Arc::new(SystemClock)).await
+    }
+
+    /// The same with a store and a clock of the caller's.
+    pub async fn bind_with(settings: Settings, store: Arc<dyn Store>, clock: SharedClock) -> Result<Self, Error> {
+        let vault = Arc::new(Vault::new(&settings.master_keys()?)?);
+        let tokens = Tokens::new(settings.admin_token()?.as_ref(), &settings.fleet_token()?);
+        let listener = listen::bind(settings.listen).await?;
+        let address = listener.local_addr().map_err(|source| ListenError { address: settings.listen, source })?;
+        reseal(store.as_ref(), &vault).await?;
+        Ok(Self { settings, listener, address, store, vault, tokens, clock })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stopping`, then tells the exporters, lets calls end within the grace, and returns.
+    pub async fn run(self, stopping: CancellationToken) -> Result<(), Error> {
+        let Self { settings, listener, address, store, vault, tokens, clock } = self;
+        let sessions = TaskTracker::new();
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+
+        let admin = api::admin::Admin { store: store.clone(), clock: clock.clone() };
+        let exports = api::exports::Exports {
+            store: store.clone(),
+            clock: clock.clone(),
+            max_days: settings.max_export_days,
+            stopping: stopping.clone(),
+        };
+        let destinations = api::destinations::Destinations {
+            store: store.clone(),
+            clock: clock.clone(),
+            vault: vault.clone(),
+            connector: Connector::new(settings.endpoint_policy()),
+        };
+        let fleet = api::fleet::Fleet {
+            store: store.clone(),
+            clock: clock.clone(),
+            vault,
+            terms: settings.lease_terms(),
+            stopping: stopping.clone(),
+            sessions: sessions.clone(),
+        };
+        let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+
+        // The one tower stack, outermost first.
+        let stack = ServiceBuilder::new()
+            .layer(RequestLayer)
+            .layer(LoadShedLayer::new())
+            .layer(GlobalConcurrencyLimitLayer::new(settings.max_calls))
+            .layer(AuthLayer::new(tokens, store.clone()))
+            .into_inner();
+        let mut server = Server::builder()
+            .layer(stack)
+            .timeout(Duration::from_secs(settings.call_timeout_seconds))
+            .http2_keepalive_interval(Some(Duration::from_secs(10)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .tcp_nodelay(true);
+        if let Some(tls) = settings.tls.config()? {
+            server = server.tls_config(tls)?;
+        }
+        let router = server
+            .add_service(health_service)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .add_service(AdminServiceServer::new(admin).max_decoding_message_size(MAX_REQUEST_BYTES))
+            .add_service(DestinationServiceServer::new(destinations).max_decoding_message_size(MAX_REQUEST_BYTES))
+            .add_service(ExportServiceServer::new(exports).max_decoding_message_size(MAX_REQUEST_BYTES))
+            .add_service(
+                FleetServiceServer::new(fleet).max_decoding_message_size(MAX_FLEET_BYTES).max_encoding_message_size(MAX_FLEET_BYTES),
+            );
+
+        let sweep = tasks::start("sweep", sweep::sweep(store, clock, settings.lease_terms(), stopping.clone()));
+        let plain = if settings.tls.tls_cert.is_some() { "https" } else { "http" };
+        tracing::info!("listening on {plain}://{address}");
+        let served = router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopping.clone().cancelled_owned());
+        let outcome = until_grace(served, &stopping, Duration::from_secs(settings.stop_seconds)).await;
+        stopping.cancel();
+        sessions.close();
+        sessions.wait().await;
+        let _ = sweep.await; // it ends with `stopping` and has nothing to say
+        outcome
+    }
+}
+
+/// Waits for the server, but not longer than `grace` after `stopping`: a watch can last for ever.
+async fn until_grace(
+    served: impl Future<Output = Result<(), tonic::transport::Error>>,
+    stopping: &CancellationToken,
+    grace: Duration,
+) -> Result<(), Error> {
+    let out_of_grace = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        outcome = served => Ok(outcome?),
+        () = out_of_grace => {
+            tracing::warn!("some calls did not end in time; they are cut");
+            Ok(())
+        }
+    }
+}
+
+/// Seals with the current key what an older one sealed, so that the older one can be taken away.
+async fn reseal(store: &dyn Store, vault: &Vault) -> Result<(), Error> {
+    for (tenant, destination, old) in store.all_sealed().await? {
+        if !vault.is_current(&old) {
+            let new = vault.seal(tenant, destination, &vault.open(tenant, destination, &old)?)?;
+            store.reseal(destination, old, new).await?;
+            tracing::info!(%destination, "credentials sealed anew under the current master key");
+        }
+    }
+    Ok(())
+}

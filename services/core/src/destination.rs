@@ -188,7 +188,8 @@ fn bucket_name(text: &str) -> Result<String, Invalid> {
         0 => fault("must not be empty"),
         3..=63 if text.bytes().all(plain) && !text.contains("..") => Ok(text.to_owned()),
         3..=63 => fault("must hold letters, digits, dots and hyphens only"),
-        _ => fault("must have 3 to 63 characters"),
+        1..=2 => fault("must have at least 3 characters"),
+        _ => fault("must have at most 63 characters"),
     }
 }
 

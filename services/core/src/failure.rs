@@ -62,6 +62,8 @@ pub enum FailureClass {
     CustomerTransient,
     /// Somebody asked us to slow down.
     Throttled,
+    /// The destination did not answer.
+    DestinationTransient,
     /// ClickHouse or the blob store is away, or cut an answer short.
     SourceTransient,
     /// A batch was too big for somebody's memory.
@@ -92,10 +94,11 @@ const LONGEST_WAIT: u32 = 300;
 
 impl FailureClass {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::CustomerConfig,
         Self::CustomerTransient,
         Self::Throttled,
+        Self::DestinationTransient,
         Self::SourceTransient,
         Self::SourceMemory,
         Self::Lost,
@@ -108,6 +111,7 @@ impl FailureClass {
             Self::CustomerConfig => "the destination must be mended by its owner",
             Self::CustomerTransient => "the destination's credentials must be renewed by its owner",
             Self::Throttled => "the store asked to slow down, nobody needs to act",
+            Self::DestinationTransient => "the destination did not answer, its owner may need to look",
             Self::SourceTransient => "the trace store did not answer, its operator may need to look",
             Self::SourceMemory => "the trace store ran out of memory, its operator may need to look",
             Self::Lost => "an exporter was lost, nobody needs to act",
@@ -122,7 +126,7 @@ impl FailureClass {
         let first = match self {
             Self::CustomerConfig | Self::CustomerTransient | Self::Internal => return Remedy::GiveUp,
             Self::Lost => 0,
-            Self::SourceTransient => 1,
+            Self::SourceTransient | Self::DestinationTransient => 1,
             Self::Throttled | Self::SourceMemory => 5,
         };
         if attempt >= max_retries {

@@ -95,13 +95,15 @@ pub struct Totals {
 impl Totals {
     /// Over these files.
     pub fn of<'a>(files: impl IntoIterator<Item = &'a File>) -> Self {
-        files.into_iter().fold(Self::default(), |sum, file| sum.plus(Self {
-            files: 1,
-            rows: file.rows,
-            bytes: file.bytes,
-            hydrated_objects: file.hydrated_objects,
-            hydration_misses: file.hydration_misses,
-        }))
+        files.into_iter().fold(Self::default(), |sum, file| {
+            sum.plus(Self {
+                files: 1,
+                rows: file.rows,
+                bytes: file.bytes,
+                hydrated_objects: file.hydrated_objects,
+                hydration_misses: file.hydration_misses,
+            })
+        })
     }
 
     /// Both together.

@@ -58,8 +58,7 @@ impl ExporterId {
     /// 1 to 255 printable ASCII characters.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
         let fits = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        fits.then(|| Self(text.to_owned()))
-            .ok_or_else(|| Invalid::new(field, "must be 1 to 255 printable ASCII characters without spaces"))
+        fits.then(|| Self(text.to_owned())).ok_or_else(|| Invalid::new(field, "must be 1 to 255 printable ASCII characters without spaces"))
     }
 
     /// The name.

@@ -16,7 +16,7 @@
 use crate::{
     failure::{Failure, FailureClass, Remedy, Step},
     file::{Cursor, File, FileIntent, Totals},
-    id::{ExporterId, ExportId, RunId, SessionId, TenantId},
+    id::{ExportId, ExporterId, RunId, SessionId, TenantId},
     time::{Timestamp, Window},
 };
 
@@ -294,11 +294,8 @@ impl Run {
             }
             (State::Leased(_), Event::FileDone(file)) if file.number < self.totals.files => {}
             (State::Leased(_), Event::FileDone(file)) if !self.frozen => self.add(&file)?,
-            (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) => {
-                if file.number >= self.totals.files {
-                    self.add(&file)?;
-                }
-            }
+            (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) if file.number < self.totals.files => {}
+            (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) if !self.frozen => self.add(&file)?,
             (State::Leased(_), Event::Finished { files, rows }) => {
                 if (files, rows) != (self.totals.files, self.totals.rows) {
                     return Err(IllegalEvent::Totals { files, rows, recorded: self.totals });

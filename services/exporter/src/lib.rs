@@ -1,1 +1,123 @@
-//! x
+//! The exporter: takes runs from the control plane and does one thing with each of them, in [`job`]:
+//! rows → hydrate → encode → upload → publish.
+//!
+//! It plans nothing, decides no retry, and never opens the control plane's database.
+
+mod access;
+mod agent;
+mod blob;
+mod budget;
+mod encode;
+mod hydrate;
+mod job;
+mod lease;
+mod meter;
+mod pointer;
+mod publish;
+mod report;
+mod schema;
+mod settings;
+mod source;
+mod upload;
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::errors::InvalidMetadataValue;
+use tracelift_bucket::{BucketError, Connector, EndpointPolicy};
+use tracelift_core::{Invalid, id::ExporterId};
+use tracelift_runtime::{secret::SecretError, tls::TlsError};
+use uuid::Uuid;
+
+pub use settings::{Blobs, ClickHouse, Limits, Settings};
+
+use crate::{
+    access::{Access, Token},
+    agent::{Agent, Work},
+    blob::BlobStore,
+    hydrate::Hydrator,
+    job::Workshop,
+    report::Reporter,
+    source::Source,
+};
+
+/// Why the exporter does not start.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each says what it is about")]
+pub enum Error {
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("the store of offloaded fields: {0}")]
+    Blobs(#[from] BucketError),
+    #[error("the fleet token must be printable ASCII")]
+    Token(#[from] InvalidMetadataValue),
+    #[error("the exporter's name {0}")]
+    Name(Invalid),
+    #[error("signals cannot be waited for: {0}")]
+    Signal(#[from] std::io::Error),
+}
+
+/// An exporter that is ready to connect.
+pub struct Exporter {
+    agent: Agent,
+}
+
+impl std::fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exporter").field("exporter", &self.agent.exporter).finish_non_exhaustive()
+    }
+}
+
+impl Exporter {
+    /// Reads the secrets and makes the clients. Nothing is connected yet.
+    pub fn new(settings: &Settings) -> Result<Self, Error> {
+        let limits = settings.limits;
+        let name = settings.exporter_id.clone().unwrap_or_else(host_name);
+        let exporter = ExporterId::parse("", &name).map_err(Error::Name)?.to_string();
+        let incarnation = Uuid::new_v4().to_string();
+        let channel = settings.tls.channel(&settings.control_plane)?;
+        let client = access::fleet(channel, Token::new(&settings.fleet_token()?)?);
+        let source = Source::new(&settings.clickhouse, &limits)?;
+        let policy = if settings.allow_private_endpoints { EndpointPolicy::AllowPrivate } else { EndpointPolicy::PublicOnly };
+        let (reporter, reports) = Reporter::new(usize::try_from(limits.max_runs).unwrap_or(1));
+        let workshop = Workshop {
+            hydrator: Hydrator {
+                source: source.clone(),
+                blobs: BlobStore::new(&settings.blobs)?,
+                concurrency: usize::from(settings.blobs.blob_concurrency),
+                limits,
+            },
+            source,
+            connector: Connector::new(policy),
+            access: Access { client: client.clone(), exporter: exporter.clone(), incarnation: incarnation.clone() },
+            reporter,
+            limits,
+        };
+        let agent = Agent {
+            client,
+            exporter,
+            incarnation,
+            capacity: limits.runs(),
+            drain_time: Duration::from_secs(settings.drain_seconds),
+            workshop,
+            reports,
+            work: Work::default(),
+        };
+        Ok(Self { agent })
+    }
+
+    /// Works until `stopping`, then finishes the files in hand and gives its runs back.
+    pub async fn run(self, stopping: CancellationToken) {
+        tracing::info!(exporter = self.agent.exporter, runs = self.agent.capacity, "exporter started");
+        self.agent.run(stopping).await;
+        tracing::info!("exporter stopped");
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "exporter".to_owned() } else { name.to_owned() }
+}

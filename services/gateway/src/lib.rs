@@ -1,1 +1,126 @@
-//! x
+//! The REST face: LangSmith's bulk-export API in JSON on one side, the control plane's gRPC on the other.
+//!
+//! It keeps no state and decides nothing that needs any: it reads a request field by field, calls once, and writes the
+//! answer. Who may do what, and what exists, is the control plane's word.
+
+#![allow(clippy::result_large_err, reason = "tonic::Status is what gRPC clients return")]
+
+mod answer;
+mod body;
+mod caller;
+mod control_plane;
+mod fields;
+mod object;
+mod path;
+mod query;
+mod refusal;
+mod request;
+mod routes;
+mod stack;
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use control_plane::ControlPlane;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracelift_runtime::{
+    listen::{self, ListenError},
+    telemetry::LogSettings,
+    tls::{ClientTls, TlsError},
+};
+
+/// How long requests under way may take once the gateway is told to stop.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// The REST face of Tracelift
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "tracelift-gateway", version)]
+pub struct Settings {
+    /// Where to listen for HTTP; port 0 takes a free one
+    #[arg(long, env = "TRACELIFT_GATEWAY_LISTEN", default_value = "127.0.0.1:7701")]
+    pub listen: SocketAddr,
+    /// Address of the control plane
+    #[arg(long, env = "TRACELIFT_CONTROL_PLANE", default_value = "http://127.0.0.1:7700")]
+    pub control_plane: String,
+    /// Seconds after which a request is answered 504; creating a destination waits for its bucket
+    #[arg(long, env = "TRACELIFT_GATEWAY_REQUEST_TIMEOUT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub request_timeout: u64,
+    /// Requests at once; more are answered 503
+    #[arg(long, env = "TRACELIFT_GATEWAY_CONCURRENCY", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub concurrency: u32,
+    #[allow(missing_docs, reason = "a doc comment would replace the text of --help")]
+    #[command(flatten)]
+    pub tls: ClientTls,
+    #[allow(missing_docs, reason = "a doc comment would replace the text of --help")]
+    #[command(flatten)]
+    pub log: LogSettings,
+}
+
+impl Settings {
+    /// The defaults, on a free port of this machine, for a control plane in plain HTTP.
+    pub fn local(control_plane: impl Into<String>) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            control_plane: control_plane.into(),
+            request_timeout: 60,
+            concurrency: 512,
+            tls: ClientTls::default(),
+            log: LogSettings { log: "info".to_owned(), log_format: tracelift_runtime::telemetry::LogFormat::Text },
+        }
+    }
+}
+
+/// Why the gateway cannot start or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The port.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The control plane's address or its certificates.
+    #[error(transparent)]
+    ControlPlane(#[from] TlsError),
+    /// The system.
+    #[error("serving failed: {0}")]
+    Serve(#[from] io::Error),
+}
+
+/// A gateway that has its port and is ready to run.
+#[derive(Debug)]
+pub struct Gateway {
+    listener: TcpListener,
+    address: SocketAddr,
+    service: axum::Router,
+}
+
+impl Gateway {
+    /// Takes the port. The control plane need not be there yet.
+    pub async fn bind(settings: Settings) -> Result<Self, GatewayError> {
+        let timeout = Duration::from_secs(settings.request_timeout);
+        let plane = ControlPlane::new(settings.tls.channel(&settings.control_plane)?, timeout);
+        let limits = stack::Limits { concurrency: settings.concurrency as usize, timeout };
+        let listener = listen::bind(settings.listen).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, service: stack::around(routes::api(), routes::probes(), limits).with_state(plane) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown`, then finishes what is under way.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), GatewayError> {
+        tracing::info!("listening on http://{}", self.address);
+        let stop = shutdown.clone().cancelled_owned();
+        tokio::select! {
+            served = axum::serve(self.listener, self.service).with_graceful_shutdown(stop) => served?,
+            () = overdue(shutdown) => tracing::warn!("requests were still under way after {} s, stopping anyway", GRACE.as_secs()),
+        }
+        Ok(())
+    }
+}
+
+async fn overdue(shutdown: CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(GRACE).await;
+}

@@ -4,11 +4,6 @@ use std::{fs, path::PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// For clap: `value_parser = secret::parse`, with `hide_env_values = true`.
-pub fn parse(text: &str) -> Result<SecretString, std::convert::Infallible> {
-    Ok(SecretString::from(text))
-}
-
 /// Why a secret could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
@@ -61,4 +56,9 @@ impl Source<'_> {
     pub fn required(&self) -> Result<SecretString, SecretError> {
         self.optional()?.ok_or(SecretError::Missing { name: self.name, env: self.env, flag: self.flag })
     }
+}
+
+/// A secret in a variable of the environment; `None` when it is unset or empty.
+pub fn from_env(name: &str) -> Option<SecretString> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(SecretString::from)
 }

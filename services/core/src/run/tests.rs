@@ -83,9 +83,10 @@ fn the_matrix_of_states_and_events() {
                 other => other.name().to_owned(),
             };
             let after = run.clone().apply(event, at(5));
-            let outcome = after.map_or_else(|_| "-".to_owned(), |after| {
-                format!("{} fence {} attempt {} files {}", after.state_name(), after.fence.0, after.attempt, after.totals.files)
-            });
+            let outcome = after.map_or_else(
+                |_| "-".to_owned(),
+                |after| format!("{} fence {} attempt {} files {}", after.state_name(), after.fence.0, after.attempt, after.totals.files),
+            );
             let _ = writeln!(matrix, "  {name:26} {outcome}");
         }
     }

@@ -1,0 +1,197 @@
+//! What a store's refusal means. Providers word the same fault differently; the table here is the one place that knows.
+
+use std::fmt;
+
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+/// What is wrong, in the terms of the API's texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The key lacks permission on this bucket or operation.
+    AccessDenied,
+    /// The bucket does not exist or cannot be written.
+    BucketNotValid,
+    /// The access key id is unknown.
+    UnknownKeyId,
+    /// Not an S3-compatible endpoint, malformed, or not allowed.
+    InvalidEndpoint,
+    /// The addressing style does not fit the store.
+    InvalidBucketName,
+    /// The bucket lies in another region.
+    WrongRegion,
+    /// The credentials have run out.
+    ExpiredToken,
+    /// There is no such object.
+    NoSuchKey,
+    /// There is no such upload (any more).
+    NoSuchUpload,
+    /// The store asks to slow down.
+    Throttled,
+    /// The store did not answer, or only with an error of its own.
+    Unavailable,
+    /// A setting of the write is refused: encryption key, storage class, owner, checksum.
+    Refused,
+}
+
+impl Fault {
+    /// The text that callers see first.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::AccessDenied | Self::ExpiredToken => "Access denied",
+            Self::BucketNotValid | Self::NoSuchKey | Self::NoSuchUpload | Self::Refused | Self::WrongRegion => "Bucket is not valid",
+            Self::UnknownKeyId => "Key ID you provided does not exist",
+            Self::InvalidEndpoint | Self::Throttled | Self::Unavailable => "Invalid endpoint",
+            Self::InvalidBucketName => "InvalidBucketName",
+        }
+    }
+
+    /// What the owner of the bucket should do.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::AccessDenied => "allow s3:PutObject on this bucket and prefix for the access key, and check the secret key",
+            Self::ExpiredToken => "give credentials that have not expired",
+            Self::BucketNotValid | Self::NoSuchKey | Self::NoSuchUpload => "create the bucket or correct its name",
+            Self::WrongRegion => "give the region that the bucket lies in",
+            Self::UnknownKeyId => "check the access key id",
+            Self::InvalidEndpoint | Self::Unavailable => "give the address of an S3-compatible store, or omit endpoint_url for AWS",
+            Self::InvalidBucketName => "try config_kwargs_s3.addressing_style \"virtual\"",
+            Self::Throttled => "try again later",
+            Self::Refused => "check the bucket's settings and s3_additional_kwargs",
+        }
+    }
+}
+
+/// A call to a store that failed. Holds no secret: the access key id is cut out of the provider's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketError {
+    /// What it means.
+    pub fault: Fault,
+    /// Which call, e.g. `PutObject`.
+    pub call: &'static str,
+    /// The provider's own words.
+    pub words: String,
+}
+
+impl std::error::Error for BucketError {}
+
+impl fmt::Display for BucketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} answered {}; {}", self.fault.text(), self.call, self.words, self.fault.advice())
+    }
+}
+
+/// Code as the provider gives it, and what it means. The first row that fits counts.
+const CODES: &[(&str, Fault)] = &[
+    ("NoSuchBucket", Fault::BucketNotValid),
+    ("InvalidAccessKeyId", Fault::UnknownKeyId),
+    ("InvalidSecurity", Fault::UnknownKeyId), // GCS
+    ("InvalidClientTokenId", Fault::UnknownKeyId),
+    ("SignatureDoesNotMatch", Fault::AccessDenied),
+    ("AccessDenied", Fault::AccessDenied),
+    ("AllAccessDisabled", Fault::AccessDenied),
+    ("AccountProblem", Fault::AccessDenied),
+    ("InvalidObjectState", Fault::AccessDenied),
+    ("ExpiredToken", Fault::ExpiredToken),
+    ("TokenRefreshRequired", Fault::ExpiredToken),
+    ("InvalidToken", Fault::ExpiredToken),
+    ("RequestExpired", Fault::ExpiredToken),
+    ("AuthorizationHeaderMalformed", Fault::WrongRegion),
+    ("PermanentRedirect", Fault::WrongRegion),
+    ("IllegalLocationConstraintException", Fault::WrongRegion),
+    ("InvalidBucketName", Fault::InvalidBucketName),
+    ("NoSuchKey", Fault::NoSuchKey),
+    ("NotFound", Fault::NoSuchKey),
+    ("NoSuchUpload", Fault::NoSuchUpload),
+    ("SlowDown", Fault::Throttled),
+    ("SlowDownRead", Fault::Throttled),
+    ("SlowDownWrite", Fault::Throttled),
+    ("TooManyRequests", Fault::Throttled),
+    ("RequestLimitExceeded", Fault::Throttled),
+    ("ServiceUnavailable", Fault::Throttled),
+    ("InternalError", Fault::Unavailable),
+    ("RequestTimeout", Fault::Unavailable),
+    ("KMS.DisabledException", Fault::Refused),
+    ("KMS.NotFoundException", Fault::Refused),
+    ("InvalidArgument", Fault::Refused),
+    ("InvalidRequest", Fault::Refused),
+    ("InvalidStorageClass", Fault::Refused),
+    ("InvalidTag", Fault::Refused),
+    ("NotImplemented", Fault::Refused),
+];
+
+/// The fault of an answer with that error code, message and HTTP status.
+pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
+    if message.starts_with("No such key:") {
+        return Fault::UnknownKeyId; // Garage says AccessDenied for it
+    }
+    let known = code.and_then(|code| CODES.iter().find(|(known, _)| *known == code));
+    match (known, status) {
+        (Some((_, fault)), _) => *fault,
+        (None, 301 | 307 | 308) => Fault::WrongRegion,
+        (None, 401 | 403) => Fault::AccessDenied,
+        (None, 404) => Fault::NoSuchKey,
+        (None, 429 | 503) => Fault::Throttled,
+        (None, 500..=599) => Fault::Unavailable,
+        (None, _) if code.is_some() => Fault::Refused,
+        _ => Fault::InvalidEndpoint,
+    }
+}
+
+impl BucketError {
+    /// What `error` of `call` means; `key_id` is cut out of its text.
+    pub(crate) fn of<E>(call: &'static str, error: &SdkError<E, HttpResponse>, key_id: &str) -> Self
+    where
+        E: std::error::Error + ProvideErrorMetadata + 'static,
+    {
+        let cut = |text: String| if key_id.is_empty() { text } else { text.replace(key_id, "[access key id]") };
+        match error {
+            SdkError::ServiceError(refusal) => {
+                let status = refusal.raw().status().as_u16();
+                let (code, message) = (refusal.err().code(), refusal.err().message().unwrap_or_default());
+                let words = match code {
+                    Some(code) if message.is_empty() => format!("{status} {code}"),
+                    Some(code) => format!("{status} {code}: {message}"),
+                    None => format!("{status} without an S3 error code"),
+                };
+                Self { fault: judge(code, message, status), call, words: cut(words) }
+            }
+            SdkError::ResponseError(broken) => {
+                let status = broken.raw().status().as_u16();
+                let fault = if status >= 500 { Fault::Unavailable } else { Fault::InvalidEndpoint };
+                Self { fault, call, words: format!("{status} with a body that S3 does not send") }
+            }
+            SdkError::ConstructionFailure(_) => {
+                Self { fault: Fault::InvalidEndpoint, call, words: cut(format!("nothing: {}", DisplayErrorContext(error))) }
+            }
+            other => Self { fault: Fault::Unavailable, call, words: cut(format!("nothing: {}", DisplayErrorContext(other))) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn providers_word_the_same_fault_differently() {
+        let recorded = [
+            ("AWS", Some("InvalidAccessKeyId"), "The AWS Access Key Id you provided does not exist in our records.", 403),
+            ("AWS", Some("SignatureDoesNotMatch"), "The request signature we calculated does not match", 403),
+            ("AWS", Some("NoSuchBucket"), "The specified bucket does not exist", 404),
+            ("AWS", Some("PermanentRedirect"), "The bucket you are attempting to access must be addressed", 301),
+            ("AWS", Some("SlowDown"), "Please reduce your request rate.", 503),
+            ("GCS", Some("InvalidSecurity"), "The provided security credentials are not valid.", 403),
+            ("Garage", Some("AccessDenied"), "Forbidden: No such key: GK123", 403),
+            ("Garage", Some("AccessDenied"), "No such key: GK123", 403),
+            ("Garage", Some("AuthorizationHeaderMalformed"), "Authorization header malformed, unexpected scope", 400),
+            ("any", None, "", 403),
+            ("a web server", None, "", 405),
+        ];
+        let judged: Vec<_> = recorded
+            .iter()
+            .map(|(who, code, message, status)| format!("{who} {code:?} {status}: {:?}", judge(*code, message, *status)))
+            .collect();
+        insta::assert_snapshot!(judged.join("\n"));
+    }
+}

@@ -1,0 +1,49 @@
+//! The commands: each asks once and prints the answer.
+
+mod admin;
+mod destination;
+mod export;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::CommandFactory as _;
+use serde_json::Value;
+
+use crate::{
+    args::{Cli, Command},
+    error::CliError,
+};
+
+pub(crate) async fn run(cli: Cli) -> Result<ExitCode, CliError> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Destination(command) => destination::run(global, command).await,
+        Command::Export(command) => export::run(global, command).await,
+        Command::Key(command) => admin::key(global, command).await,
+        Command::Tenant(command) => admin::tenant(global, command).await,
+        Command::Completions { shell } => completions(shell),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<ExitCode, CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tracelift", &mut script);
+    print(&String::from_utf8_lossy(&script))
+}
+
+/// To standard output. Whoever stopped reading has read enough.
+fn print(text: &str) -> Result<ExitCode, CliError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The one form or the other.
+fn answer(json: bool, value: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Result<ExitCode, CliError> {
+    if json { print(&format!("{:#}\n", value())) } else { print(&text()) }
+}

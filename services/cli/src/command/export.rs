@@ -1,0 +1,78 @@
+//! `tracelift export …`
+
+use std::process::ExitCode;
+
+use tracelift_core::export::{Compression, FormatVersion};
+use tracelift_proto::{time_to, v1};
+
+use super::answer;
+use crate::{
+    args::{Export, ExportCreate, Global},
+    connection::Connection,
+    error::CliError,
+    json, show, watch,
+};
+
+pub(super) async fn run(global: &Global, command: Export) -> Result<ExitCode, CliError> {
+    let connection = Connection::tenant(global)?;
+    match command {
+        Export::Create(create) => start(global, &connection, create).await,
+        Export::Watch { id } => watch::until_ended(&connection, &id.to_string(), global.json).await,
+        Export::Get { id } => {
+            let request = connection.call(v1::GetExportRequest { id: id.to_string() });
+            let found = connection.exports().get_export(request).await;
+            one(global, &connection, found.map_err(|status| connection.refused(status))?.into_inner().export)
+        }
+        Export::Cancel { id } => {
+            let request = connection.call(v1::CancelExportRequest { id: id.to_string() });
+            let cancelled = connection.exports().cancel_export(request).await;
+            one(global, &connection, cancelled.map_err(|status| connection.refused(status))?.into_inner().export)
+        }
+        Export::List { limit, offset } => {
+            let request = connection.call(v1::ListExportsRequest { limit, offset });
+            let found = connection.exports().list_exports(request).await;
+            let found = found.map_err(|status| connection.refused(status))?.into_inner().exports;
+            answer(global.json, || found.iter().map(json::export).collect(), || show::exports(&found))
+        }
+        Export::Runs { id } => {
+            let request = connection.call(v1::ListRunsRequest { export_id: id.to_string(), limit: 0, offset: 0 });
+            let found = connection.exports().list_runs(request).await;
+            let found = found.map_err(|status| connection.refused(status))?.into_inner().runs;
+            answer(global.json, || found.iter().map(json::run).collect(), || show::runs(&found))
+        }
+    }
+}
+
+async fn start(global: &Global, connection: &Connection, create: ExportCreate) -> Result<ExitCode, CliError> {
+    let watched = create.watch;
+    let request = connection.call(v1::CreateExportRequest { spec: Some(spec(create)) });
+    let made = connection.exports().create_export(request).await;
+    let made = connection.present(made.map_err(|status| connection.refused(status))?.into_inner().export)?;
+    if !watched {
+        return one(global, connection, Some(made));
+    }
+    if !global.json {
+        super::print(&format!("export {}\n", made.id))?;
+    }
+    watch::until_ended(connection, &made.id, global.json).await
+}
+
+fn one(global: &Global, connection: &Connection, found: Option<v1::Export>) -> Result<ExitCode, CliError> {
+    let found = connection.present(found)?;
+    answer(global.json, || json::export(&found), || show::export(&found))
+}
+
+/// The words were checked when they were typed.
+fn spec(create: ExportCreate) -> v1::ExportSpec {
+    let compression = create.compression.and_then(|word| Compression::parse("", &word).ok()).unwrap_or_default();
+    let version = create.format_version.and_then(|word| FormatVersion::parse("", &word).ok()).unwrap_or_default();
+    v1::ExportSpec {
+        destination_id: create.destination.to_string(),
+        session_id: create.project.to_string(),
+        start_time: Some(time_to(create.start)),
+        end_time: Some(time_to(create.end)),
+        compression: v1::Compression::from(compression).into(),
+        format_version: v1::FormatVersion::from(version).into(),
+        export_fields: create.fields,
+    }
+}

@@ -1,0 +1,132 @@
+//! What is told when it did not work: what happened, and what to do.
+
+use std::{error::Error as _, fmt, io, path::PathBuf};
+
+use tonic::{Code, Status};
+use tracelift_proto::status::violations;
+use tracelift_runtime::{secret::SecretError, tls::TlsError};
+
+/// Why a command did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// A key or token.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A key or token that no header can carry.
+    #[error("{0} holds characters that no key has")]
+    Header(&'static str),
+    /// The address or its certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// No keys for the bucket.
+    #[error("no credentials for the bucket: set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or give --credentials-file")]
+    NoCredentials,
+    /// No workspace for a new key.
+    #[error("a key belongs to a workspace: give --tenant or set TRACELIFT_TENANT_ID")]
+    NoTenant,
+    /// A file that is not what it must be. Its content is not repeated.
+    #[error("{path} must hold JSON such as {{\"access_key_id\": …, \"secret_access_key\": …}} (line {line})")]
+    CredentialsFile {
+        /// Which.
+        path: PathBuf,
+        /// Where.
+        line: usize,
+    },
+    /// The control plane refused, or cannot be reached.
+    #[error("{}", Refused { status, server })]
+    Refused {
+        /// What came back.
+        status: Status,
+        /// Where it was asked.
+        server: String,
+    },
+    /// An answer without content.
+    #[error("the answer of {server} is empty: is it a control plane of this version?")]
+    Empty {
+        /// Where it was asked.
+        server: String,
+    },
+    /// The terminal or pipe is gone.
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Whether no answer came: the connection could not be made, or broke.
+pub(crate) fn is_broken(status: &Status) -> bool {
+    status.code() == Code::Unavailable || status.source().is_some()
+}
+
+struct Refused<'a> {
+    status: &'a Status,
+    server: &'a str,
+}
+
+impl fmt::Display for Refused<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, server } = self;
+        if status.source().is_some() && status.code() != Code::Cancelled {
+            let cause = innermost(status);
+            return write!(f, "cannot reach the control plane at {server}: {cause}; is it running, and is --server right?");
+        }
+        let message = crate::show::plain(status.message());
+        match status.code() {
+            Code::InvalidArgument => wrong_fields(f, status),
+            Code::Unauthenticated => write!(f, "{message}; check TRACELIFT_API_KEY (or TRACELIFT_ADMIN_TOKEN for key and tenant)"),
+            Code::PermissionDenied => write!(f, "{message}; use a key with the permission \"manage\""),
+            Code::NotFound => write!(f, "{message}; check the id, and that the key belongs to its workspace"),
+            Code::ResourceExhausted | Code::Unavailable => write!(f, "{message}; try again in a moment"),
+            Code::DeadlineExceeded | Code::Cancelled => write!(f, "{server} took too long; what was asked may still take effect"),
+            Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted | Code::OutOfRange => f.write_str(&message),
+            code => write!(f, "{server} answered {code:?}: {message}; its log says more"),
+        }
+    }
+}
+
+fn wrong_fields(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
+    let faults = violations(status);
+    if faults.is_empty() {
+        return f.write_str(&crate::show::plain(status.message()));
+    }
+    f.write_str("the request is not valid")?;
+    for fault in faults {
+        let field = fault.field.trim_start_matches("spec.").trim_start_matches("config.");
+        write!(f, "\n  {}: {}", crate::show::plain(field), crate::show::plain(&fault.message))?;
+    }
+    Ok(())
+}
+
+fn innermost(status: &Status) -> String {
+    let mut cause = status.source();
+    while let Some(deeper) = cause.and_then(std::error::Error::source) {
+        cause = Some(deeper);
+    }
+    cause.map(ToString::to_string).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use tracelift_core::Invalid;
+    use tracelift_proto::status;
+
+    use super::*;
+
+    #[test]
+    fn every_refusal_says_what_to_do() {
+        let wrong = [Invalid::new("spec.end_time", "must be after start_time"), Invalid::new("config.bucket_name", "must not be empty")];
+        let refusals = [
+            status::invalid(wrong),
+            Status::invalid_argument("no"),
+            Status::unauthenticated("The API key is not known"),
+            Status::permission_denied("The API key may only read"),
+            Status::not_found("No such export"),
+            Status::failed_precondition("Failed to validate S3 destination: Access denied"),
+            Status::resource_exhausted("15 exports at once"),
+            status::retry_later("busy", 3),
+            Status::deadline_exceeded("slow"),
+            Status::internal("invariant"),
+        ];
+        let server = "http://127.0.0.1:7700";
+        let told = refusals.map(|status| format!("error: {}", CliError::Refused { status, server: server.to_owned() }));
+        insta::assert_snapshot!(told.join("\n"));
+    }
+}

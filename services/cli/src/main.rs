@@ -1,0 +1,10 @@
+//! The command `tracelift`.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracelift::run(tracelift::Cli::parse()).await
+}

@@ -1,0 +1,155 @@
+//! Messages as text for people.
+
+use tracelift_proto::{time_from, v1};
+
+use crate::table::{Table, fields};
+
+/// Text from elsewhere, without what could move the cursor.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// To the second; empty when unset.
+fn time(time: Option<&prost_types::Timestamp>) -> String {
+    let text = time_from("", time).map(|time| time.to_string()).unwrap_or_default();
+    text.get(..19).map(|text| format!("{text}Z")).unwrap_or_default()
+}
+
+/// `1,234,567`
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 row`, `2 rows`
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+/// `1.2 MiB`
+pub(crate) fn bytes(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
+/// `5s`, `1m 05s`, `2h 03m`
+pub(crate) fn seconds(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m {s:02}s"),
+        (h, m, _) => format!("{h}h {m:02}m"),
+    }
+}
+
+pub(crate) fn destination(destination: &v1::Destination) -> String {
+    let config = destination.config.clone().unwrap_or_default();
+    let mut options: Vec<_> = config.s3_additional_kwargs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    options.sort_unstable();
+    fields([
+        ("id", destination.id.clone()),
+        ("name", destination.display_name.clone()),
+        ("bucket", config.bucket_name.clone()),
+        ("prefix", config.prefix.clone()),
+        ("region", config.region.clone()),
+        ("endpoint", config.endpoint_url.clone()),
+        ("options", options.join(" ")),
+        ("credentials", destination.credentials_keys.join(", ")),
+        ("created", time(destination.created_at.as_ref())),
+        ("updated", time(destination.updated_at.as_ref())),
+    ])
+}
+
+pub(crate) fn destinations(destinations: &[v1::Destination]) -> String {
+    let mut table = Table::new(["ID", "NAME", "BUCKET", "PREFIX", "WHERE", "CREATED"]);
+    for destination in destinations {
+        let config = destination.config.clone().unwrap_or_default();
+        let place = if config.endpoint_url.is_empty() { config.region } else { config.endpoint_url };
+        let (id, name) = (destination.id.clone(), destination.display_name.clone());
+        table.row([id, name, config.bucket_name, config.prefix, place, time(destination.created_at.as_ref())]);
+    }
+    table.to_string()
+}
+
+pub(crate) fn export(export: &v1::Export) -> String {
+    let spec = export.spec.clone().unwrap_or_default();
+    let progress = export.progress.unwrap_or_default();
+    fields([
+        ("id", export.id.clone()),
+        ("status", export.status().word().to_owned()),
+        ("destination", spec.destination_id),
+        ("project", spec.session_id),
+        ("from", time(spec.start_time.as_ref())),
+        ("to", time(spec.end_time.as_ref())),
+        ("columns", spec.export_fields.join(", ")),
+        ("runs", format!("{} of {}", progress.runs_completed, progress.runs_total)),
+        ("rows", rows(&progress)),
+        ("bytes", bytes(progress.bytes_written)),
+        ("files", count(progress.files_written.into())),
+        ("eta", progress.eta_seconds.map(seconds).unwrap_or_default()),
+        ("created", time(export.created_at.as_ref())),
+        ("finished", time(export.finished_at.as_ref())),
+        ("error", export.error.clone()),
+    ])
+}
+
+/// `1,000 of ~3,000`
+pub(crate) fn rows(progress: &v1::ExportProgress) -> String {
+    let total = total(progress).map(|total| format!(" of ~{}", count(total)));
+    format!("{}{}", count(progress.rows_written), total.unwrap_or_default())
+}
+
+/// How many rows there will be, while that is more than there are.
+pub(crate) fn total(progress: &v1::ExportProgress) -> Option<u64> {
+    progress.rows_total_estimate.filter(|total| *total > progress.rows_written)
+}
+
+pub(crate) fn exports(exports: &[v1::Export]) -> String {
+    let mut table = Table::new(["ID", "STATUS", "FROM", "TO", "ROWS", "FILES", "CREATED"]);
+    for export in exports {
+        let spec = export.spec.clone().unwrap_or_default();
+        let progress = export.progress.unwrap_or_default();
+        table.row([
+            export.id.clone(),
+            export.status().word().to_owned(),
+            time(spec.start_time.as_ref()),
+            time(spec.end_time.as_ref()),
+            count(progress.rows_written),
+            count(progress.files_written.into()),
+            time(export.created_at.as_ref()),
+        ]);
+    }
+    table.to_string()
+}
+
+pub(crate) fn runs(runs: &[v1::ExportRun]) -> String {
+    let mut table = Table::new(["ID", "STATUS", "STAGE", "FROM", "TO", "ROWS", "FILES", "RETRY", "LAST ERROR"]);
+    for run in runs {
+        let result = run.result.clone().unwrap_or_default();
+        table.row([
+            run.id.clone(),
+            run.status().word().to_owned(),
+            run.stage.clone(),
+            time(run.start_time.as_ref()),
+            time(run.end_time.as_ref()),
+            count(result.rows_written.max(run.progress.map_or(0, |progress| progress.rows))),
+            result.exported_files.len().to_string(),
+            run.retry_number.to_string(),
+            run.errors.last().cloned().unwrap_or_default(),
+        ]);
+    }
+    table.to_string()
+}
+
+pub(crate) fn tenant(tenant: &v1::Tenant) -> String {
+    let created = time(tenant.created_at.as_ref());
+    fields([("id", tenant.id.clone()), ("name", tenant.display_name.clone()), ("created", created)])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! Each command once, and what is told when it did not work.
+
+use tonic::Status;
+use tracelift_core::Invalid;
+use tracelift_proto::status;
+
+use crate::fake::{Fake, ID, command, shown};
+
+#[tokio::test]
+async fn each_command_asks_once_and_prints_the_answer() {
+    let fake = Fake::default();
+    let world = fake.serve().await;
+    let commands: [&[&str]; 10] = [
+        &["destination", "create", "--name", "mine", "--bucket", "traces", "--region", "us-east-1", "--option", "StorageClass=STANDARD_IA"],
+        &["destination", "list"],
+        &["destination", "get", ID],
+        &["export", "create", "--destination", ID, "--project", ID, "--start", "2024-01-01", "--end", "2024-01-02", "--field", "id"],
+        &["export", "get", ID],
+        &["export", "list", "--limit", "5"],
+        &["export", "runs", ID],
+        &["export", "cancel", ID],
+        &["key", "create", "--tenant", ID, "--name", "ci", "--permission", "read"],
+        &["tenant", "create", "--name", "acme"],
+    ];
+    let mut all = Vec::new();
+    for args in commands {
+        let output = world.run(args).await;
+        all.push(format!("$ tracelift {}\n{}", args.join(" "), shown(&output)));
+    }
+    insta::assert_snapshot!(all.join("\n"));
+    insta::assert_snapshot!(fake.asked().join("\n"));
+}
+
+#[tokio::test]
+async fn tenants_go_with_a_key_and_operators_with_a_token() {
+    let fake = Fake::default();
+    let world = fake.serve().await;
+    assert!(world.run(&["export", "list", "--tenant", ID]).await.status.success());
+    assert_eq!(fake.metadata("x-api-key").as_deref(), Some("tl_key"));
+    assert_eq!(fake.metadata("x-tenant-id").as_deref(), Some(ID));
+    assert_eq!(fake.metadata("authorization"), None);
+    assert!(world.run(&["key", "create", "--tenant", ID, "--name", "ci"]).await.status.success());
+    assert_eq!(fake.metadata("authorization").as_deref(), Some("Bearer admin"));
+    assert_eq!(fake.metadata("x-api-key"), None);
+}
+
+#[tokio::test]
+async fn json_is_for_scripts() {
+    let world = Fake::default().serve().await;
+    let mut answers = Vec::new();
+    for args in [&["export", "list", "--json"] as &[&str], &["destination", "list", "--json"], &["--json", "export", "get", ID]] {
+        let output = world.run(args).await;
+        answers.push(serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap());
+    }
+    assert_eq!(answers[0][0], answers[2]);
+    assert_eq!(answers[0][0]["status"], "Running");
+    assert_eq!(answers[1], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn every_wrong_field_has_its_own_line() {
+    let fake = Fake::default();
+    let world = fake.serve().await;
+    fake.refuse(status::invalid([
+        Invalid::new("spec.end_time", "must be after start_time"),
+        Invalid::new("spec.export_fields.0", "\"colour\" is not a column"),
+    ]));
+    let output =
+        world.run(&["export", "create", "--destination", ID, "--project", ID, "--start", "2024-01-02", "--end", "2024-01-01"]).await;
+    insta::assert_snapshot!(shown(&output));
+}
+
+#[tokio::test]
+async fn failures_say_what_to_do() {
+    let fake = Fake::default();
+    let world = fake.serve().await;
+    fake.refuse(Status::unauthenticated("The API key is not known"));
+    let wrong_key = world.run(&["export", "list"]).await;
+    let unreachable = command("http://127.0.0.1:1", &["export", "list"]).output().await.unwrap();
+    let no_key = world.command(&["export", "list"]).env_remove("TRACELIFT_API_KEY").output().await.unwrap();
+    let no_token = world.command(&["tenant", "create", "--name", "x"]).env_remove("TRACELIFT_ADMIN_TOKEN").output().await.unwrap();
+    let mut create = world.command(&["destination", "create", "--name", "x", "--bucket", "y"]);
+    let no_credentials = create.env_remove("S3_SECRET_ACCESS_KEY").output().await.unwrap();
+    let no_scheme = command("localhost:7700", &["export", "list"]).output().await.unwrap();
+    let no_tenant = world.run(&["key", "create", "--name", "x"]).await;
+    let all = [wrong_key, unreachable, no_key, no_token, no_credentials, no_scheme, no_tenant];
+    insta::assert_snapshot!(all.each_ref().map(shown).join("\n"));
+}
+
+#[tokio::test]
+async fn completions_name_the_commands() {
+    let world = Fake::default().serve().await;
+    for shell in ["bash", "zsh", "fish"] {
+        let output = world.run(&["completions", shell]).await;
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("destination"), "{shell}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The command as it is typed, against a control plane that says what the test wants.
+
+#![allow(clippy::unwrap_used, reason = "a test may fall over")]
+
+mod commands;
+mod fake;
+mod help;
+mod watch;

@@ -1,0 +1,46 @@
+//! The calls: a message becomes a domain value, the store does the work, the answer becomes a message.
+
+pub(crate) mod admin;
+pub(crate) mod destinations;
+pub(crate) mod exports;
+pub(crate) mod fleet;
+pub(crate) mod view;
+
+use tonic::Status;
+use tracelift_proto::status;
+
+use crate::{
+    store::{Page, StoreError},
+    vault::VaultError,
+};
+
+/// Seconds after which a caller should try again when the database is away.
+const RETRY_SECONDS: u64 = 2;
+
+/// The one mapping of store errors to gRPC codes. What the database says goes to the log, not to the caller.
+pub(crate) fn unavailable(error: StoreError) -> Status {
+    match error {
+        StoreError::Exists(what) => Status::already_exists(format!("{what} exists already")),
+        StoreError::Unavailable(_) => {
+            tracing::error!(%error, "the store failed");
+            status::retry_later("the control plane's database is not available; try again shortly", RETRY_SECONDS)
+        }
+        StoreError::Corrupt(_) | StoreError::NewerSchema => {
+            tracing::error!(%error, "the store failed");
+            Status::internal("a stored value cannot be read; the control plane's log says which")
+        }
+    }
+}
+
+pub(crate) fn vault(error: VaultError) -> Status {
+    tracing::error!(%error, "the vault failed");
+    Status::internal("the stored credentials cannot be used; the control plane's log says why")
+}
+
+fn page(limit: u32, offset: u32, default: Option<u32>) -> Result<Page, Status> {
+    if limit > 1000 {
+        return Err(status::invalid([tracelift_core::Invalid::new("limit", "must be between 1 and 1000")]));
+    }
+    let limit = if limit == 0 { default } else { Some(limit) };
+    Ok(Page { limit, offset })
+}

@@ -1,0 +1,120 @@
+//! AdminService: tenants and their keys.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use tonic::{Request, Response, Status};
+use tracelift_core::{
+    Invalid,
+    id::{KeyId, TenantId},
+    invalid::Faults,
+};
+use tracelift_proto::{
+    status::invalid,
+    time_to,
+    v1::{self, admin_service_server::AdminService},
+};
+use tracelift_runtime::clock::SharedClock;
+use uuid::Uuid;
+
+use super::unavailable;
+use crate::{
+    auth::hash,
+    store::{ApiKey, Permission, Store, Tenant},
+};
+
+pub(crate) struct Admin {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: SharedClock,
+}
+
+fn display_name(text: &str) -> Result<String, Invalid> {
+    match text.chars().count() {
+        0 => Err(Invalid::new("display_name", "must not be empty")),
+        1..=255 if !text.chars().any(char::is_control) => Ok(text.to_owned()),
+        _ => Err(Invalid::new("display_name", "must have at most 255 characters, none of them a control character")),
+    }
+}
+
+/// A new key: `tl_` and 32 random bytes.
+fn new_key() -> Result<String, Status> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|_| Status::internal("no randomness to be had from the system"))?;
+    Ok(format!("tl_{}", URL_SAFE_NO_PAD.encode(bytes)))
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn create_tenant(&self, request: Request<v1::CreateTenantRequest>) -> Result<Response<v1::CreateTenantResponse>, Status> {
+        let request = request.into_inner();
+        let mut faults = Faults::default();
+        let name = faults.take(display_name(&request.display_name));
+        let id = match request.id.as_str() {
+            "" => Some(TenantId(Uuid::now_v7())),
+            id => faults.take(TenantId::parse("id", id)),
+        };
+        let (id, display_name) = faults.finish(id.zip(name)).map_err(invalid)?;
+        let tenant = Tenant { id, display_name, created_at: self.clock.now() };
+        self.store.create_tenant(tenant.clone()).await.map_err(unavailable)?;
+        Ok(Response::new(v1::CreateTenantResponse { tenant: Some((&tenant).into()) }))
+    }
+
+    async fn list_tenants(&self, _: Request<v1::ListTenantsRequest>) -> Result<Response<v1::ListTenantsResponse>, Status> {
+        let tenants = self.store.tenants().await.map_err(unavailable)?;
+        Ok(Response::new(v1::ListTenantsResponse { tenants: tenants.iter().map(Into::into).collect() }))
+    }
+
+    async fn create_api_key(&self, request: Request<v1::CreateApiKeyRequest>) -> Result<Response<v1::CreateApiKeyResponse>, Status> {
+        let request = request.into_inner();
+        let mut faults = Faults::default();
+        let tenant = faults.take(TenantId::parse("tenant_id", &request.tenant_id));
+        let name = faults.take(display_name(&request.display_name));
+        let permission = faults.take(v1::Permission::requested(request.permission));
+        let (tenant, display_name) = faults.finish(tenant.zip(name)).map_err(invalid)?;
+        if !self.store.has_tenant(tenant).await.map_err(unavailable)? {
+            return Err(Status::not_found(format!("tenant {tenant} does not exist; create it first")));
+        }
+        let permission = if permission == Some(v1::Permission::Read) { Permission::Read } else { Permission::Manage };
+        let api_key =
+            ApiKey { id: KeyId(Uuid::now_v7()), tenant, display_name, permission, created_at: self.clock.now(), revoked_at: None };
+        let key = new_key()?;
+        self.store.create_key(api_key.clone(), hash(&key)).await.map_err(unavailable)?;
+        Ok(Response::new(v1::CreateApiKeyResponse { api_key: Some((&api_key).into()), key }))
+    }
+
+    async fn list_api_keys(&self, request: Request<v1::ListApiKeysRequest>) -> Result<Response<v1::ListApiKeysResponse>, Status> {
+        let tenant = TenantId::parse("tenant_id", &request.get_ref().tenant_id).map_err(|fault| invalid([fault]))?;
+        let keys = self.store.keys(tenant).await.map_err(unavailable)?;
+        Ok(Response::new(v1::ListApiKeysResponse { api_keys: keys.iter().map(Into::into).collect() }))
+    }
+
+    async fn revoke_api_key(&self, request: Request<v1::RevokeApiKeyRequest>) -> Result<Response<v1::RevokeApiKeyResponse>, Status> {
+        let id = KeyId::parse("id", &request.get_ref().id).map_err(|fault| invalid([fault]))?;
+        let key = self.store.revoke_key(id, self.clock.now()).await.map_err(unavailable)?;
+        let key = key.ok_or_else(|| Status::not_found(format!("API key {id} does not exist")))?;
+        Ok(Response::new(v1::RevokeApiKeyResponse { api_key: Some((&key).into()) }))
+    }
+}
+
+impl From<&Tenant> for v1::Tenant {
+    fn from(tenant: &Tenant) -> Self {
+        Self { id: tenant.id.to_string(), display_name: tenant.display_name.clone(), created_at: Some(time_to(tenant.created_at)) }
+    }
+}
+
+impl From<&ApiKey> for v1::ApiKey {
+    fn from(key: &ApiKey) -> Self {
+        let permission = match key.permission {
+            Permission::Read => v1::Permission::Read,
+            Permission::Manage => v1::Permission::Manage,
+        };
+        Self {
+            id: key.id.to_string(),
+            tenant_id: key.tenant.to_string(),
+            display_name: key.display_name.clone(),
+            permission: permission.into(),
+            created_at: Some(time_to(key.created_at)),
+            revoked_at: key.revoked_at.map(time_to),
+        }
+    }
+}

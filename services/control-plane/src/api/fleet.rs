@@ -1,0 +1,118 @@
+//! FleetService: the door of the exporters. A stream that says hello becomes a session.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Request, Response, Status, Streaming};
+use tracelift_core::{Invalid, id::ExporterId};
+use tracelift_proto::{
+    PROTOCOL,
+    fleet::v1::{self, connect_request::Message as Said, fleet_service_server::FleetService},
+    status::invalid,
+    under,
+    v1::Credentials,
+};
+use tracelift_runtime::clock::SharedClock;
+use tracing::Instrument as _;
+
+use super::{unavailable, vault};
+use crate::{
+    dispatch::{LeaseTerms, Session},
+    store::Store,
+    vault::Vault,
+};
+
+pub(crate) struct Fleet {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: SharedClock,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) terms: LeaseTerms,
+    pub(crate) stopping: CancellationToken,
+    pub(crate) sessions: TaskTracker,
+}
+
+/// How long an exporter may take to say hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Answers that wait for a slow exporter; beyond that its session waits, and its leases lapse if it stays so.
+const OUTBOX: usize = 64;
+
+#[tonic::async_trait]
+impl FleetService for Fleet {
+    type ConnectStream = Pin<Box<dyn Stream<Item = Result<v1::ConnectResponse, Status>> + Send>>;
+
+    async fn connect(&self, request: Request<Streaming<v1::ConnectRequest>>) -> Result<Response<Self::ConnectStream>, Status> {
+        let mut incoming = request.into_inner();
+        let hello = tokio::time::timeout(HELLO_TIMEOUT, incoming.message()).await;
+        let hello = match hello.map_err(|_| Status::deadline_exceeded("the exporter did not say hello in time"))?? {
+            Some(v1::ConnectRequest { message: Some(Said::Hello(hello)) }) => hello,
+            _ => return Err(Status::failed_precondition("the first message must be hello")),
+        };
+        let protocol = agree(hello.protocol_min, hello.protocol_max)?;
+        let exporter = ExporterId::parse("hello.exporter_id", &hello.exporter_id).map_err(|fault| invalid([fault]))?;
+        if hello.incarnation.is_empty() || hello.incarnation.len() > 64 {
+            return Err(invalid([Invalid::new("hello.incarnation", "must have 1 to 64 characters")]));
+        }
+        let (outbox, answers) = mpsc::channel(OUTBOX);
+        let span = tracing::info_span!("exporter", exporter = exporter.as_str(), incarnation = hello.incarnation);
+        let session = Session {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            terms: self.terms,
+            exporter,
+            incarnation: hello.incarnation.clone(),
+            capacity: hello.capacity.unwrap_or_default().runs,
+            outbox,
+        };
+        #[allow(clippy::disallowed_methods, reason = "the tracker waits for every session when the process stops")]
+        self.sessions.spawn(session.run(hello, protocol, incoming, self.stopping.clone()).instrument(span));
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn get_destination_access(
+        &self,
+        request: Request<v1::GetDestinationAccessRequest>,
+    ) -> Result<Response<v1::GetDestinationAccessResponse>, Status> {
+        let request = request.into_inner();
+        let (run, fence) = under(&request.run_id, request.fence).map_err(|fault| invalid([fault]))?;
+        let exporter = ExporterId::parse("exporter_id", &request.exporter_id).map_err(|fault| invalid([fault]))?;
+        let access = self.store.access(run, fence, exporter, request.incarnation).await.map_err(unavailable)?;
+        let access = access.ok_or_else(|| Status::permission_denied("only the holder of the run's lease may see its destination"))?;
+        let secrets = self.vault.open(access.tenant, access.destination, &access.sealed).map_err(vault)?;
+        Ok(Response::new(v1::GetDestinationAccessResponse {
+            config: Some((&access.bucket).into()),
+            credentials: Some(Credentials {
+                access_key_id: secrets.access_key_id,
+                secret_access_key: secrets.secret_access_key,
+                session_token: secrets.session_token.unwrap_or_default(),
+            }),
+        }))
+    }
+}
+
+/// The newest version that both sides speak.
+fn agree(min: u32, max: u32) -> Result<u32, Status> {
+    let newest = max.min(*PROTOCOL.end());
+    if min <= max && newest >= min && PROTOCOL.contains(&newest) {
+        return Ok(newest);
+    }
+    Err(Status::failed_precondition(format!(
+        "no common protocol: the exporter speaks versions {min} to {max}, this control plane {} to {}; update the older one",
+        PROTOCOL.start(),
+        PROTOCOL.end()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exporter_of_an_unknown_version_is_refused_with_both_ranges() {
+        assert_eq!(agree(1, 7).unwrap(), 1);
+        let refused = agree(2, 7).unwrap_err();
+        assert!(refused.message().contains("versions 2 to 7, this control plane 1 to 1"), "{}", refused.message());
+    }
+}

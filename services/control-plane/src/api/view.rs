@@ -1,0 +1,119 @@
+//! What callers see of exports and runs: pure, with the time handed in.
+
+use tracelift_core::{
+    layout::Layout,
+    run::{Run, State, Work},
+    time::Timestamp,
+};
+use tracelift_proto::{time_to, v1};
+
+use crate::store::{ExportView, Reported, RunView};
+
+/// An export with its progress.
+pub(crate) fn export(view: &ExportView, now: Timestamp) -> v1::Export {
+    v1::Export { progress: Some(progress(view, now)), ..(&view.export).into() }
+}
+
+fn progress(view: &ExportView, now: Timestamp) -> v1::ExportProgress {
+    let estimate = estimate(view);
+    v1::ExportProgress {
+        runs_total: view.runs_total,
+        runs_completed: view.runs_completed,
+        rows_written: view.rows,
+        bytes_written: view.bytes,
+        files_written: view.files,
+        rows_total_estimate: estimate,
+        eta_seconds: estimate.and_then(|rows| eta(view, rows, now)),
+    }
+}
+
+/// Rows of the whole export: those counted, scaled to the partitions that were not counted yet.
+fn estimate(view: &ExportView) -> Option<u64> {
+    let (rows, counted, total) = (view.rows_counted, u64::from(view.runs_counted), u64::from(view.runs_total));
+    let scaled = rows.checked_mul(total)?.checked_div(counted)?;
+    Some(scaled.max(view.rows))
+}
+
+/// Seconds until the rest is written at the mean speed so far; `None` before there is one, or after the end.
+fn eta(view: &ExportView, rows_total: u64, now: Timestamp) -> Option<u64> {
+    if view.export.status.ended() {
+        return None;
+    }
+    let seconds = u64::try_from(now.seconds_since(view.started_at?)).ok()?.max(1);
+    (rows_total.saturating_sub(view.rows) * seconds).checked_div(view.rows)
+}
+
+/// A run with its result and progress.
+pub(crate) fn run(view: &RunView) -> v1::ExportRun {
+    let RunView { run, export, bucket, reported, .. } = view;
+    let (start, end) = match run.work {
+        Work::Partition(window) => (window.start(), window.end()),
+        Work::Finalise => (export.spec.window.start(), export.spec.window.end()),
+    };
+    v1::ExportRun {
+        id: run.id.to_string(),
+        export_id: run.export.to_string(),
+        session_id: run.session.to_string(),
+        status: v1::RunStatus::from(run.status()).into(),
+        retry_number: run.attempt,
+        errors: run.errors.clone(),
+        created_at: Some(time_to(run.created_at)),
+        updated_at: Some(time_to(run.updated_at)),
+        finished_at: run.finished_at().map(time_to),
+        start_time: Some(time_to(start)),
+        end_time: Some(time_to(end)),
+        prefix: bucket.prefix.clone(),
+        result: result(view),
+        stage: stage(run, reported).to_owned(),
+        progress: Some(run_progress(run, reported)),
+        exporter_id: view.exporter.clone().unwrap_or_default(),
+    }
+}
+
+fn result(view: &RunView) -> Option<v1::RunResult> {
+    let RunView { run, export, bucket, keys, .. } = view;
+    if run.totals.files == 0 && !matches!(run.state, State::Completed(_)) {
+        return None;
+    }
+    let layout = Layout {
+        prefix: &bucket.prefix,
+        export: run.export,
+        tenant: run.tenant,
+        session: run.session,
+        version: export.spec.format_version,
+    };
+    Some(v1::RunResult {
+        rows_written: run.totals.rows,
+        bytes_written: run.totals.bytes,
+        exported_files: keys.iter().map(|key| format!("{}/{key}", bucket.name)).collect(),
+        export_path: format!("{}/{}", bucket.name, layout.export_path()),
+        latest_cursor: run.cursor.map(|cursor| cursor.to_string()).unwrap_or_default(),
+        hydrated_objects: run.totals.hydrated_objects,
+        hydration_misses: run.totals.hydration_misses,
+    })
+}
+
+fn stage<'a>(run: &Run, reported: &'a Reported) -> &'a str {
+    match run.state {
+        State::Leased(_) => &reported.stage,
+        State::Queued { .. } if run.attempt > 0 => "waiting to be tried again",
+        State::Queued { .. } => "queued",
+        State::Completed(_) => "completed",
+        State::Failed(_) => "failed",
+        State::Cancelled(_) => "cancelled",
+        State::TimedOut(_) => "timed out",
+    }
+}
+
+fn run_progress(run: &Run, reported: &Reported) -> v1::RunProgress {
+    let [read, hydrate, encode, upload] = reported.stage_seconds;
+    v1::RunProgress {
+        rows: reported.rows.max(run.totals.rows),
+        bytes: reported.bytes.max(run.totals.bytes),
+        files: run.totals.files,
+        rows_estimate: reported.rows_estimate,
+        hydrated_objects: reported.hydrated_objects.max(run.totals.hydrated_objects),
+        hydration_misses: reported.hydration_misses.max(run.totals.hydration_misses),
+        stage_seconds: Some(v1::StageSeconds { read, hydrate, encode, upload }),
+    }
+}

@@ -1,0 +1,179 @@
+//! Who is calling: judged once per request, before any handler runs, by the path's own rule.
+//!
+//! Admin calls need the admin token, the exporters' stream the fleet token, everything else an API key. Tokens and keys
+//! are compared by their SHA-256, so neither the comparison's time nor the store gives them away.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{HeaderMap, Request, Response};
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
+use tonic::{Status, body::Body};
+use tower::{Layer, Service};
+use tracelift_core::id::TenantId;
+
+use crate::{
+    api::unavailable,
+    store::{Permission, Store},
+};
+
+/// A caller with an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// The tenant that everything is scoped to.
+    pub(crate) tenant: TenantId,
+    permission: Permission,
+}
+
+impl Caller {
+    /// The caller of a request; PERMISSION_DENIED unless the key may do that.
+    pub(crate) fn of<T>(request: &tonic::Request<T>, needed: Permission) -> Result<Self, Status> {
+        let caller = request.extensions().get::<Self>().copied();
+        let caller = caller.ok_or_else(|| Status::unauthenticated(NO_KEY))?;
+        if needed == Permission::Manage && caller.permission != Permission::Manage {
+            return Err(Status::permission_denied("this API key may only read; use one with the manage permission"));
+        }
+        Ok(caller)
+    }
+}
+
+const NO_KEY: &str = "an API key is needed: send it as x-api-key, or as authorization: Bearer";
+const BAD_KEY: &str = "the API key is not valid";
+
+/// The SHA-256 of a key or token.
+pub fn hash(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+/// The operator's two tokens, hashed.
+#[derive(Clone)]
+pub struct Tokens {
+    admin: Option<[u8; 32]>,
+    fleet: [u8; 32],
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tokens")
+    }
+}
+
+impl Tokens {
+    /// Without an admin token, admin calls are refused.
+    pub fn new(admin: Option<&SecretString>, fleet: &SecretString) -> Self {
+        let hashed = |secret: &SecretString| hash(secret.expose_secret());
+        Self { admin: admin.map(hashed), fleet: hashed(fleet) }
+    }
+}
+
+/// Puts [`Authenticate`] around a service.
+#[derive(Debug, Clone)]
+pub(crate) struct AuthLayer {
+    tokens: Tokens,
+    store: Arc<dyn Store>,
+}
+
+impl std::fmt::Debug for dyn Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+impl AuthLayer {
+    /// Judges with these tokens and the keys in that store.
+    pub(crate) fn new(tokens: Tokens, store: Arc<dyn Store>) -> Self {
+        Self { tokens, store }
+    }
+}
+
+impl<S> Layer<S> for AuthLayer {
+    type Service = Authenticate<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Authenticate { judge: self.clone(), inner }
+    }
+}
+
+/// Lets a request through with its [`Caller`], or answers it.
+#[derive(Debug, Clone)]
+pub(crate) struct Authenticate<S> {
+    judge: AuthLayer,
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Authenticate<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let ready = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, ready);
+        let judge = self.judge.clone();
+        Box::pin(async move {
+            match judge.judge(request.uri().path(), request.headers()).await {
+                Ok(caller) => {
+                    if let Some(caller) = caller {
+                        request.extensions_mut().insert(caller);
+                    }
+                    inner.call(request).await
+                }
+                Err(status) => Ok(status.into_http()),
+            }
+        })
+    }
+}
+
+impl AuthLayer {
+    async fn judge(&self, path: &str, headers: &HeaderMap) -> Result<Option<Caller>, Status> {
+        let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        match service {
+            "grpc.health.v1.Health" | "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => Ok(None),
+            "tracelift.v1.AdminService" => token(headers, self.tokens.admin, "admin").map(|()| None),
+            "tracelift.fleet.v1.FleetService" => token(headers, Some(self.tokens.fleet), "fleet").map(|()| None),
+            _ => self.caller(headers).await.map(Some),
+        }
+    }
+
+    async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Status> {
+        let secret = text(headers, "x-api-key").or_else(|| bearer(headers)).ok_or_else(|| Status::unauthenticated(NO_KEY))?;
+        let key = self.store.key_by_hash(hash(secret)).await.map_err(unavailable)?;
+        let key = key.ok_or_else(|| Status::unauthenticated(BAD_KEY))?;
+        if let Some(asked) = text(headers, "x-tenant-id")
+            && asked.parse() != Ok(key.tenant)
+        {
+            return Err(Status::permission_denied("the API key does not belong to the workspace in x-tenant-id"));
+        }
+        Ok(Caller { tenant: key.tenant, permission: key.permission })
+    }
+}
+
+fn token(headers: &HeaderMap, expected: Option<[u8; 32]>, name: &str) -> Result<(), Status> {
+    let expected =
+        expected.ok_or_else(|| Status::permission_denied(format!("this control plane has no {name} token: {name} calls are off")))?;
+    let given = bearer(headers).ok_or_else(|| Status::unauthenticated(format!("the {name} token is needed, as authorization: Bearer")))?;
+    if hash(given) == expected { Ok(()) } else { Err(Status::unauthenticated(format!("the {name} token is not valid"))) }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().map(str::trim).filter(|text| !text.is_empty())
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = text(headers, "authorization")?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}

@@ -1,0 +1,340 @@
+//! One exporter's session: gives it runs, hears its reports, tells it what to stop.
+//!
+//! A session keeps no state that matters: leases, fences and files are the store's. Losing it loses nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tracelift_core::{
+    Invalid,
+    failure::{Failure, FailureClass, Step},
+    file::{File, FileIntent},
+    id::{ExporterId, RunId},
+    run::{Event, Fence, IllegalEvent, Lease, Work},
+};
+use tracelift_proto::{
+    fleet::v1::{self, connect_request::Message as Said, connect_response::Message as Answer},
+    status::invalid,
+    time_to, under,
+};
+use tracelift_runtime::clock::SharedClock;
+use uuid::Uuid;
+
+use crate::store::{Change, Claimed, Heard, ReportError, Reported, Store, Verdict};
+
+/// The operator's settings about leases.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseTerms {
+    /// How often an exporter says that it is alive, in seconds.
+    pub heartbeat_seconds: u32,
+    /// How long a lease lasts without that, in seconds.
+    pub lease_seconds: u32,
+    /// How often a run is tried again.
+    pub max_retries: u32,
+}
+
+/// One exporter, connected.
+pub(crate) struct Session {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: SharedClock,
+    pub(crate) terms: LeaseTerms,
+    pub(crate) exporter: ExporterId,
+    pub(crate) incarnation: String,
+    /// How many runs it wants to hold at once.
+    pub(crate) capacity: u32,
+    pub(crate) outbox: mpsc::Sender<Result<v1::ConnectResponse, Status>>,
+}
+
+/// A session looks for work after that long even when it heard of none: retries become due, news can be lost.
+const SWEEP: Duration = Duration::from_secs(1);
+/// When an exporter should come back after its control plane stopped.
+const RECONNECT_SECONDS: i64 = 1;
+
+/// Why a session ends.
+enum End {
+    /// The exporter is gone, or was told to go.
+    Gone,
+    /// It said something that makes no sense, or the store is away.
+    Refused(Status),
+}
+
+impl From<Invalid> for End {
+    fn from(fault: Invalid) -> Self {
+        Self::Refused(invalid([fault]))
+    }
+}
+
+impl From<crate::store::StoreError> for End {
+    fn from(error: crate::store::StoreError) -> Self {
+        Self::Refused(crate::api::unavailable(error))
+    }
+}
+
+impl Session {
+    pub(crate) async fn run(
+        mut self,
+        hello: v1::Hello,
+        protocol: u32,
+        mut incoming: Streaming<v1::ConnectRequest>,
+        stopping: CancellationToken,
+    ) {
+        tracing::info!(capacity = self.capacity, held = hello.held.len(), "exporter connected");
+        let end = self.serve(hello, protocol, &mut incoming, stopping).await;
+        match end {
+            Ok(()) | Err(End::Gone) => tracing::info!("exporter disconnected"),
+            Err(End::Refused(status)) => {
+                tracing::warn!(code = ?status.code(), reason = status.message(), "exporter's session ended");
+                let _ = self.outbox.send(Err(status)).await; // it may be gone already
+            }
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        hello: v1::Hello,
+        protocol: u32,
+        incoming: &mut Streaming<v1::ConnectRequest>,
+        stopping: CancellationToken,
+    ) -> Result<(), End> {
+        let mut news = self.store.changes();
+        let held = held(&hello.held)?;
+        let verdicts = self.store.hello(self.lease(), held, self.terms.max_retries, self.clock.now()).await?;
+        self.send(Answer::Welcome(v1::Welcome {
+            session: Uuid::new_v4().to_string(),
+            protocol,
+            heartbeat_interval: Some(seconds(self.terms.heartbeat_seconds)),
+            lease_time: Some(seconds(self.terms.lease_seconds)),
+            verdicts: with_verdicts(hello.held, verdicts),
+        }))
+        .await?;
+        self.assign().await?;
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                said = incoming.message() => match said {
+                    Ok(Some(v1::ConnectRequest { message: Some(said) })) => self.hear(said).await?,
+                    Ok(Some(_)) => return Err(End::Refused(Status::invalid_argument("a message without content"))),
+                    Ok(None) | Err(_) => return Err(End::Gone),
+                },
+                change = news.recv() => match change {
+                    Ok(Change::Stopped { run, fence, exporter }) if exporter == self.exporter => {
+                        self.send(Answer::Cancel(v1::Cancel { run_id: run.to_string(), fence: fence.0 })).await?;
+                    }
+                    Ok(Change::Work) | Err(RecvError::Lagged(_)) => self.assign().await?,
+                    Ok(_) => {}
+                    Err(RecvError::Closed) => return Err(End::Gone),
+                },
+                _ = sweep.tick() => self.assign().await?,
+                () = stopping.cancelled() => {
+                    let reconnect_after = Some(prost_types::Duration { seconds: RECONNECT_SECONDS, nanos: 0 });
+                    return self.send(Answer::Drain(v1::Drain { reconnect_after })).await;
+                }
+            }
+        }
+    }
+
+    fn lease(&self) -> Lease {
+        Lease {
+            exporter: self.exporter.clone(),
+            incarnation: self.incarnation.clone(),
+            until: self.clock.now().plus_seconds(i64::from(self.terms.lease_seconds)),
+        }
+    }
+
+    async fn send(&self, answer: Answer) -> Result<(), End> {
+        self.outbox.send(Ok(v1::ConnectResponse { message: Some(answer) })).await.map_err(|_| End::Gone)
+    }
+
+    /// Fills the exporter's free slots. What is sent was committed before.
+    async fn assign(&self) -> Result<(), End> {
+        for claimed in self.store.claim(self.lease(), self.capacity, self.clock.now()).await? {
+            tracing::info!(run = %claimed.run.id, export = %claimed.run.export, fence = claimed.run.fence.0, "run assigned");
+            self.send(Answer::Assignment(assignment(claimed))).await?;
+        }
+        Ok(())
+    }
+
+    async fn hear(&mut self, said: Said) -> Result<(), End> {
+        match said {
+            Said::Hello(_) => Err(End::Refused(Status::failed_precondition("hello was said already"))),
+            Said::Heartbeat(heartbeat) => self.heartbeat(heartbeat).await,
+            Said::Accepted(accepted) => {
+                tracing::debug!(run = accepted.run_id, "run accepted");
+                Ok(())
+            }
+            Said::Declined(declined) => {
+                tracing::info!(run = declined.run_id, reason = declined.reason, "run declined");
+                self.report(under(&declined.run_id, declined.fence)?, Event::Declined, None).await
+            }
+            Said::Progress(progress) => self.progress(progress).await,
+            Said::FileIntent(intent) => {
+                let event = Event::FileIntent(FileIntent::from(&intent));
+                self.report(under(&intent.run_id, intent.fence)?, event, Some(intent.seq)).await
+            }
+            Said::FileDone(done) => {
+                let file = done.file.as_ref().ok_or_else(|| Invalid::new("file", "is required"))?;
+                let event = Event::FileDone(File::try_from(file)?);
+                self.report(under(&done.run_id, done.fence)?, event, Some(done.seq)).await
+            }
+            Said::RunFinished(finished) => self.finished(finished).await,
+            Said::RunPublished(published) => {
+                self.report(under(&published.run_id, published.fence)?, Event::Published, Some(published.seq)).await
+            }
+            Said::RunFailed(failed) => {
+                let failure = failed.failure.as_ref().ok_or_else(|| Invalid::new("failure", "is required"))?;
+                let failure = Failure::try_from(failure)?;
+                tracing::warn!(run = failed.run_id, %failure, "run failed");
+                let event = Event::Failed { failure, max_retries: self.terms.max_retries };
+                self.report(under(&failed.run_id, failed.fence)?, event, Some(failed.seq)).await
+            }
+            Said::HandedBack(back) => self.report(under(&back.run_id, back.fence)?, Event::HandedBack, Some(back.seq)).await,
+        }
+    }
+
+    async fn heartbeat(&mut self, heartbeat: v1::Heartbeat) -> Result<(), End> {
+        if let Some(capacity) = heartbeat.capacity {
+            self.capacity = capacity.runs;
+        }
+        let verdicts = self.store.heartbeat(self.lease(), held(&heartbeat.held)?, self.clock.now()).await?;
+        self.send(Answer::HeartbeatReply(v1::HeartbeatReply { verdicts: with_verdicts(heartbeat.held, verdicts) })).await
+    }
+
+    async fn progress(&self, progress: v1::Progress) -> Result<(), End> {
+        let (run, fence) = under(&progress.run_id, progress.fence)?;
+        match self.store.progress(run, fence, reported(progress), self.clock.now()).await? {
+            Heard::Yes(_) => Ok(()),
+            Heard::Stale => self.refuse(run, fence).await,
+        }
+    }
+
+    /// All files are done: past the commit point, or a fault of ours when the rows do not add up.
+    async fn finished(&self, finished: v1::RunFinished) -> Result<(), End> {
+        let (run, fence) = under(&finished.run_id, finished.fence)?;
+        let event = Event::Finished { files: finished.files, rows: finished.rows };
+        match self.store.report(run, fence, event, self.clock.now()).await {
+            Ok(Heard::Yes(done)) => {
+                let files = self.store.files(run).await?;
+                self.send(Answer::Ack(v1::Ack { seq: finished.seq })).await?;
+                self.send(Answer::Publish(publish(done.id, done.fence, done.work, &files))).await
+            }
+            Ok(Heard::Stale) => self.refuse(run, fence).await,
+            Err(ReportError::Illegal(error @ IllegalEvent::Totals { .. })) => {
+                tracing::error!(%run, %error, "rows do not add up");
+                let failure = Failure { step: Step::Publish, class: FailureClass::Internal, detail: error.to_string() };
+                let event = Event::Failed { failure, max_retries: self.terms.max_retries };
+                self.report((run, fence), event, Some(finished.seq)).await?;
+                self.refuse(run, fence).await
+            }
+            Err(ReportError::Illegal(error)) => Err(out_of_order(&error)),
+            Err(ReportError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    async fn report(&self, (run, fence): (RunId, Fence), event: Event, seq: Option<u64>) -> Result<(), End> {
+        match self.store.report(run, fence, event, self.clock.now()).await {
+            Ok(Heard::Yes(_)) => match seq {
+                Some(seq) => self.send(Answer::Ack(v1::Ack { seq })).await,
+                None => Ok(()),
+            },
+            Ok(Heard::Stale) => self.refuse(run, fence).await,
+            Err(ReportError::Illegal(error)) => Err(out_of_order(&error)),
+            Err(ReportError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    async fn refuse(&self, run: RunId, fence: Fence) -> Result<(), End> {
+        tracing::info!(%run, fence = fence.0, "stale report");
+        self.send(Answer::Revoked(v1::Revoked { run_id: run.to_string(), fence: fence.0 })).await
+    }
+}
+
+fn out_of_order(error: &IllegalEvent) -> End {
+    End::Refused(Status::failed_precondition(error.to_string()))
+}
+
+fn seconds(seconds: u32) -> prost_types::Duration {
+    prost_types::Duration { seconds: i64::from(seconds), nanos: 0 }
+}
+
+fn held(leases: &[v1::HeldLease]) -> Result<Vec<(RunId, Fence)>, Invalid> {
+    leases.iter().map(|lease| under(&lease.run_id, lease.fence)).collect()
+}
+
+fn with_verdicts(held: Vec<v1::HeldLease>, verdicts: Vec<Verdict>) -> Vec<v1::LeaseVerdict> {
+    let word = |verdict| match verdict {
+        Verdict::Keep => v1::Verdict::Keep,
+        Verdict::Cancel => v1::Verdict::Cancel,
+        Verdict::Revoked => v1::Verdict::Revoked,
+    };
+    let pairs = held.into_iter().zip(verdicts);
+    pairs.map(|(lease, verdict)| v1::LeaseVerdict { run_id: lease.run_id, fence: lease.fence, verdict: word(verdict).into() }).collect()
+}
+
+fn reported(progress: v1::Progress) -> Reported {
+    let said = progress.progress.unwrap_or_default();
+    let spent = said.stage_seconds.unwrap_or_default();
+    Reported {
+        stage: progress.stage.chars().take(64).collect(),
+        rows: said.rows,
+        bytes: said.bytes,
+        files: said.files,
+        rows_estimate: said.rows_estimate,
+        hydrated_objects: said.hydrated_objects,
+        hydration_misses: said.hydration_misses,
+        stage_seconds: [spent.read, spent.hydrate, spent.encode, spent.upload],
+    }
+}
+
+fn publish(run: RunId, fence: Fence, work: Work, files: &[File]) -> v1::Publish {
+    let (start_time, end_time) = match work {
+        Work::Partition(window) => (Some(time_to(window.start())), Some(time_to(window.end()))),
+        Work::Finalise => (None, None),
+    };
+    v1::Publish { run_id: run.to_string(), fence: fence.0, start_time, end_time, files: files.iter().map(Into::into).collect() }
+}
+
+fn assignment(claimed: Claimed) -> v1::Assignment {
+    let Claimed { run, export, files, published } = claimed;
+    let work = match run.work {
+        Work::Finalise => {
+            let runs = published.iter().map(|published| v1::PublishedRun {
+                run_id: published.run.id.to_string(),
+                start_time: Some(time_to(published.window.start())),
+                end_time: Some(time_to(published.window.end())),
+                files: published.run.totals.files,
+                rows: published.run.totals.rows,
+                bytes: published.run.totals.bytes,
+                hydration_misses: published.run.totals.hydration_misses,
+            });
+            v1::assignment::Work::Finalise(v1::FinaliseExport { runs: runs.collect() })
+        }
+        Work::Partition(_) if run.frozen => v1::assignment::Work::Publish(publish(run.id, run.fence, run.work, &files)),
+        Work::Partition(window) => v1::assignment::Work::Slice(v1::ExportSlice {
+            start_time: Some(time_to(window.start())),
+            end_time: Some(time_to(window.end())),
+            cursor: run.cursor.as_ref().map(Into::into),
+            next_file: run.totals.files,
+            rows_before: run.totals.rows,
+            unresolved: run.intent.as_ref().map(|intent| v1::FileIntent {
+                run_id: run.id.to_string(),
+                fence: run.fence.0,
+                seq: 0,
+                number: intent.number,
+                key: intent.key.clone(),
+                upload_id: intent.upload_id.clone(),
+                token: intent.token.clone(),
+            }),
+        }),
+    };
+    v1::Assignment {
+        run_id: run.id.to_string(),
+        export_id: run.export.to_string(),
+        tenant_id: run.tenant.to_string(),
+        fence: run.fence.0,
+        attempt: run.attempt,
+        spec: Some((&export.spec).into()),
+        work: Some(work),
+    }
+}

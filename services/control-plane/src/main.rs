@@ -1,0 +1,24 @@
+//! The control plane's process.
+
+use std::process::ExitCode;
+
+use tracelift_control_plane::{ControlPlane, Error, Settings};
+use tracelift_runtime::{shutdown, telemetry};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings = Settings::read();
+    telemetry::init(&settings.log);
+    match serve(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(settings: Settings) -> Result<(), Error> {
+    let control_plane = ControlPlane::bind(settings).await?;
+    control_plane.run(shutdown::on_signal()?).await
+}

@@ -1,0 +1,130 @@
+//! What the operator can set: flags, or variables of the environment. Secrets come from variables or files only.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Parser;
+use secrecy::SecretString;
+use tracelift_bucket::EndpointPolicy;
+use tracelift_core::{export::MAX_DAYS, failure::MAX_RETRIES};
+use tracelift_runtime::{secret, telemetry::LogSettings, tls::ServerTls};
+
+use crate::dispatch::LeaseTerms;
+
+/// Tracelift's control plane: destinations, exports, runs and leases, over gRPC
+#[derive(Debug, Clone, Parser)]
+#[command(name = "tracelift-control-plane", version)]
+pub struct Settings {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, env = "TRACELIFT_LISTEN", default_value = "127.0.0.1:7700")]
+    pub listen: SocketAddr,
+    /// File of the SQLite database; made when it is not there
+    #[arg(long, env = "TRACELIFT_DATABASE", default_value = "tracelift.db")]
+    pub database: PathBuf,
+    /// Keys that seal credentials: ID:BASE64[,ID:BASE64...], 32 bytes each; the first one seals, all of them open
+    #[arg(skip)]
+    pub master_keys: Option<SecretString>,
+    /// File that holds the master keys, instead of TRACELIFT_MASTER_KEYS
+    #[arg(long, env = "TRACELIFT_MASTER_KEYS_FILE")]
+    pub master_keys_file: Option<PathBuf>,
+    /// Token of the admin calls
+    #[arg(skip)]
+    pub admin_token: Option<SecretString>,
+    /// File that holds the token of the admin calls, instead of TRACELIFT_ADMIN_TOKEN; without one they are off
+    #[arg(long, env = "TRACELIFT_ADMIN_TOKEN_FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// Token of the exporters
+    #[arg(skip)]
+    pub fleet_token: Option<SecretString>,
+    /// File that holds the token of the exporters, instead of TRACELIFT_FLEET_TOKEN
+    #[arg(long, env = "TRACELIFT_FLEET_TOKEN_FILE")]
+    pub fleet_token_file: Option<PathBuf>,
+    /// Let destinations have private, loopback and link-local addresses (for stores in your own network)
+    #[arg(long, env = "TRACELIFT_ALLOW_PRIVATE_ENDPOINTS")]
+    pub allow_private_endpoints: bool,
+    /// Longest range of one export, in UTC days
+    #[arg(long, env = "TRACELIFT_MAX_EXPORT_DAYS", default_value_t = MAX_DAYS, value_parser = clap::value_parser!(u64).range(1..=3660))]
+    pub max_export_days: u64,
+    /// How often a run is tried again
+    #[arg(long, env = "TRACELIFT_MAX_RETRIES", default_value_t = MAX_RETRIES)]
+    pub max_retries: u32,
+    /// Seconds between an exporter's heartbeats
+    #[arg(long, env = "TRACELIFT_HEARTBEAT_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub heartbeat_seconds: u32,
+    /// Seconds after which the lease of a silent exporter lapses
+    #[arg(long, env = "TRACELIFT_LEASE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(3..=600))]
+    pub lease_seconds: u32,
+    /// Longest time for a call, in seconds (watches and exporters' streams excepted)
+    #[arg(long, env = "TRACELIFT_CALL_TIMEOUT_SECONDS", default_value_t = 60)]
+    pub call_timeout_seconds: u64,
+    /// Calls under way at once; more are refused with RESOURCE_EXHAUSTED
+    #[arg(long, env = "TRACELIFT_MAX_CALLS", default_value_t = 1024)]
+    pub max_calls: usize,
+    /// Seconds for calls to end when the process stops
+    #[arg(long, env = "TRACELIFT_STOP_SECONDS", default_value_t = 10)]
+    pub stop_seconds: u64,
+    /// TLS of this server
+    #[command(flatten)]
+    pub tls: ServerTls,
+    /// Logging
+    #[command(flatten)]
+    pub log: LogSettings,
+}
+
+impl Settings {
+    /// From the command line and the environment; ends the process with a usage message when they are wrong.
+    #[must_use]
+    pub fn read() -> Self {
+        let mut settings = Self::parse();
+        settings.master_keys = secret::from_env("TRACELIFT_MASTER_KEYS");
+        settings.admin_token = secret::from_env("TRACELIFT_ADMIN_TOKEN");
+        settings.fleet_token = secret::from_env("TRACELIFT_FLEET_TOKEN");
+        settings
+    }
+
+    /// Settings with every default, as tests start from.
+    #[must_use]
+    pub fn defaults() -> Self {
+        Self::parse_from(["tracelift-control-plane"])
+    }
+
+    pub(crate) fn master_keys(&self) -> Result<SecretString, secret::SecretError> {
+        secret::Source {
+            name: "the master key",
+            env: "TRACELIFT_MASTER_KEYS",
+            flag: "--master-keys-file",
+            value: self.master_keys.as_ref(),
+            file: self.master_keys_file.as_ref(),
+        }
+        .required()
+    }
+
+    pub(crate) fn admin_token(&self) -> Result<Option<SecretString>, secret::SecretError> {
+        secret::Source {
+            name: "the admin token",
+            env: "TRACELIFT_ADMIN_TOKEN",
+            flag: "--admin-token-file",
+            value: self.admin_token.as_ref(),
+            file: self.admin_token_file.as_ref(),
+        }
+        .optional()
+    }
+
+    pub(crate) fn fleet_token(&self) -> Result<SecretString, secret::SecretError> {
+        secret::Source {
+            name: "the fleet token",
+            env: "TRACELIFT_FLEET_TOKEN",
+            flag: "--fleet-token-file",
+            value: self.fleet_token.as_ref(),
+            file: self.fleet_token_file.as_ref(),
+        }
+        .required()
+    }
+
+    pub(crate) fn endpoint_policy(&self) -> EndpointPolicy {
+        if self.allow_private_endpoints { EndpointPolicy::AllowPrivate } else { EndpointPolicy::PublicOnly }
+    }
+
+    pub(crate) fn lease_terms(&self) -> LeaseTerms {
+        LeaseTerms { heartbeat_seconds: self.heartbeat_seconds, lease_seconds: self.lease_seconds, max_retries: self.max_retries }
+    }
+}

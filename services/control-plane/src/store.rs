@@ -1,0 +1,301 @@
+//! The store: the only truth. Every call is one transaction, and every read that a caller can cause names its tenant.
+//!
+//! SQLite is the default ([`sqlite`]). Nothing above this trait knows which database there is.
+
+pub mod sqlite;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+use tracelift_core::{
+    destination::{Bucket, Destination},
+    export::Export,
+    file::File,
+    id::{DestinationId, ExportId, ExporterId, KeyId, RunId, TenantId},
+    run::{Event, Fence, IllegalEvent, Lease, Run},
+    time::{Timestamp, Window},
+};
+
+use crate::vault::Sealed;
+
+/// Why a call to the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be used now.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// What would be stored is there already.
+    #[error("{0} exists already")]
+    Exists(String),
+    /// A stored value cannot be read back.
+    #[error("the database holds a value that this version cannot read: {0}")]
+    Corrupt(String),
+    /// The database was made by a newer version.
+    #[error("the database has a newer schema than this version knows; run the newer version, or restore the backup made before it")]
+    NewerSchema,
+}
+
+/// A workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// What people call it.
+    pub display_name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// What a key may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// List and get.
+    Read,
+    /// Everything within the tenant.
+    Manage,
+}
+
+/// An API key, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Its id.
+    pub id: KeyId,
+    /// The one tenant it belongs to.
+    pub tenant: TenantId,
+    /// What people call it.
+    pub display_name: String,
+    /// What it may be used for.
+    pub permission: Permission,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stopped being good.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// Which part of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// At most that many; `None` for all.
+    pub limit: Option<u32>,
+    /// After that many.
+    pub offset: u32,
+}
+
+/// An export with what its runs add up to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExportView {
+    /// The export.
+    pub export: Export,
+    /// Its partitions.
+    pub runs_total: u32,
+    /// Those that are complete.
+    pub runs_completed: u32,
+    /// Rows, those in unfinished files included.
+    pub rows: u64,
+    /// Bytes, those of unfinished files included.
+    pub bytes: u64,
+    /// Complete files.
+    pub files: u32,
+    /// Runs whose rows were counted.
+    pub runs_counted: u32,
+    /// Their rows.
+    pub rows_counted: u64,
+    /// When the first run was taken.
+    pub started_at: Option<Timestamp>,
+}
+
+/// What an exporter said of a run last.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reported {
+    /// What it was doing.
+    pub stage: String,
+    /// Rows, those in the unfinished file included.
+    pub rows: u64,
+    /// Bytes, those of the unfinished file included.
+    pub bytes: u64,
+    /// Complete files.
+    pub files: u32,
+    /// Rows that the whole run should have.
+    pub rows_estimate: Option<u64>,
+    /// Fields filled in from objects.
+    pub hydrated_objects: u64,
+    /// Fields that could not be filled in.
+    pub hydration_misses: u64,
+    /// Seconds in read, hydrate, encode, upload.
+    pub stage_seconds: [f64; 4],
+}
+
+/// A run with everything a caller may see of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunView {
+    /// The run.
+    pub run: Run,
+    /// Its export.
+    pub export: Export,
+    /// The destination's bucket.
+    pub bucket: Bucket,
+    /// Keys of its complete files, in order.
+    pub keys: Vec<String>,
+    /// What its exporter said last.
+    pub reported: Reported,
+    /// Who holds it, or held it last.
+    pub exporter: Option<String>,
+}
+
+/// A partition as the export's manifest lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedRun {
+    /// The run.
+    pub run: Run,
+    /// Its partition.
+    pub window: Window,
+}
+
+/// A run that was claimed, with all that its exporter needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claimed {
+    /// The run, under its new fence.
+    pub run: Run,
+    /// Its export.
+    pub export: Export,
+    /// Its complete files, when it is past its commit point.
+    pub files: Vec<File>,
+    /// The export's partitions, when the run is the finalising one.
+    pub published: Vec<PublishedRun>,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// It is stored.
+    Yes(Box<Run>),
+    /// It came from somebody who no longer holds the run.
+    Stale,
+}
+
+/// What an exporter should do with a lease that it believes to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on; the lease is renewed.
+    Keep,
+    /// The export was cancelled: clean up.
+    Cancel,
+    /// Somebody else's now: touch nothing.
+    Revoked,
+}
+
+/// Something that others may be waiting for. Losing one delays, never breaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A run can be claimed.
+    Work,
+    /// An export or one of its runs looks different.
+    Export(ExportId),
+    /// A run was stopped while that exporter held it under that fence.
+    Stopped {
+        /// The run.
+        run: RunId,
+        /// The fence its exporter knows.
+        fence: Fence,
+        /// Its exporter.
+        exporter: ExporterId,
+    },
+}
+
+/// The bucket and the sealed credentials that a lease gives access to.
+#[derive(Debug)]
+pub struct Access {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which destination.
+    pub destination: DestinationId,
+    /// Where it is.
+    pub bucket: Bucket,
+    /// Its credentials.
+    pub sealed: Sealed,
+}
+
+/// What a report can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The report makes no sense.
+    #[error(transparent)]
+    Illegal(#[from] IllegalEvent),
+}
+
+/// Everything that is remembered.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Adds a tenant.
+    async fn create_tenant(&self, tenant: Tenant) -> Result<(), StoreError>;
+    /// All tenants, newest first.
+    async fn tenants(&self) -> Result<Vec<Tenant>, StoreError>;
+    /// Whether there is such a tenant.
+    async fn has_tenant(&self, id: TenantId) -> Result<bool, StoreError>;
+    /// Adds a key by the hash of its secret.
+    async fn create_key(&self, key: ApiKey, hash: [u8; 32]) -> Result<(), StoreError>;
+    /// A tenant's keys, newest first.
+    async fn keys(&self, tenant: TenantId) -> Result<Vec<ApiKey>, StoreError>;
+    /// Ends a key; `None` when there is none.
+    async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<Option<ApiKey>, StoreError>;
+    /// The good key with that hash.
+    async fn key_by_hash(&self, hash: [u8; 32]) -> Result<Option<ApiKey>, StoreError>;
+
+    /// Adds a destination with its sealed credentials.
+    async fn create_destination(&self, destination: Destination, sealed: Sealed) -> Result<(), StoreError>;
+    /// A tenant's destination.
+    async fn destination(&self, tenant: TenantId, id: DestinationId) -> Result<Option<Destination>, StoreError>;
+    /// A tenant's destinations, newest first.
+    async fn destinations(&self, tenant: TenantId) -> Result<Vec<Destination>, StoreError>;
+    /// Replaces the credentials of a tenant's destination; `None` when there is none.
+    async fn replace_credentials(
+        &self,
+        tenant: TenantId,
+        id: DestinationId,
+        sealed: Sealed,
+        keys: Vec<String>,
+        now: Timestamp,
+    ) -> Result<Option<Destination>, StoreError>;
+    /// Every sealed value with its owner, for sealing anew under another key.
+    async fn all_sealed(&self) -> Result<Vec<(TenantId, DestinationId, Sealed)>, StoreError>;
+    /// Replaces `old` by `new`, unless it has changed meanwhile.
+    async fn reseal(&self, id: DestinationId, old: Sealed, new: Sealed) -> Result<(), StoreError>;
+
+    /// Adds an export and its runs, unless its destination is not the tenant's (then `false`).
+    async fn create_export(&self, export: Export, runs: Vec<Run>) -> Result<bool, StoreError>;
+    /// A tenant's export.
+    async fn export(&self, tenant: TenantId, id: ExportId) -> Result<Option<ExportView>, StoreError>;
+    /// A tenant's exports, newest first.
+    async fn exports(&self, tenant: TenantId, page: Page) -> Result<Vec<ExportView>, StoreError>;
+    /// Cancels a tenant's export, unless it has ended; `None` when there is none.
+    async fn cancel_export(&self, tenant: TenantId, id: ExportId, now: Timestamp) -> Result<Option<ExportView>, StoreError>;
+    /// The partitions of a tenant's export, oldest first; `None` when there is no such export.
+    async fn runs(&self, tenant: TenantId, export: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError>;
+    /// One partition.
+    async fn run(&self, tenant: TenantId, export: ExportId, run: RunId) -> Result<Option<RunView>, StoreError>;
+    /// The partitions of all exports that a tenant's schedule spawned; `None` when there is no such schedule.
+    async fn schedule_runs(&self, tenant: TenantId, source: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError>;
+
+    /// An exporter says hello: verdicts over what it holds, in that order. What it holds no more is given back:
+    /// as lost when another process of that name held it, as never received otherwise.
+    async fn hello(&self, lease: Lease, held: Vec<(RunId, Fence)>, max_retries: u32, now: Timestamp) -> Result<Vec<Verdict>, StoreError>;
+    /// An exporter is alive: verdicts over what it holds, in that order.
+    async fn heartbeat(&self, lease: Lease, held: Vec<(RunId, Fence)>, now: Timestamp) -> Result<Vec<Verdict>, StoreError>;
+    /// Gives queued runs to an exporter until it holds `capacity`.
+    async fn claim(&self, lease: Lease, capacity: u32, now: Timestamp) -> Result<Vec<Claimed>, StoreError>;
+    /// A report about a run, heard only under its newest fence.
+    async fn report(&self, run: RunId, fence: Fence, event: Event, now: Timestamp) -> Result<Heard, ReportError>;
+    /// What an exporter says of a run it works on; dropped when stale.
+    async fn progress(&self, run: RunId, fence: Fence, reported: Reported, now: Timestamp) -> Result<Heard, StoreError>;
+    /// The complete files of a run, in order.
+    async fn files(&self, run: RunId) -> Result<Vec<File>, StoreError>;
+    /// What the holder of a lease may see.
+    async fn access(&self, run: RunId, fence: Fence, exporter: ExporterId, incarnation: String) -> Result<Option<Access>, StoreError>;
+    /// Queues every run again whose lease has lapsed; how many.
+    async fn lapse(&self, max_retries: u32, now: Timestamp) -> Result<usize, StoreError>;
+
+    /// News, from now on.
+    fn changes(&self) -> broadcast::Receiver<Change>;
+}

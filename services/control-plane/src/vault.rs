@@ -1,0 +1,178 @@
+//! Credentials at rest: AES-256-GCM under a key of the operator's, named in what it sealed so that keys can be rotated.
+//!
+//! A sealed value is bound to its tenant and destination; copied to another row it does not open.
+
+use aes_gcm::{
+    Aes256Gcm, Nonce,
+    aead::{Aead as _, KeyInit as _, Payload},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use secrecy::{ExposeSecret as _, SecretString};
+use tracelift_core::id::{DestinationId, TenantId};
+use tracelift_proto::BucketSecrets;
+
+/// A sealed value as it is stored: `<key id>.<nonce>.<ciphertext>`, the last two in base64.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed(pub String);
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sealed")
+    }
+}
+
+impl Sealed {
+    fn key_id(&self) -> &str {
+        self.0.split('.').next().unwrap_or_default()
+    }
+}
+
+/// What can go wrong with keys and sealed values.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The setting is not of its form.
+    #[error(
+        "the master keys must be ID:BASE64 pairs separated by commas, each key 32 bytes (openssl rand -base64 32); the first one seals"
+    )]
+    Keys,
+    /// A stored value was sealed with a key that is not given any more.
+    #[error("a stored credential was sealed with master key {0:?}, which is not among the given ones; give it as well")]
+    UnknownKey(String),
+    /// A stored value does not open.
+    #[error("a stored credential does not open: it was changed, or its master key was")]
+    Broken,
+    /// The system gives no randomness.
+    #[error("no randomness to be had from the system")]
+    Randomness,
+}
+
+struct MasterKey {
+    id: String,
+    cipher: Aes256Gcm,
+}
+
+/// Seals with its first key, opens with any.
+pub struct Vault {
+    keys: Vec<MasterKey>,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.keys.iter().map(|key| &key.id)).finish()
+    }
+}
+
+impl Vault {
+    /// From `id:base64[,id:base64…]`.
+    pub fn new(keys: &SecretString) -> Result<Self, VaultError> {
+        let keys: Vec<_> =
+            keys.expose_secret().split(',').map(|pair| master_key(pair.trim())).collect::<Option<_>>().ok_or(VaultError::Keys)?;
+        Ok(Self { keys })
+    }
+
+    /// Seals credentials for one destination.
+    pub fn seal(&self, tenant: TenantId, destination: DestinationId, secrets: &BucketSecrets) -> Result<Sealed, VaultError> {
+        let fields = [Some(&secrets.access_key_id), Some(&secrets.secret_access_key), secrets.session_token.as_ref()];
+        let plain = serde_json::to_vec(&fields).map_err(|_| VaultError::Broken)?;
+        let mut nonce = [0; 12];
+        getrandom::fill(&mut nonce).map_err(|_| VaultError::Randomness)?;
+        let aad = bound_to(tenant, destination);
+        let key = self.keys.first().ok_or(VaultError::Keys)?;
+        let sealed = key.cipher.encrypt(&Nonce::from(nonce), Payload { msg: &plain, aad: &aad }).map_err(|_| VaultError::Broken)?;
+        Ok(Sealed(format!("{}.{}.{}", key.id, BASE64.encode(nonce), BASE64.encode(sealed))))
+    }
+
+    /// Opens what was sealed for that destination.
+    pub fn open(&self, tenant: TenantId, destination: DestinationId, sealed: &Sealed) -> Result<BucketSecrets, VaultError> {
+        let mut fields = sealed.0.splitn(3, '.');
+        let (id, nonce, text) = (fields.next(), fields.next(), fields.next());
+        let id = id.unwrap_or_default();
+        let key = self.keys.iter().find(|key| key.id == id).ok_or_else(|| VaultError::UnknownKey(id.to_owned()))?;
+        let decode = |text: Option<&str>| BASE64.decode(text.unwrap_or_default()).map_err(|_| VaultError::Broken);
+        let nonce: [u8; 12] = decode(nonce)?.try_into().map_err(|_| VaultError::Broken)?;
+        let aad = bound_to(tenant, destination);
+        let payload = Payload { msg: &decode(text)?, aad: &aad };
+        let plain = key.cipher.decrypt(&Nonce::from(nonce), payload).map_err(|_| VaultError::Broken)?;
+        let [access_key_id, secret_access_key, session_token]: [Option<String>; 3] =
+            serde_json::from_slice(&plain).map_err(|_| VaultError::Broken)?;
+        Ok(BucketSecrets {
+            access_key_id: access_key_id.ok_or(VaultError::Broken)?,
+            secret_access_key: secret_access_key.ok_or(VaultError::Broken)?,
+            session_token,
+        })
+    }
+
+    /// Whether a value was sealed with the key that seals now.
+    pub fn is_current(&self, sealed: &Sealed) -> bool {
+        self.keys.first().is_some_and(|key| key.id == sealed.key_id())
+    }
+}
+
+fn master_key(pair: &str) -> Option<MasterKey> {
+    let (id, key) = pair.split_once(':')?;
+    let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    let cipher = Aes256Gcm::new_from_slice(&BASE64.decode(key).ok()?).ok()?;
+    plain.then(|| MasterKey { id: id.to_owned(), cipher })
+}
+
+fn bound_to(tenant: TenantId, destination: DestinationId) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes[..16].copy_from_slice(tenant.0.as_bytes());
+    bytes[16..].copy_from_slice(destination.0.as_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const OLD: &str = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    const NEW: &str = "k2:HwECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+    fn vault(keys: &str) -> Vault {
+        Vault::new(&SecretString::from(keys)).unwrap()
+    }
+
+    fn owner(n: u128) -> (TenantId, DestinationId) {
+        (TenantId(Uuid::from_u128(n)), DestinationId(Uuid::from_u128(9)))
+    }
+
+    fn secrets() -> BucketSecrets {
+        BucketSecrets { access_key_id: "AK".into(), secret_access_key: "sk".into(), session_token: None }
+    }
+
+    #[test]
+    fn what_is_sealed_opens_for_its_owner_only() {
+        let (tenant, destination) = owner(1);
+        let sealed = vault(OLD).seal(tenant, destination, &secrets()).unwrap();
+        assert_eq!(vault(OLD).open(tenant, destination, &sealed).unwrap().secret_access_key, "sk");
+        assert!(matches!(vault(OLD).open(owner(2).0, destination, &sealed), Err(VaultError::Broken)));
+    }
+
+    #[test]
+    fn keys_can_be_rotated() {
+        let (tenant, destination) = owner(1);
+        let sealed = vault(OLD).seal(tenant, destination, &secrets()).unwrap();
+        let both = vault(&format!("{NEW},{OLD}"));
+        assert!(both.open(tenant, destination, &sealed).is_ok());
+        assert!(!both.is_current(&sealed));
+        assert!(matches!(vault(NEW).open(tenant, destination, &sealed), Err(VaultError::UnknownKey(id)) if id == "k1"));
+    }
+
+    #[test]
+    fn the_same_secret_never_looks_the_same_and_never_shows() {
+        let (tenant, destination) = owner(1);
+        let seal = || vault(OLD).seal(tenant, destination, &secrets()).unwrap();
+        assert_ne!(seal(), seal());
+        assert_eq!(format!("{:?}", seal()), "Sealed");
+    }
+
+    #[test]
+    fn keys_that_are_none_are_refused() {
+        for wrong in ["", "k1", "k1:", "k1:c2hvcnQ=", ":AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="] {
+            assert!(matches!(Vault::new(&SecretString::from(wrong)), Err(VaultError::Keys)), "{wrong}");
+        }
+    }
+}

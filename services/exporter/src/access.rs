@@ -1,0 +1,120 @@
+//! A run's destination and its credentials: asked for under the lease, held only while the job runs.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use tonic::{
+    Code, Request, Status,
+    metadata::{Ascii, MetadataValue, errors::InvalidMetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+use tracelift_bucket::Keys;
+use tracelift_core::{
+    Invalid,
+    destination::Bucket,
+    failure::{Failure, FailureClass, Step},
+};
+use tracelift_proto::{
+    BucketSecrets, MAX_FLEET_BYTES,
+    fleet::v1::{self, fleet_service_client::FleetServiceClient},
+};
+
+use crate::{
+    job::Halt,
+    lease::{Lease, Stop},
+};
+
+/// The control plane's fleet service, with the exporters' token.
+pub(crate) type FleetClient = FleetServiceClient<InterceptedService<Channel, Token>>;
+
+/// Puts the exporters' token on every call.
+#[derive(Clone)]
+pub(crate) struct Token(MetadataValue<Ascii>);
+
+impl Token {
+    pub(crate) fn new(token: &SecretString) -> Result<Self, InvalidMetadataValue> {
+        let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.expose_secret()).parse()?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+}
+
+impl Interceptor for Token {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// A client over `channel`.
+pub(crate) fn fleet(channel: Channel, token: Token) -> FleetClient {
+    FleetServiceClient::with_interceptor(channel, token)
+        .max_decoding_message_size(MAX_FLEET_BYTES)
+        .max_encoding_message_size(MAX_FLEET_BYTES)
+}
+
+/// Asks for destinations.
+#[derive(Clone)]
+pub(crate) struct Access {
+    pub(crate) client: FleetClient,
+    pub(crate) exporter: String,
+    pub(crate) incarnation: String,
+}
+
+/// Between two questions while the control plane is away.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Longest wait for one answer.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Access {
+    /// The bucket of a leased run and its keys. While the control plane is away it asks again, until the lease ends.
+    pub(crate) async fn destination(&self, lease: &Lease) -> Result<(Bucket, Keys), Halt> {
+        loop {
+            let question = v1::GetDestinationAccessRequest {
+                run_id: lease.run.to_string(),
+                fence: lease.fence.0,
+                exporter_id: self.exporter.clone(),
+                incarnation: self.incarnation.clone(),
+            };
+            let mut question = Request::new(question);
+            question.set_timeout(ASK_TIMEOUT);
+            let mut client = self.client.clone();
+            let answer = tokio::select! {
+                why = lease.halted() => return Err(Halt::Stopped(why)),
+                answer = client.get_destination_access(question) => answer,
+            };
+            match answer {
+                Ok(answer) => return usable(answer.into_inner()),
+                Err(status) if status.code() == Code::PermissionDenied => return Err(Halt::Stopped(Stop::Revoked)),
+                Err(status) if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown) => {
+                    tracing::debug!(code = ?status.code(), "the control plane is away; asking again");
+                    tokio::select! {
+                        why = lease.halted() => return Err(Halt::Stopped(why)),
+                        () = tokio::time::sleep(ASK_AGAIN) => {}
+                    }
+                }
+                Err(status) => return Err(Halt::Failed(refused(format!("the control plane: {}", status.message())))),
+            }
+        }
+    }
+}
+
+fn usable(answer: v1::GetDestinationAccessResponse) -> Result<(Bucket, Keys), Halt> {
+    let faults = |faults: Vec<Invalid>| {
+        let text: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        Halt::Failed(refused(text.join("; ")))
+    };
+    let bucket = Bucket::try_from(answer.config.unwrap_or_default()).map_err(faults)?;
+    let secrets = BucketSecrets::try_from(answer.credentials.unwrap_or_default()).map_err(faults)?;
+    let keys = Keys {
+        access_key_id: secrets.access_key_id,
+        secret_access_key: SecretString::from(secrets.secret_access_key),
+        session_token: secrets.session_token.map(SecretString::from),
+    };
+    Ok((bucket, keys))
+}
+
+fn refused(detail: String) -> Failure {
+    Failure { step: Step::Access, class: FailureClass::Internal, detail }
+}

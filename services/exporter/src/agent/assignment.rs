@@ -1,0 +1,67 @@
+//! An assignment, read: the lease, what to export, what to do.
+
+use tracelift_core::{
+    Invalid,
+    export::ExportSpec,
+    file::{Cursor, FileIntent, Totals},
+    id::{ExportId, RunId, TenantId},
+    time::Window,
+};
+use tracelift_proto::{
+    fleet::v1::{self, assignment::Work},
+    time_from, under,
+};
+
+use crate::{
+    job::{Task, files, slice},
+    lease::Lease,
+    publish::PublishedRun,
+};
+
+/// The lease, the spec, the task, and what earlier attempts have done.
+pub(super) fn read(assignment: &v1::Assignment) -> Result<(Lease, ExportSpec, Task, Totals), Invalid> {
+    let (run, fence) = under(&assignment.run_id, assignment.fence)?;
+    let export = ExportId::parse("export_id", &assignment.export_id)?;
+    let tenant = TenantId::parse("tenant_id", &assignment.tenant_id)?;
+    let lease = Lease::new(run, fence, export, tenant);
+    let spec = assignment.spec.as_ref().ok_or_else(|| Invalid::new("spec", "is required"))?;
+    // The control plane has checked the range against its own limit.
+    let spec = spec.check(u64::MAX).map_err(|mut faults| faults.swap_remove(0).within("spec"))?;
+    let work = assignment.work.as_ref().ok_or_else(|| Invalid::new("work", "is required"))?;
+    let (task, before) = match work {
+        Work::Slice(work) => partition(&lease, &spec, work)?,
+        Work::Publish(work) => {
+            let files = files(work).map_err(|failure| Invalid::new("publish.files", failure))?;
+            let window = window(work.start_time.as_ref(), work.end_time.as_ref())?;
+            let before = Totals::of(&files);
+            (Task::Publish { slice: slice(&spec, &lease, window), files }, before)
+        }
+        Work::Finalise(work) => {
+            let runs = work.runs.iter().map(published).collect::<Result<_, _>>()?;
+            (Task::Finalise { slice: slice(&spec, &lease, spec.window), runs }, Totals::default())
+        }
+    };
+    Ok((lease, spec, task, before))
+}
+
+fn partition(lease: &Lease, spec: &ExportSpec, work: &v1::ExportSlice) -> Result<(Task, Totals), Invalid> {
+    let cursor = work.cursor.as_ref().map(Cursor::try_from).transpose().map_err(|fault| fault.within("slice.cursor"))?;
+    let mut slice = slice(spec, lease, window(work.start_time.as_ref(), work.end_time.as_ref())?);
+    slice.cursor = cursor;
+    let before = Totals { files: work.next_file, rows: work.rows_before, ..Totals::default() };
+    let unresolved = work.unresolved.as_ref().map(FileIntent::from);
+    Ok((Task::Slice { slice, before, unresolved }, before))
+}
+
+fn published(run: &v1::PublishedRun) -> Result<PublishedRun, Invalid> {
+    Ok(PublishedRun {
+        run: RunId::parse("finalise.runs.run_id", &run.run_id)?,
+        window: window(run.start_time.as_ref(), run.end_time.as_ref())?,
+        totals: Totals { files: run.files, rows: run.rows, bytes: run.bytes, hydrated_objects: 0, hydration_misses: run.hydration_misses },
+    })
+}
+
+fn window(start: Option<&prost_types::Timestamp>, end: Option<&prost_types::Timestamp>) -> Result<Window, Invalid> {
+    let window = Window::new(time_from("start_time", start)?, time_from("end_time", end)?);
+    window.ok_or_else(|| Invalid::new("end_time", "must be after start_time"))
+}

@@ -1,0 +1,187 @@
+//! Batches to Parquet bytes, on a thread of its own: row groups and files are closed by size, bytes leave in parts.
+
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
+
+use arrow::datatypes::SchemaRef;
+use bytes::{Bytes, BytesMut};
+use parquet::{arrow::ArrowWriter, errors::ParquetError, file::properties::WriterProperties};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tracelift_core::{
+    failure::{Failure, FailureClass, Step},
+    file::{Cursor, HydrationMiss, MAX_NAMED_MISSES},
+    time::Timestamp,
+};
+
+use crate::{
+    hydrate::Hydrated,
+    meter::{Meter, Stage},
+    schema,
+    settings::Limits,
+};
+
+/// What leaves the encoder: the parts of a file, then what it holds; then the next file.
+#[derive(Debug)]
+pub(crate) enum Encoded {
+    /// The next bytes of the file in hand; all but a file's last part have the size that was set.
+    Part(Bytes),
+    /// The file is complete.
+    End(Content),
+}
+
+/// What a file holds.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) sha256: String,
+    pub(crate) min_start_time: Timestamp,
+    pub(crate) cursor: Cursor,
+    pub(crate) objects: u64,
+    pub(crate) miss_count: u64,
+    pub(crate) misses: Vec<HydrationMiss>,
+}
+
+/// How the files are written.
+#[derive(Clone)]
+pub(crate) struct Encoder {
+    pub(crate) schema: SchemaRef,
+    pub(crate) properties: WriterProperties,
+    pub(crate) limits: Limits,
+    pub(crate) meter: Arc<Meter>,
+}
+
+impl Encoder {
+    /// Encodes until the batches end. Blocking: belongs on a thread of its own. Returns early when nobody takes the parts.
+    pub(crate) fn run(&self, mut batches: mpsc::Receiver<Hydrated>, parts: &mpsc::Sender<Encoded>) -> Result<(), Failure> {
+        let mut open: Option<OpenFile<'_>> = None;
+        while let Some(hydrated) = batches.blocking_recv() {
+            let mut file = match open.take() {
+                Some(file) => file,
+                None => OpenFile::new(self, parts, &hydrated)?,
+            };
+            file.add(hydrated)?;
+            if file.is_full() {
+                file.close()?;
+            } else {
+                open = Some(file);
+            }
+        }
+        open.map_or(Ok(()), OpenFile::close)
+    }
+}
+
+struct OpenFile<'a> {
+    encoder: &'a Encoder,
+    writer: ArrowWriter<PartSink<'a>>,
+    content: Content,
+}
+
+impl<'a> OpenFile<'a> {
+    fn new(encoder: &'a Encoder, parts: &'a mpsc::Sender<Encoded>, first: &Hydrated) -> Result<Self, Failure> {
+        let sink = PartSink {
+            parts,
+            part_bytes: usize::try_from(encoder.limits.part_bytes).unwrap_or(usize::MAX),
+            pending: BytesMut::new(),
+            digest: Sha256::new(),
+            bytes: 0,
+        };
+        let writer = ArrowWriter::try_new(sink, encoder.schema.clone(), Some(encoder.properties.clone())).map_err(broken)?;
+        let content = Content {
+            rows: 0,
+            bytes: 0,
+            sha256: String::new(),
+            min_start_time: first.first,
+            cursor: Cursor { start_time: first.last.0, id: first.last.1 },
+            objects: 0,
+            miss_count: 0,
+            misses: Vec::new(),
+        };
+        Ok(Self { encoder, writer, content })
+    }
+
+    fn add(&mut self, hydrated: Hydrated) -> Result<(), Failure> {
+        let _encoding = self.encoder.meter.time(Stage::Encode);
+        self.writer.write(&hydrated.batch).map_err(broken)?;
+        let rows = hydrated.batch.num_rows() as u64;
+        let content = &mut self.content;
+        content.rows += rows;
+        content.cursor = Cursor { start_time: hydrated.last.0, id: hydrated.last.1 };
+        content.objects += hydrated.objects;
+        content.miss_count += hydrated.misses.len() as u64;
+        let room = MAX_NAMED_MISSES - content.misses.len();
+        content.misses.extend(hydrated.misses.into_iter().take(room));
+        self.encoder.meter.add_rows(rows);
+        if self.writer.in_progress_size() as u64 >= self.encoder.limits.row_group_bytes {
+            self.writer.flush().map_err(broken)?;
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64 >= self.encoder.limits.file_bytes
+    }
+
+    fn close(mut self) -> Result<(), Failure> {
+        let encoding = self.encoder.meter.time(Stage::Encode);
+        self.writer.finish().map_err(broken)?;
+        let sink = self.writer.inner_mut();
+        let (parts, rest) = (sink.parts, sink.pending.split().freeze());
+        self.content.bytes = sink.bytes;
+        self.content.sha256 = schema::hex(&sink.digest.clone().finalize());
+        drop(encoding);
+        // A Parquet file ends with its footer, so there is always a rest, unless it fell exactly on a part's end.
+        if !rest.is_empty() {
+            let _ = parts.blocking_send(Encoded::Part(rest)); // nobody takes parts when the job has stopped
+        }
+        let _ = parts.blocking_send(Encoded::End(self.content));
+        Ok(())
+    }
+}
+
+/// Cuts what the writer writes into parts.
+struct PartSink<'a> {
+    parts: &'a mpsc::Sender<Encoded>,
+    part_bytes: usize,
+    pending: BytesMut,
+    digest: Sha256,
+    bytes: u64,
+}
+
+impl Write for PartSink<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.digest.update(data);
+        self.bytes += data.len() as u64;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let taken = rest.len().min(self.part_bytes - self.pending.len());
+            self.pending.extend_from_slice(&rest[..taken]);
+            rest = &rest[taken..];
+            if self.pending.len() == self.part_bytes {
+                self.send()?;
+            }
+        }
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl PartSink<'_> {
+    fn send(&mut self) -> io::Result<()> {
+        let part = std::mem::replace(&mut self.pending, BytesMut::with_capacity(self.part_bytes)).freeze();
+        self.parts.blocking_send(Encoded::Part(part)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+    }
+}
+
+fn broken(error: ParquetError) -> Failure {
+    Failure { step: Step::Encode, class: FailureClass::Internal, detail: format!("the Parquet writer failed: {error}") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Puts a source batch and its fetched fields together into batches of the file's schema, bounded in bytes.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arrow::{
+    array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringBuilder},
+    compute::cast,
+    datatypes::DataType,
+};
+use tracelift_core::{
+    column::Column,
+    failure::{Failure, FailureClass, Step},
+    file::HydrationMiss,
+};
+
+use super::{Cell, Hydrated, exported, named, place, unexpected};
+use crate::{blob::NoBlob, meter::Meter, schema, source::Slice};
+
+/// One source batch on its way into the file.
+pub(super) struct Assembly<'a> {
+    slice: &'a Slice,
+    batch: Arc<RecordBatch>,
+    /// Offloaded fields that have not come yet.
+    awaited: std::vec::IntoIter<Cell>,
+    /// The row of the first of those.
+    awaited_row: Option<usize>,
+    /// Fields that have come, by place.
+    filled: HashMap<(usize, Column), Option<String>>,
+    misses: Vec<HydrationMiss>,
+    objects: u64,
+    bytes: u64,
+    max_bytes: u64,
+    /// Rows that have been handed on.
+    done: usize,
+}
+
+impl<'a> Assembly<'a> {
+    pub(super) fn new(slice: &'a Slice, batch: Arc<RecordBatch>, cells: Vec<Cell>, max_bytes: u64) -> Result<Self, Failure> {
+        let mut awaited = cells.into_iter();
+        let awaited_row = awaited.next().map(|cell| cell.row);
+        let assembly = Self {
+            slice,
+            batch,
+            awaited,
+            awaited_row,
+            filled: HashMap::new(),
+            misses: Vec::new(),
+            objects: 0,
+            bytes: 0,
+            max_bytes,
+            done: 0,
+        };
+        Ok(assembly)
+    }
+
+    /// Takes in the next awaited field.
+    pub(super) fn fill(&mut self, cell: &Cell, found: Result<String, NoBlob>, meter: &Meter) -> Result<(), Failure> {
+        let value = match found {
+            Ok(text) => {
+                self.objects += 1;
+                self.bytes += text.len() as u64;
+                meter.add_hydration(1, 0);
+                Some(text)
+            }
+            Err(NoBlob::Miss(miss)) => {
+                let (_, row_id) = place(&self.batch, cell.row)?;
+                self.misses.push(HydrationMiss { row_id, column: cell.column.name().to_owned(), reason: miss.reason().to_owned() });
+                meter.add_hydration(0, 1);
+                None
+            }
+            Err(NoBlob::Failure(failure)) => return Err(failure),
+        };
+        self.filled.insert((cell.row, cell.column), value);
+        self.awaited_row = self.awaited.next().map(|cell| cell.row);
+        Ok(())
+    }
+
+    /// The next rows that are ready: when their fields fill a batch, or when the source batch ends.
+    pub(super) fn next(&mut self) -> Result<Option<Hydrated>, Failure> {
+        let rows = self.batch.num_rows();
+        let complete = self.awaited_row.unwrap_or(rows);
+        let enough = complete == rows || self.bytes >= self.max_bytes;
+        if !enough || complete == self.done {
+            return Ok(None);
+        }
+        let range = self.done..complete;
+        self.done = complete;
+        self.bytes = 0;
+        let (columns, version) = exported(self.slice);
+        let arrays = columns.iter().map(|column| {
+            let source = named(&self.batch, column.name())?.slice(range.start, range.len());
+            let array = if column.offloadable() && !self.filled.is_empty() { self.merge(column, &source, range.start)? } else { source };
+            typed(array, &schema::data_type(column, version))
+        });
+        let arrays = arrays.collect::<Result<Vec<_>, Failure>>()?;
+        let batch = RecordBatch::try_new(schema::arrow(columns, version), arrays).map_err(|_| unexpected(&self.batch))?;
+        self.filled.clear();
+        let (first, _) = place(&self.batch, range.start)?;
+        let last = place(&self.batch, range.end - 1)?;
+        Ok(Some(Hydrated { batch, first, last, objects: std::mem::take(&mut self.objects), misses: std::mem::take(&mut self.misses) }))
+    }
+
+    fn merge(&self, column: Column, source: &ArrayRef, from: usize) -> Result<ArrayRef, Failure> {
+        let inline = source.as_string_opt::<i32>().ok_or_else(|| unexpected(&self.batch))?;
+        let fetched: usize = (from..from + inline.len()).filter_map(|row| self.filled.get(&(row, column))?.as_ref()).map(String::len).sum();
+        let mut merged = StringBuilder::with_capacity(inline.len(), fetched);
+        for row in 0..inline.len() {
+            match self.filled.get(&(from + row, column)) {
+                Some(value) => merged.append_option(value.as_deref()),
+                None if inline.is_valid(row) => merged.append_value(inline.value(row)),
+                None => merged.append_null(),
+            }
+        }
+        Ok(Arc::new(merged.finish()))
+    }
+}
+
+/// The array in the type of the file. ClickHouse's types differ between versions in small ways.
+fn typed(array: ArrayRef, wanted: &DataType) -> Result<ArrayRef, Failure> {
+    if array.data_type() == wanted {
+        return Ok(array);
+    }
+    cast(&array, wanted).map_err(|error| Failure {
+        step: Step::Encode,
+        class: FailureClass::Internal,
+        detail: format!("a column cannot be brought from {} to {wanted}: {error}", array.data_type()),
+    })
+}

@@ -1,0 +1,224 @@
+//! A job: what an exporter does under one lease. The data path reads
+//!
+//! ```text
+//! rows → hydrate → encode → upload → publish
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use tracelift_bucket::{Client, Connector};
+use tracelift_core::{
+    export::ExportSpec,
+    failure::{Failure, FailureClass, Step},
+    file::{File, FileIntent, Totals},
+    layout::Layout,
+    time::Window,
+};
+use tracelift_proto::fleet::v1;
+
+use crate::{
+    access::Access,
+    encode::Encoder,
+    hydrate::Hydrator,
+    lease::{Lease, Stop},
+    meter::{Meter, Stage},
+    publish::{self, PublishedRun},
+    report::Reporter,
+    schema::{self, Origin},
+    settings::Limits,
+    source::{Slice, Source},
+    upload::Uploader,
+};
+
+/// Why a job ended before its run was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Halt {
+    /// Something failed; the control plane decides what happens next.
+    Failed(Failure),
+    /// The job was told to stop.
+    Stopped(Stop),
+}
+
+impl From<Failure> for Halt {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// What the jobs of a process share.
+#[derive(Clone)]
+pub(crate) struct Workshop {
+    pub(crate) source: Source,
+    pub(crate) hydrator: Hydrator,
+    pub(crate) connector: Connector,
+    pub(crate) access: Access,
+    pub(crate) reporter: Reporter,
+    pub(crate) limits: Limits,
+}
+
+/// What there is to do under a lease.
+#[derive(Debug, Clone)]
+pub(crate) enum Task {
+    /// Export a partition from a cursor on.
+    Slice {
+        slice: Slice,
+        /// Files and rows of earlier attempts.
+        before: Totals,
+        /// An upload that an earlier attempt may have left open.
+        unresolved: Option<FileIntent>,
+    },
+    /// Write a run's manifest: its file list is frozen already.
+    Publish { slice: Slice, files: Vec<File> },
+    /// Write the export's manifest and `_SUCCESS`.
+    Finalise { slice: Slice, runs: Vec<PublishedRun> },
+}
+
+/// One run in work.
+pub(crate) struct Job {
+    pub(crate) workshop: Workshop,
+    pub(crate) lease: Lease,
+    pub(crate) spec: ExportSpec,
+    pub(crate) meter: Arc<Meter>,
+}
+
+/// Longest time for one request to a destination: a part on a slow line.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often a transient fault of a destination is tried within one attempt of the run.
+const REQUEST_ATTEMPTS: u32 = 4;
+
+impl Job {
+    /// Does the task; a lease that ends stops it wherever it is.
+    pub(crate) async fn run(&self, task: Task) -> Result<(), Halt> {
+        self.meter.doing("connecting");
+        let bucket = self.workshop.access.destination(&self.lease).await?;
+        let client = self.workshop.connector.client(&bucket.0, &bucket.1, REQUEST_TIMEOUT, REQUEST_ATTEMPTS);
+        let client = client.map_err(|error| crate::upload::failure(Step::Access, &error))?;
+        match task {
+            Task::Slice { slice, before, unresolved } => {
+                let files = self.export(&client, &slice, before, unresolved).await?;
+                self.publish(&client, &slice, &files).await
+            }
+            Task::Publish { slice, files } => self.publish(&client, &slice, &files).await,
+            Task::Finalise { slice, runs } => self.finalise(&client, &slice, &runs).await,
+        }
+    }
+
+    /// Rows → hydrate → encode → upload, each running while the others do; then past the commit point.
+    async fn export(&self, client: &Client, slice: &Slice, before: Totals, unresolved: Option<FileIntent>) -> Result<Vec<File>, Halt> {
+        let (Self { workshop, lease, spec, meter }, limits) = (self, self.workshop.limits);
+        let layout = self.layout(client);
+        let key = |number| layout.data_file(slice.window, lease.run, number);
+        let parts_in_flight = usize::try_from(limits.parts_in_flight).unwrap_or(1);
+        let uploader = Uploader { client, lease, reporter: &workshop.reporter, meter, parts_in_flight, key: &key };
+        if let Some(intent) = unresolved {
+            uploader.take_over(&intent).await?;
+        }
+
+        meter.doing("reading");
+        let extent = workshop.source.extent(slice).await?;
+        meter.estimate_rows(before.rows + extent.rows);
+        let query_id = format!("tracelift-{}-{}", lease.run, lease.fence.0);
+        let mut rows = workshop.source.rows(slice, extent, &query_id, lease.drain().clone())?;
+        let (batch_sink, batches) = mpsc::channel(1);
+        let (part_sink, mut parts) = mpsc::channel(1);
+
+        let read = async {
+            let reading = workshop.hydrator.run(slice, &mut rows, meter, &batch_sink);
+            let read = tokio::select! {
+                why = lease.halted() => Err(Halt::Stopped(why)),
+                read = reading => read.map_err(Halt::Failed),
+            };
+            drop(batch_sink); // the encoder closes the file in hand: what was read until here is kept
+            read
+        };
+        let encoder = Encoder {
+            schema: schema::arrow(&slice.columns, slice.version),
+            properties: schema::properties(
+                &slice.columns,
+                slice.version,
+                spec.compression,
+                Origin { export: lease.export, run: lease.run },
+            ),
+            limits,
+            meter: meter.clone(),
+        };
+        let encode = tokio::task::spawn_blocking(move || encoder.run(batches, &part_sink));
+        let upload = async {
+            let uploaded = uploader.run(&mut parts, before).await;
+            drop(parts); // the encoder and with it the reader end when nobody takes their parts
+            uploaded
+        };
+        let (read, encoded, uploaded) = tokio::join!(read, encode, upload);
+
+        if !rows.complete() {
+            workshop.source.kill(&query_id).await;
+        }
+        if let Some(why) = lease.stopped() {
+            return Err(Halt::Stopped(why));
+        }
+        encoded.map_err(|panic| internal(Step::Encode, &panic))??;
+        let totals = uploaded?;
+        read?;
+        if !rows.complete() {
+            return Err(Halt::Stopped(Stop::Drained));
+        }
+        self.commit(totals).await
+    }
+
+    /// The commit point: from here on the file list is what the control plane says.
+    async fn commit(&self, totals: Totals) -> Result<Vec<File>, Halt> {
+        let frozen = self.workshop.reporter.finished(&self.lease, totals).await?;
+        files(&frozen).map_err(Halt::Failed)
+    }
+
+    async fn publish(&self, client: &Client, slice: &Slice, files: &[File]) -> Result<(), Halt> {
+        self.meter.doing("publishing");
+        let layout = self.layout(client);
+        let manifest = publish::run_manifest(&layout, self.lease.run, slice, files);
+        self.while_leased(publish::put(client, &layout.run_manifest(self.lease.run), &manifest)).await?;
+        self.workshop.reporter.published(&self.lease).await
+    }
+
+    async fn finalise(&self, client: &Client, slice: &Slice, runs: &[PublishedRun]) -> Result<(), Halt> {
+        self.meter.doing("publishing");
+        let layout = self.layout(client);
+        let manifest = publish::export_manifest(&layout, slice, runs);
+        self.while_leased(publish::put(client, &layout.export_manifest(), &manifest)).await?;
+        self.while_leased(publish::put_success(client, &layout.success())).await?;
+        self.workshop.reporter.published(&self.lease).await
+    }
+
+    async fn while_leased(&self, write: impl Future<Output = Result<(), Failure>>) -> Result<(), Halt> {
+        let _writing = self.meter.time(Stage::Upload);
+        tokio::select! {
+            biased;
+            why = self.lease.halted() => Err(Halt::Stopped(why)),
+            written = write => written.map_err(Halt::Failed),
+        }
+    }
+
+    fn layout<'a>(&self, client: &'a Client) -> Layout<'a> {
+        Layout {
+            prefix: &client.bucket().prefix,
+            export: self.lease.export,
+            tenant: self.lease.tenant,
+            session: self.spec.session,
+            version: self.spec.format_version,
+        }
+    }
+}
+
+/// The files in a frozen list.
+pub(crate) fn files(frozen: &v1::Publish) -> Result<Vec<File>, Failure> {
+    frozen.files.iter().map(File::try_from).collect::<Result<_, _>>().map_err(|fault| internal(Step::Publish, &fault))
+}
+
+fn internal(step: Step, cause: &dyn std::fmt::Display) -> Failure {
+    Failure { step, class: FailureClass::Internal, detail: cause.to_string() }
+}
+
+/// The rows of a spec within a window.
+pub(crate) fn slice(spec: &ExportSpec, lease: &Lease, window: Window) -> Slice {
+    Slice { tenant: lease.tenant, session: spec.session, window, columns: spec.columns.clone(), version: spec.format_version, cursor: None }
+}

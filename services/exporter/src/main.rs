@@ -1,0 +1,25 @@
+//! The exporter's process.
+
+use std::process::ExitCode;
+
+use tracelift_exporter::{Error, Exporter, Settings};
+use tracelift_runtime::{shutdown, telemetry};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings = Settings::read();
+    telemetry::init(&settings.log);
+    match work(&settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn work(settings: &Settings) -> Result<(), Error> {
+    let exporter = Exporter::new(settings)?;
+    exporter.run(shutdown::on_signal()?).await;
+    Ok(())
+}

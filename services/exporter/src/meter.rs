@@ -1,0 +1,107 @@
+//! What a job has done so far, readable while it works: the source of the progress reports.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use tracelift_core::file::Totals;
+use tracelift_proto::v1::{RunProgress, StageSeconds};
+
+/// A stage of the data path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stage {
+    Read,
+    Hydrate,
+    Encode,
+    Upload,
+}
+
+/// Counters of one job.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    files: AtomicU32,
+    hydrated_objects: AtomicU64,
+    hydration_misses: AtomicU64,
+    /// Plus one; 0 is unknown.
+    rows_estimate: AtomicU64,
+    micros: [AtomicU64; 4],
+    doing: Mutex<&'static str>,
+}
+
+impl Meter {
+    /// Counters of a run that has these files already.
+    pub(crate) fn starting_at(before: Totals) -> Self {
+        let meter = Self::default();
+        meter.rows.store(before.rows, Relaxed);
+        meter.files.store(before.files, Relaxed);
+        meter
+    }
+
+    /// What it is doing, in a word that people read.
+    pub(crate) fn doing(&self, what: &'static str) {
+        *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    pub(crate) fn stage(&self) -> &'static str {
+        *self.doing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn add_rows(&self, rows: u64) {
+        self.rows.fetch_add(rows, Relaxed);
+    }
+
+    pub(crate) fn add_bytes(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn add_file(&self) {
+        self.files.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn add_hydration(&self, objects: u64, misses: u64) {
+        self.hydrated_objects.fetch_add(objects, Relaxed);
+        self.hydration_misses.fetch_add(misses, Relaxed);
+    }
+
+    pub(crate) fn estimate_rows(&self, rows: u64) {
+        self.rows_estimate.store(rows.saturating_add(1), Relaxed);
+    }
+
+    /// Counts the time until the value is dropped to a stage.
+    pub(crate) fn time(&self, stage: Stage) -> Timed<'_> {
+        Timed { counter: &self.micros[stage as usize], since: Instant::now() }
+    }
+
+    pub(crate) fn progress(&self) -> RunProgress {
+        let [read, hydrate, encode, upload] =
+            [0, 1, 2, 3].map(|stage| Duration::from_micros(self.micros[stage].load(Relaxed)).as_secs_f64());
+        RunProgress {
+            rows: self.rows.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            files: self.files.load(Relaxed),
+            rows_estimate: self.rows_estimate.load(Relaxed).checked_sub(1),
+            hydrated_objects: self.hydrated_objects.load(Relaxed),
+            hydration_misses: self.hydration_misses.load(Relaxed),
+            stage_seconds: Some(StageSeconds { read, hydrate, encode, upload }),
+        }
+    }
+}
+
+/// Counts until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Timed<'a> {
+    counter: &'a AtomicU64,
+    since: Instant,
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        self.counter.fetch_add(u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+}

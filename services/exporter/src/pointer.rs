@@ -1,0 +1,109 @@
+//! Where an offloaded field lies: every form in which a pointer is found, decoded. Pure.
+//!
+//! - `{"ROOT": "<key>"}` and `{"ROOT": {"s3_url": "<key or s3://bucket/key>"}}` for inputs and outputs,
+//! - `{"extra": "<key>"}` and `{"extra": {"s3_url": "…"}}` for the others, by column name.
+
+use serde_json::Value;
+use tracelift_core::column::Column;
+
+/// An object's place.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Pointer {
+    /// `None` for the configured blob bucket.
+    pub(crate) bucket: Option<String>,
+    pub(crate) key: String,
+}
+
+/// The pointer of `column` in `text`; `Ok(None)` when there is none, `Err` when there is one that cannot be read.
+pub(crate) fn decode(column: Column, text: &str) -> Result<Option<Pointer>, &'static str> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let Ok(Value::Object(map)) = serde_json::from_str::<Value>(text) else { return Err("the pointer is not a JSON object") };
+    let name = match column {
+        Column::Inputs | Column::Outputs => "ROOT",
+        other => other.name(),
+    };
+    match map.get(name) {
+        None if matches!(column, Column::Inputs | Column::Outputs) && !map.is_empty() => Err("the pointer has no ROOT"),
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(url)) => place(url).map(Some),
+        Some(Value::Object(inner)) => match inner.get("s3_url") {
+            Some(Value::String(url)) => place(url).map(Some),
+            _ => Err("the pointer has no s3_url"),
+        },
+        Some(_) => Err("the pointer is neither a key nor an object with s3_url"),
+    }
+}
+
+fn place(url: &str) -> Result<Pointer, &'static str> {
+    let (bucket, key) = match url.strip_prefix("s3://") {
+        Some(rest) => {
+            let (bucket, key) = rest.split_once('/').ok_or("the pointer names a bucket but no key")?;
+            (Some(bucket.to_owned()), key)
+        }
+        None if url.contains("://") => return Err("the pointer is not an S3 address"),
+        None => (None, url.trim_start_matches('/')),
+    };
+    if key.is_empty() || bucket.as_deref() == Some("") {
+        return Err("the pointer is empty");
+    }
+    Ok(Pointer { bucket, key: key.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(key: &str) -> Result<Option<Pointer>, &'static str> {
+        Ok(Some(Pointer { bucket: None, key: key.to_owned() }))
+    }
+
+    #[test]
+    fn every_form_is_read() {
+        let elsewhere = Ok(Some(Pointer { bucket: Some("b".into()), key: "ttl_s/k".into() }));
+        assert_eq!(decode(Column::Inputs, r#"{"ROOT": "ttl_s/k"}"#), key("ttl_s/k"));
+        assert_eq!(decode(Column::Outputs, r#"{"ROOT": {"s3_url": "ttl_l/k"}}"#), key("ttl_l/k"));
+        assert_eq!(decode(Column::Outputs, r#"{"ROOT": {"s3_url": "s3://b/ttl_s/k"}}"#), elsewhere);
+        assert_eq!(decode(Column::Inputs, r#"{"ROOT": "s3://b/ttl_s/k"}"#), elsewhere);
+        assert_eq!(decode(Column::Extra, r#"{"extra": "k", "error": "e"}"#), key("k"));
+        assert_eq!(decode(Column::Error, r#"{"extra": "k", "error": {"s3_url": "e"}}"#), key("e"));
+    }
+
+    #[test]
+    fn no_pointer_is_no_fault() {
+        for (column, text) in
+            [(Column::Inputs, ""), (Column::Inputs, "{}"), (Column::Events, r#"{"extra": "k"}"#), (Column::Extra, r#"{"extra": null}"#)]
+        {
+            assert_eq!(decode(column, text), Ok(None), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_broken_pointer_is_a_fault() {
+        for text in [
+            "{",
+            "[]",
+            "7",
+            r#"{"ROOT": 7}"#,
+            r#"{"ROOT": {}}"#,
+            r#"{"root": "k"}"#,
+            r#"{"ROOT": ""}"#,
+            r#"{"ROOT": "https://x/y"}"#,
+            r#"{"ROOT": "s3://b"}"#,
+        ] {
+            assert!(decode(Column::Inputs, text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text: String) {
+            for column in Column::ALL {
+                let _ = decode(*column, &text);
+            }
+        }
+    }
+}

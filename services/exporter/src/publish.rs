@@ -1,0 +1,162 @@
+//! Manifests: a run's is a pure function of its frozen file list, the export's of its runs; `_SUCCESS` comes last.
+
+use aws_sdk_s3::primitives::ByteStream;
+use serde_json::{Value, json};
+use tracelift_bucket::{Client, WriteArguments as _};
+use tracelift_core::{
+    failure::{Failure, Step},
+    file::{File, Totals},
+    id::RunId,
+    layout::Layout,
+    time::{Timestamp, Window},
+};
+
+use crate::{schema, source::Slice, upload::failure};
+
+/// A partition as the export's manifest lists it.
+#[derive(Debug, Clone)]
+pub(crate) struct PublishedRun {
+    pub(crate) run: RunId,
+    pub(crate) window: Window,
+    pub(crate) totals: Totals,
+}
+
+/// The manifest of one run.
+pub(crate) fn run_manifest(layout: &Layout<'_>, run: RunId, slice: &Slice, files: &[File]) -> Value {
+    json!({
+        "version": 1,
+        "export_id": layout.export.to_string(),
+        "run_id": run.to_string(),
+        "tenant_id": layout.tenant.to_string(),
+        "session_id": layout.session.to_string(),
+        "start_time": time(slice.window.start()),
+        "end_time": time(slice.window.end()),
+        "format_version": layout.version.as_str(),
+        "schema_hash": schema::hash(&slice.columns, slice.version),
+        "columns": slice.columns.names(),
+        "totals": totals(Totals::of(files)),
+        "files": files.iter().map(file).collect::<Vec<_>>(),
+    })
+}
+
+fn file(file: &File) -> Value {
+    let misses = file.misses.iter().map(|miss| json!({"id": miss.row_id.to_string(), "column": miss.column, "reason": miss.reason}));
+    json!({
+        "key": file.key,
+        "rows": file.rows,
+        "bytes": file.bytes,
+        "etag": file.etag,
+        "sha256": file.sha256,
+        "min_start_time": time(file.min_start_time),
+        "max_start_time": time(file.max_start_time),
+        "hydrated_objects": file.hydrated_objects,
+        "hydration_misses": file.hydration_misses,
+        "misses": misses.collect::<Vec<_>>(),
+    })
+}
+
+/// The manifest of an export.
+pub(crate) fn export_manifest(layout: &Layout<'_>, slice: &Slice, runs: &[PublishedRun]) -> Value {
+    let sum = runs.iter().fold(Totals::default(), |sum, run| sum.plus(run.totals));
+    let runs = runs.iter().map(|published| {
+        json!({
+            "run_id": published.run.to_string(),
+            "start_time": time(published.window.start()),
+            "end_time": time(published.window.end()),
+            "manifest": layout.run_manifest(published.run),
+            "totals": totals(published.totals),
+        })
+    });
+    json!({
+        "version": 1,
+        "export_id": layout.export.to_string(),
+        "tenant_id": layout.tenant.to_string(),
+        "session_id": layout.session.to_string(),
+        "start_time": time(slice.window.start()),
+        "end_time": time(slice.window.end()),
+        "format_version": layout.version.as_str(),
+        "schema_hash": schema::hash(&slice.columns, slice.version),
+        "export_path": layout.export_path(),
+        "totals": totals(sum),
+        "runs": runs.collect::<Vec<_>>(),
+    })
+}
+
+fn totals(totals: Totals) -> Value {
+    json!({"files": totals.files, "rows": totals.rows, "bytes": totals.bytes, "hydration_misses": totals.hydration_misses})
+}
+
+fn time(time: Timestamp) -> String {
+    time.to_string()
+}
+
+/// Writes a JSON document to a key.
+pub(crate) async fn put(client: &Client, key: &str, document: &Value) -> Result<(), Failure> {
+    let text = format!("{document:#}\n");
+    write(client, key, "application/json", text.into_bytes()).await
+}
+
+/// Writes the empty object that says: this export is complete.
+pub(crate) async fn put_success(client: &Client, key: &str) -> Result<(), Failure> {
+    write(client, key, "application/octet-stream", Vec::new()).await
+}
+
+async fn write(client: &Client, key: &str, content_type: &str, body: Vec<u8>) -> Result<(), Failure> {
+    let bucket = client.bucket();
+    let call = client.s3.put_object().with_options_of(bucket).bucket(&bucket.name).key(key).content_type(content_type);
+    let put = call.body(ByteStream::from(body)).send().await;
+    put.map(|_| ()).map_err(|error| failure(Step::Publish, &client.judge("PutObject", &error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tracelift_core::{
+        column::Columns,
+        export::FormatVersion,
+        file::{Cursor, HydrationMiss},
+        id::{ExportId, SessionId, TenantId},
+    };
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn manifests_name_every_file_with_what_it_holds() {
+        let at = |text| Timestamp::parse("t", text).unwrap();
+        let id = Uuid::from_u128;
+        let window = Window::new(at("2024-01-01"), at("2024-01-02")).unwrap();
+        let layout = Layout {
+            prefix: "root",
+            export: ExportId(id(1)),
+            tenant: TenantId(id(2)),
+            session: SessionId(id(3)),
+            version: FormatVersion::V1,
+        };
+        let slice = Slice {
+            tenant: layout.tenant,
+            session: layout.session,
+            window,
+            columns: Columns::parse("f", &["id", "inputs"]).unwrap(),
+            version: FormatVersion::V1,
+            cursor: None,
+        };
+        let file = File {
+            number: 0,
+            key: layout.data_file(window, RunId(id(4)), 0),
+            rows: 10,
+            bytes: 1000,
+            etag: "abc".into(),
+            sha256: "00".repeat(32),
+            min_start_time: window.start(),
+            max_start_time: at("2024-01-01T23:59:59.999999Z"),
+            cursor: Cursor { start_time: window.start(), id: id(5) },
+            hydrated_objects: 9,
+            hydration_misses: 1,
+            misses: vec![HydrationMiss { row_id: id(6), column: "inputs".into(), reason: "the object does not exist".into() }],
+        };
+        let run = PublishedRun { run: RunId(id(4)), window, totals: Totals::of([&file]) };
+        let run_manifest = run_manifest(&layout, RunId(id(4)), &slice, &[file]);
+        let export_manifest = export_manifest(&layout, &slice, &[run]);
+        insta::assert_snapshot!(format!("{run_manifest:#}\n{export_manifest:#}"));
+    }
+}

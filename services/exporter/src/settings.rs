@@ -1,0 +1,191 @@
+//! What the operator can set: flags, or variables of the environment. Secrets come from variables or files only.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use secrecy::SecretString;
+use tracelift_runtime::{
+    secret::{self, SecretError},
+    telemetry::LogSettings,
+    tls::ClientTls,
+};
+
+/// Tracelift's exporter: reads runs from ClickHouse, fills offloaded fields in, writes Parquet to customers' buckets
+#[derive(Debug, Clone, Parser)]
+#[command(name = "tracelift-exporter", version)]
+pub struct Settings {
+    /// Address of the control plane
+    #[arg(long, env = "TRACELIFT_CONTROL_PLANE", default_value = "http://127.0.0.1:7700")]
+    pub control_plane: String,
+    /// Name of this exporter, stable across restarts and unlike any other's; the host's name without it
+    #[arg(long, env = "TRACELIFT_EXPORTER_ID")]
+    pub exporter_id: Option<String>,
+    /// Token of the exporters
+    #[arg(skip)]
+    pub fleet_token: Option<SecretString>,
+    /// File that holds the token of the exporters, instead of TRACELIFT_FLEET_TOKEN
+    #[arg(long, env = "TRACELIFT_FLEET_TOKEN_FILE")]
+    pub fleet_token_file: Option<PathBuf>,
+    /// Where the trace rows are
+    #[command(flatten)]
+    pub clickhouse: ClickHouse,
+    /// Where their offloaded fields are
+    #[command(flatten)]
+    pub blobs: Blobs,
+    /// How much of the machine to use
+    #[command(flatten)]
+    pub limits: Limits,
+    /// Let destinations have private, loopback and link-local addresses (for stores in your own network)
+    #[arg(long, env = "TRACELIFT_ALLOW_PRIVATE_ENDPOINTS")]
+    pub allow_private_endpoints: bool,
+    /// Seconds for the files in hand to be finished when the process stops
+    #[arg(long, env = "TRACELIFT_DRAIN_SECONDS", default_value_t = 25)]
+    pub drain_seconds: u64,
+    /// TLS to the control plane
+    #[command(flatten)]
+    pub tls: ClientTls,
+    /// Logging
+    #[command(flatten)]
+    pub log: LogSettings,
+}
+
+/// The trace store.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ClickHouse {
+    /// Address of ClickHouse's HTTP interface
+    #[arg(long, env = "CLICKHOUSE_URL", default_value = "http://127.0.0.1:8123")]
+    pub clickhouse_url: String,
+    /// User
+    #[arg(long, env = "CLICKHOUSE_USER", default_value = "default")]
+    pub clickhouse_user: String,
+    /// Password
+    #[arg(skip)]
+    pub clickhouse_password: Option<SecretString>,
+    /// File that holds the password, instead of CLICKHOUSE_PASSWORD
+    #[arg(long, env = "CLICKHOUSE_PASSWORD_FILE")]
+    pub clickhouse_password_file: Option<PathBuf>,
+    /// Database
+    #[arg(long, env = "CLICKHOUSE_DATABASE", default_value = "default")]
+    pub clickhouse_database: String,
+    /// Table of the trace rows
+    #[arg(long, env = "CLICKHOUSE_RUNS_TABLE", default_value = "runs", value_parser = identifier)]
+    pub runs_table: String,
+}
+
+/// The bucket of the offloaded fields.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Blobs {
+    /// Bucket that bare keys lie in
+    #[arg(long, env = "BLOB_BUCKET", default_value = "traces")]
+    pub blob_bucket: String,
+    /// Endpoint of its store; AWS without it
+    #[arg(long, env = "BLOB_ENDPOINT")]
+    pub blob_endpoint: Option<String>,
+    /// Its region
+    #[arg(long, env = "BLOB_REGION", default_value = "us-east-1")]
+    pub blob_region: String,
+    /// Access key id
+    #[arg(skip)]
+    pub blob_access_key_id: Option<SecretString>,
+    /// Secret access key
+    #[arg(skip)]
+    pub blob_secret_access_key: Option<SecretString>,
+    /// Objects fetched at once, per run
+    #[arg(long, env = "BLOB_CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub blob_concurrency: u16,
+    /// Largest object that is filled in, in bytes; a larger one counts as a miss
+    #[arg(long, env = "BLOB_MAX_BYTES", default_value_t = 256 << 20)]
+    pub blob_max_bytes: u64,
+}
+
+/// How much of the machine to use.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Limits {
+    /// Runs at once
+    #[arg(long, env = "TRACELIFT_MAX_RUNS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub max_runs: u32,
+    /// Bytes that all runs together may hold in memory
+    #[arg(long, env = "TRACELIFT_MEMORY_BYTES", default_value_t = 384 << 20)]
+    pub memory_bytes: u64,
+    /// A file is closed when it has grown to that many bytes
+    #[arg(long, env = "TRACELIFT_FILE_BYTES", default_value_t = 256 << 20)]
+    pub file_bytes: u64,
+    /// A row group is closed when it has grown to that many encoded bytes
+    #[arg(long, env = "TRACELIFT_ROW_GROUP_BYTES", default_value_t = 64 << 20)]
+    pub row_group_bytes: u64,
+    /// Size of an upload's parts, at least 5 MiB
+    #[arg(long, env = "TRACELIFT_PART_BYTES", default_value_t = 8 << 20, value_parser = clap::value_parser!(u64).range(5 << 20..=1 << 30))]
+    pub part_bytes: u64,
+    /// Parts of one file that are uploaded at once
+    #[arg(long, env = "TRACELIFT_PARTS_IN_FLIGHT", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub parts_in_flight: u32,
+    /// A batch of rows is closed when it has grown to that many bytes
+    #[arg(long, env = "TRACELIFT_BATCH_BYTES", default_value_t = 8 << 20)]
+    pub batch_bytes: u64,
+}
+
+/// Batches of one run that exist at once: being read, being filled in, waiting, being encoded.
+const BATCHES: u64 = 4;
+
+impl Limits {
+    /// Bytes that one run holds at most, as long as no single value is larger than a batch.
+    #[must_use]
+    pub fn bytes_per_run(&self) -> u64 {
+        self.batch_bytes * BATCHES + self.row_group_bytes + self.part_bytes * (u64::from(self.parts_in_flight) + 1)
+    }
+
+    /// How many runs fit at once; at least one.
+    #[must_use]
+    pub fn runs(&self) -> u32 {
+        let fit = u32::try_from(self.memory_bytes / self.bytes_per_run()).unwrap_or(u32::MAX);
+        fit.clamp(1, self.max_runs)
+    }
+}
+
+fn identifier(text: &str) -> Result<String, String> {
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if plain { Ok(text.to_owned()) } else { Err("must be letters, digits and underscores".to_owned()) }
+}
+
+impl Settings {
+    /// From the command line and the environment; ends the process with a usage message when they are wrong.
+    #[must_use]
+    pub fn read() -> Self {
+        let mut settings = Self::parse();
+        settings.fleet_token = secret::from_env("TRACELIFT_FLEET_TOKEN");
+        settings.clickhouse.clickhouse_password = secret::from_env("CLICKHOUSE_PASSWORD");
+        settings.blobs.blob_access_key_id = secret::from_env("BLOB_ACCESS_KEY_ID");
+        settings.blobs.blob_secret_access_key = secret::from_env("BLOB_SECRET_ACCESS_KEY");
+        settings
+    }
+
+    /// Settings with every default, as tests start from.
+    #[must_use]
+    pub fn defaults() -> Self {
+        Self::parse_from(["tracelift-exporter"])
+    }
+
+    pub(crate) fn fleet_token(&self) -> Result<SecretString, SecretError> {
+        secret::Source {
+            name: "the fleet token",
+            env: "TRACELIFT_FLEET_TOKEN",
+            flag: "--fleet-token-file",
+            value: self.fleet_token.as_ref(),
+            file: self.fleet_token_file.as_ref(),
+        }
+        .required()
+    }
+}
+
+impl ClickHouse {
+    pub(crate) fn password(&self) -> Result<Option<SecretString>, SecretError> {
+        secret::Source {
+            name: "ClickHouse's password",
+            env: "CLICKHOUSE_PASSWORD",
+            flag: "--clickhouse-password-file",
+            value: self.clickhouse_password.as_ref(),
+            file: self.clickhouse_password_file.as_ref(),
+        }
+        .optional()
+    }
+}

@@ -1,0 +1,158 @@
+//! Trace rows out of ClickHouse: one slice as a stream of Arrow batches, in order, from a cursor on.
+//!
+//! A stream that ends without Arrow's end marker was cut, whatever the transport says, and is never taken for its end.
+
+pub(crate) mod query;
+mod stream;
+
+use clickhouse::{Client, Compression};
+use secrecy::ExposeSecret as _;
+use tokio_util::sync::CancellationToken;
+use tracelift_core::{
+    column::Columns,
+    export::FormatVersion,
+    failure::{Failure, FailureClass, Step},
+    file::Cursor,
+    id::{SessionId, TenantId},
+    time::{Timestamp, Window},
+};
+use tracelift_runtime::secret::SecretError;
+use uuid::Uuid;
+
+pub(crate) use stream::Rows;
+
+use crate::settings::{ClickHouse, Limits};
+
+/// The trace store.
+#[derive(Clone)]
+pub(crate) struct Source {
+    client: Client,
+    table: String,
+    batch_bytes: u64,
+}
+
+/// Which rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Slice {
+    pub(crate) tenant: TenantId,
+    pub(crate) session: SessionId,
+    pub(crate) window: Window,
+    pub(crate) columns: Columns,
+    pub(crate) version: FormatVersion,
+    /// Only rows behind this one.
+    pub(crate) cursor: Option<Cursor>,
+}
+
+/// What there is to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Rows, about.
+    pub(crate) rows: u64,
+    /// Bytes of the widest row's inline fields.
+    pub(crate) widest: u64,
+}
+
+/// Rows in a batch: ClickHouse bounds what it merges by rows only, so the number is chosen by the widest row. More rows
+/// than the upper bound gain no speed; fewer than the lower one cost much of it when just one row is wide.
+const BLOCK_ROWS: std::ops::RangeInclusive<u64> = 16..=2048;
+/// Bytes of a row's other fields, roughly.
+const ROW_BYTES: u64 = 1024;
+/// Seconds for which the server waits while the exporter is held up by its destination.
+const SEND_TIMEOUT: &str = "600";
+
+impl Source {
+    pub(crate) fn new(settings: &ClickHouse, limits: &Limits) -> Result<Self, SecretError> {
+        let mut client = Client::default()
+            .with_url(&settings.clickhouse_url)
+            .with_user(&settings.clickhouse_user)
+            .with_database(&settings.clickhouse_database)
+            .with_compression(Compression::None)
+            .with_product_info("tracelift", env!("CARGO_PKG_VERSION"));
+        if let Some(password) = settings.password()? {
+            client = client.with_password(password.expose_secret());
+        }
+        let client = client
+            .with_setting("output_format_arrow_compression_method", "none")
+            .with_setting("output_format_arrow_string_as_string", "1")
+            .with_setting("output_format_arrow_low_cardinality_as_dictionary", "0")
+            .with_setting("cancel_http_readonly_queries_on_client_close", "1")
+            .with_setting("optimize_read_in_order", "1");
+        Ok(Self { client, table: settings.runs_table.clone(), batch_bytes: limits.batch_bytes })
+    }
+
+    /// The rows of a slice, until it ends or `drain` is cancelled. `query_id` names the query, for [`Source::kill`].
+    pub(crate) fn rows(&self, slice: &Slice, extent: Extent, query_id: &str, drain: CancellationToken) -> Result<Rows, Failure> {
+        let sql = query::rows(&self.table, &slice.columns, slice.version, slice.cursor.is_some());
+        let block_rows = (self.batch_bytes / (extent.widest + ROW_BYTES)).clamp(*BLOCK_ROWS.start(), *BLOCK_ROWS.end());
+        let mut query = self
+            .of_slice(&sql, slice)
+            .with_setting("query_id", query_id)
+            .with_setting("max_block_size", block_rows.to_string())
+            .with_setting("http_send_timeout", SEND_TIMEOUT);
+        if let Some(cursor) = slice.cursor {
+            query = query.param("cursor_time", cursor.start_time.micros()).param("cursor_id", cursor.id.to_string());
+        }
+        let bytes = query.fetch_bytes("ArrowStream").map_err(|error| failure(&error))?;
+        Ok(Rows::new(bytes, drain))
+    }
+
+    /// What there is to read in a slice.
+    pub(crate) async fn extent(&self, slice: &Slice) -> Result<Extent, Failure> {
+        let found: Result<(u64, u64), _> = self.of_slice(&query::extent(&self.table), slice).fetch_one().await;
+        found.map(|(rows, widest)| Extent { rows, widest }).map_err(|error| failure(&error))
+    }
+
+    fn of_slice(&self, sql: &str, slice: &Slice) -> clickhouse::query::Query {
+        self.client
+            .query_raw(sql)
+            .param("tenant", slice.tenant.to_string())
+            .param("session", slice.session.to_string())
+            .param("start", slice.window.start().micros())
+            .param("end", slice.window.end().micros())
+    }
+
+    /// The pointers of one row as they are now, in the order of [`query::POINTER_COLUMNS`]; `None` when the row is gone.
+    pub(crate) async fn pointers(&self, slice: &Slice, time: Timestamp, id: Uuid) -> Result<Option<[String; 3]>, Failure> {
+        let query = self.client.query_raw(&query::pointers(&self.table));
+        let query = query
+            .param("tenant", slice.tenant.to_string())
+            .param("session", slice.session.to_string())
+            .param("time", time.micros())
+            .param("id", id.to_string());
+        let found: Option<(String, String, String)> = query.fetch_optional().await.map_err(|error| failure(&error))?;
+        Ok(found.map(|(inputs, outputs, others)| [inputs, outputs, others]))
+    }
+
+    /// Stops a query. A server that does not know it any more is content too.
+    pub(crate) async fn kill(&self, query_id: &str) {
+        if let Err(error) = self.client.query_raw(query::KILL).param("id", query_id).execute().await {
+            tracing::debug!(%error, query_id, "the query could not be killed");
+        }
+    }
+}
+
+/// What an error of ClickHouse means, by its code where it gives one.
+fn failure(error: &clickhouse::error::Error) -> Failure {
+    let text = error.to_string();
+    let code = text.split("Code: ").nth(1).and_then(|rest| rest.split(['.', ' ']).next()).and_then(|code| code.parse().ok());
+    let class = match code {
+        Some(173 | 241 | 307) => FailureClass::SourceMemory,
+        Some(202 | 252 | 439) => FailureClass::Throttled,
+        // A query of ours that the server does not understand will not be understood the next time either.
+        Some(36 | 43 | 46 | 47 | 62) => FailureClass::Internal,
+        _ => FailureClass::SourceTransient,
+    };
+    let sources = std::iter::successors(std::error::Error::source(error), |source| source.source()).last();
+    let cause = sources.map(|cause| format!(" ({cause})")).unwrap_or_default();
+    Failure { step: Step::Read, class, detail: format!("ClickHouse: {}{cause}", first_line(&text)) }
+}
+
+/// Server errors may quote rows after their first sentence; only that sentence is kept.
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().take(300).collect()
+}
+
+fn cut(reason: impl std::fmt::Display) -> Failure {
+    Failure { step: Step::Read, class: FailureClass::SourceTransient, detail: format!("ClickHouse's answer was cut short: {reason}") }
+}

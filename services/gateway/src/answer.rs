@@ -1,0 +1,53 @@
+//! Messages to JSON: the answers of `docs/api.md`, field by field, in a stable and readable order.
+
+mod destinations;
+mod exports;
+mod runs;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, header::CONTENT_TYPE};
+use serde::Serialize;
+use tracelift_proto::time_from;
+
+pub(crate) use destinations::BulkExportDestination;
+pub(crate) use exports::BulkExport;
+pub(crate) use runs::BulkExportRun;
+
+use crate::refusal::Refusal;
+
+/// What a handler gives.
+pub(crate) type Answer<T> = Result<Json<T>, Refusal>;
+
+/// A value as a JSON answer.
+#[derive(Debug)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(text) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response(),
+            Err(error) => Refusal::internal(&error).into_response(),
+        }
+    }
+}
+
+/// The one thing that an operation is about.
+pub(crate) fn one<M, T: From<M>>(message: Option<M>) -> Answer<T> {
+    let message = message.ok_or_else(|| Refusal::internal(&"the control plane's answer is empty"))?;
+    Ok(Json(message.into()))
+}
+
+/// A bare array.
+pub(crate) fn many<M, T: From<M>>(messages: Vec<M>) -> Answer<Vec<T>> {
+    Ok(Json(messages.into_iter().map(T::from).collect()))
+}
+
+/// `2025-05-13T16:20:34.123456+00:00`, or null.
+fn time(time: Option<&prost_types::Timestamp>) -> Option<String> {
+    time_from("", time).ok().map(|time| time.to_string())
+}
+
+/// Null instead of an empty text.
+fn text(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}

@@ -1,0 +1,137 @@
+//! `BulkExportRun`
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use tracelift_proto::v1;
+
+use super::{text, time};
+
+/// One time partition of an export.
+#[derive(Debug, Serialize)]
+pub(crate) struct BulkExportRun {
+    id: String,
+    bulk_export_id: String,
+    session_id: Option<String>,
+    status: &'static str,
+    retry_number: u32,
+    errors: Option<Errors>,
+    created_at: Option<String>,
+    updated_at: Option<String>,
+    finished_at: Option<String>,
+    start_time: Option<String>,
+    end_time: Option<String>,
+    metadata: Metadata,
+    /// Beyond LangSmith.
+    stage: Option<String>,
+    /// Beyond LangSmith.
+    progress: Option<Progress>,
+    /// Beyond LangSmith.
+    exporter_id: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Metadata {
+    prefix: String,
+    start_time: Option<String>,
+    end_time: Option<String>,
+    execution_backend: &'static str,
+    result: Option<RunResult>,
+}
+
+#[derive(Debug, Serialize)]
+struct RunResult {
+    rows_written: u64,
+    exported_files: Vec<String>,
+    export_path: String,
+    latest_cursor: Option<String>,
+    /// Always null: a file counts once it is complete.
+    pending_upload: Option<()>,
+}
+
+#[derive(Debug, Serialize)]
+struct Progress {
+    rows: u64,
+    bytes: u64,
+    files: u32,
+    rows_estimate: Option<u64>,
+    hydrated_objects: u64,
+    hydration_misses: u64,
+    stage_seconds: BTreeMap<&'static str, f64>,
+}
+
+/// `{"retry_0": "…", "retry_1": "…"}`, in that order.
+#[derive(Debug)]
+struct Errors(Vec<String>);
+
+impl Serialize for Errors {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (attempt, error) in self.0.iter().enumerate().filter(|(_, error)| !error.is_empty()) {
+            map.serialize_entry(&format!("retry_{attempt}"), error)?;
+        }
+        map.end()
+    }
+}
+
+impl From<v1::ExportRun> for BulkExportRun {
+    fn from(run: v1::ExportRun) -> Self {
+        let completed = run.status() == v1::RunStatus::Completed;
+        let (start_time, end_time) = (time(run.start_time.as_ref()), time(run.end_time.as_ref()));
+        Self {
+            status: run.status().word(),
+            id: run.id,
+            bulk_export_id: run.export_id,
+            session_id: text(run.session_id),
+            retry_number: run.retry_number,
+            errors: run.errors.iter().any(|error| !error.is_empty()).then_some(Errors(run.errors)),
+            created_at: time(run.created_at.as_ref()),
+            updated_at: time(run.updated_at.as_ref()),
+            finished_at: time(run.finished_at.as_ref()),
+            start_time: start_time.clone(),
+            end_time: end_time.clone(),
+            metadata: Metadata {
+                prefix: run.prefix,
+                start_time,
+                end_time,
+                execution_backend: "clickhouse",
+                result: run.result.filter(|result| completed || !result.exported_files.is_empty()).map(Into::into),
+            },
+            stage: text(run.stage),
+            progress: run.progress.map(Into::into),
+            exporter_id: text(run.exporter_id),
+        }
+    }
+}
+
+impl From<v1::RunResult> for RunResult {
+    fn from(result: v1::RunResult) -> Self {
+        Self {
+            rows_written: result.rows_written,
+            exported_files: result.exported_files,
+            export_path: result.export_path,
+            latest_cursor: text(result.latest_cursor),
+            pending_upload: None,
+        }
+    }
+}
+
+impl From<v1::RunProgress> for Progress {
+    fn from(progress: v1::RunProgress) -> Self {
+        let seconds = progress.stage_seconds.unwrap_or_default();
+        Self {
+            rows: progress.rows,
+            bytes: progress.bytes,
+            files: progress.files,
+            rows_estimate: progress.rows_estimate,
+            hydrated_objects: progress.hydrated_objects,
+            hydration_misses: progress.hydration_misses,
+            stage_seconds: BTreeMap::from([
+                ("read", seconds.read),
+                ("hydrate", seconds.hydrate),
+                ("encode", seconds.encode),
+                ("upload", seconds.upload),
+            ]),
+        }
+    }
+}

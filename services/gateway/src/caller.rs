@@ -1,0 +1,59 @@
+//! Who calls: the headers that the control plane judges by, handed on as metadata. Their values are never logged.
+
+use axum::extract::FromRequestParts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION, request::Parts};
+use tonic::{Request, metadata::MetadataMap};
+use tracelift_core::id::TenantId;
+use tracelift_runtime::request::RequestContext;
+
+use crate::{
+    control_plane::ControlPlane,
+    fields::{Loc, Wrong, WrongFields},
+    refusal::Refusal,
+};
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const TENANT: HeaderName = HeaderName::from_static("x-tenant-id");
+
+/// What goes with every call that is made for one request.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    headers: HeaderMap,
+    deadline: std::time::Duration,
+}
+
+impl Caller {
+    /// A call on behalf of this caller.
+    pub(crate) fn call<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::from_parts(MetadataMap::from_headers(self.headers.clone()), Default::default(), message);
+        request.set_timeout(self.deadline);
+        request
+    }
+}
+
+impl FromRequestParts<ControlPlane> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, plane: &ControlPlane) -> Result<Self, Refusal> {
+        let given = |name: HeaderName| parts.headers.get(&name).filter(|value| !value.is_empty()).map(|value| (name, value.clone()));
+        let mut headers: HeaderMap = [given(API_KEY), given(AUTHORIZATION)].into_iter().flatten().collect();
+        if headers.is_empty() {
+            return Err(Refusal::plain(StatusCode::UNAUTHORIZED, "No API key: send it in the X-API-Key header"));
+        }
+        headers.values_mut().for_each(|value| value.set_sensitive(true));
+        if let Some((name, value)) = given(TENANT) {
+            headers.insert(name, tenant(&value)?);
+        }
+        if let Some(context) = parts.extensions.get::<RequestContext>() {
+            context.propagate(&mut headers);
+        }
+        Ok(Self { headers, deadline: plane.deadline })
+    }
+}
+
+fn tenant(value: &HeaderValue) -> Result<HeaderValue, WrongFields> {
+    let loc = || Loc::root("header").then("X-Tenant-Id");
+    let id = TenantId::parse("x-tenant-id", value.to_str().unwrap_or_default());
+    let id = id.map_err(|fault| WrongFields::one(loc(), Wrong::rule(fault)))?;
+    HeaderValue::from_str(&id.to_string()).map_err(|_| WrongFields::one(loc(), Wrong::missing()))
+}

@@ -1,0 +1,198 @@
+//! Wrong fields as FastAPI names them: `{"loc": ["body", "start_time"], "msg": "…", "type": "…"}`, all of them in one answer.
+//!
+//! Never the value: it may be a secret.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use tracelift_core::Invalid;
+
+/// At most so many wrong fields are named, so that a small request cannot ask for a huge answer.
+const MOST: usize = 100;
+
+/// One step of the way to a field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Step {
+    Name(Cow<'static, str>),
+    Index(u64),
+}
+
+/// Where a field is, from the outside in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Loc(Vec<Step>);
+
+impl Loc {
+    /// `body`, `query`, `path` or `header`.
+    pub(crate) fn root(part: &'static str) -> Self {
+        Self(vec![Step::Name(part.into())])
+    }
+
+    pub(crate) fn then(&self, name: &str) -> Self {
+        self.step(Step::Name(name.to_owned().into()))
+    }
+
+    pub(crate) fn index(&self, index: usize) -> Self {
+        self.step(Step::Index(index as u64))
+    }
+
+    /// Along a dotted path, whose numbers are indices.
+    fn along(&self, path: &str) -> Self {
+        let steps = path.split('.').filter(|step| !step.is_empty());
+        steps.fold(self.clone(), |loc, step| match step.parse() {
+            Ok(index) => loc.step(Step::Index(index)),
+            Err(_) => loc.then(step),
+        })
+    }
+
+    fn step(&self, step: Step) -> Self {
+        Self(self.0.iter().cloned().chain([step]).collect())
+    }
+}
+
+/// What is wrong with a value, whatever field it is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    kind: &'static str,
+    msg: Cow<'static, str>,
+}
+
+impl Wrong {
+    /// A fault of shape, by pydantic's name for it.
+    pub(crate) fn new(kind: &'static str, msg: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, msg: msg.into() }
+    }
+
+    pub(crate) fn missing() -> Self {
+        Self::new("missing", "Field required")
+    }
+
+    /// What `docs` promise and this version refuses.
+    pub(crate) fn not_yet(what: &str) -> Self {
+        Self::new("value_error", format!("{what} is not available yet"))
+    }
+
+    /// A fault of content, in the words of the rule that was broken.
+    pub(crate) fn rule(fault: Invalid) -> Self {
+        Self { kind: kind(&fault.message), msg: fault.message.into() }
+    }
+}
+
+/// pydantic's name for each rule of `tracelift_core`, by how its message begins. Anything else is a `value_error`.
+const KINDS: [(&str, &str); 9] = [
+    ("is required", "missing"),
+    ("is not supported", "extra_forbidden"),
+    ("must be a UUID", "uuid_parsing"),
+    ("must be a date and time", "datetime_from_date_parsing"),
+    ("must be one of", "enum"),
+    ("must match", "string_pattern_mismatch"),
+    ("must not be empty", "string_too_short"),
+    ("must have at least", "string_too_short"),
+    ("must have at most", "string_too_long"),
+];
+
+fn kind(message: &str) -> &'static str {
+    KINDS.iter().find(|(beginning, _)| message.starts_with(beginning)).map_or("value_error", |(_, kind)| kind)
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct WrongField {
+    loc: Loc,
+    msg: Cow<'static, str>,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+/// Every wrong field of one request, in the order in which they were found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct WrongFields(Vec<WrongField>);
+
+impl WrongFields {
+    /// Just one.
+    pub(crate) fn one(loc: Loc, wrong: Wrong) -> Self {
+        let mut fields = Self::default();
+        fields.add(loc, wrong);
+        fields
+    }
+
+    /// Notes a fault, unless the field is known to be wrong already.
+    pub(crate) fn add(&mut self, loc: Loc, wrong: Wrong) {
+        if self.0.len() < MOST && !self.has(&loc) {
+            self.0.push(WrongField { loc, msg: wrong.msg, kind: wrong.kind });
+        }
+    }
+
+    /// Notes broken rules of fields below `loc`.
+    pub(crate) fn add_rules(&mut self, loc: &Loc, faults: Vec<Invalid>) {
+        for fault in faults {
+            self.add(loc.along(&fault.field), Wrong::rule(fault));
+        }
+    }
+
+    /// Whether that field is known to be wrong.
+    pub(crate) fn has(&self, loc: &Loc) -> bool {
+        self.0.iter().any(|field| field.loc == *loc)
+    }
+
+    /// `value` when nothing is wrong. `value` is `None` only when something is.
+    pub(crate) fn finish<T>(self, value: Option<T>) -> Result<T, Self> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => Err(self),
+        }
+    }
+
+    /// What the control plane found wrong, under the names of the REST API.
+    pub(crate) fn from_violations(faults: Vec<Invalid>) -> Self {
+        let mut fields = Self::default();
+        for fault in faults {
+            fields.add(rest_loc(&fault.field), Wrong::rule(fault));
+        }
+        fields
+    }
+}
+
+/// The field of a message, under the name that the REST API gives it.
+fn rest_loc(field: &str) -> Loc {
+    let body = Loc::root("body");
+    let field = field.strip_prefix("spec.").unwrap_or(field);
+    match field {
+        "destination_id" => body.then("bulk_export_destination_id"),
+        "config.addressing_style" => body.along("config.config_kwargs_s3.addressing_style"),
+        "limit" | "offset" => Loc::root("query").then(field),
+        "x-tenant-id" => Loc::root("header").then("X-Tenant-Id"),
+        _ => body.along(field),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_messages_get_the_names_of_the_rest_api() {
+        let shown = |field| serde_json::to_string(&rest_loc(field)).unwrap();
+        assert_eq!(shown("spec.destination_id"), r#"["body","bulk_export_destination_id"]"#);
+        assert_eq!(shown("spec.end_time"), r#"["body","end_time"]"#);
+        assert_eq!(shown("spec.export_fields.3"), r#"["body","export_fields",3]"#);
+        assert_eq!(shown("config.addressing_style"), r#"["body","config","config_kwargs_s3","addressing_style"]"#);
+        assert_eq!(shown("config.bucket_name"), r#"["body","config","bucket_name"]"#);
+        assert_eq!(shown("credentials.access_key_id"), r#"["body","credentials","access_key_id"]"#);
+        assert_eq!(shown("limit"), r#"["query","limit"]"#);
+        assert_eq!(shown("x-tenant-id"), r#"["header","X-Tenant-Id"]"#);
+    }
+
+    #[test]
+    fn a_field_is_named_once_and_not_more_than_a_hundred_are() {
+        let mut fields = WrongFields::default();
+        fields.add(Loc::root("body").then("a"), Wrong::missing());
+        fields.add(Loc::root("body").then("a"), Wrong::new("value_error", "again"));
+        assert_eq!(fields.0.len(), 1);
+        for index in 0..1000 {
+            fields.add(Loc::root("body").index(index), Wrong::missing());
+        }
+        assert_eq!(fields.0.len(), MOST);
+    }
+}

@@ -1,0 +1,25 @@
+//! The gateway as a process: settings, logs, the port, run until told to stop.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracelift_gateway::{Gateway, Settings};
+use tracelift_runtime::{shutdown, telemetry};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings = Settings::parse();
+    telemetry::init(&settings.log);
+    match serve(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
+    let shutdown = shutdown::on_signal()?;
+    Ok(Gateway::bind(settings).await?.run(shutdown).await?)
+}

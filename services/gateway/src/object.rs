@@ -1,0 +1,158 @@
+//! Fields of a JSON object, each read with a type; what is missing or of another type is noted and reading goes on.
+//!
+//! Types and their names are pydantic's, without its conversions: a number is not text, text is not a number.
+
+use serde_json::{Map, Value};
+use tracelift_core::{Invalid, time::Timestamp};
+use uuid::Uuid;
+
+use crate::fields::{Loc, Wrong, WrongFields};
+
+/// Whether a field must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// Must be there and not null.
+    Required,
+    /// Must be there; null is as good as nothing.
+    Given,
+    /// May be left out, but not be null.
+    Optional,
+    /// May be left out or null.
+    Nullable,
+}
+pub(crate) use Presence::{Given, Nullable, Optional, Required};
+
+/// A JSON object and where it is.
+#[derive(Debug)]
+pub(crate) struct Object<'a> {
+    fields: &'a Map<String, Value>,
+    loc: Loc,
+}
+
+impl<'a> Object<'a> {
+    /// The body itself.
+    pub(crate) fn body(value: &'a Value) -> Result<Self, WrongFields> {
+        let loc = Loc::root("body");
+        match value {
+            Value::Object(fields) => Ok(Self { fields, loc }),
+            _ => Err(WrongFields::one(loc, not_an_object())),
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn loc(&self) -> &Loc {
+        &self.loc
+    }
+
+    /// Where a field of it is.
+    pub(crate) fn at(&self, name: &str) -> Loc {
+        self.loc.then(name)
+    }
+
+    /// The value of a field unless it is left out or null.
+    pub(crate) fn given(&self, name: &str) -> Option<&'a Value> {
+        self.fields.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A field as `read` reads it; `None` when it is not there, or wrong, which is noted.
+    pub(crate) fn take<T>(
+        &self,
+        wrong: &mut WrongFields,
+        name: &str,
+        presence: Presence,
+        read: impl FnOnce(&'a Value) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        let value = match (self.fields.get(name), presence) {
+            (None, Required | Given) | (Some(Value::Null), Given) => {
+                wrong.add(self.at(name), Wrong::missing());
+                return None;
+            }
+            (None, _) | (Some(Value::Null), Nullable) => return None,
+            (Some(value), _) => value,
+        };
+        read(value).map_err(|fault| wrong.add(self.at(name), fault)).ok()
+    }
+
+    /// An object inside this one.
+    pub(crate) fn object(&self, wrong: &mut WrongFields, name: &str, presence: Presence) -> Option<Object<'a>> {
+        let fields = self.take(wrong, name, presence, |value| value.as_object().ok_or_else(not_an_object))?;
+        Some(Object { fields, loc: self.at(name) })
+    }
+
+    /// Every field as text, by name.
+    pub(crate) fn texts(&self, wrong: &mut WrongFields) -> Vec<(String, String)> {
+        let names = self.fields.keys();
+        names.filter_map(|name| Some((name.clone(), self.take(wrong, name, Required, text)?.to_owned()))).collect()
+    }
+
+    /// A list of texts of at most `most` items. One that is no text is noted and left empty.
+    pub(crate) fn list(&self, wrong: &mut WrongFields, name: &str, presence: Presence, most: usize) -> Option<Vec<&'a str>> {
+        let items = self.take(wrong, name, presence, |value| list(value, most))?;
+        let mut item = |(index, value)| match text(value) {
+            Ok(text) => text,
+            Err(fault) => {
+                wrong.add(self.at(name).index(index), fault);
+                ""
+            }
+        };
+        Some(items.iter().enumerate().map(&mut item).collect())
+    }
+
+    /// Refuses a field that a later version will have, unless it is left out or null. Whether it was refused.
+    pub(crate) fn refuse_yet(&self, wrong: &mut WrongFields, name: &str) -> bool {
+        let given = self.given(name).is_some();
+        if given {
+            wrong.add(self.at(name), Wrong::not_yet(name));
+        }
+        given
+    }
+
+    /// Refuses a switch that a later version will have, unless it is left out, null or off. Whether it was on.
+    pub(crate) fn refuse_true(&self, wrong: &mut WrongFields, name: &str) -> bool {
+        self.take(wrong, name, Nullable, boolean).unwrap_or(false) && self.refuse_yet(wrong, name)
+    }
+}
+
+fn not_an_object() -> Wrong {
+    Wrong::new("model_attributes_type", "Input should be a valid dictionary or object to extract fields from")
+}
+
+pub(crate) fn text(value: &Value) -> Result<&str, Wrong> {
+    value.as_str().ok_or_else(|| Wrong::new("string_type", "Input should be a valid string"))
+}
+
+pub(crate) fn boolean(value: &Value) -> Result<bool, Wrong> {
+    value.as_bool().ok_or_else(|| Wrong::new("bool_type", "Input should be a valid boolean"))
+}
+
+pub(crate) fn uuid(value: &Value) -> Result<Uuid, Wrong> {
+    let text = value.as_str().ok_or_else(|| Wrong::new("uuid_type", "UUID input should be a string"))?;
+    parse_uuid(text)
+}
+
+pub(crate) fn parse_uuid(text: &str) -> Result<Uuid, Wrong> {
+    Uuid::parse_str(text).map_err(|_| Wrong::new("uuid_parsing", "Input should be a valid UUID"))
+}
+
+pub(crate) fn time(value: &Value) -> Result<Timestamp, Wrong> {
+    let text = value.as_str().ok_or_else(|| Wrong::new("datetime_type", "Input should be a valid datetime"))?;
+    Timestamp::parse("", text).map_err(Wrong::rule)
+}
+
+/// Text that one of the rules reads.
+pub(crate) fn word<T>(parse: impl Fn(&str, &str) -> Result<T, Invalid>) -> impl FnOnce(&Value) -> Result<T, Wrong> {
+    move |value| parse("", text(value)?).map_err(Wrong::rule)
+}
+
+/// Text of which there is one choice.
+pub(crate) fn only(kind: &'static str, word: &'static str) -> impl FnOnce(&Value) -> Result<(), Wrong> {
+    move |value| if value == word { Ok(()) } else { Err(Wrong::new(kind, format!("Input should be '{word}'"))) }
+}
+
+fn list(value: &Value, most: usize) -> Result<&[Value], Wrong> {
+    match value.as_array() {
+        Some(items) if items.len() <= most => Ok(items),
+        Some(_) => Err(Wrong::new("too_long", format!("List should have at most {most} items"))),
+        None => Err(Wrong::new("list_type", "Input should be a valid list")),
+    }
+}

@@ -1,0 +1,35 @@
+//! The ids in a path, in their order.
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use http::request::Parts;
+use uuid::Uuid;
+
+use crate::{
+    control_plane::ControlPlane,
+    fields::{Loc, WrongFields},
+    object::parse_uuid,
+    refusal::Refusal,
+};
+
+/// The `N` ids of a path, as the control plane writes ids; the route's names for them are told when one is none.
+#[derive(Debug)]
+pub(crate) struct PathIds<const N: usize>(pub(crate) [String; N]);
+
+impl<const N: usize> FromRequestParts<ControlPlane> for PathIds<N> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, plane: &ControlPlane) -> Result<Self, Refusal> {
+        let params = RawPathParams::from_request_parts(parts, plane).await.map_err(|error| Refusal::plain(error.status(), "Not Found"))?;
+        let mut wrong = WrongFields::default();
+        let mut id = |(name, text): (&str, &str)| match parse_uuid(text) {
+            Ok(id) => Some(id),
+            Err(fault) => {
+                wrong.add(Loc::root("path").then(name), fault);
+                None
+            }
+        };
+        let ids: Vec<_> = params.iter().filter_map(&mut id).map(|id: Uuid| id.to_string()).collect();
+        let ids = ids.try_into().ok();
+        Ok(Self(wrong.finish(ids)?))
+    }
+}

@@ -1,0 +1,97 @@
+//! Query parameters: one page of a list. Unknown parameters are ignored, the last of equal ones counts.
+
+use std::ops::RangeInclusive;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use url::form_urlencoded;
+use uuid::Uuid;
+
+use crate::{
+    fields::{Loc, Wrong, WrongFields},
+    object::parse_uuid,
+    refusal::Refusal,
+};
+
+/// A request's query string, decoded.
+#[derive(Debug)]
+pub(crate) struct Query {
+    given: Vec<(String, String)>,
+    wrong: WrongFields,
+}
+
+/// A part of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// `None`: as many as the operation gives.
+    pub(crate) limit: Option<u32>,
+    pub(crate) offset: u32,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Query {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        Ok(Self::of(parts.uri.query().unwrap_or_default()))
+    }
+}
+
+impl Query {
+    fn of(text: &str) -> Self {
+        Self { given: form_urlencoded::parse(text.as_bytes()).into_owned().collect(), wrong: WrongFields::default() }
+    }
+
+    fn last(&self, name: &str) -> Option<&str> {
+        self.given.iter().rev().find(|(given, _)| given == name).map(|(_, text)| text.as_str())
+    }
+
+    /// An id that must be given.
+    pub(crate) fn id(&mut self, name: &str) -> Option<Uuid> {
+        let id = self.last(name).ok_or_else(Wrong::missing).and_then(parse_uuid);
+        id.map_err(|fault| self.wrong.add(Loc::root("query").then(name), fault)).ok()
+    }
+
+    /// `limit` and `offset`, and with them everything that was found wrong so far.
+    pub(crate) fn page(mut self) -> Result<Page, WrongFields> {
+        let limit = self.number("limit", 1..=1000);
+        let offset = self.number("offset", 0..=u32::MAX).unwrap_or(0);
+        self.wrong.finish(Some(Page { limit, offset }))
+    }
+
+    fn number(&mut self, name: &str, range: RangeInclusive<u32>) -> Option<u32> {
+        let number = number(self.last(name)?, range);
+        number.map_err(|fault| self.wrong.add(Loc::root("query").then(name), fault)).ok()
+    }
+}
+
+fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, Wrong> {
+    let (least, most) = (range.start(), range.end());
+    let unreadable = "Input should be a valid integer, unable to parse string as an integer";
+    let number: i64 = text.trim().parse().map_err(|_| Wrong::new("int_parsing", unreadable))?;
+    match u32::try_from(number) {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ if number < i64::from(*least) => {
+            Err(Wrong::new("greater_than_equal", format!("Input should be greater than or equal to {least}")))
+        }
+        _ => Err(Wrong::new("less_than_equal", format!("Input should be less than or equal to {most}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_read_and_what_is_not_known_is_ignored() {
+        assert_eq!(Query::of("limit=5&x=1&offset=%32").page(), Ok(Page { limit: Some(5), offset: 2 }));
+        assert_eq!(Query::of("").page(), Ok(Page { limit: None, offset: 0 }));
+    }
+
+    #[test]
+    fn every_wrong_parameter_is_named() {
+        let mut query = Query::of("limit=1001&offset=-1");
+        assert_eq!(query.id("source_bulk_export_id"), None);
+        let text = serde_json::to_string_pretty(&query.page().unwrap_err()).unwrap();
+        insta::assert_snapshot!(text);
+    }
+}

@@ -1,0 +1,163 @@
+//! Answers that are not a success: `{"detail": …}` with a status, from our own checks or from the control plane's.
+//!
+//! The one table from gRPC codes to HTTP statuses is here.
+
+use std::{error::Error, fmt::Display, time::Duration};
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
+use serde::Serialize;
+use tonic::{Code, Status, TimeoutExpired};
+use tonic_types::StatusExt as _;
+use tracelift_proto::status::violations;
+
+use crate::{
+    answer::Json,
+    fields::{Loc, Wrong, WrongFields},
+};
+
+/// Seconds to wait when the control plane names none.
+const RETRY_SECONDS: u64 = 1;
+
+/// Why a request got no success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    detail: Detail,
+    retry_after: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+enum Detail {
+    Text(String),
+    Fields(WrongFields),
+}
+
+#[derive(Serialize)]
+struct Body {
+    detail: Detail,
+}
+
+impl Refusal {
+    pub(crate) fn plain(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: Detail::Text(detail.into()), retry_after: None }
+    }
+
+    /// The same request may work in `seconds`.
+    pub(crate) fn retry(status: StatusCode, detail: impl Into<String>, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..Self::plain(status, detail) }
+    }
+
+    pub(crate) fn deadline() -> Self {
+        Self::plain(StatusCode::GATEWAY_TIMEOUT, "The request took too long; it may still take effect")
+    }
+
+    /// The cause goes to the log, never to the caller.
+    pub(crate) fn internal(cause: &impl Display) -> Self {
+        tracing::error!(%cause, "cannot answer");
+        Self::plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+    }
+
+    fn unreachable(status: &Status) -> Self {
+        let cause = innermost(status).map_or_else(|| status.message().to_owned(), |source| source.to_string());
+        tracing::warn!(code = ?status.code(), cause, "the control plane cannot be reached");
+        Self::retry(StatusCode::SERVICE_UNAVAILABLE, "The control plane cannot be reached; try again in a moment", RETRY_SECONDS)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(Body { detail: self.detail })).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<WrongFields> for Refusal {
+    fn from(fields: WrongFields) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, detail: Detail::Fields(fields), retry_after: None }
+    }
+}
+
+/// The HTTP status of each gRPC code.
+fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::InvalidArgument => StatusCode::UNPROCESSABLE_ENTITY,
+        Code::FailedPrecondition => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::OutOfRange | Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        // Cancelled is how a tonic server says that the deadline it was given has passed.
+        Code::DeadlineExceeded | Code::Cancelled => StatusCode::GATEWAY_TIMEOUT,
+        Code::Ok | Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        // A status with a source was made on this side of the connection: no answer came.
+        if let Some(source) = innermost(&status) {
+            return if source.is::<TimeoutExpired>() { Self::deadline() } else { Self::unreachable(&status) };
+        }
+        match http_status(status.code()) {
+            StatusCode::UNPROCESSABLE_ENTITY => wrong_fields(&status).into(),
+            StatusCode::GATEWAY_TIMEOUT => Self::deadline(),
+            StatusCode::INTERNAL_SERVER_ERROR => Self::internal(&format_args!("{:?}: {}", status.code(), status.message())),
+            http @ (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
+                Self::retry(http, status.message(), retry_seconds(&status))
+            }
+            http => Self::plain(http, status.message()),
+        }
+    }
+}
+
+fn wrong_fields(status: &Status) -> WrongFields {
+    match violations(status) {
+        faults if faults.is_empty() => WrongFields::one(Loc::root("body"), Wrong::new("value_error", status.message().to_owned())),
+        faults => WrongFields::from_violations(faults),
+    }
+}
+
+fn retry_seconds(status: &Status) -> u64 {
+    let delay = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or(Duration::from_secs(RETRY_SECONDS));
+    (delay.as_secs() + u64::from(delay.subsec_nanos() > 0)).max(1)
+}
+
+fn innermost(status: &Status) -> Option<&(dyn Error + 'static)> {
+    let mut innermost = status.source()?;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    Some(innermost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_grpc_code_has_its_http_status() {
+        let codes = (0..=16).map(Code::from);
+        let table: Vec<_> = codes.map(|code| format!("{code:?} {}", http_status(code).as_u16())).collect();
+        insta::assert_snapshot!(table.join("\n"));
+    }
+
+    #[test]
+    fn retry_after_is_what_the_control_plane_says_in_whole_seconds() {
+        let refusal = Refusal::from(tracelift_proto::status::retry_later("too busy", 7));
+        assert_eq!(refusal, Refusal::retry(StatusCode::SERVICE_UNAVAILABLE, "too busy", 7));
+        assert_eq!(Refusal::from(Status::resource_exhausted("limit")).retry_after, Some(1));
+    }
+
+    #[test]
+    fn the_cause_of_an_internal_error_is_not_told() {
+        let refusal = Refusal::from(Status::internal("disk full at /var/lib/x"));
+        assert_eq!(refusal, Refusal::plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"));
+    }
+}

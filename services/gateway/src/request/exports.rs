@@ -1,0 +1,79 @@
+//! Bodies about exports.
+
+use serde_json::Value;
+use tracelift_core::{
+    column::Columns,
+    export::{self, Compression, FormatVersion},
+    time::Timestamp,
+};
+use tracelift_proto::{time_to, v1};
+
+use crate::{
+    fields::{Wrong, WrongFields},
+    object::{Given, Nullable, Object, Optional, Presence, Required, only, time, uuid, word},
+};
+
+/// More columns than there are can only be a mistake; the rules name each wrong one.
+const MOST_FIELDS: usize = 64;
+/// The control plane knows how long a range may be.
+const ANY_DAYS: u64 = u64::MAX;
+
+/// `BulkExportCreate`
+pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, WrongFields> {
+    let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
+    let destination = top.take(&mut wrong, "bulk_export_destination_id", Required, uuid);
+    // A later version has exports of all experiments, which need no session, and schedules, which have no end.
+    let session_presence = if top.refuse_true(&mut wrong, "all_experiments") { Nullable } else { Given };
+    let end_presence = if top.refuse_yet(&mut wrong, "interval_hours") { Nullable } else { Given };
+    top.refuse_yet(&mut wrong, "filter");
+    let session = top.take(&mut wrong, "session_id", session_presence, uuid);
+    let range = range(&top, &mut wrong, end_presence);
+    top.take(&mut wrong, "format", Optional, only("enum", "Parquet"));
+    let format_version = top.take(&mut wrong, "format_version", Optional, word(FormatVersion::parse)).unwrap_or_default();
+    let compression = top.take(&mut wrong, "compression", Optional, word(Compression::parse)).unwrap_or_default();
+    let export_fields = columns(&top, &mut wrong);
+    let spec = (|| {
+        let (start, end) = range?;
+        Some(v1::ExportSpec {
+            destination_id: destination?.to_string(),
+            session_id: session?.to_string(),
+            start_time: Some(time_to(start)),
+            end_time: Some(time_to(end)),
+            compression: v1::Compression::from(compression).into(),
+            format_version: v1::FormatVersion::from(format_version).into(),
+            export_fields,
+        })
+    })();
+    Ok(v1::CreateExportRequest { spec: Some(wrong.finish(spec)?) })
+}
+
+fn range(top: &Object<'_>, wrong: &mut WrongFields, end: Presence) -> Option<(Timestamp, Timestamp)> {
+    let start = top.take(wrong, "start_time", Required, time);
+    let end = top.take(wrong, "end_time", end, time);
+    let (start, end) = start.zip(end)?;
+    match export::window(start, end, ANY_DAYS) {
+        Ok(_) => Some((start, end)),
+        Err(fault) => {
+            wrong.add(top.at("end_time"), Wrong::rule(fault));
+            None
+        }
+    }
+}
+
+fn columns(top: &Object<'_>, wrong: &mut WrongFields) -> Vec<String> {
+    let Some(names) = top.list(wrong, "export_fields", Nullable, MOST_FIELDS) else { return Vec::new() };
+    for (index, _) in names.iter().enumerate().filter(|(_, name)| **name == "feedbacks") {
+        wrong.add(top.at("export_fields").index(index), Wrong::not_yet("feedbacks"));
+    }
+    if let Err(faults) = Columns::parse("export_fields", &names) {
+        wrong.add_rules(top.loc(), faults);
+    }
+    names.into_iter().map(str::to_owned).collect()
+}
+
+/// The only change of an export: an empty object cancels it too.
+pub(crate) fn cancellation(body: &Value) -> Result<(), WrongFields> {
+    let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
+    top.take(&mut wrong, "status", Optional, only("literal_error", "Cancelled"));
+    wrong.finish(Some(()))
+}

@@ -1,0 +1,79 @@
+//! Operations 1, 2, 6, 7.
+
+use crate::{
+    fake::{DESTINATION, EXPORT, PROJECT},
+    talk::{EXPORTS, world},
+};
+
+fn body() -> String {
+    format!(
+        r#"{{
+"bulk_export_destination_id": "{DESTINATION}",
+"session_id": "{PROJECT}",
+"start_time": "2024-01-01T00:00:00Z",
+"end_time": "2024-01-02T23:59:59Z"
+}}"#
+    )
+}
+
+#[tokio::test]
+async fn the_guides_export_is_created_with_every_default() {
+    let world = world().await;
+    let heard = world.ask("POST", EXPORTS, Some(&body())).await;
+    insta::assert_snapshot!(heard.shown());
+    insta::assert_snapshot!(world.fake.asked().join("\n"));
+}
+
+#[tokio::test]
+async fn every_choice_of_a_caller_reaches_the_control_plane() {
+    let world = world().await;
+    let more = r#", "format": "Parquet", "format_version": "v2_beta", "compression": "snappy", "export_fields": ["id", "inputs"],
+        "filter": null, "interval_hours": null, "all_experiments": false, "colour": "ignored"}"#;
+    let heard = world.ask("POST", EXPORTS, Some(&body().replace('}', more))).await;
+    assert_eq!(heard.status, 200, "{}", heard.body);
+    insta::assert_snapshot!(world.fake.asked().join("\n"));
+}
+
+#[tokio::test]
+async fn a_time_without_zone_is_utc() {
+    let world = world().await;
+    world.ask("POST", EXPORTS, Some(&body())).await;
+    world.ask("POST", EXPORTS, Some(&body().replace('Z', ""))).await;
+    let asked = world.fake.asked();
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[0], asked[1]);
+}
+
+#[tokio::test]
+async fn an_export_is_shown_and_listed() {
+    let world = world().await;
+    let one = world.ask("GET", &format!("{EXPORTS}/{EXPORT}"), None).await;
+    let all = world.ask("GET", EXPORTS, None).await;
+    assert_eq!((one.status, all.status), (200, 200));
+    assert_eq!(all.body, format!("[{}]", one.body));
+    world.ask("GET", &format!("{EXPORTS}?limit=7&offset=3"), None).await;
+    insta::assert_snapshot!(world.fake.asked().join("\n"));
+}
+
+#[tokio::test]
+async fn cancelling_takes_the_word_or_an_empty_object() {
+    let world = world().await;
+    let path = format!("{EXPORTS}/{EXPORT}");
+    let word = world.ask("PATCH", &path, Some(r#"{"status": "Cancelled"}"#)).await;
+    let empty = world.ask("PATCH", &path, Some("{}")).await;
+    assert_eq!(word.body, empty.body);
+    insta::assert_snapshot!(word.shown());
+    assert_eq!(world.fake.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn any_other_change_of_an_export_is_refused() {
+    let world = world().await;
+    let path = format!("{EXPORTS}/{EXPORT}");
+    let mut shown = Vec::new();
+    for body in [None, Some(r#"{"status": "Completed"}"#), Some(r#"{"status": null}"#), Some("[]")] {
+        shown.push(format!("{}\n{}", body.unwrap_or("(no body)"), world.ask("PATCH", &path, body).await.shown()));
+    }
+    insta::assert_snapshot!(shown.join("\n\n"));
+    assert!(world.fake.asked().is_empty());
+}

@@ -1,0 +1,12 @@
+//! The gateway over HTTP, in front of a control plane that says what the test wants.
+
+#![allow(clippy::unwrap_used, reason = "a test may fall over")]
+
+mod destinations;
+mod exports;
+mod fake;
+mod limits;
+mod probes;
+mod refusals;
+mod runs;
+mod talk;
