@@ -1,0 +1,84 @@
+# Everything a newcomer types. Tools go into the user's cache, build products into one target folder outside the checkout.
+#
+#   make demo     watch three days of traces travel from ClickHouse to Parquet, and see them compared
+#   make test     install what is needed and run every test
+#   make up       start everything in the foreground (ROWS=, and the ports below)
+#   make lint     formatting, clippy, docs, licences, protobuf style
+
+ROWS            ?= 100000
+GRPC_PORT       ?= 7700
+REST_PORT       ?= 7701
+CLICKHOUSE_PORT ?= 8123
+S3_PORT         ?= 9000
+
+PYTHON          ?= python3
+CACHE           ?= $(HOME)/.cache/tracelift
+VENV            ?= $(CACHE)/venv
+NODE_MODULES    ?= $(CACHE)/node
+
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export TRACELIFT_PYTHON ?= $(VENV)/bin/python
+export TRACELIFT_NODE_MODULES := $(NODE_MODULES)/node_modules
+export TRACELIFT_BIN    := $(CARGO_TARGET_DIR)/debug
+
+UP = --rows $(ROWS) --grpc-port $(GRPC_PORT) --rest-port $(REST_PORT) --clickhouse-port $(CLICKHOUSE_PORT) --s3-port $(S3_PORT)
+
+.PHONY: help install build up demo test test-rust test-python lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#   make/  make/p' Makefile
+
+# ---- what is needed -------------------------------------------------------------------------------------------------
+
+install: $(VENV)/installed
+
+$(VENV)/installed: tests/requirements.txt
+	@deploy/needs.sh
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+install-node: $(NODE_MODULES)/installed
+
+$(NODE_MODULES)/installed: tests/node/package.json tests/node/package-lock.json
+	mkdir -p $(NODE_MODULES)
+	cp tests/node/package.json tests/node/package-lock.json $(NODE_MODULES)
+	npm ci --silent --no-audit --no-fund --prefix $(NODE_MODULES)
+	touch $@
+
+$(CACHE)/bin/cargo-deny:
+	cargo install --quiet --locked --no-default-features --root $(CACHE) --target-dir $(CARGO_TARGET_DIR)/tools cargo-deny@$(CARGO_DENY)
+
+CARGO_DENY = 0.20.2
+
+# ---- running --------------------------------------------------------------------------------------------------------
+
+build:
+	cargo build --locked --workspace --bins
+
+up: install build
+	@PATH="$(TRACELIFT_BIN):$$PATH" $(TRACELIFT_BIN)/up $(UP)
+
+demo: install build
+	@$(TRACELIFT_PYTHON) tests/demo/demo.py $(UP)
+
+# ---- checking -------------------------------------------------------------------------------------------------------
+
+test: test-rust test-python
+
+test-rust: install build
+	cargo test --locked --workspace
+
+test-python: install install-node build
+	$(TRACELIFT_PYTHON) -m pytest -q tests/clickhouse tests/python
+
+lint: install-node $(CACHE)/bin/cargo-deny
+	cargo fmt --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	$(CACHE)/bin/cargo-deny --locked check bans licenses sources
+	$(NODE_MODULES)/node_modules/.bin/buf lint proto
+
+clean:
+	rm -rf target/dev

@@ -1,0 +1,81 @@
+//! The embedded ClickHouse server, as a child process that dies with its parent.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use clickhouse::{Client, Compression};
+
+use crate::{python, repository};
+
+/// A running server.
+pub struct ClickHouse {
+    child: Child,
+    pub url: String,
+}
+
+impl ClickHouse {
+    /// Starts a server over `path` on a port, 0 for a free one. The error is what the server says.
+    pub fn start(path: &Path, port: u16) -> Result<Self, String> {
+        let server = repository().join("tests/clickhouse/server.py");
+        let schema = repository().join("deploy/clickhouse/schema.sql");
+        let mut child = Command::new(python())
+            .arg(server)
+            .args(["--die-with-parent", "--port", &port.to_string()])
+            .arg("--path")
+            .arg(path)
+            .arg("--schema")
+            .arg(schema)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .map_err(|error| format!("{} cannot be started: {error}; run `make install`", python().display()))?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).map_err(|error| error.to_string())?;
+        match line.trim().strip_prefix("listening on ") {
+            Some(url) => Ok(Self { child, url: url.to_owned() }),
+            None => Err("the embedded ClickHouse did not start".to_owned()),
+        }
+    }
+
+    /// A client of the default database.
+    pub fn client(&self) -> Client {
+        client(&self.url)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Runs statements one after another.
+    pub async fn execute(&self, sql: &str) {
+        for statement in sql.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()) {
+            self.client().query_raw(statement).execute().await.expect(statement);
+        }
+    }
+
+    /// How many queries with that prefix of their id are running.
+    pub async fn running(&self, prefix: &str) -> usize {
+        let all: Vec<String> = self.client().query_raw("SELECT query_id FROM system.processes").fetch_all().await.expect("processes");
+        all.iter().filter(|id| id.starts_with(prefix)).count()
+    }
+
+    /// Ends the server at once.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for ClickHouse {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A client of a server's default database.
+pub fn client(url: &str) -> Client {
+    Client::default().with_url(url).with_database("default").with_compression(Compression::None)
+}

@@ -1,0 +1,134 @@
+//! Faults to order: the n-th call of an operation on a key is refused, cut, held, or done with its answer lost.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering::SeqCst},
+};
+
+use s3s::{S3Error, S3ErrorCode, S3Result};
+use tokio::sync::Semaphore;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    GetObject,
+    PutObject,
+    HeadObject,
+    DeleteObject,
+    CreateMultipartUpload,
+    UploadPart,
+    CompleteMultipartUpload,
+    AbortMultipartUpload,
+}
+
+#[derive(Clone)]
+enum Kind {
+    /// Answered with this error, nothing done.
+    Refuse(S3ErrorCode),
+    /// Done, but the answer is a 500.
+    LoseAnswer,
+    /// Half of the content, then the connection ends.
+    Cut,
+    /// Waits at the gate.
+    Hold(Arc<Gate>),
+}
+
+struct Rule {
+    operation: Operation,
+    key_part: String,
+    kind: Kind,
+    /// Calls that it still applies to.
+    left: u64,
+}
+
+/// Where held calls wait.
+pub struct Gate {
+    arrived: Semaphore,
+    open: Semaphore,
+}
+
+impl Gate {
+    /// Waits until a call has come to the gate.
+    pub async fn reached(&self) {
+        self.arrived.acquire().await.expect("open").forget();
+    }
+
+    /// Lets everything through, now and later.
+    pub fn open(&self) {
+        self.open.add_permits(Semaphore::MAX_PERMITS / 2);
+    }
+}
+
+/// The faults of one server.
+#[derive(Default)]
+pub struct Faults {
+    rules: Mutex<Vec<Rule>>,
+    calls: AtomicU64,
+}
+
+impl Faults {
+    /// The next `times` calls on keys that contain `key_part` are answered with an error.
+    pub fn refuse(&self, operation: Operation, key_part: &str, code: S3ErrorCode, times: u64) {
+        self.add(operation, key_part, Kind::Refuse(code), times);
+    }
+
+    /// The next `times` calls are done, and answered with a 500.
+    pub fn lose_answer(&self, operation: Operation, key_part: &str, times: u64) {
+        self.add(operation, key_part, Kind::LoseAnswer, times);
+    }
+
+    /// The next `times` objects are cut in half.
+    pub fn cut(&self, key_part: &str, times: u64) {
+        self.add(Operation::GetObject, key_part, Kind::Cut, times);
+    }
+
+    /// Every call from now on waits at the gate.
+    pub fn hold(&self, operation: Operation, key_part: &str) -> Arc<Gate> {
+        let gate = Arc::new(Gate { arrived: Semaphore::new(0), open: Semaphore::new(0) });
+        self.add(operation, key_part, Kind::Hold(gate.clone()), u64::MAX);
+        gate
+    }
+
+    /// No more faults.
+    pub fn clear(&self) {
+        self.rules.lock().expect("not poisoned").clear();
+    }
+
+    /// Calls so far.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(SeqCst)
+    }
+
+    fn add(&self, operation: Operation, key_part: &str, kind: Kind, left: u64) {
+        self.rules.lock().expect("not poisoned").push(Rule { operation, key_part: key_part.to_owned(), kind, left });
+    }
+
+    fn take(&self, operation: Operation, key: &str, wanted: impl Fn(&Kind) -> bool) -> Option<Kind> {
+        let mut rules = self.rules.lock().expect("not poisoned");
+        let applies = |rule: &&mut Rule| rule.left > 0 && rule.operation == operation && key.contains(&rule.key_part) && wanted(&rule.kind);
+        let rule = rules.iter_mut().find(applies)?;
+        rule.left -= 1;
+        Some(rule.kind.clone())
+    }
+
+    /// Whether the content is to be cut.
+    pub(super) async fn before(&self, operation: Operation, key: &str) -> S3Result<bool> {
+        self.calls.fetch_add(1, SeqCst);
+        match self.take(operation, key, |kind| !matches!(kind, Kind::LoseAnswer)) {
+            None | Some(Kind::LoseAnswer) => Ok(false),
+            Some(Kind::Refuse(code)) => Err(S3Error::with_message(code, "as ordered by the test")),
+            Some(Kind::Cut) => Ok(true),
+            Some(Kind::Hold(gate)) => {
+                gate.arrived.add_permits(1);
+                drop(gate.open.acquire().await);
+                Ok(false)
+            }
+        }
+    }
+
+    pub(super) fn after(&self, operation: Operation, key: &str) -> S3Result<()> {
+        match self.take(operation, key, |kind| matches!(kind, Kind::LoseAnswer)) {
+            Some(_) => Err(S3Error::with_message(S3ErrorCode::InternalError, "the answer was lost, as ordered by the test")),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Multipart uploads: parts are files, an upload is a folder of them, completing joins them in the order asked for.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use futures::StreamExt as _;
+use s3s::{
+    S3Result,
+    dto::{CompletedPart, Metadata, StreamingBlob},
+    s3_error,
+};
+use tokio::io::AsyncWriteExt as _;
+use uuid::Uuid;
+
+struct Upload {
+    key: String,
+    metadata: Option<Metadata>,
+    /// Size of each part.
+    parts: BTreeMap<i32, u64>,
+}
+
+pub(super) struct Uploads {
+    root: PathBuf,
+    open: Mutex<BTreeMap<String, Upload>>,
+    /// Metadata of completed objects, by bucket and key.
+    metadata: Mutex<BTreeMap<(String, String), Metadata>>,
+}
+
+/// S3's own bound on every part but the last.
+const MIN_PART_BYTES: u64 = 5 << 20;
+
+impl Uploads {
+    pub(super) fn new(root: &Path) -> io::Result<Self> {
+        fs::create_dir_all(root.join(".uploads"))?;
+        Ok(Self { root: root.to_owned(), open: Mutex::default(), metadata: Mutex::default() })
+    }
+
+    pub(super) fn create(&self, _bucket: &str, key: &str, metadata: Option<Metadata>) -> String {
+        let id = Uuid::new_v4().to_string();
+        let upload = Upload { key: key.to_owned(), metadata, parts: BTreeMap::new() };
+        self.open.lock().expect("not poisoned").insert(id.clone(), upload);
+        id
+    }
+
+    pub(super) async fn part(&self, key: &str, id: &str, number: i32, mut body: StreamingBlob) -> S3Result<String> {
+        self.known(key, id)?;
+        let path = self.path(id, number);
+        fs::create_dir_all(path.parent().expect("a folder")).map_err(|error| s3_error!(error, InternalError))?;
+        let mut file = tokio::fs::File::create(&path).await.map_err(|error| s3_error!(error, InternalError))?;
+        let mut size = 0;
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|error| s3_error!(IncompleteBody, "{error}"))?;
+            size += chunk.len() as u64;
+            file.write_all(&chunk).await.map_err(|error| s3_error!(error, InternalError))?;
+        }
+        file.flush().await.map_err(|error| s3_error!(error, InternalError))?;
+        let mut open = self.open.lock().expect("not poisoned");
+        open.get_mut(id).ok_or_else(|| s3_error!(NoSuchUpload))?.parts.insert(number, size);
+        Ok(tag(id, number))
+    }
+
+    pub(super) fn complete(&self, bucket: &str, key: &str, id: &str, parts: &[CompletedPart]) -> S3Result<String> {
+        self.known(key, id)?;
+        let mut open = self.open.lock().expect("not poisoned");
+        let upload = open.remove(id).ok_or_else(|| s3_error!(NoSuchUpload))?;
+        let numbers: Vec<i32> = parts.iter().filter_map(|part| part.part_number).collect();
+        let (last, others) = numbers.split_last().ok_or_else(|| s3_error!(InvalidPart))?;
+        if !upload.parts.contains_key(last) || others.iter().any(|number| !upload.parts.contains_key(number)) {
+            return Err(s3_error!(InvalidPart));
+        }
+        if others.iter().any(|number| upload.parts[number] < MIN_PART_BYTES) {
+            return Err(s3_error!(EntityTooSmall));
+        }
+        self.join(bucket, key, id, &numbers).map_err(|error| s3_error!(error, InternalError))?;
+        if let Some(metadata) = upload.metadata {
+            self.metadata.lock().expect("not poisoned").insert((bucket.to_owned(), key.to_owned()), metadata);
+        }
+        Ok(format!("{}-{}", Uuid::parse_str(id).unwrap_or_default().as_simple(), numbers.len()))
+    }
+
+    fn join(&self, bucket: &str, key: &str, id: &str, numbers: &[i32]) -> io::Result<()> {
+        let object = self.root.join(bucket).join(key);
+        fs::create_dir_all(object.parent().expect("a folder"))?;
+        let whole = self.root.join(".uploads").join(id).join("whole");
+        let mut out = fs::File::create(&whole)?;
+        for number in numbers {
+            io::copy(&mut fs::File::open(self.path(id, *number))?, &mut out)?;
+        }
+        fs::rename(&whole, object)?;
+        fs::remove_dir_all(self.root.join(".uploads").join(id))
+    }
+
+    pub(super) fn abort(&self, key: &str, id: &str) -> S3Result<()> {
+        self.known(key, id)?;
+        self.open.lock().expect("not poisoned").remove(id);
+        let _ = fs::remove_dir_all(self.root.join(".uploads").join(id)); // there is none before the first part
+        Ok(())
+    }
+
+    /// (key, upload id) of every upload that was neither completed nor aborted.
+    pub(super) fn open(&self) -> Vec<(String, String)> {
+        self.open.lock().expect("not poisoned").iter().map(|(id, upload)| (upload.key.clone(), id.clone())).collect()
+    }
+
+    pub(super) fn metadata(&self, bucket: &str, key: &str) -> Option<Metadata> {
+        self.metadata.lock().expect("not poisoned").get(&(bucket.to_owned(), key.to_owned())).cloned()
+    }
+
+    fn known(&self, key: &str, id: &str) -> S3Result<()> {
+        let open = self.open.lock().expect("not poisoned");
+        if open.get(id).is_some_and(|upload| upload.key == key) { Ok(()) } else { Err(s3_error!(NoSuchUpload)) }
+    }
+
+    fn path(&self, id: &str, number: i32) -> PathBuf {
+        self.root.join(".uploads").join(id).join(number.to_string())
+    }
+}
+
+fn tag(id: &str, number: i32) -> String {
+    format!("{}{number:05}", Uuid::parse_str(id).unwrap_or_default().as_simple())
+}
