@@ -1,1 +1,343 @@
-//! x
+//! The whole product in one process: real services on real ports, the embedded ClickHouse and the S3 server at the wire.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
+
+use arrow::{
+    array::{ArrayRef, RecordBatch},
+    compute::cast,
+    datatypes::DataType,
+};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+use tracelift_control_plane::ControlPlane;
+use tracelift_exporter::Exporter;
+use tracelift_proto::{
+    time_to,
+    v1::{
+        self, admin_service_client::AdminServiceClient, destination_service_client::DestinationServiceClient,
+        export_service_client::ExportServiceClient,
+    },
+};
+use tracelift_runtime::{clock::SystemClock, tasks};
+
+use crate::{
+    clickhouse::ClickHouse,
+    dataset::{PROJECT_ID, TENANT_ID},
+    s3::{ACCESS_KEY_ID, S3Server, SECRET_ACCESS_KEY},
+};
+
+pub const SOURCE_BUCKET: &str = "traces";
+pub const DESTINATION_BUCKET: &str = "exports";
+const ADMIN_TOKEN: &str = "test-admin-token";
+pub const FLEET_TOKEN: &str = "test-fleet-token";
+const MASTER_KEYS: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// A key or token on every call.
+#[derive(Clone)]
+pub struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+type Authorised = InterceptedService<Channel, Bearer>;
+
+/// A service in this process.
+pub struct Running {
+    pub stopping: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(name: &'static str, work: impl FnOnce(CancellationToken) -> JoinHandle<()>) -> Self {
+        let stopping = CancellationToken::new();
+        tracing::debug!(name, "started");
+        Self { task: work(stopping.clone()), stopping }
+    }
+
+    /// As SIGTERM does.
+    pub async fn stop(mut self) {
+        self.stopping.cancel();
+        (&mut self.task).await.expect("it ends well");
+    }
+
+    /// As SIGKILL does: nothing more is said or written.
+    pub async fn crash(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Everything, for one test.
+pub struct World {
+    pub clickhouse: ClickHouse,
+    pub s3: S3Server,
+    pub grpc: String,
+    control_plane: Option<Running>,
+    address: SocketAddr,
+    api_key: String,
+    pub dir: TempDir,
+}
+
+impl World {
+    /// Everything but exporters; the data set's tenant has a key.
+    pub async fn start() -> Self {
+        let dir = TempDir::new().expect("a folder");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let s3 = S3Server::start(&dir.path().join("s3"), listener).expect("an S3 server");
+        s3.create_bucket(SOURCE_BUCKET);
+        s3.create_bucket(DESTINATION_BUCKET);
+        let path = dir.path().join("clickhouse");
+        let clickhouse = tokio::task::spawn_blocking(move || ClickHouse::start(&path, 0)).await.expect("no panic").expect("ClickHouse");
+        let (control_plane, address) = control_plane(dir.path(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await;
+        let grpc = format!("http://{address}");
+        let mut world = Self { clickhouse, s3, grpc, control_plane: Some(control_plane), address, api_key: String::new(), dir };
+        world.api_key = world.key_of(TENANT_ID).await;
+        world
+    }
+
+    /// A new tenant's key.
+    pub async fn key_of(&self, tenant: &str) -> String {
+        let mut admin = AdminServiceClient::with_interceptor(self.channel(), bearer(ADMIN_TOKEN));
+        let request = v1::CreateTenantRequest { id: tenant.to_owned(), display_name: "test".to_owned() };
+        admin.create_tenant(request).await.expect("a tenant");
+        let request = v1::CreateApiKeyRequest { tenant_id: tenant.to_owned(), display_name: "test".to_owned(), permission: 0 };
+        admin.create_api_key(request).await.expect("a key").into_inner().key
+    }
+
+    fn channel(&self) -> Channel {
+        Endpoint::from_shared(self.grpc.clone()).expect("an address").connect_lazy()
+    }
+
+    pub fn exports(&self) -> ExportServiceClient<Authorised> {
+        ExportServiceClient::with_interceptor(self.channel(), bearer(&self.api_key))
+    }
+
+    pub fn destinations(&self) -> DestinationServiceClient<Authorised> {
+        DestinationServiceClient::with_interceptor(self.channel(), bearer(&self.api_key))
+    }
+
+    /// Settings of an exporter of that name: small files and batches, so that few rows make many of them.
+    pub fn exporter_settings(&self, name: &str) -> tracelift_exporter::Settings {
+        let mut settings = tracelift_exporter::Settings::defaults();
+        settings.control_plane.clone_from(&self.grpc);
+        settings.exporter_id = Some(name.to_owned());
+        settings.fleet_token = Some(SecretString::from(FLEET_TOKEN));
+        settings.allow_private_endpoints = true;
+        settings.clickhouse.clickhouse_url.clone_from(&self.clickhouse.url);
+        settings.blobs.blob_endpoint = Some(self.s3.url());
+        settings.blobs.blob_bucket = SOURCE_BUCKET.to_owned();
+        settings.blobs.blob_access_key_id = Some(SecretString::from(ACCESS_KEY_ID));
+        settings.blobs.blob_secret_access_key = Some(SecretString::from(SECRET_ACCESS_KEY));
+        settings
+    }
+
+    pub fn start_exporter(&self, settings: &tracelift_exporter::Settings) -> Running {
+        let exporter = Exporter::new(settings).expect("an exporter");
+        Running::start("exporter", |stopping| tasks::start("exporter", exporter.run(stopping)))
+    }
+
+    /// An exporter with the usual settings.
+    pub fn exporter(&self) -> Running {
+        self.start_exporter(&self.exporter_settings("exporter-1"))
+    }
+
+    pub async fn stop_control_plane(&mut self) {
+        if let Some(running) = self.control_plane.take() {
+            running.stop().await;
+        }
+    }
+
+    /// Starts the control plane again, on the same port and database.
+    pub async fn restart_control_plane(&mut self) {
+        self.control_plane = Some(control_plane(self.dir.path(), self.address).await.0);
+    }
+
+    /// Starts ClickHouse again, on the same port and data.
+    pub async fn restart_clickhouse(&mut self) {
+        let port = self.clickhouse.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        let path = self.dir.path().join("clickhouse");
+        self.clickhouse = tokio::task::spawn_blocking(move || ClickHouse::start(&path, port)).await.expect("no panic").expect("ClickHouse");
+    }
+
+    /// Adds rows to `runs`; what is not given has a default.
+    pub async fn insert(&self, rows: &[Value]) {
+        let rows: Vec<_> = rows.iter().map(|row| full_row(row).to_string()).collect();
+        self.clickhouse.client().query_raw(&format!("INSERT INTO runs FORMAT JSONEachRow\n{}", rows.join("\n"))).execute().await.expect("rows");
+    }
+
+    /// A destination with that prefix.
+    pub async fn destination(&self, prefix: &str) -> String {
+        let request = v1::CreateDestinationRequest {
+            display_name: "test".to_owned(),
+            config: Some(v1::BucketConfig {
+                bucket_name: DESTINATION_BUCKET.to_owned(),
+                prefix: prefix.to_owned(),
+                endpoint_url: self.s3.url(),
+                ..Default::default()
+            }),
+            credentials: Some(v1::Credentials {
+                access_key_id: ACCESS_KEY_ID.to_owned(),
+                secret_access_key: SECRET_ACCESS_KEY.to_owned(),
+                session_token: String::new(),
+            }),
+        };
+        let made = self.destinations().create_destination(request).await.expect("a destination").into_inner();
+        made.destination.expect("a destination").id
+    }
+
+    /// An export of the data set's project.
+    pub async fn export(&self, start: &str, end: &str) -> String {
+        self.export_with(start, end, |_| {}).await
+    }
+
+    pub async fn export_with(&self, start: &str, end: &str, change: impl FnOnce(&mut v1::ExportSpec)) -> String {
+        let at = |text| Some(time_to(tracelift_core::time::Timestamp::parse("t", text).expect("a time")));
+        let mut spec = v1::ExportSpec {
+            destination_id: self.destination("test").await,
+            session_id: PROJECT_ID.to_owned(),
+            start_time: at(start),
+            end_time: at(end),
+            ..Default::default()
+        };
+        change(&mut spec);
+        let made = self.exports().create_export(v1::CreateExportRequest { spec: Some(spec) }).await.expect("an export").into_inner();
+        made.export.expect("an export").id
+    }
+
+    /// Watches an export until it has ended, over any break of the stream.
+    pub async fn ended(&self, id: &str) -> v1::Export {
+        self.watched(id, |export| export.status().known().is_some_and(tracelift_core::export::ExportStatus::ended)).await
+    }
+
+    /// Watches an export until it looks as wanted.
+    pub async fn watched(&self, id: &str, wanted: impl Fn(&v1::Export) -> bool) -> v1::Export {
+        loop {
+            let request = v1::WatchExportRequest { id: id.to_owned() };
+            let Ok(stream) = self.exports().watch_export(request).await else {
+                tokio::task::yield_now().await;
+                continue;
+            };
+            let mut stream = stream.into_inner();
+            while let Ok(Some(answer)) = stream.message().await {
+                let export = answer.export.expect("an export");
+                if wanted(&export) {
+                    return export;
+                }
+            }
+        }
+    }
+
+    /// The runs of an export.
+    pub async fn runs(&self, id: &str) -> Vec<v1::ExportRun> {
+        let request = v1::ListRunsRequest { export_id: id.to_owned(), limit: 0, offset: 0 };
+        self.exports().list_runs(request).await.expect("runs").into_inner().runs
+    }
+
+    /// Every row that the export's data tree holds, as a reader that globs it would see them.
+    pub fn rows(&self, id: &str) -> Vec<Value> {
+        let keys = self.s3.keys(DESTINATION_BUCKET).into_iter().filter(|key| key.contains(&format!("/export_id={id}/tenant_id=")));
+        keys.flat_map(|key| rows_of(&self.s3.get(DESTINATION_BUCKET, &key).expect("a file"))).collect()
+    }
+
+    /// A manifest as it stands in the bucket; the export's without a run.
+    pub fn manifest(&self, id: &str, run: Option<&str>) -> Value {
+        let name = run.map_or_else(|| "manifest.json".to_owned(), |run| format!("run_id={run}.json"));
+        let content = self.s3.get(DESTINATION_BUCKET, &format!("test/_manifests/export_id={id}/{name}")).expect("a manifest");
+        serde_json::from_slice(&content).expect("JSON")
+    }
+
+    /// Whether `_SUCCESS` is there.
+    pub fn succeeded(&self, id: &str) -> bool {
+        self.s3.get(DESTINATION_BUCKET, &format!("test/_manifests/export_id={id}/_SUCCESS")).is_some()
+    }
+}
+
+fn bearer(token: &str) -> Bearer {
+    Bearer(format!("Bearer {token}").parse().expect("ASCII"))
+}
+
+async fn control_plane(dir: &Path, listen: SocketAddr) -> (Running, SocketAddr) {
+    let mut settings = tracelift_control_plane::Settings::defaults();
+    settings.listen = listen;
+    settings.database = dir.join("control-plane.db");
+    settings.master_keys = Some(SecretString::from(MASTER_KEYS));
+    settings.admin_token = Some(SecretString::from(ADMIN_TOKEN));
+    settings.fleet_token = Some(SecretString::from(FLEET_TOKEN));
+    settings.allow_private_endpoints = true;
+    settings.heartbeat_seconds = 1;
+    settings.lease_seconds = 4;
+    settings.stop_seconds = 1;
+    let store = tracelift_control_plane::store::sqlite::SqliteStore::open(&settings.database).expect("a store");
+    let bound = ControlPlane::bind_with(settings, Arc::new(store), Arc::new(SystemClock)).await.expect("a control plane");
+    let address = bound.address();
+    let running = Running::start("control plane", |stopping| {
+        tasks::start("control plane", async move { bound.run(stopping).await.expect("it serves") })
+    });
+    (running, address)
+}
+
+fn full_row(given: &Value) -> Value {
+    let id = given["id"].as_str().expect("a row has an id");
+    let mut row = json!({
+        "tenant_id": TENANT_ID, "session_id": PROJECT_ID, "trace_id": id, "name": "n", "run_type": "llm",
+        "start_time": "2024-01-01 12:00:00.000000", "status": "success", "is_root": true, "dotted_order": "", "tags": [],
+        "inputs": "", "outputs": "", "error": "", "extra": "", "events": "", "inputs_s3_urls": "", "outputs_s3_urls": "", "s3_urls": "",
+        "prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "feedback_stats": "", "trace_tier": "longlived",
+        "in_dataset": false, "app_path": "", "inserted_at": "2024-01-01 12:00:00.000000", "modified_at": "2024-01-01 12:00:00.000000",
+        "is_deleted": 0,
+    });
+    for (name, value) in given.as_object().expect("an object") {
+        row[name] = value.clone();
+    }
+    row
+}
+
+fn rows_of(parquet: &[u8]) -> Vec<Value> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::copy_from_slice(parquet)).expect("Parquet").build().expect("Parquet");
+    reader.flat_map(|batch| rows_of_batch(&batch.expect("Parquet"))).collect()
+}
+
+fn rows_of_batch(batch: &RecordBatch) -> Vec<Value> {
+    use arrow::util::display::{ArrayFormatter, FormatOptions};
+    let options = FormatOptions::default().with_null("\u{0}null");
+    let schema = batch.schema();
+    // Times as microseconds: naming their zone would take a table of all zones.
+    let plain = |column: &ArrayRef| match column.data_type() {
+        DataType::Timestamp(..) => cast(column, &DataType::Int64).expect("micros"),
+        _ => column.clone(),
+    };
+    let plain: Vec<_> = batch.columns().iter().map(plain).collect();
+    let columns: Vec<_> = plain.iter().map(|column| ArrayFormatter::try_new(column, &options).expect("a column")).collect();
+    let row = |row: usize| {
+        let fields = schema.fields().iter().zip(&columns).map(|(field, column)| {
+            let text = column.value(row).to_string();
+            (field.name().clone(), if text == "\u{0}null" { Value::Null } else { Value::String(text) })
+        });
+        Value::Object(fields.collect())
+    };
+    (0..batch.num_rows()).map(row).collect()
+}

@@ -175,6 +175,7 @@ impl Session {
             }
             Said::FileDone(done) => {
                 let file = done.file.as_ref().ok_or_else(|| Invalid::new("file", "is required"))?;
+                plausible("file", [file.rows, file.bytes, file.hydrated_objects, file.hydration_misses])?;
                 let event = Event::FileDone(File::try_from(file)?);
                 self.report(under(&done.run_id, done.fence)?, event, Some(done.seq)).await
             }
@@ -203,7 +204,7 @@ impl Session {
 
     async fn progress(&self, progress: v1::Progress) -> Result<(), End> {
         let (run, fence) = under(&progress.run_id, progress.fence)?;
-        match self.store.progress(run, fence, reported(progress), self.clock.now()).await? {
+        match self.store.progress(run, fence, reported(progress)?, self.clock.now()).await? {
             Heard::Yes(_) => Ok(()),
             Heard::Stale => self.refuse(run, fence).await,
         }
@@ -272,10 +273,25 @@ fn with_verdicts(held: Vec<v1::HeldLease>, verdicts: Vec<Verdict>) -> Vec<v1::Le
     pairs.map(|(lease, verdict)| v1::LeaseVerdict { run_id: lease.run_id, fence: lease.fence, verdict: word(verdict).into() }).collect()
 }
 
-fn reported(progress: v1::Progress) -> Reported {
+/// More than one run can have of anything: sums over many runs stay within 63 bits.
+const MOST: u64 = 1 << 50;
+
+fn plausible<const N: usize>(field: &str, counts: [u64; N]) -> Result<(), Invalid> {
+    if counts.into_iter().all(|count| count <= MOST) { Ok(()) } else { Err(Invalid::new(field, "must not count more than 2^50")) }
+}
+
+fn reported(progress: v1::Progress) -> Result<Reported, Invalid> {
     let said = progress.progress.unwrap_or_default();
     let spent = said.stage_seconds.unwrap_or_default();
-    Reported {
+    let stage_seconds = [spent.read, spent.hydrate, spent.encode, spent.upload];
+    plausible(
+        "progress",
+        [said.rows, said.bytes, said.rows_estimate.unwrap_or_default(), said.hydrated_objects, said.hydration_misses],
+    )?;
+    if !stage_seconds.iter().all(|seconds| seconds.is_finite()) {
+        return Err(Invalid::new("progress.stage_seconds", "must be finite numbers")); // JSON has no others
+    }
+    Ok(Reported {
         stage: progress.stage.chars().take(64).collect(),
         rows: said.rows,
         bytes: said.bytes,
@@ -283,8 +299,8 @@ fn reported(progress: v1::Progress) -> Reported {
         rows_estimate: said.rows_estimate,
         hydrated_objects: said.hydrated_objects,
         hydration_misses: said.hydration_misses,
-        stage_seconds: [spent.read, spent.hydrate, spent.encode, spent.upload],
-    }
+        stage_seconds,
+    })
 }
 
 fn publish(run: RunId, fence: Fence, work: Work, files: &[File]) -> v1::Publish {

@@ -170,16 +170,20 @@ impl ControlPlane {
         let plain = if settings.tls.tls_cert.is_some() { "https" } else { "http" };
         tracing::info!("listening on {plain}://{address}");
         let served = router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopping.clone().cancelled_owned());
-        let outcome = until_grace(served, &stopping, Duration::from_secs(settings.stop_seconds)).await;
+        let all = async {
+            served.await?;
+            sessions.close();
+            sessions.wait().await; // an exporter that reads nothing can hold its session: that too is cut after the grace
+            Ok(())
+        };
+        let outcome = until_grace(all, &stopping, Duration::from_secs(settings.stop_seconds)).await;
         stopping.cancel();
-        sessions.close();
-        sessions.wait().await;
         let _ = sweep.await; // it ends with `stopping` and has nothing to say
         outcome
     }
 }
 
-/// Waits for the server, but not longer than `grace` after `stopping`: a watch can last for ever.
+/// Waits for the server and its sessions, but not longer than `grace` after `stopping`: a watch can last for ever.
 async fn until_grace(
     served: impl Future<Output = Result<(), tonic::transport::Error>>,
     stopping: &CancellationToken,

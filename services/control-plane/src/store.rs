@@ -2,6 +2,8 @@
 //!
 //! SQLite is the default ([`sqlite`]). Nothing above this trait knows which database there is.
 
+#[cfg(test)]
+mod conformance;
 pub mod sqlite;
 
 use async_trait::async_trait;
@@ -101,6 +103,24 @@ pub struct ExportView {
     pub rows_counted: u64,
     /// When the first run was taken.
     pub started_at: Option<Timestamp>,
+}
+
+impl ExportView {
+    /// An export that nobody has worked on.
+    #[must_use]
+    pub fn planned(export: Export, runs: usize) -> Self {
+        Self {
+            export,
+            runs_total: u32::try_from(runs).unwrap_or(u32::MAX),
+            runs_completed: 0,
+            rows: 0,
+            bytes: 0,
+            files: 0,
+            runs_counted: 0,
+            rows_counted: 0,
+            started_at: None,
+        }
+    }
 }
 
 /// What an exporter said of a run last.

@@ -56,7 +56,7 @@ pub(crate) struct Work {
     /// Reports that are not stored yet, by number.
     pending: BTreeMap<u64, (Lease, Said, Option<tokio::sync::oneshot::Sender<Stored>>)>,
     last_seq: u64,
-    /// Until when the leases hold, whatever happens to the stream.
+    /// Until when the jobs may go on, whatever happens to the stream: well before their leases could lapse.
     kept_until: Option<Instant>,
 }
 
@@ -142,8 +142,9 @@ impl Agent {
             _ => return Err(End::Lost(Status::unavailable("the control plane did not say welcome"))),
         };
         let (beat, lease_time) = terms(&welcome);
+        let trusted = lease_time.mul_f64(TRUSTED_SHARE);
         tracing::info!(protocol = welcome.protocol, ?lease_time, "connected to the control plane");
-        self.work.judge(&welcome.verdicts, said_hello + lease_time);
+        self.work.judge(&welcome.verdicts, said_hello + trusted);
         for (seq, (_, said, _)) in &self.work.pending {
             send(&outbox, numbered(said.clone(), *seq)).await?;
         }
@@ -158,7 +159,7 @@ impl Agent {
             }
             tokio::select! {
                 message = told.message() => match message? {
-                    Some(v1::ConnectResponse { message: Some(message) }) => self.hear(message, beat_sent + lease_time, &outbox).await?,
+                    Some(v1::ConnectResponse { message: Some(message) }) => self.hear(message, beat_sent + trusted, &outbox).await?,
                     Some(_) => {}
                     None => return Err(End::Lost(Status::unavailable("the control plane closed the stream"))),
                 },
@@ -336,7 +337,7 @@ impl Work {
     /// Stops every job when its lease could lapse soon: another exporter may have it then.
     fn fence(&mut self) {
         let Some(kept_until) = self.kept_until else { return };
-        if Instant::now() + FENCE_MARGIN >= kept_until && !self.jobs.is_empty() {
+        if Instant::now() >= kept_until && !self.jobs.is_empty() {
             tracing::warn!(jobs = self.jobs.len(), "no word from the control plane: the leases could lapse, the jobs are stopped");
             self.stop_all(Stop::Revoked);
         }
@@ -383,8 +384,8 @@ impl Work {
     }
 }
 
-/// How long before a lease's end its job is stopped.
-const FENCE_MARGIN: Duration = Duration::from_secs(2);
+/// The part of a lease's time for which a job goes on without a word from the control plane.
+const TRUSTED_SHARE: f64 = 0.75;
 
 fn failed(lease: &Lease, failure: &Failure) -> Said {
     tracing::warn!(run = %lease.run, %failure, "run failed");

@@ -67,7 +67,7 @@ impl ExportService for Exports {
         let spec = spec.check(self.max_days).map_err(|faults| invalid(faults.into_iter().map(|fault| fault.within("spec"))))?;
         let (id, now) = (ExportId(Uuid::now_v7()), self.clock.now());
         let partitions = plan::partitions(spec.window).into_iter().map(Work::Partition);
-        let runs = partitions.map(|work| Run::new(RunId(Uuid::now_v7()), id, tenant, spec.session, work, now)).collect();
+        let runs: Vec<_> = partitions.map(|work| Run::new(RunId(Uuid::now_v7()), id, tenant, spec.session, work, now)).collect();
         let destination = spec.destination;
         let export = Export {
             id,
@@ -80,10 +80,10 @@ impl ExportService for Exports {
             updated_at: now,
             finished_at: None,
         };
+        let view = ExportView::planned(export.clone(), runs.len());
         if !self.store.create_export(export, runs).await.map_err(unavailable)? {
             return Err(Status::not_found(format!("destination {destination} does not exist")));
         }
-        let view = self.view(tenant, id).await?;
         Ok(Response::new(v1::CreateExportResponse { export: self.shown(&view) }))
     }
 

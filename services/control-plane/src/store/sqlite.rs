@@ -235,3 +235,6 @@ impl Store for SqliteStore {
         self.changes.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests;

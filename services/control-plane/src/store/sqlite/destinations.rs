@@ -91,7 +91,7 @@ pub(super) fn bucket(row: &Row<'_>) -> rusqlite::Result<Bucket> {
         endpoint_url: row.get("endpoint_url")?,
         include_bucket_in_prefix: row.get("include_bucket_in_prefix")?,
         addressing: record::word(row, "addressing", |word| Addressing::parse("addressing", word))?,
-        write_options: WriteOptions::parse("", options).unwrap_or_default(),
+        write_options: WriteOptions::parse("", options).map_err(|faults| record::all_unreadable("write_options", &faults))?,
     })
 }
 

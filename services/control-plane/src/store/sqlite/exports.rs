@@ -10,7 +10,7 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-use super::{News, destinations, record, runs};
+use super::{News, destinations, fleet, record, runs};
 use crate::store::{Change, ExportView, Page, StoreError};
 
 /// Exports with what their partitions add up to.
@@ -85,6 +85,7 @@ pub(super) fn cancel(
     for run in runs::of_export(tx, id)? {
         let Some(stopped) = stop(&run, now) else { continue };
         runs::save(tx, &stopped)?;
+        fleet::forget_reported(tx, &stopped)?;
         if let Some(lease) = run.lease() {
             news.push(Change::Stopped { run: run.id, fence: run.fence, exporter: lease.exporter.clone() });
         }
@@ -155,7 +156,7 @@ pub(super) fn export(row: &Row<'_>) -> rusqlite::Result<Export> {
             window: record::optional_window(row)?.ok_or(rusqlite::Error::InvalidQuery)?,
             compression: record::word(row, "compression", |word| Compression::parse("compression", word))?,
             format_version: record::word(row, "format_version", |word| FormatVersion::parse("format_version", word))?,
-            columns: Columns::parse("columns", &names).map_err(|_| rusqlite::Error::InvalidQuery)?,
+            columns: Columns::parse("columns", &names).map_err(|faults| record::all_unreadable("columns", &faults))?,
         },
         status: record::word(row, "status", |word| ExportStatus::parse("status", word))?,
         source: record::optional_id(row, "source_id")?,

@@ -172,7 +172,7 @@ fn take_back(tx: &Transaction<'_>, news: &mut News, run: Run, event: Event, now:
 }
 
 /// What an exporter said of files that it did not finish is not true any more.
-fn forget_reported(tx: &Transaction<'_>, run: &Run) -> Result<(), StoreError> {
+pub(super) fn forget_reported(tx: &Transaction<'_>, run: &Run) -> Result<(), StoreError> {
     let stage = match run.state {
         State::Queued { .. } => "queued",
         _ => "ended",

@@ -2,13 +2,22 @@
 
 use rusqlite::{Row, types::Type};
 use serde::{Serialize, de::DeserializeOwned};
-use tracelift_core::time::{Timestamp, Window};
+use tracelift_core::{
+    Invalid,
+    time::{Timestamp, Window},
+};
 use uuid::Uuid;
 
 use crate::store::StoreError;
 
 fn unreadable(column: &str, text: impl std::fmt::Display) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, Type::Text, format!("column {column}: {text}").into())
+}
+
+/// Every fault of a value that has several.
+pub(super) fn all_unreadable(column: &str, faults: &[Invalid]) -> rusqlite::Error {
+    let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    unreadable(column, faults.join("; "))
 }
 
 pub(super) fn id<T: From<UuidOf>>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {

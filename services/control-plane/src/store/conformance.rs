@@ -1,0 +1,299 @@
+//! What every store must do, whichever database it is. The cases work on `&dyn Store`; time is handed in, nothing waits.
+//!
+//! `suite!` makes one test of each case for one store. This file holds what the cases have in common: who owns what,
+//! what is planned, and an exporter's moves.
+
+pub(crate) mod any_sequence;
+pub(crate) mod claims;
+pub(crate) mod exports;
+pub(crate) mod leases;
+pub(crate) mod news;
+pub(crate) mod owners;
+pub(crate) mod reports;
+
+use tracelift_core::{
+    column::Columns,
+    destination::{Bucket, BucketInput, Destination, DisplayName},
+    export::{Compression, Export, ExportSpec, ExportStatus, FormatVersion},
+    failure::{Failure, FailureClass, Step},
+    file::{Cursor, File, FileIntent, HydrationMiss},
+    id::{DestinationId, ExportId, ExporterId, RunId, SessionId, TenantId},
+    plan,
+    run::{Event, Fence, Lease, Run, Work},
+    time::{Timestamp, Window},
+};
+use uuid::Uuid;
+
+use super::{Claimed, ExportView, Heard, Page, ReportError, RunView, Store, Tenant};
+use crate::vault::Sealed;
+
+/// Makes a test of every case, for the store that `$fresh` makes.
+macro_rules! suite {
+    ($fresh:path) => {
+        $crate::store::conformance::cases! { $fresh;
+            owners {
+                a_tenant_is_made_once,
+                a_revoked_key_is_not_found_any_more,
+                a_hash_is_stored_once,
+                another_tenants_destination_does_not_exist,
+                destinations_come_newest_first,
+                credentials_are_replaced_for_their_owner_only,
+                credentials_are_sealed_anew_only_if_they_are_unchanged,
+            }
+            exports {
+                an_export_is_read_back_as_it_was_made,
+                an_export_to_another_tenants_destination_is_not_stored,
+                exports_come_newest_first_in_pages,
+                runs_come_oldest_first_in_pages,
+                another_tenants_export_is_invisible,
+                a_view_adds_up_its_runs,
+                cancelling_twice_changes_nothing_more,
+                an_export_that_has_ended_is_not_cancelled,
+                a_cancelled_export_does_not_count_files_in_the_making,
+                runs_of_a_schedule_are_those_of_the_exports_it_spawned,
+            }
+            claims {
+                capacity_counts_what_is_held,
+                no_run_is_claimed_twice_however_many_ask_at_once,
+                a_run_is_not_claimed_before_its_time,
+                a_claim_moves_the_fence_and_the_export_runs,
+                a_run_goes_on_where_its_last_file_ended,
+                a_run_past_its_commit_point_comes_with_its_files,
+                the_finalising_run_waits_for_every_partition_and_is_never_listed,
+                the_finalising_run_is_claimed_first,
+            }
+            reports {
+                a_stale_report_changes_nothing,
+                a_report_about_no_run_is_stale,
+                a_repeated_report_is_heard_and_changes_nothing,
+                a_file_out_of_order_is_illegal_and_not_stored,
+                a_file_completed_in_the_moment_of_a_cancel_is_listed,
+                wrong_totals_do_not_pass_the_commit_point,
+                files_are_read_back_as_they_were_reported,
+                progress_is_shown_while_its_exporter_works,
+                an_export_fails_with_its_run_in_words_when_the_others_have_ended,
+            }
+            leases {
+                a_heartbeat_renews,
+                a_heartbeat_tells_of_a_cancel,
+                a_heartbeat_tells_of_a_lost_lease,
+                a_new_process_of_an_exporter_loses_the_leases_of_the_old_one,
+                a_run_that_never_reached_its_exporter_costs_no_attempt,
+                a_lapsed_run_is_queued_again_and_says_who_was_lost,
+                a_run_that_lapses_too_often_fails,
+                only_the_holder_has_access,
+            }
+            news {
+                new_work_is_told,
+                every_change_of_an_export_is_told,
+                a_cancel_tells_the_holder_under_the_fence_it_knows,
+                what_is_told_can_be_read,
+            }
+        }
+        #[test]
+        fn whatever_two_exporters_do() {
+            $crate::store::conformance::any_sequence::of_two_exporters(&|| Box::pin($fresh()));
+        }
+    };
+}
+
+macro_rules! cases {
+    ($fresh:path; $($module:ident { $($case:ident,)* })*) => {
+        $(mod $module {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    let store = $fresh().await;
+                    $crate::store::conformance::$module::$case(&store).await;
+                }
+            )*
+        })*
+    };
+}
+
+pub(crate) use {cases, suite};
+
+/// Seconds after the beginning of the test's time.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    Timestamp::parse("t", "2024-06-01T00:00:00Z").unwrap().plus_seconds(seconds)
+}
+
+/// How often a run is tried again.
+pub(crate) const RETRIES: u32 = 2;
+
+/// How long a lease lasts.
+pub(crate) const LEASE: i64 = 30;
+
+pub(crate) const ALL: Page = Page { limit: None, offset: 0 };
+
+/// A tenant with a destination.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owner {
+    pub(crate) tenant: TenantId,
+    pub(crate) destination: DestinationId,
+}
+
+pub(crate) fn sealed(n: u128) -> Sealed {
+    Sealed(format!("k1.nonce.{n}"))
+}
+
+pub(crate) async fn owner(store: &dyn Store, n: u128) -> Owner {
+    let owner = Owner { tenant: TenantId(Uuid::from_u128(n)), destination: DestinationId(Uuid::from_u128(0xd000 + n)) };
+    let tenant = Tenant { id: owner.tenant, display_name: format!("tenant {n}"), created_at: at(0) };
+    store.create_tenant(tenant).await.unwrap();
+    store.create_destination(destination(owner, 0), sealed(n)).await.unwrap();
+    owner
+}
+
+pub(crate) fn bucket() -> Bucket {
+    let write_options = vec![("StorageClass".to_owned(), "GLACIER_IR".to_owned())];
+    let (bucket_name, prefix, endpoint_url) = ("traces".into(), "root/a".into(), "https://s3.example.com".into());
+    BucketInput { bucket_name, prefix, endpoint_url, write_options, ..BucketInput::default() }.check().unwrap()
+}
+
+pub(crate) fn destination(owner: Owner, created: i64) -> Destination {
+    Destination {
+        id: owner.destination,
+        tenant: owner.tenant,
+        display_name: DisplayName::parse("display_name", "it's a bucket").unwrap(),
+        bucket: bucket(),
+        credentials_keys: vec!["access_key_id".into(), "secret_access_key".into()],
+        created_at: at(created),
+        updated_at: at(created),
+    }
+}
+
+/// Export `n` of `days` days, and its runs.
+pub(crate) fn planned(owner: Owner, n: u128, days: i64, created: i64) -> (Export, Vec<Run>) {
+    let start = Timestamp::parse("t", "2024-01-01T00:00:00Z").unwrap();
+    let (id, session) = (ExportId(Uuid::from_u128(0xe0000 + n)), SessionId(Uuid::from_u128(0x5e)));
+    let window = Window::new(start, start.plus_seconds(days * 86_400)).unwrap();
+    let export = Export {
+        id,
+        tenant: owner.tenant,
+        spec: ExportSpec {
+            destination: owner.destination,
+            session,
+            window,
+            compression: Compression::Snappy,
+            format_version: FormatVersion::V2Beta,
+            columns: Columns::parse("export_fields", &["id".to_owned(), "inputs".to_owned()]).unwrap(),
+        },
+        status: ExportStatus::Created,
+        source: None,
+        error: None,
+        created_at: at(created),
+        updated_at: at(created),
+        finished_at: None,
+    };
+    let runs = plan::partitions(window).into_iter().zip(0u128..).map(|(part, day)| {
+        let run = RunId(Uuid::from_u128(0x4000_0000 + n * 1000 + day));
+        Run::new(run, id, owner.tenant, session, Work::Partition(part), at(created))
+    });
+    (export, runs.collect())
+}
+
+/// Stores export `n` of `days` days, made at second 0.
+pub(crate) async fn export(store: &dyn Store, owner: Owner, n: u128, days: i64) -> ExportId {
+    let (export, runs) = planned(owner, n, days, 0);
+    let id = export.id;
+    assert!(store.create_export(export, runs).await.unwrap());
+    id
+}
+
+pub(crate) fn exporter(name: &str) -> ExporterId {
+    ExporterId::parse("exporter", name).unwrap()
+}
+
+/// A lease for the first process of an exporter.
+pub(crate) fn lease(name: &str, now: i64) -> Lease {
+    lease_of(name, "first", now)
+}
+
+pub(crate) fn lease_of(name: &str, incarnation: &str, now: i64) -> Lease {
+    Lease { exporter: exporter(name), incarnation: incarnation.to_owned(), until: at(now + LEASE) }
+}
+
+pub(crate) async fn claim(store: &dyn Store, name: &str, capacity: u32, now: i64) -> Vec<Claimed> {
+    store.claim(lease(name, now), capacity, at(now)).await.unwrap()
+}
+
+/// The one run that there is to claim.
+pub(crate) async fn claim_one(store: &dyn Store, name: &str, now: i64) -> Run {
+    let mut claimed = claim(store, name, 1, now).await;
+    assert_eq!(claimed.len(), 1);
+    claimed.remove(0).run
+}
+
+/// A report that must be heard.
+pub(crate) async fn report(store: &dyn Store, run: &Run, event: Event, now: i64) -> Run {
+    match store.report(run.id, run.fence, event.clone(), at(now)).await {
+        Ok(Heard::Yes(run)) => *run,
+        other => panic!("{event:?} was answered {other:?}"),
+    }
+}
+
+/// A report that must be illegal.
+pub(crate) async fn illegal(store: &dyn Store, run: &Run, event: Event) -> String {
+    match store.report(run.id, run.fence, event, at(1)).await {
+        Err(ReportError::Illegal(error)) => error.to_string(),
+        other => panic!("it was answered {other:?}"),
+    }
+}
+
+/// Files, commit point and manifest of a run.
+pub(crate) async fn complete(store: &dyn Store, run: &Run, files: u32, now: i64) -> Run {
+    for number in 0..files {
+        report(store, run, Event::FileDone(file(number)), now).await;
+    }
+    report(store, run, Event::Finished { files, rows: u64::from(files) * 10 }, now).await;
+    report(store, run, Event::Published, now).await
+}
+
+/// 10 rows in 100 bytes.
+pub(crate) fn file(number: u32) -> File {
+    File {
+        number,
+        key: format!("root/a/file-{number:05}.parquet"),
+        rows: 10,
+        bytes: 100,
+        etag: "\"e\"".into(),
+        sha256: "0a".repeat(32),
+        min_start_time: at(-10),
+        max_start_time: at(-1),
+        cursor: Cursor { start_time: at(i64::from(number)), id: Uuid::from_u128(7) },
+        hydrated_objects: 3,
+        hydration_misses: 1,
+        misses: vec![HydrationMiss { row_id: Uuid::from_u128(8), column: "inputs".into(), reason: "404 \"gone\"".into() }],
+    }
+}
+
+pub(crate) fn intent(number: u32) -> FileIntent {
+    FileIntent { number, key: format!("root/a/file-{number:05}.parquet"), upload_id: "u".into(), token: "t".into() }
+}
+
+pub(crate) fn failed(class: FailureClass) -> Event {
+    Event::Failed { failure: Failure { step: Step::Upload, class, detail: "the bucket said no".into() }, max_retries: RETRIES }
+}
+
+pub(crate) fn held(runs: &[&Run]) -> Vec<(RunId, Fence)> {
+    runs.iter().map(|run| (run.id, run.fence)).collect()
+}
+
+pub(crate) async fn view(store: &dyn Store, owner: Owner, id: ExportId) -> ExportView {
+    store.export(owner.tenant, id).await.unwrap().unwrap()
+}
+
+pub(crate) async fn run_view(store: &dyn Store, run: &Run) -> RunView {
+    store.run(run.tenant, run.export, run.id).await.unwrap().unwrap()
+}
+
+/// Everything that can be read of an export.
+pub(crate) async fn everything(store: &dyn Store, owner: Owner, id: ExportId) -> String {
+    let runs = store.runs(owner.tenant, id, ALL).await.unwrap().unwrap();
+    let mut files = Vec::new();
+    for run in &runs {
+        files.push(store.files(run.run.id).await.unwrap());
+    }
+    format!("{:#?}\n{runs:#?}\n{files:#?}", view(store, owner, id).await)
+}

@@ -1,0 +1,281 @@
+//! Two exporters that do anything in any order, honest or confused, and what holds all the same.
+
+use std::{collections::BTreeMap, future::Future, pin::Pin};
+
+use proptest::{
+    prelude::*,
+    sample::Index,
+    test_runner::{Config, TestRunner},
+};
+use tracelift_core::{
+    failure::FailureClass,
+    file::{File, Totals},
+    id::{ExportId, RunId},
+    run::{Event, Fence, Lease, Run, State, Work},
+};
+
+use super::{ALL, LEASE, Owner, RETRIES, at, export, exporter, failed, file, intent, lease_of, owner};
+use crate::store::{ExportView, Heard, Store, Verdict};
+
+const NAMES: [&str; 2] = ["a", "b"];
+
+#[derive(Debug, Clone)]
+enum Move {
+    Claim { who: usize, capacity: u32 },
+    Report { who: usize, which: Index, said: Said },
+    Heartbeat { who: usize },
+    Hello { who: usize, restarted: bool, forgets: bool },
+    Lapse,
+    Wait(i64),
+    Cancel,
+}
+
+/// Of a file: how far its number is from the next one.
+#[derive(Debug, Clone, Copy)]
+enum Said {
+    Intent(u32),
+    Done(u32),
+    Finished { right: bool },
+    Published,
+    Failed(FailureClass),
+    HandedBack,
+    Declined,
+}
+
+fn said() -> impl Strategy<Value = Said> {
+    prop_oneof![
+        2 => (0u32..3).prop_map(Said::Intent),
+        6 => prop_oneof![1 => Just(0u32), 4 => Just(1), 1 => Just(2)].prop_map(Said::Done),
+        5 => prop::bool::weighted(0.8).prop_map(|right| Said::Finished { right }),
+        5 => Just(Said::Published),
+        1 => prop::sample::select(&FailureClass::ALL[..]).prop_map(Said::Failed),
+        1 => Just(Said::HandedBack),
+        1 => Just(Said::Declined),
+    ]
+}
+
+fn any_move() -> impl Strategy<Value = Move> {
+    let who = 0..NAMES.len();
+    prop_oneof![
+        4 => (who.clone(), 0u32..4).prop_map(|(who, capacity)| Move::Claim { who, capacity }),
+        12 => (who.clone(), any::<Index>(), said()).prop_map(|(who, which, said)| Move::Report { who, which, said }),
+        2 => who.clone().prop_map(|who| Move::Heartbeat { who }),
+        1 => (who, any::<bool>(), any::<bool>()).prop_map(|(who, restarted, forgets)| Move::Hello { who, restarted, forgets }),
+        1 => Just(Move::Lapse),
+        2 => (1i64..50).prop_map(Move::Wait),
+        1 => prop::option::weighted(0.15, Just(())).prop_map(|cancel| cancel.map_or(Move::Wait(1), |()| Move::Cancel)),
+    ]
+}
+
+/// A store that is on its way.
+pub(crate) type Fresh<S> = Pin<Box<dyn Future<Output = S>>>;
+
+pub(crate) fn of_two_exporters<S: Store>(fresh: &dyn Fn() -> Fresh<S>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let config = Config { cases: 96, source_file: Some(file!()), ..Config::default() };
+    let outcome = TestRunner::new(config).run(&prop::collection::vec(any_move(), 1..80), |moves| {
+        runtime.block_on(async {
+            let store = fresh().await;
+            let mut game = Game::new(&store).await;
+            for step in moves {
+                game.play(step).await;
+            }
+            game.an_honest_exporter_can_bring_it_to_an_end().await;
+        });
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
+
+/// What can be seen between two moves.
+#[derive(Debug, Clone, PartialEq)]
+struct Seen {
+    export: ExportView,
+    runs: BTreeMap<RunId, (Run, Vec<File>)>,
+}
+
+/// A lease that some process of an exporter has had.
+#[derive(Debug, Clone, Copy)]
+struct Had {
+    who: usize,
+    incarnation: u32,
+    run: RunId,
+    fence: Fence,
+}
+
+struct Game<'a> {
+    store: &'a dyn Store,
+    owner: Owner,
+    export: ExportId,
+    now: i64,
+    incarnations: [u32; 2],
+    had: Vec<Had>,
+    finalising: Option<RunId>,
+    seen: Seen,
+}
+
+impl<'a> Game<'a> {
+    async fn new(store: &'a dyn Store) -> Self {
+        let owner = owner(store, 1).await;
+        let export = export(store, owner, 1, 3).await;
+        let seen = see(store, owner, export).await;
+        Self { store, owner, export, now: 0, incarnations: [0; 2], had: Vec::new(), finalising: None, seen }
+    }
+
+    fn lease(&self, who: usize) -> Lease {
+        lease_of(NAMES[who], &self.incarnations[who].to_string(), self.now)
+    }
+
+    fn mine(&self, who: usize) -> Vec<Had> {
+        self.had.iter().copied().filter(|had| had.who == who && had.incarnation == self.incarnations[who]).collect()
+    }
+
+    async fn play(&mut self, step: Move) {
+        self.now += 1;
+        match step {
+            Move::Claim { who, capacity } => self.claim(who, capacity).await,
+            Move::Report { who, which, said } => {
+                let all: Vec<_> = self.had.iter().copied().filter(|had| had.who == who).collect();
+                if !all.is_empty() {
+                    self.report(*which.get(&all), said).await;
+                }
+            }
+            Move::Heartbeat { who } => {
+                let mine = self.mine(who);
+                let held = mine.iter().map(|had| (had.run, had.fence)).collect();
+                let verdicts = self.store.heartbeat(self.lease(who), held, at(self.now)).await.unwrap();
+                for (had, verdict) in mine.into_iter().zip(verdicts) {
+                    assert_eq!(verdict == Verdict::Keep, self.has_access(had).await, "{had:?}");
+                }
+            }
+            Move::Hello { who, restarted, forgets } => {
+                self.incarnations[who] += u32::from(restarted);
+                let mine = if forgets { Vec::new() } else { self.mine(who) };
+                let held = mine.iter().map(|had| (had.run, had.fence)).collect();
+                self.store.hello(self.lease(who), held, RETRIES, at(self.now)).await.unwrap();
+                if mine.is_empty() {
+                    for had in self.had.clone().into_iter().filter(|had| had.who == who) {
+                        assert!(!self.has_access(had).await, "it holds nothing after saying so: {had:?}");
+                    }
+                }
+            }
+            Move::Lapse => {
+                self.store.lapse(RETRIES, at(self.now)).await.unwrap();
+            }
+            Move::Wait(seconds) => self.now += seconds,
+            Move::Cancel => {
+                self.store.cancel_export(self.owner.tenant, self.export, at(self.now)).await.unwrap();
+            }
+        }
+        self.look().await;
+    }
+
+    async fn claim(&mut self, who: usize, capacity: u32) {
+        let claimed = self.store.claim(self.lease(who), capacity, at(self.now)).await.unwrap();
+        for claimed in &claimed {
+            let (run, fence) = (claimed.run.id, claimed.run.fence);
+            if claimed.run.work == Work::Finalise {
+                assert_eq!(*self.finalising.get_or_insert(run), run, "an export has one finalising run");
+            } else {
+                let (before, files) = &self.seen.runs[&run];
+                assert!(matches!(before.state, State::Queued { not_before } if not_before <= at(self.now)), "{before:?}");
+                assert_eq!((before.fence.0 + 1, before.totals, before.cursor), (fence.0, claimed.run.totals, claimed.run.cursor));
+                assert!(!claimed.run.frozen || claimed.files == *files);
+            }
+            self.had.push(Had { who, incarnation: self.incarnations[who], run, fence });
+        }
+        let seen = see(self.store, self.owner, self.export).await;
+        let held = seen.runs.values().filter(|(run, _)| run.lease().is_some_and(|lease| lease.exporter == exporter(NAMES[who])));
+        assert!(claimed.is_empty() || held.count() <= capacity as usize);
+    }
+
+    async fn report(&mut self, had: Had, said: Said) {
+        let totals = self.seen.runs.get(&had.run).map(|(run, _)| run.totals).unwrap_or_default();
+        let number = |offset: u32| (totals.files + offset).saturating_sub(1);
+        let event = match said {
+            Said::Intent(offset) => Event::FileIntent(intent(number(offset))),
+            // Nothing forbids a file for the finalising run but the exporter's own work.
+            Said::Done(offset) if self.seen.runs.contains_key(&had.run) => Event::FileDone(file(number(offset))),
+            Said::Finished { right } => Event::Finished { files: totals.files, rows: totals.rows + u64::from(!right) },
+            Said::Published | Said::Done(_) => Event::Published,
+            Said::Failed(class) => failed(class),
+            Said::HandedBack => Event::HandedBack,
+            Said::Declined => Event::Declined,
+        };
+        let heard = self.store.report(had.run, had.fence, event, at(self.now)).await;
+        if !matches!(heard, Ok(Heard::Yes(_))) {
+            let after = see(self.store, self.owner, self.export).await;
+            assert_eq!(after, self.seen, "{heard:?} changes nothing");
+        }
+    }
+
+    async fn has_access(&self, had: Had) -> bool {
+        let found = self.store.access(had.run, had.fence, exporter(NAMES[had.who]), had.incarnation.to_string()).await;
+        found.unwrap().is_some()
+    }
+
+    /// What must hold after each move.
+    async fn look(&mut self) {
+        let after = see(self.store, self.owner, self.export).await;
+        let mut holders = BTreeMap::new();
+        for had in self.had.clone() {
+            if self.has_access(had).await {
+                let holder = (had.who, had.incarnation, had.fence);
+                assert_eq!(*holders.entry(had.run).or_insert(holder), holder, "a run has one holder");
+            }
+        }
+        let mut sum = Totals::default();
+        for (id, (run, files)) in &after.runs {
+            let (before, files_before) = &self.seen.runs[id];
+            assert!(run.fence >= before.fence);
+            assert!(files.starts_with(files_before));
+            assert!(files.iter().zip(0..).all(|(file, number)| file.number == number), "files are dense");
+            assert_eq!(Totals::of(files), run.totals);
+            assert!(!before.frozen || files == files_before, "the file list is frozen");
+            assert_eq!(run.errors.len(), run.attempt as usize + usize::from(matches!(run.state, State::Failed(_))));
+            assert!(run.attempt <= RETRIES);
+            if before.finished_at().is_some() {
+                assert_eq!((&run.state, run.fence), (&before.state, before.fence), "what has ended stays ended");
+            }
+            sum = sum.plus(run.totals);
+        }
+        let (now, before) = (&after.export.export, &self.seen.export.export);
+        assert_eq!((after.export.rows, after.export.bytes, after.export.files), (sum.rows, sum.bytes, sum.files));
+        assert!(!before.status.ended() || (now.status, now.finished_at) == (before.status, before.finished_at));
+        assert_eq!(now.finished_at.is_some(), now.status.ended());
+        self.seen = after;
+    }
+
+    /// Nothing that happened leaves an export in the air.
+    async fn an_honest_exporter_can_bring_it_to_an_end(&mut self) {
+        self.now += 1000 + LEASE;
+        self.store.lapse(RETRIES, at(self.now)).await.unwrap();
+        self.now += 1000;
+        while let Some(claimed) = self.store.claim(lease_of("honest", "1", self.now), 1, at(self.now)).await.unwrap().pop() {
+            let run = claimed.run;
+            let mut events = vec![Event::Finished { files: run.totals.files, rows: run.totals.rows }, Event::Published];
+            if run.work == Work::Finalise {
+                events.remove(0);
+            }
+            for event in events {
+                let heard = self.store.report(run.id, run.fence, event, at(self.now)).await.unwrap();
+                assert!(matches!(heard, Heard::Yes(_)));
+            }
+        }
+        self.look().await;
+        assert!(self.seen.export.export.status.ended(), "{:#?}", self.seen);
+    }
+}
+
+async fn see(store: &dyn Store, owner: Owner, id: ExportId) -> Seen {
+    let export = store.export(owner.tenant, id).await.unwrap().unwrap();
+    let mut runs = BTreeMap::new();
+    for view in store.runs(owner.tenant, id, ALL).await.unwrap().unwrap() {
+        let files = store.files(view.run.id).await.unwrap();
+        assert_eq!(view.keys, files.iter().map(|file| file.key.clone()).collect::<Vec<_>>());
+        runs.insert(view.run.id, (view.run, files));
+    }
+    Seen { export, runs }
+}

@@ -1,0 +1,181 @@
+//! Exports and runs as their owner sees them.
+
+use tracelift_core::{
+    export::{Export, ExportStatus},
+    file::Totals,
+    id::{ExportId, RunId, SessionId},
+    run::{Event, RunStatus},
+};
+use uuid::Uuid;
+
+use super::{
+    ALL, Owner, at, bucket, claim, claim_one, complete, everything, export, file, owner, planned, report, run_view, view,
+};
+use crate::store::{ExportView, Page, Reported, Store};
+
+pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let (made, runs) = planned(mine, 1, 3, 4);
+    assert!(store.create_export(made.clone(), runs.clone()).await.unwrap());
+    let expected = ExportView {
+        export: made.clone(),
+        runs_total: 3,
+        runs_completed: 0,
+        rows: 0,
+        bytes: 0,
+        files: 0,
+        runs_counted: 0,
+        rows_counted: 0,
+        started_at: None,
+    };
+    assert_eq!(view(store, mine, made.id).await, expected);
+    let read = store.runs(mine.tenant, made.id, ALL).await.unwrap().unwrap();
+    assert_eq!(read.iter().map(|view| view.run.clone()).collect::<Vec<_>>(), runs);
+    assert!(read.iter().all(|view| view.export == made && view.bucket == bucket() && view.exporter.is_none()));
+}
+
+pub(crate) async fn an_export_to_another_tenants_destination_is_not_stored(store: &dyn Store) {
+    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
+    let (made, runs) = planned(Owner { destination: other.destination, ..mine }, 1, 2, 0);
+    let id = made.id;
+    assert!(!store.create_export(made, runs).await.unwrap());
+    for tenant in [mine.tenant, other.tenant] {
+        assert_eq!(store.exports(tenant, ALL).await.unwrap(), []);
+        assert_eq!(store.runs(tenant, id, ALL).await.unwrap(), None);
+    }
+    assert_eq!(claim(store, "a", 9, 1).await, []);
+}
+
+pub(crate) async fn exports_come_newest_first_in_pages(store: &dyn Store) {
+    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
+    for (n, created) in [(1, 30), (2, 10), (3, 20), (4, 20)] {
+        let (made, runs) = planned(mine, n, 2, created);
+        assert!(store.create_export(made, runs).await.unwrap());
+    }
+    export(store, other, 5, 1).await;
+    let page = async |limit, offset| {
+        let found = store.exports(mine.tenant, Page { limit, offset }).await.unwrap();
+        found.into_iter().map(|view| view.export.id.0.as_u128() - 0xe0000).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 0).await, [1, 4, 3, 2]);
+    assert_eq!(page(Some(2), 0).await, [1, 4]);
+    assert_eq!(page(Some(2), 2).await, [3, 2]);
+    assert_eq!(page(Some(2), 3).await, [2]);
+    assert!(page(Some(2), 9).await.is_empty());
+}
+
+pub(crate) async fn runs_come_oldest_first_in_pages(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let (made, mut runs) = planned(mine, 1, 4, 0);
+    let days: Vec<_> = runs.iter().map(|run| run.id).collect();
+    runs.reverse();
+    assert!(store.create_export(made.clone(), runs).await.unwrap());
+    let page = async |limit, offset| {
+        let found = store.runs(mine.tenant, made.id, Page { limit, offset }).await.unwrap().unwrap();
+        found.into_iter().map(|view| view.run.id).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, 0).await, days);
+    assert_eq!(page(Some(2), 1).await, days[1..3]);
+    assert!(page(None, 4).await.is_empty());
+}
+
+pub(crate) async fn another_tenants_export_is_invisible(store: &dyn Store) {
+    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
+    let id = export(store, mine, 1, 1).await;
+    let run = claim_one(store, "a", 1).await;
+    let before = everything(store, mine, id).await;
+    assert_eq!(store.export(other.tenant, id).await.unwrap(), None);
+    assert_eq!(store.exports(other.tenant, ALL).await.unwrap(), []);
+    assert_eq!(store.runs(other.tenant, id, ALL).await.unwrap(), None);
+    assert_eq!(store.run(other.tenant, id, run.id).await.unwrap(), None);
+    assert_eq!(store.schedule_runs(other.tenant, id, ALL).await.unwrap(), None);
+    assert_eq!(store.cancel_export(other.tenant, id, at(2)).await.unwrap(), None);
+    assert_eq!(everything(store, mine, id).await, before);
+}
+
+pub(crate) async fn a_view_adds_up_its_runs(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 4).await;
+    let claimed = claim(store, "a", 3, 5).await;
+    complete(store, &claimed[0].run, 2, 6).await;
+    // One complete file, and 7 rows of the next.
+    report(store, &claimed[1].run, Event::FileDone(file(0)), 6).await;
+    let said = Reported { rows: 17, bytes: 170, files: 1, rows_estimate: Some(40), ..Reported::default() };
+    store.progress(claimed[1].run.id, claimed[1].run.fence, said, at(7)).await.unwrap();
+    // An exporter that says less than is recorded.
+    report(store, &claimed[2].run, Event::FileDone(file(0)), 6).await;
+    let said = Reported { rows: 4, bytes: 40, rows_estimate: Some(20), ..Reported::default() };
+    store.progress(claimed[2].run.id, claimed[2].run.fence, said, at(7)).await.unwrap();
+
+    let view = view(store, mine, id).await;
+    let sums = (view.runs_total, view.runs_completed, view.rows, view.bytes, view.files, view.runs_counted, view.rows_counted);
+    assert_eq!(sums, (4, 1, 20 + 17 + 10, 200 + 170 + 100, 4, 2, 60));
+    assert_eq!((view.export.status, view.started_at), (ExportStatus::Running, Some(at(5))));
+}
+
+pub(crate) async fn cancelling_twice_changes_nothing_more(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 3).await;
+    let mut claimed = claim(store, "a", 2, 1).await;
+    let (done, working) = (claimed.remove(0).run, claimed.remove(0).run);
+    complete(store, &done, 1, 2).await;
+    let cancelled = store.cancel_export(mine.tenant, id, at(3)).await.unwrap().unwrap();
+    assert_eq!((cancelled.export.status, cancelled.export.finished_at), (ExportStatus::Cancelled, Some(at(3))));
+
+    let runs = store.runs(mine.tenant, id, ALL).await.unwrap().unwrap();
+    let shown: Vec<_> = runs.iter().map(|view| (view.run.status(), view.run.fence.0, view.run.finished_at())).collect();
+    assert_eq!(
+        shown,
+        [(RunStatus::Completed, 1, Some(at(2))), (RunStatus::Cancelled, 2, Some(at(3))), (RunStatus::Cancelled, 1, Some(at(3)))]
+    );
+    assert_eq!(working.fence.0, 1);
+    let before = everything(store, mine, id).await;
+    assert_eq!(store.cancel_export(mine.tenant, id, at(9)).await.unwrap(), Some(cancelled));
+    assert_eq!(everything(store, mine, id).await, before);
+    assert_eq!(claim(store, "b", 9, 10).await, [], "nothing of it is worked on any more");
+}
+
+pub(crate) async fn an_export_that_has_ended_is_not_cancelled(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 1).await;
+    complete(store, &claim_one(store, "a", 1).await, 0, 2).await;
+    let finalising = claim_one(store, "a", 3).await;
+    report(store, &finalising, Event::Published, 4).await;
+    let ended = view(store, mine, id).await;
+    assert_eq!(ended.export.status, ExportStatus::Completed);
+    assert_eq!(store.cancel_export(mine.tenant, id, at(9)).await.unwrap(), Some(ended));
+    let unknown = ExportId(Uuid::from_u128(9));
+    assert_eq!(store.cancel_export(mine.tenant, unknown, at(9)).await.unwrap(), None);
+}
+
+pub(crate) async fn a_cancelled_export_does_not_count_files_in_the_making(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 1).await;
+    let run = claim_one(store, "a", 1).await;
+    report(store, &run, Event::FileDone(file(0)), 2).await;
+    let said = Reported { rows: 5000, bytes: 50_000, files: 1, ..Reported::default() };
+    store.progress(run.id, run.fence, said, at(3)).await.unwrap();
+    let cancelled = store.cancel_export(mine.tenant, id, at(4)).await.unwrap().unwrap();
+    assert_eq!((cancelled.rows, cancelled.bytes, cancelled.files), (10, 100, 1));
+    assert_eq!(run_view(store, &run).await.reported.rows, 0);
+}
+
+pub(crate) async fn runs_of_a_schedule_are_those_of_the_exports_it_spawned(store: &dyn Store) {
+    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
+    let schedule = export(store, mine, 1, 1).await;
+    let mut spawned = Vec::new();
+    for n in [2, 3] {
+        let (made, runs) = planned(mine, n, 2, 0);
+        spawned.extend(runs.iter().map(|run| run.id));
+        assert!(store.create_export(Export { source: Some(schedule), ..made }, runs).await.unwrap());
+    }
+    export(store, other, 4, 1).await;
+    let found = store.schedule_runs(mine.tenant, schedule, ALL).await.unwrap().unwrap();
+    let mut ids: Vec<RunId> = found.iter().map(|view| view.run.id).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, spawned);
+    let page = store.schedule_runs(mine.tenant, schedule, Page { limit: Some(3), offset: 2 }).await.unwrap().unwrap();
+    assert_eq!(page, found[2..]);
+    assert!(found.iter().all(|view| view.run.totals == Totals::default() && view.run.session == SessionId(Uuid::from_u128(0x5e))));
+    assert_eq!(store.schedule_runs(other.tenant, schedule, ALL).await.unwrap(), None);
+}

@@ -1,0 +1,85 @@
+//! What those who wait are told, and that it is true by then.
+
+use tokio::sync::broadcast::Receiver;
+use tracelift_core::{
+    export::ExportStatus,
+    run::{Event, RunStatus},
+};
+
+use super::{RETRIES, at, claim_one, complete, export, exporter, file, owner, planned, report, run_view, view};
+use crate::store::{Change, Reported, Store};
+
+/// Waits for that news. A store may tell more than it must, so what comes between is passed over.
+async fn hear(news: &mut Receiver<Change>, expected: Change) {
+    while news.recv().await.unwrap() != expected {}
+}
+
+pub(crate) async fn new_work_is_told(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let mut news = store.changes();
+    export(store, mine, 1, 1).await;
+    hear(&mut news, Change::Work).await;
+    let run = claim_one(store, "a", 1).await;
+    let mut news = store.changes();
+    report(store, &run, Event::HandedBack, 2).await;
+    hear(&mut news, Change::Work).await;
+    let run = claim_one(store, "a", 3).await;
+    let mut news = store.changes();
+    store.lapse(RETRIES, at(99)).await.unwrap();
+    hear(&mut news, Change::Work).await;
+    let again = claim_one(store, "a", 100).await;
+    assert!(again.fence > run.fence);
+    let mut news = store.changes();
+    complete(store, &again, 1, 101).await;
+    hear(&mut news, Change::Work).await; // the finalising run
+}
+
+pub(crate) async fn every_change_of_an_export_is_told(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 1).await;
+    let mut news = store.changes();
+    let run = claim_one(store, "a", 1).await;
+    hear(&mut news, Change::Export(id)).await;
+    let mut news = store.changes();
+    store.progress(run.id, run.fence, Reported::default(), at(2)).await.unwrap();
+    hear(&mut news, Change::Export(id)).await;
+    for event in [Event::FileDone(file(0)), Event::Finished { files: 1, rows: 10 }, Event::Published] {
+        let mut news = store.changes();
+        report(store, &run, event, 3).await;
+        hear(&mut news, Change::Export(id)).await;
+    }
+    let mut news = store.changes();
+    store.cancel_export(mine.tenant, id, at(4)).await.unwrap();
+    hear(&mut news, Change::Export(id)).await;
+}
+
+pub(crate) async fn a_cancel_tells_the_holder_under_the_fence_it_knows(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 2).await;
+    let run = claim_one(store, "a", 1).await;
+    let mut news = store.changes();
+    store.cancel_export(mine.tenant, id, at(2)).await.unwrap();
+    hear(&mut news, Change::Stopped { run: run.id, fence: run.fence, exporter: exporter("a") }).await;
+}
+
+/// Told after the commit: whoever hears of a change sees it.
+pub(crate) async fn what_is_told_can_be_read(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let (made, runs) = planned(mine, 1, 1, 0);
+    let id = made.id;
+    let mut news = store.changes();
+    let reader = async {
+        hear(&mut news, Change::Work).await;
+        claim_one(store, "a", 1).await
+    };
+    let (run, stored) = tokio::join!(reader, store.create_export(made, runs));
+    assert!(stored.unwrap());
+
+    let mut news = store.changes();
+    let reader = async {
+        hear(&mut news, Change::Stopped { run: run.id, fence: run.fence, exporter: exporter("a") }).await;
+        (run_view(store, &run).await.run.status(), view(store, mine, id).await.export.status)
+    };
+    let (seen, _) = tokio::join!(reader, store.cancel_export(mine.tenant, id, at(2)));
+    assert_eq!(seen, (RunStatus::Cancelled, ExportStatus::Cancelled));
+}

@@ -1,0 +1,98 @@
+//! Tenants, keys, destinations.
+
+use tracelift_core::{
+    id::{DestinationId, KeyId},
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{Owner, at, destination, owner, sealed};
+use crate::store::{ApiKey, Permission, Store, StoreError, Tenant};
+
+fn key(owner: Owner, n: u128, created_at: Timestamp) -> ApiKey {
+    let permission = Permission::Read;
+    ApiKey { id: KeyId(Uuid::from_u128(n)), tenant: owner.tenant, display_name: "ci".into(), permission, created_at, revoked_at: None }
+}
+
+pub(crate) async fn a_tenant_is_made_once(store: &dyn Store) {
+    let first = owner(store, 1).await;
+    let second = Tenant { id: owner(store, 2).await.tenant, display_name: "tenant 2".into(), created_at: at(0) };
+    let again = Tenant { display_name: "another name".into(), created_at: at(9), ..second.clone() };
+    match store.create_tenant(again).await {
+        Err(StoreError::Exists(what)) => assert_eq!(what, format!("tenant {}", second.id)),
+        other => panic!("{other:?}"),
+    }
+    let third = Tenant { id: owner(store, 3).await.tenant, display_name: "tenant 3".into(), created_at: at(0) };
+    let tenants = store.tenants().await.unwrap();
+    assert_eq!(tenants.len(), 3);
+    assert!(tenants.contains(&second) && tenants.contains(&third));
+    assert!(store.has_tenant(first.tenant).await.unwrap());
+    assert!(!store.has_tenant(tracelift_core::id::TenantId(Uuid::from_u128(4))).await.unwrap());
+}
+
+pub(crate) async fn a_revoked_key_is_not_found_any_more(store: &dyn Store) {
+    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
+    let (old, new) = (key(mine, 1, at(1)), key(mine, 2, at(2)));
+    store.create_key(old.clone(), [1; 32]).await.unwrap();
+    store.create_key(new.clone(), [2; 32]).await.unwrap();
+    assert_eq!(store.key_by_hash([1; 32]).await.unwrap(), Some(old.clone()));
+    assert_eq!(store.key_by_hash([3; 32]).await.unwrap(), None);
+
+    let revoked = ApiKey { revoked_at: Some(at(5)), ..old.clone() };
+    assert_eq!(store.revoke_key(old.id, at(5)).await.unwrap(), Some(revoked.clone()));
+    assert_eq!(store.key_by_hash([1; 32]).await.unwrap(), None);
+    assert_eq!(store.revoke_key(old.id, at(6)).await.unwrap(), Some(revoked.clone()), "the first time counts");
+    assert_eq!(store.revoke_key(KeyId(Uuid::from_u128(9)), at(6)).await.unwrap(), None);
+    assert_eq!(store.keys(mine.tenant).await.unwrap(), [new, revoked]);
+    assert_eq!(store.keys(other.tenant).await.unwrap(), []);
+}
+
+pub(crate) async fn a_hash_is_stored_once(store: &dyn Store) {
+    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
+    store.create_key(key(mine, 1, at(1)), [1; 32]).await.unwrap();
+    let twice = store.create_key(key(other, 2, at(2)), [1; 32]).await;
+    assert!(matches!(twice, Err(StoreError::Exists(_))), "{twice:?}");
+    assert_eq!(store.key_by_hash([1; 32]).await.unwrap().unwrap().tenant, mine.tenant);
+}
+
+pub(crate) async fn another_tenants_destination_does_not_exist(store: &dyn Store) {
+    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
+    assert_eq!(store.destination(mine.tenant, mine.destination).await.unwrap(), Some(destination(mine, 0)));
+    assert_eq!(store.destination(other.tenant, mine.destination).await.unwrap(), None);
+    assert_eq!(store.destinations(other.tenant).await.unwrap(), [destination(other, 0)]);
+}
+
+pub(crate) async fn destinations_come_newest_first(store: &dyn Store) {
+    let oldest = owner(store, 1).await;
+    let [middle, newest] = [(50, 5), (40, 9)].map(|(id, created)| {
+        let id = DestinationId(Uuid::from_u128(id));
+        destination(Owner { destination: id, ..oldest }, created)
+    });
+    store.create_destination(newest.clone(), sealed(3)).await.unwrap();
+    store.create_destination(middle.clone(), sealed(2)).await.unwrap();
+    assert_eq!(store.destinations(oldest.tenant).await.unwrap(), [newest, middle, destination(oldest, 0)]);
+}
+
+pub(crate) async fn credentials_are_replaced_for_their_owner_only(store: &dyn Store) {
+    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
+    let names = vec!["access_key_id".to_owned(), "secret_access_key".to_owned(), "session_token".to_owned()];
+
+    let theirs = store.replace_credentials(other.tenant, mine.destination, sealed(8), names.clone(), at(7)).await.unwrap();
+    assert_eq!(theirs, None);
+    assert_eq!(store.destination(mine.tenant, mine.destination).await.unwrap(), Some(destination(mine, 0)));
+    assert!(store.all_sealed().await.unwrap().contains(&(mine.tenant, mine.destination, sealed(1))));
+
+    let changed = store.replace_credentials(mine.tenant, mine.destination, sealed(9), names.clone(), at(7)).await.unwrap().unwrap();
+    assert_eq!((changed.credentials_keys, changed.updated_at, changed.created_at), (names, at(7), at(0)));
+    let mut all = store.all_sealed().await.unwrap();
+    all.sort_by_key(|(tenant, ..)| *tenant);
+    assert_eq!(all, [(mine.tenant, mine.destination, sealed(9)), (other.tenant, other.destination, sealed(2))]);
+}
+
+pub(crate) async fn credentials_are_sealed_anew_only_if_they_are_unchanged(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    store.reseal(mine.destination, sealed(7), sealed(8)).await.unwrap();
+    assert_eq!(store.all_sealed().await.unwrap(), [(mine.tenant, mine.destination, sealed(1))]);
+    store.reseal(mine.destination, sealed(1), sealed(8)).await.unwrap();
+    assert_eq!(store.all_sealed().await.unwrap(), [(mine.tenant, mine.destination, sealed(8))]);
+}

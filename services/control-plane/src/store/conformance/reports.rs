@@ -1,0 +1,185 @@
+//! What exporters say of their runs, heard under the newest fence only.
+
+use tracelift_core::{
+    export::ExportStatus,
+    failure::FailureClass,
+    id::RunId,
+    run::{Event, Fence, RunStatus},
+};
+use uuid::Uuid;
+
+use super::{
+    RETRIES, at, claim, claim_one, complete, everything, export, failed, file, illegal, intent, lease_of, owner, report, run_view, view,
+};
+use crate::store::{Heard, Reported, Store};
+
+fn every_report() -> [Event; 8] {
+    [
+        Event::FileIntent(intent(0)),
+        Event::FileDone(file(0)),
+        Event::Finished { files: 0, rows: 0 },
+        Event::Published,
+        failed(FailureClass::SourceTransient),
+        failed(FailureClass::Internal),
+        Event::HandedBack,
+        Event::Declined,
+    ]
+}
+
+pub(crate) async fn a_stale_report_changes_nothing(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 1).await;
+    let lost = claim_one(store, "a", 1).await;
+    assert_eq!(store.lapse(RETRIES, at(40)).await.unwrap(), 1);
+    let queued = everything(store, mine, id).await;
+    for event in every_report() {
+        assert_eq!(store.report(lost.id, lost.fence, event, at(41)).await.unwrap(), Heard::Stale);
+    }
+    assert_eq!(everything(store, mine, id).await, queued);
+
+    let holder = claim_one(store, "b", 42).await;
+    let held = everything(store, mine, id).await;
+    for fence in [lost.fence, Fence(holder.fence.0 + 1), Fence(0)] {
+        for event in every_report() {
+            assert_eq!(store.report(lost.id, fence, event, at(43)).await.unwrap(), Heard::Stale);
+        }
+        let said = Reported { stage: "reading".into(), rows: 99, ..Reported::default() };
+        assert_eq!(store.progress(lost.id, fence, said, at(43)).await.unwrap(), Heard::Stale);
+    }
+    assert_eq!(everything(store, mine, id).await, held);
+}
+
+pub(crate) async fn a_report_about_no_run_is_stale(store: &dyn Store) {
+    let nobody = RunId(Uuid::from_u128(404));
+    assert_eq!(store.report(nobody, Fence(1), Event::Published, at(1)).await.unwrap(), Heard::Stale);
+    assert_eq!(store.progress(nobody, Fence(1), Reported::default(), at(1)).await.unwrap(), Heard::Stale);
+    assert_eq!(store.files(nobody).await.unwrap(), []);
+}
+
+pub(crate) async fn a_repeated_report_is_heard_and_changes_nothing(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 1).await;
+    let run = claim_one(store, "a", 1).await;
+    let reports = [
+        Event::FileIntent(intent(0)),
+        Event::FileDone(file(0)),
+        Event::FileIntent(intent(1)),
+        Event::FileDone(file(1)),
+        Event::Finished { files: 2, rows: 20 },
+        Event::Published,
+    ];
+    for event in reports {
+        report(store, &run, event.clone(), 2).await;
+        let once = everything(store, mine, id).await;
+        report(store, &run, event, 2).await;
+        assert_eq!(everything(store, mine, id).await, once);
+    }
+    let finalising = claim_one(store, "a", 3).await;
+    for _ in 0..2 {
+        report(store, &finalising, Event::Published, 4).await;
+        assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Completed);
+    }
+    assert_eq!(store.files(run.id).await.unwrap().len(), 2);
+}
+
+pub(crate) async fn a_file_out_of_order_is_illegal_and_not_stored(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 1).await;
+    let run = claim_one(store, "a", 1).await;
+    report(store, &run, Event::FileDone(file(0)), 1).await;
+    let before = everything(store, mine, id).await;
+    assert_eq!(illegal(store, &run, Event::FileDone(file(2))).await, "file 2 was reported where file 1 comes next");
+    assert_eq!(illegal(store, &run, Event::FileIntent(intent(0))).await, "file 0 was reported where file 1 comes next");
+    assert_eq!(illegal(store, &run, Event::Published).await, "Published cannot happen to a run that is leased");
+    assert_eq!(everything(store, mine, id).await, before);
+}
+
+pub(crate) async fn a_file_completed_in_the_moment_of_a_cancel_is_listed(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 1).await;
+    let run = claim_one(store, "a", 1).await;
+    report(store, &run, Event::FileDone(file(0)), 2).await;
+    report(store, &run, Event::FileIntent(intent(1)), 2).await;
+    store.cancel_export(mine.tenant, id, at(3)).await.unwrap();
+
+    let late = report(store, &run, Event::FileDone(file(1)), 4).await;
+    assert_eq!((late.status(), late.finished_at(), late.intent), (RunStatus::Cancelled, Some(at(3)), None));
+    report(store, &run, Event::FileDone(file(1)), 5).await;
+    assert_eq!(run_view(store, &run).await.keys, [file(0).key, file(1).key]);
+    let shown = view(store, mine, id).await;
+    assert_eq!((shown.files, shown.rows, shown.export.status), (2, 20, ExportStatus::Cancelled));
+    for event in [Event::FileIntent(intent(2)), Event::Finished { files: 2, rows: 20 }, Event::HandedBack] {
+        assert_eq!(store.report(run.id, run.fence, event, at(6)).await.unwrap(), Heard::Stale);
+    }
+}
+
+pub(crate) async fn wrong_totals_do_not_pass_the_commit_point(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 1).await;
+    let run = claim_one(store, "a", 1).await;
+    report(store, &run, Event::FileDone(file(0)), 2).await;
+    let before = everything(store, mine, id).await;
+    let said = illegal(store, &run, Event::Finished { files: 1, rows: 9 }).await;
+    assert_eq!(said, "the exporter counts 1 files with 9 rows, recorded are 1 files with 10 rows");
+    illegal(store, &run, Event::Finished { files: 2, rows: 10 }).await;
+    assert_eq!(everything(store, mine, id).await, before);
+}
+
+pub(crate) async fn files_are_read_back_as_they_were_reported(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    export(store, mine, 1, 2).await;
+    let claimed = claim(store, "a", 2, 1).await;
+    for number in 0..12 {
+        report(store, &claimed[0].run, Event::FileDone(file(number)), 2).await;
+    }
+    let expected: Vec<_> = (0..12).map(file).collect();
+    assert_eq!(store.files(claimed[0].run.id).await.unwrap(), expected);
+    assert_eq!(store.files(claimed[1].run.id).await.unwrap(), []);
+    let run = run_view(store, &claimed[0].run).await.run;
+    assert_eq!((run.totals.hydrated_objects, run.totals.hydration_misses), (36, 12));
+}
+
+pub(crate) async fn progress_is_shown_while_its_exporter_works(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    export(store, mine, 1, 1).await;
+    let run = claim_one(store, "a", 1).await;
+    let said = Reported {
+        stage: "uploading".into(),
+        rows: 7,
+        bytes: 70,
+        files: 0,
+        rows_estimate: Some(100),
+        hydrated_objects: 5,
+        hydration_misses: 1,
+        stage_seconds: [0.5, 1.25, 0.0, 3.0],
+    };
+    assert!(matches!(store.progress(run.id, run.fence, said.clone(), at(9)).await.unwrap(), Heard::Yes(_)));
+    let seen = run_view(store, &run).await;
+    assert_eq!((seen.reported, seen.run.updated_at), (said.clone(), at(9)));
+
+    report(store, &run, Event::HandedBack, 10).await;
+    let forgotten = Reported { stage: "queued".into(), rows_estimate: Some(100), ..Reported::default() };
+    assert_eq!(run_view(store, &run).await.reported, forgotten, "the count of rows is still true");
+
+    let again = store.claim(lease_of("b", "first", 11), 1, at(11)).await.unwrap().remove(0).run;
+    store.progress(again.id, again.fence, Reported { rows_estimate: None, ..said.clone() }, at(12)).await.unwrap();
+    assert_eq!(run_view(store, &again).await.reported, said);
+}
+
+pub(crate) async fn an_export_fails_with_its_run_in_words_when_the_others_have_ended(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 2).await;
+    let claimed = claim(store, "a", 2, 1).await;
+    let dead = report(store, &claimed[0].run, failed(FailureClass::CustomerConfig), 2).await;
+    assert_eq!((dead.status(), dead.finished_at()), (RunStatus::Failed, Some(at(2))));
+    let running = view(store, mine, id).await.export;
+    assert_eq!((running.status, running.error), (ExportStatus::Running, None));
+
+    complete(store, &claimed[1].run, 1, 3).await;
+    let ended = view(store, mine, id).await.export;
+    assert_eq!((ended.status, ended.finished_at), (ExportStatus::Failed, Some(at(3))));
+    let error = ended.error.unwrap();
+    assert!(error.starts_with(&format!("run {} of [2024-01-01T00:00:00.000000+00:00", dead.id)), "{error}");
+    assert!(error.ends_with("the destination must be mended by its owner (upload): the bucket said no"), "{error}");
+    assert_eq!(claim(store, "a", 9, 9).await, [], "a failed export is not finalised");
+}

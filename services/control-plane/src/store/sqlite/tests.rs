@@ -1,0 +1,179 @@
+//! The conformance suite on SQLite, and what is true of a file only.
+
+use std::{fs, path::Path};
+
+use secrecy::SecretString;
+use tempfile::TempDir;
+use tracelift_core::{id::KeyId, run::Event};
+use tracelift_proto::BucketSecrets;
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    auth::hash,
+    store::{
+        Permission,
+        conformance::{self, ALL, Owner, at, claim_one, complete, destination, everything, export, file, owner, report},
+    },
+    vault::Vault,
+};
+
+async fn in_memory() -> SqliteStore {
+    SqliteStore::in_memory().unwrap()
+}
+
+mod conforms {
+    crate::store::conformance::suite!(crate::store::sqlite::tests::in_memory);
+}
+
+/// A file with an export half done: one run complete, one worked on, one cancelled file and all.
+async fn filled(path: &Path) -> (Owner, ExportId) {
+    let store = SqliteStore::open(path).unwrap();
+    let mine = owner(&store, 1).await;
+    let id = export(&store, mine, 1, 3).await;
+    complete(&store, &claim_one(&store, "a", 1).await, 2, 2).await;
+    let working = conformance::claim(&store, "a", 1, 3).await.remove(0).run;
+    report(&store, &working, Event::FileDone(file(0)), 4).await;
+    report(&store, &working, Event::FileIntent(conformance::intent(1)), 4).await;
+    (mine, id)
+}
+
+fn sql(path: &Path, text: &str) {
+    Connection::open(path).unwrap().execute_batch(text).unwrap();
+}
+
+#[tokio::test]
+async fn everything_survives_closing_and_opening_again() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("t.db");
+    let (mine, id) = filled(&path).await;
+    let read = async || {
+        let store = SqliteStore::open(&path).unwrap();
+        let rest = (store.tenants().await.unwrap(), store.destinations(mine.tenant).await.unwrap(), store.all_sealed().await.unwrap());
+        format!("{}\n{rest:#?}", everything(&store, mine, id).await)
+    };
+    let first = read().await;
+    assert!(first.contains("upload_id: \"u\""), "{first}");
+    assert_eq!(read().await, first);
+    // The holder goes on as if nothing had been.
+    let store = SqliteStore::open(&path).unwrap();
+    let working = store.runs(mine.tenant, id, ALL).await.unwrap().unwrap().into_iter().find(|view| view.run.lease().is_some()).unwrap();
+    report(&store, &working.run, Event::FileDone(file(1)), 5).await;
+    complete(&store, &working.run, 2, 5).await;
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_schema_is_refused_and_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("t.db");
+    let (mine, id) = filled(&path).await;
+    let version: i64 = Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    sql(&path, "PRAGMA user_version = 99");
+    assert!(matches!(SqliteStore::open(&path), Err(StoreError::NewerSchema)));
+    sql(&path, &format!("PRAGMA user_version = {version}"));
+    assert!(SqliteStore::open(&path).unwrap().export(mine.tenant, id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_a_clear_error() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("t.db");
+    fs::write(&path, "this is a shopping list, not a database\n".repeat(500)).unwrap();
+    let error = SqliteStore::open(&path).unwrap_err().to_string();
+    assert_eq!(error, "the database is not available: file is not a database");
+    let error = SqliteStore::open(&folder.path().join("no/such/folder/t.db")).unwrap_err().to_string();
+    assert!(error.contains("unable to open database file"), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_an_error_and_not_a_panic() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("t.db");
+    let (mine, id) = filled(&path).await;
+    let mut bytes = fs::read(&path).unwrap();
+    assert!(bytes.len() > 8192);
+    bytes[4096..].fill(0xaa); // the schema on the first page stays
+    fs::write(&path, bytes).unwrap();
+    match SqliteStore::open(&path) {
+        Err(error) => assert!(error.to_string().contains("malformed"), "{error}"),
+        Ok(store) => {
+            let error = store.export(mine.tenant, id).await.unwrap_err();
+            assert!(error.to_string().contains("malformed"), "{error}");
+            assert!(conformance_claim(&store).await.is_err());
+        }
+    }
+}
+
+async fn conformance_claim(store: &SqliteStore) -> Result<Vec<Claimed>, StoreError> {
+    store.claim(conformance::lease("a", 9), 9, at(9)).await
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_read_back_is_named_and_never_guessed() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("t.db");
+    let (mine, id) = filled(&path).await;
+    let store = SqliteStore::open(&path).unwrap();
+    for (table, column, value) in [
+        ("runs", "errors", "nonsense"),
+        ("runs", "exporter_id", "with space"),
+        ("exports", "compression", "rar"),
+        ("exports", "columns", "[\"colour\"]"),
+        ("destinations", "write_options", "{\"Colour\":\"red\"}"),
+        ("destinations", "addressing", "sideways"),
+    ] {
+        sql(&path, &format!("CREATE TABLE kept AS SELECT id, {column} AS v FROM {table}; UPDATE {table} SET {column} = '{value}'"));
+        let read = async {
+            store.runs(mine.tenant, id, ALL).await?;
+            store.destinations(mine.tenant).await
+        };
+        match read.await {
+            Err(StoreError::Corrupt(text)) => assert!(text.contains(column), "{column}: {text}"),
+            other => panic!("{column}: {other:?}"),
+        }
+        let back = format!("UPDATE {table} SET {column} = (SELECT v FROM kept WHERE kept.id = {table}.id); DROP TABLE kept");
+        sql(&path, &back);
+    }
+    assert!(store.runs(mine.tenant, id, ALL).await.is_ok());
+}
+
+#[tokio::test]
+async fn no_secret_stands_in_the_file() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("t.db");
+    let store = SqliteStore::open(&path).unwrap();
+    let mine = owner(&store, 1).await;
+    let vault = Vault::new(&SecretString::from("k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")).unwrap();
+    let secrets =
+        BucketSecrets { access_key_id: "AKIDINTHECLEAR".into(), secret_access_key: "hunter2hunter2".into(), session_token: Some("ses3".into()) };
+    let second = destination(Owner { destination: DestinationId(Uuid::from_u128(77)), ..mine }, 1);
+    let sealed = vault.seal(mine.tenant, second.id, &secrets).unwrap();
+    store.create_destination(second.clone(), sealed).await.unwrap();
+    let key = ApiKey {
+        id: KeyId(Uuid::from_u128(5)),
+        tenant: mine.tenant,
+        display_name: "ci".into(),
+        permission: Permission::Manage,
+        created_at: at(1),
+        revoked_at: None,
+    };
+    store.create_key(key, hash("tl_key_in_the_clear")).await.unwrap();
+
+    let look = |when: &str| {
+        for entry in fs::read_dir(folder.path()).unwrap() {
+            let file = entry.unwrap().path();
+            let bytes = fs::read(&file).unwrap();
+            for secret in ["AKIDINTHECLEAR", "hunter2hunter2", "ses3", "tl_key_in_the_clear"] {
+                let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+                assert!(!found, "{secret} stands in {} {when}", file.display());
+            }
+        }
+    };
+    look("while it is open");
+    drop(store);
+    look("after it was closed");
+
+    let store = SqliteStore::open(&path).unwrap();
+    let (tenant, id, sealed) = store.all_sealed().await.unwrap().into_iter().find(|(_, id, _)| *id == second.id).unwrap();
+    assert_eq!(vault.open(tenant, id, &sealed).unwrap().secret_access_key, "hunter2hunter2");
+}

@@ -1,0 +1,112 @@
+//! What becomes of an export when ClickHouse, the blob store or the bucket fail.
+
+use s3s::S3ErrorCode;
+use tracelift_proto::v1::{ExportStatus, RunStatus};
+use tracelift_tests::{
+    s3::Operation,
+    world::{SOURCE_BUCKET, World},
+};
+
+use crate::{all, ids, offloaded};
+
+const DAY: (&str, &str) = ("2024-01-01", "2024-01-02");
+
+/// A world with rows 1 to n and their objects.
+async fn world_with(n: u128) -> World {
+    let world = World::start().await;
+    (1..=n).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), b"{}"));
+    world.insert(&offloaded(n)).await;
+    world
+}
+
+async fn completes_with_each_row_once(world: &World, export: &str, n: u128) {
+    let ended = world.ended(export).await;
+    assert_eq!(ended.status(), ExportStatus::Completed, "{}", ended.error);
+    let rows = world.rows(export);
+    assert_eq!(ids(&rows), all(n));
+    assert!(rows.iter().all(|row| row["inputs"] == "{}"));
+    assert_eq!(world.s3.open_uploads(), []);
+    assert!(world.succeeded(export));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blob_store_that_asks_to_slow_down_is_asked_again() {
+    let world = world_with(30).await;
+    world.s3.faults.refuse(Operation::GetObject, "blobs/1", S3ErrorCode::SlowDown, 4);
+    world.s3.faults.cut("blobs/20", 1);
+    let _exporter = world.exporter();
+    let export = world.export(DAY.0, DAY.1).await;
+    completes_with_each_row_once(&world, &export, 30).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_object_fails_for_long_is_tried_again_from_its_cursor() {
+    let world = world_with(30).await;
+    world.s3.faults.refuse(Operation::GetObject, "blobs/30", S3ErrorCode::InternalError, 5);
+    let _exporter = world.exporter();
+    let export = world.export(DAY.0, DAY.1).await;
+    completes_with_each_row_once(&world, &export, 30).await;
+    let run = &world.runs(&export).await[0];
+    assert_eq!(run.retry_number, 1);
+    assert!(run.errors[0].starts_with("the trace store did not answer"), "{:?}", run.errors);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clickhouse_away_at_the_start_delays_and_loses_nothing() {
+    let mut world = world_with(30).await;
+    world.clickhouse.kill();
+    let _exporter = world.exporter();
+    let export = world.export(DAY.0, DAY.1).await;
+    world.watched(&export, |export| export.status() == ExportStatus::Running).await;
+    world.restart_clickhouse().await;
+    completes_with_each_row_once(&world, &export, 30).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clickhouse_gone_in_the_middle_is_never_taken_for_the_end() {
+    let mut world = world_with(3000).await;
+    let gate = world.s3.faults.hold(Operation::GetObject, "blobs/7");
+    let _exporter = world.exporter();
+    let export = world.export(DAY.0, DAY.1).await;
+    gate.reached().await;
+    world.clickhouse.kill();
+    gate.open();
+    world.restart_clickhouse().await;
+    completes_with_each_row_once(&world, &export, 3000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_refuses_fails_the_run_at_once_with_the_fix_named() {
+    let world = world_with(3).await;
+    let export = world.export(DAY.0, DAY.1).await;
+    world.s3.faults.refuse(Operation::UploadPart, "", S3ErrorCode::AccessDenied, u64::MAX);
+    let _exporter = world.exporter();
+    let ended = world.ended(&export).await;
+    assert_eq!(ended.status(), ExportStatus::Failed);
+    let run = &world.runs(&export).await[0];
+    assert_eq!((run.status(), run.retry_number), (RunStatus::Failed, 0));
+    insta::assert_snapshot!(run.errors[0]);
+    assert!(ended.error.ends_with(&run.errors[0]), "{}", ended.error);
+    assert_eq!(world.s3.open_uploads(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_answers_503_is_tried_again() {
+    let world = world_with(3).await;
+    let export = world.export(DAY.0, DAY.1).await;
+    for operation in [Operation::CreateMultipartUpload, Operation::UploadPart, Operation::CompleteMultipartUpload, Operation::PutObject] {
+        world.s3.faults.refuse(operation, "", S3ErrorCode::ServiceUnavailable, 2);
+    }
+    let _exporter = world.exporter();
+    completes_with_each_row_once(&world, &export, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_to_complete_is_resolved_by_looking() {
+    let world = world_with(3).await;
+    let export = world.export(DAY.0, DAY.1).await;
+    world.s3.faults.lose_answer(Operation::CompleteMultipartUpload, "", 1);
+    let _exporter = world.exporter();
+    completes_with_each_row_once(&world, &export, 3).await;
+    assert_eq!(world.runs(&export).await[0].retry_number, 0);
+}
