@@ -31,7 +31,7 @@ def start(arguments):
     else:
         sys.exit(up.wait() or 1)
     env = (ROOT / "target/dev/env").read_text()
-    pairs = (line.removeprefix("export ").split("=", 1) for line in env.splitlines())
+    pairs = (line.removeprefix("export ").split("=", 1) for line in env.splitlines() if line.startswith("export "))
     return up, {name: value.strip("'") for name, value in pairs}
 
 

@@ -105,9 +105,18 @@ impl BlobStore {
         if size > 0 && body.len() as u64 != size {
             return Err(cut(&pointer.key, &"it is shorter than announced"));
         }
-        Ok(field(column, unpack(body, encoding.as_deref(), self.max_bytes)?)?)
+        let max_bytes = self.max_bytes;
+        let read = move || field(column, unpack(body, encoding.as_deref(), max_bytes)?);
+        if size < LARGE {
+            return Ok(read()?);
+        }
+        let read = tokio::task::spawn_blocking(read).await;
+        Ok(read.map_err(|panic| cut(&pointer.key, &panic))??)
     }
 }
+
+/// From that many bytes on an object is unpacked and checked off the reactor.
+const LARGE: u64 = 64 << 10;
 
 fn no_blob(error: &BucketError) -> NoBlob {
     let class = match error.fault {

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use arrow::datatypes::SchemaRef;
+use arrow::{
+    array::{Array as _, RecordBatch},
+    datatypes::SchemaRef,
+};
 use bytes::{Bytes, BytesMut};
 use parquet::{arrow::ArrowWriter, errors::ParquetError, file::properties::WriterProperties};
 use sha2::{Digest as _, Sha256};
@@ -78,6 +81,8 @@ struct OpenFile<'a> {
     encoder: &'a Encoder,
     writer: ArrowWriter<PartSink<'a>>,
     content: Content,
+    /// Bytes of the rows in the open row group, as readers will hold them.
+    group_bytes: u64,
 }
 
 impl<'a> OpenFile<'a> {
@@ -100,7 +105,7 @@ impl<'a> OpenFile<'a> {
             miss_count: 0,
             misses: Vec::new(),
         };
-        Ok(Self { encoder, writer, content })
+        Ok(Self { encoder, writer, content, group_bytes: 0 })
     }
 
     fn add(&mut self, hydrated: Hydrated) -> Result<(), Failure> {
@@ -115,8 +120,10 @@ impl<'a> OpenFile<'a> {
         let room = MAX_NAMED_MISSES - content.misses.len();
         content.misses.extend(hydrated.misses.into_iter().take(room));
         self.encoder.meter.add_rows(rows);
-        if self.writer.in_progress_size() as u64 >= self.encoder.limits.row_group_bytes {
+        self.group_bytes += held(&hydrated.batch);
+        if self.group_bytes >= self.encoder.limits.row_group_bytes {
             self.writer.flush().map_err(broken)?;
+            self.group_bytes = 0;
         }
         Ok(())
     }
@@ -140,6 +147,11 @@ impl<'a> OpenFile<'a> {
         let _ = parts.blocking_send(Encoded::End(self.content));
         Ok(())
     }
+}
+
+/// Bytes of a batch's values, without what its buffers hold of other rows.
+fn held(batch: &RecordBatch) -> u64 {
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default() as u64).sum()
 }
 
 /// Cuts what the writer writes into parts.

@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use tracelift_exporter::{Error, Exporter, Settings};
 use tracelift_runtime::{shutdown, telemetry};
 
+/// Gives freed memory back: the encoder's buffers come and go by tens of megabytes on many threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = Settings::read();

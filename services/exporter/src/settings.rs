@@ -110,7 +110,7 @@ pub struct Limits {
     /// A file is closed when it has grown to that many bytes
     #[arg(long, env = "TRACELIFT_FILE_BYTES", default_value_t = 256 << 20)]
     pub file_bytes: u64,
-    /// A row group is closed when it has grown to that many encoded bytes
+    /// A row group is closed when its rows have grown to that many bytes, before encoding: what a reader holds of it
     #[arg(long, env = "TRACELIFT_ROW_GROUP_BYTES", default_value_t = 64 << 20)]
     pub row_group_bytes: u64,
     /// Size of an upload's parts, at least 5 MiB

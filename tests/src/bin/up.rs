@@ -127,7 +127,7 @@ async fn up(options: &Options) -> Outcome<()> {
         ("SOURCE_BUCKET", SOURCE_BUCKET.to_owned()),
         ("DESTINATION_BUCKET", DESTINATION_BUCKET.to_owned()),
     ];
-    write_env(&dir.join("env"), &environment)?;
+    write_env(&dir.join("env"), &environment, &std::env::current_exe()?)?;
     println!("{}", welcome(&environment, &dir));
     services.watch().await
 }
@@ -262,12 +262,16 @@ async fn listens(port: u16) -> Outcome<()> {
     patience.await.map_err(|_| format!("nothing listens on port {port}; see the logs in target/dev/log").into())
 }
 
-fn write_env(path: &Path, environment: &[(&str, String)]) -> io::Result<()> {
+/// A file to source: the variables, and the folder of the `tracelift` command on the path.
+fn write_env(path: &Path, environment: &[(&str, String)], program: &Path) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    let text: String = environment.iter().fold(String::new(), |mut text, (key, value)| {
+    let mut text: String = environment.iter().fold(String::new(), |mut text, (key, value)| {
         let _ = writeln!(text, "export {key}='{value}'");
         text
     });
+    if let Some(folder) = program.parent() {
+        let _ = writeln!(text, "PATH=\"{}:$PATH\"", folder.display());
+    }
     let mut file = std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
     io::Write::write_all(&mut file, text.as_bytes())
 }

@@ -1,7 +1,7 @@
 //! Files are cut by size, parts have their size, and what is told of a file is what is in it.
 
 use arrow::{
-    array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray},
+    array::{ArrayRef, StringArray, TimestampMicrosecondArray},
     datatypes::{DataType, Field, Schema, TimeUnit},
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
