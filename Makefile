@@ -20,10 +20,12 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 export TRACELIFT_PYTHON ?= $(VENV)/bin/python
 export TRACELIFT_NODE_MODULES := $(NODE_MODULES)/node_modules
 export TRACELIFT_BIN    := $(CARGO_TARGET_DIR)/debug
+export PYTHON
+export PYTHONDONTWRITEBYTECODE := 1
 
 UP = --rows $(ROWS) --grpc-port $(GRPC_PORT) --rest-port $(REST_PORT) --clickhouse-port $(CLICKHOUSE_PORT) --s3-port $(S3_PORT)
 
-.PHONY: help install build up demo test test-rust test-python lint clean
+.PHONY: help install install-node build up demo test test-rust test-python lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -42,15 +44,17 @@ $(VENV)/installed: tests/requirements.txt
 install-node: $(NODE_MODULES)/installed
 
 $(NODE_MODULES)/installed: tests/node/package.json tests/node/package-lock.json
+	@deploy/needs.sh node
 	mkdir -p $(NODE_MODULES)
 	cp tests/node/package.json tests/node/package-lock.json $(NODE_MODULES)
-	npm ci --silent --no-audit --no-fund --prefix $(NODE_MODULES)
+	npm ci --loglevel=error --no-audit --no-fund --prefix $(NODE_MODULES)
 	touch $@
 
-$(CACHE)/bin/cargo-deny:
-	cargo install --quiet --locked --no-default-features --root $(CACHE) --target-dir $(CARGO_TARGET_DIR)/tools cargo-deny@$(CARGO_DENY)
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY         := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)
 
-CARGO_DENY = 0.20.2
+$(CARGO_DENY)/bin/cargo-deny:
+	cargo install --quiet --locked --no-default-features --root $(CARGO_DENY) --target-dir $(CARGO_TARGET_DIR)/tools cargo-deny@$(CARGO_DENY_VERSION)
 
 # ---- running --------------------------------------------------------------------------------------------------------
 
@@ -71,13 +75,15 @@ test-rust: install build
 	cargo test --locked --workspace
 
 test-python: install install-node build
-	$(TRACELIFT_PYTHON) -m pytest -q tests/clickhouse tests/python
+	@deploy/needs.sh node curl
+	$(TRACELIFT_PYTHON) -m pytest -q -p no:cacheprovider tests/clickhouse tests/python
 
-lint: install-node $(CACHE)/bin/cargo-deny
+lint: install-node $(CARGO_DENY)/bin/cargo-deny
+	@deploy/needs.sh clippy
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
-	$(CACHE)/bin/cargo-deny --locked check bans licenses sources
+	$(CARGO_DENY)/bin/cargo-deny --locked check bans licenses sources
 	$(NODE_MODULES)/node_modules/.bin/buf lint proto
 
 clean:

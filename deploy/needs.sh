@@ -1,17 +1,40 @@
 #!/bin/sh
-# Says what is missing on this machine before anything is built, and how to get it.
+# Says what is missing on this machine before anything is built, and how to get it. As root on Debian (and in CI, where
+# sudo asks nothing) it gets the packages itself. Arguments: what is needed besides a compiler and Python: node, curl, clippy.
 set -eu
 
-missing=""
-need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
+python="${PYTHON:-python3}"
+packages=""
+has() { command -v "$1" >/dev/null 2>&1; }
 
-need cargo "rustup(https://rustup.rs)"
-need cc build-essential
-need python3 python3
-python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
+has cc || packages="$packages build-essential"
+has "$python" || packages="$packages python3"
+"$python" -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3-venv"
+for thing in "$@"; do
+    case "$thing" in
+        node) has node && has npm || packages="$packages nodejs npm" ;;
+        curl) has curl || packages="$packages curl" ;;
+    esac
+done
 
-[ -z "$missing" ] || {
-    echo "error: this machine lacks:$missing" >&2
-    echo "       on Debian: apt-get install build-essential python3 python3-venv, and Rust from rustup" >&2
+has cargo || {
+    echo "error: this machine lacks Rust: get it from https://rustup.rs" >&2
     exit 1
 }
+case " $* " in
+    *" clippy "*) cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || rustup component add rustfmt clippy ;;
+esac
+[ -n "$packages" ] || exit 0
+
+root=""
+[ "$(id -u)" = 0 ] || root="sudo -n"
+if has apt-get && { [ -z "$root" ] || { [ -n "${CI:-}" ] && $root true 2>/dev/null; }; }; then
+    echo "installing$packages"
+    $root apt-get update -qq
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq --no-install-recommends $packages >/dev/null
+    exit 0
+fi
+echo "error: this machine lacks:$packages" >&2
+echo "       on Debian: sudo apt-get install$packages" >&2
+exit 1

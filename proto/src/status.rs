@@ -4,9 +4,25 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use tracelift_core::Invalid;
 
-/// INVALID_ARGUMENT that names every wrong field.
+/// Characters of one text, and of all texts of an answer: they travel in headers, which must stay small.
+const MAX_TEXT: usize = 600;
+const MAX_TEXTS: usize = 4000;
+
+fn short(text: String) -> String {
+    if text.chars().nth(MAX_TEXT).is_none() { text } else { text.chars().take(MAX_TEXT).chain(['…']).collect() }
+}
+
+/// INVALID_ARGUMENT that names every wrong field; of very many the first ones.
 pub fn invalid(faults: impl IntoIterator<Item = Invalid>) -> Status {
-    let violations: Vec<_> = faults.into_iter().map(|fault| FieldViolation::new(fault.field, fault.message)).collect();
+    let mut room = MAX_TEXTS;
+    let violations = faults.into_iter().map(|fault| FieldViolation::new(short(fault.field), short(fault.message)));
+    let violations: Vec<_> = violations
+        .take_while(|violation| {
+            let fits = room > 0;
+            room = room.saturating_sub(violation.field.len() + violation.description.len());
+            fits
+        })
+        .collect();
     let text: Vec<_> = violations.iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect();
     let details = ErrorDetails::with_bad_request(violations);
     Status::with_error_details(Code::InvalidArgument, text.join("; "), details)
@@ -35,5 +51,12 @@ mod tests {
         let status = invalid(faults.clone());
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(violations(&status), faults);
+    }
+
+    #[test]
+    fn a_flood_of_wrong_fields_makes_a_small_answer() {
+        let status = invalid((0..10_000).map(|n| Invalid::new(format!("f.{n}"), "x".repeat(10_000))));
+        assert_eq!(violations(&status).len(), 7);
+        assert!(status.message().len() + status.details().len() < 12_000);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 /// What is wrong, in the terms of the API's texts.
@@ -123,7 +123,7 @@ const CODES: &[(&str, Fault)] = &[
 
 /// The fault of an answer with that error code, message and HTTP status.
 pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
-    if message.starts_with("No such key:") {
+    if message.contains("No such key:") {
         return Fault::UnknownKeyId; // Garage says AccessDenied for it
     }
     let known = code.and_then(|code| CODES.iter().find(|(known, _)| *known == code));
@@ -162,12 +162,16 @@ impl BucketError {
                 let fault = if status >= 500 { Fault::Unavailable } else { Fault::InvalidEndpoint };
                 Self { fault, call, words: format!("{status} with a body that S3 does not send") }
             }
-            SdkError::ConstructionFailure(_) => {
-                Self { fault: Fault::InvalidEndpoint, call, words: cut(format!("nothing: {}", DisplayErrorContext(error))) }
-            }
-            other => Self { fault: Fault::Unavailable, call, words: cut(format!("nothing: {}", DisplayErrorContext(other))) },
+            SdkError::ConstructionFailure(_) => Self { fault: Fault::InvalidEndpoint, call, words: cut(nothing(error)) },
+            other => Self { fault: Fault::Unavailable, call, words: cut(nothing(other)) },
         }
     }
+}
+
+/// Why there was no answer: the cause at the root of the error.
+fn nothing(error: &dyn std::error::Error) -> String {
+    let root = std::iter::successors(error.source(), |error| error.source()).last();
+    root.map_or_else(|| "nothing".to_owned(), |root| format!("nothing ({root})"))
 }
 
 #[cfg(test)]

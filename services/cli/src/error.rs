@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, fmt, io, path::PathBuf};
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 use tracelift_proto::status::violations;
 use tracelift_runtime::{secret::SecretError, tls::TlsError};
 
@@ -64,9 +64,10 @@ struct Refused<'a> {
 impl fmt::Display for Refused<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { status, server } = self;
-        if status.source().is_some() && status.code() != Code::Cancelled {
-            let cause = innermost(status);
-            return write!(f, "cannot reach the control plane at {server}: {cause}; is it running, and is --server right?");
+        // A status with a source was made on this side of the connection: no answer came.
+        if let Some(cause) = innermost(status).filter(|cause| !cause.is::<TimeoutExpired>()) {
+            let right = if server.starts_with("https:") { "are --server and the certificates" } else { "is --server" };
+            return write!(f, "cannot reach the control plane at {server}: {cause}; is it running, and {right} right?");
         }
         let message = crate::show::plain(status.message());
         match status.code() {
@@ -95,12 +96,12 @@ fn wrong_fields(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
     Ok(())
 }
 
-fn innermost(status: &Status) -> String {
-    let mut cause = status.source();
-    while let Some(deeper) = cause.and_then(std::error::Error::source) {
-        cause = Some(deeper);
+fn innermost(status: &Status) -> Option<&(dyn std::error::Error + 'static)> {
+    let mut innermost = status.source()?;
+    while let Some(source) = innermost.source() {
+        innermost = source;
     }
-    cause.map(ToString::to_string).unwrap_or_default()
+    Some(innermost)
 }
 
 #[cfg(test)]
@@ -128,5 +129,17 @@ mod tests {
         let server = "http://127.0.0.1:7700";
         let told = refusals.map(|status| format!("error: {}", CliError::Refused { status, server: server.to_owned() }));
         insta::assert_snapshot!(told.join("\n"));
+    }
+
+    #[test]
+    fn a_broken_connection_and_a_slow_answer_are_told_apart() {
+        let told = |source: std::sync::Arc<dyn std::error::Error + Send + Sync>| {
+            let mut status = Status::cancelled("operation was canceled");
+            status.set_source(source);
+            CliError::Refused { status, server: "https://control-plane:7700".to_owned() }.to_string()
+        };
+        let broken = told(std::sync::Arc::new(io::Error::other("received fatal alert: CertificateRequired")));
+        assert!(broken.starts_with("cannot reach the control plane at https://control-plane:7700: received fatal alert"), "{broken}");
+        assert!(told(std::sync::Arc::new(TimeoutExpired(()))).contains("took too long"));
     }
 }

@@ -78,15 +78,19 @@ impl Session {
         hello: v1::Hello,
         protocol: u32,
         mut incoming: Streaming<v1::ConnectRequest>,
+        superseded: CancellationToken,
         stopping: CancellationToken,
     ) {
         tracing::info!(capacity = self.capacity, held = hello.held.len(), "exporter connected");
-        let end = self.serve(hello, protocol, &mut incoming, stopping).await;
+        let end = tokio::select! {
+            end = self.serve(hello, protocol, &mut incoming, stopping) => end,
+            () = superseded.cancelled() => Err(End::Refused(Status::aborted("the exporter has connected anew"))),
+        };
         match end {
             Ok(()) | Err(End::Gone) => tracing::info!("exporter disconnected"),
             Err(End::Refused(status)) => {
                 tracing::warn!(code = ?status.code(), reason = status.message(), "exporter's session ended");
-                let _ = self.outbox.send(Err(status)).await; // it may be gone already
+                let _ = self.outbox.try_send(Err(status)); // it may be gone already
             }
         }
     }
@@ -284,10 +288,7 @@ fn reported(progress: v1::Progress) -> Result<Reported, Invalid> {
     let said = progress.progress.unwrap_or_default();
     let spent = said.stage_seconds.unwrap_or_default();
     let stage_seconds = [spent.read, spent.hydrate, spent.encode, spent.upload];
-    plausible(
-        "progress",
-        [said.rows, said.bytes, said.rows_estimate.unwrap_or_default(), said.hydrated_objects, said.hydration_misses],
-    )?;
+    plausible("progress", [said.rows, said.bytes, said.rows_estimate.unwrap_or_default(), said.hydrated_objects, said.hydration_misses])?;
     if !stage_seconds.iter().all(|seconds| seconds.is_finite()) {
         return Err(Invalid::new("progress.stage_seconds", "must be finite numbers")); // JSON has no others
     }

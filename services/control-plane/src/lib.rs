@@ -1,7 +1,7 @@
 //! The control plane: owns destinations, exports, runs, leases, credentials at rest and API keys.
 //!
 //! It never reads an exported row, never talks to ClickHouse and never writes a data file. Down the line:
-//! [`api`] turns a call into a domain value, [`store`] makes it durable, [`dispatch`] gives runs to exporters.
+//! `api` turns a call into a domain value, [`store`] makes it durable, `dispatch` gives runs to exporters.
 
 #![allow(clippy::result_large_err, reason = "tonic::Status is what gRPC handlers return")]
 
@@ -136,6 +136,7 @@ impl ControlPlane {
             terms: settings.lease_terms(),
             stopping: stopping.clone(),
             sessions: sessions.clone(),
+            newest: api::fleet::Newest::default(),
         };
         let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
 

@@ -3,7 +3,7 @@
 //! SQLite is the default ([`sqlite`]). Nothing above this trait knows which database there is.
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 pub mod sqlite;
 
 use async_trait::async_trait;

@@ -28,3 +28,41 @@ pub(crate) async fn sweep(store: Arc<dyn Store>, clock: SharedClock, terms: Leas
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tracelift_core::time::Timestamp;
+    use tracelift_runtime::{clock::Clock, tasks};
+
+    use super::*;
+    use crate::store::{
+        Change,
+        conformance::{LEASE, at, claim_one, export, owner, run_view},
+        sqlite::SqliteStore,
+    };
+
+    struct Late;
+
+    impl Clock for Late {
+        fn now(&self) -> Timestamp {
+            at(LEASE + 1)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lapsed_lease_is_found_and_the_sweep_stops_when_told() {
+        let store = Arc::new(SqliteStore::in_memory().unwrap());
+        let mine = owner(store.as_ref(), 1).await;
+        export(store.as_ref(), mine, 1, 1).await;
+        let run = claim_one(store.as_ref(), "a", 0).await;
+        let mut news = store.changes();
+        let stopping = CancellationToken::new();
+        let terms = LeaseTerms { heartbeat_seconds: 0, lease_seconds: 0, max_retries: 20 };
+        let sweep = tasks::start("sweep", sweep(store.clone(), Arc::new(Late), terms, stopping.clone()));
+        while news.recv().await.unwrap() != Change::Work {}
+        let queued = run_view(store.as_ref(), &run).await.run;
+        assert_eq!((queued.lease(), queued.attempt), (None, 1));
+        stopping.cancel();
+        sweep.await.unwrap();
+    }
+}

@@ -121,7 +121,10 @@ impl Columns {
             match Column::named(name) {
                 Some(column) if columns.contains(&column) => faults.push(Invalid::new(at, format!("\"{name}\" is listed twice"))),
                 Some(column) => columns.push(column),
-                None => faults.push(Invalid::new(at, format!("\"{name}\" is not a column; the columns are {}", all_names()))),
+                None => {
+                    let name: String = name.chars().take(64).collect();
+                    faults.push(Invalid::new(at, format!("\"{name}\" is not a column; the columns are {}", all_names())));
+                }
             }
         }
         faults.finish(Some(Self(columns)))

@@ -44,7 +44,11 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens or makes the file and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::of(Connection::open(path)?)
+        let opened = Connection::open(path).map_err(StoreError::from).and_then(Self::of);
+        opened.map_err(|error| match error {
+            StoreError::Unavailable(words) => StoreError::Unavailable(format!("{}: {words}", path.display())),
+            other => other,
+        })
     }
 
     /// A store that is gone when it is dropped.

@@ -128,8 +128,9 @@ impl<'a> Game<'a> {
         lease_of(NAMES[who], &self.incarnations[who].to_string(), self.now)
     }
 
-    fn mine(&self, who: usize) -> Vec<Had> {
-        self.had.iter().copied().filter(|had| had.who == who && had.incarnation == self.incarnations[who]).collect()
+    /// What an exporter ever had, an earlier process of it included: it may be confused.
+    fn all_of(&self, who: usize) -> Vec<Had> {
+        self.had.iter().copied().filter(|had| had.who == who).collect()
     }
 
     async fn play(&mut self, step: Move) {
@@ -137,26 +138,27 @@ impl<'a> Game<'a> {
         match step {
             Move::Claim { who, capacity } => self.claim(who, capacity).await,
             Move::Report { who, which, said } => {
-                let all: Vec<_> = self.had.iter().copied().filter(|had| had.who == who).collect();
+                let all = self.all_of(who);
                 if !all.is_empty() {
                     self.report(*which.get(&all), said).await;
                 }
             }
             Move::Heartbeat { who } => {
-                let mine = self.mine(who);
-                let held = mine.iter().map(|had| (had.run, had.fence)).collect();
+                let all = self.all_of(who);
+                let held = all.iter().map(|had| (had.run, had.fence)).collect();
                 let verdicts = self.store.heartbeat(self.lease(who), held, at(self.now)).await.unwrap();
-                for (had, verdict) in mine.into_iter().zip(verdicts) {
-                    assert_eq!(verdict == Verdict::Keep, self.has_access(had).await, "{had:?}");
+                for (had, verdict) in all.into_iter().zip(verdicts) {
+                    let now = Had { incarnation: self.incarnations[who], ..had };
+                    assert_eq!(verdict == Verdict::Keep, self.has_access(now).await, "{had:?}");
                 }
             }
             Move::Hello { who, restarted, forgets } => {
                 self.incarnations[who] += u32::from(restarted);
-                let mine = if forgets { Vec::new() } else { self.mine(who) };
-                let held = mine.iter().map(|had| (had.run, had.fence)).collect();
+                let all = self.all_of(who);
+                let held = if forgets { Vec::new() } else { all.iter().map(|had| (had.run, had.fence)).collect() };
                 self.store.hello(self.lease(who), held, RETRIES, at(self.now)).await.unwrap();
-                if mine.is_empty() {
-                    for had in self.had.clone().into_iter().filter(|had| had.who == who) {
+                if forgets {
+                    for had in all {
                         assert!(!self.has_access(had).await, "it holds nothing after saying so: {had:?}");
                     }
                 }

@@ -8,9 +8,7 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-use super::{
-    ALL, Owner, at, bucket, claim, claim_one, complete, everything, export, file, owner, planned, report, run_view, view,
-};
+use super::{ALL, Owner, at, bucket, claim, claim_one, complete, everything, export, file, owner, planned, report, run_view, view};
 use crate::store::{ExportView, Page, Reported, Store};
 
 pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {

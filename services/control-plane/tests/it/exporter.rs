@@ -1,0 +1,132 @@
+//! An exporter written by hand: says exactly what the test wants, and hears message by message.
+
+use prost_types::Timestamp;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use tracelift_proto::fleet::v1::{self, connect_request::Message as Said, connect_response::Message as Answer};
+
+use crate::plane::{Plane, soon};
+
+pub(crate) struct Exporter {
+    say: mpsc::Sender<v1::ConnectRequest>,
+    hear: Streaming<v1::ConnectResponse>,
+    pub(crate) welcome: v1::Welcome,
+}
+
+pub(crate) fn hello(name: &str, runs: u32) -> v1::Hello {
+    v1::Hello {
+        exporter_id: name.to_owned(),
+        incarnation: "first".to_owned(),
+        protocol_min: 1,
+        protocol_max: 1,
+        capacity: Some(v1::Capacity { runs }),
+        held: Vec::new(),
+    }
+}
+
+/// Opens the stream with that first message; what the control plane answers before its first message.
+pub(crate) async fn open(
+    plane: &Plane,
+    first: Option<Said>,
+) -> Result<(mpsc::Sender<v1::ConnectRequest>, Streaming<v1::ConnectResponse>), Status> {
+    let (say, said) = mpsc::channel(256);
+    say.send(v1::ConnectRequest { message: first }).await.unwrap();
+    let hear = soon(plane.fleet().fleet().connect(ReceiverStream::new(said))).await?.into_inner();
+    Ok((say, hear))
+}
+
+impl Exporter {
+    pub(crate) async fn connect(plane: &Plane, name: &str, runs: u32) -> Self {
+        Self::connect_as(plane, hello(name, runs)).await
+    }
+
+    pub(crate) async fn connect_as(plane: &Plane, hello: v1::Hello) -> Self {
+        let (say, mut hear) = open(plane, Some(Said::Hello(hello))).await.unwrap();
+        match soon(hear.message()).await.unwrap().and_then(|answer| answer.message) {
+            Some(Answer::Welcome(welcome)) => Self { say, hear, welcome },
+            other => panic!("instead of a welcome came {other:?}"),
+        }
+    }
+
+    pub(crate) async fn say(&self, said: Said) {
+        self.send(Some(said)).await;
+    }
+
+    pub(crate) async fn send(&self, message: Option<Said>) {
+        self.say.send(v1::ConnectRequest { message }).await.unwrap();
+    }
+
+    /// The next message.
+    pub(crate) async fn hear(&mut self) -> Answer {
+        match soon(self.hear.message()).await {
+            Ok(Some(v1::ConnectResponse { message: Some(answer) })) => answer,
+            other => panic!("instead of a message came {other:?}"),
+        }
+    }
+
+    pub(crate) async fn assignment(&mut self) -> v1::Assignment {
+        match self.hear().await {
+            Answer::Assignment(assignment) => assignment,
+            other => panic!("instead of an assignment came {other:?}"),
+        }
+    }
+
+    /// Says a report and hears that it is stored.
+    pub(crate) async fn report(&mut self, seq: u64, said: Said) {
+        self.say(said).await;
+        assert_eq!(self.hear().await, Answer::Ack(v1::Ack { seq }));
+    }
+
+    /// Goes away, and waits until its session has ended: one that still lives would be given the next run.
+    pub(crate) async fn leave(mut self) {
+        drop(self.say);
+        while soon(self.hear.message()).await.unwrap().is_some() {}
+    }
+
+    /// How the control plane ends the stream.
+    pub(crate) async fn end(&mut self) -> Result<(), Status> {
+        match soon(self.hear.message()).await {
+            Ok(None) => Ok(()),
+            Ok(Some(message)) => panic!("instead of the end came {message:?}"),
+            Err(status) => Err(status),
+        }
+    }
+}
+
+/// The lease of an assignment, as heartbeats list it.
+pub(crate) fn held(assignment: &v1::Assignment) -> v1::HeldLease {
+    v1::HeldLease { run_id: assignment.run_id.clone(), fence: assignment.fence }
+}
+
+/// Report `seq` that a file of 10 rows is complete.
+pub(crate) fn file_done(assignment: &v1::Assignment, seq: u64, number: u32) -> v1::FileDone {
+    let time = Some(Timestamp { seconds: 1_704_067_200, nanos: 0 });
+    let file = v1::File {
+        number,
+        key: format!("root/data-{number:05}.parquet"),
+        rows: 10,
+        bytes: 100,
+        etag: "e".into(),
+        sha256: "0a".repeat(32),
+        min_start_time: time,
+        max_start_time: time,
+        cursor: Some(v1::Cursor { start_time: time, id: assignment.export_id.clone() }),
+        ..v1::File::default()
+    };
+    v1::FileDone { run_id: assignment.run_id.clone(), fence: assignment.fence, seq, file: Some(file) }
+}
+
+pub(crate) fn finished(assignment: &v1::Assignment, seq: u64, files: u32) -> Said {
+    let (run_id, fence) = (assignment.run_id.clone(), assignment.fence);
+    Said::RunFinished(v1::RunFinished { run_id, fence, seq, files, rows: u64::from(files) * 10 })
+}
+
+pub(crate) fn published(assignment: &v1::Assignment, seq: u64) -> Said {
+    Said::RunPublished(v1::RunPublished { run_id: assignment.run_id.clone(), fence: assignment.fence, seq })
+}
+
+pub(crate) fn failed(assignment: &v1::Assignment, seq: u64, class: v1::FailureClass) -> Said {
+    let failure = v1::Failure { step: v1::Step::Read.into(), class: class.into(), detail: "no route to host".into() };
+    Said::RunFailed(v1::RunFailed { run_id: assignment.run_id.clone(), fence: assignment.fence, seq, failure: Some(failure) })
+}

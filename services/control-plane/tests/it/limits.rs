@@ -1,0 +1,55 @@
+//! Size and number of calls.
+
+use tonic::Code;
+use tracelift_proto::v1;
+
+use crate::plane::{plane, plane_with, shown, soon};
+
+#[tokio::test]
+async fn a_message_over_one_mebibyte_is_refused() {
+    let plane = plane().await;
+    let mine = plane.workspace(1).await;
+    let mut spec = v1::ExportSpec { destination_id: "x".repeat((1 << 20) - 100), ..v1::ExportSpec::default() };
+    let small = mine.create(spec.clone()).await.unwrap_err();
+    assert_eq!(small.code(), Code::InvalidArgument, "it was read, and found wrong");
+    spec.destination_id = "x".repeat(1 << 20);
+    let large = mine.create(spec).await.unwrap_err();
+    assert_eq!(large.code(), Code::OutOfRange, "{large:?}");
+}
+
+#[tokio::test]
+async fn more_calls_than_the_limit_are_refused_at_once() {
+    let plane = plane_with(|settings| settings.max_calls = 1).await;
+    plane.workspace(1).await;
+    // An exporter that has not said hello is a call under way. Both go over one connection, so they arrive in this order.
+    let caller = plane.fleet();
+    let (mut fleet, mut second) = (caller.fleet(), caller.admin());
+    let waiting = fleet.connect(tokio_stream::pending());
+    let refused = async {
+        let refused = second.list_tenants(v1::ListTenantsRequest {}).await;
+        assert_eq!(refused.as_ref().unwrap_err().code(), Code::ResourceExhausted);
+        shown(refused)
+    };
+    let words = soon(async {
+        tokio::select! {
+            biased;
+            _ = waiting => panic!("it was answered without a hello"),
+            words = refused => words,
+        }
+    });
+    insta::assert_snapshot!(words.await);
+    // It was cut with its caller: there is room again.
+    let mut admin = plane.admin().admin();
+    soon(admin.list_tenants(v1::ListTenantsRequest {})).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_exporters_stream_and_a_watch_are_no_calls_under_way() {
+    let plane = plane_with(|settings| settings.max_calls = 1).await;
+    let mine = plane.workspace(1).await;
+    let _exporter = crate::exporter::Exporter::connect(&plane, "a", 1).await;
+    let export = mine.export(&plane, 1).await;
+    let watch = mine.read.exports().watch_export(v1::WatchExportRequest { id: export.id.clone() }).await.unwrap();
+    soon(watch.into_inner().message()).await.unwrap();
+    assert_eq!(mine.get(&export.id).await.id, export.id);
+}
