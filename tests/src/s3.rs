@@ -1,10 +1,10 @@
 //! An S3 server over a folder (s3s-fs), with faults to order and a list of open uploads.
 //!
-//! Multipart uploads are its own: s3s-fs keeps their metadata in files named after the whole key, and keys as long as
-//! an export's do not fit into a file's name.
+//! Writing is its own: s3s-fs keeps metadata in files named after the whole key, and keys as long as an export's do not
+//! fit into a file's name.
 
 mod faults;
-mod multipart;
+mod uploads;
 
 use std::{
     io,
@@ -20,7 +20,7 @@ use hyper_util::{
 };
 use s3s::{
     S3, S3Request, S3Response, S3Result,
-    auth::SimpleAuth,
+    auth::{S3Auth, SecretKey},
     dto::*,
     s3_error,
     service::{S3Service, S3ServiceBuilder},
@@ -30,7 +30,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tracelift_runtime::tasks;
 
 pub use faults::{Faults, Gate, Operation};
-use multipart::Uploads;
+use uploads::Uploads;
 
 pub const ACCESS_KEY_ID: &str = "tracelift-dev-access-key";
 pub const SECRET_ACCESS_KEY: &str = "tracelift-dev-secret-key";
@@ -53,7 +53,7 @@ impl S3Server {
         let files = FileSystem::new(root).map_err(|error| io::Error::other(format!("{error:?}")))?;
         let served = Served { files, root: root.to_owned(), faults: faults.clone(), uploads: Arc::clone(&uploads) };
         let mut builder = S3ServiceBuilder::new(served);
-        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, SECRET_ACCESS_KEY));
+        builder.set_auth(OneKey);
         let task = tasks::start("s3", serve(listener, builder.build()));
         Ok(Self { address, faults, uploads, root: root.to_owned(), task: Mutex::new(task) })
     }
@@ -134,6 +134,19 @@ async fn serve(listener: TcpListener, service: S3Service) {
     }
 }
 
+/// One pair of keys; any other is refused in AWS's words.
+struct OneKey;
+
+#[async_trait::async_trait]
+impl S3Auth for OneKey {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        if access_key == ACCESS_KEY_ID {
+            return Ok(SECRET_ACCESS_KEY.into());
+        }
+        Err(s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records."))
+    }
+}
+
 /// s3s-fs, seen through the faults that were ordered.
 struct Served {
     files: FileSystem,
@@ -150,21 +163,21 @@ impl Served {
         if self.root.join(name).is_dir() { Ok(()) } else { Err(s3_error!(NoSuchBucket)) }
     }
 
+    /// An object is a file; a folder of them is none.
+    fn object(&self, bucket: &str, key: &str) -> S3Result<()> {
+        self.bucket(bucket)?;
+        if self.root.join(bucket).join(key).is_dir() { Err(s3_error!(NoSuchKey)) } else { Ok(()) }
+    }
+
     /// A small object that was written as a plain file; s3s-fs takes eight trips to the disk for one.
     fn plain(&self, input: &GetObjectInput) -> Option<Vec<u8>> {
         let plain_key = !input.key.split('/').any(|part| part == ".." || part.is_empty());
-        if input.range.is_some() || !plain_key || self.has_attributes(&input.bucket, &input.key) {
+        if input.range.is_some() || !plain_key {
             return None;
         }
         let path = self.root.join(&input.bucket).join(&input.key);
         let small = std::fs::metadata(&path).ok().filter(|found| found.is_file() && found.len() <= SMALL);
         small.and_then(|_| std::fs::read(path).ok())
-    }
-
-    fn has_attributes(&self, bucket: &str, key: &str) -> bool {
-        use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-        let name = |kind| format!(".bucket-{}.object-{}.{kind}.json", URL_SAFE_NO_PAD.encode(bucket), URL_SAFE_NO_PAD.encode(key));
-        self.root.join(name("metadata")).exists()
     }
 }
 
@@ -178,6 +191,7 @@ impl S3 for Served {
             let body = StreamingBlob::wrap(futures::stream::once(async move { Ok::<_, io::Error>(content) }));
             return Ok(S3Response::new(GetObjectOutput { body: Some(body), content_length: length, ..Default::default() }));
         }
+        self.object(&req.input.bucket, &req.input.key)?;
         self.files.get_object(req).await
     }
 
@@ -185,13 +199,16 @@ impl S3 for Served {
         self.bucket(&req.input.bucket)?;
         let key = req.input.key.clone();
         self.faults.before(Operation::PutObject, &key).await?;
-        let done = self.files.put_object(req).await;
+        let input = req.input;
+        let body = input.body.ok_or_else(|| s3_error!(IncompleteBody))?;
+        let tag = self.uploads.put(&input.bucket, &key, input.metadata, body).await?;
         self.faults.after(Operation::PutObject, &key)?;
-        done
+        Ok(S3Response::new(PutObjectOutput { e_tag: Some(ETag::Strong(tag)), ..Default::default() }))
     }
 
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         self.faults.before(Operation::HeadObject, &req.input.key).await?;
+        self.object(&req.input.bucket, &req.input.key)?;
         let metadata = self.uploads.metadata(&req.input.bucket, &req.input.key);
         let mut found = self.files.head_object(req).await?;
         found.output.metadata = metadata.or(found.output.metadata);
@@ -210,14 +227,10 @@ impl S3 for Served {
         self.bucket(&req.input.bucket)?;
         let input = req.input;
         self.faults.before(Operation::CreateMultipartUpload, &input.key).await?;
-        let id = self.uploads.create(&input.bucket, &input.key, input.metadata);
+        let id = self.uploads.create(&input.key, input.metadata);
         self.faults.after(Operation::CreateMultipartUpload, &input.key)?;
-        let made = CreateMultipartUploadOutput {
-            bucket: Some(input.bucket),
-            key: Some(input.key),
-            upload_id: Some(id),
-            ..Default::default()
-        };
+        let made =
+            CreateMultipartUploadOutput { bucket: Some(input.bucket), key: Some(input.key), upload_id: Some(id), ..Default::default() };
         Ok(S3Response::new(made))
     }
 
@@ -242,10 +255,7 @@ impl S3 for Served {
         Ok(S3Response::new(CompleteMultipartUploadOutput { e_tag: Some(ETag::Strong(tag)), ..Default::default() }))
     }
 
-    async fn abort_multipart_upload(
-        &self,
-        req: S3Request<AbortMultipartUploadInput>,
-    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+    async fn abort_multipart_upload(&self, req: S3Request<AbortMultipartUploadInput>) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
         self.faults.before(Operation::AbortMultipartUpload, &req.input.key).await?;
         self.uploads.abort(&req.input.key, &req.input.upload_id)?;
         Ok(S3Response::new(AbortMultipartUploadOutput::default()))

@@ -186,7 +186,12 @@ impl World {
     /// Adds rows to `runs`; what is not given has a default.
     pub async fn insert(&self, rows: &[Value]) {
         let rows: Vec<_> = rows.iter().map(|row| full_row(row).to_string()).collect();
-        self.clickhouse.client().query_raw(&format!("INSERT INTO runs FORMAT JSONEachRow\n{}", rows.join("\n"))).execute().await.expect("rows");
+        self.clickhouse
+            .client()
+            .query_raw(&format!("INSERT INTO runs FORMAT JSONEachRow\n{}", rows.join("\n")))
+            .execute()
+            .await
+            .expect("rows");
     }
 
     /// A destination with that prefix.
@@ -317,7 +322,8 @@ fn full_row(given: &Value) -> Value {
 }
 
 fn rows_of(parquet: &[u8]) -> Vec<Value> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::copy_from_slice(parquet)).expect("Parquet").build().expect("Parquet");
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::copy_from_slice(parquet)).expect("Parquet").build().expect("Parquet");
     reader.flat_map(|batch| rows_of_batch(&batch.expect("Parquet"))).collect()
 }
 

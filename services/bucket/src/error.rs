@@ -76,9 +76,17 @@ pub struct BucketError {
 
 impl std::error::Error for BucketError {}
 
+impl BucketError {
+    /// What happened and what to do, without the text that the check of a destination begins with.
+    #[must_use]
+    pub fn told(&self) -> String {
+        format!("{} answered {}; {}", self.call, self.words, self.fault.advice())
+    }
+}
+
 impl fmt::Display for BucketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} answered {}; {}", self.fault.text(), self.call, self.words, self.fault.advice())
+        write!(f, "{}: {}", self.fault.text(), self.told())
     }
 }
 

@@ -138,7 +138,11 @@ impl ControlPlane {
             sessions: sessions.clone(),
             newest: api::fleet::Newest::default(),
         };
-        let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
 
         // The one tower stack, outermost first.
         let stack = ServiceBuilder::new()

@@ -3,7 +3,7 @@
 use std::{io::Read as _, time::Duration};
 
 use bytes::Bytes;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use serde::de::IgnoredAny;
 use tracelift_bucket::{BucketError, Client, Connector, EndpointPolicy, Fault, Keys};
 use tracelift_core::{
@@ -66,13 +66,9 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 const FETCH_ATTEMPTS: u32 = 5;
 
 impl BlobStore {
-    pub(crate) fn new(settings: &Blobs) -> Result<Self, BucketError> {
-        let secret = |value: &Option<SecretString>| value.as_ref().map(|value| value.expose_secret().to_owned()).unwrap_or_default();
-        let keys = Keys {
-            access_key_id: secret(&settings.blob_access_key_id),
-            secret_access_key: SecretString::from(secret(&settings.blob_secret_access_key)),
-            session_token: None,
-        };
+    pub(crate) fn new(settings: &Blobs) -> Result<Self, crate::Error> {
+        let (id, secret_access_key) = settings.keys()?;
+        let keys = Keys { access_key_id: id.expose_secret().to_owned(), secret_access_key, session_token: None };
         let bucket = Bucket {
             name: settings.blob_bucket.clone(),
             prefix: String::new(),
@@ -124,7 +120,11 @@ fn no_blob(error: &BucketError) -> NoBlob {
         Fault::Throttled => FailureClass::Throttled,
         _ => FailureClass::SourceTransient,
     };
-    NoBlob::Failure(Failure { step: Step::Hydrate, class, detail: format!("the store of offloaded fields: {error}") })
+    NoBlob::Failure(Failure {
+        step: Step::Hydrate,
+        class,
+        detail: format!("the store of offloaded fields: {} answered {}", error.call, error.words),
+    })
 }
 
 fn cut(key: &str, reason: &dyn std::fmt::Display) -> NoBlob {

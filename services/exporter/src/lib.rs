@@ -1,4 +1,4 @@
-//! The exporter: takes runs from the control plane and does one thing with each of them, in [`job`]:
+//! The exporter: takes runs from the control plane and does one thing with each of them, in `job`:
 //! rows → hydrate → encode → upload → publish.
 //!
 //! It plans nothing, decides no retry, and never opens the control plane's database.

@@ -87,9 +87,15 @@ pub struct Blobs {
     /// Access key id
     #[arg(skip)]
     pub blob_access_key_id: Option<SecretString>,
+    /// File that holds the access key id of the blob bucket, instead of BLOB_ACCESS_KEY_ID
+    #[arg(long, env = "BLOB_ACCESS_KEY_ID_FILE")]
+    pub blob_access_key_id_file: Option<PathBuf>,
     /// Secret access key
     #[arg(skip)]
     pub blob_secret_access_key: Option<SecretString>,
+    /// File that holds the secret access key of the blob bucket, instead of BLOB_SECRET_ACCESS_KEY
+    #[arg(long, env = "BLOB_SECRET_ACCESS_KEY_FILE")]
+    pub blob_secret_access_key_file: Option<PathBuf>,
     /// Objects fetched at once, per run
     #[arg(long, env = "BLOB_CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub blob_concurrency: u16,
@@ -174,6 +180,27 @@ impl Settings {
             file: self.fleet_token_file.as_ref(),
         }
         .required()
+    }
+}
+
+impl Blobs {
+    /// Access key id and secret access key.
+    pub(crate) fn keys(&self) -> Result<(SecretString, SecretString), SecretError> {
+        let id = secret::Source {
+            name: "the access key id of the blob bucket",
+            env: "BLOB_ACCESS_KEY_ID",
+            flag: "--blob-access-key-id-file",
+            value: self.blob_access_key_id.as_ref(),
+            file: self.blob_access_key_id_file.as_ref(),
+        };
+        let secret = secret::Source {
+            name: "the secret access key of the blob bucket",
+            env: "BLOB_SECRET_ACCESS_KEY",
+            flag: "--blob-secret-access-key-file",
+            value: self.blob_secret_access_key.as_ref(),
+            file: self.blob_secret_access_key_file.as_ref(),
+        };
+        Ok((id.required()?, secret.required()?))
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn failure(step: Step, error: &BucketError) -> Failure {
         | Fault::NoSuchKey
         | Fault::Refused => FailureClass::CustomerConfig,
     };
-    Failure { step, class, detail: error.to_string() }
+    Failure { step, class, detail: error.told() }
 }
 
 impl Uploader<'_> {

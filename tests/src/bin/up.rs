@@ -86,30 +86,39 @@ async fn up(options: &Options) -> Outcome<()> {
     let secrets = Secrets::new()?;
     let mut services = Services::default();
     let grpc = format!("http://127.0.0.1:{}", options.grpc_port);
-    services.start("control-plane", &dir, &[
-        ("TRACELIFT_LISTEN", format!("127.0.0.1:{}", options.grpc_port)),
-        ("TRACELIFT_DATABASE", dir.join("control-plane.db").display().to_string()),
-        ("TRACELIFT_MASTER_KEYS", secrets.master_keys.clone()),
-        ("TRACELIFT_ADMIN_TOKEN", secrets.admin.clone()),
-        ("TRACELIFT_FLEET_TOKEN", secrets.fleet.clone()),
-        ("TRACELIFT_ALLOW_PRIVATE_ENDPOINTS", "true".to_owned()),
-    ])?;
+    services.start(
+        "control-plane",
+        &dir,
+        &[
+            ("TRACELIFT_LISTEN", format!("127.0.0.1:{}", options.grpc_port)),
+            ("TRACELIFT_DATABASE", dir.join("control-plane.db").display().to_string()),
+            ("TRACELIFT_MASTER_KEYS", secrets.master_keys.clone()),
+            ("TRACELIFT_ADMIN_TOKEN", secrets.admin.clone()),
+            ("TRACELIFT_FLEET_TOKEN", secrets.fleet.clone()),
+            ("TRACELIFT_ALLOW_PRIVATE_ENDPOINTS", "true".to_owned()),
+        ],
+    )?;
     let api_key = api_key(&grpc, &secrets.admin).await?;
-    services.start("exporter", &dir, &[
-        ("TRACELIFT_CONTROL_PLANE", grpc.clone()),
-        ("TRACELIFT_EXPORTER_ID", "exporter-1".to_owned()),
-        ("TRACELIFT_FLEET_TOKEN", secrets.fleet.clone()),
-        ("TRACELIFT_ALLOW_PRIVATE_ENDPOINTS", "true".to_owned()),
-        ("CLICKHOUSE_URL", clickhouse.url.clone()),
-        ("BLOB_ENDPOINT", s3.url()),
-        ("BLOB_BUCKET", SOURCE_BUCKET.to_owned()),
-        ("BLOB_ACCESS_KEY_ID", ACCESS_KEY_ID.to_owned()),
-        ("BLOB_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY.to_owned()),
-    ])?;
-    services.start("gateway", &dir, &[
-        ("TRACELIFT_GATEWAY_LISTEN", format!("127.0.0.1:{}", options.rest_port)),
-        ("TRACELIFT_CONTROL_PLANE", grpc.clone()),
-    ])?;
+    services.start(
+        "exporter",
+        &dir,
+        &[
+            ("TRACELIFT_CONTROL_PLANE", grpc.clone()),
+            ("TRACELIFT_EXPORTER_ID", "exporter-1".to_owned()),
+            ("TRACELIFT_FLEET_TOKEN", secrets.fleet.clone()),
+            ("TRACELIFT_ALLOW_PRIVATE_ENDPOINTS", "true".to_owned()),
+            ("CLICKHOUSE_URL", clickhouse.url.clone()),
+            ("BLOB_ENDPOINT", s3.url()),
+            ("BLOB_BUCKET", SOURCE_BUCKET.to_owned()),
+            ("BLOB_ACCESS_KEY_ID", ACCESS_KEY_ID.to_owned()),
+            ("BLOB_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY.to_owned()),
+        ],
+    )?;
+    services.start(
+        "gateway",
+        &dir,
+        &[("TRACELIFT_GATEWAY_LISTEN", format!("127.0.0.1:{}", options.rest_port)), ("TRACELIFT_CONTROL_PLANE", grpc.clone())],
+    )?;
     let rest = format!("http://127.0.0.1:{}", options.rest_port);
     listens(options.rest_port).await?;
 
@@ -137,9 +146,13 @@ fn prepare(dir: &Path, rows: u64) -> io::Result<bool> {
     let loaded = std::fs::read_to_string(dir.join(LOADED)).is_ok_and(|text| text == rows.to_string());
     let left: &[&str] = if loaded { &["log", "s3/exports"] } else { &["log", "s3", "clickhouse", LOADED] };
     for name in left.iter().chain(&["env", "control-plane.db", "control-plane.db-wal", "control-plane.db-shm"]) {
-        let path = dir.join(name);
-        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-        removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+        let discarded = dir.join(format!(".discarded-{}", uuid::Uuid::new_v4()));
+        match std::fs::rename(dir.join(name), &discarded) {
+            // Hundreds of thousands of objects take a while to delete; nobody needs to wait for it.
+            Ok(()) => drop(Command::new("rm").arg("-rf").arg(discarded).spawn()?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
     std::fs::create_dir_all(dir.join("log"))?;
     Ok(loaded)
@@ -162,7 +175,11 @@ async fn load(clickhouse: &ClickHouse, dir: &Path, rows: u64) -> Outcome<()> {
 async fn take(name: &str, port: u16) -> Outcome<TcpListener> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     TcpListener::bind(address).await.map_err(|error| {
-        let hint = if error.kind() == io::ErrorKind::AddrInUse { format!("; stop what uses it, or choose another with {name}=") } else { String::new() };
+        let hint = if error.kind() == io::ErrorKind::AddrInUse {
+            format!("; stop what uses it, or choose another with {name}=")
+        } else {
+            String::new()
+        };
         format!("port {port} cannot be taken: {error}{hint}").into()
     })
 }

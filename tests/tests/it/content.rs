@@ -113,9 +113,7 @@ async fn an_object_that_moved_with_its_retention_is_found() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_id_appears_once_in_its_newest_version_and_deleted_ones_do_not() {
     let world = World::start().await;
-    let version = |n: u128, name: &str, second: u32, deleted: u8| {
-        json!({"id": id(n), "name": name, "modified_at": format!("2024-01-01 12:00:{second:02}"), "is_deleted": deleted})
-    };
+    let version = |n: u128, name: &str, second: u32, deleted: u8| json!({"id": id(n), "name": name, "modified_at": format!("2024-01-01 12:00:{second:02}"), "is_deleted": deleted});
     world.insert(&[version(1, "old", 1, 0), version(2, "kept", 1, 0), version(3, "deleted later", 1, 0)]).await;
     world.insert(&[version(1, "new", 2, 0)]).await;
     world.insert(&[version(3, "deleted later", 2, 1), version(1, "stale", 0, 0)]).await;
@@ -167,7 +165,14 @@ async fn a_partition_without_rows_is_complete_without_files() {
 async fn rows_become_many_files_when_files_are_small() {
     let world = World::start().await;
     let text = |n: u128| format!("{{\"text\":\"{}\"}}", incompressible(n));
-    let rows: Vec<_> = offloaded(400).into_iter().zip(1u128..).map(|(mut row, n)| { row["outputs"] = json!(text(n)); row }).collect();
+    let rows: Vec<_> = offloaded(400)
+        .into_iter()
+        .zip(1u128..)
+        .map(|(mut row, n)| {
+            row["outputs"] = json!(text(n));
+            row
+        })
+        .collect();
     (1..=400).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), b"{}"));
     world.insert(&rows).await;
     let mut settings = world.exporter_settings("exporter-1");

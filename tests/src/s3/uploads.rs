@@ -1,4 +1,5 @@
-//! Multipart uploads: parts are files, an upload is a folder of them, completing joins them in the order asked for.
+//! Writes. Parts of a multipart upload are files, an upload is a folder of them, completing joins them in the order
+//! asked for.
 
 use std::{
     collections::BTreeMap,
@@ -39,25 +40,35 @@ impl Uploads {
         Ok(Self { root: root.to_owned(), open: Mutex::default(), metadata: Mutex::default() })
     }
 
-    pub(super) fn create(&self, _bucket: &str, key: &str, metadata: Option<Metadata>) -> String {
+    pub(super) async fn put(&self, bucket: &str, key: &str, metadata: Option<Metadata>, body: StreamingBlob) -> S3Result<String> {
+        let id = Uuid::new_v4().to_string();
+        let new = self.path(&id, 0);
+        receive(&new, body).await?;
+        let object = self.root.join(bucket).join(key);
+        let moved = fs::create_dir_all(object.parent().expect("a folder")).and_then(|()| fs::rename(&new, object));
+        moved.and_then(|()| fs::remove_dir_all(new.parent().expect("a folder"))).map_err(|error| s3_error!(error, InternalError))?;
+        self.remember(bucket, key, metadata);
+        Ok(Uuid::parse_str(&id).unwrap_or_default().as_simple().to_string())
+    }
+
+    fn remember(&self, bucket: &str, key: &str, metadata: Option<Metadata>) {
+        let (object, mut all) = ((bucket.to_owned(), key.to_owned()), self.metadata.lock().expect("not poisoned"));
+        match metadata {
+            Some(metadata) => all.insert(object, metadata),
+            None => all.remove(&object),
+        };
+    }
+
+    pub(super) fn create(&self, key: &str, metadata: Option<Metadata>) -> String {
         let id = Uuid::new_v4().to_string();
         let upload = Upload { key: key.to_owned(), metadata, parts: BTreeMap::new() };
         self.open.lock().expect("not poisoned").insert(id.clone(), upload);
         id
     }
 
-    pub(super) async fn part(&self, key: &str, id: &str, number: i32, mut body: StreamingBlob) -> S3Result<String> {
+    pub(super) async fn part(&self, key: &str, id: &str, number: i32, body: StreamingBlob) -> S3Result<String> {
         self.known(key, id)?;
-        let path = self.path(id, number);
-        fs::create_dir_all(path.parent().expect("a folder")).map_err(|error| s3_error!(error, InternalError))?;
-        let mut file = tokio::fs::File::create(&path).await.map_err(|error| s3_error!(error, InternalError))?;
-        let mut size = 0;
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|error| s3_error!(IncompleteBody, "{error}"))?;
-            size += chunk.len() as u64;
-            file.write_all(&chunk).await.map_err(|error| s3_error!(error, InternalError))?;
-        }
-        file.flush().await.map_err(|error| s3_error!(error, InternalError))?;
+        let size = receive(&self.path(id, number), body).await?;
         let mut open = self.open.lock().expect("not poisoned");
         open.get_mut(id).ok_or_else(|| s3_error!(NoSuchUpload))?.parts.insert(number, size);
         Ok(tag(id, number))
@@ -76,9 +87,7 @@ impl Uploads {
             return Err(s3_error!(EntityTooSmall));
         }
         self.join(bucket, key, id, &numbers).map_err(|error| s3_error!(error, InternalError))?;
-        if let Some(metadata) = upload.metadata {
-            self.metadata.lock().expect("not poisoned").insert((bucket.to_owned(), key.to_owned()), metadata);
-        }
+        self.remember(bucket, key, upload.metadata);
         Ok(format!("{}-{}", Uuid::parse_str(id).unwrap_or_default().as_simple(), numbers.len()))
     }
 
@@ -118,6 +127,20 @@ impl Uploads {
     fn path(&self, id: &str, number: i32) -> PathBuf {
         self.root.join(".uploads").join(id).join(number.to_string())
     }
+}
+
+/// Writes a body to a file. Its size.
+async fn receive(path: &Path, mut body: StreamingBlob) -> S3Result<u64> {
+    fs::create_dir_all(path.parent().expect("a folder")).map_err(|error| s3_error!(error, InternalError))?;
+    let mut file = tokio::fs::File::create(path).await.map_err(|error| s3_error!(error, InternalError))?;
+    let mut size = 0;
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| s3_error!(IncompleteBody, "{error}"))?;
+        size += chunk.len() as u64;
+        file.write_all(&chunk).await.map_err(|error| s3_error!(error, InternalError))?;
+    }
+    file.flush().await.map_err(|error| s3_error!(error, InternalError))?;
+    Ok(size)
 }
 
 fn tag(id: &str, number: i32) -> String {
