@@ -149,6 +149,28 @@ async fn windows_are_half_open_to_the_microsecond_and_no_other_tenants_or_projec
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn text_that_is_no_utf_8_is_mended_and_its_row_stays() {
+    let world = World::start().await;
+    world.insert(&[json!({"id": id(1), "inputs": "{}"}), json!({"id": id(2)})]).await;
+    let broken = "unhex('61FF62')";
+    let columns = ["name", "run_type", "status", "dotted_order", "trace_tier", "inputs", "outputs", "error", "extra", "events", "feedback_stats", "s3_urls"];
+    let columns: Vec<_> = columns.iter().map(|column| format!("{broken} AS {column}")).collect();
+    let sql = format!(
+        "INSERT INTO runs SELECT * REPLACE ({}, [{broken}] AS tags, modified_at + 1 AS modified_at) FROM runs WHERE id = toUUID('{}')",
+        columns.join(", "),
+        id(1)
+    );
+    world.clickhouse.execute(&sql).await;
+    let _exporter = world.exporter();
+    let (_, rows) = export(&world).await;
+    assert_eq!(ids(&rows), all(2));
+    let mended = rows.iter().find(|row| row["id"] == id(1)).unwrap();
+    for column in ["name", "status", "inputs", "extra"] {
+        assert_eq!(mended[column], "a\u{fffd}b", "{column}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partition_without_rows_is_complete_without_files() {
     let world = World::start().await;
     let _exporter = world.exporter();

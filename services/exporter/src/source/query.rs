@@ -22,7 +22,8 @@ pub(crate) fn pointer_column(column: Column) -> &'static str {
 /// The rows of one slice in the order (start_time, id as text), from behind a cursor when there is one.
 ///
 /// It selects the exported columns with the types of the result, then `id` and `start_time` where they are not exported
-/// (the cursor needs them), then the pointers of the offloaded columns that are exported.
+/// (the cursor needs them), then the pointers of the offloaded columns that are exported. A String of ClickHouse holds any
+/// bytes; one that is no UTF-8 would make the whole answer unreadable, so its wrong bytes are replaced.
 pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resumes: bool) -> String {
     let mut selected: Vec<String> =
         columns.iter().map(|column| format!("{} AS {}", expression(column, version), out(column.name()))).collect();
@@ -32,7 +33,7 @@ pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resum
         }
     }
     let used = |pointer: &str| columns.iter().any(|column| column.offloadable() && pointer_column(column) == pointer);
-    selected.extend(POINTER_COLUMNS.iter().filter(|pointer| used(pointer)).map(|pointer| format!("r.{pointer} AS {}", out(pointer))));
+    selected.extend(POINTER_COLUMNS.iter().filter(|pointer| used(pointer)).map(|pointer| format!("toValidUTF8(r.{pointer}) AS {}", out(pointer))));
     let mut sql = format!("SELECT {}\nFROM {table} AS r FINAL\nWHERE {SLICE}", selected.join(",\n       "));
     if resumes {
         sql.push_str("\n  AND r.start_time >= fromUnixTimestamp64Micro({cursor_time:Int64}, 'UTC')");
@@ -75,16 +76,18 @@ fn expression(column: Column, version: FormatVersion) -> String {
     let name = column.name();
     match column {
         Column::ParentRunIds => {
-            "toJSONString(arrayMap(part -> substring(part, position(part, 'Z') + 1), arrayPopBack(splitByChar('.', r.dotted_order))))"
+            "toJSONString(arrayMap(part -> substring(part, position(part, 'Z') + 1), arrayPopBack(splitByChar('.', toValidUTF8(r.dotted_order)))))"
                 .to_owned()
         }
-        Column::Tags => "toJSONString(r.tags)".to_owned(),
+        Column::Tags => "toJSONString(arrayMap(tag -> toValidUTF8(tag), r.tags))".to_owned(),
         Column::Id | Column::TenantId | Column::SessionId | Column::TraceId | Column::ParentRunId | Column::ReferenceExampleId => {
             format!("toString(r.{name})")
         }
-        Column::Name | Column::RunType | Column::Status | Column::DottedOrder | Column::TraceTier => format!("toString(r.{name})"),
+        Column::Name | Column::RunType | Column::Status | Column::DottedOrder | Column::TraceTier => {
+            format!("toValidUTF8(toString(r.{name}))")
+        }
         _ => match (column.kind(), version) {
-            (ColumnType::Text, _) => format!("nullIf(r.{name}, '')"),
+            (ColumnType::Text, _) => format!("nullIf(toValidUTF8(r.{name}), '')"),
             (ColumnType::Int, _) => format!("toInt64(r.{name})"),
             (ColumnType::Cost, FormatVersion::V1) => format!("toFloat64(r.{name})"),
             (ColumnType::Cost, FormatVersion::V2Beta) | (ColumnType::Timestamp | ColumnType::Bool, _) => format!("r.{name}"),
