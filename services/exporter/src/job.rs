@@ -117,7 +117,7 @@ impl Job {
 
         meter.doing("reading");
         let extent = workshop.source.extent(slice).await?;
-        meter.estimate_rows(before.rows + extent.rows);
+        meter.estimate_rows(extent.rows.max(before.rows));
         let query_id = format!("tracelift-{}-{}", lease.run, lease.fence.0);
         let mut rows = workshop.source.rows(slice, extent, &query_id, lease.drain().clone())?;
         let (batch_sink, batches) = mpsc::channel(1);

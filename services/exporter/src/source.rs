@@ -57,6 +57,8 @@ pub(crate) struct Extent {
 const BLOCK_ROWS: std::ops::RangeInclusive<u64> = 16..=2048;
 /// Bytes of a row's other fields, roughly.
 const ROW_BYTES: u64 = 1024;
+/// Longest wait for an answer to a kill.
+const KILL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 /// Seconds for which the server waits while the exporter is held up by its destination.
 const SEND_TIMEOUT: &str = "600";
 
@@ -123,10 +125,13 @@ impl Source {
         Ok(found.map(|(inputs, outputs, others)| [inputs, outputs, others]))
     }
 
-    /// Stops a query. A server that does not know it any more is content too.
+    /// Stops a query. A server that does not know it any more is content too, and one that does not answer is left alone.
     pub(crate) async fn kill(&self, query_id: &str) {
-        if let Err(error) = self.client.query_raw(query::KILL).param("id", query_id).execute().await {
-            tracing::debug!(%error, query_id, "the query could not be killed");
+        let killed = self.client.query_raw(query::KILL).param("id", query_id).execute();
+        match tokio::time::timeout(KILL_TIMEOUT, killed).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, query_id, "the query could not be killed"),
+            Err(_) => tracing::debug!(query_id, "nobody answered to the kill of the query"),
         }
     }
 }

@@ -153,7 +153,20 @@ async fn text_that_is_no_utf_8_is_mended_and_its_row_stays() {
     let world = World::start().await;
     world.insert(&[json!({"id": id(1), "inputs": "{}"}), json!({"id": id(2)})]).await;
     let broken = "unhex('61FF62')";
-    let columns = ["name", "run_type", "status", "dotted_order", "trace_tier", "inputs", "outputs", "error", "extra", "events", "feedback_stats", "s3_urls"];
+    let columns = [
+        "name",
+        "run_type",
+        "status",
+        "dotted_order",
+        "trace_tier",
+        "inputs",
+        "outputs",
+        "error",
+        "extra",
+        "events",
+        "feedback_stats",
+        "s3_urls",
+    ];
     let columns: Vec<_> = columns.iter().map(|column| format!("{broken} AS {column}")).collect();
     let sql = format!(
         "INSERT INTO runs SELECT * REPLACE ({}, [{broken}] AS tags, modified_at + 1 AS modified_at) FROM runs WHERE id = toUUID('{}')",

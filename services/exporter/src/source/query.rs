@@ -33,7 +33,9 @@ pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resum
         }
     }
     let used = |pointer: &str| columns.iter().any(|column| column.offloadable() && pointer_column(column) == pointer);
-    selected.extend(POINTER_COLUMNS.iter().filter(|pointer| used(pointer)).map(|pointer| format!("toValidUTF8(r.{pointer}) AS {}", out(pointer))));
+    selected.extend(
+        POINTER_COLUMNS.iter().filter(|pointer| used(pointer)).map(|pointer| format!("toValidUTF8(r.{pointer}) AS {}", out(pointer))),
+    );
     let mut sql = format!("SELECT {}\nFROM {table} AS r FINAL\nWHERE {SLICE}", selected.join(",\n       "));
     if resumes {
         sql.push_str("\n  AND r.start_time >= fromUnixTimestamp64Micro({cursor_time:Int64}, 'UTC')");
