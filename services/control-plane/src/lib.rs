@@ -52,6 +52,10 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "each says what it is about")]
 pub enum Error {
+    #[error(
+        "TRACELIFT_LEASE_SECONDS ({lease}) must be at least twice TRACELIFT_HEARTBEAT_SECONDS ({heartbeat}): leases would lapse between heartbeats"
+    )]
+    Terms { heartbeat: u32, lease: u32 },
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]
@@ -96,6 +100,10 @@ impl ControlPlane {
 
     /// The same with a store and a clock of the caller's.
     pub async fn bind_with(settings: Settings, store: Arc<dyn Store>, clock: SharedClock) -> Result<Self, Error> {
+        let (heartbeat, lease) = (settings.heartbeat_seconds, settings.lease_seconds);
+        if lease < heartbeat.saturating_mul(2) {
+            return Err(Error::Terms { heartbeat, lease });
+        }
         let vault = Arc::new(Vault::new(&settings.master_keys()?)?);
         let tokens = Tokens::new(settings.admin_token()?.as_ref(), &settings.fleet_token()?);
         let listener = listen::bind(settings.listen).await?;

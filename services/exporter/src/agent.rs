@@ -6,7 +6,7 @@
 mod assignment;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -151,7 +151,8 @@ impl Agent {
         let (mut beats, mut ticks) = (interval(beat), interval(PROGRESS_INTERVAL));
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut beat_sent = said_hello;
+        // When each heartbeat was sent that has no answer yet: a lease holds from then on, not from a later one.
+        let mut unanswered = VecDeque::new();
         let mut draining = false;
         loop {
             if stopping.is_cancelled() && self.work.is_idle() {
@@ -159,7 +160,11 @@ impl Agent {
             }
             tokio::select! {
                 message = told.message() => match message? {
-                    Some(v1::ConnectResponse { message: Some(message) }) => self.hear(message, beat_sent + trusted, &outbox).await?,
+                    Some(v1::ConnectResponse { message: Some(Told::HeartbeatReply(reply)) }) => {
+                        let sent = unanswered.pop_front().unwrap_or(said_hello);
+                        self.work.judge(&reply.verdicts, sent + trusted);
+                    }
+                    Some(v1::ConnectResponse { message: Some(message) }) => self.hear(message, &outbox).await?,
                     Some(_) => {}
                     None => return Err(End::Lost(Status::unavailable("the control plane closed the stream"))),
                 },
@@ -173,7 +178,7 @@ impl Agent {
                     }
                 }
                 _ = beats.tick() => {
-                    beat_sent = Instant::now();
+                    unanswered.push_back(Instant::now());
                     send(&outbox, self.heartbeat(stopping.is_cancelled())).await?;
                 }
                 _ = ticks.tick() => {
@@ -185,6 +190,7 @@ impl Agent {
                 () = stopping.cancelled(), if !draining => {
                     draining = true;
                     self.work.stop_all(Stop::Drained);
+                    unanswered.push_back(Instant::now());
                     send(&outbox, self.heartbeat(true)).await?;
                 }
             }
@@ -212,9 +218,8 @@ impl Agent {
         Said::Heartbeat(v1::Heartbeat { held: self.work.held(), capacity })
     }
 
-    async fn hear(&mut self, told: Told, kept_until: Instant, outbox: &mpsc::Sender<v1::ConnectRequest>) -> Result<(), End> {
+    async fn hear(&mut self, told: Told, outbox: &mpsc::Sender<v1::ConnectRequest>) -> Result<(), End> {
         match told {
-            Told::HeartbeatReply(reply) => self.work.judge(&reply.verdicts, kept_until),
             Told::Assignment(assignment) => send(outbox, self.begin(&assignment)).await?,
             Told::Ack(ack) => self.work.stored_up_to(ack.seq),
             Told::Publish(publish) => self.work.frozen(publish),
@@ -224,7 +229,9 @@ impl Agent {
                 let after = drain.reconnect_after.and_then(|after| Duration::try_from(after).ok()).unwrap_or(RECONNECT.1);
                 return Err(End::Drained(after + jitter(RECONNECT.0)));
             }
-            Told::Welcome(_) => return Err(End::Lost(Status::unavailable("the control plane said welcome twice"))),
+            Told::Welcome(_) | Told::HeartbeatReply(_) => {
+                return Err(End::Lost(Status::unavailable("the control plane said something out of turn")));
+            }
         }
         Ok(())
     }

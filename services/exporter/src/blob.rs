@@ -91,14 +91,16 @@ impl BlobStore {
         }
         let answer = self.client.s3.get_object().bucket(bucket).key(&pointer.key).send().await;
         let answer = answer.map_err(|error| no_blob(&self.client.judge("GetObject", &error)))?;
-        let size = answer.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+        // Every store announces the length; a body without one could be endless.
+        let size = answer.content_length().and_then(|size| u64::try_from(size).ok());
+        let size = size.ok_or_else(|| cut(&pointer.key, &"its length was not announced"))?;
         if size > self.max_bytes {
             return Err(Miss::TooLarge.into());
         }
         turn.wait_for(size).await;
         let encoding = answer.content_encoding().map(str::to_owned);
         let body = answer.body.collect().await.map_err(|error| cut(&pointer.key, &error))?.into_bytes();
-        if size > 0 && body.len() as u64 != size {
+        if body.len() as u64 != size {
             return Err(cut(&pointer.key, &"it is shorter than announced"));
         }
         let max_bytes = self.max_bytes;

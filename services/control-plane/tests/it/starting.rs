@@ -20,7 +20,9 @@ async fn wrong_settings_are_told_with_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let folder = TempDir::new().unwrap();
     let mut text = String::new();
-    for what in ["a taken port", "no master key", "a master key that is none", "no fleet token", "a missing file", "no folder"] {
+    for what in
+        ["a taken port", "no master key", "a master key that is none", "no fleet token", "a missing file", "a short lease", "no folder"]
+    {
         let mut settings = settings();
         settings.database = folder.path().join("t.db");
         match what {
@@ -29,6 +31,7 @@ async fn wrong_settings_are_told_with_what_to_do() {
             "a master key that is none" => settings.master_keys = Some(SecretString::from("k1:c2hvcnQ=")),
             "no fleet token" => settings.fleet_token = None,
             "a missing file" => settings.admin_token_file = Some("/nowhere/token".into()),
+            "a short lease" => (settings.heartbeat_seconds, settings.lease_seconds) = (20, 30),
             _ => settings.database = folder.path().join("nowhere/t.db"),
         }
         let _ = writeln!(text, "{what}: {}", ControlPlane::bind(settings).await.unwrap_err());
