@@ -30,7 +30,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tracelift_runtime::tasks;
 
 pub use faults::{Faults, Gate, Operation};
-use uploads::Uploads;
+use uploads::{Condition, Uploads};
 
 pub const ACCESS_KEY_ID: &str = "tracelift-dev-access-key";
 pub const SECRET_ACCESS_KEY: &str = "tracelift-dev-secret-key";
@@ -41,6 +41,7 @@ pub struct S3Server {
     pub faults: Arc<Faults>,
     uploads: Arc<Uploads>,
     root: PathBuf,
+    keys: Arc<Keys>,
     task: Mutex<JoinHandle<()>>,
 }
 
@@ -53,13 +54,19 @@ impl S3Server {
         let files = FileSystem::new(root).map_err(|error| io::Error::other(format!("{error:?}")))?;
         let served = Served { files, root: root.to_owned(), faults: faults.clone(), uploads: Arc::clone(&uploads) };
         let mut builder = S3ServiceBuilder::new(served);
-        builder.set_auth(OneKey);
+        let keys = Arc::new(Keys(Mutex::new(vec![ACCESS_KEY_ID.to_owned()])));
+        builder.set_auth(KnownKeys(keys.clone()));
         let task = tasks::start("s3", serve(listener, builder.build()));
-        Ok(Self { address, faults, uploads, root: root.to_owned(), task: Mutex::new(task) })
+        Ok(Self { address, faults, uploads, root: root.to_owned(), keys, task: Mutex::new(task) })
     }
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// One more access key id, with the same secret.
+    pub fn add_key(&self, access_key_id: &str) {
+        self.keys.0.lock().expect("not poisoned").push(access_key_id.to_owned());
     }
 
     pub fn create_bucket(&self, name: &str) {
@@ -134,13 +141,15 @@ async fn serve(listener: TcpListener, service: S3Service) {
     }
 }
 
-/// One pair of keys; any other is refused in AWS's words.
-struct OneKey;
+/// Access key ids, all with the same secret; any other is refused in AWS's words.
+struct Keys(Mutex<Vec<String>>);
+
+struct KnownKeys(Arc<Keys>);
 
 #[async_trait::async_trait]
-impl S3Auth for OneKey {
+impl S3Auth for KnownKeys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        if access_key == ACCESS_KEY_ID {
+        if self.0.0.lock().expect("not poisoned").iter().any(|known| known == access_key) {
             return Ok(SECRET_ACCESS_KEY.into());
         }
         Err(s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records."))
@@ -167,6 +176,15 @@ impl Served {
     fn object(&self, bucket: &str, key: &str) -> S3Result<()> {
         self.bucket(bucket)?;
         if self.root.join(bucket).join(key).is_dir() { Err(s3_error!(NoSuchKey)) } else { Ok(()) }
+    }
+
+    /// What a write asks for, as far as this server knows conditions.
+    fn condition(&self, if_none: bool) -> S3Result<Condition> {
+        match (if_none, self.faults.knows_conditions()) {
+            (true, true) => Ok(Condition::IfNone),
+            (true, false) => Err(s3_error!(NotImplemented, "A header you provided implies functionality that is not implemented")),
+            (false, _) => Ok(Condition::Always),
+        }
     }
 
     /// A small object that was written as a plain file; s3s-fs takes eight trips to the disk for one.
@@ -198,11 +216,13 @@ impl S3 for Served {
     async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         self.bucket(&req.input.bucket)?;
         let key = req.input.key.clone();
+        self.faults.good(req.credentials.as_ref(), &key)?;
         self.faults.before(Operation::PutObject, &key).await?;
         let input = req.input;
+        let condition = self.condition(input.if_none_match.is_some())?;
         let body = input.body.ok_or_else(|| s3_error!(IncompleteBody))?;
-        let tag = self.uploads.put(&input.bucket, &key, input.metadata, body).await?;
-        self.faults.after(Operation::PutObject, &key)?;
+        let tag = self.uploads.put(&input.bucket, &key, input.metadata, body, condition).await?;
+        self.faults.after(Operation::PutObject, &key).await?;
         Ok(S3Response::new(PutObjectOutput { e_tag: Some(ETag::Strong(tag)), ..Default::default() }))
     }
 
@@ -225,21 +245,23 @@ impl S3 for Served {
         req: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         self.bucket(&req.input.bucket)?;
+        self.faults.good(req.credentials.as_ref(), &req.input.key)?;
         let input = req.input;
         self.faults.before(Operation::CreateMultipartUpload, &input.key).await?;
         let id = self.uploads.create(&input.key, input.metadata);
-        self.faults.after(Operation::CreateMultipartUpload, &input.key)?;
+        self.faults.after(Operation::CreateMultipartUpload, &input.key).await?;
         let made =
             CreateMultipartUploadOutput { bucket: Some(input.bucket), key: Some(input.key), upload_id: Some(id), ..Default::default() };
         Ok(S3Response::new(made))
     }
 
     async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+        self.faults.good(req.credentials.as_ref(), &req.input.key)?;
         let input = req.input;
         self.faults.before(Operation::UploadPart, &input.key).await?;
         let body = input.body.ok_or_else(|| s3_error!(IncompleteBody))?;
         let tag = self.uploads.part(&input.key, &input.upload_id, input.part_number, body).await?;
-        self.faults.after(Operation::UploadPart, &input.key)?;
+        self.faults.after(Operation::UploadPart, &input.key).await?;
         Ok(S3Response::new(UploadPartOutput { e_tag: Some(ETag::Strong(tag)), ..Default::default() }))
     }
 
@@ -247,11 +269,13 @@ impl S3 for Served {
         &self,
         req: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        self.faults.good(req.credentials.as_ref(), &req.input.key)?;
         let input = req.input;
         self.faults.before(Operation::CompleteMultipartUpload, &input.key).await?;
         let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
-        let tag = self.uploads.complete(&input.bucket, &input.key, &input.upload_id, &parts)?;
-        self.faults.after(Operation::CompleteMultipartUpload, &input.key)?;
+        let condition = self.condition(input.if_none_match.is_some())?;
+        let tag = self.uploads.complete(&input.bucket, &input.key, &input.upload_id, &parts, condition, self.faults.small_parts_allowed())?;
+        self.faults.after(Operation::CompleteMultipartUpload, &input.key).await?;
         Ok(S3Response::new(CompleteMultipartUploadOutput { e_tag: Some(ETag::Strong(tag)), ..Default::default() }))
     }
 
@@ -259,6 +283,14 @@ impl S3 for Served {
         self.faults.before(Operation::AbortMultipartUpload, &req.input.key).await?;
         self.uploads.abort(&req.input.key, &req.input.upload_id)?;
         Ok(S3Response::new(AbortMultipartUploadOutput::default()))
+    }
+
+    async fn list_multipart_uploads(&self, req: S3Request<ListMultipartUploadsInput>) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        let prefix = req.input.prefix.unwrap_or_default();
+        self.faults.before(Operation::ListMultipartUploads, &prefix).await?;
+        let open = self.uploads.open().into_iter().filter(|(key, _)| key.starts_with(&prefix));
+        let uploads = open.map(|(key, id)| MultipartUpload { key: Some(key), upload_id: Some(id), ..Default::default() }).collect();
+        Ok(S3Response::new(ListMultipartUploadsOutput { uploads: Some(uploads), ..Default::default() }))
     }
 
     async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {

@@ -93,9 +93,40 @@ impl TryFrom<&v1::HydrationMiss> for HydrationMiss {
     }
 }
 
-impl From<&v1::FileIntent> for FileIntent {
-    fn from(intent: &v1::FileIntent) -> Self {
-        Self { number: intent.number, key: intent.key.clone(), upload_id: intent.upload_id.clone(), token: intent.token.clone() }
+impl TryFrom<&v1::FileIntent> for FileIntent {
+    type Error = Invalid;
+
+    fn try_from(intent: &v1::FileIntent) -> Result<Self, Invalid> {
+        if intent.key.is_empty() || intent.token.is_empty() {
+            return Err(Invalid::new("file_intent", "must have a key and a token"));
+        }
+        let whole = intent.whole.as_ref().map(File::try_from).transpose().map_err(|fault| fault.within("whole"))?;
+        if whole.as_ref().is_some_and(|file| (file.number, &file.key) != (intent.number, &intent.key)) {
+            return Err(Invalid::new("whole", "must be the file of the intent"));
+        }
+        Ok(Self {
+            number: intent.number,
+            key: intent.key.clone(),
+            upload_id: intent.upload_id.clone(),
+            token: intent.token.clone(),
+            whole: whole.map(Box::new),
+        })
+    }
+}
+
+/// An intent on the wire; run, fence and number are the sender's to fill in.
+impl From<&FileIntent> for v1::FileIntent {
+    fn from(intent: &FileIntent) -> Self {
+        Self {
+            run_id: String::new(),
+            fence: 0,
+            seq: 0,
+            number: intent.number,
+            key: intent.key.clone(),
+            upload_id: intent.upload_id.clone(),
+            token: intent.token.clone(),
+            whole: intent.whole.as_deref().map(Into::into),
+        }
     }
 }
 
@@ -151,6 +182,8 @@ impl From<FailureClass> for v1::FailureClass {
             FailureClass::DestinationTransient => Self::DestinationTransient,
             FailureClass::SourceTransient => Self::SourceTransient,
             FailureClass::SourceMemory => Self::SourceMemory,
+            FailureClass::SourceBroke => Self::SourceBroke,
+            FailureClass::SourceRow => Self::SourceRow,
             FailureClass::Lost => Self::Lost,
             FailureClass::Internal => Self::Internal,
         }
@@ -180,7 +213,12 @@ mod tests {
             hydration_misses: 1,
             misses: vec![HydrationMiss { row_id: Uuid::from_u128(2), column: "inputs".into(), reason: "gone".into() }],
         };
-        assert_eq!(File::try_from(&v1::File::from(&file)), Ok(file));
+        assert_eq!(File::try_from(&v1::File::from(&file)), Ok(file.clone()));
+        let (key, upload_id, token) = ("k".into(), "u".into(), "t".into());
+        let intent = FileIntent { number: 3, key, upload_id, token, whole: Some(Box::new(file)) };
+        assert_eq!(FileIntent::try_from(&v1::FileIntent::from(&intent)), Ok(intent.clone()));
+        let other = FileIntent { number: 4, ..intent };
+        assert_eq!(FileIntent::try_from(&v1::FileIntent::from(&other)).unwrap_err().field, "whole");
     }
 
     #[test]

@@ -28,6 +28,15 @@ pub struct Keys {
     pub session_token: Option<SecretString>,
 }
 
+impl PartialEq for Keys {
+    fn eq(&self, other: &Self) -> bool {
+        let token = |keys: &Self| keys.session_token.as_ref().map(|token| token.expose_secret().to_owned());
+        self.access_key_id == other.access_key_id
+            && self.secret_access_key.expose_secret() == other.secret_access_key.expose_secret()
+            && token(self) == token(other)
+    }
+}
+
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Keys { [redacted] }")

@@ -26,6 +26,12 @@ pub enum Fault {
     NoSuchKey,
     /// There is no such upload (any more).
     NoSuchUpload,
+    /// An object stands where none should: the condition of a write does not hold.
+    Exists,
+    /// The store does not know a part of the call.
+    NotImplemented,
+    /// The store's clock and this machine's are far apart.
+    ClockSkewed,
     /// The store asks to slow down.
     Throttled,
     /// The store did not answer, or only with an error of its own.
@@ -39,9 +45,15 @@ impl Fault {
     pub fn text(self) -> &'static str {
         match self {
             Self::AccessDenied | Self::ExpiredToken => "Access denied",
-            Self::BucketNotValid | Self::NoSuchKey | Self::NoSuchUpload | Self::Refused | Self::WrongRegion => "Bucket is not valid",
+            Self::BucketNotValid
+            | Self::NoSuchKey
+            | Self::NoSuchUpload
+            | Self::Exists
+            | Self::NotImplemented
+            | Self::Refused
+            | Self::WrongRegion => "Bucket is not valid",
             Self::UnknownKeyId => "Key ID you provided does not exist",
-            Self::InvalidEndpoint | Self::Throttled | Self::Unavailable => "Invalid endpoint",
+            Self::InvalidEndpoint | Self::ClockSkewed | Self::Throttled | Self::Unavailable => "Invalid endpoint",
             Self::InvalidBucketName => "InvalidBucketName",
         }
     }
@@ -57,7 +69,10 @@ impl Fault {
             Self::InvalidEndpoint => "give the address of an S3-compatible store, or omit endpoint_url for AWS",
             Self::Unavailable => "check endpoint_url and whether the store is up, and try again",
             Self::InvalidBucketName => "try config_kwargs_s3.addressing_style \"virtual\"",
+            Self::ClockSkewed => "set the clock of this service's machine, or the store's",
             Self::Throttled => "try again later",
+            Self::Exists => "remove the object that stands there, or export to another prefix",
+            Self::NotImplemented => "use a store that offers multipart uploads, and check s3_additional_kwargs",
             Self::Refused => "check the bucket's settings and s3_additional_kwargs",
         }
     }
@@ -112,6 +127,10 @@ const CODES: &[(&str, Fault)] = &[
     ("NoSuchKey", Fault::NoSuchKey),
     ("NotFound", Fault::NoSuchKey),
     ("NoSuchUpload", Fault::NoSuchUpload),
+    ("PreconditionFailed", Fault::Exists),
+    ("ConditionalRequestConflict", Fault::Unavailable), // another write of the key is under way
+    ("OperationAborted", Fault::Unavailable),
+    ("RequestTimeTooSkewed", Fault::ClockSkewed),
     ("SlowDown", Fault::Throttled),
     ("SlowDownRead", Fault::Throttled),
     ("SlowDownWrite", Fault::Throttled),
@@ -126,7 +145,7 @@ const CODES: &[(&str, Fault)] = &[
     ("InvalidRequest", Fault::Refused),
     ("InvalidStorageClass", Fault::Refused),
     ("InvalidTag", Fault::Refused),
-    ("NotImplemented", Fault::Refused),
+    ("NotImplemented", Fault::NotImplemented),
 ];
 
 /// The fault of an answer with that error code, message and HTTP status.
@@ -140,6 +159,8 @@ pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
         (None, 301 | 307 | 308) => Fault::WrongRegion,
         (None, 401 | 403) => Fault::AccessDenied,
         (None, 404) => Fault::NoSuchKey,
+        (None, 412) => Fault::Exists,
+        (None, 501) => Fault::NotImplemented,
         (None, 429 | 503) => Fault::Throttled,
         (None, 500..=599) => Fault::Unavailable,
         (None, _) if code.is_some() => Fault::Refused,

@@ -174,7 +174,7 @@ impl Session {
             }
             Said::Progress(progress) => self.progress(progress).await,
             Said::FileIntent(intent) => {
-                let event = Event::FileIntent(FileIntent::from(&intent));
+                let event = Event::FileIntent(FileIntent::try_from(&intent)?);
                 self.report(under(&intent.run_id, intent.fence)?, event, Some(intent.seq)).await
             }
             Said::FileDone(done) => {
@@ -337,11 +337,7 @@ fn assignment(claimed: Claimed) -> v1::Assignment {
             unresolved: run.intent.as_ref().map(|intent| v1::FileIntent {
                 run_id: run.id.to_string(),
                 fence: run.fence.0,
-                seq: 0,
-                number: intent.number,
-                key: intent.key.clone(),
-                upload_id: intent.upload_id.clone(),
-                token: intent.token.clone(),
+                ..intent.into()
             }),
         }),
     };

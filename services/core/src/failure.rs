@@ -68,6 +68,10 @@ pub enum FailureClass {
     SourceTransient,
     /// A batch was too big for somebody's memory.
     SourceMemory,
+    /// The trace store broke off while it was answering: it may be this row that it cannot read.
+    SourceBroke,
+    /// The trace store cannot read one row, and that row is named.
+    SourceRow,
     /// The exporter was lost.
     Lost,
     /// Something that cannot be, was.
@@ -94,13 +98,15 @@ const LONGEST_WAIT: u32 = 300;
 
 impl FailureClass {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::CustomerConfig,
         Self::CustomerTransient,
         Self::Throttled,
         Self::DestinationTransient,
         Self::SourceTransient,
         Self::SourceMemory,
+        Self::SourceBroke,
+        Self::SourceRow,
         Self::Lost,
         Self::Internal,
     ];
@@ -114,6 +120,8 @@ impl FailureClass {
             Self::DestinationTransient => "the destination did not answer, its owner may need to look",
             Self::SourceTransient => "the trace store did not answer, its operator may need to look",
             Self::SourceMemory => "the trace store ran out of memory, its operator may need to look",
+            Self::SourceBroke => "the trace store broke off, its operator may need to look",
+            Self::SourceRow => "the trace store cannot read one row, its operator must mend it",
             Self::Lost => "an exporter was lost, nobody needs to act",
             Self::Internal => "a fault of this service, report it",
         }
@@ -124,9 +132,9 @@ impl FailureClass {
     /// The wait doubles from the class's first wait up to five minutes; jitter is the caller's.
     pub fn remedy(self, attempt: u32, max_retries: u32) -> Remedy {
         let first = match self {
-            Self::CustomerConfig | Self::CustomerTransient | Self::Internal => return Remedy::GiveUp,
+            Self::CustomerConfig | Self::CustomerTransient | Self::SourceRow | Self::Internal => return Remedy::GiveUp,
             Self::Lost => 0,
-            Self::SourceTransient | Self::DestinationTransient => 1,
+            Self::SourceTransient | Self::SourceBroke | Self::DestinationTransient => 1,
             Self::Throttled | Self::SourceMemory => 5,
         };
         if attempt >= max_retries {

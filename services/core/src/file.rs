@@ -64,7 +64,8 @@ pub struct HydrationMiss {
     pub reason: String,
 }
 
-/// The upload that is to carry a file: recorded before its first byte is sent.
+/// The write that is to make a file: recorded before its first byte is sent, and again, with what the file holds, before
+/// the object can come to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileIntent {
     /// Which file of the run.
@@ -75,6 +76,9 @@ pub struct FileIntent {
     pub upload_id: String,
     /// In the object's metadata, to tell ours from anybody else's.
     pub token: String,
+    /// What the object will hold, its etag excepted, once all of that is known: with it a successor can take over an object
+    /// whose completion was never reported.
+    pub whole: Option<Box<File>>,
 }
 
 /// Totals over files.

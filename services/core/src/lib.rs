@@ -14,6 +14,7 @@ pub mod layout;
 pub mod part;
 pub mod plan;
 pub mod run;
+pub mod takeover;
 pub mod time;
 
 pub use invalid::Invalid;

@@ -4,11 +4,12 @@
 //! rows → hydrate → encode → upload → publish
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tracelift_bucket::{Client, Connector};
+use tracelift_bucket::Connector;
 use tracelift_core::{
+    destination::Bucket,
     export::ExportSpec,
     failure::{Failure, FailureClass, Step},
     file::{File, FileIntent, Totals},
@@ -19,6 +20,7 @@ use tracelift_proto::fleet::v1;
 
 use crate::{
     access::Access,
+    destination::Destination,
     encode::Encoder,
     hydrate::Hydrator,
     lease::{Lease, Stop},
@@ -82,38 +84,44 @@ pub(crate) struct Job {
     pub(crate) meter: Arc<Meter>,
 }
 
-/// Longest time for one request to a destination: a part on a slow line.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
-/// How often a transient fault of a destination is tried within one attempt of the run.
-const REQUEST_ATTEMPTS: u32 = 4;
-
 impl Job {
     /// Does the task; a lease that ends stops it wherever it is.
     pub(crate) async fn run(&self, task: Task) -> Result<(), Halt> {
         self.meter.doing("connecting");
-        let bucket = self.workshop.access.destination(&self.lease).await?;
-        let client = self.workshop.connector.client(&bucket.0, &bucket.1, REQUEST_TIMEOUT, REQUEST_ATTEMPTS);
-        let client = client.map_err(|error| crate::upload::failure(Step::Access, &error))?;
+        let (access, connector) = (self.workshop.access.clone(), self.workshop.connector.clone());
+        let destination = Destination::open(access, connector, self.lease.clone(), self.meter.clone()).await?;
         match task {
             Task::Slice { slice, before, unresolved } => {
-                let files = self.export(&client, &slice, before, unresolved).await?;
-                self.publish(&client, &slice, &files).await
+                let files = self.export(&destination, slice.clone(), before, unresolved).await?;
+                self.publish(&destination, &slice, &files).await
             }
-            Task::Publish { slice, files } => self.publish(&client, &slice, &files).await,
-            Task::Finalise { slice, runs } => self.finalise(&client, &slice, &runs).await,
+            Task::Publish { slice, files } => self.publish(&destination, &slice, &files).await,
+            Task::Finalise { slice, runs } => self.finalise(&destination, &slice, &runs).await,
         }
     }
 
     /// Rows → hydrate → encode → upload, each running while the others do; then past the commit point.
-    async fn export(&self, client: &Client, slice: &Slice, before: Totals, unresolved: Option<FileIntent>) -> Result<Vec<File>, Halt> {
+    async fn export(
+        &self,
+        destination: &Arc<Destination>,
+        mut slice: Slice,
+        mut before: Totals,
+        unresolved: Option<FileIntent>,
+    ) -> Result<Vec<File>, Halt> {
         let (Self { workshop, lease, spec, meter }, limits) = (self, self.workshop.limits);
-        let layout = self.layout(client);
-        let key = |number| layout.data_file(slice.window, lease.run, number);
+        let (bucket, window) = (destination.bucket(), slice.window);
+        let key = |number| self.layout(&bucket).data_file(window, lease.run, number);
         let parts_in_flight = usize::try_from(limits.parts_in_flight).unwrap_or(1);
-        let uploader = Uploader { client, lease, reporter: &workshop.reporter, meter, parts_in_flight, key: &key };
-        if let Some(intent) = unresolved {
-            uploader.take_over(&intent).await?;
+        let uploader = Uploader { destination, lease, reporter: &workshop.reporter, meter, parts_in_flight, key: &key };
+        if lease.is_of_a_later_attempt() {
+            meter.doing("taking over");
+            if let Some(file) = uploader.take_over(before.files, unresolved.as_ref()).await? {
+                workshop.reporter.file_done(lease, &file).await?;
+                before = before.plus(Totals::of([&file]));
+                slice.cursor = Some(file.cursor);
+            }
         }
+        let slice = &slice;
 
         meter.doing("reading");
         let extent = workshop.source.extent(slice).await?;
@@ -172,35 +180,30 @@ impl Job {
         files(&frozen).map_err(Halt::Failed)
     }
 
-    async fn publish(&self, client: &Client, slice: &Slice, files: &[File]) -> Result<(), Halt> {
+    async fn publish(&self, destination: &Destination, slice: &Slice, files: &[File]) -> Result<(), Halt> {
         self.meter.doing("publishing");
-        let layout = self.layout(client);
-        let manifest = publish::run_manifest(&layout, self.lease.run, slice, files);
-        self.while_leased(publish::put(client, &layout.run_manifest(self.lease.run), &manifest)).await?;
-        self.workshop.reporter.published(&self.lease).await
-    }
-
-    async fn finalise(&self, client: &Client, slice: &Slice, runs: &[PublishedRun]) -> Result<(), Halt> {
-        self.meter.doing("publishing");
-        let layout = self.layout(client);
-        let manifest = publish::export_manifest(&layout, slice, runs);
-        self.while_leased(publish::put(client, &layout.export_manifest(), &manifest)).await?;
-        self.while_leased(publish::put_success(client, &layout.success())).await?;
-        self.workshop.reporter.published(&self.lease).await
-    }
-
-    async fn while_leased(&self, write: impl Future<Output = Result<(), Failure>>) -> Result<(), Halt> {
         let _writing = self.meter.time(Stage::Upload);
-        tokio::select! {
-            biased;
-            why = self.lease.halted() => Err(Halt::Stopped(why)),
-            written = write => written.map_err(Halt::Failed),
-        }
+        let bucket = destination.bucket();
+        let layout = self.layout(&bucket);
+        let manifest = publish::run_manifest(&layout, self.lease.run, slice, files);
+        publish::put(destination, &layout.run_manifest(self.lease.run), &manifest).await?;
+        self.workshop.reporter.published(&self.lease).await
     }
 
-    fn layout<'a>(&self, client: &'a Client) -> Layout<'a> {
+    async fn finalise(&self, destination: &Destination, slice: &Slice, runs: &[PublishedRun]) -> Result<(), Halt> {
+        self.meter.doing("publishing");
+        let _writing = self.meter.time(Stage::Upload);
+        let bucket = destination.bucket();
+        let layout = self.layout(&bucket);
+        let manifest = publish::export_manifest(&layout, slice, runs);
+        publish::put(destination, &layout.export_manifest(), &manifest).await?;
+        publish::put_success(destination, &layout.success()).await?;
+        self.workshop.reporter.published(&self.lease).await
+    }
+
+    fn layout<'a>(&self, bucket: &'a Bucket) -> Layout<'a> {
         Layout {
-            prefix: &client.bucket().prefix,
+            prefix: &bucket.prefix,
             export: self.lease.export,
             tenant: self.lease.tenant,
             session: self.spec.session,

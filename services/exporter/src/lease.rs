@@ -43,6 +43,11 @@ impl Lease {
         Self { run, fence, export, tenant, signal: Arc::default() }
     }
 
+    /// Whether somebody may have worked on the run before: the first claim moves the fence to 1.
+    pub(crate) fn is_of_a_later_attempt(&self) -> bool {
+        self.fence > Fence(1)
+    }
+
     /// Tells the job to stop; the first reason counts.
     pub(crate) fn stop(&self, why: Stop) {
         if why == Stop::Drained {

@@ -32,6 +32,8 @@ pub(crate) struct Meter {
     rows_estimate: AtomicU64,
     micros: [AtomicU64; 4],
     doing: Mutex<&'static str>,
+    /// What it waits for instead.
+    held_up: Mutex<Option<&'static str>>,
 }
 
 impl Meter {
@@ -48,8 +50,14 @@ impl Meter {
         *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 
+    /// What keeps it from going on, until that is over.
+    pub(crate) fn held_up(&self, by: Option<&'static str>) {
+        *self.held_up.lock().unwrap_or_else(PoisonError::into_inner) = by;
+    }
+
     pub(crate) fn stage(&self) -> &'static str {
-        *self.doing.lock().unwrap_or_else(PoisonError::into_inner)
+        let doing = *self.doing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.held_up.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(doing)
     }
 
     pub(crate) fn add_rows(&self, rows: u64) {

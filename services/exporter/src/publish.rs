@@ -1,17 +1,18 @@
 //! Manifests: a run's is a pure function of its frozen file list, the export's of its runs; `_SUCCESS` comes last.
 
 use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
 use serde_json::{Value, json};
-use tracelift_bucket::{Client, WriteArguments as _};
+use tracelift_bucket::WriteArguments as _;
 use tracelift_core::{
-    failure::{Failure, Step},
+    failure::Step,
     file::{File, Totals},
     id::RunId,
     layout::Layout,
     time::{Timestamp, Window},
 };
 
-use crate::{schema, source::Slice, upload::failure};
+use crate::{destination::Destination, job::Halt, schema, source::Slice};
 
 /// A partition as the export's manifest lists it.
 #[derive(Debug, Clone)]
@@ -91,21 +92,24 @@ fn time(time: Timestamp) -> String {
 }
 
 /// Writes a JSON document to a key.
-pub(crate) async fn put(client: &Client, key: &str, document: &Value) -> Result<(), Failure> {
+pub(crate) async fn put(destination: &Destination, key: &str, document: &Value) -> Result<(), Halt> {
     let text = format!("{document:#}\n");
-    write(client, key, "application/json", text.into_bytes()).await
+    write(destination, key, "application/json", text.into()).await
 }
 
 /// Writes the empty object that says: this export is complete.
-pub(crate) async fn put_success(client: &Client, key: &str) -> Result<(), Failure> {
-    write(client, key, "application/octet-stream", Vec::new()).await
+pub(crate) async fn put_success(destination: &Destination, key: &str) -> Result<(), Halt> {
+    write(destination, key, "application/octet-stream", Bytes::new()).await
 }
 
-async fn write(client: &Client, key: &str, content_type: &str, body: Vec<u8>) -> Result<(), Failure> {
-    let bucket = client.bucket();
-    let call = client.s3.put_object().with_options_of(bucket).bucket(&bucket.name).key(key).content_type(content_type);
-    let put = call.body(ByteStream::from(body)).send().await;
-    put.map(|_| ()).map_err(|error| failure(Step::Publish, &client.judge("PutObject", &error)))
+/// Whoever writes it writes the same, so it may be written twice, and replaced.
+async fn write(destination: &Destination, key: &str, content_type: &str, body: Bytes) -> Result<(), Halt> {
+    let put = destination.call("PutObject", |client| {
+        let bucket = client.bucket();
+        let call = client.s3.put_object().with_options_of(bucket).bucket(&bucket.name).key(key).content_type(content_type);
+        call.body(ByteStream::from(body.clone())).send()
+    });
+    put.await.map(drop).map_err(|error| error.at(Step::Publish))
 }
 
 #[cfg(test)]

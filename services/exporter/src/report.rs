@@ -37,15 +37,7 @@ impl Reporter {
     }
 
     pub(crate) async fn file_intent(&self, lease: &Lease, intent: &FileIntent) -> Result<(), Halt> {
-        let said = Said::FileIntent(v1::FileIntent {
-            run_id: lease.run.to_string(),
-            fence: lease.fence.0,
-            seq: 0,
-            number: intent.number,
-            key: intent.key.clone(),
-            upload_id: intent.upload_id.clone(),
-            token: intent.token.clone(),
-        });
+        let said = Said::FileIntent(v1::FileIntent { run_id: lease.run.to_string(), fence: lease.fence.0, ..intent.into() });
         self.report(lease, said).await.map(drop)
     }
 

@@ -1,5 +1,10 @@
-//! Parquet bytes to objects. No upload carries data before the control plane has acknowledged its intent, and none is
-//! completed unless its parts are dense and hold exactly what was encoded.
+//! Parquet bytes to objects: a file that fits into one part by a single PutObject, every other by a multipart upload.
+//!
+//! No write carries data before the control plane has acknowledged its intent, and no object can come to be before the
+//! control plane knows what it will hold. Parts must be dense and hold exactly what was encoded.
+
+mod opening;
+mod takeover;
 
 use std::sync::Arc;
 
@@ -9,7 +14,7 @@ use aws_sdk_s3::{
 };
 use bytes::Bytes;
 use tokio::{sync::mpsc, task::JoinSet};
-use tracelift_bucket::{BucketError, Client, Fault, WriteArguments as _};
+use tracelift_bucket::WriteArguments as _;
 use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{File, FileIntent, Totals},
@@ -19,6 +24,7 @@ use tracelift_runtime::tasks;
 use uuid::Uuid;
 
 use crate::{
+    destination::Destination,
     encode::{Content, Encoded},
     job::Halt,
     lease::Lease,
@@ -28,7 +34,7 @@ use crate::{
 
 /// Writes the files of one run.
 pub(crate) struct Uploader<'a> {
-    pub(crate) client: &'a Client,
+    pub(crate) destination: &'a Arc<Destination>,
     pub(crate) lease: &'a Lease,
     pub(crate) reporter: &'a Reporter,
     pub(crate) meter: &'a Arc<Meter>,
@@ -37,31 +43,12 @@ pub(crate) struct Uploader<'a> {
     pub(crate) key: &'a (dyn Fn(u32) -> String + Sync),
 }
 
-/// What a destination's refusal means for the run.
-pub(crate) fn failure(step: Step, error: &BucketError) -> Failure {
-    let class = match error.fault {
-        Fault::Throttled => FailureClass::Throttled,
-        Fault::Unavailable | Fault::NoSuchUpload => FailureClass::DestinationTransient,
-        Fault::ExpiredToken => FailureClass::CustomerTransient,
-        Fault::AccessDenied
-        | Fault::BucketNotValid
-        | Fault::UnknownKeyId
-        | Fault::InvalidEndpoint
-        | Fault::InvalidBucketName
-        | Fault::WrongRegion
-        | Fault::NoSuchKey
-        | Fault::Refused => FailureClass::CustomerConfig,
-    };
-    Failure { step, class, detail: error.told() }
-}
-
 impl Uploader<'_> {
     /// Uploads every file that leaves the encoder; `before` is what earlier attempts have done. The sum of all.
     pub(crate) async fn run(&self, parts: &mut mpsc::Receiver<Encoded>, before: Totals) -> Result<Totals, Halt> {
         let mut totals = before;
         while let Some(first) = self.next(parts).await? {
-            let Encoded::Part(first) = first else { return Err(out_of_step()) };
-            let file = self.file(totals.files, first, parts).await?;
+            let file = self.file(totals.files, part(Some(first))?, parts).await?;
             totals = totals.plus(Totals::of([&file]));
             self.meter.add_file();
             self.reporter.file_done(self.lease, &file).await?;
@@ -78,187 +65,148 @@ impl Uploader<'_> {
     }
 
     async fn file(&self, number: u32, first: Bytes, parts: &mut mpsc::Receiver<Encoded>) -> Result<File, Halt> {
-        let open = self.open(number).await?;
-        let written = match self.parts(&open, first, parts).await {
-            Ok((uploaded, content)) => self.complete(&open, uploaded, &content).await.map(|etag| (etag, content)),
-            Err(halt) => Err(halt),
-        };
-        match written {
-            Ok((etag, content)) => Ok(describe(number, open.intent.key, etag, content)),
-            Err(halt) => {
-                self.clean_up(&open.intent, &halt).await;
-                Err(halt)
-            }
+        match self.next(parts).await? {
+            Some(Encoded::End(content)) => self.put(number, first, content).await,
+            second => self.multipart(number, [first, part(second)?], parts).await,
         }
     }
 
-    /// Opens an upload and makes it known; nothing has been sent yet.
-    async fn open(&self, number: u32) -> Result<OpenUpload, Halt> {
-        let bucket = self.client.bucket();
-        let (key, token) = ((self.key)(number), Uuid::new_v4().to_string());
-        let call = self.client.s3.create_multipart_upload().with_options_of(bucket).bucket(&bucket.name).key(&key);
-        let call = call
-            .metadata("tracelift-run", self.lease.run.to_string())
-            .metadata("tracelift-file", number.to_string())
-            .metadata("tracelift-fence", self.lease.fence.0.to_string())
-            .metadata("tracelift-token", &token)
-            .content_type("application/vnd.apache.parquet");
-        let opened = self.unless_halted(call.send()).await?;
-        let opened = opened.map_err(|error| self.failed("CreateMultipartUpload", &error))?;
-        let upload_id = opened.upload_id.ok_or_else(out_of_step)?;
-        let intent = FileIntent { number, key, upload_id, token };
-        if let Err(halt) = self.reporter.file_intent(self.lease, &intent).await {
-            self.clean_up(&intent, &halt).await;
-            return Err(halt);
+    /// One small file in one request.
+    async fn put(&self, number: u32, body: Bytes, content: Content) -> Result<File, Halt> {
+        let _uploading = self.meter.time(Stage::Upload);
+        let size = body.len() as u64;
+        part::complete(vec![UploadedPart { number: 1, size, etag: String::new() }], content.bytes).map_err(incomplete)?;
+        let mut intent = self.intent(number, String::new());
+        let file = describe(&intent, content);
+        intent.whole = Some(Box::new(file.clone()));
+        self.reporter.file_intent(self.lease, &intent).await?;
+        let etag = self
+            .unless_there("PutObject", &intent, |client, condition| {
+                let bucket = client.bucket();
+                let call = client.s3.put_object().with_options_of(bucket).bucket(&bucket.name).key(&intent.key);
+                let call = call.set_metadata(Some(self.metadata(&intent))).content_type(PARQUET).set_if_none_match(condition);
+                let call = call.body(ByteStream::from(body.clone()));
+                async move { call.send().await.map(|written| written.e_tag) }
+            })
+            .await?;
+        self.meter.add_bytes(size);
+        Ok(File { etag, ..file })
+    }
+
+    /// A large file in parts.
+    async fn multipart(&self, number: u32, first: [Bytes; 2], parts: &mut mpsc::Receiver<Encoded>) -> Result<File, Halt> {
+        let intent = self.open(number).await?;
+        let written = match self.parts(&intent, first, parts).await {
+            Ok((uploaded, content)) => self.complete(intent.clone(), uploaded, content).await,
+            Err(halt) => Err(halt),
+        };
+        if let Err(halt) = &written {
+            self.clean_up(&intent, halt).await;
         }
-        Ok(OpenUpload { intent })
+        written
     }
 
     /// Sends parts, a few at a time, until the file ends.
     async fn parts(
         &self,
-        open: &OpenUpload,
-        first: Bytes,
+        intent: &FileIntent,
+        first: [Bytes; 2],
         parts: &mut mpsc::Receiver<Encoded>,
     ) -> Result<(Vec<UploadedPart>, Content), Halt> {
         let (mut sending, mut uploaded) = (JoinSet::new(), Vec::new());
-        let (mut next, mut number) = (Encoded::Part(first), 0);
-        let content = loop {
-            match next {
-                Encoded::Part(bytes) => {
-                    number += 1;
-                    if number > part::MAX_PARTS {
-                        return Err(too_many_parts());
-                    }
-                    while sending.len() >= self.parts_in_flight {
+        let mut here = first.into_iter().map(Encoded::Part);
+        for number in 1.. {
+            let next = match here.next() {
+                Some(next) => next,
+                None => self.next(parts).await?.ok_or_else(out_of_step)?,
+            };
+            let bytes = match next {
+                Encoded::Part(bytes) if number <= part::MAX_PARTS => bytes,
+                Encoded::Part(_) => return Err(internal("a file needs more parts than S3 allows: raise --part-bytes or lower --file-bytes")),
+                Encoded::End(content) => {
+                    while !sending.is_empty() {
                         self.sent(&mut sending, &mut uploaded).await?;
                     }
-                    tasks::start_in(
-                        &mut sending,
-                        "part",
-                        send(self.client.clone(), open.intent.clone(), number, bytes, self.meter.clone()),
-                    );
+                    return Ok((uploaded, content));
                 }
-                Encoded::End(content) => break content,
+            };
+            while sending.len() >= self.parts_in_flight {
+                self.sent(&mut sending, &mut uploaded).await?;
             }
-            next = self.next(parts).await?.ok_or_else(out_of_step)?;
-        };
-        while !sending.is_empty() {
-            self.sent(&mut sending, &mut uploaded).await?;
+            tasks::start_in(&mut sending, "part", send(self.destination.clone(), intent.clone(), number, bytes, self.meter.clone()));
         }
-        Ok((uploaded, content))
+        Err(out_of_step())
     }
 
-    async fn sent(&self, sending: &mut JoinSet<Result<UploadedPart, Failure>>, uploaded: &mut Vec<UploadedPart>) -> Result<(), Halt> {
+    async fn sent(&self, sending: &mut JoinSet<Result<UploadedPart, Halt>>, uploaded: &mut Vec<UploadedPart>) -> Result<(), Halt> {
         let _uploading = self.meter.time(Stage::Upload);
-        match self.unless_halted(sending.join_next()).await? {
-            Some(Ok(part)) => uploaded.push(part.map_err(Halt::Failed)?),
+        let sent = tokio::select! {
+            biased;
+            why = self.lease.halted() => return Err(Halt::Stopped(why)),
+            sent = sending.join_next() => sent,
+        };
+        match sent {
+            Some(Ok(part)) => uploaded.push(part?),
             Some(Err(_)) => return Err(out_of_step()),
             None => {}
         }
         Ok(())
     }
 
-    /// Makes the object, when its parts are whole.
-    async fn complete(&self, open: &OpenUpload, uploaded: Vec<UploadedPart>, content: &Content) -> Result<String, Halt> {
+    /// Makes the object, when its parts are whole and the control plane knows what it will hold.
+    async fn complete(&self, mut intent: FileIntent, uploaded: Vec<UploadedPart>, content: Content) -> Result<File, Halt> {
         let _uploading = self.meter.time(Stage::Upload);
-        let internal = |error: part::Incomplete| Failure { step: Step::Upload, class: FailureClass::Internal, detail: error.to_string() };
-        let whole = part::complete(uploaded, content.bytes).map_err(internal).map_err(Halt::Failed)?;
+        let whole = part::complete(uploaded, content.bytes).map_err(incomplete)?;
         let number = |part: &UploadedPart| i32::try_from(part.number).unwrap_or(i32::MAX);
         let whole = whole.iter().map(|part| CompletedPart::builder().part_number(number(part)).e_tag(&part.etag).build());
         let whole = CompletedMultipartUpload::builder().set_parts(Some(whole.collect())).build();
-        let (bucket, intent) = (&self.client.bucket().name, &open.intent);
-        let call = self.client.s3.complete_multipart_upload().bucket(bucket).key(&intent.key).upload_id(&intent.upload_id);
-        // Once begun it is not broken off: an object that exists must be reported, even when a cancel comes meanwhile.
-        if let Some(why) = self.lease.stopped() {
-            return Err(Halt::Stopped(why));
-        }
-        match call.multipart_upload(whole).send().await {
-            Ok(done) => Ok(done.e_tag.unwrap_or_default()),
-            Err(error) => self.was_completed(intent, content, self.failed("CompleteMultipartUpload", &error)).await,
-        }
+        let file = describe(&intent, content);
+        intent.whole = Some(Box::new(file.clone()));
+        self.reporter.file_intent(self.lease, &intent).await?;
+        let etag = self
+            .unless_there("CompleteMultipartUpload", &intent, |client, condition| {
+                let call = client.s3.complete_multipart_upload().bucket(&client.bucket().name).key(&intent.key);
+                let call = call.upload_id(&intent.upload_id).multipart_upload(whole.clone());
+                let size = condition.as_ref().and_then(|_| i64::try_from(file.bytes).ok());
+                let call = call.set_if_none_match(condition).set_mpu_object_size(size);
+                async move { call.send().await.map(|written| written.e_tag) }
+            })
+            .await?;
+        Ok(File { etag, ..file })
     }
 
-    /// The answer to Complete may have been lost: an object with our token and size is ours.
-    async fn was_completed(&self, intent: &FileIntent, content: &Content, halt: Halt) -> Result<String, Halt> {
-        let found = self.client.s3.head_object().bucket(&self.client.bucket().name).key(&intent.key).send().await;
-        let Ok(found) = found else { return Err(halt) };
-        let token = found.metadata().and_then(|metadata| metadata.get("tracelift-token"));
-        let size = found.content_length().and_then(|size| u64::try_from(size).ok());
-        if token == Some(&intent.token) && size == Some(content.bytes) {
-            tracing::info!(key = intent.key, "the upload was completed although its answer was lost");
-            return Ok(found.e_tag.unwrap_or_default());
-        }
-        Err(halt)
-    }
-
-    /// Ends an upload that an exporter which is gone may have left open, before its file is written anew.
-    pub(crate) async fn take_over(&self, intent: &FileIntent) -> Result<(), Halt> {
-        tracing::info!(key = intent.key, "an open upload of an earlier attempt is aborted");
-        let call = self.client.s3.abort_multipart_upload().bucket(&self.client.bucket().name).key(&intent.key).upload_id(&intent.upload_id);
-        match self.unless_halted(call.send()).await? {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let error = self.client.judge("AbortMultipartUpload", &error);
-                match error.fault {
-                    // It is gone: aborted before, or completed. The file is written anew to the same key either way.
-                    Fault::NoSuchUpload | Fault::NoSuchKey => Ok(()),
-                    // A bucket that grants PutObject only. The new object replaces whatever the old upload makes.
-                    Fault::AccessDenied => Ok(()),
-                    _ => Err(Halt::Failed(failure(Step::Upload, &error))),
-                }
-            }
-        }
-    }
-
-    /// Aborts the upload in hand, unless the run is somebody else's now: then the upload is theirs to end.
-    async fn clean_up(&self, intent: &FileIntent, halt: &Halt) {
-        if *halt == Halt::Stopped(crate::lease::Stop::Revoked) {
-            return;
-        }
-        let call = self.client.s3.abort_multipart_upload().bucket(&self.client.bucket().name).key(&intent.key).upload_id(&intent.upload_id);
-        if let Err(error) = call.send().await {
-            tracing::warn!(error = %self.client.judge("AbortMultipartUpload", &error), key = intent.key, "an upload stays open");
-        }
-    }
-
-    async fn unless_halted<T>(&self, work: impl Future<Output = T>) -> Result<T, Halt> {
-        tokio::select! {
-            biased;
-            why = self.lease.halted() => Err(Halt::Stopped(why)),
-            done = work => Ok(done),
-        }
-    }
-
-    fn failed<E>(&self, call: &'static str, error: &aws_sdk_s3::error::SdkError<E>) -> Halt
-    where
-        E: std::error::Error + aws_sdk_s3::error::ProvideErrorMetadata + 'static,
-    {
-        Halt::Failed(failure(Step::Upload, &self.client.judge(call, error)))
+    fn intent(&self, number: u32, upload_id: String) -> FileIntent {
+        FileIntent { number, key: (self.key)(number), upload_id, token: Uuid::new_v4().to_string(), whole: None }
     }
 }
 
-/// An upload that is known to the control plane.
-struct OpenUpload {
+const PARQUET: &str = "application/vnd.apache.parquet";
+
+async fn send(
+    destination: Arc<Destination>,
     intent: FileIntent,
-}
-
-async fn send(client: Client, intent: FileIntent, number: u32, bytes: Bytes, meter: Arc<Meter>) -> Result<UploadedPart, Failure> {
+    number: u32,
+    bytes: Bytes,
+    meter: Arc<Meter>,
+) -> Result<UploadedPart, Halt> {
     let size = bytes.len() as u64;
-    let call = client.s3.upload_part().bucket(&client.bucket().name).key(&intent.key).upload_id(&intent.upload_id);
-    let call = call.part_number(i32::try_from(number).unwrap_or(i32::MAX)).body(ByteStream::from(bytes));
-    let sent = call.send().await.map_err(|error| failure(Step::Upload, &client.judge("UploadPart", &error)))?;
+    let sent = destination.call("UploadPart", |client| {
+        let call = client.s3.upload_part().bucket(&client.bucket().name).key(&intent.key).upload_id(&intent.upload_id);
+        call.part_number(i32::try_from(number).unwrap_or(i32::MAX)).body(ByteStream::from(bytes.clone())).send()
+    });
+    let sent = sent.await.map_err(|error| error.at(Step::Upload))?;
     meter.add_bytes(size);
     Ok(UploadedPart { number, size, etag: sent.e_tag.unwrap_or_default() })
 }
 
-fn describe(number: u32, key: String, etag: String, content: Content) -> File {
+/// The file as it will be recorded, without its etag.
+fn describe(intent: &FileIntent, content: Content) -> File {
     File {
-        number,
-        key,
+        number: intent.number,
+        key: intent.key.clone(),
         rows: content.rows,
         bytes: content.bytes,
-        etag: etag.trim_matches('"').to_owned(),
+        etag: String::new(),
         sha256: content.sha256,
         min_start_time: content.min_start_time,
         max_start_time: content.cursor.start_time,
@@ -269,12 +217,19 @@ fn describe(number: u32, key: String, etag: String, content: Content) -> File {
     }
 }
 
-fn out_of_step() -> Halt {
-    internal("the encoder and the uploader are out of step")
+fn part(encoded: Option<Encoded>) -> Result<Bytes, Halt> {
+    match encoded {
+        Some(Encoded::Part(bytes)) => Ok(bytes),
+        Some(Encoded::End(_)) | None => Err(out_of_step()),
+    }
 }
 
-fn too_many_parts() -> Halt {
-    internal("a file needs more parts than S3 allows: raise --part-bytes or lower --file-bytes")
+fn incomplete(error: part::Incomplete) -> Halt {
+    internal(&error.to_string())
+}
+
+fn out_of_step() -> Halt {
+    internal("the encoder and the uploader are out of step")
 }
 
 fn internal(detail: &str) -> Halt {

@@ -2,10 +2,10 @@
 
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicU64, Ordering::SeqCst},
+    atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
 };
 
-use s3s::{S3Error, S3ErrorCode, S3Result};
+use s3s::{S3Error, S3ErrorCode, S3Result, auth::Credentials};
 use tokio::sync::Semaphore;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,6 +18,7 @@ pub enum Operation {
     UploadPart,
     CompleteMultipartUpload,
     AbortMultipartUpload,
+    ListMultipartUploads,
 }
 
 #[derive(Clone)]
@@ -30,6 +31,15 @@ enum Kind {
     Cut,
     /// Waits at the gate.
     Hold(Arc<Gate>),
+    /// Done, but the answer waits at the gate.
+    HoldAnswer(Arc<Gate>),
+}
+
+impl Kind {
+    /// Whether it comes after the deed.
+    fn follows(&self) -> bool {
+        matches!(self, Self::LoseAnswer | Self::HoldAnswer(_))
+    }
 }
 
 struct Rule {
@@ -63,6 +73,10 @@ impl Gate {
 pub struct Faults {
     rules: Mutex<Vec<Rule>>,
     calls: AtomicU64,
+    no_conditions: AtomicBool,
+    small_parts: AtomicBool,
+    /// Access key ids, and the keys of objects on which they are no longer good.
+    expired: Mutex<Vec<(String, String)>>,
 }
 
 impl Faults {
@@ -86,6 +100,45 @@ impl Faults {
         let gate = Arc::new(Gate { arrived: Semaphore::new(0), open: Semaphore::new(0) });
         self.add(operation, key_part, Kind::Hold(gate.clone()), u64::MAX);
         gate
+    }
+
+    /// The next call is done, and its answer waits at the gate.
+    pub fn hold_answer(&self, operation: Operation, key_part: &str) -> Arc<Gate> {
+        let gate = Arc::new(Gate { arrived: Semaphore::new(0), open: Semaphore::new(0) });
+        self.add(operation, key_part, Kind::HoldAnswer(gate.clone()), 1);
+        gate
+    }
+
+    /// From now on a write under a condition is answered with NotImplemented, as some stores do.
+    pub fn know_no_conditions(&self) {
+        self.no_conditions.store(true, SeqCst);
+    }
+
+    /// From now on a part that is not the last may be small, so that few rows make several.
+    pub fn allow_small_parts(&self) {
+        self.small_parts.store(true, SeqCst);
+    }
+
+    /// From now on writes with that access key id are answered with ExpiredToken.
+    pub fn expire(&self, access_key_id: &str, key_part: &str) {
+        self.expired.lock().expect("not poisoned").push((access_key_id.to_owned(), key_part.to_owned()));
+    }
+
+    pub(super) fn good(&self, credentials: Option<&Credentials>, key: &str) -> S3Result<()> {
+        let expired = self.expired.lock().expect("not poisoned");
+        let used = credentials.map(|credentials| credentials.access_key.as_str());
+        if expired.iter().any(|(id, part)| used == Some(id) && key.contains(part)) {
+            return Err(S3Error::with_message(S3ErrorCode::ExpiredToken, "The provided token has expired."));
+        }
+        Ok(())
+    }
+
+    pub(super) fn small_parts_allowed(&self) -> bool {
+        self.small_parts.load(SeqCst)
+    }
+
+    pub(super) fn knows_conditions(&self) -> bool {
+        !self.no_conditions.load(SeqCst)
     }
 
     /// No more faults.
@@ -113,8 +166,8 @@ impl Faults {
     /// Whether the content is to be cut.
     pub(super) async fn before(&self, operation: Operation, key: &str) -> S3Result<bool> {
         self.calls.fetch_add(1, SeqCst);
-        match self.take(operation, key, |kind| !matches!(kind, Kind::LoseAnswer)) {
-            None | Some(Kind::LoseAnswer) => Ok(false),
+        match self.take(operation, key, |kind| !kind.follows()) {
+            None | Some(Kind::LoseAnswer | Kind::HoldAnswer(_)) => Ok(false),
             Some(Kind::Refuse(code)) => Err(S3Error::with_message(code, "as ordered by the test")),
             Some(Kind::Cut) => Ok(true),
             Some(Kind::Hold(gate)) => {
@@ -125,8 +178,13 @@ impl Faults {
         }
     }
 
-    pub(super) fn after(&self, operation: Operation, key: &str) -> S3Result<()> {
-        match self.take(operation, key, |kind| matches!(kind, Kind::LoseAnswer)) {
+    pub(super) async fn after(&self, operation: Operation, key: &str) -> S3Result<()> {
+        match self.take(operation, key, Kind::follows) {
+            Some(Kind::HoldAnswer(gate)) => {
+                gate.arrived.add_permits(1);
+                drop(gate.open.acquire().await);
+                Ok(())
+            }
             Some(_) => Err(S3Error::with_message(S3ErrorCode::InternalError, "the answer was lost, as ordered by the test")),
             None => Ok(()),
         }

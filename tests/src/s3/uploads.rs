@@ -17,6 +17,14 @@ use s3s::{
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
+/// When a write may make an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    Always,
+    /// Only where none is.
+    IfNone,
+}
+
 struct Upload {
     key: String,
     metadata: Option<Metadata>,
@@ -27,6 +35,8 @@ struct Upload {
 pub(super) struct Uploads {
     root: PathBuf,
     open: Mutex<BTreeMap<String, Upload>>,
+    /// Held while an object is made, so that a condition still holds when it is.
+    making: Mutex<()>,
     /// Metadata of completed objects, by bucket and key.
     metadata: Mutex<BTreeMap<(String, String), Metadata>>,
 }
@@ -37,14 +47,23 @@ const MIN_PART_BYTES: u64 = 5 << 20;
 impl Uploads {
     pub(super) fn new(root: &Path) -> io::Result<Self> {
         fs::create_dir_all(root.join(".uploads"))?;
-        Ok(Self { root: root.to_owned(), open: Mutex::default(), metadata: Mutex::default() })
+        Ok(Self { root: root.to_owned(), open: Mutex::default(), making: Mutex::default(), metadata: Mutex::default() })
     }
 
-    pub(super) async fn put(&self, bucket: &str, key: &str, metadata: Option<Metadata>, body: StreamingBlob) -> S3Result<String> {
+    pub(super) async fn put(
+        &self,
+        bucket: &str,
+        key: &str,
+        metadata: Option<Metadata>,
+        body: StreamingBlob,
+        condition: Condition,
+    ) -> S3Result<String> {
         let id = Uuid::new_v4().to_string();
         let new = self.path(&id, 0);
         receive(&new, body).await?;
+        let _one_at_a_time = self.making.lock().expect("not poisoned");
         let object = self.root.join(bucket).join(key);
+        holds(condition, &object)?;
         let moved = fs::create_dir_all(object.parent().expect("a folder")).and_then(|()| fs::rename(&new, object));
         moved.and_then(|()| fs::remove_dir_all(new.parent().expect("a folder"))).map_err(|error| s3_error!(error, InternalError))?;
         self.remember(bucket, key, metadata);
@@ -74,20 +93,31 @@ impl Uploads {
         Ok(tag(id, number))
     }
 
-    pub(super) fn complete(&self, bucket: &str, key: &str, id: &str, parts: &[CompletedPart]) -> S3Result<String> {
+    pub(super) fn complete(
+        &self,
+        bucket: &str,
+        key: &str,
+        id: &str,
+        parts: &[CompletedPart],
+        condition: Condition,
+        small_parts: bool,
+    ) -> S3Result<String> {
         self.known(key, id)?;
+        let _one_at_a_time = self.making.lock().expect("not poisoned");
+        holds(condition, &self.root.join(bucket).join(key))?;
         let mut open = self.open.lock().expect("not poisoned");
-        let upload = open.remove(id).ok_or_else(|| s3_error!(NoSuchUpload))?;
+        let upload = open.get(id).ok_or_else(|| s3_error!(NoSuchUpload))?;
         let numbers: Vec<i32> = parts.iter().filter_map(|part| part.part_number).collect();
         let (last, others) = numbers.split_last().ok_or_else(|| s3_error!(InvalidPart))?;
         if !upload.parts.contains_key(last) || others.iter().any(|number| !upload.parts.contains_key(number)) {
             return Err(s3_error!(InvalidPart));
         }
-        if others.iter().any(|number| upload.parts[number] < MIN_PART_BYTES) {
+        if !small_parts && others.iter().any(|number| upload.parts[number] < MIN_PART_BYTES) {
             return Err(s3_error!(EntityTooSmall));
         }
         self.join(bucket, key, id, &numbers).map_err(|error| s3_error!(error, InternalError))?;
-        self.remember(bucket, key, upload.metadata);
+        let metadata = open.remove(id).and_then(|upload| upload.metadata);
+        self.remember(bucket, key, metadata);
         Ok(format!("{}-{}", Uuid::parse_str(id).unwrap_or_default().as_simple(), numbers.len()))
     }
 
@@ -127,6 +157,10 @@ impl Uploads {
     fn path(&self, id: &str, number: i32) -> PathBuf {
         self.root.join(".uploads").join(id).join(number.to_string())
     }
+}
+
+fn holds(condition: Condition, object: &Path) -> S3Result<()> {
+    if condition == Condition::IfNone && object.exists() { Err(s3_error!(PreconditionFailed)) } else { Ok(()) }
 }
 
 /// Writes a body to a file. Its size.

@@ -48,7 +48,7 @@ async fn an_export_completes_with_each_row_once_after_its_exporter_was_killed() 
         world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), format!("\"{}\"", "x".repeat(100)).as_bytes());
     }
     world.insert(&offloaded(600)).await;
-    let gate = world.s3.faults.hold(Operation::UploadPart, "-00002.parquet");
+    let gate = world.s3.faults.hold(Operation::PutObject, "-00002.parquet");
     let mut first = exporter(&world);
     let export = world.export("2024-01-01", "2024-01-02").await;
     gate.reached().await;

@@ -31,6 +31,8 @@ async fn a_working_exporter_ends_its_query_and_its_uploads_and_keeps_completed_f
     settings.limits.batch_bytes = 20_000;
     settings.limits.row_group_bytes = 1;
     settings.limits.file_bytes = 1;
+    settings.limits.part_bytes = 2000;
+    world.s3.faults.allow_small_parts();
     settings.blobs.blob_concurrency = 4;
     let gate = world.s3.faults.hold(Operation::UploadPart, "-00001.parquet");
     let exporter = world.start_exporter(&settings);

@@ -1,10 +1,10 @@
 //! What becomes of an export when ClickHouse, the blob store or the bucket fail.
 
 use s3s::S3ErrorCode;
-use tracelift_proto::v1::{ExportStatus, RunStatus};
+use tracelift_proto::v1::{Credentials, ExportStatus, GetExportRequest, RunStatus, UpdateDestinationCredentialsRequest};
 use tracelift_tests::{
-    s3::Operation,
-    world::{SOURCE_BUCKET, World},
+    s3::{ACCESS_KEY_ID, Operation, SECRET_ACCESS_KEY},
+    world::{Running, SOURCE_BUCKET, World},
 };
 
 use crate::{all, ids, offloaded};
@@ -79,7 +79,7 @@ async fn clickhouse_gone_in_the_middle_is_never_taken_for_the_end() {
 async fn a_bucket_that_refuses_fails_the_run_at_once_with_the_fix_named() {
     let world = world_with(3).await;
     let export = world.export(DAY.0, DAY.1).await;
-    world.s3.faults.refuse(Operation::UploadPart, "", S3ErrorCode::AccessDenied, u64::MAX);
+    world.s3.faults.refuse(Operation::PutObject, "", S3ErrorCode::AccessDenied, u64::MAX);
     let _exporter = world.exporter();
     let ended = world.ended(&export).await;
     assert_eq!(ended.status(), ExportStatus::Failed);
@@ -90,23 +90,86 @@ async fn a_bucket_that_refuses_fails_the_run_at_once_with_the_fix_named() {
     assert_eq!(world.s3.open_uploads(), []);
 }
 
+/// An exporter whose files have several parts.
+fn in_parts(world: &World) -> Running {
+    let mut settings = world.exporter_settings("exporter-1");
+    settings.limits.part_bytes = 1000;
+    world.s3.faults.allow_small_parts();
+    world.start_exporter(&settings)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bucket_that_answers_503_is_tried_again() {
-    let world = world_with(3).await;
+async fn a_bucket_that_answers_503_is_tried_again_and_no_attempt_is_counted() {
+    let world = world_with(30).await;
     let export = world.export(DAY.0, DAY.1).await;
     for operation in [Operation::CreateMultipartUpload, Operation::UploadPart, Operation::CompleteMultipartUpload, Operation::PutObject] {
-        world.s3.faults.refuse(operation, "", S3ErrorCode::ServiceUnavailable, 2);
+        world.s3.faults.refuse(operation, "", S3ErrorCode::SlowDown, 5);
     }
-    let _exporter = world.exporter();
-    completes_with_each_row_once(&world, &export, 3).await;
+    let _exporter = in_parts(&world);
+    completes_with_each_row_once(&world, &export, 30).await;
+    assert_eq!(world.runs(&export).await[0].retry_number, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_to_complete_is_resolved_by_looking() {
-    let world = world_with(3).await;
+    let world = world_with(30).await;
     let export = world.export(DAY.0, DAY.1).await;
     world.s3.faults.lose_answer(Operation::CompleteMultipartUpload, "", 1);
+    let _exporter = in_parts(&world);
+    completes_with_each_row_once(&world, &export, 30).await;
+    assert_eq!(world.runs(&export).await[0].retry_number, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_answer_to_a_single_put_is_resolved_by_looking() {
+    let world = world_with(3).await;
+    let export = world.export(DAY.0, DAY.1).await;
+    world.s3.faults.lose_answer(Operation::PutObject, ".parquet", 1);
     let _exporter = world.exporter();
     completes_with_each_row_once(&world, &export, 3).await;
     assert_eq!(world.runs(&export).await[0].retry_number, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_was_opened_although_nobody_said_so_is_found_and_aborted() {
+    let world = world_with(30).await;
+    let export = world.export(DAY.0, DAY.1).await;
+    world.s3.faults.lose_answer(Operation::CreateMultipartUpload, ".parquet", 2);
+    let _exporter = in_parts(&world);
+    completes_with_each_row_once(&world, &export, 30).await;
+    assert_eq!(world.runs(&export).await[0].retry_number, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_expire_are_asked_for_anew_within_the_run() {
+    let world = world_with(30).await;
+    let export = world.export(DAY.0, DAY.1).await;
+    let destination = world.exports().get_export(GetExportRequest { id: export.clone() }).await.unwrap().into_inner();
+    let destination = destination.export.unwrap().spec.unwrap().destination_id;
+    let gate = world.s3.faults.hold(Operation::UploadPart, ".parquet");
+    let _exporter = in_parts(&world);
+    gate.reached().await;
+    world.s3.add_key("tracelift-dev-other-key");
+    let credentials = Credentials {
+        access_key_id: "tracelift-dev-other-key".to_owned(),
+        secret_access_key: SECRET_ACCESS_KEY.to_owned(),
+        session_token: String::new(),
+    };
+    let rotated = UpdateDestinationCredentialsRequest { id: destination, credentials: Some(credentials) };
+    world.destinations().update_destination_credentials(rotated).await.unwrap();
+    world.s3.faults.expire(ACCESS_KEY_ID, ".parquet");
+    gate.open();
+    completes_with_each_row_once(&world, &export, 30).await;
+    assert_eq!(world.runs(&export).await[0].retry_number, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_expire_and_are_not_renewed_fail_the_run_with_the_fix_named() {
+    let world = world_with(3).await;
+    let export = world.export(DAY.0, DAY.1).await;
+    world.s3.faults.expire(ACCESS_KEY_ID, ".parquet");
+    let _exporter = world.exporter();
+    let ended = world.ended(&export).await;
+    assert_eq!(ended.status(), ExportStatus::Failed);
+    insta::assert_snapshot!(world.runs(&export).await[0].errors[0]);
 }

@@ -7,6 +7,7 @@ mod cancel;
 mod content;
 mod faults;
 mod restarts;
+mod takeover;
 
 use serde_json::{Value, json};
 use uuid::Uuid;

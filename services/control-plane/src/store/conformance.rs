@@ -269,7 +269,7 @@ pub(crate) fn file(number: u32) -> File {
 }
 
 pub(crate) fn intent(number: u32) -> FileIntent {
-    FileIntent { number, key: format!("root/a/file-{number:05}.parquet"), upload_id: "u".into(), token: "t".into() }
+    FileIntent { number, key: format!("root/a/file-{number:05}.parquet"), upload_id: "u".into(), token: "t".into(), whole: None }
 }
 
 pub(crate) fn failed(class: FailureClass) -> Event {

@@ -46,7 +46,7 @@ fn events() -> Vec<Event> {
     vec![
         Event::Claimed(lease("x")),
         Event::Renewed { until: at(99) },
-        Event::FileIntent(FileIntent { number: 0, key: "k".into(), upload_id: "u".into(), token: "t".into() }),
+        Event::FileIntent(FileIntent { number: 0, key: "k".into(), upload_id: "u".into(), token: "t".into(), whole: None }),
         Event::FileDone(file(0)),
         Event::Finished { files: 0, rows: 0 },
         Event::Published,

@@ -49,7 +49,7 @@ fn partition(lease: &Lease, spec: &ExportSpec, work: &v1::ExportSlice) -> Result
     let mut slice = slice(spec, lease, window(work.start_time.as_ref(), work.end_time.as_ref())?);
     slice.cursor = cursor;
     let before = Totals { files: work.next_file, rows: work.rows_before, ..Totals::default() };
-    let unresolved = work.unresolved.as_ref().map(FileIntent::from);
+    let unresolved = work.unresolved.as_ref().map(FileIntent::try_from).transpose().map_err(|fault| fault.within("slice.unresolved"))?;
     Ok((Task::Slice { slice, before, unresolved }, before))
 }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::store::StoreError;
 
-fn unreadable(column: &str, text: impl std::fmt::Display) -> rusqlite::Error {
+pub(super) fn unreadable(column: &str, text: impl std::fmt::Display) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, Type::Text, format!("column {column}: {text}").into())
 }
 

@@ -6,6 +6,7 @@ use tracelift_core::{
     file::{Cursor, File, FileIntent, HydrationMiss, Totals},
     id::{ExportId, ExporterId, RunId, TenantId},
     run::{Fence, Lease, Run, State, Work},
+    time::Timestamp,
 };
 use uuid::Uuid;
 
@@ -169,7 +170,7 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
             hydration_misses: record::count(row, "hydration_misses")?,
         },
         cursor,
-        intent: intent.map(Into::into),
+        intent: intent.map(|record| record.read().ok_or_else(|| record::unreadable("intent", "a time is none"))).transpose()?,
         frozen: row.get("frozen")?,
         created_at: record::time(row, "created_at")?,
         updated_at: record::time(row, "updated_at")?,
@@ -226,18 +227,67 @@ struct IntentRecord {
     key: String,
     upload_id: String,
     token: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    whole: Option<FileRecord>,
+}
+
+/// What a file will hold, beside its number and key.
+#[derive(Serialize, Deserialize)]
+struct FileRecord {
+    rows: u64,
+    bytes: u64,
+    sha256: String,
+    min_start_time: i64,
+    max_start_time: i64,
+    cursor: (i64, Uuid),
+    hydrated_objects: u64,
+    hydration_misses: u64,
+    misses: Vec<(Uuid, String, String)>,
 }
 
 impl From<&FileIntent> for IntentRecord {
     fn from(intent: &FileIntent) -> Self {
-        let FileIntent { number, key, upload_id, token } = intent.clone();
-        Self { number, key, upload_id, token }
+        let FileIntent { number, key, upload_id, token, whole } = intent.clone();
+        let whole = whole.map(|file| FileRecord {
+            rows: file.rows,
+            bytes: file.bytes,
+            sha256: file.sha256,
+            min_start_time: file.min_start_time.micros(),
+            max_start_time: file.max_start_time.micros(),
+            cursor: (file.cursor.start_time.micros(), file.cursor.id),
+            hydrated_objects: file.hydrated_objects,
+            hydration_misses: file.hydration_misses,
+            misses: file.misses.into_iter().map(|miss| (miss.row_id, miss.column, miss.reason)).collect(),
+        });
+        Self { number, key, upload_id, token, whole }
     }
 }
 
-impl From<IntentRecord> for FileIntent {
-    fn from(IntentRecord { number, key, upload_id, token }: IntentRecord) -> Self {
-        Self { number, key, upload_id, token }
+impl IntentRecord {
+    /// `None` when a time is none.
+    fn read(self) -> Option<FileIntent> {
+        let Self { number, key, upload_id, token, whole } = self;
+        let file = |whole: FileRecord| {
+            Some(Box::new(File {
+                number,
+                key: key.clone(),
+                rows: whole.rows,
+                bytes: whole.bytes,
+                etag: String::new(),
+                sha256: whole.sha256,
+                min_start_time: Timestamp::from_micros(whole.min_start_time)?,
+                max_start_time: Timestamp::from_micros(whole.max_start_time)?,
+                cursor: Cursor { start_time: Timestamp::from_micros(whole.cursor.0)?, id: whole.cursor.1 },
+                hydrated_objects: whole.hydrated_objects,
+                hydration_misses: whole.hydration_misses,
+                misses: whole.misses.into_iter().map(|(row_id, column, reason)| HydrationMiss { row_id, column, reason }).collect(),
+            }))
+        };
+        let whole = match whole {
+            Some(whole) => Some(file(whole)?),
+            None => None,
+        };
+        Some(FileIntent { number, key, upload_id, token, whole })
     }
 }
 

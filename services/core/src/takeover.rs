@@ -1,0 +1,110 @@
+//! What stands at the key of a file that is to be written, and what follows from it.
+//!
+//! | A look at the key finds | So |
+//! |---|---|
+//! | nothing | write it |
+//! | an object with the intent's token and size | it is the file: take it over as done |
+//! | another object of this run | an earlier attempt's, which was never recorded: replace it |
+//! | somebody else's object | refuse: it is not ours to replace |
+//! | nothing that we may see | write it, and replace what stands there |
+
+use crate::{file::FileIntent, id::RunId};
+
+/// What a look at a key found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// No object.
+    Nothing,
+    /// The bucket lets us write but not look; some answer so for an absent key too.
+    Denied,
+    /// An object.
+    Object {
+        /// The run in its metadata.
+        run: Option<String>,
+        /// The token in its metadata.
+        token: Option<String>,
+        /// Its size.
+        bytes: u64,
+        /// As the store gave it.
+        etag: String,
+    },
+}
+
+/// What to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// The object is the intent's own, whole.
+    Adopt {
+        /// Its etag.
+        etag: String,
+    },
+    /// Write the object, whatever stands there.
+    Write,
+    /// An object that is not ours stands in the way.
+    Conflict,
+}
+
+/// What to do about the key of a run's file, with the intent that was recorded for it.
+pub fn decide(run: RunId, intent: Option<&FileIntent>, found: &Found) -> Decision {
+    let Found::Object { run: of_run, token, bytes, etag } = found else { return Decision::Write };
+    let whole = intent.filter(|intent| token.as_ref() == Some(&intent.token)).and_then(|intent| intent.whole.as_ref());
+    if whole.is_some_and(|file| file.bytes == *bytes) {
+        return Decision::Adopt { etag: etag.trim_matches('"').to_owned() };
+    }
+    if of_run.as_deref() == Some(&run.to_string()) { Decision::Write } else { Decision::Conflict }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        file::{Cursor, File},
+        time::Timestamp,
+    };
+
+    const RUN: RunId = RunId(Uuid::from_u128(1));
+
+    fn intent(sealed: bool) -> FileIntent {
+        let whole = File {
+            number: 0,
+            key: "k".into(),
+            rows: 1,
+            bytes: 10,
+            etag: String::new(),
+            sha256: String::new(),
+            min_start_time: Timestamp::EPOCH,
+            max_start_time: Timestamp::EPOCH,
+            cursor: Cursor { start_time: Timestamp::EPOCH, id: Uuid::from_u128(2) },
+            hydrated_objects: 0,
+            hydration_misses: 0,
+            misses: Vec::new(),
+        };
+        let whole = sealed.then(|| Box::new(whole));
+        FileIntent { number: 0, key: "k".into(), upload_id: "u".into(), token: "mine".into(), whole }
+    }
+
+    fn object(run: Option<RunId>, token: Option<&str>, bytes: u64) -> Found {
+        Found::Object { run: run.map(|run| run.to_string()), token: token.map(str::to_owned), bytes, etag: "\"e\"".into() }
+    }
+
+    #[test]
+    fn only_the_intents_own_whole_object_is_adopted() {
+        let adopt = Decision::Adopt { etag: "e".into() };
+        for (sealed, found, decision) in [
+            (true, Found::Nothing, Decision::Write),
+            (true, Found::Denied, Decision::Write),
+            (true, object(Some(RUN), Some("mine"), 10), adopt),
+            (true, object(Some(RUN), Some("mine"), 9), Decision::Write),
+            (false, object(Some(RUN), Some("mine"), 10), Decision::Write),
+            (true, object(Some(RUN), Some("older"), 10), Decision::Write),
+            (true, object(Some(RunId(Uuid::from_u128(9))), Some("older"), 10), Decision::Conflict),
+            (true, object(None, None, 10), Decision::Conflict),
+        ] {
+            assert_eq!(decide(RUN, Some(&intent(sealed)), &found), decision, "{found:?}");
+        }
+        assert_eq!(decide(RUN, None, &object(Some(RUN), Some("mine"), 10)), Decision::Write);
+        assert_eq!(decide(RUN, None, &object(None, None, 10)), Decision::Conflict);
+    }
+}

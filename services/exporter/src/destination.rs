@@ -1,0 +1,232 @@
+//! The destination of one run, as long as its lease lasts: calls wait out throttling, and keys that have expired are asked
+//! for anew. It knows how to call, not what.
+
+use std::{
+    error::Error,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use tracelift_bucket::{BucketError, Client, Connector, Fault, Keys};
+use tracelift_core::{
+    destination::Bucket,
+    failure::{Failure, FailureClass, Step},
+};
+
+use crate::{
+    access::Access,
+    job::Halt,
+    lease::{Lease, Stop},
+    meter::Meter,
+    pace::Pace,
+};
+
+/// Longest time for one request: a part on a slow line.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often a transient fault is tried within one call.
+const REQUEST_ATTEMPTS: u32 = 4;
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub(crate) enum NoAnswer {
+    /// The lease ended first.
+    Stopped(Stop),
+    /// The store refused, or could not be reached.
+    Refused(BucketError),
+    /// The destination could not be asked for anew.
+    Access(Halt),
+}
+
+impl NoAnswer {
+    /// What it means for the job.
+    pub(crate) fn at(self, step: Step) -> Halt {
+        match self {
+            Self::Stopped(why) => Halt::Stopped(why),
+            Self::Refused(error) => Halt::Failed(failure(step, &error)),
+            Self::Access(halt) => halt,
+        }
+    }
+}
+
+/// What a destination's refusal means for the run.
+pub(crate) fn failure(step: Step, error: &BucketError) -> Failure {
+    let class = match error.fault {
+        Fault::Throttled => FailureClass::Throttled,
+        Fault::Unavailable | Fault::NoSuchUpload | Fault::ClockSkewed => FailureClass::DestinationTransient,
+        Fault::ExpiredToken => FailureClass::CustomerTransient,
+        Fault::AccessDenied
+        | Fault::BucketNotValid
+        | Fault::UnknownKeyId
+        | Fault::InvalidEndpoint
+        | Fault::InvalidBucketName
+        | Fault::WrongRegion
+        | Fault::NoSuchKey
+        | Fault::Exists
+        | Fault::NotImplemented
+        | Fault::Refused => FailureClass::CustomerConfig,
+    };
+    Failure { step, class, detail: error.told() }
+}
+
+/// Whether a call in flight is broken off when the lease ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InFlight {
+    BrokenOff,
+    Awaited,
+}
+
+/// A run's destination.
+pub(crate) struct Destination {
+    lease: Lease,
+    access: Access,
+    connector: Connector,
+    meter: Arc<Meter>,
+    pace: Pace,
+    current: Mutex<Current>,
+    renewing: tokio::sync::Mutex<()>,
+    /// Whether the store knows conditions on writes, as far as it has said.
+    conditional: AtomicBool,
+}
+
+#[derive(Clone)]
+struct Current {
+    client: Client,
+    keys: Keys,
+}
+
+impl Destination {
+    /// Asks the control plane where it is and for its keys.
+    pub(crate) async fn open(access: Access, connector: Connector, lease: Lease, meter: Arc<Meter>) -> Result<Arc<Self>, Halt> {
+        let current = connect(&access, &connector, &lease).await?;
+        Ok(Arc::new(Self {
+            lease,
+            access,
+            connector,
+            meter,
+            pace: Pace::default(),
+            current: Mutex::new(current),
+            renewing: tokio::sync::Mutex::default(),
+            conditional: AtomicBool::new(true),
+        }))
+    }
+
+    /// Its bucket.
+    pub(crate) fn bucket(&self) -> Bucket {
+        self.current().client.bucket().clone()
+    }
+
+    /// Whether writes are made under conditions.
+    pub(crate) fn conditional(&self) -> bool {
+        self.conditional.load(Relaxed)
+    }
+
+    /// The store does not know conditions on writes.
+    pub(crate) fn forgo_conditions(&self) {
+        tracing::info!("the destination knows no conditional writes");
+        self.conditional.store(false, Relaxed);
+    }
+
+    /// A call that is broken off when the lease ends.
+    pub(crate) async fn call<T, E, F>(&self, name: &'static str, send: impl Fn(Client) -> F) -> Result<T, NoAnswer>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: Error + ProvideErrorMetadata + 'static,
+    {
+        self.patiently(name, send, InFlight::BrokenOff).await
+    }
+
+    /// A call whose outcome must be known once it was sent: an object that exists is reported, whatever comes meanwhile.
+    pub(crate) async fn settle<T, E, F>(&self, name: &'static str, send: impl Fn(Client) -> F) -> Result<T, NoAnswer>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: Error + ProvideErrorMetadata + 'static,
+    {
+        self.patiently(name, send, InFlight::Awaited).await
+    }
+
+    /// One call to clean up with, whether or not the lease still stands.
+    pub(crate) async fn once<T, E, F>(&self, name: &'static str, send: impl Fn(Client) -> F) -> Result<T, BucketError>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: Error + ProvideErrorMetadata + 'static,
+    {
+        let client = self.current().client;
+        send(client.clone()).await.map_err(|error| client.judge(name, &error))
+    }
+
+    async fn patiently<T, E, F>(&self, name: &'static str, send: impl Fn(Client) -> F, in_flight: InFlight) -> Result<T, NoAnswer>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: Error + ProvideErrorMetadata + 'static,
+    {
+        loop {
+            tokio::select! {
+                biased;
+                why = self.lease.halted() => return Err(NoAnswer::Stopped(why)),
+                () = self.pace.turn() => {}
+            }
+            let Current { client, keys } = self.current();
+            let answer = match in_flight {
+                InFlight::Awaited => send(client.clone()).await,
+                InFlight::BrokenOff => tokio::select! {
+                    biased;
+                    why = self.lease.halted() => return Err(NoAnswer::Stopped(why)),
+                    answer = send(client.clone()) => answer,
+                },
+            };
+            let error = match answer {
+                Ok(answer) => {
+                    self.pace.faster();
+                    self.meter.held_up(None);
+                    return Ok(answer);
+                }
+                Err(error) => client.judge(name, &error),
+            };
+            match error.fault {
+                Fault::Throttled => {
+                    tracing::debug!(call = name, "the destination asks to slow down");
+                    self.meter.held_up(Some("waiting: the destination asks to slow down"));
+                    self.pace.slower(chance());
+                }
+                Fault::ExpiredToken if self.renew(&keys).await.map_err(NoAnswer::Access)? => {}
+                _ => return Err(NoAnswer::Refused(error)),
+            }
+        }
+    }
+
+    /// Asks for keys other than `expired`; whether there are any.
+    async fn renew(&self, expired: &Keys) -> Result<bool, Halt> {
+        let _one_at_a_time = self.renewing.lock().await;
+        if self.current().keys != *expired {
+            return Ok(true); // another call of this run was here first
+        }
+        let renewed = connect(&self.access, &self.connector, &self.lease).await?;
+        if renewed.keys == *expired {
+            return Ok(false);
+        }
+        tracing::info!("the destination's keys had expired; new ones are used");
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
+        Ok(true)
+    }
+
+    fn current(&self) -> Current {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+async fn connect(access: &Access, connector: &Connector, lease: &Lease) -> Result<Current, Halt> {
+    let (bucket, keys) = access.destination(lease).await?;
+    let client = connector.client(&bucket, &keys, REQUEST_TIMEOUT, REQUEST_ATTEMPTS);
+    let client = client.map_err(|error| failure(Step::Access, &error))?;
+    Ok(Current { client, keys })
+}
+
+/// Anywhere from 0 to 1.
+pub(crate) fn chance() -> f64 {
+    f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX)
+}

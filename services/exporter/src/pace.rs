@@ -1,0 +1,81 @@
+//! How fast one destination is called: every call of a run waits while the store has asked to slow down.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+/// The wait after a first refusal, before jitter, and the longest one.
+const FIRST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// The pace of all calls to one store: the wait doubles with each refusal and halves with each answer.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    wait: Duration,
+    /// No call before then.
+    until: Option<Instant>,
+}
+
+impl Pace {
+    /// Waits for the next call's time.
+    pub(crate) async fn turn(&self) {
+        let until = self.0.lock().unwrap_or_else(PoisonError::into_inner).until;
+        if let Some(until) = until {
+            sleep_until(until).await;
+        }
+    }
+
+    /// The store asked to slow down. `share` of the wait, from 0 to 1, is left to chance so that not all come back at once.
+    pub(crate) fn slower(&self, share: f64) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.wait = (state.wait * 2).clamp(FIRST, LONGEST);
+        let wait = state.wait.mul_f64(0.5 + share.clamp(0.0, 1.0) / 2.0);
+        state.until = state.until.max(Some(Instant::now() + wait));
+    }
+
+    /// The store answered.
+    pub(crate) fn faster(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.wait.is_zero() {
+            state.wait = if state.wait <= FIRST { Duration::ZERO } else { state.wait / 2 };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_refusal_doubles_the_wait_and_each_answer_halves_it() {
+        let pace = Pace::default();
+        let mut waits = Vec::new();
+        let mut refused = async |pace: &Pace| {
+            pace.slower(1.0);
+            let before = Instant::now();
+            pace.turn().await;
+            waits.push(before.elapsed().as_millis());
+        };
+        for _ in 0..8 {
+            refused(&pace).await;
+        }
+        (0..3).for_each(|_| pace.faster());
+        refused(&pace).await;
+        (0..10).for_each(|_| pace.faster());
+        refused(&pace).await;
+        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 7500, 500]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_store_that_answers() {
+        let (pace, before) = (Pace::default(), Instant::now());
+        pace.turn().await;
+        assert_eq!(before.elapsed(), Duration::ZERO);
+    }
+}

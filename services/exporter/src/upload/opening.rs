@@ -1,0 +1,139 @@
+//! The beginning of a multipart upload: opened, then made known, before anything is sent. And its end when it comes to nothing.
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_sdk_s3::config::retry::RetryConfig;
+use tracelift_bucket::{Client, Fault, WriteArguments as _};
+use tracelift_core::{failure::Step, file::FileIntent};
+
+use super::{PARQUET, Uploader, out_of_step};
+use crate::{
+    destination::{NoAnswer, chance},
+    job::Halt,
+    lease::Stop,
+};
+
+/// How often an upload is tried to be opened while the store does not answer.
+const OPENINGS: u32 = 4;
+/// How often an upload is aborted until the store says that it is gone.
+const ABORTS: u32 = 3;
+
+impl Uploader<'_> {
+    /// Opens an upload and makes it known.
+    pub(super) async fn open(&self, number: u32) -> Result<FileIntent, Halt> {
+        let mut intent = self.intent(number, String::new());
+        for attempt in 1.. {
+            match self.create(&intent).await {
+                Ok(upload_id) => {
+                    intent.upload_id = upload_id;
+                    break;
+                }
+                Err(NoAnswer::Refused(error)) if error.fault == Fault::Unavailable && attempt < OPENINGS => {
+                    // It may have been opened all the same, under an id that nobody knows.
+                    self.abort_unknown(&intent.key).await;
+                    let wait = Duration::from_millis(500 << attempt).mul_f64(chance());
+                    tokio::select! {
+                        why = self.lease.halted() => return Err(Halt::Stopped(why)),
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+                Err(error) => return Err(error.at(Step::Upload)),
+            }
+        }
+        match self.reporter.file_intent(self.lease, &intent).await {
+            Ok(()) => Ok(intent),
+            Err(halt) => {
+                self.clean_up(&intent, &halt).await;
+                Err(halt)
+            }
+        }
+    }
+
+    async fn create(&self, intent: &FileIntent) -> Result<String, NoAnswer> {
+        let created = self.destination.call("CreateMultipartUpload", |client| {
+            let bucket = client.bucket();
+            let call = client.s3.create_multipart_upload().with_options_of(bucket).bucket(&bucket.name).key(&intent.key);
+            let call = call.set_metadata(Some(self.metadata(intent))).content_type(PARQUET);
+            // The SDK's own second try would hide that a first one may have opened an upload.
+            let once = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
+            call.customize().config_override(once).send()
+        });
+        created.await?.upload_id.ok_or_else(|| NoAnswer::Access(out_of_step()))
+    }
+
+    /// What an object of ours says of itself.
+    pub(super) fn metadata(&self, intent: &FileIntent) -> HashMap<String, String> {
+        let entries = [
+            (RUN, self.lease.run.to_string()),
+            ("tracelift-file", intent.number.to_string()),
+            ("tracelift-fence", self.lease.fence.0.to_string()),
+            (TOKEN, intent.token.clone()),
+        ];
+        entries.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    /// Aborts the upload in hand, unless the run is somebody else's now: then the upload is theirs to end.
+    pub(super) async fn clean_up(&self, intent: &FileIntent, halt: &Halt) {
+        if *halt == Halt::Stopped(Stop::Revoked) {
+            return;
+        }
+        if let Err(error) = self.destination.once("AbortMultipartUpload", |client| abort(&client, &intent.key, &intent.upload_id)).await
+            && error.fault != Fault::NoSuchUpload
+        {
+            tracing::warn!(%error, key = intent.key, "an upload stays open until its successor ends it");
+        }
+    }
+
+    /// Aborts until the upload is gone: parts that were on their way at a first abort may have landed after it.
+    ///
+    /// A bucket that grants PutObject only refuses; what is then written anew replaces whatever the old upload makes.
+    pub(super) async fn abort_until_gone(&self, key: &str, upload_id: &str) -> Result<(), Halt> {
+        for _ in 0..ABORTS {
+            match self.destination.call("AbortMultipartUpload", |client| abort(&client, key, upload_id)).await {
+                Ok(()) => {}
+                Err(NoAnswer::Refused(error)) => match error.fault {
+                    Fault::NoSuchUpload | Fault::NoSuchKey | Fault::AccessDenied => return Ok(()),
+                    _ => return Err(NoAnswer::Refused(error).at(Step::Upload)),
+                },
+                Err(error) => return Err(error.at(Step::Upload)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Aborts uploads of this very key that were opened but never became known; where the bucket does not let us list
+    /// them, its own lifecycle rule has to.
+    pub(super) async fn abort_unknown(&self, key: &str) {
+        let listed = self.destination.call("ListMultipartUploads", |client| {
+            client.s3.list_multipart_uploads().bucket(&client.bucket().name).prefix(key).send()
+        });
+        let listed = match listed.await {
+            Ok(listed) => listed,
+            Err(error) => {
+                tracing::debug!(?error, key, "open uploads cannot be listed");
+                return;
+            }
+        };
+        for upload in listed.uploads().iter().filter(|upload| upload.key() == Some(key)) {
+            let Some(id) = upload.upload_id() else { continue };
+            tracing::info!(key, "an upload that nobody knew is aborted");
+            if let Err(error) = self.destination.call("AbortMultipartUpload", |client| abort(&client, key, id)).await {
+                tracing::warn!(?error, key, "an upload stays open");
+            }
+        }
+    }
+}
+
+/// Names in an object's metadata.
+pub(super) const RUN: &str = "tracelift-run";
+pub(super) const TOKEN: &str = "tracelift-token";
+
+type AbortError = aws_sdk_s3::error::SdkError<
+    aws_sdk_s3::operation::abort_multipart_upload::AbortMultipartUploadError,
+    aws_smithy_runtime_api::client::orchestrator::HttpResponse,
+>;
+
+fn abort(client: &Client, key: &str, upload_id: &str) -> impl Future<Output = Result<(), AbortError>> + use<> {
+    let call = client.s3.abort_multipart_upload().bucket(&client.bucket().name).key(key).upload_id(upload_id);
+    async move { call.send().await.map(|_| ()) }
+}

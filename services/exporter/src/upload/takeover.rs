@@ -1,0 +1,108 @@
+//! Objects that may be there already: written under the condition that nothing stands at the key, looked at when that does
+//! not hold or an answer was lost, and taken over from an attempt that was lost. `core::takeover` decides.
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use tracelift_bucket::{BucketError, Client, Fault};
+use tracelift_core::{
+    failure::{Failure, FailureClass, Step},
+    file::{File, FileIntent},
+    takeover::{Decision, Found, decide},
+};
+
+use super::{
+    Uploader,
+    opening::{RUN, TOKEN},
+};
+use crate::{destination::NoAnswer, job::Halt};
+
+impl Uploader<'_> {
+    /// Makes an object, its etag: under the condition that none is there, where the store knows one.
+    ///
+    /// The condition holds off an exporter that wakes up after its successor has written the file: also where the bucket
+    /// did not let the successor abort, and also for a PutObject, which has no upload to abort.
+    pub(super) async fn unless_there<E, F>(
+        &self,
+        name: &'static str,
+        intent: &FileIntent,
+        send: impl Fn(Client, Option<String>) -> F,
+    ) -> Result<String, Halt>
+    where
+        F: Future<Output = Result<Option<String>, SdkError<E, HttpResponse>>>,
+        E: std::error::Error + ProvideErrorMetadata + 'static,
+    {
+        let mut condition = self.destination.conditional().then(|| "*".to_owned());
+        loop {
+            let error = match self.destination.settle(name, |client| send(client, condition.clone())).await {
+                Ok(etag) => return Ok(etag.unwrap_or_default().trim_matches('"').to_owned()),
+                Err(NoAnswer::Refused(error)) => error,
+                Err(error) => return Err(error.at(Step::Upload)),
+            };
+            match error.fault {
+                Fault::NotImplemented if condition.is_some() => {
+                    self.destination.forgo_conditions();
+                    condition = None;
+                }
+                Fault::Exists if condition.is_some() => match self.look(intent).await? {
+                    Decision::Adopt { etag } => return Ok(etag),
+                    Decision::Write => condition = None,
+                    Decision::Conflict => return Err(conflict(intent)),
+                },
+                // The object may be there although nobody said so.
+                Fault::Unavailable | Fault::NoSuchUpload => match self.look(intent).await {
+                    Ok(Decision::Adopt { etag }) => {
+                        tracing::info!(key = intent.key, "the object is there although the answer was lost");
+                        return Ok(etag);
+                    }
+                    _ => return Err(NoAnswer::Refused(error).at(Step::Upload)),
+                },
+                _ => return Err(NoAnswer::Refused(error).at(Step::Upload)),
+            }
+        }
+    }
+
+    /// Ends what a lost attempt may have left at the key of the next file: aborts its upload, then looks. The file, when it
+    /// stands there complete and only nobody knew.
+    pub(crate) async fn take_over(&self, number: u32, unresolved: Option<&FileIntent>) -> Result<Option<File>, Halt> {
+        let key = unresolved.map_or_else(|| (self.key)(number), |intent| intent.key.clone());
+        if let Some(intent) = unresolved.filter(|intent| !intent.upload_id.is_empty()) {
+            tracing::info!(key, "the upload of an earlier attempt is aborted");
+            self.abort_until_gone(&key, &intent.upload_id).await?;
+        }
+        self.abort_unknown(&key).await;
+        let Some(intent) = unresolved else { return Ok(None) };
+        match (self.look(intent).await?, intent.whole.as_deref()) {
+            (Decision::Adopt { etag }, Some(file)) => {
+                tracing::info!(key, "a file that an earlier attempt had completed is taken over");
+                Ok(Some(File { etag, ..file.clone() }))
+            }
+            (Decision::Conflict, _) => Err(conflict(intent)),
+            _ => Ok(None),
+        }
+    }
+
+    async fn look(&self, intent: &FileIntent) -> Result<Decision, Halt> {
+        let head = self
+            .destination
+            .settle("HeadObject", |client| client.s3.head_object().bucket(&client.bucket().name).key(&intent.key).send());
+        let found = match head.await {
+            Ok(head) => {
+                let said = |name| head.metadata().and_then(|metadata| metadata.get(name)).cloned();
+                let bytes = head.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+                Found::Object { run: said(RUN), token: said(TOKEN), bytes, etag: head.e_tag().unwrap_or_default().to_owned() }
+            }
+            Err(NoAnswer::Refused(BucketError { fault: Fault::NoSuchKey, .. })) => Found::Nothing,
+            Err(NoAnswer::Refused(BucketError { fault: Fault::AccessDenied, .. })) => Found::Denied,
+            Err(error) => return Err(error.at(Step::Upload)),
+        };
+        Ok(decide(self.lease.run, Some(intent), &found))
+    }
+}
+
+fn conflict(intent: &FileIntent) -> Halt {
+    let detail = format!(
+        "an object that is not of this export stands at {}; remove it, or export to another prefix: it is not replaced",
+        intent.key
+    );
+    Halt::Failed(Failure { step: Step::Upload, class: FailureClass::CustomerConfig, detail })
+}
