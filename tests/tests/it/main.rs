@@ -6,6 +6,7 @@ mod binaries;
 mod cancel;
 mod content;
 mod faults;
+mod replicas;
 mod restarts;
 
 use serde_json::{Value, json};
