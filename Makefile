@@ -72,6 +72,7 @@ demo: install build
 test: test-rust test-python
 
 test-rust: install build
+	@deploy/needs.sh postgres
 	cargo test --locked --workspace
 
 test-python: install install-node build

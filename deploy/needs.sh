@@ -1,6 +1,7 @@
 #!/bin/sh
 # Says what is missing on this machine before anything is built, and how to get it. As root on Debian (and in CI, where
-# sudo asks nothing) it gets the packages itself. Arguments: what is needed besides a compiler and Python: node, curl, clippy.
+# sudo asks nothing) it gets the packages itself. Arguments: what is needed besides a compiler and Python: node, curl, clippy,
+# postgres (the server's programs; the tests start servers of their own).
 set -eu
 
 python="${PYTHON:-python3}"
@@ -14,6 +15,7 @@ for thing in "$@"; do
     case "$thing" in
         node) has node && has npm || packages="$packages nodejs npm" ;;
         curl) has curl || packages="$packages curl" ;;
+        postgres) has initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages="$packages postgresql" ;;
     esac
 done
 
@@ -31,6 +33,14 @@ root=""
 if has apt-get && { [ -z "$root" ] || { [ -n "${CI:-}" ] && $root true 2>/dev/null; }; }; then
     echo "installing$packages"
     $root apt-get update -qq
+    case "$packages" in
+        *postgresql*) # its package would make and start a cluster for the whole machine, which nobody asked for
+            [ -e /etc/postgresql-common/createcluster.conf ] || {
+                $root mkdir -p /etc/postgresql-common
+                echo "create_main_cluster = false" | $root tee /etc/postgresql-common/createcluster.conf >/dev/null
+            }
+            ;;
+    esac
     # shellcheck disable=SC2086
     DEBIAN_FRONTEND=noninteractive $root apt-get install -y -qq --no-install-recommends $packages >/dev/null
     exit 0

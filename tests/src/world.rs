@@ -2,7 +2,6 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
     sync::Arc,
 };
 
@@ -23,8 +22,9 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
-use tracelift_control_plane::ControlPlane;
+use tracelift_control_plane::{ControlPlane, Database};
 use tracelift_exporter::Exporter;
+use tracelift_postgres_server::Postgres;
 use tracelift_proto::{
     time_to,
     v1::{
@@ -32,7 +32,7 @@ use tracelift_proto::{
         export_service_client::ExportServiceClient,
     },
 };
-use tracelift_runtime::{clock::SystemClock, tasks};
+use tracelift_runtime::tasks;
 
 use crate::{
     clickhouse::ClickHouse,
@@ -95,16 +95,45 @@ impl Drop for Running {
 pub struct World {
     pub clickhouse: ClickHouse,
     pub s3: S3Server,
+    /// The first control plane's.
     pub grpc: String,
-    control_plane: Option<Running>,
-    address: SocketAddr,
+    control_planes: Vec<Replica>,
+    database: Database,
+    /// When the control planes have PostgreSQL.
+    pub postgres: Option<Arc<Postgres>>,
     api_key: String,
     pub dir: TempDir,
+}
+
+/// A control plane's place; `None` while it is stopped.
+struct Replica {
+    running: Option<Running>,
+    address: SocketAddr,
+}
+
+/// What a world is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// PostgreSQL instead of SQLite.
+    pub postgres: bool,
+    /// Control planes over the one database; more than one needs PostgreSQL.
+    pub replicas: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { postgres: false, replicas: 1 }
+    }
 }
 
 impl World {
     /// Everything but exporters; the data set's tenant has a key.
     pub async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// The same, of other parts.
+    pub async fn with(options: Options) -> Self {
         let dir = TempDir::new().expect("a folder");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let s3 = S3Server::start(&dir.path().join("s3"), listener).expect("an S3 server");
@@ -112,9 +141,14 @@ impl World {
         s3.create_bucket(DESTINATION_BUCKET);
         let path = dir.path().join("clickhouse");
         let clickhouse = tokio::task::spawn_blocking(move || ClickHouse::start(&path, 0)).await.expect("no panic").expect("ClickHouse");
-        let (control_plane, address) = control_plane(dir.path(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await;
-        let grpc = format!("http://{address}");
-        let mut world = Self { clickhouse, s3, grpc, control_plane: Some(control_plane), address, api_key: String::new(), dir };
+        let (postgres, database) = database(&dir, options.postgres).await;
+        let mut control_planes = Vec::new();
+        for _ in 0..options.replicas {
+            let (running, address) = control_plane(&database, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await;
+            control_planes.push(Replica { running: Some(running), address });
+        }
+        let grpc = format!("http://{}", control_planes[0].address);
+        let mut world = Self { clickhouse, s3, grpc, control_planes, database, postgres, api_key: String::new(), dir };
         world.api_key = world.key_of(TENANT_ID).await;
         world
     }
@@ -130,6 +164,17 @@ impl World {
 
     fn channel(&self) -> Channel {
         Endpoint::from_shared(self.grpc.clone()).expect("an address").connect_lazy()
+    }
+
+    /// Where control plane number n listens, from 0.
+    pub fn grpc_of(&self, n: usize) -> String {
+        format!("http://{}", self.control_planes[n].address)
+    }
+
+    /// Exports as a caller of control plane number n sees them.
+    pub fn exports_at(&self, n: usize) -> ExportServiceClient<Authorised> {
+        let channel = Endpoint::from_shared(self.grpc_of(n)).expect("an address").connect_lazy();
+        ExportServiceClient::with_interceptor(channel, bearer(&self.api_key))
     }
 
     pub fn exports(&self) -> ExportServiceClient<Authorised> {
@@ -165,15 +210,18 @@ impl World {
         self.start_exporter(&self.exporter_settings("exporter-1"))
     }
 
+    /// Stops every control plane.
     pub async fn stop_control_plane(&mut self) {
-        if let Some(running) = self.control_plane.take() {
+        for running in self.control_planes.iter_mut().filter_map(|replica| replica.running.take()) {
             running.stop().await;
         }
     }
 
-    /// Starts the control plane again, on the same port and database.
+    /// Starts every control plane again, on its port and the same database.
     pub async fn restart_control_plane(&mut self) {
-        self.control_plane = Some(control_plane(self.dir.path(), self.address).await.0);
+        for replica in &mut self.control_planes {
+            replica.running = Some(control_plane(&self.database, replica.address).await.0);
+        }
     }
 
     /// Starts ClickHouse again, on the same port and data.
@@ -281,14 +329,23 @@ impl World {
     }
 }
 
+async fn database(dir: &TempDir, postgres: bool) -> (Option<Arc<Postgres>>, Database) {
+    if !postgres {
+        return (None, Database::from(dir.path().join("control-plane.db").as_path()));
+    }
+    let server = Arc::new(tokio::task::spawn_blocking(Postgres::start_new).await.expect("no panic"));
+    let url = server.new_database().await;
+    (Some(server), url.parse().expect("an address"))
+}
+
 fn bearer(token: &str) -> Bearer {
     Bearer(format!("Bearer {token}").parse().expect("ASCII"))
 }
 
-async fn control_plane(dir: &Path, listen: SocketAddr) -> (Running, SocketAddr) {
+async fn control_plane(database: &Database, listen: SocketAddr) -> (Running, SocketAddr) {
     let mut settings = tracelift_control_plane::Settings::defaults();
     settings.listen = listen;
-    settings.database = dir.join("control-plane.db");
+    settings.database = database.clone();
     settings.master_keys = Some(SecretString::from(MASTER_KEYS));
     settings.admin_token = Some(SecretString::from(ADMIN_TOKEN));
     settings.fleet_token = Some(SecretString::from(FLEET_TOKEN));
@@ -296,8 +353,7 @@ async fn control_plane(dir: &Path, listen: SocketAddr) -> (Running, SocketAddr) 
     settings.heartbeat_seconds = 1;
     settings.lease_seconds = 4;
     settings.stop_seconds = 1;
-    let store = tracelift_control_plane::store::sqlite::SqliteStore::open(&settings.database).expect("a store");
-    let bound = ControlPlane::bind_with(settings, Arc::new(store), Arc::new(SystemClock)).await.expect("a control plane");
+    let bound = ControlPlane::bind(settings).await.expect("a control plane");
     let address = bound.address();
     let running = Running::start("control plane", |stopping| {
         tasks::start("control plane", async move { bound.run(stopping).await.expect("it serves") })

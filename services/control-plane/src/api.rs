@@ -21,11 +21,11 @@ const RETRY_SECONDS: u64 = 2;
 pub(crate) fn unavailable(error: StoreError) -> Status {
     match error {
         StoreError::Exists(what) => Status::already_exists(format!("{what} exists already")),
-        StoreError::Unavailable(_) => {
+        StoreError::Unavailable(_) | StoreError::Contended => {
             tracing::error!(%error, "the store failed");
             status::retry_later("the control plane's database is not available; try again shortly", RETRY_SECONDS)
         }
-        StoreError::Corrupt(_) | StoreError::NewerSchema => {
+        StoreError::Corrupt(_) | StoreError::NewerSchema | StoreError::Address(_) => {
             tracing::error!(%error, "the store failed");
             Status::internal("a stored value cannot be read; the control plane's log says which")
         }

@@ -4,7 +4,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio::sync::{
+    broadcast::{self, error::RecvError},
+    mpsc,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracelift_core::{
@@ -13,13 +16,13 @@ use tracelift_core::{
     file::{File, FileIntent},
     id::{ExporterId, RunId},
     run::{Event, Fence, IllegalEvent, Lease, Work},
+    time::Timestamp,
 };
 use tracelift_proto::{
     fleet::v1::{self, connect_request::Message as Said, connect_response::Message as Answer},
     status::invalid,
     time_to, under,
 };
-use tracelift_runtime::clock::SharedClock;
 use uuid::Uuid;
 
 use crate::store::{Change, Claimed, Heard, ReportError, Reported, Store, Verdict};
@@ -38,7 +41,6 @@ pub struct LeaseTerms {
 /// One exporter, connected.
 pub(crate) struct Session {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) clock: SharedClock,
     pub(crate) terms: LeaseTerms,
     pub(crate) exporter: ExporterId,
     pub(crate) incarnation: String,
@@ -78,13 +80,14 @@ impl Session {
         hello: v1::Hello,
         protocol: u32,
         mut incoming: Streaming<v1::ConnectRequest>,
-        superseded: CancellationToken,
         stopping: CancellationToken,
     ) {
         tracing::info!(capacity = self.capacity, held = hello.held.len(), "exporter connected");
+        let session = Uuid::new_v4();
+        let superseded = superseded(self.store.changes(), self.exporter.clone(), session);
         let end = tokio::select! {
-            end = self.serve(hello, protocol, &mut incoming, stopping) => end,
-            () = superseded.cancelled() => Err(End::Refused(Status::aborted("the exporter has connected anew"))),
+            end = self.serve(session, hello, protocol, &mut incoming, stopping) => end,
+            () = superseded => Err(End::Refused(Status::aborted("the exporter has connected anew"))),
         };
         match end {
             Ok(()) | Err(End::Gone) => tracing::info!("exporter disconnected"),
@@ -97,6 +100,7 @@ impl Session {
 
     async fn serve(
         &mut self,
+        session: Uuid,
         hello: v1::Hello,
         protocol: u32,
         incoming: &mut Streaming<v1::ConnectRequest>,
@@ -104,9 +108,10 @@ impl Session {
     ) -> Result<(), End> {
         let mut news = self.store.changes();
         let held = held(&hello.held)?;
-        let verdicts = self.store.hello(self.lease(), held, self.terms.max_retries, self.clock.now()).await?;
+        let now = self.store.now().await?;
+        let verdicts = self.store.hello(session, self.lease(now), held, self.terms.max_retries, now).await?;
         self.send(Answer::Welcome(v1::Welcome {
-            session: Uuid::new_v4().to_string(),
+            session: session.to_string(),
             protocol,
             heartbeat_interval: Some(seconds(self.terms.heartbeat_seconds)),
             lease_time: Some(seconds(self.terms.lease_seconds)),
@@ -126,7 +131,7 @@ impl Session {
                     Ok(Change::Stopped { run, fence, exporter }) if exporter == self.exporter => {
                         self.send(Answer::Cancel(v1::Cancel { run_id: run.to_string(), fence: fence.0 })).await?;
                     }
-                    Ok(Change::Work) | Err(RecvError::Lagged(_)) => self.assign().await?,
+                    Ok(Change::Work | Change::Missed) | Err(RecvError::Lagged(_)) => self.assign().await?,
                     Ok(_) => {}
                     Err(RecvError::Closed) => return Err(End::Gone),
                 },
@@ -139,11 +144,11 @@ impl Session {
         }
     }
 
-    fn lease(&self) -> Lease {
+    fn lease(&self, now: Timestamp) -> Lease {
         Lease {
             exporter: self.exporter.clone(),
             incarnation: self.incarnation.clone(),
-            until: self.clock.now().plus_seconds(i64::from(self.terms.lease_seconds)),
+            until: now.plus_seconds(i64::from(self.terms.lease_seconds)),
         }
     }
 
@@ -153,7 +158,8 @@ impl Session {
 
     /// Fills the exporter's free slots. What is sent was committed before.
     async fn assign(&self) -> Result<(), End> {
-        for claimed in self.store.claim(self.lease(), self.capacity, self.clock.now()).await? {
+        let now = self.store.now().await?;
+        for claimed in self.store.claim(self.lease(now), self.capacity, now).await? {
             tracing::info!(run = %claimed.run.id, export = %claimed.run.export, fence = claimed.run.fence.0, "run assigned");
             self.send(Answer::Assignment(assignment(claimed))).await?;
         }
@@ -202,13 +208,14 @@ impl Session {
         if let Some(capacity) = heartbeat.capacity {
             self.capacity = capacity.runs;
         }
-        let verdicts = self.store.heartbeat(self.lease(), held(&heartbeat.held)?, self.clock.now()).await?;
+        let now = self.store.now().await?;
+        let verdicts = self.store.heartbeat(self.lease(now), held(&heartbeat.held)?, now).await?;
         self.send(Answer::HeartbeatReply(v1::HeartbeatReply { verdicts: with_verdicts(heartbeat.held, verdicts) })).await
     }
 
     async fn progress(&self, progress: v1::Progress) -> Result<(), End> {
         let (run, fence) = under(&progress.run_id, progress.fence)?;
-        match self.store.progress(run, fence, reported(progress)?, self.clock.now()).await? {
+        match self.store.progress(run, fence, reported(progress)?, self.store.now().await?).await? {
             Heard::Yes(_) => Ok(()),
             Heard::Stale => self.refuse(run, fence).await,
         }
@@ -218,7 +225,7 @@ impl Session {
     async fn finished(&self, finished: v1::RunFinished) -> Result<(), End> {
         let (run, fence) = under(&finished.run_id, finished.fence)?;
         let event = Event::Finished { files: finished.files, rows: finished.rows };
-        match self.store.report(run, fence, event, self.clock.now()).await {
+        match self.store.report(run, fence, event, self.store.now().await?).await {
             Ok(Heard::Yes(done)) => {
                 let files = self.store.files(run).await?;
                 self.send(Answer::Ack(v1::Ack { seq: finished.seq })).await?;
@@ -238,7 +245,7 @@ impl Session {
     }
 
     async fn report(&self, (run, fence): (RunId, Fence), event: Event, seq: Option<u64>) -> Result<(), End> {
-        match self.store.report(run, fence, event, self.clock.now()).await {
+        match self.store.report(run, fence, event, self.store.now().await?).await {
             Ok(Heard::Yes(_)) => match seq {
                 Some(seq) => self.send(Answer::Ack(v1::Ack { seq })).await,
                 None => Ok(()),
@@ -252,6 +259,24 @@ impl Session {
     async fn refuse(&self, run: RunId, fence: Fence) -> Result<(), End> {
         tracing::info!(%run, fence = fence.0, "stale report");
         self.send(Answer::Revoked(v1::Revoked { run_id: run.to_string(), fence: fence.0 })).await
+    }
+}
+
+/// Waits until the exporter has connected anew, here or at another replica: a stream that nobody noticed breaking must
+/// not go on claiming runs. What is told before this session's own hello is of sessions before it.
+async fn superseded(mut news: broadcast::Receiver<Change>, exporter: ExporterId, session: Uuid) {
+    let mut said_hello = false;
+    loop {
+        match news.recv().await {
+            Ok(Change::Connected { exporter: who, session: which }) if who == exporter => match which == session {
+                true => said_hello = true,
+                false if said_hello => return,
+                false => {}
+            },
+            Ok(Change::Missed) | Err(RecvError::Lagged(_)) => said_hello = true, // its own hello may be among what was lost
+            Ok(_) => {}
+            Err(RecvError::Closed) => return std::future::pending().await,
+        }
     }
 }
 

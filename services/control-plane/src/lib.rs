@@ -8,6 +8,7 @@
 mod api;
 mod auth;
 mod dispatch;
+mod health;
 mod settings;
 pub mod store;
 mod sweep;
@@ -30,7 +31,6 @@ use tracelift_proto::{
     },
 };
 use tracelift_runtime::{
-    clock::{SharedClock, SystemClock},
     listen::{self, ListenError},
     request::RequestLayer,
     secret::SecretError,
@@ -40,11 +40,15 @@ use tracelift_runtime::{
 
 pub use auth::{Tokens, hash};
 pub use dispatch::LeaseTerms;
-pub use settings::Settings;
+pub use settings::{Database, Settings};
 
 use crate::{
     auth::AuthLayer,
-    store::{Store, StoreError, sqlite::SqliteStore},
+    store::{
+        Store, StoreError,
+        postgres::{PostgresSettings, PostgresStore},
+        sqlite::SqliteStore,
+    },
     vault::{Vault, VaultError},
 };
 
@@ -82,7 +86,6 @@ pub struct ControlPlane {
     store: Arc<dyn Store>,
     vault: Arc<Vault>,
     tokens: Tokens,
-    clock: SharedClock,
 }
 
 impl std::fmt::Debug for ControlPlane {
@@ -94,12 +97,19 @@ impl std::fmt::Debug for ControlPlane {
 impl ControlPlane {
     /// Opens the store, takes the port, reads the secrets. Nothing is served yet.
     pub async fn bind(settings: Settings) -> Result<Self, Error> {
-        let store = SqliteStore::open(&settings.database)?;
-        Self::bind_with(settings, Arc::new(store), Arc::new(SystemClock)).await
+        let store: Arc<dyn Store> = match &settings.database {
+            Database::File(path) => Arc::new(SqliteStore::open(path)?),
+            Database::Postgres(url) => {
+                let (password, ca) = (settings.database_password()?, settings.database_ca.as_deref());
+                let postgres = PostgresSettings::new(url, password.as_ref(), ca, settings.database_connections.into())?;
+                Arc::new(PostgresStore::open(&postgres).await?)
+            }
+        };
+        Self::bind_with(settings, store).await
     }
 
-    /// The same with a store and a clock of the caller's.
-    pub async fn bind_with(settings: Settings, store: Arc<dyn Store>, clock: SharedClock) -> Result<Self, Error> {
+    /// The same with a store of the caller's.
+    pub async fn bind_with(settings: Settings, store: Arc<dyn Store>) -> Result<Self, Error> {
         let (heartbeat, lease) = (settings.heartbeat_seconds, settings.lease_seconds);
         if lease < heartbeat.saturating_mul(2) {
             return Err(Error::Terms { heartbeat, lease });
@@ -109,7 +119,7 @@ impl ControlPlane {
         let listener = listen::bind(settings.listen).await?;
         let address = listener.local_addr().map_err(|source| ListenError { address: settings.listen, source })?;
         reseal(store.as_ref(), &vault).await?;
-        Ok(Self { settings, listener, address, store, vault, tokens, clock })
+        Ok(Self { settings, listener, address, store, vault, tokens })
     }
 
     /// Where it listens.
@@ -119,32 +129,24 @@ impl ControlPlane {
 
     /// Serves until `stopping`, then tells the exporters, lets calls end within the grace, and returns.
     pub async fn run(self, stopping: CancellationToken) -> Result<(), Error> {
-        let Self { settings, listener, address, store, vault, tokens, clock } = self;
+        let Self { settings, listener, address, store, vault, tokens } = self;
         let sessions = TaskTracker::new();
         let (health, health_service) = tonic_health::server::health_reporter();
-        health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        let health = tasks::start("health", health::watch(store.clone(), health, stopping.clone()));
 
-        let admin = api::admin::Admin { store: store.clone(), clock: clock.clone() };
-        let exports = api::exports::Exports {
-            store: store.clone(),
-            clock: clock.clone(),
-            max_days: settings.max_export_days,
-            stopping: stopping.clone(),
-        };
+        let admin = api::admin::Admin { store: store.clone() };
+        let exports = api::exports::Exports { store: store.clone(), max_days: settings.max_export_days, stopping: stopping.clone() };
         let destinations = api::destinations::Destinations {
             store: store.clone(),
-            clock: clock.clone(),
             vault: vault.clone(),
             connector: Connector::new(settings.endpoint_policy()),
         };
         let fleet = api::fleet::Fleet {
             store: store.clone(),
-            clock: clock.clone(),
             vault,
             terms: settings.lease_terms(),
             stopping: stopping.clone(),
             sessions: sessions.clone(),
-            newest: api::fleet::Newest::default(),
         };
         let reflection = || {
             tonic_reflection::server::Builder::configure()
@@ -179,7 +181,7 @@ impl ControlPlane {
                 FleetServiceServer::new(fleet).max_decoding_message_size(MAX_FLEET_BYTES).max_encoding_message_size(MAX_FLEET_BYTES),
             );
 
-        let sweep = tasks::start("sweep", sweep::sweep(store, clock, settings.lease_terms(), stopping.clone()));
+        let sweep = tasks::start("sweep", sweep::sweep(store, settings.lease_terms(), stopping.clone()));
         let plain = if settings.tls.tls_cert.is_some() { "https" } else { "http" };
         tracing::info!("listening on {plain}://{address}");
         let served = router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopping.clone().cancelled_owned());
@@ -191,7 +193,7 @@ impl ControlPlane {
         };
         let outcome = until_grace(all, &stopping, Duration::from_secs(settings.stop_seconds)).await;
         stopping.cancel();
-        let _ = sweep.await; // it ends with `stopping` and has nothing to say
+        let _ = tokio::join!(sweep, health); // they end with `stopping` and have nothing to say
         outcome
     }
 }

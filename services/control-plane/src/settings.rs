@@ -1,6 +1,11 @@
 //! What the operator can set: flags, or variables of the environment. Secrets come from variables or files only.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use clap::Parser;
 use secrecy::SecretString;
@@ -10,6 +15,30 @@ use tracelift_runtime::{secret, telemetry::LogSettings, tls::ServerTls};
 
 use crate::dispatch::LeaseTerms;
 
+/// Which database there is. An address of PostgreSQL may hold a password, so it is read only where it is used.
+#[derive(Debug, Clone)]
+pub enum Database {
+    /// SQLite, in that file.
+    File(PathBuf),
+    /// PostgreSQL, at that address.
+    Postgres(SecretString),
+}
+
+impl FromStr for Database {
+    type Err = Infallible; // a fault would be shown with the whole address
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let is_address = text.starts_with("postgres://") || text.starts_with("postgresql://");
+        Ok(if is_address { Self::Postgres(SecretString::from(text)) } else { Self::File(PathBuf::from(text)) })
+    }
+}
+
+impl From<&Path> for Database {
+    fn from(path: &Path) -> Self {
+        Self::File(path.to_owned())
+    }
+}
+
 /// Tracelift's control plane: destinations, exports, runs and leases, over gRPC
 #[derive(Debug, Clone, Parser)]
 #[command(name = "tracelift-control-plane", version)]
@@ -17,9 +46,21 @@ pub struct Settings {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, env = "TRACELIFT_LISTEN", default_value = "127.0.0.1:7700")]
     pub listen: SocketAddr,
-    /// File of the SQLite database; made when it is not there
-    #[arg(long, env = "TRACELIFT_DATABASE", default_value = "tracelift.db")]
-    pub database: PathBuf,
+    /// File of the SQLite database, made when it is not there; or postgres://user@host:5432/database?sslmode=require
+    #[arg(long, env = "TRACELIFT_DATABASE", default_value = "tracelift.db", hide_env_values = true)]
+    pub database: Database,
+    /// Password of the PostgreSQL database
+    #[arg(skip)]
+    pub database_password: Option<SecretString>,
+    /// File that holds the password of the PostgreSQL database, instead of TRACELIFT_DATABASE_PASSWORD
+    #[arg(long, env = "TRACELIFT_DATABASE_PASSWORD_FILE")]
+    pub database_password_file: Option<PathBuf>,
+    /// CA that signed the PostgreSQL database's certificate, PEM; the system's roots without it
+    #[arg(long, env = "TRACELIFT_DATABASE_CA")]
+    pub database_ca: Option<PathBuf>,
+    /// Connections that transactions in PostgreSQL share; one more hears its news
+    #[arg(long, env = "TRACELIFT_DATABASE_CONNECTIONS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub database_connections: u16,
     /// Keys that seal credentials: ID:BASE64[,ID:BASE64...], 32 bytes each; the first one seals, all of them open
     #[arg(skip)]
     pub master_keys: Option<SecretString>,
@@ -75,6 +116,7 @@ impl Settings {
     #[must_use]
     pub fn read() -> Self {
         let mut settings = Self::parse();
+        settings.database_password = secret::from_env("TRACELIFT_DATABASE_PASSWORD");
         settings.master_keys = secret::from_env("TRACELIFT_MASTER_KEYS");
         settings.admin_token = secret::from_env("TRACELIFT_ADMIN_TOKEN");
         settings.fleet_token = secret::from_env("TRACELIFT_FLEET_TOKEN");
@@ -85,6 +127,17 @@ impl Settings {
     #[must_use]
     pub fn defaults() -> Self {
         Self::parse_from(["tracelift-control-plane"])
+    }
+
+    pub(crate) fn database_password(&self) -> Result<Option<SecretString>, secret::SecretError> {
+        secret::Source {
+            name: "the database's password",
+            env: "TRACELIFT_DATABASE_PASSWORD",
+            flag: "--database-password-file",
+            value: self.database_password.as_ref(),
+            file: self.database_password_file.as_ref(),
+        }
+        .optional()
     }
 
     pub(crate) fn master_keys(&self) -> Result<SecretString, secret::SecretError> {

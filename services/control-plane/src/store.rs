@@ -1,10 +1,19 @@
 //! The store: the only truth. Every call is one transaction, and every read that a caller can cause names its tenant.
 //!
-//! SQLite is the default ([`sqlite`]). Nothing above this trait knows which database there is.
+//! SQLite is the default ([`sqlite`]), PostgreSQL serves several control planes at once ([`postgres`]). Nothing above this
+//! trait knows which database there is. Down the line: `calls` makes a call a transaction, `leases` and `exports` hold the
+//! rules, `rows` the tables, `sql` the values.
 
+mod calls;
 #[cfg(test)]
 pub(crate) mod conformance;
+mod exports;
+mod leases;
+pub mod postgres;
+mod rows;
+mod sql;
 pub mod sqlite;
+mod transaction;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
@@ -16,8 +25,12 @@ use tracelift_core::{
     run::{Event, Fence, IllegalEvent, Lease, Run},
     time::{Timestamp, Window},
 };
+use uuid::Uuid;
 
 use crate::vault::Sealed;
+
+/// News that a slow listener may fall behind by, before it misses some.
+const NEWS: usize = 1024;
 
 /// Why a call to the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +38,12 @@ pub enum StoreError {
     /// The database cannot be used now.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// Where the database is said to be cannot be used.
+    #[error("the database's address is not usable: {0}")]
+    Address(String),
+    /// Others kept changing the same rows.
+    #[error("the database is busy with the same rows; try again")]
+    Contended,
     /// What would be stored is there already.
     #[error("{0} exists already")]
     Exists(String),
@@ -203,9 +222,11 @@ pub enum Verdict {
     Revoked,
 }
 
-/// Something that others may be waiting for. Losing one delays, never breaks.
+/// Something that others may be waiting for, whichever control plane it happened in. Losing one delays, never breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
+    /// News may have been lost: look at the store.
+    Missed,
     /// A run can be claimed.
     Work,
     /// An export or one of its runs looks different.
@@ -218,6 +239,13 @@ pub enum Change {
         fence: Fence,
         /// Its exporter.
         exporter: ExporterId,
+    },
+    /// An exporter has said hello; its sessions of before are over.
+    Connected {
+        /// The exporter.
+        exporter: ExporterId,
+        /// Its session from now on.
+        session: Uuid,
     },
 }
 
@@ -298,9 +326,16 @@ pub trait Store: Send + Sync + 'static {
     /// The partitions of all exports that a tenant's schedule spawned; `None` when there is no such schedule.
     async fn schedule_runs(&self, tenant: TenantId, source: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError>;
 
-    /// An exporter says hello: verdicts over what it holds, in that order. What it holds no more is given back:
-    /// as lost when another process of that name held it, as never received otherwise.
-    async fn hello(&self, lease: Lease, held: Vec<(RunId, Fence)>, max_retries: u32, now: Timestamp) -> Result<Vec<Verdict>, StoreError>;
+    /// An exporter says hello and begins a session: verdicts over what it holds, in that order. What it holds no more is
+    /// given back: as lost when another process of that name held it, as never received otherwise.
+    async fn hello(
+        &self,
+        session: Uuid,
+        lease: Lease,
+        held: Vec<(RunId, Fence)>,
+        max_retries: u32,
+        now: Timestamp,
+    ) -> Result<Vec<Verdict>, StoreError>;
     /// An exporter is alive: verdicts over what it holds, in that order.
     async fn heartbeat(&self, lease: Lease, held: Vec<(RunId, Fence)>, now: Timestamp) -> Result<Vec<Verdict>, StoreError>;
     /// Gives queued runs to an exporter until it holds `capacity`.
@@ -316,6 +351,11 @@ pub trait Store: Send + Sync + 'static {
     /// Queues every run again whose lease has lapsed; how many.
     async fn lapse(&self, max_retries: u32, now: Timestamp) -> Result<usize, StoreError>;
 
+    /// The store's time, the only one that leases are judged by.
+    ///
+    /// Calls take a `now` that was asked for before them. That it is a little old by then is always the safe side: a lease
+    /// lapses later, a wait ends later, and a lease is given until what its exporter counts as later still.
+    async fn now(&self) -> Result<Timestamp, StoreError>;
     /// News, from now on.
     fn changes(&self) -> broadcast::Receiver<Change>;
 }

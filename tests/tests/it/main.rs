@@ -6,6 +6,7 @@ mod binaries;
 mod cancel;
 mod content;
 mod faults;
+mod replicas;
 mod restarts;
 mod takeover;
 

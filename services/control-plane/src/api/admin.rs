@@ -14,7 +14,6 @@ use tracelift_proto::{
     time_to,
     v1::{self, admin_service_server::AdminService},
 };
-use tracelift_runtime::clock::SharedClock;
 use uuid::Uuid;
 
 use super::unavailable;
@@ -25,7 +24,6 @@ use crate::{
 
 pub(crate) struct Admin {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) clock: SharedClock,
 }
 
 fn display_name(text: &str) -> Result<String, Invalid> {
@@ -54,7 +52,7 @@ impl AdminService for Admin {
             id => faults.take(TenantId::parse("id", id)),
         };
         let (id, display_name) = faults.finish(id.zip(name)).map_err(invalid)?;
-        let tenant = Tenant { id, display_name, created_at: self.clock.now() };
+        let tenant = Tenant { id, display_name, created_at: self.store.now().await.map_err(unavailable)? };
         self.store.create_tenant(tenant.clone()).await.map_err(unavailable)?;
         Ok(Response::new(v1::CreateTenantResponse { tenant: Some((&tenant).into()) }))
     }
@@ -75,8 +73,8 @@ impl AdminService for Admin {
             return Err(Status::not_found(format!("tenant {tenant} does not exist; create it first")));
         }
         let permission = if permission == Some(v1::Permission::Read) { Permission::Read } else { Permission::Manage };
-        let api_key =
-            ApiKey { id: KeyId(Uuid::now_v7()), tenant, display_name, permission, created_at: self.clock.now(), revoked_at: None };
+        let created_at = self.store.now().await.map_err(unavailable)?;
+        let api_key = ApiKey { id: KeyId(Uuid::now_v7()), tenant, display_name, permission, created_at, revoked_at: None };
         let key = new_key()?;
         self.store.create_key(api_key.clone(), hash(&key)).await.map_err(unavailable)?;
         Ok(Response::new(v1::CreateApiKeyResponse { api_key: Some((&api_key).into()), key }))
@@ -90,7 +88,8 @@ impl AdminService for Admin {
 
     async fn revoke_api_key(&self, request: Request<v1::RevokeApiKeyRequest>) -> Result<Response<v1::RevokeApiKeyResponse>, Status> {
         let id = KeyId::parse("id", &request.get_ref().id).map_err(|fault| invalid([fault]))?;
-        let key = self.store.revoke_key(id, self.clock.now()).await.map_err(unavailable)?;
+        let now = self.store.now().await.map_err(unavailable)?;
+        let key = self.store.revoke_key(id, now).await.map_err(unavailable)?;
         let key = key.ok_or_else(|| Status::not_found(format!("API key {id} does not exist")))?;
         Ok(Response::new(v1::RevokeApiKeyResponse { api_key: Some((&key).into()) }))
     }

@@ -16,7 +16,6 @@ use tracelift_proto::{
     status::invalid,
     v1::{self, destination_service_server::DestinationService},
 };
-use tracelift_runtime::clock::SharedClock;
 use uuid::Uuid;
 
 use super::{unavailable, vault};
@@ -28,7 +27,6 @@ use crate::{
 
 pub(crate) struct Destinations {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) clock: SharedClock,
     pub(crate) vault: Arc<Vault>,
     pub(crate) connector: Connector,
 }
@@ -94,7 +92,7 @@ impl DestinationService for Destinations {
         let fields = display_name.zip(bucket).zip(secrets);
         let ((display_name, bucket), secrets) = faults.finish(fields).map_err(invalid)?;
         self.check(&bucket, &secrets).await?;
-        let now = self.clock.now();
+        let now = self.store.now().await.map_err(unavailable)?;
         let id = DestinationId(Uuid::now_v7());
         let sealed = self.vault.seal(caller.tenant, id, &secrets).map_err(vault)?;
         let destination = Destination {
@@ -137,7 +135,8 @@ impl DestinationService for Destinations {
         let secrets = faults.finish(secrets).map_err(invalid)?;
         self.check(&destination.bucket, &secrets).await?;
         let sealed = self.vault.seal(caller.tenant, destination.id, &secrets).map_err(vault)?;
-        let changed = self.store.replace_credentials(caller.tenant, destination.id, sealed, names(&secrets), self.clock.now());
+        let now = self.store.now().await.map_err(unavailable)?;
+        let changed = self.store.replace_credentials(caller.tenant, destination.id, sealed, names(&secrets), now);
         let changed = changed.await.map_err(unavailable)?.ok_or_else(|| absent(destination.id))?;
         Ok(Response::new(v1::UpdateDestinationCredentialsResponse { destination: Some((&changed).into()) }))
     }

@@ -12,12 +12,12 @@ use tracelift_core::{
     id::{ExportId, RunId, TenantId},
     plan,
     run::{Run, Work},
+    time::Timestamp,
 };
 use tracelift_proto::{
     status::{invalid, retry_later},
     v1::{self, export_service_server::ExportService},
 };
-use tracelift_runtime::clock::SharedClock;
 use uuid::Uuid;
 
 use super::{page, unavailable, view};
@@ -29,7 +29,6 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Exports {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) clock: SharedClock,
     pub(crate) max_days: u64,
     pub(crate) stopping: CancellationToken,
 }
@@ -46,8 +45,12 @@ impl Exports {
         self.store.export(tenant, id).await.map_err(unavailable)?.ok_or_else(|| absent(id))
     }
 
-    fn shown(&self, view: &ExportView) -> Option<v1::Export> {
-        Some(view::export(view, self.clock.now()))
+    async fn shown(&self, view: &ExportView) -> Result<Option<v1::Export>, Status> {
+        Ok(Some(view::export(view, self.now().await?)))
+    }
+
+    async fn now(&self) -> Result<Timestamp, Status> {
+        self.store.now().await.map_err(unavailable)
     }
 }
 
@@ -65,7 +68,7 @@ impl ExportService for Exports {
         let tenant = Caller::of(&request, Permission::Manage)?.tenant;
         let spec = request.into_inner().spec.unwrap_or_default();
         let spec = spec.check(self.max_days).map_err(|faults| invalid(faults.into_iter().map(|fault| fault.within("spec"))))?;
-        let (id, now) = (ExportId(Uuid::now_v7()), self.clock.now());
+        let (id, now) = (ExportId(Uuid::now_v7()), self.now().await?);
         let partitions = plan::partitions(spec.window).into_iter().map(Work::Partition);
         let runs: Vec<_> = partitions.map(|work| Run::new(RunId(Uuid::now_v7()), id, tenant, spec.session, work, now)).collect();
         let destination = spec.destination;
@@ -84,28 +87,29 @@ impl ExportService for Exports {
         if !self.store.create_export(export, runs).await.map_err(unavailable)? {
             return Err(Status::not_found(format!("destination {destination} does not exist")));
         }
-        Ok(Response::new(v1::CreateExportResponse { export: self.shown(&view) }))
+        Ok(Response::new(v1::CreateExportResponse { export: self.shown(&view).await? }))
     }
 
     async fn get_export(&self, request: Request<v1::GetExportRequest>) -> Result<Response<v1::GetExportResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
         let view = self.view(tenant, export_id("id", &request.get_ref().id)?).await?;
-        Ok(Response::new(v1::GetExportResponse { export: self.shown(&view) }))
+        Ok(Response::new(v1::GetExportResponse { export: self.shown(&view).await? }))
     }
 
     async fn list_exports(&self, request: Request<v1::ListExportsRequest>) -> Result<Response<v1::ListExportsResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
         let page = page(request.get_ref().limit, request.get_ref().offset, Some(DEFAULT_LIMIT))?;
         let views = self.store.exports(tenant, page).await.map_err(unavailable)?;
-        Ok(Response::new(v1::ListExportsResponse { exports: views.iter().filter_map(|view| self.shown(view)).collect() }))
+        let now = self.now().await?;
+        Ok(Response::new(v1::ListExportsResponse { exports: views.iter().map(|view| view::export(view, now)).collect() }))
     }
 
     async fn cancel_export(&self, request: Request<v1::CancelExportRequest>) -> Result<Response<v1::CancelExportResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Manage)?.tenant;
         let id = export_id("id", &request.get_ref().id)?;
-        let view = self.store.cancel_export(tenant, id, self.clock.now()).await.map_err(unavailable)?.ok_or_else(|| absent(id))?;
+        let view = self.store.cancel_export(tenant, id, self.now().await?).await.map_err(unavailable)?.ok_or_else(|| absent(id))?;
         match view.export.status {
-            ExportStatus::Cancelled => Ok(Response::new(v1::CancelExportResponse { export: self.shown(&view) })),
+            ExportStatus::Cancelled => Ok(Response::new(v1::CancelExportResponse { export: self.shown(&view).await? })),
             ended => Err(Status::failed_precondition(format!("export {id} has ended already: {}", ended.as_str()))),
         }
     }
@@ -178,10 +182,15 @@ impl Watch {
                 return Some((Err(retry_later("the control plane is stopping; watch again", 1)), self));
             }
         }
-        let view = self.exports.view(self.tenant, self.id).await;
-        self.ended = view.as_ref().map_or(true, |view| view.export.status.ended());
-        let answer = view.map(|view| v1::WatchExportResponse { export: self.exports.shown(&view) });
+        let answer = self.look().await;
+        self.ended |= answer.is_err();
         Some((answer, self))
+    }
+
+    async fn look(&mut self) -> Result<v1::WatchExportResponse, Status> {
+        let view = self.exports.view(self.tenant, self.id).await?;
+        self.ended = view.export.status.ended();
+        Ok(v1::WatchExportResponse { export: self.exports.shown(&view).await? })
     }
 
     /// Waits for news of this export and takes in what else has come meanwhile.
@@ -189,6 +198,7 @@ impl Watch {
         loop {
             match self.news.recv().await {
                 Ok(Change::Export(id)) if id == self.id => break,
+                Ok(Change::Missed) => break,
                 Ok(_) => {}
                 Err(broadcast::error::RecvError::Lagged(_)) => break,
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,

@@ -1,11 +1,6 @@
 //! FleetService: the door of the exporters. A stream that says hello becomes a session.
 
-use std::{
-    collections::HashMap,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::Stream;
 use tokio::sync::mpsc;
@@ -20,7 +15,6 @@ use tracelift_proto::{
     under,
     v1::Credentials,
 };
-use tracelift_runtime::clock::SharedClock;
 use tracing::Instrument as _;
 
 use super::{unavailable, vault};
@@ -32,28 +26,10 @@ use crate::{
 
 pub(crate) struct Fleet {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) clock: SharedClock,
     pub(crate) vault: Arc<Vault>,
     pub(crate) terms: LeaseTerms,
     pub(crate) stopping: CancellationToken,
     pub(crate) sessions: TaskTracker,
-    pub(crate) newest: Newest,
-}
-
-/// The newest session of each exporter. A stream that nobody noticed breaking must not go on claiming runs.
-#[derive(Default)]
-pub(crate) struct Newest(Mutex<HashMap<ExporterId, CancellationToken>>);
-
-impl Newest {
-    /// Ends the exporter's session so far; the token says when the new one is over in its turn.
-    fn supersede(&self, exporter: &ExporterId) -> CancellationToken {
-        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = CancellationToken::new();
-        if let Some(older) = newest.insert(exporter.clone(), over.clone()) {
-            older.cancel();
-        }
-        over
-    }
 }
 
 /// How long an exporter may take to say hello.
@@ -79,10 +55,8 @@ impl FleetService for Fleet {
         }
         let (outbox, answers) = mpsc::channel(OUTBOX);
         let span = tracing::info_span!("exporter", exporter = exporter.as_str(), incarnation = hello.incarnation);
-        let superseded = self.newest.supersede(&exporter);
         let session = Session {
             store: self.store.clone(),
-            clock: self.clock.clone(),
             terms: self.terms,
             exporter,
             incarnation: hello.incarnation.clone(),
@@ -90,7 +64,7 @@ impl FleetService for Fleet {
             outbox,
         };
         #[allow(clippy::disallowed_methods, reason = "the tracker waits for every session when the process stops")]
-        self.sessions.spawn(session.run(hello, protocol, incoming, superseded, self.stopping.clone()).instrument(span));
+        self.sessions.spawn(session.run(hello, protocol, incoming, self.stopping.clone()).instrument(span));
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 

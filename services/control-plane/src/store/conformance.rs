@@ -27,9 +27,9 @@ use uuid::Uuid;
 use super::{Claimed, ExportView, Heard, Page, ReportError, RunView, Store, Tenant};
 use crate::vault::Sealed;
 
-/// Makes a test of every case, for the store that `$fresh` makes.
+/// Makes a test of every case, for the store that `$fresh` makes; `$sequences` says how many are made up.
 macro_rules! suite {
-    ($fresh:path) => {
+    ($fresh:path, $sequences:literal) => {
         $crate::store::conformance::cases! { $fresh;
             owners {
                 a_tenant_is_made_once,
@@ -61,6 +61,7 @@ macro_rules! suite {
                 a_run_past_its_commit_point_comes_with_its_files,
                 the_finalising_run_waits_for_every_partition_and_is_never_listed,
                 the_finalising_run_is_claimed_first,
+                runs_that_end_at_once_begin_one_finalising_run,
             }
             reports {
                 a_stale_report_changes_nothing,
@@ -71,6 +72,7 @@ macro_rules! suite {
                 wrong_totals_do_not_pass_the_commit_point,
                 files_are_read_back_as_they_were_reported,
                 progress_is_shown_while_its_exporter_works,
+                words_that_a_database_cannot_hold_lose_no_report,
                 an_export_fails_with_its_run_in_words_when_the_others_have_ended,
             }
             leases {
@@ -82,17 +84,19 @@ macro_rules! suite {
                 a_lapsed_run_is_queued_again_and_says_who_was_lost,
                 a_run_that_lapses_too_often_fails,
                 only_the_holder_has_access,
+                time_goes_on,
             }
             news {
                 new_work_is_told,
                 every_change_of_an_export_is_told,
                 a_cancel_tells_the_holder_under_the_fence_it_knows,
                 what_is_told_can_be_read,
+                an_exporter_that_connects_is_told,
             }
         }
         #[test]
         fn whatever_two_exporters_do() {
-            $crate::store::conformance::any_sequence::of_two_exporters(&|| Box::pin($fresh()));
+            $crate::store::conformance::any_sequence::of_two_exporters($sequences, &|| Box::pin($fresh()));
         }
     };
 }

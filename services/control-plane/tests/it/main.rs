@@ -17,6 +17,7 @@ mod fleet;
 mod leases;
 mod limits;
 mod plane;
+mod replicas;
 mod secrets;
 mod starting;
 mod stopping;

@@ -56,6 +56,12 @@ impl Clock for HandClock {
     }
 }
 
+impl Default for HandClock {
+    fn default() -> Self {
+        Self(Mutex::new(Timestamp::parse("t", "2024-06-01T12:00:00Z").unwrap()))
+    }
+}
+
 impl HandClock {
     pub(crate) fn advance(&self, seconds: i64) {
         let mut now = self.0.lock().unwrap();
@@ -92,14 +98,16 @@ pub(crate) async fn plane() -> Plane {
 }
 
 pub(crate) async fn plane_with(change: impl FnOnce(&mut Settings)) -> Plane {
-    plane_over(Arc::new(SqliteStore::in_memory().unwrap()), change).await.unwrap()
+    let clock = Arc::new(HandClock::default());
+    let store = SqliteStore::in_memory().unwrap().with_clock(clock.clone());
+    plane_over(Arc::new(store), clock, change).await.unwrap()
 }
 
-pub(crate) async fn plane_over(store: Arc<dyn Store>, change: impl FnOnce(&mut Settings)) -> Result<Plane, Error> {
-    let clock = Arc::new(HandClock(Mutex::new(Timestamp::parse("t", "2024-06-01T12:00:00Z").unwrap())));
+/// A plane over that store, whose clock that is.
+pub(crate) async fn plane_over(store: Arc<dyn Store>, clock: Arc<HandClock>, change: impl FnOnce(&mut Settings)) -> Result<Plane, Error> {
     let mut settings = settings();
     change(&mut settings);
-    let plane = ControlPlane::bind_with(settings, store.clone(), clock.clone()).await?;
+    let plane = ControlPlane::bind_with(settings, store.clone()).await?;
     let (address, stopping) = (plane.address(), CancellationToken::new());
     let running = Owned(tasks::start("plane", plane.run(stopping.clone())));
     Ok(Plane { store, clock, address, stopping, running })
@@ -125,7 +133,7 @@ impl Plane {
 
     /// Workspace `n` with a key of each permission.
     pub(crate) async fn workspace(&self, n: u128) -> Workspace {
-        let (tenant, created_at) = (TenantId(Uuid::from_u128(n)), self.clock.now());
+        let (tenant, created_at) = (TenantId(Uuid::from_u128(n)), self.store.now().await.unwrap());
         self.store.create_tenant(Tenant { id: tenant, display_name: format!("workspace {n}"), created_at }).await.unwrap();
         let [manage, read] = [(Permission::Manage, 1), (Permission::Read, 2)].map(|(permission, k)| {
             let id = KeyId(Uuid::from_u128(n * 10 + k));
@@ -143,7 +151,7 @@ impl Plane {
 
     /// A destination straight into the store; no bucket is asked.
     pub(crate) async fn destination(&self, owner: &Workspace) -> DestinationId {
-        let id = DestinationId(Uuid::now_v7());
+        let (id, now) = (DestinationId(Uuid::now_v7()), self.store.now().await.unwrap());
         let secrets = BucketSecrets { access_key_id: "AKIDTEST".into(), secret_access_key: "sk-test".into(), session_token: None };
         let vault = Vault::new(&SecretString::from(MASTER_KEYS)).unwrap();
         let sealed = vault.seal(owner.tenant, id, &secrets).unwrap();
@@ -159,8 +167,8 @@ impl Plane {
             display_name: DisplayName::parse("display_name", "bucket").unwrap(),
             bucket: input.check().unwrap(),
             credentials_keys: vec!["access_key_id".into(), "secret_access_key".into()],
-            created_at: self.clock.now(),
-            updated_at: self.clock.now(),
+            created_at: now,
+            updated_at: now,
         };
         self.store.create_destination(destination, sealed).await.unwrap();
         id
@@ -245,6 +253,11 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// The same caller, asking another control plane.
+    pub(crate) fn at(&self, plane: &Plane) -> Self {
+        Self { channel: plane.caller(&[]).channel, headers: self.headers.clone() }
+    }
+
     fn sent(&self) -> Sent {
         InterceptedService::new(self.channel.clone(), self.headers.clone())
     }

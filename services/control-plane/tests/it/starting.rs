@@ -10,7 +10,7 @@ use tracelift_proto::fleet::v1;
 
 use crate::{
     exporter::Exporter,
-    plane::{MASTER_KEYS, plane_over, settings},
+    plane::{HandClock, MASTER_KEYS, plane_over, settings},
 };
 
 const NEWER: &str = "k2:HwECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
@@ -24,7 +24,7 @@ async fn wrong_settings_are_told_with_what_to_do() {
         ["a taken port", "no master key", "a master key that is none", "no fleet token", "a missing file", "a short lease", "no folder"]
     {
         let mut settings = settings();
-        settings.database = folder.path().join("t.db");
+        settings.database = folder.path().join("t.db").as_path().into();
         match what {
             "a taken port" => settings.listen = taken.local_addr().unwrap(),
             "no master key" => settings.master_keys = None,
@@ -32,7 +32,7 @@ async fn wrong_settings_are_told_with_what_to_do() {
             "no fleet token" => settings.fleet_token = None,
             "a missing file" => settings.admin_token_file = Some("/nowhere/token".into()),
             "a short lease" => (settings.heartbeat_seconds, settings.lease_seconds) = (20, 30),
-            _ => settings.database = folder.path().join("nowhere/t.db"),
+            _ => settings.database = folder.path().join("nowhere/t.db").as_path().into(),
         }
         let _ = writeln!(text, "{what}: {}", ControlPlane::bind(settings).await.unwrap_err());
     }
@@ -43,19 +43,20 @@ async fn wrong_settings_are_told_with_what_to_do() {
 #[tokio::test]
 async fn a_restart_under_a_new_master_key_seals_everything_anew() {
     let store = Arc::new(SqliteStore::in_memory().unwrap());
-    let plane = plane_over(store.clone(), |_| {}).await.unwrap();
+    let clock = Arc::new(HandClock::default());
+    let plane = plane_over(store.clone(), clock.clone(), |_| {}).await.unwrap();
     let mine = plane.workspace(1).await;
     mine.export(&plane, 1).await;
     plane.stop();
     plane.stopped().await.unwrap();
 
     let both = SecretString::from(format!("{NEWER},{MASTER_KEYS}"));
-    let plane = plane_over(store.clone(), |settings| settings.master_keys = Some(both)).await.unwrap();
+    let plane = plane_over(store.clone(), clock.clone(), |settings| settings.master_keys = Some(both)).await.unwrap();
     plane.stop();
     plane.stopped().await.unwrap();
 
     // The old key can be taken away now.
-    let plane = plane_over(store.clone(), |settings| settings.master_keys = Some(SecretString::from(NEWER))).await.unwrap();
+    let plane = plane_over(store.clone(), clock.clone(), |settings| settings.master_keys = Some(SecretString::from(NEWER))).await.unwrap();
     let run = Exporter::connect(&plane, "a", 1).await.assignment().await;
     let (run_id, fence) = (run.run_id, run.fence);
     let request = v1::GetDestinationAccessRequest { run_id, fence, exporter_id: "a".into(), incarnation: "first".into() };
@@ -63,6 +64,6 @@ async fn a_restart_under_a_new_master_key_seals_everything_anew() {
     assert_eq!(access.credentials.unwrap().secret_access_key, "sk-test");
 
     // But not the one that sealed.
-    let error = plane_over(store, |settings| settings.master_keys = Some(SecretString::from(MASTER_KEYS))).await.err().unwrap();
+    let error = plane_over(store, clock, |settings| settings.master_keys = Some(SecretString::from(MASTER_KEYS))).await.err().unwrap();
     insta::assert_snapshot!(error);
 }

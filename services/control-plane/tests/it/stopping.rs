@@ -26,10 +26,10 @@ async fn exporters_are_told_to_come_back_and_keep_their_leases() {
     let Answer::Drain(drain) = exporter.hear().await else { panic!("no drain") };
     assert_eq!(drain.reconnect_after.unwrap().seconds, 1);
     exporter.end().await.unwrap();
-    let store = plane.store.clone();
+    let (store, clock) = (plane.store.clone(), plane.clock.clone());
     plane.stopped().await.unwrap();
 
-    let plane = crate::plane::plane_over(store, |_| {}).await.unwrap();
+    let plane = crate::plane::plane_over(store, clock, |_| {}).await.unwrap();
     let again = v1::Hello { held: vec![held(&run)], ..hello("a", 1) };
     let exporter = Exporter::connect_as(&plane, again).await;
     assert_eq!(exporter.welcome.verdicts[0].verdict(), v1::Verdict::Keep);

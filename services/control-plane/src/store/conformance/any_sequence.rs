@@ -13,6 +13,8 @@ use tracelift_core::{
     id::{ExportId, RunId},
     run::{Event, Fence, Lease, Run, State, Work},
 };
+use uuid::Uuid;
+use uuid::Uuid;
 
 use super::{ALL, LEASE, Owner, RETRIES, at, export, exporter, failed, file, intent, lease_of, owner};
 use crate::store::{ExportView, Heard, Store, Verdict};
@@ -70,9 +72,9 @@ fn any_move() -> impl Strategy<Value = Move> {
 /// A store that is on its way.
 pub(crate) type Fresh<S> = Pin<Box<dyn Future<Output = S>>>;
 
-pub(crate) fn of_two_exporters<S: Store>(fresh: &dyn Fn() -> Fresh<S>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let config = Config { cases: 96, source_file: Some(file!()), ..Config::default() };
+pub(crate) fn of_two_exporters<S: Store>(cases: u32, fresh: &dyn Fn() -> Fresh<S>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let config = Config { cases, source_file: Some(file!()), ..Config::default() };
     let outcome = TestRunner::new(config).run(&prop::collection::vec(any_move(), 1..80), |moves| {
         runtime.block_on(async {
             let store = fresh().await;
@@ -156,7 +158,7 @@ impl<'a> Game<'a> {
                 self.incarnations[who] += u32::from(restarted);
                 let all = self.all_of(who);
                 let held = if forgets { Vec::new() } else { all.iter().map(|had| (had.run, had.fence)).collect() };
-                self.store.hello(self.lease(who), held, RETRIES, at(self.now)).await.unwrap();
+                self.store.hello(Uuid::from_u128(1), self.lease(who), held, RETRIES, at(self.now)).await.unwrap();
                 if forgets {
                     for had in all {
                         assert!(!self.has_access(had).await, "it holds nothing after saying so: {had:?}");

@@ -138,3 +138,15 @@ pub(crate) async fn the_finalising_run_is_claimed_first(store: &dyn Store) {
     let next = claim_one(store, "a", 91).await;
     assert_eq!((next.work, next.export), (Work::Finalise, first), "though the others have waited longer");
 }
+
+pub(crate) async fn runs_that_end_at_once_begin_one_finalising_run(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 12).await;
+    let claimed = claim(store, "a", 12, 1).await;
+    join_all(claimed.iter().map(|claimed| complete(store, &claimed.run, 0, 2))).await;
+    let finalising = claim(store, "a", 99, 3).await;
+    assert_eq!(finalising.len(), 1);
+    assert_eq!((finalising[0].run.work, finalising[0].published.len()), (Work::Finalise, 12));
+    report(store, &finalising[0].run, Event::Published, 4).await;
+    assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Completed);
+}

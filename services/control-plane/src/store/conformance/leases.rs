@@ -4,6 +4,7 @@ use tracelift_core::{
     export::ExportStatus,
     run::{Event, Fence, RunStatus, State},
 };
+use uuid::Uuid;
 
 use super::{
     LEASE, RETRIES, at, bucket, claim, claim_one, complete, export, exporter, held, lease, lease_of, owner, report, run_view, sealed, view,
@@ -30,7 +31,7 @@ pub(crate) async fn a_heartbeat_tells_of_a_cancel(store: &dyn Store) {
     store.cancel_export(mine.tenant, stopped, at(2)).await.unwrap();
     let verdicts = store.heartbeat(lease("a", 3), held(&[&second, &first]), at(3)).await.unwrap();
     assert_eq!(verdicts, [Verdict::Keep, Verdict::Cancel], "in the order of what is held");
-    assert_eq!(store.hello(lease("a", 4), held(&[&first]), RETRIES, at(4)).await.unwrap(), [Verdict::Cancel]);
+    assert_eq!(store.hello(Uuid::from_u128(1), lease("a", 4), held(&[&first]), RETRIES, at(4)).await.unwrap(), [Verdict::Cancel]);
 }
 
 pub(crate) async fn a_heartbeat_tells_of_a_lost_lease(store: &dyn Store) {
@@ -56,7 +57,7 @@ pub(crate) async fn a_new_process_of_an_exporter_loses_the_leases_of_the_old_one
     export(store, mine, 1, 2).await;
     let lost = claim_one(store, "a", 0).await;
     let other = claim_one(store, "b", 0).await;
-    assert_eq!(store.hello(lease_of("a", "second", 1), Vec::new(), RETRIES, at(1)).await.unwrap(), []);
+    assert_eq!(store.hello(Uuid::from_u128(1), lease_of("a", "second", 1), Vec::new(), RETRIES, at(1)).await.unwrap(), []);
     let run = run_view(store, &lost).await.run;
     assert_eq!((run.state, run.attempt, run.errors.len()), (State::Queued { not_before: at(1) }, 1, 1));
     assert_eq!(run_view(store, &other).await.run, other, "another exporter's lease is left alone");
@@ -69,7 +70,7 @@ pub(crate) async fn a_run_that_never_reached_its_exporter_costs_no_attempt(store
     export(store, mine, 1, 2).await;
     let claimed = claim(store, "a", 2, 0).await;
     let (known, unknown) = (&claimed[0].run, &claimed[1].run);
-    assert_eq!(store.hello(lease("a", 5), held(&[known]), RETRIES, at(5)).await.unwrap(), [Verdict::Keep]);
+    assert_eq!(store.hello(Uuid::from_u128(1), lease("a", 5), held(&[known]), RETRIES, at(5)).await.unwrap(), [Verdict::Keep]);
     assert_eq!(run_view(store, known).await.run.lease(), Some(&lease("a", 5)));
     let back = run_view(store, unknown).await.run;
     assert_eq!((back.state, back.attempt, back.errors.len()), (State::Queued { not_before: at(5) }, 0, 0));
@@ -139,4 +140,9 @@ pub(crate) async fn only_the_holder_has_access(store: &dyn Store) {
     assert!(ask(again.fence, "a", "first").await.is_some());
     store.cancel_export(mine.tenant, id, at(3)).await.unwrap();
     assert!(ask(again.fence, "a", "first").await.is_none(), "the export was cancelled");
+}
+
+pub(crate) async fn time_goes_on(store: &dyn Store) {
+    let before = store.now().await.unwrap();
+    while store.now().await.unwrap() <= before {}
 }

@@ -5,8 +5,9 @@ use tracelift_core::{
     export::ExportStatus,
     run::{Event, RunStatus},
 };
+use uuid::Uuid;
 
-use super::{RETRIES, at, claim_one, complete, export, exporter, file, owner, planned, report, run_view, view};
+use super::{RETRIES, at, claim_one, complete, export, exporter, file, lease, owner, planned, report, run_view, view};
 use crate::store::{Change, Reported, Store};
 
 /// Waits for that news. A store may tell more than it must, so what comes between is passed over.
@@ -82,4 +83,13 @@ pub(crate) async fn what_is_told_can_be_read(store: &dyn Store) {
     };
     let (seen, _) = tokio::join!(reader, store.cancel_export(mine.tenant, id, at(2)));
     assert_eq!(seen, (RunStatus::Cancelled, ExportStatus::Cancelled));
+}
+
+pub(crate) async fn an_exporter_that_connects_is_told(store: &dyn Store) {
+    let mut news = store.changes();
+    for n in [1, 2] {
+        let session = Uuid::from_u128(n);
+        store.hello(session, lease("a", 1), Vec::new(), RETRIES, at(1)).await.unwrap();
+        hear(&mut news, Change::Connected { exporter: exporter("a"), session }).await;
+    }
 }

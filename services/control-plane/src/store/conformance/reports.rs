@@ -2,7 +2,8 @@
 
 use tracelift_core::{
     export::ExportStatus,
-    failure::FailureClass,
+    failure::{Failure, FailureClass, Step},
+    file::{File, HydrationMiss},
     id::RunId,
     run::{Event, Fence, RunStatus},
 };
@@ -182,4 +183,22 @@ pub(crate) async fn an_export_fails_with_its_run_in_words_when_the_others_have_e
     assert!(error.starts_with(&format!("run {} of [2024-01-01T00:00:00.000000+00:00", dead.id)), "{error}");
     assert!(error.ends_with("the destination must be mended by its owner (upload): the bucket said no"), "{error}");
     assert_eq!(claim(store, "a", 9, 9).await, [], "a failed export is not finalised");
+}
+
+/// PostgreSQL's texts hold no NUL; a bucket's words may.
+pub(crate) async fn words_that_a_database_cannot_hold_lose_no_report(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 1).await;
+    let run = claim_one(store, "a", 1).await;
+    let odd = File { etag: "a\0b".into(), misses: vec![HydrationMiss { reason: "\0".into(), ..file(0).misses[0].clone() }], ..file(0) };
+    report(store, &run, Event::FileDone(odd.clone()), 2).await;
+    assert_eq!(store.files(run.id).await.unwrap()[0].misses, odd.misses);
+    let said = Reported { stage: "read\0ing".into(), rows: 17, ..Reported::default() };
+    store.progress(run.id, run.fence, said.clone(), at(3)).await.unwrap();
+    assert_eq!((run_view(store, &run).await.reported, view(store, mine, id).await.rows), (said, 17));
+    let failure = Failure { step: Step::Upload, class: FailureClass::CustomerConfig, detail: "the bucket said \0".into() };
+    report(store, &run, Event::Failed { failure, max_retries: RETRIES }, 4).await;
+    assert!(run_view(store, &run).await.run.errors[0].ends_with("the bucket said \0"));
+    let error = view(store, mine, id).await.export.error.unwrap();
+    assert!(error.contains("the bucket said"), "{error}");
 }

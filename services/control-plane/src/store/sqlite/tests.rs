@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use secrecy::SecretString;
 use tempfile::TempDir;
+use tracelift_core::id::{DestinationId, ExportId};
 use tracelift_core::{id::KeyId, run::Event};
 use tracelift_proto::BucketSecrets;
 use uuid::Uuid;
@@ -12,7 +13,7 @@ use super::*;
 use crate::{
     auth::hash,
     store::{
-        Permission,
+        ApiKey, Permission, Store as _,
         conformance::{self, ALL, Owner, at, claim_one, complete, destination, everything, export, file, owner, report},
     },
     vault::Vault,
@@ -23,7 +24,7 @@ async fn in_memory() -> SqliteStore {
 }
 
 mod conforms {
-    crate::store::conformance::suite!(crate::store::sqlite::tests::in_memory);
+    crate::store::conformance::suite!(crate::store::sqlite::tests::in_memory, 96);
 }
 
 /// A file with an export half done: one run complete, one worked on, one cancelled file and all.

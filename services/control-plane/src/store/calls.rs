@@ -1,0 +1,158 @@
+//! Every call to the store, as one transaction of whichever database there is.
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+use tracelift_core::{
+    destination::Destination,
+    export::Export,
+    file::File,
+    id::{DestinationId, ExportId, ExporterId, KeyId, RunId, TenantId},
+    run::{Event, Fence, Lease, Run},
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{
+    Access, ApiKey, Change, Claimed, ExportView, Heard, Page, ReportError, Reported, RunView, Store, StoreError, Tenant, Verdict, exports,
+    leases,
+    rows::{self, destinations, files, runs, tenants},
+    transaction::Database,
+};
+use crate::vault::Sealed;
+
+#[async_trait]
+impl<D: Database> Store for D {
+    async fn create_tenant(&self, tenant: Tenant) -> Result<(), StoreError> {
+        self.transact(move |tx| tenants::create(tx, &tenant)).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
+        self.transact(|tx| tenants::all(tx)).await
+    }
+
+    async fn has_tenant(&self, id: TenantId) -> Result<bool, StoreError> {
+        self.transact(move |tx| tenants::exists(tx, id)).await
+    }
+
+    async fn create_key(&self, key: ApiKey, hash: [u8; 32]) -> Result<(), StoreError> {
+        self.transact(move |tx| tenants::create_key(tx, &key, &hash)).await
+    }
+
+    async fn keys(&self, tenant: TenantId) -> Result<Vec<ApiKey>, StoreError> {
+        self.transact(move |tx| tenants::keys(tx, tenant)).await
+    }
+
+    async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<Option<ApiKey>, StoreError> {
+        self.transact(move |tx| tenants::revoke_key(tx, id, now)).await
+    }
+
+    async fn key_by_hash(&self, hash: [u8; 32]) -> Result<Option<ApiKey>, StoreError> {
+        self.transact(move |tx| tenants::key_by_hash(tx, &hash)).await
+    }
+
+    async fn create_destination(&self, destination: Destination, sealed: Sealed) -> Result<(), StoreError> {
+        self.transact(move |tx| destinations::create(tx, &destination, &sealed)).await
+    }
+
+    async fn destination(&self, tenant: TenantId, id: DestinationId) -> Result<Option<Destination>, StoreError> {
+        self.transact(move |tx| destinations::one(tx, tenant, id)).await
+    }
+
+    async fn destinations(&self, tenant: TenantId) -> Result<Vec<Destination>, StoreError> {
+        self.transact(move |tx| destinations::all(tx, tenant)).await
+    }
+
+    async fn replace_credentials(
+        &self,
+        tenant: TenantId,
+        id: DestinationId,
+        sealed: Sealed,
+        keys: Vec<String>,
+        now: Timestamp,
+    ) -> Result<Option<Destination>, StoreError> {
+        self.transact(move |tx| destinations::replace_credentials(tx, tenant, id, &sealed, &keys, now)).await
+    }
+
+    async fn all_sealed(&self) -> Result<Vec<(TenantId, DestinationId, Sealed)>, StoreError> {
+        self.transact(|tx| destinations::all_sealed(tx)).await
+    }
+
+    async fn reseal(&self, id: DestinationId, old: Sealed, new: Sealed) -> Result<(), StoreError> {
+        self.transact(move |tx| destinations::reseal(tx, id, &old, &new)).await
+    }
+
+    async fn create_export(&self, export: Export, runs: Vec<Run>) -> Result<bool, StoreError> {
+        self.transact(move |tx| exports::create(tx, &export, &runs)).await
+    }
+
+    async fn export(&self, tenant: TenantId, id: ExportId) -> Result<Option<ExportView>, StoreError> {
+        self.transact(move |tx| rows::exports::view(tx, tenant, id)).await
+    }
+
+    async fn exports(&self, tenant: TenantId, page: Page) -> Result<Vec<ExportView>, StoreError> {
+        self.transact(move |tx| rows::exports::views(tx, tenant, page)).await
+    }
+
+    async fn cancel_export(&self, tenant: TenantId, id: ExportId, now: Timestamp) -> Result<Option<ExportView>, StoreError> {
+        self.transact(move |tx| exports::cancel(tx, tenant, id, now)).await
+    }
+
+    async fn runs(&self, tenant: TenantId, export: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError> {
+        self.transact(move |tx| runs::views(tx, tenant, export, page)).await
+    }
+
+    async fn run(&self, tenant: TenantId, export: ExportId, run: RunId) -> Result<Option<RunView>, StoreError> {
+        self.transact(move |tx| runs::view(tx, tenant, export, run)).await
+    }
+
+    async fn schedule_runs(&self, tenant: TenantId, source: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError> {
+        self.transact(move |tx| runs::views_of_schedule(tx, tenant, source, page)).await
+    }
+
+    async fn hello(
+        &self,
+        session: Uuid,
+        lease: Lease,
+        held: Vec<(RunId, Fence)>,
+        max_retries: u32,
+        now: Timestamp,
+    ) -> Result<Vec<Verdict>, StoreError> {
+        self.transact(move |tx| leases::hello(tx, session, &lease, &held, max_retries, now)).await
+    }
+
+    async fn heartbeat(&self, lease: Lease, held: Vec<(RunId, Fence)>, now: Timestamp) -> Result<Vec<Verdict>, StoreError> {
+        self.transact(move |tx| leases::heartbeat(tx, &lease, &held, now)).await
+    }
+
+    async fn claim(&self, lease: Lease, capacity: u32, now: Timestamp) -> Result<Vec<Claimed>, StoreError> {
+        self.transact(move |tx| leases::claim(tx, &lease, capacity, now)).await
+    }
+
+    async fn report(&self, run: RunId, fence: Fence, event: Event, now: Timestamp) -> Result<Heard, ReportError> {
+        self.transact(move |tx| leases::report(tx, run, fence, event.clone(), now)).await
+    }
+
+    async fn progress(&self, run: RunId, fence: Fence, reported: Reported, now: Timestamp) -> Result<Heard, StoreError> {
+        self.transact(move |tx| leases::progress(tx, run, fence, &reported, now)).await
+    }
+
+    async fn files(&self, run: RunId) -> Result<Vec<File>, StoreError> {
+        self.transact(move |tx| files::all(tx, run)).await
+    }
+
+    async fn access(&self, run: RunId, fence: Fence, exporter: ExporterId, incarnation: String) -> Result<Option<Access>, StoreError> {
+        self.transact(move |tx| leases::access(tx, run, fence, &exporter, &incarnation)).await
+    }
+
+    async fn lapse(&self, max_retries: u32, now: Timestamp) -> Result<usize, StoreError> {
+        self.transact(move |tx| leases::lapse(tx, max_retries, now)).await
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.time().await
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.news()
+    }
+}

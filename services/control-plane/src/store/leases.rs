@@ -1,0 +1,195 @@
+//! The rules of leases: giving runs to exporters, hearing them, taking runs back. Every write is conditional on the fence.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracelift_core::{
+    id::{ExportId, ExporterId, RunId},
+    run::{Event, Fence, IllegalEvent, Lease, Run, State, Work},
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{
+    Access, Change, Claimed, Heard, PublishedRun, ReportError, Reported, StoreError, Verdict,
+    exports::settle,
+    rows::{destinations, exports, files, reported, runs},
+    transaction::Transaction,
+};
+
+type Held = [(RunId, Fence)];
+
+pub(super) fn hello(
+    tx: &mut dyn Transaction,
+    session: Uuid,
+    lease: &Lease,
+    held: &Held,
+    max_retries: u32,
+    now: Timestamp,
+) -> Result<Vec<Verdict>, StoreError> {
+    tx.lock_exporter(&lease.exporter)?;
+    let leased = runs::leased_to(tx, &lease.exporter)?;
+    let mut locked = lock(tx, leased.iter().map(|run| run.id).chain(held.iter().map(|(run, _)| *run)))?;
+    let mut changed = BTreeSet::new();
+    for run in locked.values_mut() {
+        let Some(theirs) = run.lease().filter(|theirs| theirs.exporter == lease.exporter) else { continue };
+        if held.contains(&(run.id, run.fence)) {
+            continue;
+        }
+        let event = if theirs.incarnation == lease.incarnation { Event::HandedBack } else { Event::Lapsed { max_retries } };
+        *run = take_back(tx, run.clone(), event, now)?;
+        changed.insert(run.export);
+    }
+    let verdicts = verdicts(tx, &mut locked, lease, held, now)?;
+    settle_all(tx, changed, now)?;
+    tx.tell(Change::Connected { exporter: lease.exporter.clone(), session });
+    Ok(verdicts)
+}
+
+pub(super) fn heartbeat(tx: &mut dyn Transaction, lease: &Lease, held: &Held, now: Timestamp) -> Result<Vec<Verdict>, StoreError> {
+    let mut locked = lock(tx, held.iter().map(|(run, _)| *run))?;
+    verdicts(tx, &mut locked, lease, held, now)
+}
+
+/// Locks runs in the order of their ids.
+fn lock(tx: &mut dyn Transaction, ids: impl Iterator<Item = RunId>) -> Result<BTreeMap<RunId, Run>, StoreError> {
+    let mut locked = BTreeMap::new();
+    for id in ids.collect::<BTreeSet<_>>() {
+        if let Some(run) = runs::lock(tx, id)? {
+            locked.insert(id, run);
+        }
+    }
+    Ok(locked)
+}
+
+fn verdicts(
+    tx: &mut dyn Transaction,
+    locked: &mut BTreeMap<RunId, Run>,
+    lease: &Lease,
+    held: &Held,
+    now: Timestamp,
+) -> Result<Vec<Verdict>, StoreError> {
+    held.iter().map(|(id, fence)| locked.get_mut(id).map_or(Ok(Verdict::Revoked), |run| verdict(tx, run, lease, *fence, now))).collect()
+}
+
+fn verdict(tx: &mut dyn Transaction, run: &mut Run, lease: &Lease, fence: Fence, now: Timestamp) -> Result<Verdict, StoreError> {
+    let event = Event::Renewed { until: lease.until };
+    let same_process = run.lease().is_some_and(|held| held.exporter == lease.exporter && held.incarnation == lease.incarnation);
+    if same_process && run.hears(fence, &event) {
+        let Ok(renewed) = run.clone().apply(event, now) else { return Ok(Verdict::Revoked) };
+        runs::save(tx, &renewed)?;
+        *run = renewed;
+        return Ok(Verdict::Keep);
+    }
+    let stopped = matches!(run.state, State::Cancelled(_) | State::TimedOut(_));
+    Ok(if stopped && run.fence.0 == fence.0 + 1 { Verdict::Cancel } else { Verdict::Revoked })
+}
+
+pub(super) fn claim(tx: &mut dyn Transaction, lease: &Lease, capacity: u32, now: Timestamp) -> Result<Vec<Claimed>, StoreError> {
+    tx.lock_exporter(&lease.exporter)?; // two sessions of one name must not fill the same slots
+    let held = runs::leased_to(tx, &lease.exporter)?.len();
+    let free = usize::try_from(capacity).unwrap_or(usize::MAX).saturating_sub(held);
+    if free == 0 {
+        return Ok(Vec::new());
+    }
+    let mut claimed = Vec::new();
+    for run in runs::lock_queued(tx, free, now)? {
+        let Ok(run) = run.apply(Event::Claimed(lease.clone()), now) else { continue };
+        runs::save(tx, &run)?;
+        reported::save(tx, run.id, &Reported { stage: "assigned".to_owned(), ..Reported::default() })?;
+        claimed.push(run);
+    }
+    settle_all(tx, claimed.iter().map(|run| run.export).collect(), now)?;
+    claimed.into_iter().map(|run| with_details(tx, run)).collect()
+}
+
+fn with_details(tx: &mut dyn Transaction, run: Run) -> Result<Claimed, StoreError> {
+    let export = exports::of_run(tx, run.export)?;
+    let files = if run.frozen { files::all(tx, run.id)? } else { Vec::new() };
+    let published = match run.work {
+        Work::Partition(_) => Vec::new(),
+        Work::Finalise => runs::of_export(tx, run.export)?
+            .into_iter()
+            .filter_map(|run| match run.work {
+                Work::Partition(window) => Some(PublishedRun { run, window }),
+                Work::Finalise => None,
+            })
+            .collect(),
+    };
+    Ok(Claimed { run, export, files, published })
+}
+
+pub(super) fn report(tx: &mut dyn Transaction, id: RunId, fence: Fence, event: Event, now: Timestamp) -> Result<Heard, ReportError> {
+    let Some(run) = runs::lock(tx, id)? else { return Ok(Heard::Stale) };
+    if !run.hears(fence, &event) {
+        return Ok(if already_published(&run, fence, &event) { Heard::Yes(Box::new(run)) } else { Heard::Stale });
+    }
+    let file = match &event {
+        Event::FileDone(file) if file.number >= run.totals.files => Some(file.clone()),
+        _ => None,
+    };
+    let requeues = matches!(event, Event::HandedBack | Event::Declined | Event::Failed { .. });
+    let run = run.apply(event, now).map_err(ReportError::Illegal)?;
+    runs::save(tx, &run)?;
+    if let Some(file) = file {
+        files::create(tx, id, &file)?;
+    }
+    if requeues {
+        reported::forget(tx, &run)?;
+        tx.tell(Change::Work);
+    }
+    settle(tx, run.export, now)?;
+    Ok(Heard::Yes(Box::new(run)))
+}
+
+/// The last report of a run, sent again because its answer was lost.
+fn already_published(run: &Run, fence: Fence, event: &Event) -> bool {
+    matches!((&run.state, event), (State::Completed(_), Event::Published)) && run.fence == fence
+}
+
+pub(super) fn progress(tx: &mut dyn Transaction, id: RunId, fence: Fence, said: &Reported, now: Timestamp) -> Result<Heard, StoreError> {
+    let Some(run) = runs::lock(tx, id)? else { return Ok(Heard::Stale) };
+    if run.lease().is_none() || run.fence != fence {
+        return Ok(Heard::Stale);
+    }
+    reported::save(tx, id, said)?;
+    reported::touch(tx, id, now)?;
+    tx.tell(Change::Export(run.export));
+    Ok(Heard::Yes(Box::new(run)))
+}
+
+pub(super) fn lapse(tx: &mut dyn Transaction, max_retries: u32, now: Timestamp) -> Result<usize, StoreError> {
+    let lapsed = runs::lock_lapsed(tx, now)?;
+    let count = lapsed.len();
+    let mut changed = BTreeSet::new();
+    for run in lapsed {
+        changed.insert(take_back(tx, run, Event::Lapsed { max_retries }, now)?.export);
+    }
+    settle_all(tx, changed, now)?;
+    Ok(count)
+}
+
+fn take_back(tx: &mut dyn Transaction, run: Run, event: Event, now: Timestamp) -> Result<Run, StoreError> {
+    let unheard = |error: IllegalEvent| StoreError::Corrupt(error.to_string());
+    let run = run.apply(event, now).map_err(unheard)?;
+    runs::save(tx, &run)?;
+    reported::forget(tx, &run)?;
+    tx.tell(Change::Work);
+    Ok(run)
+}
+
+/// Settles exports in the order of their ids, after every run was locked.
+fn settle_all(tx: &mut dyn Transaction, changed: BTreeSet<ExportId>, now: Timestamp) -> Result<(), StoreError> {
+    changed.into_iter().try_for_each(|export| settle(tx, export, now))
+}
+
+pub(super) fn access(
+    tx: &mut dyn Transaction,
+    id: RunId,
+    fence: Fence,
+    exporter: &ExporterId,
+    incarnation: &str,
+) -> Result<Option<Access>, StoreError> {
+    let Some(run) = runs::one(tx, id)? else { return Ok(None) };
+    let holder = run.lease().is_some_and(|lease| lease.exporter == *exporter && lease.incarnation == incarnation);
+    if holder && run.fence == fence { destinations::access(tx, &run) } else { Ok(None) }
+}

@@ -1,0 +1,222 @@
+//! The conformance suite on PostgreSQL, and what is true of several control planes over one database.
+
+use std::{collections::BTreeSet, sync::LazyLock};
+
+use futures::future::join_all;
+use secrecy::SecretString;
+use tokio::sync::broadcast::Receiver;
+use tracelift_core::run::Work;
+use tracelift_postgres_server::{PASSWORD, Postgres, execute};
+use uuid::Uuid;
+
+use super::*;
+use crate::store::{
+    Heard, Store as _,
+    conformance::{ALL, RETRIES, at, claim, claim_one, complete, everything, export, exporter, file, held, lease, lease_of, owner, report},
+};
+use tracelift_core::run::Event;
+
+/// One server for all tests of this process, a database for each.
+static SERVER: LazyLock<Postgres> = LazyLock::new(Postgres::start_new);
+
+fn settings(url: &str) -> PostgresSettings {
+    PostgresSettings::new(&SecretString::from(url), None, None, 8).unwrap()
+}
+
+async fn open(url: &str) -> PostgresStore {
+    PostgresStore::open(&settings(url)).await.unwrap()
+}
+
+async fn server() -> &'static Postgres {
+    tokio::task::spawn_blocking(|| &*SERVER).await.unwrap()
+}
+
+async fn fresh() -> PostgresStore {
+    open(&server().await.new_database().await).await
+}
+
+/// Two stores over one database, as two control planes have them.
+async fn replicas() -> (PostgresStore, PostgresStore) {
+    let url = server().await.new_database().await;
+    tokio::join!(open(&url), open(&url))
+}
+
+async fn hear(news: &mut Receiver<Change>, expected: Change) {
+    while news.recv().await.unwrap() != expected {}
+}
+
+mod conforms {
+    crate::store::conformance::suite!(crate::store::postgres::tests::fresh, 12);
+}
+
+#[tokio::test]
+async fn news_of_one_replica_is_heard_by_the_other() {
+    let (a, b) = replicas().await;
+    let mine = owner(&a, 1).await;
+    let mut news = b.changes();
+    let id = export(&a, mine, 1, 1).await;
+    hear(&mut news, Change::Work).await;
+    let run = claim_one(&b, "x", 1).await;
+    hear(&mut news, Change::Export(id)).await;
+    a.cancel_export(mine.tenant, id, at(2)).await.unwrap();
+    hear(&mut news, Change::Stopped { run: run.id, fence: run.fence, exporter: exporter("x") }).await;
+    let session = Uuid::from_u128(5);
+    a.hello(session, lease("x", 3), Vec::new(), RETRIES, at(3)).await.unwrap();
+    hear(&mut news, Change::Connected { exporter: exporter("x"), session }).await;
+}
+
+#[tokio::test]
+async fn two_replicas_give_no_run_twice_and_fill_no_exporter_over() {
+    let (a, b) = replicas().await;
+    let mine = owner(&a, 1).await;
+    let id = export(&a, mine, 1, 40).await;
+    let names: Vec<_> = (0..12).map(|n| format!("e{n}")).collect();
+    let asked = names.iter().flat_map(|name| [claim(&a, name, 3, 1), claim(&b, name, 3, 1)]);
+    let claims = join_all(asked).await;
+    // A run that another claim was about to take is passed over, so some slots may have stayed free for a moment.
+    let mut all: Vec<_> = claims.iter().flatten().map(|claimed| claimed.run.id).collect();
+    for name in &names {
+        all.extend(claim(&b, name, 3, 2).await.iter().map(|claimed| claimed.run.id));
+    }
+    let distinct: BTreeSet<_> = all.iter().copied().collect();
+    assert_eq!((all.len(), distinct.len()), (36, 36), "twelve exporters with three slots each");
+    let runs = a.runs(mine.tenant, id, ALL).await.unwrap().unwrap();
+    for name in &names {
+        let held = runs.iter().filter(|view| view.run.lease().is_some_and(|lease| lease.exporter.as_str() == name));
+        assert_eq!(held.count(), 3, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn runs_that_end_at_once_at_two_replicas_begin_one_finalising_run() {
+    let (a, b) = replicas().await;
+    let mine = owner(&a, 1).await;
+    for n in 1..=8 {
+        export(&a, mine, n, 2).await;
+        let claimed = claim(&a, "x", 2, 1).await;
+        tokio::join!(complete(&a, &claimed[0].run, 1, 2), complete(&b, &claimed[1].run, 1, 2));
+        let finalising = claim(&b, "x", 9, 3).await;
+        assert_eq!(finalising.iter().map(|claimed| claimed.run.work).collect::<Vec<_>>(), [Work::Finalise]);
+        report(&a, &finalising[0].run, Event::Published, 4).await;
+    }
+}
+
+/// Claims, reports, heartbeats, hellos, lapses and cancels of the same runs, all at the same time: nothing hangs, nothing
+/// fails, and what is left is whole.
+#[tokio::test]
+async fn replicas_in_each_others_way_end_well() {
+    let (a, b) = replicas().await;
+    let mine = owner(&a, 1).await;
+    for n in 1..=6 {
+        let id = export(&a, mine, n, 6).await;
+        let runs: Vec<_> = claim(&a, "x", 6, 1).await.into_iter().map(|claimed| claimed.run).collect();
+        let all = held(&runs.iter().collect::<Vec<_>>());
+        let reports = join_all(runs.iter().enumerate().map(|(n, run)| {
+            let store = if n % 2 == 0 { &a } else { &b };
+            store.report(run.id, run.fence, Event::FileDone(file(0)), at(2))
+        }));
+        let (reports, beat, hello, lapsed, claimed, cancelled) = tokio::join!(
+            reports,
+            a.heartbeat(lease("x", 2), all.clone(), at(2)),
+            b.hello(Uuid::from_u128(n), lease("x", 2), all[..3].to_vec(), RETRIES, at(2)),
+            a.lapse(RETRIES, at(500)),
+            b.claim(lease_of("y", "first", 2), 3, at(2)),
+            b.cancel_export(mine.tenant, id, at(3)),
+        );
+        assert!(reports.into_iter().all(|report| matches!(report, Ok(Heard::Yes(_) | Heard::Stale))));
+        assert_eq!((beat.unwrap().len(), hello.unwrap().len()), (6, 3));
+        assert!(lapsed.is_ok() && claimed.is_ok() && cancelled.unwrap().is_some());
+        let ended = a.runs(mine.tenant, id, ALL).await.unwrap().unwrap();
+        assert!(ended.iter().all(|view| view.run.finished_at().is_some() && view.run.totals.files as usize == view.keys.len()));
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_for_news_comes_back_and_says_that_some_may_be_missed() {
+    let url = server().await.new_database().await;
+    let (a, b) = tokio::join!(open(&url), open(&url));
+    let mine = owner(&a, 1).await;
+    let mut news = b.changes();
+    execute(
+        &url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tracelift news' AND datname = current_database()",
+    )
+    .await;
+    hear(&mut news, Change::Missed).await;
+    export(&a, mine, 1, 1).await;
+    hear(&mut news, Change::Work).await;
+}
+
+#[tokio::test]
+async fn lost_connections_are_replaced() {
+    let url = server().await.new_database().await;
+    let store = open(&url).await;
+    let mine = owner(&store, 1).await;
+    execute(&url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tracelift transactions' AND datname = current_database()").await;
+    // The first call may still meet a connection that has not noticed.
+    let mut answer = store.tenants().await;
+    while let Err(StoreError::Unavailable(_)) = answer {
+        answer = store.tenants().await;
+    }
+    assert_eq!(answer.unwrap().len(), 1);
+    assert_eq!(store.destinations(mine.tenant).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn replicas_that_start_at_once_make_one_schema() {
+    let url = server().await.new_database().await;
+    let stores = join_all((0..6).map(|_| open(&url))).await;
+    let mine = owner(&stores[0], 1).await;
+    for store in &stores {
+        assert_eq!(store.destinations(mine.tenant).await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_schema_is_refused_and_left_alone() {
+    let url = server().await.new_database().await;
+    let store = open(&url).await;
+    let mine = owner(&store, 1).await;
+    let id = export(&store, mine, 1, 2).await;
+    let before = everything(&store, mine, id).await;
+    execute(&url, "UPDATE tracelift_schema SET version = version + 98").await;
+    let refused = PostgresStore::open(&settings(&url)).await;
+    assert!(matches!(refused, Err(StoreError::NewerSchema)), "{refused:?}");
+    execute(&url, "UPDATE tracelift_schema SET version = version - 98").await;
+    assert_eq!(everything(&open(&url).await, mine, id).await, before);
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_read_back_is_named_and_never_guessed() {
+    let url = server().await.new_database().await;
+    let store = open(&url).await;
+    let mine = owner(&store, 1).await;
+    let id = export(&store, mine, 1, 1).await;
+    execute(&url, "UPDATE runs SET errors = 'nonsense'").await;
+    match store.runs(mine.tenant, id, ALL).await {
+        Err(StoreError::Corrupt(text)) => assert!(text.contains("errors"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_get_in_is_told_why_and_no_password_is_shown() {
+    let url = server().await.new_database().await;
+    let wrong = url.replace(PASSWORD, "wr0ng-w0rd");
+    let error = PostgresStore::open(&settings(&wrong)).await.unwrap_err();
+    assert!(error.to_string().contains("password authentication failed for user \"postgres\" (28P01)"), "{error}");
+    let nowhere = format!("postgres://u:{PASSWORD}@127.0.0.1:1/t");
+    let away = PostgresStore::open(&settings(&nowhere)).await.unwrap_err();
+    assert!(away.to_string().starts_with("the database is not available: PostgreSQL at 127.0.0.1:1/t: "), "{away}");
+    let unencrypted = PostgresStore::open(&settings(&format!("{url}?sslmode=require"))).await.unwrap_err();
+    assert!(unencrypted.to_string().contains("TLS"), "{unencrypted}");
+    let store = open(&url).await;
+    for text in
+        [format!("{error} {error:?}"), format!("{away} {away:?}"), format!("{unencrypted:?}"), format!("{store:?} {:?}", settings(&url))]
+    {
+        assert!(!text.contains(PASSWORD) && !text.contains("wr0ng"), "{text}");
+    }
+    // A password of its own stands before the address's.
+    let given = PostgresSettings::new(&SecretString::from(wrong), Some(&SecretString::from(PASSWORD)), None, 2).unwrap();
+    assert!(PostgresStore::open(&given).await.is_ok());
+}

@@ -1,0 +1,20 @@
+//! Tables as rows: what stands in which column, and the statements that both databases understand.
+
+pub(crate) mod destinations;
+pub(crate) mod exports;
+pub(crate) mod files;
+mod intent;
+pub(crate) mod reported;
+pub(crate) mod runs;
+pub(crate) mod tenants;
+
+use super::{Page, sql::Value};
+
+/// A page's LIMIT; all is more than there can be.
+fn limit(page: Page) -> Value {
+    Value::Number(page.limit.map_or(i64::MAX, i64::from))
+}
+
+fn offset(page: Page) -> Value {
+    page.offset.into()
+}

@@ -1,0 +1,136 @@
+//! Exports, alone and with what their runs add up to.
+
+use tracelift_core::{
+    column::Columns,
+    export::{Compression, Export, ExportSpec, ExportStatus, FormatVersion},
+    id::{ExportId, TenantId},
+    time::Timestamp,
+};
+
+use super::{limit, offset};
+use crate::store::{
+    ExportView, Page, StoreError,
+    sql::{self, Row, Value},
+    transaction::{Transaction, for_update},
+};
+
+/// Exports with what their partitions add up to. Sums of bigints are numeric in PostgreSQL, hence the casts.
+const VIEW: &str = "
+    SELECT e.*,
+           count(r.id) AS runs_total,
+           count(CASE WHEN r.state = 'completed' THEN 1 END) AS runs_completed,
+           CAST(coalesce(sum(CASE WHEN r.rows > r.reported_rows THEN r.rows ELSE r.reported_rows END), 0) AS bigint) AS live_rows,
+           CAST(coalesce(sum(CASE WHEN r.bytes > r.reported_bytes THEN r.bytes ELSE r.reported_bytes END), 0) AS bigint) AS live_bytes,
+           CAST(coalesce(sum(r.files), 0) AS bigint) AS files,
+           count(r.rows_estimate) AS runs_counted,
+           CAST(coalesce(sum(r.rows_estimate), 0) AS bigint) AS rows_counted
+    FROM exports e LEFT JOIN runs r ON r.export_id = e.id AND r.window_start IS NOT NULL";
+
+pub(crate) fn create(tx: &mut dyn Transaction, export: &Export) -> Result<(), StoreError> {
+    let spec = &export.spec;
+    let columns = vec![
+        ("id", export.id.into()),
+        ("tenant_id", export.tenant.into()),
+        ("destination_id", spec.destination.into()),
+        ("session_id", spec.session.into()),
+        ("window_start", spec.window.start().into()),
+        ("window_end", spec.window.end().into()),
+        ("compression", spec.compression.as_str().into()),
+        ("format_version", spec.format_version.as_str().into()),
+        ("columns", sql::json(&spec.columns.names())?),
+        ("status", export.status.as_str().into()),
+        ("source_id", export.source.into()),
+        ("created_at", export.created_at.into()),
+        ("updated_at", export.updated_at.into()),
+    ];
+    sql::insert(tx, "exports", columns)
+}
+
+/// An export that a run belongs to.
+pub(crate) fn of_run(tx: &mut dyn Transaction, id: ExportId) -> Result<Export, StoreError> {
+    there(id, sql::one(tx, "SELECT * FROM exports WHERE id = $1", &[id.into()])?)
+}
+
+/// The same, locked: no other transaction settles or ends it until this one ends.
+pub(crate) fn lock(tx: &mut dyn Transaction, id: ExportId) -> Result<Export, StoreError> {
+    let sql = format!("SELECT * FROM exports WHERE id = $1{}", for_update(tx));
+    there(id, sql::one(tx, &sql, &[id.into()])?)
+}
+
+fn there(id: ExportId, found: Option<Row>) -> Result<Export, StoreError> {
+    found
+        .as_ref()
+        .map(export)
+        .transpose()?
+        .ok_or_else(|| StoreError::Corrupt(format!("a run belongs to export {id}, which does not exist")))
+}
+
+pub(crate) fn view(tx: &mut dyn Transaction, tenant: TenantId, id: ExportId) -> Result<Option<ExportView>, StoreError> {
+    let sql = format!("{VIEW} WHERE e.id = $1 AND e.tenant_id = $2 GROUP BY e.id");
+    sql::one(tx, &sql, &[id.into(), tenant.into()])?.as_ref().map(view_of).transpose()
+}
+
+pub(crate) fn views(tx: &mut dyn Transaction, tenant: TenantId, page: Page) -> Result<Vec<ExportView>, StoreError> {
+    let sql = format!(
+        "{VIEW} WHERE e.id IN (SELECT id FROM exports WHERE tenant_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3)
+         GROUP BY e.id ORDER BY e.created_at DESC, e.id DESC"
+    );
+    tx.query(&sql, &[tenant.into(), limit(page), offset(page)])?.iter().map(view_of).collect()
+}
+
+/// It goes on; the first time that it runs, that is when it was started.
+pub(crate) fn go_on(tx: &mut dyn Transaction, id: ExportId, status: ExportStatus, now: Timestamp) -> Result<(), StoreError> {
+    let running = status == ExportStatus::Running;
+    tx.execute(
+        "UPDATE exports SET status = $2, updated_at = $3, started_at = coalesce(started_at, $4) WHERE id = $1",
+        &[id.into(), status.as_str().into(), now.into(), running.then_some(now).into()],
+    )
+}
+
+pub(crate) fn end(
+    tx: &mut dyn Transaction,
+    id: ExportId,
+    status: ExportStatus,
+    error: Option<&str>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let columns: Vec<(&str, Value)> =
+        vec![("status", status.as_str().into()), ("error", error.into()), ("updated_at", now.into()), ("finished_at", now.into())];
+    sql::update(tx, "exports", id, columns)
+}
+
+fn export(row: &Row) -> Result<Export, StoreError> {
+    let names: Vec<String> = row.json("columns")?;
+    Ok(Export {
+        id: row.get("id")?,
+        tenant: row.get("tenant_id")?,
+        spec: ExportSpec {
+            destination: row.get("destination_id")?,
+            session: row.get("session_id")?,
+            window: row.window()?.ok_or_else(|| StoreError::Corrupt("column window_start: an export has a window".to_owned()))?,
+            compression: row.word("compression", |word| Compression::parse("compression", word))?,
+            format_version: row.word("format_version", |word| FormatVersion::parse("format_version", word))?,
+            columns: row.checked("columns", Columns::parse("columns", &names))?,
+        },
+        status: row.word("status", |word| ExportStatus::parse("status", word))?,
+        source: row.get("source_id")?,
+        error: row.get("error")?,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+        finished_at: row.get("finished_at")?,
+    })
+}
+
+fn view_of(row: &Row) -> Result<ExportView, StoreError> {
+    Ok(ExportView {
+        export: export(row)?,
+        runs_total: row.get("runs_total")?,
+        runs_completed: row.get("runs_completed")?,
+        rows: row.get("live_rows")?,
+        bytes: row.get("live_bytes")?,
+        files: row.get("files")?,
+        runs_counted: row.get("runs_counted")?,
+        rows_counted: row.get("rows_counted")?,
+        started_at: row.get("started_at")?,
+    })
+}

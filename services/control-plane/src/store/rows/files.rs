@@ -1,0 +1,61 @@
+//! The complete files of a run.
+
+use tracelift_core::{
+    file::{Cursor, File, HydrationMiss},
+    id::RunId,
+};
+use uuid::Uuid;
+
+use crate::store::{
+    StoreError,
+    sql::{self, Row},
+    transaction::Transaction,
+};
+
+pub(crate) fn create(tx: &mut dyn Transaction, run: RunId, file: &File) -> Result<(), StoreError> {
+    let misses: Vec<_> = file.misses.iter().map(|miss| (miss.row_id, &miss.column, &miss.reason)).collect();
+    let columns = vec![
+        ("run_id", run.into()),
+        ("number", file.number.into()),
+        ("key", (&file.key).into()),
+        ("rows", file.rows.into()),
+        ("bytes", file.bytes.into()),
+        ("etag", (&file.etag).into()),
+        ("sha256", (&file.sha256).into()),
+        ("min_start_time", file.min_start_time.into()),
+        ("max_start_time", file.max_start_time.into()),
+        ("cursor_time", file.cursor.start_time.into()),
+        ("cursor_id", file.cursor.id.into()),
+        ("hydrated_objects", file.hydrated_objects.into()),
+        ("hydration_misses", file.hydration_misses.into()),
+        ("misses", sql::json(&misses)?),
+    ];
+    sql::insert(tx, "files", columns)
+}
+
+pub(crate) fn all(tx: &mut dyn Transaction, run: RunId) -> Result<Vec<File>, StoreError> {
+    tx.query("SELECT * FROM files WHERE run_id = $1 ORDER BY number", &[run.into()])?.iter().map(file).collect()
+}
+
+pub(crate) fn keys(tx: &mut dyn Transaction, run: RunId) -> Result<Vec<String>, StoreError> {
+    let rows = tx.query("SELECT key FROM files WHERE run_id = $1 ORDER BY number", &[run.into()])?;
+    rows.iter().map(|row| row.get("key")).collect()
+}
+
+fn file(row: &Row) -> Result<File, StoreError> {
+    let misses: Vec<(Uuid, String, String)> = row.json("misses")?;
+    Ok(File {
+        number: row.get("number")?,
+        key: row.get("key")?,
+        rows: row.get("rows")?,
+        bytes: row.get("bytes")?,
+        etag: row.get("etag")?,
+        sha256: row.get("sha256")?,
+        min_start_time: row.get("min_start_time")?,
+        max_start_time: row.get("max_start_time")?,
+        cursor: Cursor { start_time: row.get("cursor_time")?, id: row.get("cursor_id")? },
+        hydrated_objects: row.get("hydrated_objects")?,
+        hydration_misses: row.get("hydration_misses")?,
+        misses: misses.into_iter().map(|(row_id, column, reason)| HydrationMiss { row_id, column, reason }).collect(),
+    })
+}

@@ -1,0 +1,79 @@
+//! The intent of a run, as one JSON text.
+
+use serde::{Deserialize, Serialize};
+use tracelift_core::{
+    file::{Cursor, File, FileIntent, HydrationMiss},
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct IntentRecord {
+    number: u32,
+    key: String,
+    upload_id: String,
+    token: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    whole: Option<FileRecord>,
+}
+
+/// What a file will hold, beside its number and key.
+#[derive(Serialize, Deserialize)]
+struct FileRecord {
+    rows: u64,
+    bytes: u64,
+    sha256: String,
+    min_start_time: i64,
+    max_start_time: i64,
+    cursor: (i64, Uuid),
+    hydrated_objects: u64,
+    hydration_misses: u64,
+    misses: Vec<(Uuid, String, String)>,
+}
+
+impl From<&FileIntent> for IntentRecord {
+    fn from(intent: &FileIntent) -> Self {
+        let FileIntent { number, key, upload_id, token, whole } = intent.clone();
+        let whole = whole.map(|file| FileRecord {
+            rows: file.rows,
+            bytes: file.bytes,
+            sha256: file.sha256,
+            min_start_time: file.min_start_time.micros(),
+            max_start_time: file.max_start_time.micros(),
+            cursor: (file.cursor.start_time.micros(), file.cursor.id),
+            hydrated_objects: file.hydrated_objects,
+            hydration_misses: file.hydration_misses,
+            misses: file.misses.into_iter().map(|miss| (miss.row_id, miss.column, miss.reason)).collect(),
+        });
+        Self { number, key, upload_id, token, whole }
+    }
+}
+
+impl TryFrom<IntentRecord> for FileIntent {
+    type Error = &'static str;
+
+    fn try_from(record: IntentRecord) -> Result<Self, &'static str> {
+        let IntentRecord { number, key, upload_id, token, whole } = record;
+        let whole = whole.map(|whole| whole.file(number, &key).map(Box::new).ok_or("a time is none")).transpose()?;
+        Ok(Self { number, key, upload_id, token, whole })
+    }
+}
+
+impl FileRecord {
+    fn file(self, number: u32, key: &str) -> Option<File> {
+        Some(File {
+            number,
+            key: key.to_owned(),
+            rows: self.rows,
+            bytes: self.bytes,
+            etag: String::new(),
+            sha256: self.sha256,
+            min_start_time: Timestamp::from_micros(self.min_start_time)?,
+            max_start_time: Timestamp::from_micros(self.max_start_time)?,
+            cursor: Cursor { start_time: Timestamp::from_micros(self.cursor.0)?, id: self.cursor.1 },
+            hydrated_objects: self.hydrated_objects,
+            hydration_misses: self.hydration_misses,
+            misses: self.misses.into_iter().map(|(row_id, column, reason)| HydrationMiss { row_id, column, reason }).collect(),
+        })
+    }
+}

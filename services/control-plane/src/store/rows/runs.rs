@@ -1,0 +1,218 @@
+//! Runs, as rows and as their owner sees them.
+
+use tracelift_core::{
+    file::{Cursor, Totals},
+    id::{ExportId, ExporterId, RunId, TenantId},
+    run::{Fence, Lease, Run, State, Work},
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{destinations, exports, files, intent::IntentRecord, limit, offset, reported};
+use crate::store::{
+    Page, RunView, StoreError,
+    sql::{self, Row, Value},
+    transaction::{Transaction, for_update, for_update_of_free},
+};
+
+pub(crate) fn create(tx: &mut dyn Transaction, run: &Run) -> Result<(), StoreError> {
+    let window = match run.work {
+        Work::Partition(window) => Some(window),
+        Work::Finalise => None,
+    };
+    let mut columns = vec![
+        ("id", run.id.into()),
+        ("export_id", run.export.into()),
+        ("tenant_id", run.tenant.into()),
+        ("session_id", run.session.into()),
+        ("window_start", window.map(|window| window.start()).into()),
+        ("window_end", window.map(|window| window.end()).into()),
+        ("created_at", run.created_at.into()),
+    ];
+    columns.extend(changing(run)?);
+    sql::insert(tx, "runs", columns)
+}
+
+/// Writes what may change of a run.
+pub(crate) fn save(tx: &mut dyn Transaction, run: &Run) -> Result<(), StoreError> {
+    sql::update(tx, "runs", run.id, changing(run)?)
+}
+
+fn changing(run: &Run) -> Result<sql::Columns, StoreError> {
+    let (state, at) = match &run.state {
+        State::Queued { not_before } => ("queued", *not_before),
+        State::Leased(lease) => ("leased", lease.until),
+        State::Completed(at) => ("completed", *at),
+        State::Failed(at) => ("failed", *at),
+        State::Cancelled(at) => ("cancelled", *at),
+        State::TimedOut(at) => ("timed_out", *at),
+    };
+    let intent = run.intent.as_ref().map(|intent| sql::json(&IntentRecord::from(intent))).transpose()?;
+    let mut columns = vec![
+        ("state", state.into()),
+        ("state_at", at.into()),
+        ("fence", run.fence.0.into()),
+        ("attempt", run.attempt.into()),
+        ("errors", sql::json(&run.errors)?),
+        ("files", run.totals.files.into()),
+        ("rows", run.totals.rows.into()),
+        ("bytes", run.totals.bytes.into()),
+        ("hydrated_objects", run.totals.hydrated_objects.into()),
+        ("hydration_misses", run.totals.hydration_misses.into()),
+        ("cursor_time", run.cursor.map(|cursor| cursor.start_time).into()),
+        ("cursor_id", run.cursor.map(|cursor| cursor.id).into()),
+        ("intent", intent.unwrap_or(Value::Null)),
+        ("frozen", run.frozen.into()),
+        ("updated_at", run.updated_at.into()),
+    ];
+    // The exporter's name stays after it is gone: people ask who did it.
+    if let Some(lease) = run.lease() {
+        columns.extend([("exporter_id", lease.exporter.as_str().into()), ("incarnation", (&lease.incarnation).into())]);
+    }
+    Ok(columns)
+}
+
+/// A run as it is now.
+pub(crate) fn one(tx: &mut dyn Transaction, id: RunId) -> Result<Option<Run>, StoreError> {
+    sql::one(tx, "SELECT * FROM runs WHERE id = $1", &[id.into()])?.as_ref().map(run).transpose()
+}
+
+/// A run that this transaction will change.
+pub(crate) fn lock(tx: &mut dyn Transaction, id: RunId) -> Result<Option<Run>, StoreError> {
+    let sql = format!("SELECT * FROM runs WHERE id = $1{}", for_update(tx));
+    sql::one(tx, &sql, &[id.into()])?.as_ref().map(run).transpose()
+}
+
+/// All runs of an export, oldest first; the finalising one before them.
+pub(crate) fn of_export(tx: &mut dyn Transaction, export: ExportId) -> Result<Vec<Run>, StoreError> {
+    let rows = tx.query("SELECT * FROM runs WHERE export_id = $1 ORDER BY window_start NULLS FIRST, id", &[export.into()])?;
+    rows.iter().map(run).collect()
+}
+
+/// All runs of an export, locked.
+pub(crate) fn lock_of_export(tx: &mut dyn Transaction, export: ExportId) -> Result<Vec<Run>, StoreError> {
+    let sql = format!("SELECT * FROM runs WHERE export_id = $1 ORDER BY id{}", for_update(tx));
+    tx.query(&sql, &[export.into()])?.iter().map(run).collect()
+}
+
+/// What an exporter holds.
+pub(crate) fn leased_to(tx: &mut dyn Transaction, exporter: &ExporterId) -> Result<Vec<Run>, StoreError> {
+    let rows = tx.query("SELECT * FROM runs WHERE exporter_id = $1 AND state = 'leased'", &[exporter.as_str().into()])?;
+    rows.iter().map(run).collect()
+}
+
+/// Up to `most` runs that may be given out now, locked. Finalising runs first: a whole export waits for them.
+pub(crate) fn lock_queued(tx: &mut dyn Transaction, most: usize, now: Timestamp) -> Result<Vec<Run>, StoreError> {
+    let sql = format!(
+        "SELECT * FROM runs WHERE state = 'queued' AND state_at <= $1
+         ORDER BY window_start IS NOT NULL, state_at, created_at, window_start, id LIMIT $2{}",
+        for_update_of_free(tx)
+    );
+    tx.query(&sql, &[now.into(), i64::try_from(most).unwrap_or(i64::MAX).into()])?.iter().map(run).collect()
+}
+
+/// Runs whose lease has lapsed, locked. One that is being heard of at this moment is passed over.
+pub(crate) fn lock_lapsed(tx: &mut dyn Transaction, now: Timestamp) -> Result<Vec<Run>, StoreError> {
+    let sql = format!("SELECT * FROM runs WHERE state = 'leased' AND state_at <= $1 ORDER BY id{}", for_update_of_free(tx));
+    tx.query(&sql, &[now.into()])?.iter().map(run).collect()
+}
+
+/// Partitions with their destination's bucket.
+const VIEW: &str = "
+    SELECT r.*, d.bucket_name, d.prefix, d.region, d.endpoint_url, d.include_bucket_in_prefix, d.addressing, d.write_options
+    FROM runs r JOIN exports e ON e.id = r.export_id JOIN destinations d ON d.id = e.destination_id
+    WHERE r.tenant_id = $1 AND r.window_start IS NOT NULL";
+
+pub(crate) fn views(tx: &mut dyn Transaction, tenant: TenantId, export: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError> {
+    views_where(tx, "r.export_id = $2", tenant, export, page)
+}
+
+pub(crate) fn views_of_schedule(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    source: ExportId,
+    page: Page,
+) -> Result<Option<Vec<RunView>>, StoreError> {
+    views_where(tx, "e.source_id = $2", tenant, source, page)
+}
+
+fn views_where(
+    tx: &mut dyn Transaction,
+    condition: &str,
+    tenant: TenantId,
+    export: ExportId,
+    page: Page,
+) -> Result<Option<Vec<RunView>>, StoreError> {
+    if exports::view(tx, tenant, export)?.is_none() {
+        return Ok(None);
+    }
+    let sql = format!("{VIEW} AND {condition} ORDER BY r.window_start, r.id LIMIT $3 OFFSET $4");
+    let rows = tx.query(&sql, &[tenant.into(), export.into(), limit(page), offset(page)])?;
+    rows.iter().map(|row| view_of(tx, row)).collect::<Result<_, _>>().map(Some)
+}
+
+pub(crate) fn view(tx: &mut dyn Transaction, tenant: TenantId, export: ExportId, id: RunId) -> Result<Option<RunView>, StoreError> {
+    let found = sql::one(tx, &format!("{VIEW} AND r.export_id = $2 AND r.id = $3"), &[tenant.into(), export.into(), id.into()])?;
+    found.map(|row| view_of(tx, &row)).transpose()
+}
+
+fn view_of(tx: &mut dyn Transaction, row: &Row) -> Result<RunView, StoreError> {
+    let run = run(row)?;
+    Ok(RunView {
+        export: exports::of_run(tx, run.export)?,
+        bucket: destinations::bucket(row)?,
+        keys: files::keys(tx, run.id)?,
+        reported: reported::of(row)?,
+        exporter: row.get("exporter_id")?,
+        run,
+    })
+}
+
+fn run(row: &Row) -> Result<Run, StoreError> {
+    let cursor = match (row.get("cursor_time")?, row.get::<Option<Uuid>>("cursor_id")?) {
+        (Some(start_time), Some(id)) => Some(Cursor { start_time, id }),
+        _ => None,
+    };
+    let intent: Option<IntentRecord> = row.get::<Option<String>>("intent")?.map(|_| row.json("intent")).transpose()?;
+    let intent = intent.map(|record| record.try_into().map_err(|fault| sql::unreadable("intent", fault))).transpose()?;
+    Ok(Run {
+        id: row.get("id")?,
+        export: row.get("export_id")?,
+        tenant: row.get("tenant_id")?,
+        session: row.get("session_id")?,
+        work: row.window()?.map_or(Work::Finalise, Work::Partition),
+        state: state(row)?,
+        fence: Fence(row.get("fence")?),
+        attempt: row.get("attempt")?,
+        errors: row.json("errors")?,
+        totals: Totals {
+            files: row.get("files")?,
+            rows: row.get("rows")?,
+            bytes: row.get("bytes")?,
+            hydrated_objects: row.get("hydrated_objects")?,
+            hydration_misses: row.get("hydration_misses")?,
+        },
+        cursor,
+        intent,
+        frozen: row.get("frozen")?,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+    })
+}
+
+fn state(row: &Row) -> Result<State, StoreError> {
+    let at: Timestamp = row.get("state_at")?;
+    Ok(match row.get::<String>("state")?.as_str() {
+        "queued" => State::Queued { not_before: at },
+        "leased" => State::Leased(Lease {
+            exporter: row.word("exporter_id", |text| ExporterId::parse("exporter_id", text))?,
+            incarnation: row.get("incarnation")?,
+            until: at,
+        }),
+        "completed" => State::Completed(at),
+        "failed" => State::Failed(at),
+        "cancelled" => State::Cancelled(at),
+        "timed_out" => State::TimedOut(at),
+        other => return Err(StoreError::Corrupt(format!("column state: {other} is none"))),
+    })
+}

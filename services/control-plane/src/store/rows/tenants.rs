@@ -1,0 +1,86 @@
+//! Tenants and the hashes of their API keys.
+
+use tracelift_core::{
+    id::{KeyId, TenantId},
+    time::Timestamp,
+};
+
+use crate::store::{
+    ApiKey, Permission, StoreError, Tenant,
+    sql::{self, Row},
+    transaction::Transaction,
+};
+
+pub(crate) fn create(tx: &mut dyn Transaction, tenant: &Tenant) -> Result<(), StoreError> {
+    let exists = || StoreError::Exists(format!("tenant {}", tenant.id));
+    if self::exists(tx, tenant.id)? {
+        return Err(exists());
+    }
+    let columns = vec![("id", tenant.id.into()), ("display_name", (&tenant.display_name).into()), ("created_at", tenant.created_at.into())];
+    // Another replica may have made it since.
+    sql::insert(tx, "tenants", columns).map_err(|error| if matches!(error, StoreError::Exists(_)) { exists() } else { error })
+}
+
+pub(crate) fn exists(tx: &mut dyn Transaction, id: TenantId) -> Result<bool, StoreError> {
+    Ok(sql::one(tx, "SELECT id FROM tenants WHERE id = $1", &[id.into()])?.is_some())
+}
+
+pub(crate) fn all(tx: &mut dyn Transaction) -> Result<Vec<Tenant>, StoreError> {
+    let rows = tx.query("SELECT * FROM tenants ORDER BY created_at DESC, id", &[])?;
+    let tenant = |row: Row| Ok(Tenant { id: row.get("id")?, display_name: row.get("display_name")?, created_at: row.get("created_at")? });
+    rows.into_iter().map(tenant).collect()
+}
+
+pub(crate) fn create_key(tx: &mut dyn Transaction, key: &ApiKey, hash: &[u8; 32]) -> Result<(), StoreError> {
+    let columns = vec![
+        ("id", key.id.into()),
+        ("tenant_id", key.tenant.into()),
+        ("display_name", (&key.display_name).into()),
+        ("permission", key.permission.as_str().into()),
+        ("hash", hash.into()),
+        ("created_at", key.created_at.into()),
+    ];
+    sql::insert(tx, "api_keys", columns)
+}
+
+pub(crate) fn keys(tx: &mut dyn Transaction, tenant: TenantId) -> Result<Vec<ApiKey>, StoreError> {
+    let rows = tx.query("SELECT * FROM api_keys WHERE tenant_id = $1 ORDER BY created_at DESC, id", &[tenant.into()])?;
+    rows.iter().map(key).collect()
+}
+
+pub(crate) fn revoke_key(tx: &mut dyn Transaction, id: KeyId, now: Timestamp) -> Result<Option<ApiKey>, StoreError> {
+    tx.execute("UPDATE api_keys SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1", &[id.into(), now.into()])?;
+    sql::one(tx, "SELECT * FROM api_keys WHERE id = $1", &[id.into()])?.as_ref().map(key).transpose()
+}
+
+pub(crate) fn key_by_hash(tx: &mut dyn Transaction, hash: &[u8; 32]) -> Result<Option<ApiKey>, StoreError> {
+    sql::one(tx, "SELECT * FROM api_keys WHERE hash = $1 AND revoked_at IS NULL", &[hash.into()])?.as_ref().map(key).transpose()
+}
+
+fn key(row: &Row) -> Result<ApiKey, StoreError> {
+    Ok(ApiKey {
+        id: row.get("id")?,
+        tenant: row.get("tenant_id")?,
+        display_name: row.get("display_name")?,
+        permission: row.word("permission", Permission::parse)?,
+        created_at: row.get("created_at")?,
+        revoked_at: row.get("revoked_at")?,
+    })
+}
+
+impl Permission {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Manage => "manage",
+        }
+    }
+
+    fn parse(word: &str) -> Result<Self, String> {
+        match word {
+            "read" => Ok(Self::Read),
+            "manage" => Ok(Self::Manage),
+            other => Err(other.to_owned()),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! One transaction of one database, and how a call to the store runs in it.
+//!
+//! The rules (`leases`, `exports`) and the rows (`rows`) are written once, synchronously, against [`Transaction`]; a
+//! database says only how statements are run, how rows are locked and how news travels.
+
+use std::future::Future;
+
+use tokio::sync::broadcast;
+use tracelift_core::{id::ExporterId, time::Timestamp};
+
+use super::{
+    Change, ReportError, StoreError,
+    sql::{Row, Value},
+};
+
+/// What rules and rows need of a database, within one transaction. Parameters are `$1`, `$2`, …
+///
+/// Locks are always taken in this order, so that no two transactions wait for each other: the exporter, its or an
+/// export's runs by id, exports by id.
+pub(crate) trait Transaction {
+    /// Reads rows.
+    fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, StoreError>;
+    /// Writes.
+    fn execute(&mut self, sql: &str, values: &[Value]) -> Result<(), StoreError>;
+    /// Whether transactions run side by side, so that rows must be locked before they are changed.
+    fn side_by_side(&self) -> bool;
+    /// Lets no other transaction count or change what this exporter holds, until this one ends.
+    fn lock_exporter(&mut self, exporter: &ExporterId) -> Result<(), StoreError>;
+    /// Tells this, once, as soon as the transaction is durable.
+    fn tell(&mut self, change: Change);
+}
+
+/// The end of a SELECT whose rows this transaction will change.
+pub(crate) fn for_update(tx: &dyn Transaction) -> &'static str {
+    if tx.side_by_side() { " FOR UPDATE" } else { "" }
+}
+
+/// The same, but rows that another transaction is about to change are left to it.
+pub(crate) fn for_update_of_free(tx: &dyn Transaction) -> &'static str {
+    if tx.side_by_side() { " FOR UPDATE SKIP LOCKED" } else { "" }
+}
+
+/// What a transaction may fail with.
+pub(crate) trait Failure: From<StoreError> + Send + 'static {
+    /// The store's own part in it.
+    fn of_store(&self) -> Option<&StoreError>;
+}
+
+impl Failure for StoreError {
+    fn of_store(&self) -> Option<&StoreError> {
+        Some(self)
+    }
+}
+
+impl Failure for ReportError {
+    fn of_store(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            Self::Illegal(_) => None,
+        }
+    }
+}
+
+/// A database: runs transactions, tells news, has a clock.
+pub(crate) trait Database: Send + Sync + 'static {
+    /// Runs `work` in one transaction: what it says is durable when this returns, or nothing of it is. It may be run
+    /// several times, when transactions side by side were in each other's way; only the last time counts.
+    fn transact<T, E>(
+        &self,
+        work: impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static,
+    ) -> impl Future<Output = Result<T, E>> + Send
+    where
+        T: Send + 'static,
+        E: Failure;
+
+    /// The time that leases are judged by.
+    fn time(&self) -> impl Future<Output = Result<Timestamp, StoreError>> + Send;
+
+    /// News, from now on.
+    fn news(&self) -> broadcast::Receiver<Change>;
+}

@@ -1,0 +1,63 @@
+//! Several control planes over one PostgreSQL: it is one product, whichever of them is asked.
+
+use tracelift_proto::v1::{CancelExportRequest, ExportStatus, GetExportRequest};
+use tracelift_tests::{
+    s3::Operation,
+    world::{Options, SOURCE_BUCKET, World},
+};
+
+use crate::{all, ids, offloaded};
+
+const ROWS: u128 = 300;
+
+/// Two control planes, and an exporter of many files that is connected to the second one.
+async fn world() -> (World, tracelift_exporter::Settings) {
+    let world = World::with(Options { postgres: true, replicas: 2 }).await;
+    (1..=ROWS).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), format!("\"{}\"", "x".repeat(100)).as_bytes()));
+    world.insert(&offloaded(ROWS)).await;
+    let mut settings = world.exporter_settings("exporter-1");
+    settings.control_plane = world.grpc_of(1);
+    settings.limits.batch_bytes = 10_000;
+    settings.limits.row_group_bytes = 1;
+    settings.limits.file_bytes = 1;
+    (world, settings)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_given_to_one_replica_is_done_through_the_other_though_the_database_goes_away() {
+    let (world, settings) = world().await;
+    let gate = world.s3.faults.hold(Operation::UploadPart, "-00002.parquet");
+    let _exporter = world.start_exporter(&settings);
+    let export = world.export("2024-01-01", "2024-01-02").await;
+    gate.reached().await;
+
+    let postgres = world.postgres.clone().unwrap();
+    tokio::task::spawn_blocking(move || {
+        postgres.kill();
+        postgres.start();
+    })
+    .await
+    .unwrap();
+    gate.open();
+
+    let ended = world.ended(&export).await;
+    assert_eq!(ended.status(), ExportStatus::Completed, "{}", ended.error);
+    assert_eq!(ids(&world.rows(&export)), all(ROWS));
+    assert_eq!(world.s3.open_uploads(), []);
+    let seen = world.exports_at(1).get_export(GetExportRequest { id: export }).await.unwrap().into_inner().export.unwrap();
+    assert_eq!((seen.status(), seen.progress.unwrap().rows_written), (ExportStatus::Completed, u64::try_from(ROWS).unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_given_to_one_replica_stops_the_exporter_at_the_other() {
+    let (world, settings) = world().await;
+    let gate = world.s3.faults.hold(Operation::UploadPart, "-00001.parquet");
+    let exporter = world.start_exporter(&settings);
+    let export = world.export("2024-01-01", "2024-01-02").await;
+    gate.reached().await;
+    let request = CancelExportRequest { id: export.clone() };
+    let cancelled = world.exports_at(0).cancel_export(request).await.unwrap().into_inner().export.unwrap();
+    assert_eq!(cancelled.status(), ExportStatus::Cancelled);
+    exporter.stop().await;
+    assert_eq!((world.s3.open_uploads(), world.clickhouse.running("tracelift-").await), (Vec::new(), 0));
+}
