@@ -14,7 +14,6 @@ use tracelift_core::{
     run::{Event, Fence, Lease, Run, State, Work},
 };
 use uuid::Uuid;
-use uuid::Uuid;
 
 use super::{ALL, LEASE, Owner, RETRIES, at, export, exporter, failed, file, intent, lease_of, owner};
 use crate::store::{ExportView, Heard, Store, Verdict};
