@@ -15,10 +15,13 @@ pub mod vault;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
+use tokio_stream::{Stream, wrappers::TcpListenerStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::Server;
+use tonic::transport::{Server, server::Connected};
 use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer};
 use tracelift_bucket::Connector;
 use tracelift_proto::{
@@ -76,18 +79,30 @@ pub enum Error {
 
 /// A control plane whose port is taken and whose store is open.
 pub struct ControlPlane {
-    settings: Settings,
     listener: TcpListener,
     address: SocketAddr,
+    service: Service,
+}
+
+/// A control plane without a port: it serves whatever connections it is given.
+pub struct Service {
+    settings: Settings,
     store: Arc<dyn Store>,
     vault: Arc<Vault>,
     tokens: Tokens,
     clock: SharedClock,
+    connector: Connector,
 }
 
 impl std::fmt::Debug for ControlPlane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ControlPlane").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -100,16 +115,10 @@ impl ControlPlane {
 
     /// The same with a store and a clock of the caller's.
     pub async fn bind_with(settings: Settings, store: Arc<dyn Store>, clock: SharedClock) -> Result<Self, Error> {
-        let (heartbeat, lease) = (settings.heartbeat_seconds, settings.lease_seconds);
-        if lease < heartbeat.saturating_mul(2) {
-            return Err(Error::Terms { heartbeat, lease });
-        }
-        let vault = Arc::new(Vault::new(&settings.master_keys()?)?);
-        let tokens = Tokens::new(settings.admin_token()?.as_ref(), &settings.fleet_token()?);
         let listener = listen::bind(settings.listen).await?;
         let address = listener.local_addr().map_err(|source| ListenError { address: settings.listen, source })?;
-        reseal(store.as_ref(), &vault).await?;
-        Ok(Self { settings, listener, address, store, vault, tokens, clock })
+        let connector = Connector::new(settings.endpoint_policy());
+        Ok(Self { listener, address, service: Service::new(settings, store, clock, connector).await? })
     }
 
     /// Where it listens.
@@ -119,7 +128,32 @@ impl ControlPlane {
 
     /// Serves until `stopping`, then tells the exporters, lets calls end within the grace, and returns.
     pub async fn run(self, stopping: CancellationToken) -> Result<(), Error> {
-        let Self { settings, listener, address, store, vault, tokens, clock } = self;
+        let scheme = if self.service.settings.tls.tls_cert.is_some() { "https" } else { "http" };
+        tracing::info!("listening on {scheme}://{}", self.address);
+        self.service.serve(TcpListenerStream::new(self.listener), stopping).await
+    }
+}
+
+impl Service {
+    /// Reads the secrets and makes ready. `connector` is how destinations are checked.
+    pub async fn new(settings: Settings, store: Arc<dyn Store>, clock: SharedClock, connector: Connector) -> Result<Self, Error> {
+        let (heartbeat, lease) = (settings.heartbeat_seconds, settings.lease_seconds);
+        if lease < heartbeat.saturating_mul(2) {
+            return Err(Error::Terms { heartbeat, lease });
+        }
+        let vault = Arc::new(Vault::new(&settings.master_keys()?)?);
+        let tokens = Tokens::new(settings.admin_token()?.as_ref(), &settings.fleet_token()?);
+        reseal(store.as_ref(), &vault).await?;
+        Ok(Self { settings, store, vault, tokens, clock, connector })
+    }
+
+    /// Serves the connections that come in, until `stopping`, as [`ControlPlane::run`] does.
+    pub async fn serve<C, E>(self, incoming: impl Stream<Item = Result<C, E>> + Send, stopping: CancellationToken) -> Result<(), Error>
+    where
+        C: AsyncRead + AsyncWrite + Connected<ConnectInfo: Clone + Send + Sync> + Unpin + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Self { settings, store, vault, tokens, clock, connector } = self;
         let sessions = TaskTracker::new();
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_service_status("", tonic_health::ServingStatus::Serving).await;
@@ -135,7 +169,7 @@ impl ControlPlane {
             store: store.clone(),
             clock: clock.clone(),
             vault: vault.clone(),
-            connector: Connector::new(settings.endpoint_policy()),
+            connector,
         };
         let fleet = api::fleet::Fleet {
             store: store.clone(),
@@ -180,9 +214,7 @@ impl ControlPlane {
             );
 
         let sweep = tasks::start("sweep", sweep::sweep(store, clock, settings.lease_terms(), stopping.clone()));
-        let plain = if settings.tls.tls_cert.is_some() { "https" } else { "http" };
-        tracing::info!("listening on {plain}://{address}");
-        let served = router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopping.clone().cancelled_owned());
+        let served = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
         let all = async {
             served.await?;
             sessions.close();

@@ -9,6 +9,7 @@ pub mod export;
 pub mod failure;
 pub mod file;
 pub mod id;
+pub mod invariant;
 pub mod invalid;
 pub mod layout;
 pub mod part;

@@ -3,6 +3,7 @@
 mod destinations;
 mod exports;
 mod fleet;
+mod inspect;
 mod record;
 mod runs;
 mod tenants;
@@ -75,7 +76,7 @@ impl SqliteStore {
         E: From<StoreError> + Send + 'static,
     {
         let store = self.clone();
-        let done = tokio::task::spawn_blocking(move || {
+        let done = tracelift_runtime::tasks::off_reactor(move || {
             let mut connection = store.connection.lock().unwrap_or_else(PoisonError::into_inner);
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::from)?;
             let mut news = News::default();
