@@ -165,12 +165,7 @@ impl Service {
             max_days: settings.max_export_days,
             stopping: stopping.clone(),
         };
-        let destinations = api::destinations::Destinations {
-            store: store.clone(),
-            clock: clock.clone(),
-            vault: vault.clone(),
-            connector,
-        };
+        let destinations = api::destinations::Destinations { store: store.clone(), clock: clock.clone(), vault: vault.clone(), connector };
         let fleet = api::fleet::Fleet {
             store: store.clone(),
             clock: clock.clone(),

@@ -30,9 +30,7 @@ pub const MOMENTS: &[Moment] = &[
     ("FilesFollowEachOther", |now| now.files.windows(2).all(|pair| pair[0].cursor < pair[1].cursor)),
     ("CursorIsTheLastFiles", |now| now.run.cursor == now.files.last().map(|file| file.cursor)),
     ("FilesLieInTheirPartition", |now| match now.run.work {
-        Work::Partition(window) => {
-            now.files.iter().all(|file| window.start() <= file.min_start_time && file.max_start_time < window.end())
-        }
+        Work::Partition(window) => now.files.iter().all(|file| window.start() <= file.min_start_time && file.max_start_time < window.end()),
         Work::Finalise => now.files.is_empty(),
     }),
     ("CompletedMeansFrozen", |now| now.run.status() != RunStatus::Completed || now.run.frozen || now.run.work == Work::Finalise),
@@ -64,7 +62,9 @@ pub const WHOLES: &[Whole] = &[
     }),
     ("PartitionsDoNotOverlap", |runs| {
         let windows = || runs.iter().filter_map(|seen| if let Work::Partition(window) = seen.run.work { Some(window) } else { None });
-        windows().enumerate().all(|(index, one)| windows().skip(index + 1).all(|other| one.end() <= other.start() || other.end() <= one.start()))
+        windows()
+            .enumerate()
+            .all(|(index, one)| windows().skip(index + 1).all(|other| one.end() <= other.start() || other.end() <= one.start()))
     }),
 ];
 

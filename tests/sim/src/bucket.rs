@@ -13,13 +13,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto::Builder,
 };
-use s3s::{
-    S3Result,
-    auth::SimpleAuth,
-    dto::Metadata,
-    s3_error,
-    service::S3ServiceBuilder,
-};
+use s3s::{S3Result, auth::SimpleAuth, dto::Metadata, s3_error, service::S3ServiceBuilder};
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 use tracelift_runtime::tasks;

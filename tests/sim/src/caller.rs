@@ -108,9 +108,8 @@ impl Caller {
         let key = self.ask(ADMIN_TOKEN, "a key", async |channel| AdminServiceClient::new(channel).create_api_key(key()).await).await;
         let key = key.expect("a tenant that exists gets a key").into_inner().key;
         let destination = loop {
-            let made = self.ask(&key, "a destination", async |channel| {
-                DestinationServiceClient::new(channel).create_destination(destination()).await
-            });
+            let made = self
+                .ask(&key, "a destination", async |channel| DestinationServiceClient::new(channel).create_destination(destination()).await);
             if let Some(made) = made.await.and_then(|made| made.into_inner().destination) {
                 break made.id;
             }

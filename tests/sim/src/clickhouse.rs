@@ -53,9 +53,14 @@ async fn answer(request: Request<Incoming>, data: Arc<Data>, weather: Weather) -
     weather.delay().await;
     let trouble = weather.throw(question.name(), &[Trouble::Refused, Trouble::Throttled, Trouble::Cut, Trouble::Broken]);
     match trouble {
-        Trouble::Refused => return Ok(refused(StatusCode::INTERNAL_SERVER_ERROR, "Code: 210. DB::NetException: as the seed wants it (NETWORK_ERROR)")),
+        Trouble::Refused => {
+            return Ok(refused(StatusCode::INTERNAL_SERVER_ERROR, "Code: 210. DB::NetException: as the seed wants it (NETWORK_ERROR)"));
+        }
         Trouble::Throttled => {
-            return Ok(refused(StatusCode::INTERNAL_SERVER_ERROR, "Code: 202. DB::Exception: Too many simultaneous queries (TOO_MANY_SIMULTANEOUS_QUERIES)"));
+            return Ok(refused(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Code: 202. DB::Exception: Too many simultaneous queries (TOO_MANY_SIMULTANEOUS_QUERIES)",
+            ));
         }
         _ => {}
     }
@@ -94,4 +99,3 @@ fn refused(status: StatusCode, words: &'static str) -> Response<Body> {
     *answer.status_mut() = status;
     answer
 }
-

@@ -143,4 +143,3 @@ fn now() -> io::Result<SystemTime> {
     let file = tempfile::NamedTempFile::new()?;
     file.as_file().metadata()?.modified()
 }
-

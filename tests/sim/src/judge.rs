@@ -112,7 +112,15 @@ impl Judge {
     /// The last word about every run, for the trace.
     pub fn describe(&self) -> String {
         let line = |seen: &Seen| {
-            format!("run {} {:?}: {:?}, attempt {}, {:?}, {:?}", seen.run.id, seen.run.work, seen.run.state, seen.run.attempt, seen.run.totals, seen.run.errors.last())
+            format!(
+                "run {} {:?}: {:?}, attempt {}, {:?}, {:?}",
+                seen.run.id,
+                seen.run.work,
+                seen.run.state,
+                seen.run.attempt,
+                seen.run.totals,
+                seen.run.errors.last()
+            )
         };
         self.last.values().map(line).collect::<Vec<_>>().join("\n")
     }

@@ -88,7 +88,8 @@ fn run_manifest(export: ExportId, seen: &Seen, disk: &Disk) -> Vec<String> {
     };
     let manifest: Value = serde_json::from_slice(&object.content).expect("JSON");
     let listed: BTreeMap<_, _> = files_of(&manifest).collect();
-    let stored: BTreeMap<_, _> = seen.files.iter().map(|file| (file.key.clone(), (file.rows, file.bytes, file.etag.clone(), file.sha256.clone()))).collect();
+    let stored: BTreeMap<_, _> =
+        seen.files.iter().map(|file| (file.key.clone(), (file.rows, file.bytes, file.etag.clone(), file.sha256.clone()))).collect();
     if listed == stored { Vec::new() } else { vec![format!("ManifestSaysWhatIsStored: {key} lists {listed:?}, stored are {stored:?}")] }
 }
 

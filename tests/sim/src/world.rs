@@ -90,7 +90,11 @@ impl Plan {
 
 fn wish(rng: &mut StdRng, days: i64) -> Wish {
     let (first, span) = (data::start(), days * 86_400_000_000);
-    let window = if rng.random_bool(0.6) { (first, first + span) } else { (first + rng.random_range(0..span / 3), first + span - rng.random_range(0..span / 3)) };
+    let window = if rng.random_bool(0.6) {
+        (first, first + span)
+    } else {
+        (first + rng.random_range(0..span / 3), first + span - rng.random_range(0..span / 3))
+    };
     Wish {
         after: Duration::from_millis(rng.random_range(0..8_000)),
         window,
@@ -165,7 +169,9 @@ impl World {
             let (stopping, network, name) = (Stopping::default(), network.clone(), name.clone());
             services.insert(name.clone(), stopping.clone());
             let control_plane = plan.control_planes[index % plan.control_planes.len()].clone();
-            sim.host(name.clone().as_str(), move || hosts::exporter(network.clone(), stopping.clone(), name.clone(), control_plane.clone()));
+            sim.host(name.clone().as_str(), move || {
+                hosts::exporter(network.clone(), stopping.clone(), name.clone(), control_plane.clone())
+            });
         }
         let (served, over, weathers) = (data.clone(), network.clone(), weather[0].clone());
         sim.host("clickhouse", move || clickhouse::serve(over.clone(), served.clone(), weathers.clone()));

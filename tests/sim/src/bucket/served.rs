@@ -4,11 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use s3s::{
-    S3, S3Request, S3Response, S3Result,
-    dto::*,
-    s3_error,
-};
+use s3s::{S3, S3Request, S3Response, S3Result, dto::*, s3_error};
 
 use super::Bucket;
 use crate::weather::Trouble;
@@ -120,8 +116,10 @@ impl S3 for Bucket {
         let input = req.input;
         let trouble = self.before("CompleteMultipartUpload", &input.key, &WRITE).await?;
         let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
-        let asked: Vec<_> =
-            parts.iter().map(|part| (part.part_number.unwrap_or_default(), part.e_tag.as_ref().map(|tag| tag.value().to_owned()))).collect();
+        let asked: Vec<_> = parts
+            .iter()
+            .map(|part| (part.part_number.unwrap_or_default(), part.e_tag.as_ref().map(|tag| tag.value().to_owned())))
+            .collect();
         let etag = self.complete(&input.key, &input.upload_id, &asked, input.if_none_match.is_some())?;
         after(trouble, CompleteMultipartUploadOutput { e_tag: Some(ETag::Strong(etag)), ..Default::default() })
     }

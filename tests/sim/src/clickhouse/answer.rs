@@ -80,7 +80,8 @@ impl Question {
 
     fn extent(&self, data: &Data) -> Bytes {
         let mut answer = header(&[("rows", "UInt64"), ("widest", "UInt64")]);
-        let widest = self.slice(data).map(|row| [&row.inputs, &row.outputs].map(|field| field.inline().map_or(0, str::len)).iter().sum()).max();
+        let widest =
+            self.slice(data).map(|row| [&row.inputs, &row.outputs].map(|field| field.inline().map_or(0, str::len)).iter().sum()).max();
         for number in [self.slice(data).count() as u64, widest.unwrap_or(0_usize) as u64] {
             answer.extend_from_slice(&number.to_le_bytes());
         }
@@ -99,8 +100,7 @@ impl Question {
     }
 
     fn rows(&self, data: &Data) -> Bytes {
-        let names: Vec<&str> =
-            self.sql.split(" AS x_").skip(1).map(|rest| rest.split([',', '\n']).next().expect("a name")).collect();
+        let names: Vec<&str> = self.sql.split(" AS x_").skip(1).map(|rest| rest.split([',', '\n']).next().expect("a name")).collect();
         let rows: Vec<&Row> = self.slice(data).collect();
         let batch = |rows: &[&Row]| {
             let arrays: Vec<ArrayRef> = names.iter().map(|name| column(name, rows)).collect();
@@ -118,9 +118,7 @@ impl Question {
 }
 
 fn column(name: &str, rows: &[&Row]) -> ArrayRef {
-    let texts = |text: &dyn Fn(&Row) -> Option<String>| -> ArrayRef {
-        Arc::new(rows.iter().map(|row| text(row)).collect::<StringArray>())
-    };
+    let texts = |text: &dyn Fn(&Row) -> Option<String>| -> ArrayRef { Arc::new(rows.iter().map(|row| text(row)).collect::<StringArray>()) };
     let number = |row: &Row| (row.id.as_u128() % 1000) as i64;
     match name {
         "id" => return texts(&|row| Some(row.id.to_string())),
