@@ -74,21 +74,23 @@ impl Plan {
         let mut rng = StdRng::seed_from_u64(seed);
         let data = Data::new(rng.random());
         let names = |kind: &str, count: u32| (1..=count).map(|number| format!("{kind}-{number}")).collect();
-        let wishes = (0..rng.random_range(1..=3)).map(|_| wish(&mut rng, data.days)).collect();
+        let chaos = Duration::from_secs(rng.random_range(5..20));
+        let wishes = (0..rng.random_range(1..=4)).map(|_| wish(&mut rng, data.days, chaos)).collect();
         Self {
             control_planes: names("control", rng.random_range(1..=2)),
             exporters: names("exporter", rng.random_range(1..=3)),
             data,
             wishes,
-            chaos: if fair { Duration::ZERO } else { Duration::from_secs(rng.random_range(10..40)) },
-            crashes: if fair { 0.0 } else { [0.0, 0.001, 0.004, 0.012][rng.random_range(0..4)] },
+            chaos: if fair { Duration::ZERO } else { chaos },
+            crashes: if fair { 0.0 } else { [0.0, 0.004, 0.015, 0.03][rng.random_range(0..4)] },
             troubles: if fair { 0.0 } else { [0.0, 0.01, 0.05, 0.15][rng.random_range(0..4)] },
             latency: Duration::from_millis([2, 10, 60][rng.random_range(0..3)]),
         }
     }
 }
 
-fn wish(rng: &mut StdRng, days: i64) -> Wish {
+/// An export that is asked for while the chaos lasts.
+fn wish(rng: &mut StdRng, days: i64, chaos: Duration) -> Wish {
     let (first, span) = (data::start(), days * 86_400_000_000);
     let window = if rng.random_bool(0.6) {
         (first, first + span)
@@ -96,11 +98,11 @@ fn wish(rng: &mut StdRng, days: i64) -> Wish {
         (first + rng.random_range(0..span / 3), first + span - rng.random_range(0..span / 3))
     };
     Wish {
-        after: Duration::from_millis(rng.random_range(0..8_000)),
+        after: chaos.mul_f64(rng.random_range(0.0..0.8)),
         window,
         compression: rng.random_range(0..=4),
         all_columns: rng.random_bool(0.3),
-        cancelled_after: rng.random_bool(0.25).then(|| Duration::from_millis(rng.random_range(0..6_000))),
+        cancelled_after: rng.random_bool(0.25).then(|| Duration::from_millis(rng.random_range(0..4_000))),
     }
 }
 
@@ -133,7 +135,8 @@ pub fn run(seed: u64, fair: bool, echo: bool) -> Outcome {
 
 /// The services' log lines and panics become lines of the trace; a panic breaks a promise.
 fn listen_to(trace: &Trace) {
-    let lines = tracing_subscriber::fmt().with_env_filter("warn,tracelift=info,tracelift_control_plane=info,tracelift_exporter=info");
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter("warn,aws_smithy_runtime=off,tracelift_runtime=off,tracelift_control_plane=info,tracelift_exporter=info");
     let _ = lines.with_ansi(false).without_time().with_writer(trace.clone()).try_init(); // the first world of a process
     let trace = trace.clone();
     panic::set_hook(Box::new(move |panic| trace.violation(format_args!("NothingPanics: {panic}"))));
@@ -209,7 +212,7 @@ impl World {
         }
         self.chaos.calm(sim);
         self.weather.iter().for_each(Weather::clear);
-        self.trace.line("calm");
+        self.trace.line(format_args!("calm from {:?} on", sim.elapsed()));
         let patience = sim.elapsed() + REST;
         while !(self.caller.load(SeqCst) && self.judge.at_rest()) {
             if !self.step(sim) {

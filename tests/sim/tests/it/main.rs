@@ -23,6 +23,14 @@ fn worlds_without_faults_come_to_rest() {
     }
 }
 
+/// Seeds with every kind of fault; 1015 and 2084 lose an exporter in the moment of a cancel.
+#[test]
+fn seeds_that_were_worth_a_look_stay_good() {
+    for seed in [105, 131, 1015, 2084, 2151] {
+        world(seed, false);
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in [11, 12, 13] {
