@@ -2,10 +2,12 @@
 #
 #   make demo     watch three days of traces travel from ClickHouse to Parquet, and see them compared
 #   make test     install what is needed and run every test
+#   make sim      simulate COUNT seeds: real services, simulated network, faults; SEED= repeats one
 #   make up       start everything in the foreground (ROWS=, and the ports below)
 #   make lint     formatting, clippy, docs, licences, protobuf style
 
 ROWS            ?= 100000
+COUNT           ?= 100
 GRPC_PORT       ?= 7700
 REST_PORT       ?= 7701
 CLICKHOUSE_PORT ?= 8123
@@ -25,7 +27,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 UP = --rows $(ROWS) --grpc-port $(GRPC_PORT) --rest-port $(REST_PORT) --clickhouse-port $(CLICKHOUSE_PORT) --s3-port $(S3_PORT)
 
-.PHONY: help install install-node build up demo test test-rust test-python lint clean
+.PHONY: help install install-node build up demo sim test test-rust test-python test-sim lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -67,9 +69,13 @@ up: install build
 demo: install build
 	@$(TRACELIFT_PYTHON) tests/demo/demo.py $(UP)
 
+sim:
+	cargo build --locked --workspace --bins
+	@$(TRACELIFT_BIN)/sim --count $(COUNT) $(if $(SEED),--seed $(SEED))
+
 # ---- checking -------------------------------------------------------------------------------------------------------
 
-test: test-rust test-python
+test: test-rust test-python test-sim
 
 test-rust: install build
 	@deploy/needs.sh postgres
@@ -78,6 +84,10 @@ test-rust: install build
 test-python: install install-node build
 	@deploy/needs.sh node curl
 	$(TRACELIFT_PYTHON) -m pytest -q -p no:cacheprovider tests/clickhouse tests/python
+
+# About two minutes on two processors, each time with other seeds.
+test-sim:
+	@$(MAKE) --no-print-directory sim COUNT=250
 
 lint: install-node $(CARGO_DENY)/bin/cargo-deny
 	@deploy/needs.sh clippy

@@ -60,6 +60,11 @@ impl Connector {
         Self { http: Builder::new().tls_provider(tls).build_with_resolver(GuardedResolver(policy)), policy }
     }
 
+    /// The same over a network of the caller's. Only addresses that stand in an endpoint are judged then, not names.
+    pub fn over(http: SharedHttpClient, policy: EndpointPolicy) -> Self {
+        Self { http, policy }
+    }
+
     /// A client of `bucket`. `attempt_timeout` bounds one request, `attempts` is how often a transient fault is tried.
     pub fn client(&self, bucket: &Bucket, keys: &Keys, attempt_timeout: Duration, attempts: u32) -> Result<Client, BucketError> {
         let endpoint = bucket.endpoint_url.as_deref().map(|url| self.endpoint(bucket, url)).transpose()?;

@@ -16,10 +16,13 @@ pub mod vault;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
+use tokio_stream::{Stream, wrappers::TcpListenerStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::Server;
+use tonic::transport::{Server, server::Connected};
 use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer};
 use tracelift_bucket::Connector;
 use tracelift_proto::{
@@ -80,17 +83,29 @@ pub enum Error {
 
 /// A control plane whose port is taken and whose store is open.
 pub struct ControlPlane {
-    settings: Settings,
     listener: TcpListener,
     address: SocketAddr,
+    service: Service,
+}
+
+/// A control plane without a port: it serves whatever connections it is given.
+pub struct Service {
+    settings: Settings,
     store: Arc<dyn Store>,
     vault: Arc<Vault>,
     tokens: Tokens,
+    connector: Connector,
 }
 
 impl std::fmt::Debug for ControlPlane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ControlPlane").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -110,16 +125,10 @@ impl ControlPlane {
 
     /// The same with a store of the caller's.
     pub async fn bind_with(settings: Settings, store: Arc<dyn Store>) -> Result<Self, Error> {
-        let (heartbeat, lease) = (settings.heartbeat_seconds, settings.lease_seconds);
-        if lease < heartbeat.saturating_mul(2) {
-            return Err(Error::Terms { heartbeat, lease });
-        }
-        let vault = Arc::new(Vault::new(&settings.master_keys()?)?);
-        let tokens = Tokens::new(settings.admin_token()?.as_ref(), &settings.fleet_token()?);
         let listener = listen::bind(settings.listen).await?;
         let address = listener.local_addr().map_err(|source| ListenError { address: settings.listen, source })?;
-        reseal(store.as_ref(), &vault).await?;
-        Ok(Self { settings, listener, address, store, vault, tokens })
+        let connector = Connector::new(settings.endpoint_policy());
+        Ok(Self { listener, address, service: Service::new(settings, store, connector).await? })
     }
 
     /// Where it listens.
@@ -129,18 +138,39 @@ impl ControlPlane {
 
     /// Serves until `stopping`, then tells the exporters, lets calls end within the grace, and returns.
     pub async fn run(self, stopping: CancellationToken) -> Result<(), Error> {
-        let Self { settings, listener, address, store, vault, tokens } = self;
+        let scheme = if self.service.settings.tls.tls_cert.is_some() { "https" } else { "http" };
+        tracing::info!("listening on {scheme}://{}", self.address);
+        self.service.serve(TcpListenerStream::new(self.listener), stopping).await
+    }
+}
+
+impl Service {
+    /// Reads the secrets and makes ready. `connector` is how destinations are checked.
+    pub async fn new(settings: Settings, store: Arc<dyn Store>, connector: Connector) -> Result<Self, Error> {
+        let (heartbeat, lease) = (settings.heartbeat_seconds, settings.lease_seconds);
+        if lease < heartbeat.saturating_mul(2) {
+            return Err(Error::Terms { heartbeat, lease });
+        }
+        let vault = Arc::new(Vault::new(&settings.master_keys()?)?);
+        let tokens = Tokens::new(settings.admin_token()?.as_ref(), &settings.fleet_token()?);
+        reseal(store.as_ref(), &vault).await?;
+        Ok(Self { settings, store, vault, tokens, connector })
+    }
+
+    /// Serves the connections that come in, until `stopping`, as [`ControlPlane::run`] does.
+    pub async fn serve<C, E>(self, incoming: impl Stream<Item = Result<C, E>> + Send, stopping: CancellationToken) -> Result<(), Error>
+    where
+        C: AsyncRead + AsyncWrite + Connected<ConnectInfo: Clone + Send + Sync> + Unpin + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Self { settings, store, vault, tokens, connector } = self;
         let sessions = TaskTracker::new();
         let (health, health_service) = tonic_health::server::health_reporter();
         let health = tasks::start("health", health::watch(store.clone(), health, stopping.clone()));
 
         let admin = api::admin::Admin { store: store.clone() };
         let exports = api::exports::Exports { store: store.clone(), max_days: settings.max_export_days, stopping: stopping.clone() };
-        let destinations = api::destinations::Destinations {
-            store: store.clone(),
-            vault: vault.clone(),
-            connector: Connector::new(settings.endpoint_policy()),
-        };
+        let destinations = api::destinations::Destinations { store: store.clone(), vault: vault.clone(), connector };
         let fleet = api::fleet::Fleet {
             store: store.clone(),
             vault,
@@ -182,9 +212,7 @@ impl ControlPlane {
             );
 
         let sweep = tasks::start("sweep", sweep::sweep(store, settings.lease_terms(), stopping.clone()));
-        let plain = if settings.tls.tls_cert.is_some() { "https" } else { "http" };
-        tracing::info!("listening on {plain}://{address}");
-        let served = router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopping.clone().cancelled_owned());
+        let served = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
         let all = async {
             served.await?;
             sessions.close();

@@ -8,6 +8,7 @@ mod calls;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod exports;
+mod inspect;
 mod leases;
 pub mod postgres;
 mod rows;

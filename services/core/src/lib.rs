@@ -10,6 +10,7 @@ pub mod failure;
 pub mod file;
 pub mod id;
 pub mod invalid;
+pub mod invariant;
 pub mod layout;
 pub mod part;
 pub mod plan;

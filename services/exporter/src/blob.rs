@@ -5,12 +5,13 @@ use std::{io::Read as _, time::Duration};
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 use serde::de::IgnoredAny;
-use tracelift_bucket::{BucketError, Client, Connector, EndpointPolicy, Fault, Keys};
+use tracelift_bucket::{BucketError, Client, Connector, Fault, Keys};
 use tracelift_core::{
     column::Column,
     destination::{Addressing, Bucket, WriteOptions},
     failure::{Failure, FailureClass, Step},
 };
+use tracelift_runtime::tasks;
 
 use crate::{budget::Turn, pointer::Pointer, settings::Blobs};
 
@@ -66,7 +67,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 const FETCH_ATTEMPTS: u32 = 5;
 
 impl BlobStore {
-    pub(crate) fn new(settings: &Blobs) -> Result<Self, crate::Error> {
+    pub(crate) fn new(settings: &Blobs, connector: &Connector) -> Result<Self, crate::Error> {
         let (id, secret_access_key) = settings.keys()?;
         let keys = Keys { access_key_id: id.expose_secret().to_owned(), secret_access_key, session_token: None };
         let bucket = Bucket {
@@ -78,8 +79,7 @@ impl BlobStore {
             addressing: Addressing::Auto,
             write_options: WriteOptions::default(),
         };
-        // The operator's own store may well be private.
-        let client = Connector::new(EndpointPolicy::AllowPrivate).client(&bucket, &keys, FETCH_TIMEOUT, FETCH_ATTEMPTS)?;
+        let client = connector.client(&bucket, &keys, FETCH_TIMEOUT, FETCH_ATTEMPTS)?;
         Ok(Self { client, max_bytes: settings.blob_max_bytes })
     }
 
@@ -108,7 +108,7 @@ impl BlobStore {
         if size < LARGE {
             return Ok(read()?);
         }
-        let read = tokio::task::spawn_blocking(read).await;
+        let read = tasks::off_reactor(read).await;
         Ok(read.map_err(|panic| cut(&pointer.key, &panic))??)
     }
 }

@@ -1,4 +1,4 @@
-//! Batches to Parquet bytes, on a thread of its own: row groups and files are closed by size, bytes leave in parts.
+//! Batches to Parquet bytes, off the reactor: row groups and files are closed by size, bytes leave in parts.
 
 use std::{
     io::{self, Write},
@@ -18,6 +18,7 @@ use tracelift_core::{
     file::{Cursor, HydrationMiss, MAX_NAMED_MISSES},
     time::Timestamp,
 };
+use tracelift_runtime::tasks;
 
 use crate::{
     hydrate::Hydrated,
@@ -58,37 +59,66 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Encodes until the batches end. Blocking: belongs on a thread of its own. Returns early when nobody takes the parts.
-    pub(crate) fn run(&self, mut batches: mpsc::Receiver<Hydrated>, parts: &mpsc::Sender<Encoded>) -> Result<(), Failure> {
-        let mut open: Option<OpenFile<'_>> = None;
-        while let Some(hydrated) = batches.blocking_recv() {
-            let mut file = match open.take() {
-                Some(file) => file,
-                None => OpenFile::new(self, parts, &hydrated)?,
-            };
-            file.add(hydrated)?;
-            if file.is_full() {
-                file.close()?;
-            } else {
-                open = Some(file);
+    /// Encodes until the batches end, or until nobody takes the parts. A batch is encoded when the parts of the one
+    /// before it are taken, so that what waits here is never more than a row group.
+    pub(crate) async fn run(self, mut batches: mpsc::Receiver<Hydrated>, parts: mpsc::Sender<Encoded>) -> Result<(), Failure> {
+        let mut open: Option<OpenFile> = None;
+        while let Some(hydrated) = batches.recv().await {
+            let (encoder, file) = (self.clone(), open.take());
+            let (file, encoded) = off_reactor(move || encoder.step(file, hydrated)).await?;
+            open = file;
+            if !hand_over(encoded, &parts).await {
+                return Ok(());
             }
         }
-        open.map_or(Ok(()), OpenFile::close)
+        if let Some(file) = open {
+            hand_over(off_reactor(move || file.close()).await?, &parts).await;
+        }
+        Ok(())
+    }
+
+    /// Adds a batch to the file in hand or to a new one: what is still open then, and what has become ready.
+    fn step(self, file: Option<OpenFile>, hydrated: Hydrated) -> Result<(Option<OpenFile>, Vec<Encoded>), Failure> {
+        let mut file = match file {
+            Some(file) => file,
+            None => OpenFile::new(self, &hydrated)?,
+        };
+        file.add(hydrated)?;
+        if file.is_full() {
+            return Ok((None, file.close()?));
+        }
+        let ready = file.ready();
+        Ok((Some(file), ready))
     }
 }
 
-struct OpenFile<'a> {
-    encoder: &'a Encoder,
-    writer: ArrowWriter<PartSink<'a>>,
+async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    let died = |died: tasks::Died| Failure { step: Step::Encode, class: FailureClass::Internal, detail: died.to_string() };
+    tasks::off_reactor(work).await.map_err(died)?
+}
+
+/// Whether somebody still takes them.
+async fn hand_over(encoded: Vec<Encoded>, parts: &mpsc::Sender<Encoded>) -> bool {
+    for encoded in encoded {
+        if parts.send(encoded).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+struct OpenFile {
+    encoder: Encoder,
+    writer: ArrowWriter<PartSink>,
     content: Content,
     /// Bytes of the rows in the open row group, as readers will hold them.
     group_bytes: u64,
 }
 
-impl<'a> OpenFile<'a> {
-    fn new(encoder: &'a Encoder, parts: &'a mpsc::Sender<Encoded>, first: &Hydrated) -> Result<Self, Failure> {
+impl OpenFile {
+    fn new(encoder: Encoder, first: &Hydrated) -> Result<Self, Failure> {
         let sink = PartSink {
-            parts,
+            ready: Vec::new(),
             part_bytes: usize::try_from(encoder.limits.part_bytes).unwrap_or(usize::MAX),
             pending: BytesMut::new(),
             digest: Sha256::new(),
@@ -132,20 +162,26 @@ impl<'a> OpenFile<'a> {
         (self.writer.bytes_written() + self.writer.in_progress_size()) as u64 >= self.encoder.limits.file_bytes
     }
 
-    fn close(mut self) -> Result<(), Failure> {
+    /// The parts that are full.
+    fn ready(&mut self) -> Vec<Encoded> {
+        std::mem::take(&mut self.writer.inner_mut().ready)
+    }
+
+    /// The last parts, and what the file holds.
+    fn close(mut self) -> Result<Vec<Encoded>, Failure> {
         let encoding = self.encoder.meter.time(Stage::Encode);
         self.writer.finish().map_err(broken)?;
         let sink = self.writer.inner_mut();
-        let (parts, rest) = (sink.parts, sink.pending.split().freeze());
+        let (mut ready, rest) = (std::mem::take(&mut sink.ready), sink.pending.split().freeze());
         self.content.bytes = sink.bytes;
         self.content.sha256 = schema::hex(&sink.digest.clone().finalize());
         drop(encoding);
         // A Parquet file ends with its footer, so there is always a rest, unless it fell exactly on a part's end.
         if !rest.is_empty() {
-            let _ = parts.blocking_send(Encoded::Part(rest)); // nobody takes parts when the job has stopped
+            ready.push(Encoded::Part(rest));
         }
-        let _ = parts.blocking_send(Encoded::End(self.content));
-        Ok(())
+        ready.push(Encoded::End(self.content));
+        Ok(ready)
     }
 }
 
@@ -155,15 +191,15 @@ fn held(batch: &RecordBatch) -> u64 {
 }
 
 /// Cuts what the writer writes into parts.
-struct PartSink<'a> {
-    parts: &'a mpsc::Sender<Encoded>,
+struct PartSink {
+    ready: Vec<Encoded>,
     part_bytes: usize,
     pending: BytesMut,
     digest: Sha256,
     bytes: u64,
 }
 
-impl Write for PartSink<'_> {
+impl Write for PartSink {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         self.digest.update(data);
         self.bytes += data.len() as u64;
@@ -173,7 +209,8 @@ impl Write for PartSink<'_> {
             self.pending.extend_from_slice(&rest[..taken]);
             rest = &rest[taken..];
             if self.pending.len() == self.part_bytes {
-                self.send()?;
+                let part = std::mem::replace(&mut self.pending, BytesMut::with_capacity(self.part_bytes)).freeze();
+                self.ready.push(Encoded::Part(part));
             }
         }
         Ok(data.len())
@@ -181,13 +218,6 @@ impl Write for PartSink<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl PartSink<'_> {
-    fn send(&mut self) -> io::Result<()> {
-        let part = std::mem::replace(&mut self.pending, BytesMut::with_capacity(self.part_bytes)).freeze();
-        self.parts.blocking_send(Encoded::Part(part)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }
 }
 

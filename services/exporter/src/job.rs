@@ -151,7 +151,7 @@ impl Job {
             limits,
             meter: meter.clone(),
         };
-        let encode = tokio::task::spawn_blocking(move || encoder.run(batches, &part_sink));
+        let encode = encoder.run(batches, part_sink);
         let upload = async {
             let uploaded = uploader.run(&mut parts, before).await;
             drop(parts); // the encoder and with it the reader end when nobody takes their parts
@@ -165,7 +165,7 @@ impl Job {
         if let Some(why) = lease.stopped() {
             return Err(Halt::Stopped(why));
         }
-        encoded.map_err(|panic| internal(Step::Encode, &panic))??;
+        encoded?;
         let totals = uploaded?;
         read?;
         if !rows.complete() {

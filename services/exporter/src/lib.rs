@@ -13,6 +13,7 @@ mod hydrate;
 mod job;
 mod lease;
 mod meter;
+mod network;
 mod pace;
 mod pointer;
 mod publish;
@@ -26,11 +27,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::errors::InvalidMetadataValue;
-use tracelift_bucket::{BucketError, Connector, EndpointPolicy};
+use tracelift_bucket::BucketError;
 use tracelift_core::{Invalid, id::ExporterId};
 use tracelift_runtime::{secret::SecretError, tls::TlsError};
 use uuid::Uuid;
 
+pub use network::Network;
 pub use settings::{Blobs, ClickHouse, Limits, Settings};
 
 use crate::{
@@ -75,24 +77,27 @@ impl std::fmt::Debug for Exporter {
 impl Exporter {
     /// Reads the secrets and makes the clients. Nothing is connected yet.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
+        Self::with_network(settings, Network::new(settings)?)
+    }
+
+    /// The same over a network of the caller's.
+    pub fn with_network(settings: &Settings, network: Network) -> Result<Self, Error> {
         let limits = settings.limits;
         let name = settings.exporter_id.clone().unwrap_or_else(host_name);
         let exporter = ExporterId::parse("", &name).map_err(Error::Name)?.to_string();
         let incarnation = Uuid::new_v4().to_string();
-        let channel = settings.tls.channel(&settings.control_plane)?;
-        let client = access::fleet(channel, Token::new(&settings.fleet_token()?)?);
-        let source = Source::new(&settings.clickhouse, &limits)?;
-        let policy = if settings.allow_private_endpoints { EndpointPolicy::AllowPrivate } else { EndpointPolicy::PublicOnly };
+        let client = access::fleet(network.control_plane, Token::new(&settings.fleet_token()?)?);
+        let source = Source::new(network.clickhouse, &settings.clickhouse, &limits)?;
         let (reporter, reports) = Reporter::new(usize::try_from(limits.max_runs).unwrap_or(1));
         let workshop = Workshop {
             hydrator: Hydrator {
                 source: source.clone(),
-                blobs: BlobStore::new(&settings.blobs)?,
+                blobs: BlobStore::new(&settings.blobs, &network.blobs)?,
                 concurrency: usize::from(settings.blobs.blob_concurrency),
                 limits,
             },
             source,
-            connector: Connector::new(policy),
+            connector: network.destinations,
             access: Access { client: client.clone(), exporter: exporter.clone(), incarnation: incarnation.clone() },
             reporter,
             limits,

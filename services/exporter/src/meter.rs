@@ -5,9 +5,10 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use tokio::time::Instant;
 use tracelift_core::file::Totals;
 use tracelift_proto::v1::{RunProgress, StageSeconds};
 

@@ -63,8 +63,8 @@ const KILL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 const SEND_TIMEOUT: &str = "600";
 
 impl Source {
-    pub(crate) fn new(settings: &ClickHouse, limits: &Limits) -> Result<Self, SecretError> {
-        let mut client = Client::default()
+    pub(crate) fn new(client: Client, settings: &ClickHouse, limits: &Limits) -> Result<Self, SecretError> {
+        let mut client = client
             .with_url(&settings.clickhouse_url)
             .with_user(&settings.clickhouse_user)
             .with_database(&settings.clickhouse_database)

@@ -77,7 +77,7 @@ impl Database for SqliteStore {
         E: Failure,
     {
         let store = self.clone();
-        let done = tokio::task::spawn_blocking(move || {
+        let done = tracelift_runtime::tasks::off_reactor(move || {
             let mut connection = store.connection.lock().unwrap_or_else(PoisonError::into_inner);
             let inner = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::from)?;
             let mut transaction = SqliteTransaction { inner, news: Vec::new() };

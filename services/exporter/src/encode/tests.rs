@@ -30,7 +30,7 @@ fn hydrated(from: usize, rows: usize) -> Hydrated {
     }
 }
 
-fn encode(batches: Vec<Hydrated>, file_bytes: u64) -> Vec<(Vec<Bytes>, Content)> {
+async fn encode(batches: Vec<Hydrated>, file_bytes: u64) -> Vec<(Vec<Bytes>, Content)> {
     let limits = Limits { file_bytes, part_bytes: 1000, row_group_bytes: 8000, ..crate::Settings::defaults().limits };
     let encoder = Encoder { schema: schema(), properties: WriterProperties::default(), limits, meter: Arc::default() };
     let (batch_sink, batch_source) = mpsc::channel(batches.len().max(1));
@@ -39,8 +39,7 @@ fn encode(batches: Vec<Hydrated>, file_bytes: u64) -> Vec<(Vec<Bytes>, Content)>
     }
     drop(batch_sink);
     let (part_sink, mut part_source) = mpsc::channel(10_000);
-    encoder.run(batch_source, &part_sink).unwrap();
-    drop(part_sink);
+    encoder.run(batch_source, part_sink).await.unwrap();
     let (mut files, mut parts) = (Vec::new(), Vec::new());
     while let Ok(encoded) = part_source.try_recv() {
         match encoded {
@@ -52,9 +51,9 @@ fn encode(batches: Vec<Hydrated>, file_bytes: u64) -> Vec<(Vec<Bytes>, Content)>
     files
 }
 
-#[test]
-fn files_are_cut_by_size_and_hold_every_row_once_in_order() {
-    let files = encode((0..20).map(|n| hydrated(n * 100, 100)).collect(), 20_000);
+#[tokio::test]
+async fn files_are_cut_by_size_and_hold_every_row_once_in_order() {
+    let files = encode((0..20).map(|n| hydrated(n * 100, 100)).collect(), 20_000).await;
     assert!(files.len() > 1);
     let mut next = 0;
     for (parts, content) in files {
@@ -73,19 +72,20 @@ fn files_are_cut_by_size_and_hold_every_row_once_in_order() {
     assert_eq!(next, 2000);
 }
 
-#[test]
-fn no_rows_make_no_file() {
-    assert!(encode(Vec::new(), 1000).is_empty());
+#[tokio::test]
+async fn no_rows_make_no_file() {
+    assert!(encode(Vec::new(), 1000).await.is_empty());
 }
 
-#[test]
-fn a_job_that_stopped_ends_its_encoder() {
+#[tokio::test]
+async fn a_job_that_stopped_ends_its_encoder() {
     let limits = Limits { part_bytes: 100, ..crate::Settings::defaults().limits };
     let encoder = Encoder { schema: schema(), properties: WriterProperties::default(), limits, meter: Arc::default() };
     let (batch_sink, batch_source) = mpsc::channel(1);
     batch_sink.try_send(hydrated(0, 100)).unwrap();
-    drop(batch_sink);
     let (part_sink, part_source) = mpsc::channel(1);
     drop(part_source);
-    let _ = encoder.run(batch_source, &part_sink);
+    let ended = encoder.run(batch_source, part_sink);
+    let _ = batch_sink; // more batches could come
+    ended.await.unwrap();
 }

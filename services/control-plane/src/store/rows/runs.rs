@@ -95,6 +95,12 @@ pub(crate) fn lock_of_export(tx: &mut dyn Transaction, export: ExportId) -> Resu
     tx.query(&sql, &[export.into()])?.iter().map(run).collect()
 }
 
+/// Every run there is: by export, then by time, those that callers do not see after the others.
+pub(crate) fn all(tx: &mut dyn Transaction) -> Result<Vec<Run>, StoreError> {
+    let rows = tx.query("SELECT * FROM runs ORDER BY export_id, window_start IS NULL, window_start, id", &[])?;
+    rows.iter().map(run).collect()
+}
+
 /// What an exporter holds.
 pub(crate) fn leased_to(tx: &mut dyn Transaction, exporter: &ExporterId) -> Result<Vec<Run>, StoreError> {
     let rows = tx.query("SELECT * FROM runs WHERE exporter_id = $1 AND state = 'leased'", &[exporter.as_str().into()])?;

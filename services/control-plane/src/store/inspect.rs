@@ -1,0 +1,27 @@
+//! What no caller may ask: all runs of all tenants, for the rules that the simulation checks.
+
+use tracelift_core::invariant::Seen;
+
+use super::{
+    StoreError,
+    rows::{files, runs},
+    sql,
+    sqlite::SqliteStore,
+    transaction::Database as _,
+};
+
+impl SqliteStore {
+    /// A number that differs whenever a run has changed.
+    pub async fn revision(&self) -> Result<i64, StoreError> {
+        self.transact(|tx| {
+            let sql = "SELECT coalesce(sum(updated_at + fence + files + frozen), 0) + count(*) AS revision FROM runs";
+            sql::one(tx, sql, &[])?.map_or(Ok(0), |row| row.get("revision"))
+        })
+        .await
+    }
+
+    /// Every run, those that callers do not see included, with its files; by export, then by time.
+    pub async fn everything(&self) -> Result<Vec<Seen>, StoreError> {
+        self.transact(|tx| runs::all(tx)?.into_iter().map(|run| Ok(Seen { files: files::all(tx, run.id)?, run })).collect()).await
+    }
+}

@@ -1,0 +1,176 @@
+//! What must hold of runs and their files whatever happens: by name, as pure functions over what was seen.
+//!
+//! The simulation asks after every step. Each rule is a sentence; a rule that says `false` has been broken.
+
+use crate::{
+    file::{File, Totals},
+    run::{Run, RunStatus, State, Work},
+};
+
+/// A run and its files at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The run.
+    pub run: Run,
+    /// Its complete files, in order.
+    pub files: Vec<File>,
+}
+
+/// A rule about one moment of a run.
+pub type Moment = (&'static str, fn(&Seen) -> bool);
+/// A rule about two moments of the same run, the earlier one first.
+pub type Change = (&'static str, fn(&Seen, &Seen) -> bool);
+/// A rule about all runs of one export at one moment.
+pub type Whole = (&'static str, fn(&[Seen]) -> bool);
+
+/// What holds of every run at any moment.
+pub const MOMENTS: &[Moment] = &[
+    ("TotalsAddUp", |now| Totals::of(&now.files) == now.run.totals),
+    ("FilesAreDense", |now| now.files.iter().zip(0..).all(|(file, number)| file.number == number)),
+    ("FilesFollowEachOther", |now| now.files.windows(2).all(|pair| pair[0].cursor < pair[1].cursor)),
+    ("CursorIsTheLastFiles", |now| now.run.cursor == now.files.last().map(|file| file.cursor)),
+    ("FilesLieInTheirPartition", |now| match now.run.work {
+        Work::Partition(window) => now.files.iter().all(|file| window.start() <= file.min_start_time && file.max_start_time < window.end()),
+        Work::Finalise => now.files.is_empty(),
+    }),
+    ("CompletedMeansFrozen", |now| now.run.status() != RunStatus::Completed || now.run.frozen || now.run.work == Work::Finalise),
+    ("IntentIsTheNextFile", |now| now.run.intent.as_ref().is_none_or(|intent| intent.number == now.run.totals.files)),
+];
+
+/// What holds between any moment of a run and a later one.
+pub const CHANGES: &[Change] = &[
+    ("FenceNeverGoesBack", |before, after| before.run.fence <= after.run.fence),
+    ("CursorNeverGoesBack", |before, after| before.run.cursor <= after.run.cursor),
+    ("FilesNeverShrinkOrChange", |before, after| after.files.starts_with(&before.files)),
+    ("FrozenNeverChanges", |before, after| !before.run.frozen || (after.run.frozen && before.files == after.files)),
+    ("EndedStaysEnded", |before, after| before.run.finished_at().is_none() || before.run.state == after.run.state),
+    ("AttemptsNeverGoBack", |before, after| before.run.attempt <= after.run.attempt),
+    ("ANewHolderHasANewFence", |before, after| match (&before.run.state, &after.run.state) {
+        (State::Leased(one), State::Leased(other)) if (&one.exporter, &one.incarnation) != (&other.exporter, &other.incarnation) => {
+            before.run.fence < after.run.fence
+        }
+        _ => true,
+    }),
+];
+
+/// What holds of an export's runs at any moment.
+pub const WHOLES: &[Whole] = &[
+    ("OneFinalisingRun", |runs| runs.iter().filter(|seen| seen.run.work == Work::Finalise).count() <= 1),
+    ("FinalisingMeansAllPartitionsCompleted", |runs| {
+        let partitions = || runs.iter().filter(|seen| seen.run.work != Work::Finalise);
+        runs.len() == partitions().count() || partitions().all(|seen| seen.run.status() == RunStatus::Completed)
+    }),
+    ("PartitionsDoNotOverlap", |runs| {
+        let windows = || runs.iter().filter_map(|seen| if let Work::Partition(window) = seen.run.work { Some(window) } else { None });
+        windows()
+            .enumerate()
+            .all(|(index, one)| windows().skip(index + 1).all(|other| one.end() <= other.start() || other.end() <= one.start()))
+    }),
+];
+
+/// Names of the rules that a run's moment breaks, and its change since an earlier one.
+pub fn broken(before: Option<&Seen>, now: &Seen) -> Vec<&'static str> {
+    let moments = MOMENTS.iter().filter(|(_, holds)| !holds(now)).map(|(name, _)| *name);
+    let changes = before.into_iter().flat_map(|before| CHANGES.iter().filter(|(_, holds)| !holds(before, now)).map(|(name, _)| *name));
+    moments.chain(changes).collect()
+}
+
+/// Names of the rules that an export's runs break together.
+pub fn broken_together(runs: &[Seen]) -> Vec<&'static str> {
+    WHOLES.iter().filter(|(_, holds)| !holds(runs)).map(|(name, _)| *name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        file::Cursor,
+        id::{ExportId, ExporterId, RunId, SessionId, TenantId},
+        run::{Fence, Lease},
+        time::{Timestamp, Window},
+    };
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::EPOCH.plus_seconds(seconds)
+    }
+
+    fn file(number: u32) -> File {
+        let cursor = Cursor { start_time: at(i64::from(number) + 1), id: Uuid::from_u128(1) };
+        File {
+            number,
+            key: format!("file {number}"),
+            rows: 3,
+            bytes: 10,
+            etag: String::new(),
+            sha256: String::new(),
+            min_start_time: cursor.start_time,
+            max_start_time: cursor.start_time,
+            cursor,
+            hydrated_objects: 0,
+            hydration_misses: 0,
+            misses: Vec::new(),
+        }
+    }
+
+    fn seen(files: u32) -> Seen {
+        let window = Window::new(at(0), at(100)).unwrap();
+        let id = Uuid::from_u128(7);
+        let mut run = Run::new(RunId(id), ExportId(id), TenantId(id), SessionId(id), Work::Partition(window), at(0));
+        let files: Vec<File> = (0..files).map(file).collect();
+        let lease = Lease { exporter: ExporterId::parse("exporter", "a").unwrap(), incarnation: "1".to_owned(), until: at(9) };
+        (run.state, run.fence) = (State::Leased(lease), Fence(2));
+        (run.totals, run.cursor) = (Totals::of(&files), files.last().map(|file| file.cursor));
+        Seen { run, files }
+    }
+
+    fn changed(mut seen: Seen, change: impl FnOnce(&mut Seen)) -> Seen {
+        change(&mut seen);
+        seen
+    }
+
+    #[test]
+    fn a_run_that_adds_files_breaks_nothing() {
+        assert_eq!(broken(Some(&seen(1)), &seen(3)), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn each_rule_of_a_moment_can_be_broken() {
+        let breaks = |change: fn(&mut Seen)| broken(None, &changed(seen(2), change));
+        assert_eq!(breaks(|seen| seen.run.totals.rows += 1), ["TotalsAddUp"]);
+        assert_eq!(breaks(|seen| seen.files[1].number = 2), ["FilesAreDense"]);
+        assert_eq!(breaks(|seen| seen.files[0].cursor = seen.files[1].cursor), ["FilesFollowEachOther"]);
+        assert_eq!(breaks(|seen| seen.run.cursor = None), ["CursorIsTheLastFiles"]);
+        assert_eq!(breaks(|seen| seen.files[1].max_start_time = at(100)), ["FilesLieInTheirPartition"]);
+        assert_eq!(breaks(|seen| seen.run.state = State::Completed(at(9))), ["CompletedMeansFrozen"]);
+        let intent = |number| crate::file::FileIntent { number, key: String::new(), upload_id: String::new(), token: String::new(), whole: None };
+        assert_eq!(broken(None, &changed(seen(2), |seen| seen.run.intent = Some(intent(1)))), ["IntentIsTheNextFile"]);
+    }
+
+    #[test]
+    fn each_rule_of_a_change_can_be_broken() {
+        let breaks = |change: fn(&mut Seen)| broken(Some(&changed(seen(2), change)), &seen(2));
+        assert_eq!(breaks(|seen| seen.run.fence = Fence(3)), ["FenceNeverGoesBack"]);
+        assert_eq!(broken(Some(&seen(2)), &seen(1)), ["CursorNeverGoesBack", "FilesNeverShrinkOrChange"]);
+        assert_eq!(breaks(|seen| seen.run.frozen = true), ["FrozenNeverChanges"]);
+        assert_eq!(breaks(|seen| seen.run.state = State::Cancelled(at(1))), ["EndedStaysEnded"]);
+        assert_eq!(breaks(|seen| seen.run.attempt = 1), ["AttemptsNeverGoBack"]);
+        let stranger = |seen: &mut Seen| {
+            if let State::Leased(lease) = &mut seen.run.state {
+                lease.incarnation = "2".to_owned();
+            }
+        };
+        assert_eq!(breaks(stranger), ["ANewHolderHasANewFence"]);
+    }
+
+    #[test]
+    fn each_rule_of_an_export_can_be_broken() {
+        let finalising = || changed(seen(0), |seen| seen.run.work = Work::Finalise);
+        let complete = changed(seen(1), |seen| (seen.run.state, seen.run.frozen) = (State::Completed(at(9)), true));
+        assert_eq!(broken_together(&[complete.clone(), finalising()]), Vec::<&str>::new());
+        assert_eq!(broken_together(&[complete, finalising(), finalising()]), ["OneFinalisingRun"]);
+        assert_eq!(broken_together(&[seen(1), finalising()]), ["FinalisingMeansAllPartitionsCompleted"]);
+        assert_eq!(broken_together(&[seen(1), seen(1)]), ["PartitionsDoNotOverlap"]);
+    }
+}

@@ -1,0 +1,90 @@
+//! The real services as hosts: what each is told at its start, and the token that stops it as SIGTERM does.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+use tracelift_bucket::{Connector, EndpointPolicy};
+use tracelift_control_plane::{Service, store::sqlite::SqliteStore};
+use tracelift_exporter::Exporter;
+
+use crate::{bucket, clickhouse, net::Network};
+
+pub const ADMIN_TOKEN: &str = "sim-admin-token";
+const FLEET_TOKEN: &str = "sim-fleet-token";
+const MASTER_KEYS: &str = "sim:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// Where control planes listen.
+pub const PORT: u16 = 7700;
+/// The database that all control planes share. Each start opens it anew, so news never cross from one to the other.
+pub const DATABASE: &str = "file:tracelift?mode=memory&cache=shared";
+
+/// Stops the incarnation of a service that runs now.
+#[derive(Clone, Default)]
+pub struct Stopping(Arc<Mutex<CancellationToken>>);
+
+impl Stopping {
+    /// The token of a new incarnation.
+    fn renewed(&self) -> CancellationToken {
+        let mut token = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *token = CancellationToken::new();
+        token.clone()
+    }
+
+    /// As SIGTERM does.
+    pub fn stop(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+    }
+}
+
+/// A control plane.
+pub async fn control_plane(network: Network, stopping: Stopping) -> turmoil::Result {
+    let mut settings = tracelift_control_plane::Settings::defaults();
+    settings.master_keys = Some(SecretString::from(MASTER_KEYS));
+    settings.admin_token = Some(SecretString::from(ADMIN_TOKEN));
+    settings.fleet_token = Some(SecretString::from(FLEET_TOKEN));
+    settings.allow_private_endpoints = true;
+    settings.heartbeat_seconds = 1;
+    settings.lease_seconds = 4;
+    settings.stop_seconds = 1;
+    settings.max_retries = 1_000_000; // no seed can use them up: what fails for good is a finding
+    let store = Arc::new(SqliteStore::open(Path::new(DATABASE))?);
+    let connector = Connector::over(network.http(), EndpointPolicy::AllowPrivate);
+    let service = Service::new(settings, store, connector).await?;
+    let incoming = network.listen(PORT).await?;
+    Ok(service.serve(incoming, stopping.renewed()).await?)
+}
+
+/// An exporter: files of a few rows, so that a few hundred make many of them.
+pub async fn exporter(network: Network, stopping: Stopping, name: String, control_plane: String) -> turmoil::Result {
+    let mut settings = tracelift_exporter::Settings::defaults();
+    settings.control_plane = format!("http://{control_plane}:{PORT}");
+    settings.exporter_id = Some(name);
+    settings.fleet_token = Some(SecretString::from(FLEET_TOKEN));
+    settings.clickhouse.clickhouse_url = format!("http://clickhouse:{}", clickhouse::PORT);
+    settings.blobs.blob_endpoint = Some(endpoint());
+    settings.blobs.blob_bucket = bucket::SOURCE.to_owned();
+    settings.blobs.blob_access_key_id = Some(SecretString::from(bucket::KEYS.0));
+    settings.blobs.blob_secret_access_key = Some(SecretString::from(bucket::KEYS.1));
+    settings.drain_seconds = 5;
+    settings.limits.max_runs = 2;
+    settings.limits.memory_bytes = u64::MAX / 2;
+    (settings.limits.file_bytes, settings.limits.row_group_bytes) = (6_000, 4_000);
+    (settings.limits.part_bytes, settings.limits.batch_bytes) = (2_000, 16_000);
+    let connector = Connector::over(network.http(), EndpointPolicy::AllowPrivate);
+    let ways = tracelift_exporter::Network {
+        control_plane: network.channel(&settings.control_plane),
+        clickhouse: network.clickhouse(),
+        blobs: connector.clone(),
+        destinations: connector,
+    };
+    Exporter::with_network(&settings, ways)?.run(stopping.renewed()).await;
+    Ok(())
+}
+
+/// Where S3 is.
+pub fn endpoint() -> String {
+    format!("http://s3:{}", bucket::PORT)
+}

@@ -1,0 +1,141 @@
+//! Judges the world: after every step that changed a run, and once more when everything has come to rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::FutureExt as _;
+use tracelift_control_plane::store::sqlite::SqliteStore;
+use tracelift_core::{
+    id::{ExportId, RunId},
+    invariant::{Seen, broken, broken_together},
+    run::{RunStatus, Work},
+};
+
+use crate::{
+    bucket::{Bucket, DESTINATION},
+    data::Data,
+    rest,
+    trace::Trace,
+};
+
+/// Remembers what was seen last.
+pub struct Judge {
+    store: SqliteStore,
+    bucket: Bucket,
+    trace: Trace,
+    revision: i64,
+    writes: u64,
+    last: BTreeMap<RunId, Seen>,
+    /// Times that the rules were asked.
+    pub judged: u64,
+}
+
+impl Judge {
+    /// Over the database and the bucket.
+    pub fn new(store: SqliteStore, bucket: Bucket, trace: Trace) -> Self {
+        Self { store, bucket, trace, revision: -1, writes: 0, last: BTreeMap::new(), judged: 0 }
+    }
+
+    /// After a step: nothing to do unless a run or an object has changed.
+    pub fn step(&mut self) {
+        let revision = self.store.revision().now_or_never().expect("in place").expect("a database");
+        let writes = self.bucket.disk().writes;
+        if (revision, writes) == (self.revision, self.writes) {
+            return;
+        }
+        (self.revision, self.writes) = (revision, writes);
+        self.judged += 1;
+        let now = self.everything();
+        for seen in &now {
+            for rule in broken(self.last.get(&seen.run.id), seen) {
+                self.trace.violation(format_args!("{rule}: run {} is now {seen:?}", seen.run.id));
+            }
+            self.in_the_bucket(seen);
+        }
+        for (export, runs) in by_export(&now) {
+            for rule in broken_together(&runs) {
+                self.trace.violation(format_args!("{rule}: export {}", export.0));
+            }
+        }
+        self.last = now.into_iter().map(|seen| (seen.run.id, seen)).collect();
+    }
+
+    fn everything(&self) -> Vec<Seen> {
+        self.store.everything().now_or_never().expect("in place").expect("a database")
+    }
+
+    /// ListedFileIsInBucket: an object that is listed stands there, and stays as it was listed.
+    fn in_the_bucket(&self, seen: &Seen) {
+        let disk = self.bucket.disk();
+        for file in &seen.files {
+            match disk.objects.get(&(DESTINATION.to_owned(), file.key.clone())) {
+                Some(object) if object.etag == file.etag && object.content.len() as u64 == file.bytes => {}
+                found => {
+                    let found = found.map(|object| (&object.etag, object.content.len()));
+                    self.trace.violation(format_args!("ListedFileIsInBucket: {} is listed as {}, found {found:?}", file.key, file.etag));
+                }
+            }
+        }
+    }
+
+    /// Whether nothing is left to be done.
+    pub fn at_rest(&self) -> bool {
+        let runs: Vec<Seen> = self.last.values().cloned().collect();
+        by_export(&runs).values().all(|runs| {
+            let ended = runs.iter().all(|seen| seen.run.finished_at().is_some());
+            let finalised = runs.iter().any(|seen| seen.run.work == Work::Finalise);
+            let cancelled = runs.iter().any(|seen| seen.run.status() != RunStatus::Completed);
+            ended && (finalised || cancelled)
+        })
+    }
+
+    /// The promises that hold once everything has come to rest.
+    pub fn rest(&self, data: &Data) {
+        let runs = self.everything();
+        let disk = self.bucket.disk();
+        let mut listed = BTreeSet::new();
+        for (export, runs) in by_export(&runs) {
+            for fault in rest::faults_of(export, &runs, data, &disk) {
+                self.trace.violation(fault);
+            }
+            listed.extend(runs.iter().flat_map(|seen| seen.files.iter().map(|file| file.key.clone())));
+        }
+        // An exporter that is lost in the moment of a cancel leaves a file or an upload behind that nobody ends or lists.
+        // The store knows of it: it is the cancelled run's last intent.
+        let left: Vec<_> =
+            runs.iter().filter(|seen| seen.run.status() == RunStatus::Cancelled).filter_map(|seen| seen.run.intent.as_ref()).collect();
+        for (bucket, key) in disk.objects.keys().filter(|(bucket, key)| bucket == DESTINATION && key.ends_with(".parquet")) {
+            if !listed.contains(key) && !left.iter().any(|intent| intent.key == *key) {
+                self.trace.violation(format_args!("OnlyListedFilesAreInBucket: {bucket}/{key} is not listed"));
+            }
+        }
+        for (id, upload) in disk.uploads.iter().filter(|(_, upload)| !upload.parts.is_empty()) {
+            if !left.iter().any(|intent| intent.upload_id == *id) {
+                self.trace.violation(format_args!("NoUploadStaysOpen: {id} of {} holds {} parts", upload.key, upload.parts.len()));
+            }
+        }
+    }
+
+    /// The last word about every run, for the trace.
+    pub fn describe(&self) -> String {
+        let line = |seen: &Seen| {
+            format!(
+                "run {} {:?}: {:?}, attempt {}, {:?}, {:?}",
+                seen.run.id,
+                seen.run.work,
+                seen.run.state,
+                seen.run.attempt,
+                seen.run.totals,
+                seen.run.errors.last()
+            )
+        };
+        self.last.values().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn by_export(runs: &[Seen]) -> BTreeMap<ExportId, Vec<Seen>> {
+    let mut exports: BTreeMap<ExportId, Vec<Seen>> = BTreeMap::new();
+    for seen in runs {
+        exports.entry(seen.run.export).or_default().push(seen.clone());
+    }
+    exports
+}

@@ -1,0 +1,19 @@
+//! Simulated worlds: the real control plane and the real exporter as hosts of a simulated network, with a ClickHouse and
+//! an S3 of its own, under faults that a seed decides. What must hold is checked after every step; the same seed gives
+//! the same trace.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a harness fails loudly, where it stands")]
+
+pub mod bucket;
+pub mod caller;
+pub mod chaos;
+pub mod clickhouse;
+pub mod command;
+pub mod data;
+pub mod hosts;
+pub mod judge;
+pub mod net;
+pub mod rest;
+pub mod trace;
+pub mod weather;
+pub mod world;

@@ -1,0 +1,190 @@
+//! The simulated network, in the shapes that the services' libraries ask for: connections, an S3 client's HTTP, a
+//! ClickHouse client, a gRPC channel, and listeners.
+//!
+//! Turmoil loses a packet for good, where TCP would send it again and, when that is of no use, give the connection up. So
+//! every connection knows its [`Wires`]: after a partition those that could have lost something are reset.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use aws_sdk_s3::config::SharedHttpClient;
+use aws_smithy_runtime_api::client::{
+    http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
+    orchestrator::HttpRequest,
+    result::ConnectorError,
+};
+use aws_smithy_types::body::SdkBody;
+use futures::Stream;
+use http::Uri;
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{Connected, Connection},
+    },
+    rt::{TokioExecutor, TokioIo},
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::transport::Channel;
+use tracelift_runtime::tls::ClientTls;
+use turmoil::net::{TcpListener, TcpStream};
+
+type Pair = (IpAddr, IpAddr);
+
+/// The open connections between every two hosts.
+#[derive(Clone, Default)]
+pub struct Wires(Arc<Mutex<BTreeMap<Pair, CancellationToken>>>);
+
+impl Wires {
+    fn of(&self, one: IpAddr, other: IpAddr) -> CancellationToken {
+        let mut wires = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        wires.entry((one.min(other), one.max(other))).or_default().clone()
+    }
+
+    /// Resets every connection between two hosts, as TCP does when its packets were not answered for too long.
+    pub fn reset(&self, one: IpAddr, other: IpAddr) {
+        let cut = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(one.min(other), one.max(other)));
+        if let Some(cut) = cut {
+            cut.cancel();
+        }
+    }
+}
+
+/// One end of a connection.
+pub struct Socket {
+    stream: TcpStream,
+    reset: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Socket {
+    fn new(stream: TcpStream, wires: &Wires) -> io::Result<Self> {
+        let reset = wires.of(stream.local_addr()?.ip(), stream.peer_addr()?.ip());
+        Ok(Self { stream, reset: Box::pin(reset.cancelled_owned()) })
+    }
+
+    fn unless_reset<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        work: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if self.reset.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        work(Pin::new(&mut self.stream), cx)
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.unless_reset(cx, |stream, cx| stream.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.unless_reset(cx, |stream, cx| stream.poll_write(cx, data))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.unless_reset(cx, |stream, cx| stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.unless_reset(cx, |stream, cx| stream.poll_shutdown(cx))
+    }
+}
+
+impl Connection for Socket {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl tonic::transport::server::Connected for Socket {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+/// The network as the hosts' clients use it.
+#[derive(Clone)]
+pub struct Network {
+    /// Every open connection.
+    pub wires: Wires,
+}
+
+/// Longest wait for a connection, as the services set it with real sockets.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Network {
+    fn connector(
+        &self,
+    ) -> impl tower::Service<Uri, Response = TokioIo<Socket>, Error = io::Error, Future: Send + Unpin> + Clone + Send + Sync + 'static {
+        let wires = self.wires.clone();
+        tower::service_fn(move |uri: Uri| {
+            let wires = wires.clone();
+            Box::pin(async move {
+                let address = (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(80));
+                let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+                let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+                Socket::new(stream, &wires).map(TokioIo::new)
+            })
+        })
+    }
+
+    /// What the AWS SDK sends its requests through.
+    pub fn http(&self) -> SharedHttpClient {
+        let client = Client::builder(TokioExecutor::new()).build(self.connector());
+        let connector = SharedHttpConnector::new(Http(Box::new(move |request| {
+            let client = client.clone();
+            HttpConnectorFuture::new(async move {
+                let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+                let answer = client.request(request).await.map_err(|error| ConnectorError::io(error.into()))?;
+                let answer = answer.map(SdkBody::from_body_1_x);
+                answer.try_into().map_err(|error: aws_smithy_runtime_api::http::HttpError| ConnectorError::user(error.into()))
+            })
+        })));
+        http_client_fn(move |_, _| connector.clone())
+    }
+
+    /// What the exporter asks ClickHouse through.
+    pub fn clickhouse(&self) -> clickhouse::Client {
+        clickhouse::Client::with_http_client(Client::builder(TokioExecutor::new()).build(self.connector()))
+    }
+
+    /// A gRPC channel, with the settings of the services.
+    pub fn channel(&self, url: &str) -> Channel {
+        ClientTls::default().endpoint(url).expect("an address").connect_with_connector_lazy(self.connector())
+    }
+
+    /// Connections that come in at `port` of this host.
+    pub async fn listen(&self, port: u16) -> io::Result<impl Stream<Item = io::Result<Socket>> + Send + use<>> {
+        let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)).await?;
+        let wires = self.wires.clone();
+        Ok(futures::stream::unfold((listener, wires), |(listener, wires)| async move {
+            let accepted = listener.accept().await.and_then(|(stream, _)| Socket::new(stream, &wires));
+            Some((accepted, (listener, wires)))
+        }))
+    }
+}
+
+struct Http(Box<dyn Fn(HttpRequest) -> HttpConnectorFuture + Send + Sync>);
+
+impl std::fmt::Debug for Http {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Http")
+    }
+}
+
+impl HttpConnector for Http {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        (self.0)(request)
+    }
+}

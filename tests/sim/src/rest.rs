@@ -1,0 +1,117 @@
+//! What must be true of an export once everything has come to rest: read back from the bucket as a customer would.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array as _, AsArray as _};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
+use tracelift_core::{
+    id::ExportId,
+    invariant::Seen,
+    run::{RunStatus, Work},
+    time::Window,
+};
+
+use crate::{
+    bucket::{DESTINATION, Disk, Object},
+    data::Data,
+};
+
+/// Everything that is wrong with an export at rest.
+pub fn faults_of(export: ExportId, runs: &[Seen], data: &Data, disk: &Disk) -> Vec<String> {
+    let mut faults = Vec::new();
+    let completed = runs.iter().all(|seen| seen.run.status() == RunStatus::Completed);
+    let cancelled = runs.iter().any(|seen| seen.run.status() == RunStatus::Cancelled);
+    for seen in runs {
+        let status = seen.run.status();
+        if !matches!(status, RunStatus::Completed | RunStatus::Cancelled) {
+            faults.push(format!("EveryRunComesToRest: run {} is {status:?}: {:?}", seen.run.id, seen.run.errors.last()));
+        }
+        if let (RunStatus::Completed, Work::Partition(window)) = (status, seen.run.work) {
+            faults.extend(rows(seen, window, data, disk));
+            faults.extend(run_manifest(export, seen, disk));
+        }
+    }
+    let manifest = |name: &str| disk.objects.get(&(DESTINATION.to_owned(), format!("p/_manifests/export_id={}/{name}", export.0)));
+    let success = manifest("_SUCCESS");
+    if completed {
+        faults.extend(success_is_last(export, success, disk));
+        faults.extend(export_manifest(export, runs, manifest("manifest.json")));
+    } else if !cancelled && success.is_some() {
+        faults.push(format!("SuccessMeansCompleted: export {}", export.0));
+    }
+    faults
+}
+
+/// EveryRowOnce: the files of a run hold exactly the rows of its partition, in order and whole.
+fn rows(seen: &Seen, window: Window, data: &Data, disk: &Disk) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut wanted = data.within(window);
+    for file in &seen.files {
+        let Some(object) = disk.objects.get(&(DESTINATION.to_owned(), file.key.clone())) else { continue };
+        let reader = ParquetRecordBatchReaderBuilder::try_new(object.content.clone()).and_then(ParquetRecordBatchReaderBuilder::build);
+        let Ok(reader) = reader else { return vec![format!("EveryRowOnce: {} is no Parquet file", file.key)] };
+        let mut count = 0;
+        for batch in reader.map(|batch| batch.expect("a batch")) {
+            let text = |name: &str, row: usize| {
+                let column = batch.column_by_name(name).expect("a column").as_string::<i32>();
+                column.is_valid(row).then(|| column.value(row).to_owned())
+            };
+            for row in 0..batch.num_rows() {
+                count += 1;
+                let next = wanted.next();
+                let found = (text("id", row), text("inputs", row), text("outputs", row));
+                let expected = next.map(|next| {
+                    (Some(next.id.to_string()), next.inputs.exported().map(str::to_owned), next.outputs.exported().map(str::to_owned))
+                });
+                if expected.as_ref() != Some(&found) {
+                    faults.push(format!("EveryRowOnce: {} row {row} is {found:?} where {expected:?} comes next", file.key));
+                    return faults;
+                }
+            }
+        }
+        if count != file.rows {
+            faults.push(format!("EveryRowOnce: {} holds {count} rows, listed are {}", file.key, file.rows));
+        }
+    }
+    if let Some(lost) = wanted.next() {
+        faults.push(format!("EveryRowOnce: run {} lacks row {} and all behind it", seen.run.id, lost.id));
+    }
+    faults
+}
+
+/// ManifestSaysWhatIsStored: a run's manifest lists its files as the store does.
+fn run_manifest(export: ExportId, seen: &Seen, disk: &Disk) -> Vec<String> {
+    let key = format!("p/_manifests/export_id={}/run_id={}.json", export.0, seen.run.id);
+    let Some(object) = disk.objects.get(&(DESTINATION.to_owned(), key.clone())) else {
+        return vec![format!("ManifestSaysWhatIsStored: {key} is not there")];
+    };
+    let manifest: Value = serde_json::from_slice(&object.content).expect("JSON");
+    let listed: BTreeMap<_, _> = files_of(&manifest).collect();
+    let stored: BTreeMap<_, _> =
+        seen.files.iter().map(|file| (file.key.clone(), (file.rows, file.bytes, file.etag.clone(), file.sha256.clone()))).collect();
+    if listed == stored { Vec::new() } else { vec![format!("ManifestSaysWhatIsStored: {key} lists {listed:?}, stored are {stored:?}")] }
+}
+
+fn files_of(manifest: &Value) -> impl Iterator<Item = (String, (u64, u64, String, String))> {
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let number = |value: &Value| value.as_u64().expect("a number");
+    let files = manifest["files"].as_array().expect("files").iter();
+    files.map(move |file| (text(&file["key"]), (number(&file["rows"]), number(&file["bytes"]), text(&file["etag"]), text(&file["sha256"]))))
+}
+
+fn export_manifest(export: ExportId, runs: &[Seen], object: Option<&Object>) -> Option<String> {
+    let Some(object) = object else { return Some(format!("ManifestSaysWhatIsStored: export {} has none", export.0)) };
+    let manifest: Value = serde_json::from_slice(&object.content).expect("JSON");
+    let rows: u64 = runs.iter().map(|seen| seen.run.totals.rows).sum();
+    let told = manifest["totals"]["rows"].as_u64();
+    (told != Some(rows)).then(|| format!("ManifestSaysWhatIsStored: export {} tells {told:?} rows of {rows}", export.0))
+}
+
+/// SuccessIsLast: what a reader waits for comes after everything that it will read.
+fn success_is_last(export: ExportId, success: Option<&Object>, disk: &Disk) -> Option<String> {
+    let Some(success) = success else { return Some(format!("SuccessMeansCompleted: export {} has no _SUCCESS", export.0)) };
+    let of_export = disk.objects.iter().filter(|((_, key), _)| key.contains(&format!("export_id={}/", export.0)));
+    let later = of_export.filter(|(_, object)| object.write > success.write).map(|((_, key), _)| key).next();
+    later.map(|key| format!("SuccessIsLast: {key} was written after it"))
+}

@@ -1,0 +1,264 @@
+//! One world: everything that a seed decides, its hosts, and the run from chaos to rest.
+
+use std::{
+    collections::BTreeMap,
+    panic,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tracelift_control_plane::store::sqlite::SqliteStore;
+use turmoil::Sim;
+
+use crate::{
+    bucket::{Bucket, Object, SOURCE},
+    caller::{Caller, Wish},
+    chaos::Chaos,
+    clickhouse,
+    data::{self, Data},
+    hosts::{self, Stopping},
+    judge::Judge,
+    net::{Network, Wires},
+    trace::Trace,
+    weather::Weather,
+};
+
+/// What one seed came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub seed: u64,
+    pub steps: u64,
+    pub faults: u64,
+    /// Times that the rules were asked.
+    pub judged: u64,
+    /// Virtual time until everything had come to rest.
+    pub took: Duration,
+    pub violations: Vec<String>,
+    /// SHA-256 of the trace, and its lines.
+    pub trace: (String, u64),
+    /// The trace's end.
+    pub last: String,
+}
+
+/// What a step of the world takes, in virtual time: all hosts run for so long, one after the other.
+const TICK: Duration = Duration::from_millis(10);
+/// Everything must have come to rest so long after the last fault: the longest wait before a retry, and its attempt.
+const REST: Duration = Duration::from_secs(900);
+/// What may still be under way after the last run has ended: a clean-up, a stopped exporter's last words.
+const SETTLING: Duration = Duration::from_secs(30);
+
+/// What a seed decides.
+struct Plan {
+    control_planes: Vec<String>,
+    exporters: Vec<String>,
+    data: Data,
+    wishes: Vec<Wish>,
+    /// How long faults begin.
+    chaos: Duration,
+    /// How likely one begins in a step.
+    crashes: f64,
+    /// How likely a request meets trouble.
+    troubles: f64,
+    /// Longest time of a message on its way.
+    latency: Duration,
+}
+
+impl Plan {
+    fn new(seed: u64, fair: bool) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let data = Data::new(rng.random());
+        let names = |kind: &str, count: u32| (1..=count).map(|number| format!("{kind}-{number}")).collect();
+        let chaos = Duration::from_secs(rng.random_range(5..20));
+        let wishes = (0..rng.random_range(1..=4)).map(|_| wish(&mut rng, data.days, chaos)).collect();
+        Self {
+            control_planes: names("control", rng.random_range(1..=2)),
+            exporters: names("exporter", rng.random_range(1..=3)),
+            data,
+            wishes,
+            chaos: if fair { Duration::ZERO } else { chaos },
+            crashes: if fair { 0.0 } else { [0.0, 0.004, 0.015, 0.03][rng.random_range(0..4)] },
+            troubles: if fair { 0.0 } else { [0.0, 0.01, 0.05, 0.15][rng.random_range(0..4)] },
+            latency: Duration::from_millis([2, 10, 60][rng.random_range(0..3)]),
+        }
+    }
+}
+
+/// An export that is asked for while the chaos lasts.
+fn wish(rng: &mut StdRng, days: i64, chaos: Duration) -> Wish {
+    let (first, span) = (data::start(), days * 86_400_000_000);
+    let window = if rng.random_bool(0.6) {
+        (first, first + span)
+    } else {
+        (first + rng.random_range(0..span / 3), first + span - rng.random_range(0..span / 3))
+    };
+    Wish {
+        after: chaos.mul_f64(rng.random_range(0.0..0.8)),
+        window,
+        compression: rng.random_range(0..=4),
+        all_columns: rng.random_bool(0.3),
+        cancelled_after: rng.random_bool(0.25).then(|| Duration::from_millis(rng.random_range(0..4_000))),
+    }
+}
+
+/// Runs the world of a seed. `fair` leaves out every fault; `echo` prints the trace.
+pub fn run(seed: u64, fair: bool, echo: bool) -> Outcome {
+    let trace = Trace::new(echo);
+    listen_to(&trace);
+    let plan = Plan::new(seed, fair);
+    let mut builder = turmoil::Builder::new();
+    builder.rng_seed(seed).tick_duration(TICK).simulation_duration(Duration::from_secs(1 << 20)).enable_random_order();
+    builder.tcp_capacity(1 << 12).min_message_latency(Duration::from_millis(1)).max_message_latency(plan.latency);
+    let mut sim = builder.build();
+    let mut world = World::new(seed, plan, trace.clone(), &mut sim);
+    world.live(&mut sim);
+    let steps = world.steps;
+    let faults = world.chaos.faults() + world.weather.iter().map(Weather::faults).sum::<u64>();
+    let outcome = Outcome {
+        seed,
+        steps,
+        faults,
+        judged: world.judge.judged,
+        took: sim.elapsed(),
+        violations: trace.violations(),
+        trace: trace.digest(),
+        last: trace.last(),
+    };
+    drop(sim);
+    outcome
+}
+
+/// The services' log lines and panics become lines of the trace; a panic breaks a promise.
+fn listen_to(trace: &Trace) {
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter("warn,aws_smithy_runtime=off,tracelift_runtime=off,tracelift_control_plane=info,tracelift_exporter=info");
+    let _ = lines.with_ansi(false).without_time().with_writer(trace.clone()).try_init(); // the first world of a process
+    let trace = trace.clone();
+    panic::set_hook(Box::new(move |panic| trace.violation(format_args!("NothingPanics: {panic}"))));
+}
+
+struct World {
+    judge: Judge,
+    chaos: Chaos,
+    weather: [Weather; 2],
+    caller: Arc<AtomicBool>,
+    data: Arc<Data>,
+    until: Duration,
+    trace: Trace,
+    steps: u64,
+}
+
+impl World {
+    fn new(seed: u64, plan: Plan, trace: Trace, sim: &mut Sim<'_>) -> Self {
+        let network = Network { wires: Wires::default() };
+        let data = Arc::new(plan.data);
+        let weather = [("clickhouse", 1), ("s3", 2)].map(|(name, salt)| Weather::new(name, seed ^ salt, plan.troubles, trace.clone()));
+        let bucket = Bucket::new(weather[1].clone(), trace.clone());
+        fill(&bucket, &data);
+        let store = SqliteStore::open(Path::new(hosts::DATABASE)).expect("a database");
+
+        let mut services = BTreeMap::new();
+        for name in &plan.control_planes {
+            let (stopping, network) = (Stopping::default(), network.clone());
+            services.insert(name.clone(), stopping.clone());
+            sim.host(name.as_str(), move || hosts::control_plane(network.clone(), stopping.clone()));
+        }
+        for (name, index) in plan.exporters.iter().zip(0..) {
+            let (stopping, network, name) = (Stopping::default(), network.clone(), name.clone());
+            services.insert(name.clone(), stopping.clone());
+            let control_plane = plan.control_planes[index % plan.control_planes.len()].clone();
+            sim.host(name.clone().as_str(), move || {
+                hosts::exporter(network.clone(), stopping.clone(), name.clone(), control_plane.clone())
+            });
+        }
+        let (served, over, weathers) = (data.clone(), network.clone(), weather[0].clone());
+        sim.host("clickhouse", move || clickhouse::serve(over.clone(), served.clone(), weathers.clone()));
+        let (disk, over) = (bucket.clone(), network.clone());
+        sim.host("s3", move || disk.clone().serve(over.clone()));
+        let content = Arc::new(AtomicBool::new(false));
+        let caller = Caller {
+            network: network.clone(),
+            control_planes: plan.control_planes.clone(),
+            wishes: plan.wishes,
+            trace: trace.clone(),
+            content: content.clone(),
+        };
+        sim.client("caller", caller.run());
+
+        let pairs = pairs(&plan.control_planes, &plan.exporters);
+        let mut hosts: Vec<_> = services.into_iter().map(|(name, stopping)| (name, Some(stopping))).collect();
+        hosts.extend(["clickhouse", "s3"].map(|name| (name.to_owned(), None)));
+        Self {
+            judge: Judge::new(store, bucket, trace.clone()),
+            chaos: Chaos::new(seed ^ 3, plan.crashes, hosts, pairs, network.wires, trace.clone()),
+            weather,
+            caller: content,
+            data,
+            until: plan.chaos,
+            trace,
+            steps: 0,
+        }
+    }
+
+    /// Chaos, then fair weather until everything has come to rest, then the last judgement.
+    fn live(&mut self, sim: &mut Sim<'_>) {
+        while sim.elapsed() < self.until && self.step(sim) {
+            self.chaos.step(sim);
+        }
+        self.chaos.calm(sim);
+        self.weather.iter().for_each(Weather::clear);
+        self.trace.line(format_args!("calm from {:?} on", sim.elapsed()));
+        let patience = sim.elapsed() + REST;
+        while !(self.caller.load(SeqCst) && self.judge.at_rest()) {
+            if !self.step(sim) {
+                return;
+            }
+            self.chaos.revive(sim);
+            if sim.elapsed() > patience {
+                self.trace.violation(format_args!("EverythingComesToRest: it has not\n{}", self.judge.describe()));
+                return;
+            }
+        }
+        let settled = sim.elapsed() + SETTLING;
+        while sim.elapsed() < settled && self.step(sim) {}
+        self.judge.rest(&self.data);
+    }
+
+    /// Whether the world goes on.
+    fn step(&mut self, sim: &mut Sim<'_>) -> bool {
+        self.steps += 1;
+        if let Err(error) = sim.step() {
+            self.trace.violation(format_args!("ServicesGoOn: {error}"));
+        }
+        self.judge.step();
+        self.trace.violations().is_empty()
+    }
+}
+
+/// Who talks to whom.
+fn pairs(control_planes: &[String], exporters: &[String]) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    for control_plane in control_planes {
+        pairs.extend(exporters.iter().map(|exporter| (exporter.clone(), control_plane.clone())));
+        pairs.push(("caller".to_owned(), control_plane.clone()));
+        pairs.push((control_plane.clone(), "s3".to_owned()));
+    }
+    for exporter in exporters {
+        pairs.extend(["clickhouse", "s3"].map(|server| (exporter.clone(), server.to_owned())));
+    }
+    pairs
+}
+
+/// The objects that rows point at lie there from the start.
+fn fill(bucket: &Bucket, data: &Data) {
+    let mut disk = bucket.disk();
+    for (key, text) in data.objects() {
+        let object = Object { content: Bytes::copy_from_slice(text.as_bytes()), metadata: None, etag: "source".to_owned(), write: 0 };
+        disk.objects.insert((SOURCE.to_owned(), key.to_owned()), object);
+    }
+}
