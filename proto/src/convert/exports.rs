@@ -94,7 +94,7 @@ impl From<&ExportSpec> for v1::ExportSpec {
 }
 
 impl From<&Export> for v1::Export {
-    /// Without its progress, which is derived from its runs.
+    /// Without its progress and its reconciliation, which are derived from its runs.
     fn from(export: &Export) -> Self {
         Self {
             id: export.id.to_string(),
@@ -107,6 +107,7 @@ impl From<&Export> for v1::Export {
             source_export_id: export.source.map(|id| id.to_string()).unwrap_or_default(),
             progress: None,
             error: export.error.clone().unwrap_or_default(),
+            reconciliation: None,
         }
     }
 }

@@ -69,6 +69,11 @@ pub(crate) fn export(export: &v1::Export) -> Value {
             "eta_seconds": progress.eta_seconds,
         },
         "error": text(&export.error),
+        "reconciliation": export.reconciliation.as_ref().map(|found| json!({
+            "rows_exported": found.rows_exported,
+            "rows_in_source": found.rows_in_source,
+            "reconciled_at": time(found.reconciled_at.as_ref()),
+        })),
     })
 }
 
@@ -104,6 +109,11 @@ fn result(result: &v1::RunResult) -> Value {
         "latest_cursor": text(&result.latest_cursor),
         "hydrated_objects": result.hydrated_objects,
         "hydration_misses": result.hydration_misses,
+        "pending_upload": result.pending_upload.as_ref().map(|pending| json!({
+            "target_cursor": text(&pending.target_cursor),
+            "file_path": pending.file_path,
+            "rows_count": pending.rows_count,
+        })),
     })
 }
 

@@ -1,5 +1,7 @@
 //! Messages as text for people.
 
+use std::cmp::Ordering;
+
 use tracelift_proto::{time_from, v1};
 
 use crate::table::{Table, fields};
@@ -94,8 +96,19 @@ pub(crate) fn export(export: &v1::Export) -> String {
         ("eta", progress.eta_seconds.map(seconds).unwrap_or_default()),
         ("created", time(export.created_at.as_ref())),
         ("finished", time(export.finished_at.as_ref())),
+        ("in source", export.reconciliation.as_ref().map(in_source).unwrap_or_default()),
         ("error", export.error.clone()),
     ])
+}
+
+/// `1,002 rows, 2 more than were exported`
+fn in_source(found: &v1::Reconciliation) -> String {
+    let rows = count(found.rows_in_source);
+    match found.rows_in_source.cmp(&found.rows_exported) {
+        Ordering::Equal => format!("{rows} rows, all exported"),
+        Ordering::Greater => format!("{rows} rows, {} more than were exported", count(found.rows_in_source - found.rows_exported)),
+        Ordering::Less => format!("{rows} rows, {} fewer than were exported", count(found.rows_exported - found.rows_in_source)),
+    }
 }
 
 /// `1,000 of ~3,000`

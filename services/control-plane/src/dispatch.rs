@@ -15,7 +15,7 @@ use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{File, FileIntent},
     id::{ExporterId, RunId},
-    run::{Event, Fence, IllegalEvent, Lease, Work},
+    run::{Event, Fence, IllegalEvent, Lease, Run, Work},
     time::Timestamp,
 };
 use tracelift_proto::{
@@ -34,6 +34,8 @@ pub struct LeaseTerms {
     pub heartbeat_seconds: u32,
     /// How long a lease lasts without that, in seconds.
     pub lease_seconds: u32,
+    /// How long a run may take to get on, in seconds.
+    pub progress_seconds: u32,
     /// How often a run is tried again.
     pub max_retries: u32,
 }
@@ -149,6 +151,8 @@ impl Session {
             exporter: self.exporter.clone(),
             incarnation: self.incarnation.clone(),
             until: now.plus_seconds(i64::from(self.terms.lease_seconds)),
+            progressed_at: now,
+            patience: self.terms.progress_seconds,
         }
     }
 
@@ -199,6 +203,14 @@ impl Session {
                 tracing::warn!(run = failed.run_id, %failure, "run failed");
                 let event = Event::Failed { failure, max_retries: self.terms.max_retries };
                 self.report(under(&failed.run_id, failed.fence)?, event, Some(failed.seq)).await
+            }
+            Said::CleanedUp(cleaned) => {
+                let adopted = cleaned.adopted.as_ref().map(File::try_from).transpose()?.map(Box::new);
+                self.report(under(&cleaned.run_id, cleaned.fence)?, Event::CleanedUp { adopted }, Some(cleaned.seq)).await
+            }
+            Said::Counted(counted) => {
+                plausible("rows", [counted.rows])?;
+                self.report(under(&counted.run_id, counted.fence)?, Event::Counted { rows: counted.rows }, Some(counted.seq)).await
             }
             Said::HandedBack(back) => self.report(under(&back.run_id, back.fence)?, Event::HandedBack, Some(back.seq)).await,
         }
@@ -332,13 +344,28 @@ fn reported(progress: v1::Progress) -> Result<Reported, Invalid> {
 fn publish(run: RunId, fence: Fence, work: Work, files: &[File]) -> v1::Publish {
     let (start_time, end_time) = match work {
         Work::Partition(window) => (Some(time_to(window.start())), Some(time_to(window.end()))),
-        Work::Finalise => (None, None),
+        Work::Finalise | Work::CleanUp(_) | Work::Reconcile => (None, None),
     };
     v1::Publish { run_id: run.to_string(), fence: fence.0, start_time, end_time, files: files.iter().map(Into::into).collect() }
 }
 
+fn unresolved(run: &Run) -> Option<v1::FileIntent> {
+    run.intent.as_ref().map(|intent| v1::FileIntent { run_id: run.id.to_string(), fence: run.fence.0, ..intent.into() })
+}
+
+fn clean_up(left: &Run) -> v1::CleanUp {
+    let window = if let Work::Partition(window) = left.work { Some(window) } else { None };
+    v1::CleanUp {
+        run_id: left.id.to_string(),
+        start_time: window.map(|window| time_to(window.start())),
+        end_time: window.map(|window| time_to(window.end())),
+        next_file: left.totals.files,
+        unresolved: unresolved(left),
+    }
+}
+
 fn assignment(claimed: Claimed) -> v1::Assignment {
-    let Claimed { run, export, files, published } = claimed;
+    let Claimed { run, export, files, published, left } = claimed;
     let work = match run.work {
         Work::Finalise => {
             let runs = published.iter().map(|published| v1::PublishedRun {
@@ -352,6 +379,8 @@ fn assignment(claimed: Claimed) -> v1::Assignment {
             });
             v1::assignment::Work::Finalise(v1::FinaliseExport { runs: runs.collect() })
         }
+        Work::CleanUp(_) => v1::assignment::Work::CleanUp(left.as_ref().map(clean_up).unwrap_or_default()),
+        Work::Reconcile => v1::assignment::Work::Reconcile(v1::Reconcile {}),
         Work::Partition(_) if run.frozen => v1::assignment::Work::Publish(publish(run.id, run.fence, run.work, &files)),
         Work::Partition(window) => v1::assignment::Work::Slice(v1::ExportSlice {
             start_time: Some(time_to(window.start())),
@@ -359,11 +388,8 @@ fn assignment(claimed: Claimed) -> v1::Assignment {
             cursor: run.cursor.as_ref().map(Into::into),
             next_file: run.totals.files,
             rows_before: run.totals.rows,
-            unresolved: run.intent.as_ref().map(|intent| v1::FileIntent {
-                run_id: run.id.to_string(),
-                fence: run.fence.0,
-                ..intent.into()
-            }),
+            unresolved: unresolved(&run),
+            narrow: run.narrow,
         }),
     };
     v1::Assignment {

@@ -211,7 +211,7 @@ impl Service {
                 FleetServiceServer::new(fleet).max_decoding_message_size(MAX_FLEET_BYTES).max_encoding_message_size(MAX_FLEET_BYTES),
             );
 
-        let sweep = tasks::start("sweep", sweep::sweep(store, settings.lease_terms(), stopping.clone()));
+        let sweep = tasks::start("sweep", sweep::sweep(store, settings.lease_terms(), settings.ageing(), stopping.clone()));
         let served = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
         let all = async {
             served.await?;

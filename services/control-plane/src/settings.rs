@@ -13,7 +13,7 @@ use tracelift_bucket::EndpointPolicy;
 use tracelift_core::{export::MAX_DAYS, failure::MAX_RETRIES};
 use tracelift_runtime::{secret, telemetry::LogSettings, tls::ServerTls};
 
-use crate::dispatch::LeaseTerms;
+use crate::{dispatch::LeaseTerms, store::TimeLimits, sweep::Ageing};
 
 /// Which database there is. An address of PostgreSQL may hold a password, so it is read only where it is used.
 #[derive(Debug, Clone)]
@@ -94,6 +94,18 @@ pub struct Settings {
     /// Seconds after which the lease of a silent exporter lapses
     #[arg(long, env = "TRACELIFT_LEASE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(3..=600))]
     pub lease_seconds: u32,
+    /// Seconds after which a run that does not get on is given to another exporter
+    #[arg(long, env = "TRACELIFT_PROGRESS_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(3..=86_400))]
+    pub progress_seconds: u32,
+    /// Seconds that a run may take from when it was first taken; then it is TimedOut
+    #[arg(long, env = "TRACELIFT_RUN_TIMEOUT_SECONDS", default_value_t = 4 * 3600, value_parser = clap::value_parser!(u32).range(1..))]
+    pub run_timeout_seconds: u32,
+    /// Seconds that an export may take from when its first run was taken; then it is TimedOut
+    #[arg(long, env = "TRACELIFT_EXPORT_TIMEOUT_SECONDS", default_value_t = 24 * 3600, value_parser = clap::value_parser!(u32).range(1..))]
+    pub export_timeout_seconds: u32,
+    /// Days after which the records of an ended export are removed (its files stay); 0 keeps them for ever
+    #[arg(long, env = "TRACELIFT_RETENTION_DAYS", default_value_t = 0)]
+    pub retention_days: u32,
     /// Longest time for a call, in seconds (watches and exporters' streams excepted)
     #[arg(long, env = "TRACELIFT_CALL_TIMEOUT_SECONDS", default_value_t = 60)]
     pub call_timeout_seconds: u64,
@@ -178,6 +190,18 @@ impl Settings {
     }
 
     pub(crate) fn lease_terms(&self) -> LeaseTerms {
-        LeaseTerms { heartbeat_seconds: self.heartbeat_seconds, lease_seconds: self.lease_seconds, max_retries: self.max_retries }
+        LeaseTerms {
+            heartbeat_seconds: self.heartbeat_seconds,
+            lease_seconds: self.lease_seconds,
+            progress_seconds: self.progress_seconds,
+            max_retries: self.max_retries,
+        }
+    }
+
+    pub(crate) fn ageing(&self) -> Ageing {
+        Ageing {
+            limits: TimeLimits { run: self.run_timeout_seconds, export: self.export_timeout_seconds },
+            retention_days: self.retention_days,
+        }
     }
 }

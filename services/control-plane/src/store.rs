@@ -123,6 +123,8 @@ pub struct ExportView {
     pub rows_counted: u64,
     /// When the first run was taken.
     pub started_at: Option<Timestamp>,
+    /// After it was completed: how many rows the trace store had, and when.
+    pub reconciled: Option<(u64, Timestamp)>,
 }
 
 impl ExportView {
@@ -139,6 +141,7 @@ impl ExportView {
             runs_counted: 0,
             rows_counted: 0,
             started_at: None,
+            reconciled: None,
         }
     }
 }
@@ -201,6 +204,17 @@ pub struct Claimed {
     pub files: Vec<File>,
     /// The export's partitions, when the run is the finalising one.
     pub published: Vec<PublishedRun>,
+    /// The run to clean up after, when that is what there is to do.
+    pub left: Option<Run>,
+}
+
+/// How long things may take, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// A run, from when it was first taken.
+    pub run: u32,
+    /// An export, from when its first run was taken.
+    pub export: u32,
 }
 
 /// What became of a report.
@@ -349,7 +363,11 @@ pub trait Store: Send + Sync + 'static {
     async fn files(&self, run: RunId) -> Result<Vec<File>, StoreError>;
     /// What the holder of a lease may see.
     async fn access(&self, run: RunId, fence: Fence, exporter: ExporterId, incarnation: String) -> Result<Option<Access>, StoreError>;
-    /// Queues every run again whose lease has lapsed; how many.
+    /// Stops runs and exports that have taken too long; how many runs.
+    async fn time_out(&self, limits: TimeLimits, now: Timestamp) -> Result<usize, StoreError>;
+    /// Removes the records of exports that ended before `limit`, a bounded number at a time; how many exports.
+    async fn remove_ended(&self, limit: Timestamp) -> Result<usize, StoreError>;
+    /// Queues every run again whose lease has passed a deadline; how many.
     async fn lapse(&self, max_retries: u32, now: Timestamp) -> Result<usize, StoreError>;
 
     /// The store's time, the only one that leases are judged by.

@@ -1,4 +1,4 @@
-//! What happens because time has passed: leases lapse.
+//! What happens because time has passed: leases lapse, runs and exports time out, records of ended exports are removed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,8 +6,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     dispatch::LeaseTerms,
-    store::{Store, StoreError},
+    store::{Store, StoreError, TimeLimits},
 };
+
+/// How old things may get.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ageing {
+    /// Runs and exports under way.
+    pub(crate) limits: TimeLimits,
+    /// Records of ended exports, in days; 0 is for ever.
+    pub(crate) retention_days: u32,
+}
 
 /// How often the sweep looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -16,7 +25,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// Nothing lapses during the first lease time after a start, nor after the store was away: for exporters both are only a
 /// longer disconnect.
-pub(crate) async fn sweep(store: Arc<dyn Store>, terms: LeaseTerms, stopping: CancellationToken) {
+pub(crate) async fn sweep(store: Arc<dyn Store>, terms: LeaseTerms, ageing: Ageing, stopping: CancellationToken) {
     let grace = Duration::from_secs(u64::from(terms.lease_seconds));
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + grace, INTERVAL);
     loop {
@@ -24,9 +33,8 @@ pub(crate) async fn sweep(store: Arc<dyn Store>, terms: LeaseTerms, stopping: Ca
             _ = ticks.tick() => {}
             () = stopping.cancelled() => return,
         }
-        match lapse(store.as_ref(), terms).await {
-            Ok(0) => {}
-            Ok(lapsed) => tracing::warn!(lapsed, "leases have lapsed; their runs are queued again"),
+        match look(store.as_ref(), terms, ageing).await {
+            Ok(()) => {}
             Err(error) => {
                 tracing::error!(%error, "the sweep failed; it tries again when exporters have had time to be heard");
                 ticks.reset_after(grace.max(INTERVAL));
@@ -35,8 +43,23 @@ pub(crate) async fn sweep(store: Arc<dyn Store>, terms: LeaseTerms, stopping: Ca
     }
 }
 
-async fn lapse(store: &dyn Store, terms: LeaseTerms) -> Result<usize, StoreError> {
-    store.lapse(terms.max_retries, store.now().await?).await
+async fn look(store: &dyn Store, terms: LeaseTerms, ageing: Ageing) -> Result<(), StoreError> {
+    let now = store.now().await?;
+    let lapsed = store.lapse(terms.max_retries, now).await?;
+    if lapsed > 0 {
+        tracing::warn!(lapsed, "leases have lapsed; their runs are queued again");
+    }
+    let timed_out = store.time_out(ageing.limits, now).await?;
+    if timed_out > 0 {
+        tracing::warn!(timed_out, "runs took too long; they are stopped");
+    }
+    if ageing.retention_days > 0 {
+        let removed = store.remove_ended(now.plus_seconds(-86_400 * i64::from(ageing.retention_days))).await?;
+        if removed > 0 {
+            tracing::info!(removed, "records of old exports are removed; their files stay");
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -67,8 +90,9 @@ mod tests {
         let run = claim_one(store.as_ref(), "a", 0).await;
         let mut news = store.changes();
         let stopping = CancellationToken::new();
-        let terms = LeaseTerms { heartbeat_seconds: 0, lease_seconds: 0, max_retries: 20 };
-        let sweep = tasks::start("sweep", sweep(store.clone(), terms, stopping.clone()));
+        let terms = LeaseTerms { heartbeat_seconds: 0, lease_seconds: 0, progress_seconds: 600, max_retries: 20 };
+        let ageing = Ageing { limits: TimeLimits { run: 3600, export: 3600 }, retention_days: 0 };
+        let sweep = tasks::start("sweep", sweep(store.clone(), terms, ageing, stopping.clone()));
         while news.recv().await.unwrap() != Change::Work {}
         let queued = run_view(store.as_ref(), &run).await.run;
         assert_eq!((queued.lease(), queued.attempt), (None, 1));

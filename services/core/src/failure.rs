@@ -86,6 +86,11 @@ pub enum Remedy {
         /// Seconds.
         seconds: u32,
     },
+    /// The same, and no attempt is counted: nothing has failed.
+    WaitFor {
+        /// Seconds.
+        seconds: u32,
+    },
     /// The run has failed.
     GiveUp,
 }
@@ -95,6 +100,8 @@ pub const MAX_RETRIES: u32 = 20;
 
 /// Longest wait in seconds before a retry.
 const LONGEST_WAIT: u32 = 300;
+/// How long a run waits whose store asked to slow down, in seconds; its exporter has waited before.
+const THROTTLED_WAIT: u32 = 30;
 
 impl FailureClass {
     /// All of them.
@@ -135,7 +142,8 @@ impl FailureClass {
             Self::CustomerConfig | Self::CustomerTransient | Self::SourceRow | Self::Internal => return Remedy::GiveUp,
             Self::Lost => 0,
             Self::SourceTransient | Self::SourceBroke | Self::DestinationTransient => 1,
-            Self::Throttled | Self::SourceMemory => 5,
+            Self::SourceMemory => 5,
+            Self::Throttled => return Remedy::WaitFor { seconds: THROTTLED_WAIT },
         };
         if attempt >= max_retries {
             return Remedy::GiveUp;

@@ -31,9 +31,9 @@ pub const MOMENTS: &[Moment] = &[
     ("CursorIsTheLastFiles", |now| now.run.cursor == now.files.last().map(|file| file.cursor)),
     ("FilesLieInTheirPartition", |now| match now.run.work {
         Work::Partition(window) => now.files.iter().all(|file| window.start() <= file.min_start_time && file.max_start_time < window.end()),
-        Work::Finalise => now.files.is_empty(),
+        Work::Finalise | Work::CleanUp(_) | Work::Reconcile => now.files.is_empty(),
     }),
-    ("CompletedMeansFrozen", |now| now.run.status() != RunStatus::Completed || now.run.frozen || now.run.work == Work::Finalise),
+    ("CompletedMeansFrozen", |now| now.run.status() != RunStatus::Completed || now.run.frozen || !partition(now)),
     ("IntentIsTheNextFile", |now| now.run.intent.as_ref().is_none_or(|intent| intent.number == now.run.totals.files)),
 ];
 
@@ -57,8 +57,8 @@ pub const CHANGES: &[Change] = &[
 pub const WHOLES: &[Whole] = &[
     ("OneFinalisingRun", |runs| runs.iter().filter(|seen| seen.run.work == Work::Finalise).count() <= 1),
     ("FinalisingMeansAllPartitionsCompleted", |runs| {
-        let partitions = || runs.iter().filter(|seen| seen.run.work != Work::Finalise);
-        runs.len() == partitions().count() || partitions().all(|seen| seen.run.status() == RunStatus::Completed)
+        let finalising = runs.iter().any(|seen| seen.run.work == Work::Finalise);
+        !finalising || runs.iter().filter(|seen| partition(seen)).all(|seen| seen.run.status() == RunStatus::Completed)
     }),
     ("PartitionsDoNotOverlap", |runs| {
         let windows = || runs.iter().filter_map(|seen| if let Work::Partition(window) = seen.run.work { Some(window) } else { None });
@@ -67,6 +67,10 @@ pub const WHOLES: &[Whole] = &[
             .all(|(index, one)| windows().skip(index + 1).all(|other| one.end() <= other.start() || other.end() <= one.start()))
     }),
 ];
+
+fn partition(seen: &Seen) -> bool {
+    matches!(seen.run.work, Work::Partition(_))
+}
 
 /// Names of the rules that a run's moment breaks, and its change since an earlier one.
 pub fn broken(before: Option<&Seen>, now: &Seen) -> Vec<&'static str> {
@@ -119,7 +123,13 @@ mod tests {
         let id = Uuid::from_u128(7);
         let mut run = Run::new(RunId(id), ExportId(id), TenantId(id), SessionId(id), Work::Partition(window), at(0));
         let files: Vec<File> = (0..files).map(file).collect();
-        let lease = Lease { exporter: ExporterId::parse("exporter", "a").unwrap(), incarnation: "1".to_owned(), until: at(9) };
+        let lease = Lease {
+            exporter: ExporterId::parse("exporter", "a").unwrap(),
+            incarnation: "1".to_owned(),
+            until: at(9),
+            progressed_at: at(0),
+            patience: 600,
+        };
         (run.state, run.fence) = (State::Leased(lease), Fence(2));
         (run.totals, run.cursor) = (Totals::of(&files), files.last().map(|file| file.cursor));
         Seen { run, files }
@@ -144,7 +154,8 @@ mod tests {
         assert_eq!(breaks(|seen| seen.run.cursor = None), ["CursorIsTheLastFiles"]);
         assert_eq!(breaks(|seen| seen.files[1].max_start_time = at(100)), ["FilesLieInTheirPartition"]);
         assert_eq!(breaks(|seen| seen.run.state = State::Completed(at(9))), ["CompletedMeansFrozen"]);
-        let intent = |number| crate::file::FileIntent { number, key: String::new(), upload_id: String::new(), token: String::new(), whole: None };
+        let intent =
+            |number| crate::file::FileIntent { number, key: String::new(), upload_id: String::new(), token: String::new(), whole: None };
         assert_eq!(broken(None, &changed(seen(2), |seen| seen.run.intent = Some(intent(1)))), ["IntentIsTheNextFile"]);
     }
 

@@ -12,6 +12,7 @@
 //! ```
 //!
 //! Every claim and every cancel moves the fence, so a report of an earlier holder is recognised by its number alone.
+//! A lease has two deadlines: its exporter must be heard of (liveness), and its run must get on (progress).
 
 use crate::{
     failure::{Failure, FailureClass, Remedy, Step},
@@ -30,13 +31,24 @@ impl Fence {
     }
 }
 
-/// What a run has to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a run has to do. Callers see partitions only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Work {
     /// Export the rows of this partition.
     Partition(Window),
     /// Write the export's manifest and `_SUCCESS`; exists once every partition is complete.
     Finalise,
+    /// End what a partition that was stopped or has failed may have left open in the bucket.
+    CleanUp(RunId),
+    /// Count the export's rows in the trace store once more, after it was completed.
+    Reconcile,
+}
+
+impl Work {
+    /// Whether an export's status depends on it: what comes after an export has ended does not change how it ended.
+    pub fn counts(self) -> bool {
+        matches!(self, Self::Partition(_) | Self::Finalise)
+    }
 }
 
 /// A run, with everything that decides what may happen to it next.
@@ -60,6 +72,10 @@ pub struct Run {
     pub attempt: u32,
     /// Why each earlier attempt failed.
     pub errors: Vec<String>,
+    /// How often the trace store broke off lately, at most [`NARROWEST`]: the higher, the fewer rows are read at once.
+    pub narrow: u32,
+    /// When it was first claimed.
+    pub started_at: Option<Timestamp>,
     /// Its complete files, added up.
     pub totals: Totals,
     /// The last row of its last complete file.
@@ -103,6 +119,17 @@ pub struct Lease {
     pub incarnation: String,
     /// When it lapses unless renewed.
     pub until: Timestamp,
+    /// When the run last got on: rows, bytes or a step further.
+    pub progressed_at: Timestamp,
+    /// Seconds that it may take to get on again.
+    pub patience: u32,
+}
+
+impl Lease {
+    /// Whether the run has not got on for too long, though its exporter may well be alive.
+    pub fn stalled(&self, now: Timestamp) -> bool {
+        self.progressed_at.plus_seconds(i64::from(self.patience)) <= now
+    }
 }
 
 /// Where a run stands, in the API's words.
@@ -149,6 +176,8 @@ pub enum Event {
         /// The lease's new end.
         until: Timestamp,
     },
+    /// Its exporter has read, filled in or sent something since.
+    Progressed,
     /// An upload was opened and carries nothing yet.
     FileIntent(FileIntent),
     /// A file is complete in the bucket.
@@ -173,6 +202,21 @@ pub enum Event {
     Lapsed {
         /// The operator's setting.
         max_retries: u32,
+    },
+    /// Its exporter is heard of, but the run does not get on.
+    Stalled {
+        /// The operator's setting.
+        max_retries: u32,
+    },
+    /// Of a cleaning run: it is done. Of the run that was stopped: what it had left open in the bucket is gone.
+    CleanedUp {
+        /// A file that was complete and never reported.
+        adopted: Option<Box<File>>,
+    },
+    /// The export's rows were counted in the trace store.
+    Counted {
+        /// How many there are now.
+        rows: u64,
     },
     /// Its exporter stops as planned.
     HandedBack,
@@ -217,6 +261,8 @@ pub enum IllegalEvent {
 
 /// How long a run that an exporter had no room for waits, in seconds.
 const DECLINED_WAIT: i64 = 2;
+/// After that many broken answers in a row a run is read row by row, and the row that cannot be read is named.
+pub const NARROWEST: u32 = 5;
 
 impl Run {
     /// A run that nobody has worked on.
@@ -231,6 +277,8 @@ impl Run {
             fence: Fence::default(),
             attempt: 0,
             errors: Vec::new(),
+            narrow: 0,
+            started_at: None,
             totals: Totals::default(),
             cursor: None,
             intent: None,
@@ -268,6 +316,13 @@ impl Run {
         }
     }
 
+    /// Whether something of it may be left open in the bucket that no exporter will end: it has ended without completing
+    /// after somebody had worked on it.
+    pub fn leaves_something(&self) -> bool {
+        let stopped = matches!(self.state, State::Failed(_) | State::Cancelled(_) | State::TimedOut(_));
+        stopped && self.started_at.is_some() && !self.frozen && matches!(self.work, Work::Partition(_))
+    }
+
     /// Whether a report under `fence` is of the holder that counts.
     ///
     /// A file that was completed in the moment of a cancel is heard too: it stands in the bucket, so it is listed.
@@ -285,27 +340,48 @@ impl Run {
         match (&mut self.state, event) {
             (State::Queued { not_before }, Event::Claimed(lease)) if *not_before <= now => {
                 self.fence = self.fence.next();
+                self.started_at = self.started_at.or(Some(now));
                 self.state = State::Leased(lease);
             }
             (State::Leased(lease), Event::Renewed { until }) => lease.until = until.max(lease.until),
+            (State::Leased(_), Event::Progressed) => self.got_on(now),
             (State::Leased(_), Event::FileIntent(intent)) if !self.frozen => {
                 self.expect_file(intent.number)?;
                 self.intent = Some(intent);
+                self.got_on(now);
             }
             (State::Leased(_), Event::FileDone(file)) if file.number < self.totals.files => {}
-            (State::Leased(_), Event::FileDone(file)) if !self.frozen => self.add(&file)?,
+            (State::Leased(_), Event::FileDone(file)) if !self.frozen => {
+                self.add(&file)?;
+                self.got_on(now);
+                self.narrow = self.narrow.saturating_sub(1);
+            }
             (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) if file.number < self.totals.files => {}
             (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) if !self.frozen => self.add(&file)?,
+            (State::Failed(_) | State::Cancelled(_) | State::TimedOut(_), Event::CleanedUp { adopted }) => {
+                // Its own exporter may have reported the file meanwhile.
+                if let Some(file) = adopted.filter(|file| file.number == self.totals.files && !self.frozen) {
+                    self.add(&file)?;
+                }
+                self.intent = None;
+            }
             (State::Leased(_), Event::Finished { files, rows }) => {
                 if (files, rows) != (self.totals.files, self.totals.rows) {
                     return Err(IllegalEvent::Totals { files, rows, recorded: self.totals });
                 }
                 self.frozen = true;
+                self.got_on(now);
             }
             (State::Leased(_), Event::Published) if self.frozen || self.work == Work::Finalise => self.state = State::Completed(now),
+            (State::Leased(_), Event::CleanedUp { .. }) if matches!(self.work, Work::CleanUp(_)) => self.state = State::Completed(now),
+            (State::Leased(_), Event::Counted { .. }) if self.work == Work::Reconcile => self.state = State::Completed(now),
             (State::Leased(_), Event::Failed { failure, max_retries }) => self.fail(&failure, max_retries, now),
             (State::Leased(lease), Event::Lapsed { max_retries }) => {
                 let detail = format!("exporter {} was not heard of before its lease lapsed", lease.exporter);
+                self.fail(&Failure { step: Step::Lease, class: FailureClass::Lost, detail }, max_retries, now);
+            }
+            (State::Leased(lease), Event::Stalled { max_retries }) => {
+                let detail = format!("exporter {} did not get on for {} seconds", lease.exporter, lease.patience);
                 self.fail(&Failure { step: Step::Lease, class: FailureClass::Lost, detail }, max_retries, now);
             }
             (State::Leased(_), Event::HandedBack) => self.state = State::Queued { not_before: now },
@@ -324,6 +400,12 @@ impl Run {
         Ok(self)
     }
 
+    fn got_on(&mut self, now: Timestamp) {
+        if let State::Leased(lease) = &mut self.state {
+            lease.progressed_at = now.max(lease.progressed_at);
+        }
+    }
+
     fn expect_file(&self, number: u32) -> Result<(), IllegalEvent> {
         let expected = self.totals.files;
         if number == expected { Ok(()) } else { Err(IllegalEvent::FileOrder { expected, found: number }) }
@@ -338,14 +420,23 @@ impl Run {
     }
 
     fn fail(&mut self, failure: &Failure, max_retries: u32, now: Timestamp) {
-        self.errors.push(failure.to_string());
-        match failure.class.remedy(self.attempt, max_retries) {
+        if matches!(failure.class, FailureClass::SourceMemory | FailureClass::SourceBroke) {
+            self.narrow = (self.narrow + 1).min(NARROWEST);
+        }
+        let queued = |seconds: u32| State::Queued { not_before: now.plus_seconds(i64::from(seconds)) };
+        let after = match failure.class.remedy(self.attempt, max_retries) {
+            Remedy::WaitFor { seconds } => {
+                self.state = queued(seconds);
+                return;
+            }
             Remedy::RetryAfter { seconds } => {
                 self.attempt += 1;
-                self.state = State::Queued { not_before: now.plus_seconds(i64::from(seconds)) };
+                queued(seconds)
             }
-            Remedy::GiveUp => self.state = State::Failed(now),
-        }
+            Remedy::GiveUp => State::Failed(now),
+        };
+        self.errors.push(failure.to_string());
+        self.state = after;
     }
 
     fn state_name(&self) -> &'static str {
@@ -367,12 +458,16 @@ impl Event {
         match self {
             Self::Claimed(_) => "Claimed",
             Self::Renewed { .. } => "Renewed",
+            Self::Progressed => "Progressed",
             Self::FileIntent(_) => "FileIntent",
             Self::FileDone(_) => "FileDone",
             Self::Finished { .. } => "Finished",
             Self::Published => "Published",
             Self::Failed { .. } => "Failed",
             Self::Lapsed { .. } => "Lapsed",
+            Self::Stalled { .. } => "Stalled",
+            Self::CleanedUp { .. } => "CleanedUp",
+            Self::Counted { .. } => "Counted",
             Self::HandedBack => "HandedBack",
             Self::Declined => "Declined",
             Self::Cancelled => "Cancelled",

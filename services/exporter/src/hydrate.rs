@@ -23,7 +23,7 @@ use crate::{
     pointer::{self, Pointer},
     settings::Limits,
     source::{
-        Rows, Slice, Source,
+        self, Rows, Slice, Source,
         query::{POINTER_COLUMNS, out, pointer_column},
     },
 };
@@ -188,11 +188,8 @@ fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a arrow::array::Arr
 
 /// The place of a row in the order of the run.
 fn place(batch: &RecordBatch, row: usize) -> Result<(Timestamp, Uuid), Failure> {
-    let times = named(batch, Column::StartTime.name())?.as_primitive_opt::<arrow::datatypes::TimestampMicrosecondType>();
-    let ids = named(batch, Column::Id.name())?.as_string_opt::<i32>();
-    let found =
-        times.zip(ids).and_then(|(times, ids)| Some((Timestamp::from_micros(times.value(row))?, Uuid::parse_str(ids.value(row)).ok()?)));
-    found.ok_or_else(|| unexpected(batch))
+    let found = source::place(batch, row).ok_or_else(|| unexpected(batch))?;
+    Ok((found.start_time, found.id))
 }
 
 fn unexpected(batch: &RecordBatch) -> Failure {

@@ -12,8 +12,10 @@ use tracelift_core::{
     destination::Bucket,
     export::ExportSpec,
     failure::{Failure, FailureClass, Step},
-    file::{File, FileIntent, Totals},
+    file::{Cursor, File, FileIntent, Totals},
+    id::RunId,
     layout::Layout,
+    run::NARROWEST,
     time::Window,
 };
 use tracelift_proto::fleet::v1;
@@ -74,6 +76,20 @@ pub(crate) enum Task {
     Publish { slice: Slice, files: Vec<File> },
     /// Write the export's manifest and `_SUCCESS`.
     Finalise { slice: Slice, runs: Vec<PublishedRun> },
+    /// End what a run that was stopped or has failed may have left open.
+    CleanUp(Left),
+    /// Count the export's rows once more.
+    Reconcile { slice: Slice },
+}
+
+/// What a run that was stopped or has failed may have left at the key of its next file.
+#[derive(Debug, Clone)]
+pub(crate) struct Left {
+    pub(crate) run: RunId,
+    /// Begins as the run's partition does.
+    pub(crate) window: Window,
+    pub(crate) next_file: u32,
+    pub(crate) unresolved: Option<FileIntent>,
 }
 
 /// One run in work.
@@ -87,6 +103,9 @@ pub(crate) struct Job {
 impl Job {
     /// Does the task; a lease that ends stops it wherever it is.
     pub(crate) async fn run(&self, task: Task) -> Result<(), Halt> {
+        if let Task::Reconcile { slice } = &task {
+            return self.reconcile(slice).await;
+        }
         self.meter.doing("connecting");
         let (access, connector) = (self.workshop.access.clone(), self.workshop.connector.clone());
         let destination = Destination::open(access, connector, self.lease.clone(), self.meter.clone()).await?;
@@ -97,6 +116,8 @@ impl Job {
             }
             Task::Publish { slice, files } => self.publish(&destination, &slice, &files).await,
             Task::Finalise { slice, runs } => self.finalise(&destination, &slice, &runs).await,
+            Task::CleanUp(left) => self.clean_up(&destination, &left).await,
+            Task::Reconcile { slice } => self.reconcile(&slice).await,
         }
     }
 
@@ -111,8 +132,7 @@ impl Job {
         let (Self { workshop, lease, spec, meter }, limits) = (self, self.workshop.limits);
         let (bucket, window) = (destination.bucket(), slice.window);
         let key = |number| self.layout(&bucket).data_file(window, lease.run, number);
-        let parts_in_flight = usize::try_from(limits.parts_in_flight).unwrap_or(1);
-        let uploader = Uploader { destination, lease, reporter: &workshop.reporter, meter, parts_in_flight, key: &key };
+        let uploader = self.uploader(destination, lease.run, &key);
         if lease.is_of_a_later_attempt() {
             meter.doing("taking over");
             if let Some(file) = uploader.take_over(before.files, unresolved.as_ref()).await? {
@@ -167,17 +187,55 @@ impl Job {
         }
         encoded?;
         let totals = uploaded?;
-        read?;
+        if let Err(halt) = read {
+            return Err(self.named(slice, rows.last(), halt).await);
+        }
         if !rows.complete() {
             return Err(Halt::Stopped(Stop::Drained));
         }
         self.commit(totals).await
     }
 
+    /// A failure of reading, with the row named that cannot be read, once the rows are asked for one by one.
+    async fn named(&self, slice: &Slice, last: Option<Cursor>, halt: Halt) -> Halt {
+        let Halt::Failed(failure) = &halt else { return halt };
+        if slice.narrow < NARROWEST || !matches!(failure.class, FailureClass::SourceBroke | FailureClass::SourceMemory) {
+            return halt;
+        }
+        let Some(row) = self.workshop.source.unreadable(slice, last.or(slice.cursor)).await else { return halt };
+        let detail = format!("the row {} of {} cannot be read: {}", row.id, row.start_time, failure.detail);
+        Halt::Failed(Failure { step: Step::Read, class: FailureClass::SourceRow, detail })
+    }
+
     /// The commit point: from here on the file list is what the control plane says.
     async fn commit(&self, totals: Totals) -> Result<Vec<File>, Halt> {
         let frozen = self.workshop.reporter.finished(&self.lease, totals).await?;
         files(&frozen).map_err(Halt::Failed)
+    }
+
+    fn uploader<'a>(&'a self, destination: &'a Arc<Destination>, run: RunId, key: &'a (dyn Fn(u32) -> String + Sync)) -> Uploader<'a> {
+        let parts_in_flight = usize::try_from(self.workshop.limits.parts_in_flight).unwrap_or(1);
+        let (lease, reporter, meter) = (&self.lease, &self.workshop.reporter, &self.meter);
+        Uploader { destination, run, lease, reporter, meter, parts_in_flight, key }
+    }
+
+    /// Ends a stopped run's upload; a file that it had completed all the same is reported.
+    async fn clean_up(&self, destination: &Arc<Destination>, left: &Left) -> Result<(), Halt> {
+        self.meter.doing("cleaning up");
+        let bucket = destination.bucket();
+        let key = |number| self.layout(&bucket).data_file(left.window, left.run, number);
+        let adopted = self.uploader(destination, left.run, &key).take_over(left.next_file, left.unresolved.as_ref()).await?;
+        self.workshop.reporter.cleaned_up(&self.lease, adopted.as_ref()).await
+    }
+
+    /// Counts what ClickHouse holds now.
+    async fn reconcile(&self, slice: &Slice) -> Result<(), Halt> {
+        self.meter.doing("counting");
+        let rows = tokio::select! {
+            why = self.lease.halted() => return Err(Halt::Stopped(why)),
+            rows = self.workshop.source.count(slice) => rows?,
+        };
+        self.workshop.reporter.counted(&self.lease, rows).await
     }
 
     async fn publish(&self, destination: &Destination, slice: &Slice, files: &[File]) -> Result<(), Halt> {
@@ -223,5 +281,13 @@ fn internal(step: Step, cause: &dyn std::fmt::Display) -> Failure {
 
 /// The rows of a spec within a window.
 pub(crate) fn slice(spec: &ExportSpec, lease: &Lease, window: Window) -> Slice {
-    Slice { tenant: lease.tenant, session: spec.session, window, columns: spec.columns.clone(), version: spec.format_version, cursor: None }
+    Slice {
+        tenant: lease.tenant,
+        session: spec.session,
+        window,
+        columns: spec.columns.clone(),
+        version: spec.format_version,
+        cursor: None,
+        narrow: 0,
+    }
 }

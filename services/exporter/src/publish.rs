@@ -143,6 +143,7 @@ mod tests {
             columns: Columns::parse("f", &["id", "inputs"]).unwrap(),
             version: FormatVersion::V1,
             cursor: None,
+            narrow: 0,
         };
         let file = File {
             number: 0,

@@ -60,6 +60,16 @@ impl Reporter {
         self.report(lease, Said::RunPublished(said)).await.map(drop)
     }
 
+    pub(crate) async fn cleaned_up(&self, lease: &Lease, adopted: Option<&File>) -> Result<(), Halt> {
+        let said = v1::CleanedUp { run_id: lease.run.to_string(), fence: lease.fence.0, seq: 0, adopted: adopted.map(Into::into) };
+        self.report(lease, Said::CleanedUp(said)).await.map(drop)
+    }
+
+    pub(crate) async fn counted(&self, lease: &Lease, rows: u64) -> Result<(), Halt> {
+        let said = v1::Counted { run_id: lease.run.to_string(), fence: lease.fence.0, seq: 0, rows };
+        self.report(lease, Said::Counted(said)).await.map(drop)
+    }
+
     async fn report(&self, lease: &Lease, said: Said) -> Result<Stored, Halt> {
         let (answer, stored) = oneshot::channel();
         let outgoing = Outgoing { lease: lease.clone(), said, answer };

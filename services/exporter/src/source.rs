@@ -14,12 +14,13 @@ use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::Cursor,
     id::{SessionId, TenantId},
+    run::NARROWEST,
     time::{Timestamp, Window},
 };
 use tracelift_runtime::secret::SecretError;
 use uuid::Uuid;
 
-pub(crate) use stream::Rows;
+pub(crate) use stream::{Rows, place};
 
 use crate::settings::{ClickHouse, Limits};
 
@@ -41,6 +42,8 @@ pub(crate) struct Slice {
     pub(crate) version: FormatVersion,
     /// Only rows behind this one.
     pub(crate) cursor: Option<Cursor>,
+    /// How often the answer broke off lately, at most [`NARROWEST`]: the higher, the fewer rows are asked for at once.
+    pub(crate) narrow: u32,
 }
 
 /// What there is to read.
@@ -85,15 +88,12 @@ impl Source {
     /// The rows of a slice, until it ends or `drain` is cancelled. `query_id` names the query, for [`Source::kill`].
     pub(crate) fn rows(&self, slice: &Slice, extent: Extent, query_id: &str, drain: CancellationToken) -> Result<Rows, Failure> {
         let sql = query::rows(&self.table, &slice.columns, slice.version, slice.cursor.is_some());
-        let block_rows = (self.batch_bytes / (extent.widest + ROW_BYTES)).clamp(*BLOCK_ROWS.start(), *BLOCK_ROWS.end());
-        let mut query = self
-            .of_slice(&sql, slice)
+        let block_rows = block_rows(self.batch_bytes, extent, slice.narrow);
+        let query = self
+            .behind(sql, slice)
             .with_setting("query_id", query_id)
             .with_setting("max_block_size", block_rows.to_string())
             .with_setting("http_send_timeout", SEND_TIMEOUT);
-        if let Some(cursor) = slice.cursor {
-            query = query.param("cursor_time", cursor.start_time.micros()).param("cursor_id", cursor.id.to_string());
-        }
         let bytes = query.fetch_bytes("ArrowStream").map_err(|error| failure(&error))?;
         Ok(Rows::new(bytes, drain))
     }
@@ -102,6 +102,36 @@ impl Source {
     pub(crate) async fn extent(&self, slice: &Slice) -> Result<Extent, Failure> {
         let found: Result<(u64, u64), _> = self.of_slice(&query::extent(&self.table), slice).fetch_one().await;
         found.map(|(rows, widest)| Extent { rows, widest }).map_err(|error| failure(&error))
+    }
+
+    /// How many rows of a slice there are.
+    pub(crate) async fn count(&self, slice: &Slice) -> Result<u64, Failure> {
+        self.of_slice(&query::count(&self.table), slice).fetch_one().await.map_err(|error| failure(&error))
+    }
+
+    /// The row behind `last`, if it is the one that cannot be read: it was asked for alone, and failed again.
+    pub(crate) async fn unreadable(&self, slice: &Slice, last: Option<Cursor>) -> Option<Cursor> {
+        let from = Slice { cursor: last, ..slice.clone() };
+        let next = self.behind(query::next(&self.table, last.is_some()), &from).fetch_optional::<(i64, String)>().await.ok()??;
+        let row = Cursor { start_time: Timestamp::from_micros(next.0)?, id: Uuid::parse_str(&next.1).ok()? };
+        let sql = format!("{}\nLIMIT 1", query::rows(&self.table, &slice.columns, slice.version, last.is_some()));
+        let mut bytes = self.behind(sql, &from).with_setting("max_block_size", "1").fetch_bytes("ArrowStream").ok()?;
+        loop {
+            match bytes.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(error) => return broke(&error).then_some(row),
+            }
+        }
+    }
+
+    /// A query of a slice from behind its cursor on.
+    fn behind(&self, sql: String, slice: &Slice) -> clickhouse::query::Query {
+        let query = self.of_slice(&sql, slice);
+        match slice.cursor {
+            Some(cursor) => query.param("cursor_time", cursor.start_time.micros()).param("cursor_id", cursor.id.to_string()),
+            None => query,
+        }
     }
 
     fn of_slice(&self, sql: &str, slice: &Slice) -> clickhouse::query::Query {
@@ -136,11 +166,40 @@ impl Source {
     }
 }
 
+/// Rows that are asked for at once: a quarter with each time that the answer broke off, one by one in the end.
+fn block_rows(batch_bytes: u64, extent: Extent, narrow: u32) -> u64 {
+    let rows = (batch_bytes / (extent.widest + ROW_BYTES)).clamp(*BLOCK_ROWS.start(), *BLOCK_ROWS.end());
+    if narrow >= NARROWEST { 1 } else { (rows >> (2 * narrow)).max(1) }
+}
+
+/// The code of a server's exception.
+fn code(text: &str) -> Option<u32> {
+    text.split("Code: ").nth(1)?.split(['.', ' ']).next()?.parse().ok()
+}
+
+/// Whether an answer that had been asked for broke off, rather than nobody being there to ask.
+fn broke(error: &clickhouse::error::Error) -> bool {
+    let text = error.to_string();
+    code(&text).map_or(!refused_connection(error), |code| !matches!(code, 202 | 252 | 439 | 36 | 43 | 46 | 47 | 62))
+}
+
+fn refused_connection(error: &clickhouse::error::Error) -> bool {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let mut kinds = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    kinds.any(|kind| kind == std::io::ErrorKind::ConnectionRefused)
+}
+
+/// A failure of the answer to the rows' query: the row that comes next may be why.
+fn broken_off(error: &clickhouse::error::Error) -> Failure {
+    let failure = failure(error);
+    let class = if failure.class == FailureClass::SourceTransient && broke(error) { FailureClass::SourceBroke } else { failure.class };
+    Failure { class, ..failure }
+}
+
 /// What an error of ClickHouse means, by its code where it gives one.
 fn failure(error: &clickhouse::error::Error) -> Failure {
     let text = error.to_string();
-    let code = text.split("Code: ").nth(1).and_then(|rest| rest.split(['.', ' ']).next()).and_then(|code| code.parse().ok());
-    let class = match code {
+    let class = match code(&text) {
         Some(173 | 241 | 307) => FailureClass::SourceMemory,
         Some(202 | 252 | 439) => FailureClass::Throttled,
         // A query of ours that the server does not understand will not be understood the next time either.
@@ -159,5 +218,5 @@ fn first_line(text: &str) -> String {
 }
 
 fn cut(reason: impl std::fmt::Display) -> Failure {
-    Failure { step: Step::Read, class: FailureClass::SourceTransient, detail: format!("ClickHouse's answer was cut short: {reason}") }
+    Failure { step: Step::Read, class: FailureClass::SourceBroke, detail: format!("ClickHouse's answer was cut short: {reason}") }
 }

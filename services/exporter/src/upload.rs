@@ -18,6 +18,7 @@ use tracelift_bucket::WriteArguments as _;
 use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{File, FileIntent, Totals},
+    id::RunId,
     part::{self, UploadedPart},
 };
 use tracelift_runtime::tasks;
@@ -35,6 +36,8 @@ use crate::{
 /// Writes the files of one run.
 pub(crate) struct Uploader<'a> {
     pub(crate) destination: &'a Arc<Destination>,
+    /// Whose files they are.
+    pub(crate) run: RunId,
     pub(crate) lease: &'a Lease,
     pub(crate) reporter: &'a Reporter,
     pub(crate) meter: &'a Arc<Meter>,
@@ -122,7 +125,9 @@ impl Uploader<'_> {
             };
             let bytes = match next {
                 Encoded::Part(bytes) if number <= part::MAX_PARTS => bytes,
-                Encoded::Part(_) => return Err(internal("a file needs more parts than S3 allows: raise --part-bytes or lower --file-bytes")),
+                Encoded::Part(_) => {
+                    return Err(internal("a file needs more parts than S3 allows: raise --part-bytes or lower --file-bytes"));
+                }
                 Encoded::End(content) => {
                     while !sending.is_empty() {
                         self.sent(&mut sending, &mut uploaded).await?;

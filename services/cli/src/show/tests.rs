@@ -56,6 +56,7 @@ fn some_export() -> v1::Export {
             eta_seconds: Some(3725),
         }),
         error: "Access denied\u{1b}[2J".into(),
+        reconciliation: Some(v1::Reconciliation { rows_exported: 1_234_567, rows_in_source: 1_234_569, reconciled_at: at(20) }),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What callers see of exports and runs: pure, with the time handed in.
 
 use tracelift_core::{
+    destination::Bucket,
+    file::FileIntent,
     layout::Layout,
     run::{Run, State, Work},
     time::Timestamp,
@@ -11,7 +13,12 @@ use crate::store::{ExportView, Reported, RunView};
 
 /// An export with its progress.
 pub(crate) fn export(view: &ExportView, now: Timestamp) -> v1::Export {
-    v1::Export { progress: Some(progress(view, now)), ..(&view.export).into() }
+    let reconciliation = view.reconciled.map(|(rows_in_source, at)| v1::Reconciliation {
+        rows_exported: view.rows,
+        rows_in_source,
+        reconciled_at: Some(time_to(at)),
+    });
+    v1::Export { progress: Some(progress(view, now)), reconciliation, ..(&view.export).into() }
 }
 
 fn progress(view: &ExportView, now: Timestamp) -> v1::ExportProgress {
@@ -48,7 +55,7 @@ pub(crate) fn run(view: &RunView) -> v1::ExportRun {
     let RunView { run, export, bucket, reported, .. } = view;
     let (start, end) = match run.work {
         Work::Partition(window) => (window.start(), window.end()),
-        Work::Finalise => (export.spec.window.start(), export.spec.window.end()),
+        Work::Finalise | Work::CleanUp(_) | Work::Reconcile => (export.spec.window.start(), export.spec.window.end()),
     };
     v1::ExportRun {
         id: run.id.to_string(),
@@ -72,7 +79,7 @@ pub(crate) fn run(view: &RunView) -> v1::ExportRun {
 
 fn result(view: &RunView) -> Option<v1::RunResult> {
     let RunView { run, export, bucket, keys, .. } = view;
-    if run.totals.files == 0 && !matches!(run.state, State::Completed(_)) {
+    if run.totals.files == 0 && run.intent.is_none() && !matches!(run.state, State::Completed(_)) {
         return None;
     }
     let layout = Layout {
@@ -90,7 +97,17 @@ fn result(view: &RunView) -> Option<v1::RunResult> {
         latest_cursor: run.cursor.map(|cursor| cursor.to_string()).unwrap_or_default(),
         hydrated_objects: run.totals.hydrated_objects,
         hydration_misses: run.totals.hydration_misses,
+        pending_upload: run.intent.as_ref().map(|intent| pending(bucket, intent)),
     })
+}
+
+fn pending(bucket: &Bucket, intent: &FileIntent) -> v1::PendingUpload {
+    let whole = intent.whole.as_ref();
+    v1::PendingUpload {
+        target_cursor: whole.map(|file| file.cursor.to_string()).unwrap_or_default(),
+        file_path: format!("{}/{}", bucket.name, intent.key),
+        rows_count: whole.map_or(0, |file| file.rows),
+    }
 }
 
 fn stage<'a>(run: &Run, reported: &'a Reported) -> &'a str {

@@ -13,8 +13,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    Access, ApiKey, Change, Claimed, ExportView, Heard, Page, ReportError, Reported, RunView, Store, StoreError, Tenant, Verdict, exports,
-    leases,
+    Access, ApiKey, Change, Claimed, ExportView, Heard, Page, ReportError, Reported, RunView, Store, StoreError, Tenant, TimeLimits,
+    Verdict, exports, leases,
     rows::{self, destinations, files, runs, tenants},
     transaction::Database,
 };
@@ -146,6 +146,14 @@ impl<D: Database> Store for D {
 
     async fn lapse(&self, max_retries: u32, now: Timestamp) -> Result<usize, StoreError> {
         self.transact(move |tx| leases::lapse(tx, max_retries, now)).await
+    }
+
+    async fn time_out(&self, limits: TimeLimits, now: Timestamp) -> Result<usize, StoreError> {
+        self.transact(move |tx| leases::time_out(tx, limits, now)).await
+    }
+
+    async fn remove_ended(&self, limit: Timestamp) -> Result<usize, StoreError> {
+        self.transact(move |tx| rows::exports::remove_ended(tx, limit)).await
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {

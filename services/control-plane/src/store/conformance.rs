@@ -3,6 +3,7 @@
 //! `suite!` makes one test of each case for one store. This file holds what the cases have in common: who owns what,
 //! what is planned, and an exporter's moves.
 
+pub(crate) mod ageing;
 pub(crate) mod any_sequence;
 pub(crate) mod claims;
 pub(crate) mod exports;
@@ -75,6 +76,16 @@ macro_rules! suite {
                 words_that_a_database_cannot_hold_lose_no_report,
                 an_export_fails_with_its_run_in_words_when_the_others_have_ended,
             }
+            ageing {
+                a_run_that_does_not_get_on_is_given_to_another_though_its_exporter_is_heard_of,
+                whatever_gets_a_run_further_is_progress,
+                a_run_that_takes_too_long_times_out_and_its_exporter_is_told,
+                an_export_that_takes_too_long_stops_as_a_whole,
+                what_a_stopped_run_left_is_cleaned_up_once,
+                a_failed_run_is_cleaned_up_and_one_that_nobody_began_is_not,
+                a_completed_export_is_counted_once_more,
+                records_of_old_exports_are_removed_and_young_or_busy_ones_stay,
+            }
             leases {
                 a_heartbeat_renews,
                 a_heartbeat_tells_of_a_cancel,
@@ -127,6 +138,9 @@ pub(crate) const RETRIES: u32 = 2;
 
 /// How long a lease lasts.
 pub(crate) const LEASE: i64 = 30;
+
+/// How many seconds a run may take to get on.
+pub(crate) const PATIENCE: u32 = 600;
 
 pub(crate) const ALL: Page = Page { limit: None, offset: 0 };
 
@@ -215,7 +229,13 @@ pub(crate) fn lease(name: &str, now: i64) -> Lease {
 }
 
 pub(crate) fn lease_of(name: &str, incarnation: &str, now: i64) -> Lease {
-    Lease { exporter: exporter(name), incarnation: incarnation.to_owned(), until: at(now + LEASE) }
+    Lease {
+        exporter: exporter(name),
+        incarnation: incarnation.to_owned(),
+        until: at(now + LEASE),
+        progressed_at: at(now),
+        patience: PATIENCE,
+    }
 }
 
 pub(crate) async fn claim(store: &dyn Store, name: &str, capacity: u32, now: i64) -> Vec<Claimed> {

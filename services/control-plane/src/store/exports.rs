@@ -39,17 +39,39 @@ pub(super) fn cancel(tx: &mut dyn Transaction, tenant: TenantId, id: ExportId, n
         // The finalising run has appeared before the export was locked, and locks come in an order: begin anew.
         return Err(StoreError::Contended);
     }
-    for run in locked {
-        let Ok(stopped) = run.clone().apply(Event::Cancelled, now) else { continue };
-        runs::save(tx, &stopped)?;
-        reported::forget(tx, &stopped)?;
-        if let Some(lease) = run.lease() {
-            tx.tell(Change::Stopped { run: run.id, fence: run.fence, exporter: lease.exporter.clone() });
-        }
+    for run in locked.into_iter().filter(|run| run.work.counts()) {
+        stop(tx, run, Event::Cancelled, now)?;
     }
     exports::end(tx, id, ExportStatus::Cancelled, None, now)?;
     tx.tell(Change::Export(id));
     exports::view(tx, tenant, id)
+}
+
+/// Stops a run by `event`, unless it has ended; its exporter is told.
+pub(super) fn stop(tx: &mut dyn Transaction, run: Run, event: Event, now: Timestamp) -> Result<(), StoreError> {
+    let Ok(stopped) = run.clone().apply(event, now) else { return Ok(()) };
+    save_ended(tx, &run, &stopped, now)?;
+    reported::forget(tx, &stopped)?;
+    if let Some(lease) = run.lease() {
+        tx.tell(Change::Stopped { run: run.id, fence: run.fence, exporter: lease.exporter.clone() });
+    }
+    Ok(())
+}
+
+/// Saves a run; when it has just ended without completing, what it may have left in the bucket is to be cleaned up.
+pub(super) fn save_ended(tx: &mut dyn Transaction, before: &Run, after: &Run, now: Timestamp) -> Result<(), StoreError> {
+    runs::save(tx, after)?;
+    if after.leaves_something() && !before.leaves_something() {
+        begin(tx, after.export, after, Work::CleanUp(after.id), now)?;
+    }
+    Ok(())
+}
+
+/// Queues a run that callers do not see; `like` says whose it is.
+fn begin(tx: &mut dyn Transaction, export: ExportId, like: &Run, work: Work, now: Timestamp) -> Result<(), StoreError> {
+    runs::create(tx, &Run::new(RunId(Uuid::now_v7()), export, like.tenant, like.session, work, now))?;
+    tx.tell(Change::Work);
+    Ok(())
 }
 
 /// Brings an export's status up to date after one of its runs has changed, and begins its finalising run when it is due.
@@ -62,26 +84,37 @@ pub(super) fn settle(tx: &mut dyn Transaction, id: ExportId, now: Timestamp) -> 
         return Ok(());
     }
     let all = runs::of_export(tx, id)?;
-    let of = |finalising: bool| all.iter().filter(move |run| (run.work == Work::Finalise) == finalising);
-    let partitions: Vec<_> = of(false).map(Run::status).collect();
-    let finalising = of(true).map(Run::status).next();
+    let partitions: Vec<_> = all.iter().filter(|run| matches!(run.work, Work::Partition(_))).map(Run::status).collect();
+    let finalising = all.iter().find(|run| run.work == Work::Finalise).map(Run::status);
+    let any = all.first().ok_or_else(|| StoreError::Corrupt(format!("export {} has no runs", export.id)))?;
     if finalising.is_none() && partitions.iter().all(|status| *status == RunStatus::Completed) {
-        let run = Run::new(RunId(Uuid::now_v7()), id, export.tenant, export.spec.session, Work::Finalise, now);
-        runs::create(tx, &run)?;
-        tx.tell(Change::Work);
+        begin(tx, id, any, Work::Finalise, now)?;
     }
     let status = ExportStatus::of_runs(&partitions, finalising);
     if !status.ended() {
         return exports::go_on(tx, id, status, now);
     }
-    let failed = all.iter().find(|run| run.status() == RunStatus::Failed);
-    let error = failed.and_then(|run| Some(format!("{} failed: {}", name(run), run.errors.last()?)));
-    exports::end(tx, id, status, error.as_deref(), now)
+    if status == ExportStatus::Completed {
+        begin(tx, id, any, Work::Reconcile, now)?;
+    }
+    exports::end(tx, id, status, why(&all, status).as_deref(), now)
+}
+
+/// Why an export ended without completing, for people.
+fn why(runs: &[Run], status: ExportStatus) -> Option<String> {
+    let with = |status| runs.iter().find(|run| run.work.counts() && run.status() == status);
+    match status {
+        ExportStatus::Failed => with(RunStatus::Failed).and_then(|run| Some(format!("{} failed: {}", name(run), run.errors.last()?))),
+        ExportStatus::TimedOut => with(RunStatus::TimedOut).map(|run| {
+            format!("{} took longer than the operator allows: export a shorter range, or ask for a longer time limit", name(run))
+        }),
+        _ => None,
+    }
 }
 
 fn name(run: &Run) -> String {
     match run.work {
         Work::Partition(window) => format!("run {} of {}", run.id, window),
-        Work::Finalise => "writing the export's manifest".to_owned(),
+        Work::Finalise | Work::CleanUp(_) | Work::Reconcile => "writing the export's manifest".to_owned(),
     }
 }

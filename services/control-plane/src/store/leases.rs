@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tracelift_core::{
+    file::File,
     id::{ExportId, ExporterId, RunId},
     run::{Event, Fence, IllegalEvent, Lease, Run, State, Work},
     time::Timestamp,
@@ -10,8 +11,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    Access, Change, Claimed, Heard, PublishedRun, ReportError, Reported, StoreError, Verdict,
-    exports::settle,
+    Access, Change, Claimed, Heard, PublishedRun, ReportError, Reported, StoreError, TimeLimits, Verdict,
+    exports::{save_ended, settle, stop},
     rows::{destinations, exports, files, reported, runs},
     transaction::Transaction,
 };
@@ -106,32 +107,41 @@ fn with_details(tx: &mut dyn Transaction, run: Run) -> Result<Claimed, StoreErro
     let export = exports::of_run(tx, run.export)?;
     let files = if run.frozen { files::all(tx, run.id)? } else { Vec::new() };
     let published = match run.work {
-        Work::Partition(_) => Vec::new(),
+        Work::Partition(_) | Work::CleanUp(_) | Work::Reconcile => Vec::new(),
         Work::Finalise => runs::of_export(tx, run.export)?
             .into_iter()
             .filter_map(|run| match run.work {
                 Work::Partition(window) => Some(PublishedRun { run, window }),
-                Work::Finalise => None,
+                _ => None,
             })
             .collect(),
     };
-    Ok(Claimed { run, export, files, published })
+    let left = match run.work {
+        Work::CleanUp(subject) => runs::one(tx, subject)?,
+        _ => None,
+    };
+    Ok(Claimed { run, export, files, published, left })
 }
 
 pub(super) fn report(tx: &mut dyn Transaction, id: RunId, fence: Fence, event: Event, now: Timestamp) -> Result<Heard, ReportError> {
-    let Some(run) = runs::lock(tx, id)? else { return Ok(Heard::Stale) };
-    if !run.hears(fence, &event) {
-        return Ok(if already_published(&run, fence, &event) { Heard::Yes(Box::new(run)) } else { Heard::Stale });
+    let subject = runs::one(tx, id)?.and_then(|run| if let Work::CleanUp(subject) = run.work { Some(subject) } else { None });
+    let mut locked = lock(tx, [id].into_iter().chain(subject))?;
+    let Some(before) = locked.remove(&id) else { return Ok(Heard::Stale) };
+    if !before.hears(fence, &event) {
+        return Ok(if already_done(&before, fence, &event) { Heard::Yes(Box::new(before)) } else { Heard::Stale });
     }
-    let file = match &event {
-        Event::FileDone(file) if file.number >= run.totals.files => Some(file.clone()),
-        _ => None,
-    };
     let requeues = matches!(event, Event::HandedBack | Event::Declined | Event::Failed { .. });
-    let run = run.apply(event, now).map_err(ReportError::Illegal)?;
-    runs::save(tx, &run)?;
-    if let Some(file) = file {
-        files::create(tx, id, &file)?;
+    let run = before.clone().apply(event.clone(), now).map_err(ReportError::Illegal)?;
+    save_ended(tx, &before, &run, now)?;
+    match event {
+        Event::FileDone(file) if file.number >= before.totals.files => files::create(tx, id, &file)?,
+        Event::CleanedUp { adopted } => {
+            for left in locked.into_values() {
+                cleaned_up(tx, left, adopted.clone(), now)?;
+            }
+        }
+        Event::Counted { rows } => exports::reconciled(tx, run.export, rows, now)?,
+        _ => {}
     }
     if requeues {
         reported::forget(tx, &run)?;
@@ -142,14 +152,31 @@ pub(super) fn report(tx: &mut dyn Transaction, id: RunId, fence: Fence, event: E
 }
 
 /// The last report of a run, sent again because its answer was lost.
-fn already_published(run: &Run, fence: Fence, event: &Event) -> bool {
-    matches!((&run.state, event), (State::Completed(_), Event::Published)) && run.fence == fence
+fn already_done(run: &Run, fence: Fence, event: &Event) -> bool {
+    let last = matches!(event, Event::Published | Event::CleanedUp { .. } | Event::Counted { .. });
+    last && matches!(run.state, State::Completed(_)) && run.fence == fence
+}
+
+/// What a stopped run had left is gone; a file of it that was complete is kept.
+fn cleaned_up(tx: &mut dyn Transaction, left: Run, adopted: Option<Box<File>>, now: Timestamp) -> Result<(), ReportError> {
+    let files_before = left.totals.files;
+    let run = left.apply(Event::CleanedUp { adopted: adopted.clone() }, now).map_err(ReportError::Illegal)?;
+    runs::save(tx, &run)?;
+    if let Some(file) = adopted.filter(|_| run.totals.files > files_before) {
+        files::create(tx, run.id, &file)?;
+    }
+    Ok(())
 }
 
 pub(super) fn progress(tx: &mut dyn Transaction, id: RunId, fence: Fence, said: &Reported, now: Timestamp) -> Result<Heard, StoreError> {
     let Some(run) = runs::lock(tx, id)? else { return Ok(Heard::Stale) };
     if run.lease().is_none() || run.fence != fence {
         return Ok(Heard::Stale);
+    }
+    if reported::is_further(tx, id, said)?
+        && let Ok(further) = run.clone().apply(Event::Progressed, now)
+    {
+        runs::save(tx, &further)?;
     }
     reported::save(tx, id, said)?;
     reported::touch(tx, id, now)?;
@@ -162,7 +189,21 @@ pub(super) fn lapse(tx: &mut dyn Transaction, max_retries: u32, now: Timestamp) 
     let count = lapsed.len();
     let mut changed = BTreeSet::new();
     for run in lapsed {
-        changed.insert(take_back(tx, run, Event::Lapsed { max_retries }, now)?.export);
+        let alive = run.lease().is_some_and(|lease| lease.until > now);
+        let event = if alive { Event::Stalled { max_retries } } else { Event::Lapsed { max_retries } };
+        changed.insert(take_back(tx, run, event, now)?.export);
+    }
+    settle_all(tx, changed, now)?;
+    Ok(count)
+}
+
+pub(super) fn time_out(tx: &mut dyn Transaction, limits: TimeLimits, now: Timestamp) -> Result<usize, StoreError> {
+    let ago = |seconds: u32| now.plus_seconds(-i64::from(seconds));
+    let overdue = runs::overdue(tx, ago(limits.run), ago(limits.export))?;
+    let locked = lock(tx, overdue.into_iter())?;
+    let (count, changed) = (locked.len(), locked.values().map(|run| run.export).collect());
+    for run in locked.into_values() {
+        stop(tx, run, Event::TimedOut, now)?;
     }
     settle_all(tx, changed, now)?;
     Ok(count)
@@ -170,8 +211,9 @@ pub(super) fn lapse(tx: &mut dyn Transaction, max_retries: u32, now: Timestamp) 
 
 fn take_back(tx: &mut dyn Transaction, run: Run, event: Event, now: Timestamp) -> Result<Run, StoreError> {
     let unheard = |error: IllegalEvent| StoreError::Corrupt(error.to_string());
+    let before = run.clone();
     let run = run.apply(event, now).map_err(unheard)?;
-    runs::save(tx, &run)?;
+    save_ended(tx, &before, &run, now)?;
     reported::forget(tx, &run)?;
     tx.tell(Change::Work);
     Ok(run)

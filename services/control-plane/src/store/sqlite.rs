@@ -19,8 +19,10 @@ use super::{
 };
 
 /// Every change of the schema, oldest first. Only ever append.
-static MIGRATIONS: LazyLock<Migrations<'static>> =
-    LazyLock::new(|| Migrations::new(vec![M::up(include_str!("sqlite/schema.sql")), M::up(include_str!("sqlite/reported.sql"))]));
+static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
+    let changes = [include_str!("sqlite/schema.sql"), include_str!("sqlite/reported.sql"), include_str!("sqlite/deadlines.sql")];
+    Migrations::new(changes.map(M::up).into())
+});
 
 /// The store in one SQLite file.
 #[derive(Clone)]

@@ -14,7 +14,13 @@ use crate::plane::{Plane, plane, shown, soon, spec};
 /// A run, claimed straight from the store.
 async fn claim(plane: &Plane) -> tracelift_core::run::Run {
     let now = plane.clock.now();
-    let lease = Lease { exporter: ExporterId::parse("e", "a").unwrap(), incarnation: "first".into(), until: now.plus_seconds(30) };
+    let lease = Lease {
+        exporter: ExporterId::parse("e", "a").unwrap(),
+        incarnation: "first".into(),
+        until: now.plus_seconds(30),
+        progressed_at: now,
+        patience: 600,
+    };
     plane.store.claim(lease, 1, now).await.unwrap().remove(0).run
 }
 

@@ -12,7 +12,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn lease(name: &str) -> Lease {
-    Lease { exporter: ExporterId::parse("e", name).unwrap(), incarnation: "i".into(), until: at(30) }
+    Lease { exporter: ExporterId::parse("e", name).unwrap(), incarnation: "i".into(), until: at(30), progressed_at: at(0), patience: 600 }
 }
 
 fn queued() -> Run {
@@ -46,13 +46,18 @@ fn events() -> Vec<Event> {
     vec![
         Event::Claimed(lease("x")),
         Event::Renewed { until: at(99) },
+        Event::Progressed,
         Event::FileIntent(FileIntent { number: 0, key: "k".into(), upload_id: "u".into(), token: "t".into(), whole: None }),
         Event::FileDone(file(0)),
         Event::Finished { files: 0, rows: 0 },
         Event::Published,
         Event::Failed { failure: failure(FailureClass::SourceTransient), max_retries: 20 },
+        Event::Failed { failure: failure(FailureClass::Throttled), max_retries: 20 },
         Event::Failed { failure: failure(FailureClass::CustomerConfig), max_retries: 20 },
         Event::Lapsed { max_retries: 20 },
+        Event::Stalled { max_retries: 20 },
+        Event::CleanedUp { adopted: Some(Box::new(file(0))) },
+        Event::Counted { rows: 7 },
         Event::HandedBack,
         Event::Declined,
         Event::Cancelled,
@@ -127,6 +132,59 @@ fn a_run_whose_rows_do_not_add_up_does_not_pass_the_commit_point() {
     let leased = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
     let one = leased.apply(Event::FileDone(file(0)), at(2)).unwrap();
     assert!(matches!(one.apply(Event::Finished { files: 1, rows: 9 }, at(3)), Err(IllegalEvent::Totals { .. })));
+}
+
+#[test]
+fn a_trace_store_that_breaks_off_is_asked_for_less_each_time_until_it_gets_on() {
+    let broke = || Event::Failed { failure: failure(FailureClass::SourceBroke), max_retries: 20 };
+    let (mut run, mut now) = (queued(), 0);
+    let mut again = |run: Run, event| {
+        now += 1000;
+        run.apply(Event::Claimed(lease("x")), at(now)).unwrap().apply(event, at(now)).unwrap()
+    };
+    for narrow in [1, 2, 3, 4, 5, 5] {
+        run = again(run, broke());
+        assert_eq!(run.narrow, narrow);
+    }
+    run = again(run, Event::FileDone(file(0)));
+    assert_eq!(run.narrow, 4);
+}
+
+#[test]
+fn a_lease_has_two_deadlines() {
+    let mut run = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
+    for second in (30..900).step_by(30) {
+        run = run.apply(Event::Renewed { until: at(second + 30) }, at(second)).unwrap();
+    }
+    assert!(!run.lease().unwrap().stalled(at(599)));
+    assert!(run.lease().unwrap().stalled(at(600)), "being heard of is not getting on");
+    let on = run.clone().apply(Event::Progressed, at(590)).unwrap();
+    assert!(!on.lease().unwrap().stalled(at(1189)));
+    let stalled = run.apply(Event::Stalled { max_retries: 20 }, at(600)).unwrap();
+    assert_eq!((stalled.lease(), stalled.attempt), (None, 1));
+    assert_eq!(stalled.errors, ["an exporter was lost, nobody needs to act (lease): exporter x did not get on for 600 seconds"]);
+}
+
+#[test]
+fn to_be_asked_to_slow_down_costs_no_attempt() {
+    let mut run = queued();
+    for n in 0..30 {
+        run = run.apply(Event::Claimed(lease("x")), at(n * 100)).unwrap();
+        run = run.apply(Event::Failed { failure: failure(FailureClass::Throttled), max_retries: 3 }, at(n * 100)).unwrap();
+    }
+    assert_eq!((run.status(), run.attempt, run.errors.len()), (RunStatus::Running, 0, 0));
+}
+
+#[test]
+fn what_a_stopped_run_left_is_cleaned_up_and_its_finished_file_is_kept() {
+    let leased = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
+    assert!(!queued().apply(Event::Cancelled, at(1)).unwrap().leaves_something());
+    let cancelled = leased.apply(Event::Cancelled, at(2)).unwrap();
+    assert!(cancelled.leaves_something());
+    let adopted = Some(Box::new(file(0)));
+    let clean = cancelled.apply(Event::CleanedUp { adopted: adopted.clone() }, at(3)).unwrap();
+    assert_eq!((clean.totals.files, clean.intent.clone()), (1, None));
+    assert_eq!(clean.clone().apply(Event::CleanedUp { adopted }, at(4)).unwrap().totals, clean.totals);
 }
 
 fn any_event() -> impl Strategy<Value = Event> {

@@ -13,7 +13,7 @@ use tracelift_proto::{
 };
 
 use crate::{
-    job::{Task, files, slice},
+    job::{Left, Task, files, slice},
     lease::Lease,
     publish::PublishedRun,
 };
@@ -40,6 +40,8 @@ pub(super) fn read(assignment: &v1::Assignment) -> Result<(Lease, ExportSpec, Ta
             let runs = work.runs.iter().map(published).collect::<Result<_, _>>()?;
             (Task::Finalise { slice: slice(&spec, &lease, spec.window), runs }, Totals::default())
         }
+        Work::CleanUp(work) => (Task::CleanUp(left(work).map_err(|fault| fault.within("clean_up"))?), Totals::default()),
+        Work::Reconcile(_) => (Task::Reconcile { slice: slice(&spec, &lease, spec.window) }, Totals::default()),
     };
     Ok((lease, spec, task, before))
 }
@@ -48,9 +50,16 @@ fn partition(lease: &Lease, spec: &ExportSpec, work: &v1::ExportSlice) -> Result
     let cursor = work.cursor.as_ref().map(Cursor::try_from).transpose().map_err(|fault| fault.within("slice.cursor"))?;
     let mut slice = slice(spec, lease, window(work.start_time.as_ref(), work.end_time.as_ref())?);
     slice.cursor = cursor;
+    slice.narrow = work.narrow;
     let before = Totals { files: work.next_file, rows: work.rows_before, ..Totals::default() };
     let unresolved = work.unresolved.as_ref().map(FileIntent::try_from).transpose().map_err(|fault| fault.within("slice.unresolved"))?;
     Ok((Task::Slice { slice, before, unresolved }, before))
+}
+
+fn left(work: &v1::CleanUp) -> Result<Left, Invalid> {
+    let unresolved = work.unresolved.as_ref().map(FileIntent::try_from).transpose().map_err(|fault| fault.within("unresolved"))?;
+    let window = window(work.start_time.as_ref(), work.end_time.as_ref())?;
+    Ok(Left { run: RunId::parse("run_id", &work.run_id)?, window, next_file: work.next_file, unresolved })
 }
 
 fn published(run: &v1::PublishedRun) -> Result<PublishedRun, Invalid> {

@@ -38,10 +38,7 @@ pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resum
     );
     let mut sql = format!("SELECT {}\nFROM {table} AS r FINAL\nWHERE {SLICE}", selected.join(",\n       "));
     if resumes {
-        sql.push_str("\n  AND r.start_time >= fromUnixTimestamp64Micro({cursor_time:Int64}, 'UTC')");
-        sql.push_str(
-            "\n  AND (r.start_time > fromUnixTimestamp64Micro({cursor_time:Int64}, 'UTC') OR toString(r.id) > {cursor_id:String})",
-        );
+        sql.push_str(BEHIND);
     }
     let _ = write!(sql, "\nORDER BY r.start_time, toString(r.id)");
     sql
@@ -51,6 +48,20 @@ pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resum
 pub(crate) fn extent(table: &str) -> String {
     let widths = ["inputs", "outputs", "error", "extra", "events"].map(|name| format!("length(r.{name})")).join(" + ");
     format!("SELECT count(), max({widths}) FROM {table} AS r WHERE {SLICE}")
+}
+
+/// How many rows a slice has, each once.
+pub(crate) fn count(table: &str) -> String {
+    format!("SELECT count() FROM {table} AS r FINAL WHERE {SLICE}")
+}
+
+/// Start time in microseconds and id of the first row, from behind a cursor when there is one.
+pub(crate) fn next(table: &str, resumes: bool) -> String {
+    let behind = if resumes { BEHIND } else { "" };
+    format!(
+        "SELECT toUnixTimestamp64Micro(r.start_time), toString(r.id) FROM {table} AS r FINAL WHERE {SLICE}{behind}
+ORDER BY r.start_time, toString(r.id) LIMIT 1"
+    )
 }
 
 /// The pointers of one row as they are now.
@@ -68,6 +79,10 @@ pub(crate) const KILL: &str = "KILL QUERY WHERE query_id = {id:String} ASYNC";
 const SLICE: &str = "r.tenant_id = {tenant:UUID} AND r.session_id = {session:UUID}
   AND r.start_time >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
   AND r.start_time < fromUnixTimestamp64Micro({end:Int64}, 'UTC')";
+
+const BEHIND: &str = "
+  AND r.start_time >= fromUnixTimestamp64Micro({cursor_time:Int64}, 'UTC')
+  AND (r.start_time > fromUnixTimestamp64Micro({cursor_time:Int64}, 'UTC') OR toString(r.id) > {cursor_id:String})";
 
 /// The name of a result column. It differs from every table column, so that no expression can mean an alias by mistake.
 pub(crate) fn out(name: &str) -> String {

@@ -31,6 +31,15 @@ pub(crate) struct BulkExport {
     progress: Progress,
     /// Beyond LangSmith.
     error: Option<String>,
+    /// Beyond LangSmith: after the end, what was exported against what the trace store holds.
+    reconciliation: Option<Reconciliation>,
+}
+
+#[derive(Debug, Serialize)]
+struct Reconciliation {
+    rows_exported: u64,
+    rows_in_source: u64,
+    reconciled_at: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,6 +78,11 @@ impl From<v1::Export> for BulkExport {
             source_bulk_export_id: text(export.source_export_id),
             progress: export.progress.unwrap_or_default().into(),
             error: text(export.error),
+            reconciliation: export.reconciliation.map(|found| Reconciliation {
+                rows_exported: found.rows_exported,
+                rows_in_source: found.rows_in_source,
+                reconciled_at: time(found.reconciled_at.as_ref()),
+            }),
         }
     }
 }

@@ -45,8 +45,15 @@ struct RunResult {
     exported_files: Vec<String>,
     export_path: String,
     latest_cursor: Option<String>,
-    /// Always null: a file counts once it is complete.
-    pending_upload: Option<()>,
+    pending_upload: Option<PendingUpload>,
+}
+
+/// A file that is on its way.
+#[derive(Debug, Serialize)]
+struct PendingUpload {
+    target_cursor: Option<String>,
+    file_path: String,
+    rows_count: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,7 +102,10 @@ impl From<v1::ExportRun> for BulkExportRun {
                 start_time,
                 end_time,
                 execution_backend: "clickhouse",
-                result: run.result.filter(|result| completed || !result.exported_files.is_empty()).map(Into::into),
+                result: run
+                    .result
+                    .filter(|result| completed || !result.exported_files.is_empty() || result.pending_upload.is_some())
+                    .map(Into::into),
             },
             stage: text(run.stage),
             progress: run.progress.map(Into::into),
@@ -111,7 +121,11 @@ impl From<v1::RunResult> for RunResult {
             exported_files: result.exported_files,
             export_path: result.export_path,
             latest_cursor: text(result.latest_cursor),
-            pending_upload: None,
+            pending_upload: result.pending_upload.map(|pending| PendingUpload {
+                target_cursor: text(pending.target_cursor),
+                file_path: pending.file_path,
+                rows_count: pending.rows_count,
+            }),
         }
     }
 }

@@ -120,6 +120,7 @@ pub(crate) fn export() -> v1::Export {
             eta_seconds: None,
         }),
         error: String::new(),
+        reconciliation: Some(v1::Reconciliation { rows_exported: 1000, rows_in_source: 1002, reconciled_at: at(13) }),
     }
 }
 
@@ -145,6 +146,11 @@ pub(crate) fn runs() -> Vec<v1::ExportRun> {
             latest_cursor: "2025-05-12T16:20:34.123456+00:00,0190".into(),
             hydrated_objects: 2000,
             hydration_misses: 1,
+            pending_upload: Some(v1::PendingUpload {
+                target_cursor: "2025-05-12T17:20:34.123456+00:00,0191".into(),
+                file_path: "bucket/root/export_id=1/0-00001.parquet".into(),
+                rows_count: 500,
+            }),
         }),
         stage: "done".into(),
         progress: Some(v1::RunProgress {

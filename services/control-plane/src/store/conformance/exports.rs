@@ -25,6 +25,7 @@ pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
         runs_counted: 0,
         rows_counted: 0,
         started_at: None,
+        reconciled: None,
     };
     assert_eq!(view(store, mine, made.id).await, expected);
     let read = store.runs(mine.tenant, made.id, ALL).await.unwrap().unwrap();

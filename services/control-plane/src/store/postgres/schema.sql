@@ -50,8 +50,11 @@ CREATE TABLE exports (
     created_at     bigint NOT NULL,
     updated_at     bigint NOT NULL,
     started_at     bigint,
-    finished_at    bigint
+    finished_at    bigint,
+    rows_in_source bigint,
+    reconciled_at  bigint
 );
+CREATE INDEX exports_by_status ON exports (status);
 CREATE INDEX exports_of_tenant ON exports (tenant_id, created_at);
 CREATE INDEX exports_of_source ON exports (source_id) WHERE source_id IS NOT NULL;
 
@@ -60,7 +63,9 @@ CREATE TABLE runs (
     export_id        uuid NOT NULL REFERENCES exports (id),
     tenant_id        uuid NOT NULL,
     session_id       uuid NOT NULL,
-    window_start     bigint,                      -- both NULL for the finalising run
+    kind             text NOT NULL CHECK (kind IN ('partition', 'finalise', 'clean_up', 'reconcile')),
+    subject          uuid REFERENCES runs (id),   -- the run to clean up after
+    window_start     bigint,                      -- both NULL but for a partition
     window_end       bigint,
     state            text NOT NULL CHECK (state IN ('queued', 'leased', 'completed', 'failed', 'cancelled', 'timed_out')),
     state_at         bigint NOT NULL,             -- queued: not before; leased: lease's end; otherwise: when it ended
@@ -69,6 +74,10 @@ CREATE TABLE runs (
     fence            bigint NOT NULL CHECK (fence >= 0),
     attempt          bigint NOT NULL CHECK (attempt >= 0),
     errors           text NOT NULL,
+    narrow           bigint NOT NULL,
+    started_at       bigint,
+    progressed_at    bigint,                      -- while leased: when it last got on
+    patience         bigint,                      -- while leased: seconds until it must get on again
     files            bigint NOT NULL CHECK (files >= 0),
     rows             bigint NOT NULL CHECK (rows >= 0),
     bytes            bigint NOT NULL CHECK (bytes >= 0),
@@ -84,13 +93,15 @@ CREATE TABLE runs (
     rows_estimate    bigint,
     created_at       bigint NOT NULL,
     updated_at       bigint NOT NULL,
-    CHECK ((window_start IS NULL) = (window_end IS NULL)),
+    CHECK ((window_start IS NULL) = (window_end IS NULL) AND (window_start IS NOT NULL) = (kind = 'partition')),
+    CHECK ((subject IS NOT NULL) = (kind = 'clean_up')),
     CHECK (state <> 'leased' OR (exporter_id IS NOT NULL AND incarnation IS NOT NULL))
 );
 CREATE INDEX runs_of_export ON runs (export_id, window_start);
 CREATE INDEX runs_by_state ON runs (state, state_at) WHERE state IN ('queued', 'leased');
 CREATE INDEX runs_of_exporter ON runs (exporter_id) WHERE state = 'leased';
-CREATE UNIQUE INDEX one_finalising_run ON runs (export_id) WHERE window_start IS NULL;
+CREATE UNIQUE INDEX one_of_a_kind ON runs (export_id, kind) WHERE kind IN ('finalise', 'reconcile');
+CREATE UNIQUE INDEX one_cleaning ON runs (subject) WHERE subject IS NOT NULL;
 
 CREATE TABLE files (
     run_id           uuid NOT NULL REFERENCES runs (id),

@@ -99,6 +99,32 @@ pub(crate) fn end(
     sql::update(tx, "exports", id, columns)
 }
 
+/// Its rows were counted in the trace store.
+pub(crate) fn reconciled(tx: &mut dyn Transaction, id: ExportId, rows: u64, now: Timestamp) -> Result<(), StoreError> {
+    sql::update(tx, "exports", id, vec![("rows_in_source", rows.into()), ("reconciled_at", now.into())])
+}
+
+/// Removes exports that ended before `limit` with all their runs, a bounded number of them; how many. One stays while
+/// something is still to be done for it, and while exports that it spawned stay.
+pub(crate) fn remove_ended(tx: &mut dyn Transaction, limit: Timestamp) -> Result<usize, StoreError> {
+    let ended = tx.query(
+        "SELECT e.id FROM exports e
+         WHERE e.status IN ('Completed', 'Failed', 'Cancelled', 'TimedOut') AND e.finished_at <= $1
+           AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.export_id = e.id AND r.state IN ('queued', 'leased'))
+           AND NOT EXISTS (SELECT 1 FROM exports c WHERE c.source_id = e.id)
+         ORDER BY e.id LIMIT 100",
+        &[limit.into()],
+    )?;
+    for row in &ended {
+        let id = [row.get::<ExportId>("id")?.into()];
+        tx.execute("DELETE FROM files WHERE run_id IN (SELECT id FROM runs WHERE export_id = $1)", &id)?;
+        tx.execute("DELETE FROM runs WHERE export_id = $1 AND subject IS NOT NULL", &id)?;
+        tx.execute("DELETE FROM runs WHERE export_id = $1", &id)?;
+        tx.execute("DELETE FROM exports WHERE id = $1", &id)?;
+    }
+    Ok(ended.len())
+}
+
 fn export(row: &Row) -> Result<Export, StoreError> {
     let names: Vec<String> = row.json("columns")?;
     Ok(Export {
@@ -132,5 +158,6 @@ fn view_of(row: &Row) -> Result<ExportView, StoreError> {
         runs_counted: row.get("runs_counted")?,
         rows_counted: row.get("rows_counted")?,
         started_at: row.get("started_at")?,
+        reconciled: row.get::<Option<u64>>("rows_in_source")?.zip(row.get("reconciled_at")?),
     })
 }

@@ -36,6 +36,14 @@ pub(crate) fn save(tx: &mut dyn Transaction, run: RunId, reported: &Reported) ->
     sql::update(tx, "runs", run, columns)
 }
 
+/// Whether this is more than was said before: rows, bytes, files or objects.
+pub(crate) fn is_further(tx: &mut dyn Transaction, run: RunId, said: &Reported) -> Result<bool, StoreError> {
+    let sql = "SELECT reported, reported_rows, reported_bytes, rows_estimate FROM runs WHERE id = $1";
+    let Some(row) = sql::one(tx, sql, &[run.into()])? else { return Ok(false) };
+    let counts = |reported: &Reported| (reported.rows, reported.bytes, reported.files, reported.hydrated_objects);
+    Ok(counts(&of(&row)?) != counts(said))
+}
+
 /// It was said now.
 pub(crate) fn touch(tx: &mut dyn Transaction, run: RunId, now: Timestamp) -> Result<(), StoreError> {
     sql::update(tx, "runs", run, vec![("updated_at", now.into())])

@@ -16,15 +16,19 @@ use crate::store::{
 };
 
 pub(crate) fn create(tx: &mut dyn Transaction, run: &Run) -> Result<(), StoreError> {
-    let window = match run.work {
-        Work::Partition(window) => Some(window),
-        Work::Finalise => None,
+    let (kind, window, subject) = match run.work {
+        Work::Partition(window) => ("partition", Some(window), None),
+        Work::Finalise => ("finalise", None, None),
+        Work::CleanUp(subject) => ("clean_up", None, Some(subject)),
+        Work::Reconcile => ("reconcile", None, None),
     };
     let mut columns = vec![
         ("id", run.id.into()),
         ("export_id", run.export.into()),
         ("tenant_id", run.tenant.into()),
         ("session_id", run.session.into()),
+        ("kind", kind.into()),
+        ("subject", subject.into()),
         ("window_start", window.map(|window| window.start()).into()),
         ("window_end", window.map(|window| window.end()).into()),
         ("created_at", run.created_at.into()),
@@ -54,6 +58,8 @@ fn changing(run: &Run) -> Result<sql::Columns, StoreError> {
         ("fence", run.fence.0.into()),
         ("attempt", run.attempt.into()),
         ("errors", sql::json(&run.errors)?),
+        ("narrow", run.narrow.into()),
+        ("started_at", run.started_at.into()),
         ("files", run.totals.files.into()),
         ("rows", run.totals.rows.into()),
         ("bytes", run.totals.bytes.into()),
@@ -67,7 +73,12 @@ fn changing(run: &Run) -> Result<sql::Columns, StoreError> {
     ];
     // The exporter's name stays after it is gone: people ask who did it.
     if let Some(lease) = run.lease() {
-        columns.extend([("exporter_id", lease.exporter.as_str().into()), ("incarnation", (&lease.incarnation).into())]);
+        columns.extend([
+            ("exporter_id", lease.exporter.as_str().into()),
+            ("incarnation", (&lease.incarnation).into()),
+            ("progressed_at", lease.progressed_at.into()),
+            ("patience", lease.patience.into()),
+        ]);
     }
     Ok(columns)
 }
@@ -117,10 +128,25 @@ pub(crate) fn lock_queued(tx: &mut dyn Transaction, most: usize, now: Timestamp)
     tx.query(&sql, &[now.into(), i64::try_from(most).unwrap_or(i64::MAX).into()])?.iter().map(run).collect()
 }
 
-/// Runs whose lease has lapsed, locked. One that is being heard of at this moment is passed over.
+/// Runs whose lease has passed one of its deadlines, locked. One that is being heard of at this moment is passed over.
 pub(crate) fn lock_lapsed(tx: &mut dyn Transaction, now: Timestamp) -> Result<Vec<Run>, StoreError> {
-    let sql = format!("SELECT * FROM runs WHERE state = 'leased' AND state_at <= $1 ORDER BY id{}", for_update_of_free(tx));
+    let sql = format!(
+        "SELECT * FROM runs WHERE state = 'leased' AND (state_at <= $1 OR progressed_at + patience * 1000000 <= $1) ORDER BY id{}",
+        for_update_of_free(tx)
+    );
     tx.query(&sql, &[now.into()])?.iter().map(run).collect()
+}
+
+/// Ids of unfinished runs that were begun before `run_limit`, or whose export was before `export_limit`.
+pub(crate) fn overdue(tx: &mut dyn Transaction, run_limit: Timestamp, export_limit: Timestamp) -> Result<Vec<RunId>, StoreError> {
+    let rows = tx.query(
+        "SELECT r.id FROM runs r JOIN exports e ON e.id = r.export_id
+         WHERE r.state IN ('queued', 'leased') AND r.kind IN ('partition', 'finalise')
+           AND (r.started_at <= $1 OR (e.started_at <= $2 AND e.status IN ('Created', 'Running')))
+         LIMIT 1000",
+        &[run_limit.into(), export_limit.into()],
+    )?;
+    rows.iter().map(|row| row.get("id")).collect()
 }
 
 /// Partitions with their destination's bucket.
@@ -186,11 +212,13 @@ fn run(row: &Row) -> Result<Run, StoreError> {
         export: row.get("export_id")?,
         tenant: row.get("tenant_id")?,
         session: row.get("session_id")?,
-        work: row.window()?.map_or(Work::Finalise, Work::Partition),
+        work: work(row)?,
         state: state(row)?,
         fence: Fence(row.get("fence")?),
         attempt: row.get("attempt")?,
         errors: row.json("errors")?,
+        narrow: row.get("narrow")?,
+        started_at: row.get("started_at")?,
         totals: Totals {
             files: row.get("files")?,
             rows: row.get("rows")?,
@@ -206,6 +234,16 @@ fn run(row: &Row) -> Result<Run, StoreError> {
     })
 }
 
+fn work(row: &Row) -> Result<Work, StoreError> {
+    Ok(match (row.get::<String>("kind")?.as_str(), row.window()?, row.get("subject")?) {
+        ("partition", Some(window), None) => Work::Partition(window),
+        ("finalise", None, None) => Work::Finalise,
+        ("clean_up", None, Some(subject)) => Work::CleanUp(subject),
+        ("reconcile", None, None) => Work::Reconcile,
+        (other, ..) => return Err(StoreError::Corrupt(format!("column kind: {other} does not go with the rest of the row"))),
+    })
+}
+
 fn state(row: &Row) -> Result<State, StoreError> {
     let at: Timestamp = row.get("state_at")?;
     Ok(match row.get::<String>("state")?.as_str() {
@@ -214,6 +252,8 @@ fn state(row: &Row) -> Result<State, StoreError> {
             exporter: row.word("exporter_id", |text| ExporterId::parse("exporter_id", text))?,
             incarnation: row.get("incarnation")?,
             until: at,
+            progressed_at: row.get("progressed_at")?,
+            patience: row.get("patience")?,
         }),
         "completed" => State::Completed(at),
         "failed" => State::Failed(at),

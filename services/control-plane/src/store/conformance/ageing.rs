@@ -1,0 +1,172 @@
+//! What happens as time passes, and what is done after an export has ended: cleaning up, counting, forgetting.
+
+use tracelift_core::{
+    export::ExportStatus,
+    failure::FailureClass,
+    file::FileIntent,
+    run::{Event, Run, RunStatus, Work},
+};
+
+use super::{
+    ALL, LEASE, PATIENCE, RETRIES, at, claim, claim_one, complete, export, failed, file, held, intent, lease, owner, report, run_view, view,
+};
+use crate::store::{Change, Heard, Reported, Store, TimeLimits, Verdict};
+
+/// Nothing times out.
+const NEVER: TimeLimits = TimeLimits { run: u32::MAX, export: u32::MAX };
+
+async fn said(store: &dyn Store, run: &Run, rows: u64, now: i64) {
+    let said = Reported { stage: "reading".into(), rows, ..Reported::default() };
+    assert!(matches!(store.progress(run.id, run.fence, said, at(now)).await.unwrap(), Heard::Yes(_)));
+}
+
+pub(crate) async fn a_run_that_does_not_get_on_is_given_to_another_though_its_exporter_is_heard_of(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    export(store, mine, 1, 1).await;
+    let run = claim_one(store, "a", 0).await;
+    let patience = i64::from(PATIENCE);
+    said(store, &run, 10, 100).await;
+    for now in (110..100 + patience).step_by(10) {
+        said(store, &run, 10, now).await;
+        assert_eq!(store.heartbeat(lease("a", now), held(&[&run]), at(now)).await.unwrap(), [Verdict::Keep]);
+        assert_eq!(store.lapse(RETRIES, at(now)).await.unwrap(), 0, "at {now}");
+    }
+    let late = 100 + patience;
+    assert_eq!(store.lapse(RETRIES, at(late)).await.unwrap(), 1);
+    let seen = run_view(store, &run).await.run;
+    assert!(seen.errors[0].ends_with("exporter a did not get on for 600 seconds"), "{:?}", seen.errors);
+    assert_eq!(store.heartbeat(lease("a", late), held(&[&run]), at(late)).await.unwrap(), [Verdict::Revoked]);
+    assert_eq!(claim_one(store, "b", late).await.id, run.id);
+}
+
+pub(crate) async fn whatever_gets_a_run_further_is_progress(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    export(store, mine, 1, 1).await;
+    let run = claim_one(store, "a", 0).await;
+    let mut now = 0;
+    for event in [Event::FileIntent(intent(0)), Event::FileDone(file(0)), Event::Finished { files: 1, rows: 10 }] {
+        now += i64::from(PATIENCE) - 1;
+        store.heartbeat(lease("a", now), held(&[&run]), at(now)).await.unwrap();
+        report(store, &run, event, now).await;
+        assert_eq!(store.lapse(RETRIES, at(now + 1)).await.unwrap(), 0);
+    }
+}
+
+pub(crate) async fn a_run_that_takes_too_long_times_out_and_its_exporter_is_told(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 2).await;
+    let slow = claim_one(store, "a", 10).await;
+    let mut news = store.changes();
+    let limits = TimeLimits { run: 100, ..NEVER };
+    assert_eq!(store.time_out(limits, at(109)).await.unwrap(), 0);
+    assert_eq!(store.time_out(limits, at(110)).await.unwrap(), 1);
+    let stopped = Change::Stopped { run: slow.id, fence: slow.fence, exporter: slow.lease().unwrap().exporter.clone() };
+    while news.recv().await.unwrap() != stopped {}
+    assert_eq!(run_view(store, &slow).await.run.status(), RunStatus::TimedOut);
+    assert_eq!(store.heartbeat(lease("a", 111), held(&[&slow]), at(111)).await.unwrap(), [Verdict::Cancel]);
+    assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Running, "the other run is still to do");
+    let mut rest = claim(store, "b", 9, 112).await;
+    let other = rest.remove(rest.iter().position(|claimed| matches!(claimed.run.work, Work::Partition(_))).unwrap()).run;
+    complete(store, &other, 1, 113).await;
+    let ended = view(store, mine, id).await.export;
+    assert_eq!(ended.status, ExportStatus::TimedOut);
+    assert!(ended.error.unwrap().contains("took longer than the operator allows"));
+}
+
+pub(crate) async fn an_export_that_takes_too_long_stops_as_a_whole(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let (waiting, begun) = (export(store, mine, 1, 1).await, export(store, mine, 2, 3).await);
+    let first = claim_one(store, "a", 10).await;
+    let begun = if first.export == waiting { (begun, waiting) } else { (waiting, begun) };
+    let limits = TimeLimits { export: 100, ..NEVER };
+    store.heartbeat(lease("a", 100), held(&[&first]), at(100)).await.unwrap();
+    store.time_out(limits, at(110)).await.unwrap();
+    let ended = view(store, mine, begun.1).await.export;
+    assert_eq!((ended.status, ended.finished_at), (ExportStatus::TimedOut, Some(at(110))));
+    let waiting = view(store, mine, begun.0).await.export;
+    assert_eq!(waiting.status, ExportStatus::Created, "time begins when the first run is taken");
+}
+
+/// The cleaning run of `left`, claimed.
+async fn cleaning(store: &dyn Store, left: &Run, now: i64) -> (Run, Run) {
+    let claimed = claim(store, "cleaner", 9, now).await;
+    let found = claimed.into_iter().find(|claimed| claimed.run.work == Work::CleanUp(left.id)).unwrap();
+    (found.run, found.left.unwrap())
+}
+
+pub(crate) async fn what_a_stopped_run_left_is_cleaned_up_once(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 1).await;
+    let run = claim_one(store, "a", 1).await;
+    report(store, &run, Event::FileDone(file(0)), 2).await;
+    report(store, &run, Event::FileIntent(intent(1)), 2).await;
+    store.cancel_export(mine.tenant, id, at(3)).await.unwrap();
+    let (cleaning, left) = cleaning(store, &run, 4).await;
+    assert_eq!((left.intent, left.totals.files), (Some(intent(1)), 1));
+    let adopted = Some(Box::new(file(1)));
+    for _ in 0..2 {
+        report(store, &cleaning, Event::CleanedUp { adopted: adopted.clone() }, 5).await;
+    }
+    let seen = run_view(store, &run).await;
+    assert_eq!((&seen.run.intent, seen.run.status()), (&None, RunStatus::Cancelled));
+    assert_eq!(seen.keys, [file(0).key, file(1).key], "a file that was complete is listed");
+    assert_eq!(claim(store, "cleaner", 9, 9).await, []);
+    assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Cancelled);
+    assert_eq!(store.runs(mine.tenant, id, ALL).await.unwrap().unwrap().len(), 1, "callers see partitions only");
+}
+
+pub(crate) async fn a_failed_run_is_cleaned_up_and_one_that_nobody_began_is_not(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 2).await;
+    let run = claim_one(store, "a", 1).await;
+    let unsealed = FileIntent { whole: None, ..intent(0) };
+    report(store, &run, Event::FileIntent(unsealed), 2).await;
+    report(store, &run, failed(FailureClass::CustomerConfig), 3).await;
+    store.cancel_export(mine.tenant, id, at(4)).await.unwrap();
+    let claimed = claim(store, "cleaner", 9, 5).await;
+    assert_eq!(claimed.iter().map(|claimed| claimed.run.work).collect::<Vec<_>>(), [Work::CleanUp(run.id)]);
+    // A cleaner that dies is followed by another; cleaning ends, and nothing else changes.
+    store.lapse(RETRIES, at(5 + LEASE)).await.unwrap();
+    let (again, _) = cleaning(store, &run, 6 + LEASE).await;
+    report(store, &again, Event::CleanedUp { adopted: None }, 7 + LEASE).await;
+    assert_eq!(view(store, mine, id).await.export.finished_at, Some(at(4)));
+}
+
+pub(crate) async fn a_completed_export_is_counted_once_more(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 1).await;
+    complete(store, &claim_one(store, "a", 1).await, 2, 2).await;
+    report(store, &claim_one(store, "a", 3).await, Event::Published, 3).await;
+    let ended = view(store, mine, id).await;
+    assert_eq!((ended.export.status, ended.reconciled), (ExportStatus::Completed, None));
+    let counting = claim_one(store, "a", 4).await;
+    assert_eq!(counting.work, Work::Reconcile);
+    for _ in 0..2 {
+        report(store, &counting, Event::Counted { rows: 23 }, 5).await;
+    }
+    let counted = view(store, mine, id).await;
+    assert_eq!((counted.reconciled, counted.rows, counted.runs_total), (Some((23, at(5))), 20, 1));
+    assert_eq!(counted.export.finished_at, ended.export.finished_at);
+}
+
+pub(crate) async fn records_of_old_exports_are_removed_and_young_or_busy_ones_stay(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let (old, busy, young) = (export(store, mine, 1, 2).await, export(store, mine, 2, 1).await, export(store, mine, 3, 1).await);
+    let begun = claim(store, "a", 9, 1).await;
+    for claimed in begun.iter().filter(|claimed| claimed.run.export == old) {
+        report(store, &claimed.run, Event::FileDone(file(0)), 2).await;
+    }
+    for (id, when) in [(old, 10), (busy, 10), (young, 100)] {
+        store.cancel_export(mine.tenant, id, at(when)).await.unwrap();
+    }
+    for claimed in claim(store, "cleaner", 99, 101).await.into_iter().filter(|claimed| claimed.run.export != busy) {
+        report(store, &claimed.run, Event::CleanedUp { adopted: None }, 102).await;
+    }
+    assert_eq!(store.remove_ended(at(9)).await.unwrap(), 0);
+    assert_eq!(store.remove_ended(at(50)).await.unwrap(), 1);
+    assert!(store.export(mine.tenant, old).await.unwrap().is_none());
+    assert!(store.runs(mine.tenant, old, ALL).await.unwrap().is_none());
+    for stays in [busy, young] {
+        assert!(store.export(mine.tenant, stays).await.unwrap().is_some());
+    }
+}
