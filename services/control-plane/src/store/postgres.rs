@@ -116,7 +116,13 @@ impl Database for PostgresStore {
         let connection = self.connection().await?;
         let statement = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
         let asked = async { connection.query_one(&connection.prepare_cached(statement).await?, &[]).await };
-        let micros: i64 = answered(asked).await?.get(0);
+        let micros: i64 = match answered(asked).await {
+            Ok(row) => row.get(0),
+            Err(error) => {
+                drop(Object::take(connection)); // not one to use again
+                return Err(error);
+            }
+        };
         Timestamp::from_micros(micros).ok_or_else(|| StoreError::Corrupt(format!("{micros} is no time")))
     }
 

@@ -31,13 +31,16 @@ pub(crate) trait Transaction {
 }
 
 /// The end of a SELECT whose rows this transaction will change.
+///
+/// Not FOR UPDATE: a run that is written twice in a transaction has its foreign key checked, which shares a lock on the
+/// export's key; two transactions that both share it and both want FOR UPDATE wait for each other.
 pub(crate) fn for_update(tx: &dyn Transaction) -> &'static str {
-    if tx.side_by_side() { " FOR UPDATE" } else { "" }
+    if tx.side_by_side() { " FOR NO KEY UPDATE" } else { "" }
 }
 
 /// The same, but rows that another transaction is about to change are left to it.
 pub(crate) fn for_update_of_free(tx: &dyn Transaction) -> &'static str {
-    if tx.side_by_side() { " FOR UPDATE SKIP LOCKED" } else { "" }
+    if tx.side_by_side() { " FOR NO KEY UPDATE SKIP LOCKED" } else { "" }
 }
 
 /// What a transaction may fail with.
