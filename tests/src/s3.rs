@@ -274,7 +274,8 @@ impl S3 for Served {
         self.faults.before(Operation::CompleteMultipartUpload, &input.key).await?;
         let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
         let condition = self.condition(input.if_none_match.is_some())?;
-        let tag = self.uploads.complete(&input.bucket, &input.key, &input.upload_id, &parts, condition, self.faults.small_parts_allowed())?;
+        let tag =
+            self.uploads.complete(&input.bucket, &input.key, &input.upload_id, &parts, condition, self.faults.small_parts_allowed())?;
         self.faults.after(Operation::CompleteMultipartUpload, &input.key).await?;
         Ok(S3Response::new(CompleteMultipartUploadOutput { e_tag: Some(ETag::Strong(tag)), ..Default::default() }))
     }

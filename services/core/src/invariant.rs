@@ -144,7 +144,8 @@ mod tests {
         assert_eq!(breaks(|seen| seen.run.cursor = None), ["CursorIsTheLastFiles"]);
         assert_eq!(breaks(|seen| seen.files[1].max_start_time = at(100)), ["FilesLieInTheirPartition"]);
         assert_eq!(breaks(|seen| seen.run.state = State::Completed(at(9))), ["CompletedMeansFrozen"]);
-        let intent = |number| crate::file::FileIntent { number, key: String::new(), upload_id: String::new(), token: String::new(), whole: None };
+        let intent =
+            |number| crate::file::FileIntent { number, key: String::new(), upload_id: String::new(), token: String::new(), whole: None };
         assert_eq!(broken(None, &changed(seen(2), |seen| seen.run.intent = Some(intent(1)))), ["IntentIsTheNextFile"]);
     }
 

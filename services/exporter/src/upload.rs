@@ -122,7 +122,9 @@ impl Uploader<'_> {
             };
             let bytes = match next {
                 Encoded::Part(bytes) if number <= part::MAX_PARTS => bytes,
-                Encoded::Part(_) => return Err(internal("a file needs more parts than S3 allows: raise --part-bytes or lower --file-bytes")),
+                Encoded::Part(_) => {
+                    return Err(internal("a file needs more parts than S3 allows: raise --part-bytes or lower --file-bytes"));
+                }
                 Encoded::End(content) => {
                     while !sending.is_empty() {
                         self.sent(&mut sending, &mut uploaded).await?;

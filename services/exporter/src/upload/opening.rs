@@ -104,9 +104,9 @@ impl Uploader<'_> {
     /// Aborts uploads of this very key that were opened but never became known; where the bucket does not let us list
     /// them, its own lifecycle rule has to.
     pub(super) async fn abort_unknown(&self, key: &str) {
-        let listed = self.destination.call("ListMultipartUploads", |client| {
-            client.s3.list_multipart_uploads().bucket(&client.bucket().name).prefix(key).send()
-        });
+        let listed = self
+            .destination
+            .call("ListMultipartUploads", |client| client.s3.list_multipart_uploads().bucket(&client.bucket().name).prefix(key).send());
         let listed = match listed.await {
             Ok(listed) => listed,
             Err(error) => {

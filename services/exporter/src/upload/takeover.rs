@@ -82,9 +82,8 @@ impl Uploader<'_> {
     }
 
     async fn look(&self, intent: &FileIntent) -> Result<Decision, Halt> {
-        let head = self
-            .destination
-            .settle("HeadObject", |client| client.s3.head_object().bucket(&client.bucket().name).key(&intent.key).send());
+        let head =
+            self.destination.settle("HeadObject", |client| client.s3.head_object().bucket(&client.bucket().name).key(&intent.key).send());
         let found = match head.await {
             Ok(head) => {
                 let said = |name| head.metadata().and_then(|metadata| metadata.get(name)).cloned();
