@@ -63,7 +63,13 @@ impl Encoder {
     /// before it are taken, so that what waits here is never more than a row group.
     pub(crate) async fn run(self, mut batches: mpsc::Receiver<Hydrated>, parts: mpsc::Sender<Encoded>) -> Result<(), Failure> {
         let mut open: Option<OpenFile> = None;
-        while let Some(hydrated) = batches.recv().await {
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = parts.closed() => return Ok(()),
+                next = batches.recv() => next,
+            };
+            let Some(hydrated) = next else { break };
             let (encoder, file) = (self.clone(), open.take());
             let (file, encoded) = off_reactor(move || encoder.step(file, hydrated)).await?;
             open = file;
