@@ -37,8 +37,17 @@ pub fn violations(status: &Status) -> Vec<Invalid> {
 
 /// UNAVAILABLE with the number of seconds after which to try again.
 pub fn retry_later(message: impl Into<String>, seconds: u64) -> Status {
+    with_retry(Code::Unavailable, message, seconds)
+}
+
+/// RESOURCE_EXHAUSTED with the number of seconds after which to try again.
+pub fn overloaded(message: impl Into<String>, seconds: u64) -> Status {
+    with_retry(Code::ResourceExhausted, message, seconds)
+}
+
+fn with_retry(code: Code, message: impl Into<String>, seconds: u64) -> Status {
     let details = ErrorDetails::with_retry_info(Some(std::time::Duration::from_secs(seconds)));
-    Status::with_error_details(Code::Unavailable, message, details)
+    Status::with_error_details(code, message, details)
 }
 
 #[cfg(test)]

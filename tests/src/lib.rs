@@ -6,6 +6,7 @@
 pub mod clickhouse;
 pub mod dataset;
 pub mod s3;
+pub mod wire;
 pub mod world;
 
 use std::path::PathBuf;

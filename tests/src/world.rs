@@ -304,6 +304,35 @@ impl World {
         }
     }
 
+    /// Asks until the export looks as wanted; for what happens after an export has ended, of which no watch tells.
+    async fn asked(&self, id: &str, wanted: impl Fn(&v1::Export) -> bool) -> v1::Export {
+        loop {
+            let answer = self.exports().get_export(v1::GetExportRequest { id: id.to_owned() }).await.expect("an export").into_inner();
+            let export = answer.export.expect("an export");
+            if wanted(&export) {
+                return export;
+            }
+        }
+    }
+
+    /// The export once its rows were counted in ClickHouse.
+    pub async fn reconciled(&self, id: &str) -> v1::Reconciliation {
+        let counted = self.asked(id, |export| export.reconciliation.is_some()).await;
+        counted.reconciliation.expect("just seen")
+    }
+
+    /// The runs of an ended export once nothing of them is left open.
+    pub async fn cleaned_up(&self, id: &str) -> Vec<v1::ExportRun> {
+        loop {
+            let runs = self.runs(id).await;
+            let pending = |run: &v1::ExportRun| run.result.as_ref().is_some_and(|result| result.pending_upload.is_some());
+            let open = self.s3.open_uploads().iter().any(|(key, _)| key.contains(id));
+            if !open && !runs.iter().any(pending) {
+                return runs;
+            }
+        }
+    }
+
     /// The runs of an export.
     pub async fn runs(&self, id: &str) -> Vec<v1::ExportRun> {
         let request = v1::ListRunsRequest { export_id: id.to_owned(), limit: 0, offset: 0 };
@@ -351,7 +380,7 @@ async fn control_plane(database: &Database, listen: SocketAddr) -> (Running, Soc
     settings.fleet_token = Some(SecretString::from(FLEET_TOKEN));
     settings.allow_private_endpoints = true;
     settings.heartbeat_seconds = 1;
-    settings.lease_seconds = 4;
+    settings.lease_seconds = 3;
     settings.stop_seconds = 1;
     let bound = ControlPlane::bind(settings).await.expect("a control plane");
     let address = bound.address();

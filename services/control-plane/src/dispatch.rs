@@ -210,7 +210,11 @@ impl Session {
             }
             Said::Counted(counted) => {
                 plausible("rows", [counted.rows])?;
-                self.report(under(&counted.run_id, counted.fence)?, Event::Counted { rows: counted.rows }, Some(counted.seq)).await
+                let about = under(&counted.run_id, counted.fence)?;
+                match self.heard(about, Event::Counted { rows: counted.rows }, Some(counted.seq)).await? {
+                    Some(run) => self.compare(&run).await,
+                    None => Ok(()),
+                }
             }
             Said::HandedBack(back) => self.report(under(&back.run_id, back.fence)?, Event::HandedBack, Some(back.seq)).await,
         }
@@ -256,16 +260,38 @@ impl Session {
         }
     }
 
-    async fn report(&self, (run, fence): (RunId, Fence), event: Event, seq: Option<u64>) -> Result<(), End> {
+    async fn report(&self, about: (RunId, Fence), event: Event, seq: Option<u64>) -> Result<(), End> {
+        self.heard(about, event, seq).await.map(drop)
+    }
+
+    /// The run after a report, once it is stored and acknowledged; `None` when it is somebody else's now.
+    async fn heard(&self, (run, fence): (RunId, Fence), event: Event, seq: Option<u64>) -> Result<Option<Run>, End> {
         match self.store.report(run, fence, event, self.store.now().await?).await {
-            Ok(Heard::Yes(_)) => match seq {
-                Some(seq) => self.send(Answer::Ack(v1::Ack { seq })).await,
-                None => Ok(()),
-            },
-            Ok(Heard::Stale) => self.refuse(run, fence).await,
+            Ok(Heard::Yes(run)) => {
+                if let Some(seq) = seq {
+                    self.send(Answer::Ack(v1::Ack { seq })).await?;
+                }
+                Ok(Some(*run))
+            }
+            Ok(Heard::Stale) => self.refuse(run, fence).await.map(|()| None),
             Err(ReportError::Illegal(error)) => Err(out_of_order(&error)),
             Err(ReportError::Store(error)) => Err(error.into()),
         }
+    }
+
+    /// Shows what arrived late, or is gone, after an export was completed and counted.
+    async fn compare(&self, run: &Run) -> Result<(), End> {
+        let Some(view) = self.store.export(run.tenant, run.export).await? else { return Ok(()) };
+        let (exported, now) = (view.rows, view.reconciled.map_or(view.rows, |(rows, _)| rows));
+        metrics::counter!("tracelift_exports_reconciled_total").increment(1);
+        metrics::counter!("tracelift_late_rows_total").increment(now.saturating_sub(exported));
+        metrics::counter!("tracelift_vanished_rows_total").increment(exported.saturating_sub(now));
+        if exported == now {
+            tracing::debug!(export = %run.export, rows = now, "the trace store holds what was exported");
+        } else {
+            tracing::warn!(export = %run.export, exported, in_source = now, "the trace store does not hold what was exported any more");
+        }
+        Ok(())
     }
 
     async fn refuse(&self, run: RunId, fence: Fence) -> Result<(), End> {

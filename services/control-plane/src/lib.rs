@@ -5,6 +5,7 @@
 
 #![allow(clippy::result_large_err, reason = "tonic::Status is what gRPC handlers return")]
 
+mod admission;
 mod api;
 mod auth;
 mod dispatch;
@@ -19,11 +20,12 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
+    sync::Semaphore,
 };
 use tokio_stream::{Stream, wrappers::TcpListenerStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::{Server, server::Connected};
-use tower::{ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer};
+use tower::ServiceBuilder;
 use tracelift_bucket::Connector;
 use tracelift_proto::{
     DESCRIPTORS, MAX_FLEET_BYTES, MAX_REQUEST_BYTES,
@@ -35,6 +37,7 @@ use tracelift_proto::{
 };
 use tracelift_runtime::{
     listen::{self, ListenError},
+    metrics::MetricsError,
     request::RequestLayer,
     secret::SecretError,
     tasks,
@@ -46,6 +49,7 @@ pub use dispatch::LeaseTerms;
 pub use settings::{Database, Settings};
 
 use crate::{
+    admission::AdmissionLayer,
     auth::AuthLayer,
     store::{
         Store, StoreError,
@@ -73,6 +77,8 @@ pub enum Error {
     Store(#[from] StoreError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     #[error("signals cannot be waited for: {0}")]
     Signal(#[from] std::io::Error),
     #[error("the server failed: {0}")]
@@ -169,7 +175,12 @@ impl Service {
         let health = tasks::start("health", health::watch(store.clone(), health, stopping.clone()));
 
         let admin = api::admin::Admin { store: store.clone() };
-        let exports = api::exports::Exports { store: store.clone(), max_days: settings.max_export_days, stopping: stopping.clone() };
+        let exports = api::exports::Exports {
+            store: store.clone(),
+            max_days: settings.max_export_days,
+            watches: Arc::new(Semaphore::new(settings.max_watches.min(Semaphore::MAX_PERMITS))),
+            stopping: stopping.clone(),
+        };
         let destinations = api::destinations::Destinations { store: store.clone(), vault: vault.clone(), connector };
         let fleet = api::fleet::Fleet {
             store: store.clone(),
@@ -187,8 +198,7 @@ impl Service {
         // The one tower stack, outermost first.
         let stack = ServiceBuilder::new()
             .layer(RequestLayer)
-            .layer(LoadShedLayer::new())
-            .layer(GlobalConcurrencyLimitLayer::new(settings.max_calls))
+            .layer(AdmissionLayer::new(settings.max_calls))
             .layer(AuthLayer::new(tokens, store.clone()))
             .into_inner();
         let mut server = Server::builder()

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use tracelift_control_plane::{ControlPlane, Error, Settings};
-use tracelift_runtime::{shutdown, telemetry};
+use tracelift_runtime::{metrics, shutdown, telemetry};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -19,6 +19,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(settings: Settings) -> Result<(), Error> {
+    metrics::serve(&settings.metrics)?;
     let control_plane = ControlPlane::bind(settings).await?;
     control_plane.run(shutdown::on_signal()?).await
 }

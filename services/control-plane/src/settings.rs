@@ -11,7 +11,7 @@ use clap::Parser;
 use secrecy::SecretString;
 use tracelift_bucket::EndpointPolicy;
 use tracelift_core::{export::MAX_DAYS, failure::MAX_RETRIES};
-use tracelift_runtime::{secret, telemetry::LogSettings, tls::ServerTls};
+use tracelift_runtime::{metrics::MetricsSettings, secret, telemetry::LogSettings, tls::ServerTls};
 
 use crate::{dispatch::LeaseTerms, store::TimeLimits, sweep::Ageing};
 
@@ -112,12 +112,18 @@ pub struct Settings {
     /// Calls under way at once; more are refused with RESOURCE_EXHAUSTED
     #[arg(long, env = "TRACELIFT_MAX_CALLS", default_value_t = 1024)]
     pub max_calls: usize,
+    /// Watches under way at once; more are refused with RESOURCE_EXHAUSTED
+    #[arg(long, env = "TRACELIFT_MAX_WATCHES", default_value_t = 4096)]
+    pub max_watches: usize,
     /// Seconds for calls to end when the process stops
     #[arg(long, env = "TRACELIFT_STOP_SECONDS", default_value_t = 10)]
     pub stop_seconds: u64,
     /// TLS of this server
     #[command(flatten)]
     pub tls: ServerTls,
+    /// Figures
+    #[command(flatten)]
+    pub metrics: MetricsSettings,
     /// Logging
     #[command(flatten)]
     pub log: LogSettings,

@@ -47,10 +47,12 @@ async fn look(store: &dyn Store, terms: LeaseTerms, ageing: Ageing) -> Result<()
     let now = store.now().await?;
     let lapsed = store.lapse(terms.max_retries, now).await?;
     if lapsed > 0 {
+        metrics::counter!("tracelift_leases_lapsed_total").increment(lapsed as u64);
         tracing::warn!(lapsed, "leases have lapsed; their runs are queued again");
     }
     let timed_out = store.time_out(ageing.limits, now).await?;
     if timed_out > 0 {
+        metrics::counter!("tracelift_runs_timed_out_total").increment(timed_out as u64);
         tracing::warn!(timed_out, "runs took too long; they are stopped");
     }
     if ageing.retention_days > 0 {

@@ -246,7 +246,11 @@ impl Agent {
             Ok(read) => read,
             Err(fault) => return decline(format!("the assignment cannot be read: {fault}")),
         };
+        let accepted = Said::Accepted(v1::Accepted { run_id: lease.run.to_string(), fence: lease.fence.0 });
         if let Some((older, _)) = self.work.jobs.get(&lease.run) {
+            if older.fence >= lease.fence {
+                return accepted; // it came twice
+            }
             older.stop(Stop::Revoked);
         } else if self.work.jobs.len() >= usize::try_from(self.capacity).unwrap_or(usize::MAX) {
             return decline("no memory is left for another run".to_owned());
@@ -255,7 +259,6 @@ impl Agent {
         let span = tracing::info_span!("run", run = %lease.run, export = %lease.export, fence = lease.fence.0);
         let meter = Arc::new(Meter::starting_at(before));
         let job = Job { workshop: self.workshop.clone(), lease: lease.clone(), spec, meter: meter.clone() };
-        let accepted = Said::Accepted(v1::Accepted { run_id: lease.run.to_string(), fence: lease.fence.0 });
         self.work.jobs.insert(lease.run, (lease.clone(), meter));
         let work = async move {
             let done = job.run(task).await;

@@ -189,6 +189,7 @@ impl Destination {
             };
             match error.fault {
                 Fault::Throttled => {
+                    metrics::counter!("tracelift_destination_throttled_total").increment(1);
                     tracing::debug!(call = name, "the destination asks to slow down");
                     self.meter.held_up(Some("waiting: the destination asks to slow down"));
                     self.pace.slower(chance());

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::errors::InvalidMetadataValue;
 use tracelift_bucket::BucketError;
 use tracelift_core::{Invalid, id::ExporterId};
-use tracelift_runtime::{secret::SecretError, tls::TlsError};
+use tracelift_runtime::{metrics::MetricsError, secret::SecretError, tls::TlsError};
 use uuid::Uuid;
 
 pub use network::Network;
@@ -59,6 +59,8 @@ pub enum Error {
     Token(#[from] InvalidMetadataValue),
     #[error("the exporter's name {0}")]
     Name(Invalid),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     #[error("signals cannot be waited for: {0}")]
     Signal(#[from] std::io::Error),
 }

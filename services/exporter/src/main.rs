@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use tracelift_exporter::{Error, Exporter, Settings};
-use tracelift_runtime::{shutdown, telemetry};
+use tracelift_runtime::{metrics, shutdown, telemetry};
 
 /// Gives freed memory back: the encoder's buffers come and go by tens of megabytes on many threads.
 #[global_allocator]
@@ -23,6 +23,7 @@ async fn main() -> ExitCode {
 }
 
 async fn work(settings: &Settings) -> Result<(), Error> {
+    metrics::serve(&settings.metrics)?;
     let exporter = Exporter::new(settings)?;
     exporter.run(shutdown::on_signal()?).await;
     Ok(())

@@ -63,10 +63,12 @@ impl Meter {
 
     pub(crate) fn add_rows(&self, rows: u64) {
         self.rows.fetch_add(rows, Relaxed);
+        metrics::counter!("tracelift_rows_read_total").increment(rows);
     }
 
     pub(crate) fn add_bytes(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Relaxed);
+        metrics::counter!("tracelift_bytes_uploaded_total").increment(bytes);
     }
 
     pub(crate) fn add_file(&self) {

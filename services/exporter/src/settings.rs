@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use secrecy::SecretString;
 use tracelift_runtime::{
+    metrics::MetricsSettings,
     secret::{self, SecretError},
     telemetry::LogSettings,
     tls::ClientTls,
@@ -44,6 +45,9 @@ pub struct Settings {
     /// TLS to the control plane
     #[command(flatten)]
     pub tls: ClientTls,
+    /// Figures
+    #[command(flatten)]
+    pub metrics: MetricsSettings,
     /// Logging
     #[command(flatten)]
     pub log: LogSettings,

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod listen;
+pub mod metrics;
 pub mod request;
 pub mod secret;
 pub mod shutdown;

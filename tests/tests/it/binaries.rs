@@ -21,7 +21,7 @@ fn program(name: &str) -> PathBuf {
     found
 }
 
-fn exporter(world: &World) -> Child {
+pub(crate) fn exporter(world: &World) -> Child {
     let mut command = Command::new(program("tracelift-exporter"));
     command
         .env("TRACELIFT_CONTROL_PLANE", &world.grpc)

@@ -6,9 +6,11 @@ mod binaries;
 mod cancel;
 mod content;
 mod faults;
+mod matrix;
 mod replicas;
 mod restarts;
 mod takeover;
+mod zombie;
 
 use serde_json::{Value, json};
 use uuid::Uuid;

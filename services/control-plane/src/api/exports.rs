@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, stream};
-use tokio::sync::broadcast;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracelift_core::{
@@ -15,13 +15,14 @@ use tracelift_core::{
     time::Timestamp,
 };
 use tracelift_proto::{
-    status::{invalid, retry_later},
+    status::{invalid, overloaded, retry_later},
     v1::{self, export_service_server::ExportService},
 };
 use uuid::Uuid;
 
 use super::{page, unavailable, view};
 use crate::{
+    admission::RETRY_SECONDS,
     auth::Caller,
     store::{Change, ExportView, Permission, Store},
 };
@@ -30,6 +31,8 @@ use crate::{
 pub(crate) struct Exports {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) max_days: u64,
+    /// Room for watches.
+    pub(crate) watches: Arc<Semaphore>,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -119,9 +122,11 @@ impl ExportService for Exports {
     async fn watch_export(&self, request: Request<v1::WatchExportRequest>) -> Result<Response<Self::WatchExportStream>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
         let id = export_id("id", &request.get_ref().id)?;
+        let full = |_| overloaded("the control plane has too many watches under way; try again shortly", RETRY_SECONDS);
+        let place = self.watches.clone().try_acquire_owned().map_err(full)?;
         let news = self.store.changes();
         self.view(tenant, id).await?;
-        let watch = Watch { exports: self.clone(), tenant, id, news, first: true, ended: false };
+        let watch = Watch { exports: self.clone(), tenant, id, news, first: true, ended: false, _place: place };
         Ok(Response::new(Box::pin(stream::unfold(watch, Watch::next))))
     }
 
@@ -162,6 +167,8 @@ struct Watch {
     news: broadcast::Receiver<Change>,
     first: bool,
     ended: bool,
+    /// Its place among the watches, until it ends.
+    _place: OwnedSemaphorePermit,
 }
 
 type Watched = Option<(Result<v1::WatchExportResponse, Status>, Watch)>;

@@ -53,3 +53,18 @@ async fn an_exporters_stream_and_a_watch_are_no_calls_under_way() {
     soon(watch.into_inner().message()).await.unwrap();
     assert_eq!(mine.get(&export.id).await.id, export.id);
 }
+
+#[tokio::test]
+async fn more_watches_than_the_limit_are_refused_and_one_that_ends_makes_room() {
+    let plane = plane_with(|settings| settings.max_watches = 1).await;
+    let mine = plane.workspace(1).await;
+    let export = mine.export(&plane, 1).await;
+    let watch = async || mine.read.exports().watch_export(v1::WatchExportRequest { id: export.id.clone() }).await;
+    let mut first = watch().await.unwrap().into_inner();
+    soon(first.message()).await.unwrap();
+    let refused = watch().await;
+    insta::assert_snapshot!(shown(refused.map(drop)));
+    mine.manage.exports().cancel_export(v1::CancelExportRequest { id: export.id.clone() }).await.unwrap();
+    while soon(first.message()).await.unwrap().is_some() {}
+    assert!(watch().await.is_ok());
+}

@@ -135,6 +135,36 @@ async fn a_value_that_cannot_be_read_back_is_named_and_never_guessed() {
 }
 
 #[tokio::test]
+async fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
+    let folder = TempDir::new().unwrap();
+    let store = SqliteStore::open(&folder.path().join("t.db")).unwrap();
+    let mine = owner(&store, 1).await;
+    let pages = |most: &str| {
+        let connection = store.connection.lock().unwrap();
+        connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(())).unwrap();
+    };
+    pages("1"); // no more than there are
+    let mut stored = Vec::new();
+    let refused = loop {
+        let (planned, runs) = conformance::planned(mine, 1 + stored.len() as u128, 30, 0);
+        let id = planned.id;
+        match store.create_export(planned, runs).await {
+            Ok(made) => stored.push((made, id)),
+            Err(error) => break (error, id),
+        }
+    };
+    assert_eq!(refused.0.to_string(), "the database is not available: database or disk is full");
+    assert!(matches!(refused.0, StoreError::Unavailable(_)), "callers are told to come back");
+    assert!(store.export(mine.tenant, refused.1).await.unwrap().is_none(), "nothing of it is stored");
+    for (_, id) in &stored {
+        assert_eq!(store.runs(mine.tenant, *id, ALL).await.unwrap().unwrap().len(), 30);
+    }
+    pages("1000000");
+    let again = export(&store, mine, 1 + stored.len() as u128, 30).await;
+    assert_eq!(store.runs(mine.tenant, again, ALL).await.unwrap().unwrap().len(), 30);
+}
+
+#[tokio::test]
 async fn no_secret_stands_in_the_file() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("t.db");

@@ -1,0 +1,38 @@
+//! Figures for Prometheus, on a port of their own, when the operator gives one. Without it counting costs next to nothing.
+
+use std::net::SocketAddr;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+use crate::tasks;
+
+/// Where to serve figures.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct MetricsSettings {
+    /// Address that serves figures for Prometheus at /metrics; off without one
+    #[arg(long, env = "TRACELIFT_METRICS_LISTEN")]
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// Why figures cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve figures on {address}: {why}; choose another TRACELIFT_METRICS_LISTEN")]
+pub struct MetricsError {
+    address: SocketAddr,
+    why: String,
+}
+
+/// Serves the figures of the whole process, when there is an address for them.
+pub fn serve(settings: &MetricsSettings) -> Result<(), MetricsError> {
+    let Some(address) = settings.metrics_listen else { return Ok(()) };
+    let failed = |why: &dyn std::fmt::Display| MetricsError { address, why: why.to_string() };
+    let (recorder, listener) = PrometheusBuilder::new().with_http_listener(address).build().map_err(|error| failed(&error))?;
+    metrics::set_global_recorder(recorder).map_err(|error| failed(&error))?;
+    tasks::detached("metrics", async move {
+        if let Err(error) = listener.await {
+            tracing::error!(?error, "figures are served no longer");
+        }
+    });
+    tracing::info!("figures on http://{address}/metrics");
+    Ok(())
+}
