@@ -1,6 +1,8 @@
 //! The simulation itself: worlds without faults come to rest, the same seed gives the same trace, and seeds that once
 //! found something stay good. Each world is a process, because clock and randomness are replaced per process.
 
+#![allow(clippy::unwrap_used, reason = "a test fails loudly, where it stands")]
+
 use std::process::Command;
 
 /// What a world told in its one line; panics with the world's own words when it broke a promise.
