@@ -181,3 +181,18 @@ impl Settings {
         LeaseTerms { heartbeat_seconds: self.heartbeat_seconds, lease_seconds: self.lease_seconds, max_retries: self.max_retries }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_with_a_password_is_taken_and_never_shown() {
+        let address = "postgres://u:hunter2@db.example.com/tracelift";
+        let settings = Settings::parse_from(["tracelift-control-plane", "--database", address]);
+        assert!(matches!(settings.database, Database::Postgres(_)));
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        let settings = Settings::parse_from(["tracelift-control-plane", "--database", "postgres.db"]);
+        assert!(matches!(settings.database, Database::File(path) if path == Path::new("postgres.db")));
+    }
+}
