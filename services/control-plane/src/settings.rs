@@ -211,3 +211,18 @@ impl Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_with_a_password_is_taken_and_never_shown() {
+        let address = "postgres://u:hunter2@db.example.com/tracelift";
+        let settings = Settings::parse_from(["tracelift-control-plane", "--database", address]);
+        assert!(matches!(settings.database, Database::Postgres(_)));
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        let settings = Settings::parse_from(["tracelift-control-plane", "--database", "postgres.db"]);
+        assert!(matches!(settings.database, Database::File(path) if path == Path::new("postgres.db")));
+    }
+}

@@ -117,7 +117,7 @@ async fn leases_outlive_a_restart_of_every_replica() {
 async fn becomes(plane: &Plane, expected: ServingStatus) {
     let mut health = HealthClient::new(plane.caller(&[]).channel);
     let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
-    while soon(watch.message()).await.unwrap().unwrap().status() != expected {}
+    soon(async { while watch.message().await.unwrap().unwrap().status() != expected {} }).await;
 }
 
 #[tokio::test]
@@ -147,7 +147,8 @@ async fn a_database_that_goes_away_is_told_and_found_again() {
     let error = ControlPlane::bind(settings).await.unwrap_err().to_string();
     assert!(error.starts_with("the database is not available: PostgreSQL at 127.0.0.1:"), "{error}");
 
-    tokio::task::spawn_blocking(move || server.start()).await.unwrap();
+    let started = server.clone(); // the test keeps one: with the last, the server goes
+    tokio::task::spawn_blocking(move || started.start()).await.unwrap();
     for plane in [&a, &b] {
         becomes(plane, ServingStatus::Serving).await;
     }
