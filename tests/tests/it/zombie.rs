@@ -132,7 +132,8 @@ async fn one_that_heeds_no_clock_and_tries_everything_changes_nothing() {
     };
     let said = [Said::Hello(hello), Said::FileIntent(intent), Said::RunFinished(finished), Said::RunPublished(published)];
     let said = said.map(|message| v1::ConnectRequest { message: Some(message) });
-    let mut fleet = FleetServiceClient::connect(world.grpc.clone()).await.unwrap();
+    let channel = tonic::transport::Endpoint::from_shared(world.grpc.clone()).unwrap().connect_lazy();
+    let mut fleet = FleetServiceClient::new(channel);
     let token: MetadataValue<_> = format!("Bearer {FLEET_TOKEN}").parse().unwrap();
     let mut request = Request::new(tokio_stream::iter(said));
     request.metadata_mut().insert("authorization", token.clone());
