@@ -43,6 +43,7 @@ pub struct Postgres {
 
 impl Postgres {
     /// Makes a cluster and starts it. What is written is not forced to the disk: a test's data need not outlive the machine.
+    /// It must outlive a crash of the server, so a commit is still written before it is answered (synchronous_commit).
     pub fn start_new() -> Self {
         let programs = programs();
         let folder = TempDir::with_prefix("tracelift-postgres-").expect("a folder").keep();
@@ -67,11 +68,8 @@ impl Postgres {
 
     /// Starts the server again, on the same port and data.
     pub fn start(&self) {
-        let options = format!(
-            "-p {} -k '' -c listen_addresses=127.0.0.1 -c max_connections=300 -c shared_buffers=32MB -c fsync=off \
-             -c synchronous_commit=off -c full_page_writes=off",
-            self.port
-        );
+        let options =
+            format!("-p {} -k '' -c listen_addresses=127.0.0.1 -c max_connections=300 -c shared_buffers=32MB -c fsync=off", self.port);
         self.control(&["start", "--wait", "--timeout=60", "--options", &options]);
     }
 

@@ -20,6 +20,9 @@ async fn world() -> (World, tracelift_exporter::Settings) {
     settings.limits.batch_bytes = 10_000;
     settings.limits.row_group_bytes = 1;
     settings.limits.file_bytes = 1;
+    settings.limits.part_bytes = 2000;
+    settings.blobs.blob_concurrency = 4;
+    world.s3.faults.allow_small_parts();
     (world, settings)
 }
 
