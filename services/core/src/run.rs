@@ -337,6 +337,8 @@ impl Run {
     /// The run after `event`. Repeating a report that was already heard changes nothing.
     pub fn apply(mut self, event: Event, now: Timestamp) -> Result<Self, IllegalEvent> {
         let illegal = Err(IllegalEvent::State { event: event.name(), state: self.state_name() });
+        let (partition, frozen) = (matches!(self.work, Work::Partition(_)), self.frozen);
+        let may_grow = partition && !frozen;
         match (&mut self.state, event) {
             (State::Queued { not_before }, Event::Claimed(lease)) if *not_before <= now => {
                 self.fence = self.fence.next();
@@ -345,34 +347,34 @@ impl Run {
             }
             (State::Leased(lease), Event::Renewed { until }) => lease.until = until.max(lease.until),
             (State::Leased(_), Event::Progressed) => self.got_on(now),
-            (State::Leased(_), Event::FileIntent(intent)) if !self.frozen => {
+            (State::Leased(_), Event::FileIntent(intent)) if may_grow => {
                 self.expect_file(intent.number)?;
                 self.intent = Some(intent);
                 self.got_on(now);
             }
             (State::Leased(_), Event::FileDone(file)) if file.number < self.totals.files => {}
-            (State::Leased(_), Event::FileDone(file)) if !self.frozen => {
+            (State::Leased(_), Event::FileDone(file)) if may_grow => {
                 self.add(&file)?;
                 self.got_on(now);
                 self.narrow = self.narrow.saturating_sub(1);
             }
             (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) if file.number < self.totals.files => {}
-            (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) if !self.frozen => self.add(&file)?,
+            (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) if may_grow => self.add(&file)?,
             (State::Failed(_) | State::Cancelled(_) | State::TimedOut(_), Event::CleanedUp { adopted }) => {
                 // Its own exporter may have reported the file meanwhile.
-                if let Some(file) = adopted.filter(|file| file.number == self.totals.files && !self.frozen) {
+                if let Some(file) = adopted.filter(|file| file.number == self.totals.files && may_grow) {
                     self.add(&file)?;
                 }
                 self.intent = None;
             }
-            (State::Leased(_), Event::Finished { files, rows }) => {
+            (State::Leased(_), Event::Finished { files, rows }) if partition => {
                 if (files, rows) != (self.totals.files, self.totals.rows) {
                     return Err(IllegalEvent::Totals { files, rows, recorded: self.totals });
                 }
                 self.frozen = true;
                 self.got_on(now);
             }
-            (State::Leased(_), Event::Published) if self.frozen || self.work == Work::Finalise => self.state = State::Completed(now),
+            (State::Leased(_), Event::Published) if frozen || self.work == Work::Finalise => self.state = State::Completed(now),
             (State::Leased(_), Event::CleanedUp { .. }) if matches!(self.work, Work::CleanUp(_)) => self.state = State::Completed(now),
             (State::Leased(_), Event::Counted { .. }) if self.work == Work::Reconcile => self.state = State::Completed(now),
             (State::Leased(_), Event::Failed { failure, max_retries }) => self.fail(&failure, max_retries, now),

@@ -99,19 +99,16 @@ impl Judge {
             }
             listed.extend(runs.iter().flat_map(|seen| seen.files.iter().map(|file| file.key.clone())));
         }
-        // An exporter that is lost in the moment of a cancel leaves a file or an upload behind that nobody ends or lists.
-        // The store knows of it: it is the cancelled run's last intent.
-        let left: Vec<_> =
-            runs.iter().filter(|seen| seen.run.status() == RunStatus::Cancelled).filter_map(|seen| seen.run.intent.as_ref()).collect();
         for (bucket, key) in disk.objects.keys().filter(|(bucket, key)| bucket == DESTINATION && key.ends_with(".parquet")) {
-            if !listed.contains(key) && !left.iter().any(|intent| intent.key == *key) {
+            if !listed.contains(key) {
                 self.trace.violation(format_args!("OnlyListedFilesAreInBucket: {bucket}/{key} is not listed"));
             }
         }
-        for (id, upload) in disk.uploads.iter().filter(|(_, upload)| !upload.parts.is_empty()) {
-            if !left.iter().any(|intent| intent.upload_id == *id) {
-                self.trace.violation(format_args!("NoUploadStaysOpen: {id} of {} holds {} parts", upload.key, upload.parts.len()));
-            }
+        for (id, upload) in &disk.uploads {
+            self.trace.violation(format_args!("NoUploadStaysOpen: {id} of {} holds {} parts", upload.key, upload.parts.len()));
+        }
+        for seen in runs.iter().filter(|seen| seen.run.intent.is_some()) {
+            self.trace.violation(format_args!("NoIntentStaysOpen: run {} has {:?}", seen.run.id, seen.run.intent));
         }
     }
 

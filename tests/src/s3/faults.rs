@@ -141,6 +141,12 @@ impl Faults {
         !self.no_conditions.load(SeqCst)
     }
 
+    /// Calls from now on wait at no gate; those that wait already still do.
+    pub fn release(&self, operation: Operation) {
+        let held = |rule: &Rule| rule.operation == operation && matches!(rule.kind, Kind::Hold(_) | Kind::HoldAnswer(_));
+        self.rules.lock().expect("not poisoned").retain(|rule| !held(rule));
+    }
+
     /// No more faults.
     pub fn clear(&self) {
         self.rules.lock().expect("not poisoned").clear();

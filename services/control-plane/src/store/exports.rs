@@ -50,12 +50,11 @@ pub(super) fn cancel(tx: &mut dyn Transaction, tenant: TenantId, id: ExportId, n
 /// Stops a run by `event`, unless it has ended; its exporter is told.
 pub(super) fn stop(tx: &mut dyn Transaction, run: Run, event: Event, now: Timestamp) -> Result<(), StoreError> {
     let Ok(stopped) = run.clone().apply(event, now) else { return Ok(()) };
-    save_ended(tx, &run, &stopped, now)?;
-    reported::forget(tx, &stopped)?;
     if let Some(lease) = run.lease() {
         tx.tell(Change::Stopped { run: run.id, fence: run.fence, exporter: lease.exporter.clone() });
     }
-    Ok(())
+    save_ended(tx, &run, &stopped, now)?;
+    reported::forget(tx, &stopped)
 }
 
 /// Saves a run; when it has just ended without completing, what it may have left in the bucket is to be cleaned up.

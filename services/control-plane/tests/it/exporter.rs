@@ -4,7 +4,7 @@ use prost_types::Timestamp;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
-use tracelift_proto::fleet::v1::{self, connect_request::Message as Said, connect_response::Message as Answer};
+use tracelift_proto::fleet::v1::{self, assignment::Work, connect_request::Message as Said, connect_response::Message as Answer};
 
 use crate::plane::{Plane, soon};
 
@@ -57,11 +57,15 @@ impl Exporter {
         self.say.send(v1::ConnectRequest { message }).await.unwrap();
     }
 
-    /// The next message.
+    /// The next message. Cleaning up and counting are taken and left undone.
     pub(crate) async fn hear(&mut self) -> Answer {
-        match soon(self.hear.message()).await {
-            Ok(Some(v1::ConnectResponse { message: Some(answer) })) => answer,
-            other => panic!("instead of a message came {other:?}"),
+        loop {
+            match soon(self.hear.message()).await {
+                Ok(Some(v1::ConnectResponse { message: Some(Answer::Assignment(v1::Assignment { work: Some(work), .. })) }))
+                    if matches!(work, Work::CleanUp(_) | Work::Reconcile(_)) => {}
+                Ok(Some(v1::ConnectResponse { message: Some(answer) })) => return answer,
+                other => panic!("instead of a message came {other:?}"),
+            }
         }
     }
 

@@ -124,6 +124,17 @@ impl S3 for Bucket {
         after(trouble, CompleteMultipartUploadOutput { e_tag: Some(ETag::Strong(etag)), ..Default::default() })
     }
 
+    async fn list_multipart_uploads(&self, req: S3Request<ListMultipartUploadsInput>) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        let prefix = req.input.prefix.unwrap_or_default();
+        self.before("ListMultipartUploads", &prefix, &[Trouble::Refused]).await?;
+        let disk = self.disk();
+        let open = disk.uploads.iter().filter(|(_, upload)| upload.bucket == req.input.bucket && upload.key.starts_with(&prefix));
+        let uploads =
+            open.map(|(id, upload)| MultipartUpload { key: Some(upload.key.clone()), upload_id: Some(id.clone()), ..Default::default() });
+        let uploads = Some(uploads.collect());
+        Ok(S3Response::new(ListMultipartUploadsOutput { uploads, ..Default::default() }))
+    }
+
     async fn abort_multipart_upload(&self, req: S3Request<AbortMultipartUploadInput>) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
         let input = req.input;
         let trouble = self.before("AbortMultipartUpload", &input.key, &WRITE).await?;

@@ -41,7 +41,9 @@ impl Question {
     pub(super) fn name(&self) -> &'static str {
         match self.sql.as_str() {
             sql if sql.starts_with("KILL QUERY") => "kill",
-            sql if sql.starts_with("SELECT count()") => "extent",
+            sql if sql.starts_with("SELECT count(), max(") => "extent",
+            sql if sql.starts_with("SELECT count() FROM") => "count",
+            sql if sql.starts_with("SELECT toUnixTimestamp64Micro(") => "next",
             sql if sql.starts_with("SELECT r.inputs_s3_urls") => "pointers",
             _ => "rows",
         }
@@ -51,6 +53,8 @@ impl Question {
         match self.name() {
             "kill" => Bytes::new(),
             "extent" => self.extent(data),
+            "count" => self.count(data),
+            "next" => self.next(data),
             "pointers" => self.pointers(data),
             _ => self.rows(data),
         }
@@ -84,6 +88,21 @@ impl Question {
             self.slice(data).map(|row| [&row.inputs, &row.outputs].map(|field| field.inline().map_or(0, str::len)).iter().sum()).max();
         for number in [self.slice(data).count() as u64, widest.unwrap_or(0_usize) as u64] {
             answer.extend_from_slice(&number.to_le_bytes());
+        }
+        answer.into()
+    }
+
+    fn count(&self, data: &Data) -> Bytes {
+        let mut answer = header(&[("rows", "UInt64")]);
+        answer.extend_from_slice(&(self.slice(data).count() as u64).to_le_bytes());
+        answer.into()
+    }
+
+    fn next(&self, data: &Data) -> Bytes {
+        let mut answer = header(&[("time", "Int64"), ("id", "String")]);
+        if let Some(row) = self.slice(data).next() {
+            answer.extend_from_slice(&row.start_time.to_le_bytes());
+            string(&mut answer, &row.id.to_string());
         }
         answer.into()
     }

@@ -104,6 +104,16 @@ struct Had {
     incarnation: u32,
     run: RunId,
     fence: Fence,
+    work: Work,
+}
+
+/// What is said last of a run.
+fn last_word(work: Work) -> Event {
+    match work {
+        Work::Partition(_) | Work::Finalise => Event::Published,
+        Work::CleanUp(_) => Event::CleanedUp { adopted: None },
+        Work::Reconcile => Event::Counted { rows: 7 },
+    }
 }
 
 struct Game<'a> {
@@ -181,13 +191,13 @@ impl<'a> Game<'a> {
             let (run, fence) = (claimed.run.id, claimed.run.fence);
             if claimed.run.work == Work::Finalise {
                 assert_eq!(*self.finalising.get_or_insert(run), run, "an export has one finalising run");
-            } else {
+            } else if let Work::Partition(_) = claimed.run.work {
                 let (before, files) = &self.seen.runs[&run];
                 assert!(matches!(before.state, State::Queued { not_before } if not_before <= at(self.now)), "{before:?}");
                 assert_eq!((before.fence.0 + 1, before.totals, before.cursor), (fence.0, claimed.run.totals, claimed.run.cursor));
                 assert!(!claimed.run.frozen || claimed.files == *files);
             }
-            self.had.push(Had { who, incarnation: self.incarnations[who], run, fence });
+            self.had.push(Had { who, incarnation: self.incarnations[who], run, fence, work: claimed.run.work });
         }
         let seen = see(self.store, self.owner, self.export).await;
         let held = seen.runs.values().filter(|(run, _)| run.lease().is_some_and(|lease| lease.exporter == exporter(NAMES[who])));
@@ -199,10 +209,9 @@ impl<'a> Game<'a> {
         let number = |offset: u32| (totals.files + offset).saturating_sub(1);
         let event = match said {
             Said::Intent(offset) => Event::FileIntent(intent(number(offset))),
-            // Nothing forbids a file for the finalising run but the exporter's own work.
-            Said::Done(offset) if self.seen.runs.contains_key(&had.run) => Event::FileDone(file(number(offset))),
+            Said::Done(offset) => Event::FileDone(file(number(offset))),
             Said::Finished { right } => Event::Finished { files: totals.files, rows: totals.rows + u64::from(!right) },
-            Said::Published | Said::Done(_) => Event::Published,
+            Said::Published => last_word(had.work),
             Said::Failed(class) => failed(class),
             Said::HandedBack => Event::HandedBack,
             Said::Declined => Event::Declined,
@@ -258,8 +267,8 @@ impl<'a> Game<'a> {
         self.now += 1000;
         while let Some(claimed) = self.store.claim(lease_of("honest", "1", self.now), 1, at(self.now)).await.unwrap().pop() {
             let run = claimed.run;
-            let mut events = vec![Event::Finished { files: run.totals.files, rows: run.totals.rows }, Event::Published];
-            if run.work == Work::Finalise {
+            let mut events = vec![Event::Finished { files: run.totals.files, rows: run.totals.rows }, last_word(run.work)];
+            if !matches!(run.work, Work::Partition(_)) {
                 events.remove(0);
             }
             for event in events {

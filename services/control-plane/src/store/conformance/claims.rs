@@ -50,7 +50,7 @@ pub(crate) async fn a_run_is_not_claimed_before_its_time(store: &dyn Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 1).await;
     let run = claim_one(store, "a", 1).await;
-    let run = report(store, &run, failed(FailureClass::Throttled), 10).await; // waits five seconds
+    let run = report(store, &run, failed(FailureClass::SourceMemory), 10).await; // waits five seconds
     assert_eq!(run.state, State::Queued { not_before: at(15) });
     assert_eq!(claim(store, "a", 1, 14).await, []);
     let run = claim_one(store, "a", 15).await;
@@ -126,7 +126,8 @@ pub(crate) async fn the_finalising_run_waits_for_every_partition_and_is_never_li
     report(store, &finalising.run, Event::Published, 5).await;
     let ended = view(store, mine, id).await.export;
     assert_eq!((ended.status, ended.finished_at, ended.error), (ExportStatus::Completed, Some(at(5)), None));
-    assert_eq!(claim(store, "a", 9, 6).await, [], "there is one finalising run");
+    let after: Vec<_> = claim(store, "a", 9, 6).await.iter().map(|claimed| claimed.run.work).collect();
+    assert_eq!(after, [Work::Reconcile], "there is one finalising run");
 }
 
 pub(crate) async fn the_finalising_run_is_claimed_first(store: &dyn Store) {

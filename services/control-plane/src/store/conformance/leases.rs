@@ -2,7 +2,7 @@
 
 use tracelift_core::{
     export::ExportStatus,
-    run::{Event, Fence, RunStatus, State},
+    run::{Event, Fence, Lease, RunStatus, State, Work},
 };
 use uuid::Uuid;
 
@@ -71,7 +71,7 @@ pub(crate) async fn a_run_that_never_reached_its_exporter_costs_no_attempt(store
     let claimed = claim(store, "a", 2, 0).await;
     let (known, unknown) = (&claimed[0].run, &claimed[1].run);
     assert_eq!(store.hello(Uuid::from_u128(1), lease("a", 5), held(&[known]), RETRIES, at(5)).await.unwrap(), [Verdict::Keep]);
-    assert_eq!(run_view(store, known).await.run.lease(), Some(&lease("a", 5)));
+    assert_eq!(run_view(store, known).await.run.lease(), Some(&Lease { progressed_at: at(0), ..lease("a", 5) }));
     let back = run_view(store, unknown).await.run;
     assert_eq!((back.state, back.attempt, back.errors.len()), (State::Queued { not_before: at(5) }, 0, 0));
 }
@@ -108,7 +108,8 @@ pub(crate) async fn a_run_that_lapses_too_often_fails(store: &dyn Store) {
     assert_eq!(store.lapse(RETRIES, at(500)).await.unwrap(), 1);
     let dead = run_view(store, &run).await.run;
     assert_eq!((dead.status(), dead.finished_at(), dead.errors.len()), (RunStatus::Failed, Some(at(500)), 3));
-    assert_eq!(claim(store, "a", 1, 9999).await, []);
+    let after: Vec<_> = claim(store, "a", 1, 9999).await.iter().map(|claimed| claimed.run.work).collect();
+    assert_eq!(after, [Work::CleanUp(run.id)]);
     assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Running);
 
     complete(store, &other, 1, 600).await;

@@ -5,7 +5,7 @@ use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{File, HydrationMiss},
     id::RunId,
-    run::{Event, Fence, RunStatus},
+    run::{Event, Fence, RunStatus, Work},
 };
 use uuid::Uuid;
 
@@ -182,7 +182,8 @@ pub(crate) async fn an_export_fails_with_its_run_in_words_when_the_others_have_e
     let error = ended.error.unwrap();
     assert!(error.starts_with(&format!("run {} of [2024-01-01T00:00:00.000000+00:00", dead.id)), "{error}");
     assert!(error.ends_with("the destination must be mended by its owner (upload): the bucket said no"), "{error}");
-    assert_eq!(claim(store, "a", 9, 9).await, [], "a failed export is not finalised");
+    let after: Vec<_> = claim(store, "a", 9, 9).await.iter().map(|claimed| claimed.run.work).collect();
+    assert_eq!(after, [Work::CleanUp(dead.id)], "a failed export is not finalised");
 }
 
 /// PostgreSQL's texts hold no NUL; a bucket's words may.
