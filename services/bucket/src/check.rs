@@ -1,6 +1,6 @@
 //! The write check: does this bucket take what an export will send? Only PutObject is required, never ListBucket.
 
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::{config::retry::RetryConfig, primitives::ByteStream};
 use tracelift_core::layout;
 use uuid::Uuid;
 
@@ -16,15 +16,53 @@ pub async fn check(client: &Client, name: Uuid) -> Result<(), BucketError> {
     if let Err(error) = client.s3.delete_object().bucket(&bucket.name).key(&key).send().await {
         tracing::debug!(error = %client.judge("DeleteObject", &error), "the probe object stays");
     }
-    let upload = client.s3.create_multipart_upload().with_options_of(bucket).bucket(&bucket.name).key(&key);
-    let upload = upload.send().await.map_err(|error| client.judge("CreateMultipartUpload", &error)).map_err(absent_is_bucket)?;
-    if let Some(id) = upload.upload_id() {
-        let abort = client.s3.abort_multipart_upload().bucket(&bucket.name).key(&key).upload_id(id).send().await;
-        if let Err(error) = abort {
-            tracing::debug!(error = %client.judge("AbortMultipartUpload", &error), "the probe upload stays");
+    let upload = match create(client, &key).await {
+        // It may have been opened all the same, under an id that nobody knows.
+        Err(error) if error.fault == Fault::Unavailable => {
+            end_uploads(client, &key).await;
+            create(client, &key).await
+        }
+        answered => answered,
+    };
+    match upload {
+        Ok(Some(id)) if abort(client, &key, &id).await => Ok(()),
+        Ok(_) => {
+            end_uploads(client, &key).await;
+            Ok(())
+        }
+        Err(error) => {
+            end_uploads(client, &key).await;
+            Err(absent_is_bucket(error))
         }
     }
-    Ok(())
+}
+
+/// Opens an upload. The SDK's own second try would hide that a first one may have opened one.
+async fn create(client: &Client, key: &str) -> Result<Option<String>, BucketError> {
+    let bucket = client.bucket();
+    let once = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
+    let call = client.s3.create_multipart_upload().with_options_of(bucket).bucket(&bucket.name).key(key);
+    let opened = call.customize().config_override(once).send().await;
+    opened.map(|opened| opened.upload_id).map_err(|error| client.judge("CreateMultipartUpload", &error))
+}
+
+/// Whether an upload is gone.
+async fn abort(client: &Client, key: &str, id: &str) -> bool {
+    let aborted = client.s3.abort_multipart_upload().bucket(&client.bucket().name).key(key).upload_id(id).send().await;
+    let error = aborted.err().map(|error| client.judge("AbortMultipartUpload", &error));
+    error.is_none_or(|error| error.fault == Fault::NoSuchUpload)
+}
+
+/// Aborts every upload of the probe's key, where the bucket lets us list them; what stays holds nothing.
+async fn end_uploads(client: &Client, key: &str) {
+    let listed = client.s3.list_multipart_uploads().bucket(&client.bucket().name).prefix(key).send().await;
+    for upload in listed.iter().flat_map(|listed| listed.uploads()).filter(|upload| upload.key() == Some(key)) {
+        if let Some(id) = upload.upload_id()
+            && !abort(client, key, id).await
+        {
+            tracing::debug!("the probe upload stays");
+        }
+    }
 }
 
 /// A write that is answered "not found" without a code is about the bucket.

@@ -141,6 +141,16 @@ async fn an_upload_that_was_opened_although_nobody_said_so_is_found_and_aborted(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_whose_answers_are_lost_leaves_no_upload() {
+    let world = World::start().await;
+    world.s3.faults.lose_answer(Operation::CreateMultipartUpload, "/tmp/", 1);
+    world.destination("one").await;
+    world.s3.faults.refuse(Operation::AbortMultipartUpload, "/tmp/", S3ErrorCode::InternalError, 4);
+    world.destination("two").await;
+    assert_eq!(world.s3.open_uploads(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_that_expire_are_asked_for_anew_within_the_run() {
     let world = world_with(30).await;
     let export = world.export(DAY.0, DAY.1).await;

@@ -36,7 +36,8 @@ async fn a_heartbeat_is_answered_with_a_verdict_per_lease() {
     mine.export(&plane, 1).await;
     let second = exporter.assignment().await;
     let stale = v1::HeldLease { fence: 7, ..held(&second) };
-    let beat = v1::Heartbeat { held: vec![held(&first), held(&second), stale.clone()], capacity: None };
+    let capacity = Some(v1::Capacity { runs: 1 }); // none is free when the first is cancelled: it cleans up after nobody
+    let beat = v1::Heartbeat { held: vec![held(&first), held(&second), stale.clone()], capacity };
 
     exporter.say(Said::Heartbeat(beat.clone())).await;
     assert_eq!(verdicts(exporter.hear().await), [v1::Verdict::Keep, v1::Verdict::Keep, v1::Verdict::Revoked]);
