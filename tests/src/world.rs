@@ -99,6 +99,7 @@ pub struct World {
     pub grpc: String,
     control_planes: Vec<Replica>,
     database: Database,
+    progress_seconds: u32,
     /// When the control planes have PostgreSQL.
     pub postgres: Option<Arc<Postgres>>,
     api_key: String,
@@ -118,11 +119,13 @@ pub struct Options {
     pub postgres: bool,
     /// Control planes over the one database; more than one needs PostgreSQL.
     pub replicas: usize,
+    /// Seconds that a run may take to get on.
+    pub progress_seconds: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { postgres: false, replicas: 1 }
+        Self { postgres: false, replicas: 1, progress_seconds: 600 }
     }
 }
 
@@ -144,11 +147,21 @@ impl World {
         let (postgres, database) = database(&dir, options.postgres).await;
         let mut control_planes = Vec::new();
         for _ in 0..options.replicas {
-            let (running, address) = control_plane(&database, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await;
+            let (running, address) = control_plane(&database, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), options.progress_seconds).await;
             control_planes.push(Replica { running: Some(running), address });
         }
         let grpc = format!("http://{}", control_planes[0].address);
-        let mut world = Self { clickhouse, s3, grpc, control_planes, database, postgres, api_key: String::new(), dir };
+        let mut world = Self {
+            clickhouse,
+            s3,
+            grpc,
+            control_planes,
+            database,
+            progress_seconds: options.progress_seconds,
+            postgres,
+            api_key: String::new(),
+            dir,
+        };
         world.api_key = world.key_of(TENANT_ID).await;
         world
     }
@@ -219,9 +232,22 @@ impl World {
 
     /// Starts every control plane again, on its port and the same database.
     pub async fn restart_control_plane(&mut self) {
-        for replica in &mut self.control_planes {
-            replica.running = Some(control_plane(&self.database, replica.address).await.0);
+        for n in 0..self.control_planes.len() {
+            self.restart_replica(n).await;
         }
+    }
+
+    /// Stops control plane number n as SIGTERM does.
+    pub async fn stop_replica(&mut self, n: usize) {
+        if let Some(running) = self.control_planes[n].running.take() {
+            running.stop().await;
+        }
+    }
+
+    /// Starts it again, on its port and the same database.
+    pub async fn restart_replica(&mut self, n: usize) {
+        let replica = &mut self.control_planes[n];
+        replica.running = Some(control_plane(&self.database, replica.address, self.progress_seconds).await.0);
     }
 
     /// Starts ClickHouse again, on the same port and data.
@@ -371,7 +397,7 @@ fn bearer(token: &str) -> Bearer {
     Bearer(format!("Bearer {token}").parse().expect("ASCII"))
 }
 
-async fn control_plane(database: &Database, listen: SocketAddr) -> (Running, SocketAddr) {
+async fn control_plane(database: &Database, listen: SocketAddr, progress_seconds: u32) -> (Running, SocketAddr) {
     let mut settings = tracelift_control_plane::Settings::defaults();
     settings.listen = listen;
     settings.database = database.clone();
@@ -381,6 +407,7 @@ async fn control_plane(database: &Database, listen: SocketAddr) -> (Running, Soc
     settings.allow_private_endpoints = true;
     settings.heartbeat_seconds = 1;
     settings.lease_seconds = 3;
+    settings.progress_seconds = progress_seconds;
     settings.stop_seconds = 1;
     let bound = ControlPlane::bind(settings).await.expect("a control plane");
     let address = bound.address();

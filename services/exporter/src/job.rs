@@ -144,7 +144,10 @@ impl Job {
         let slice = &slice;
 
         meter.doing("reading");
-        let extent = workshop.source.extent(slice).await?;
+        let extent = tokio::select! {
+            why = lease.halted() => return Err(Halt::Stopped(why)),
+            extent = workshop.source.extent(slice) => extent?,
+        };
         meter.estimate_rows(extent.rows.max(before.rows));
         let query_id = format!("tracelift-{}-{}", lease.run, lease.fence.0);
         let mut rows = workshop.source.rows(slice, extent, &query_id, lease.drain().clone())?;
@@ -202,7 +205,11 @@ impl Job {
         if slice.narrow < NARROWEST || !matches!(failure.class, FailureClass::SourceBroke | FailureClass::SourceMemory) {
             return halt;
         }
-        let Some(row) = self.workshop.source.unreadable(slice, last.or(slice.cursor)).await else { return halt };
+        let row = tokio::select! {
+            why = self.lease.halted() => return Halt::Stopped(why),
+            row = self.workshop.source.unreadable(slice, last.or(slice.cursor)) => row,
+        };
+        let Some(row) = row else { return halt };
         let detail = format!("the row {} of {} cannot be read: {}", row.id, row.start_time, failure.detail);
         Halt::Failed(Failure { step: Step::Read, class: FailureClass::SourceRow, detail })
     }

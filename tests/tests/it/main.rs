@@ -5,6 +5,7 @@
 mod binaries;
 mod cancel;
 mod content;
+mod deadlines;
 mod faults;
 mod matrix;
 mod replicas;

@@ -12,7 +12,7 @@ const ROWS: u128 = 300;
 
 /// Two control planes, and an exporter of many files that is connected to the second one.
 async fn world() -> (World, tracelift_exporter::Settings) {
-    let world = World::with(Options { postgres: true, replicas: 2 }).await;
+    let world = World::with(Options { postgres: true, replicas: 2, ..Options::default() }).await;
     (1..=ROWS).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), format!("\"{}\"", "x".repeat(100)).as_bytes()));
     world.insert(&offloaded(ROWS)).await;
     let mut settings = world.exporter_settings("exporter-1");
@@ -63,4 +63,33 @@ async fn a_cancel_given_to_one_replica_stops_the_exporter_at_the_other() {
     assert_eq!(cancelled.status(), ExportStatus::Cancelled);
     exporter.stop().await;
     assert_eq!((world.s3.open_uploads(), world.clickhouse.running("tracelift-").await), (Vec::new(), 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_of_everything_costs_no_attempt() {
+    let (mut world, first) = world().await;
+    let second = tracelift_exporter::Settings { exporter_id: Some("exporter-2".into()), control_plane: world.grpc_of(0), ..first.clone() };
+    let mut exporters = Vec::new();
+    for settings in [&first, &second] {
+        exporters.push((world.start_exporter(settings), settings.clone()));
+    }
+    let mut exports = Vec::new();
+    for _ in 0..4 {
+        exports.push(world.export("2024-01-01", "2024-01-02").await);
+    }
+    for turn in 0..2 {
+        let (running, settings) = exporters.remove(0);
+        running.stop().await;
+        exporters.push((world.start_exporter(&settings), settings));
+        world.stop_replica(turn).await;
+        world.restart_replica(turn).await;
+    }
+    for export in exports {
+        let ended = world.ended(&export).await;
+        assert_eq!(ended.status(), ExportStatus::Completed, "{}", ended.error);
+        assert_eq!(ids(&world.rows(&export)), all(ROWS));
+        let run = world.runs(&export).await.remove(0);
+        assert_eq!((run.retry_number, run.errors.len()), (0, 0), "{run:?}");
+    }
+    assert_eq!(world.s3.open_uploads(), []);
 }

@@ -1,7 +1,7 @@
 //! Size and number of calls.
 
 use tonic::Code;
-use tracelift_proto::v1;
+use tracelift_proto::{fleet, v1};
 
 use crate::plane::{plane, plane_with, shown, soon};
 
@@ -15,6 +15,21 @@ async fn a_message_over_one_mebibyte_is_refused() {
     spec.destination_id = "x".repeat(1 << 20);
     let large = mine.create(spec).await.unwrap_err();
     assert_eq!(large.code(), Code::OutOfRange, "{large:?}");
+}
+
+#[tokio::test]
+async fn a_message_of_an_exporter_that_is_too_large_ends_its_session_and_leaves_its_run_alone() {
+    let plane = plane().await;
+    let mine = plane.workspace(1).await;
+    let mut exporter = crate::exporter::Exporter::connect(&plane, "a", 1).await;
+    let export = mine.export(&plane, 1).await;
+    let run = exporter.assignment().await;
+    let before = mine.runs(&export.id).await;
+    let key = "k".repeat(tracelift_proto::MAX_FLEET_BYTES);
+    let intent = fleet::v1::FileIntent { run_id: run.run_id, fence: 1, seq: 1, key, token: "t".into(), ..Default::default() };
+    exporter.say(fleet::v1::connect_request::Message::FileIntent(intent)).await;
+    exporter.end().await.ok(); // however the stream breaks for it
+    assert_eq!(mine.runs(&export.id).await, before);
 }
 
 #[tokio::test]
