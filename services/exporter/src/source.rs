@@ -98,10 +98,15 @@ impl Source {
         Ok(Rows::new(bytes, drain))
     }
 
-    /// What there is to read in a slice.
+    /// What there is to read in a slice. A row that cannot be measured may be one that cannot be read: it is read with few
+    /// others at once, and reading it finds out.
     pub(crate) async fn extent(&self, slice: &Slice) -> Result<Extent, Failure> {
         let found: Result<(u64, u64), _> = self.of_slice(&query::extent(&self.table), slice).fetch_one().await;
-        found.map(|(rows, widest)| Extent { rows, widest }).map_err(|error| failure(&error))
+        match found {
+            Ok((rows, widest)) => Ok(Extent { rows, widest }),
+            Err(error) if code(&error.to_string()).is_some() && broke(&error) => Ok(Extent { rows: 0, widest: self.batch_bytes }),
+            Err(error) => Err(failure(&error)),
+        }
     }
 
     /// How many rows of a slice there are.

@@ -47,9 +47,9 @@ async fn a_row_that_clickhouse_cannot_read_is_asked_for_alone_and_named() {
         .clickhouse
         .execute(&format!(
             "CREATE TABLE poisoned AS runs;\n
-             ALTER TABLE poisoned DROP COLUMN app_path;\n
-             ALTER TABLE poisoned ADD COLUMN app_path String ALIAS toString(throwIf(id = toUUID('{poison}'), 'a stone in the shoe'));\n
-             INSERT INTO poisoned SELECT * EXCEPT app_path FROM runs;\n"
+             ALTER TABLE poisoned DROP COLUMN extra;\n
+             ALTER TABLE poisoned ADD COLUMN extra String ALIAS toString(throwIf(id = toUUID('{poison}'), 'a stone in the shoe'));\n
+             INSERT INTO poisoned SELECT * EXCEPT extra FROM runs;\n"
         ))
         .await;
     let mut settings = world.exporter_settings("exporter-1");

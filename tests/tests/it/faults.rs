@@ -145,7 +145,7 @@ async fn a_check_whose_answers_are_lost_leaves_no_upload() {
     let world = World::start().await;
     world.s3.faults.lose_answer(Operation::CreateMultipartUpload, "/tmp/", 1);
     world.destination("one").await;
-    world.s3.faults.refuse(Operation::AbortMultipartUpload, "/tmp/", S3ErrorCode::InternalError, 4);
+    world.s3.faults.refuse(Operation::AbortMultipartUpload, "/tmp/", S3ErrorCode::MethodNotAllowed, 1);
     world.destination("two").await;
     assert_eq!(world.s3.open_uploads(), []);
 }
