@@ -59,6 +59,16 @@ use crate::{
     vault::{Vault, VaultError},
 };
 
+/// The figures of a control plane, each with what it counts since its start.
+pub const FIGURES: &[(&str, &str)] = &[
+    ("tracelift_leases_lapsed_total", "leases that passed a deadline; their runs were queued again"),
+    ("tracelift_runs_timed_out_total", "runs that took longer than allowed"),
+    ("tracelift_calls_refused_total", "calls refused because too many were under way"),
+    ("tracelift_exports_reconciled_total", "completed exports whose rows were counted in the trace store"),
+    ("tracelift_late_rows_total", "rows in the trace store that arrived after their export was complete"),
+    ("tracelift_vanished_rows_total", "exported rows that the trace store does not have any more"),
+];
+
 /// Why the control plane does not start or run.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "each says what it is about")]

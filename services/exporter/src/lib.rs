@@ -45,6 +45,13 @@ use crate::{
     source::Source,
 };
 
+/// The figures of an exporter, each with what it counts since its start.
+pub const FIGURES: &[(&str, &str)] = &[
+    ("tracelift_rows_read_total", "rows that were encoded, those of files that were not completed included"),
+    ("tracelift_bytes_uploaded_total", "bytes that destinations took"),
+    ("tracelift_destination_throttled_total", "times that a destination asked to slow down"),
+];
+
 /// Why the exporter does not start.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "each says what it is about")]

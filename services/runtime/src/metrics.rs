@@ -22,6 +22,14 @@ pub struct MetricsError {
     why: String,
 }
 
+/// Says what figures of this process mean; each is shown from the start, as 0.
+pub fn describe(figures: &'static [(&'static str, &'static str)]) {
+    for (name, meaning) in figures {
+        metrics::describe_counter!(*name, *meaning);
+        metrics::counter!(*name).increment(0);
+    }
+}
+
 /// Serves the figures of the whole process, when there is an address for them.
 pub fn serve(settings: &MetricsSettings) -> Result<(), MetricsError> {
     let Some(address) = settings.metrics_listen else { return Ok(()) };
