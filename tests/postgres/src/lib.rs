@@ -27,7 +27,7 @@ pub const PASSWORD: &str = "p4ss-w0rd";
 /// Waits for its input to end, which it does with the process that holds it, then ends the server and takes its folder away.
 const WATCH: &str = r#"
 cat >/dev/null
-pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/dev/null && while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/dev/null && kill -CONT "$pid" && while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
 rm -rf "$1"
 "#;
 
@@ -81,6 +81,26 @@ impl Postgres {
     /// Ends the server at once, as a crash does.
     pub fn kill(&self) {
         self.control(&["stop", "--wait", "--mode=immediate"]);
+    }
+
+    /// Sends a signal, `STOP` or `CONT`, to the server and all its processes.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).args(self.processes()).stderr(Stdio::null()).status();
+        status.expect("kill"); // one of its processes may just have ended
+    }
+
+    /// Ends all its processes in no order at all, as a machine that loses its power does.
+    pub fn vanish(&self) {
+        self.signal("KILL");
+        // Nobody may have reaped the server, whose number would then look as if it still ran.
+        let _ = fs::remove_file(self.data().join("postmaster.pid"));
+    }
+
+    fn processes(&self) -> Vec<String> {
+        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        let Some(server) = file.lines().next() else { return Vec::new() };
+        let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap_or_default();
+        std::iter::once(server).chain(children.split_whitespace()).map(str::to_owned).collect()
     }
 
     /// An address of this server's database of that name, with user and password.
