@@ -170,7 +170,6 @@ impl Fleet {
                 continue;
             }
             if let Some(status) = process.ended() {
-                println!("    {name} ended by itself ({status}): started again");
                 if status.code() != Some(1) {
                     self.deaths.push(format!("{name} ended by itself: {status}"));
                 }
