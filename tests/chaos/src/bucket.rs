@@ -64,18 +64,13 @@ impl Bucket {
         keys
     }
 
-    pub(crate) async fn get(&self, key: &str) -> Option<Object> {
-        let found = match self.s3.get_object().bucket(DESTINATION_BUCKET).key(key).send().await {
-            Ok(found) => found,
-            Err(error) if error.as_service_error().is_some_and(aws_sdk_s3::operation::get_object::GetObjectError::is_no_such_key) => {
-                return None;
-            }
-            Err(error) => panic!("{key} cannot be read: {error:?}"),
-        };
+    pub(crate) async fn get(&self, key: &str) -> Object {
+        let found = self.s3.get_object().bucket(DESTINATION_BUCKET).key(key).send().await;
+        let found = found.unwrap_or_else(|error| panic!("{key} cannot be read: {error:?}"));
         let head = self.s3.head_object().bucket(DESTINATION_BUCKET).key(key).send().await.expect("it was just there");
         let etag = head.e_tag().unwrap_or_default().trim_matches('"').to_owned();
         let content = found.body.collect().await.unwrap_or_else(|error| panic!("{key} cannot be read: {error:?}"));
-        Some(Object { content: content.into_bytes(), etag })
+        Object { content: content.into_bytes(), etag }
     }
 
     /// Uploads that are open at keys which begin so.

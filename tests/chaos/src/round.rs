@@ -60,7 +60,7 @@ pub(crate) async fn run(plan: Plan, shape: Shape, fleet: &mut Fleet, world: &Wor
     println!("    at rest {:.1} s after all was up: {} exports", healed.elapsed().as_secs_f64(), ended.len());
     settle(world, &ended).await;
     for export in &ended {
-        judge::export(world, export, tally).await;
+        judge::found(world, export).await.judge(&world.rows, tally);
         known.insert(export.id.clone());
     }
     tally.failures.append(&mut fleet.deaths);

@@ -48,7 +48,7 @@ pub(crate) fn start() -> Timestamp {
 }
 
 /// One row as it must come out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Row {
     /// Microseconds since 1970.
     pub(crate) start_time: i64,

@@ -48,10 +48,7 @@ impl Postgres {
         let programs = programs();
         let folder = TempDir::with_prefix("tracelift-postgres-").expect("a folder").keep();
         let watch = Command::new("sh").args(["-c", WATCH, "sh"]).arg(&folder).stdin(Stdio::piped()).process_group(0).spawn();
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("a port").port();
-        drop(listener);
-        let server = Self { programs, folder, port, databases: AtomicU32::new(0), watch: watch.expect("sh") };
+        let server = Self { programs, folder, port: free_port(), databases: AtomicU32::new(0), watch: watch.expect("sh") };
         let password = server.folder.join("password");
         fs::write(&password, PASSWORD).expect("a file");
         if let Some((user, group)) = user() {
@@ -89,7 +86,7 @@ impl Postgres {
         status.expect("kill"); // one of its processes may just have ended
     }
 
-    /// Ends all its processes in no order at all, as a machine that loses its power does.
+    /// Ends all its processes in no order at all, with nothing said or written any more.
     pub fn vanish(&self) {
         self.signal("KILL");
         // Nobody may have reaped the server, whose number would then look as if it still ran.
@@ -162,6 +159,19 @@ pub async fn execute(url: &str, sql: &str) {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap_or_else(|error| panic!("{error:?}"));
     let _speaking = Owned(tasks::start("connection", connection));
     client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+}
+
+/// Below those that the system gives to connections: while the server is down nobody else gets its port, nor does a client
+/// that tries it again and again at last meet itself there.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let port = 15_000 + (std::process::id().wrapping_mul(101) + NEXT.fetch_add(1, Ordering::Relaxed)) % 17_000;
+        let port = u16::try_from(port).expect("it is below 32 000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Where the newest server's programs are.
