@@ -56,6 +56,7 @@ impl Found {
         tally.cancelled += u64::from(self.export.status() == ExportStatus::Cancelled);
         self.count_rows(truth, tally);
         tally.leftovers.extend(self.uploads.iter().map(|upload| format!("open upload: {upload}")));
+        tally.leftovers.extend(self.runs.iter().filter(|run| pending(run)).map(|run| format!("pending upload of run {}", run.id)));
         tally.leftovers.extend(self.unlisted());
         tally.leftovers.extend(self.manifests());
         tally.leftovers.extend(self.success());
@@ -127,6 +128,11 @@ impl Found {
             _ => None,
         }
     }
+}
+
+/// Whether a file of the run is on its way, as far as the control plane knows.
+fn pending(run: &ExportRun) -> bool {
+    run.result.as_ref().is_some_and(|result| result.pending_upload.is_some())
 }
 
 fn file(file: &Value) -> (String, Told) {

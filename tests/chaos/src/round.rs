@@ -22,12 +22,13 @@ use crate::{
 };
 
 /// What became of an export that was asked for.
-pub(crate) struct Asked {
-    /// Acknowledged.
-    pub(crate) id: Option<String>,
-    /// Whether its cancel was acknowledged; `None` without one, or when it had ended before.
-    pub(crate) cancelled: bool,
-    pub(crate) trouble: Option<String>,
+struct Asked {
+    /// Of an acknowledged one.
+    id: Option<String>,
+    /// Whether it was cancelled before it had ended.
+    cancelled: bool,
+    /// Why the caller gave up, if so.
+    trouble: Option<String>,
 }
 
 /// A round that does not come to rest by then is broken.

@@ -9,7 +9,7 @@ use tracelift_proto::{
 };
 use tracelift_tests::{rows::rows_of, world::DESTINATION_BUCKET};
 
-use super::{Found, Told};
+use super::{Found, Told, pending};
 use crate::{
     bucket::Object,
     caller::PREFIX,
@@ -20,7 +20,6 @@ use crate::{
 /// Whether something of an export is still to be cleaned up.
 pub(crate) async fn open(world: &World, export: &Export) -> bool {
     let runs = world.caller.runs(&export.id).await.unwrap_or_default();
-    let pending = |run: &ExportRun| run.result.as_ref().is_some_and(|result| result.pending_upload.is_some());
     runs.iter().any(pending) || !uploads(world, &runs).await.is_empty()
 }
 

@@ -93,8 +93,9 @@ fn what_a_cancelled_export_lacks_is_not_lost_but_what_it_doubles_is_doubled() {
 
 #[test]
 fn what_is_left_or_missing_in_the_bucket_is_named() {
-    let faults: [(&str, fn(&mut Found)); 8] = [
+    let faults: [(&str, fn(&mut Found)); 9] = [
         ("open upload", |found| found.uploads.extend(["x".to_owned()])),
+        ("pending upload", |found| found.runs[0].result.as_mut().unwrap().pending_upload = Some(v1::PendingUpload::default())),
         ("object that no run lists", |found| found.runs[0].result.as_mut().unwrap().exported_files.clear()),
         ("listed file that is not there", |found| found.runs[0].result.as_mut().unwrap().exported_files.push("exports/y".to_owned())),
         ("has no manifest", |found| found.manifests.retain(|key, _| !key.contains("run_id"))),
