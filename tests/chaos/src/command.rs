@@ -1,6 +1,6 @@
 //! The command: starts everything, goes through the rounds, says one line.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::{collections::BTreeSet, path::Path, process::ExitCode};
 
 use tempfile::TempDir;
 
@@ -53,19 +53,22 @@ impl Command {
         let shape = Shape { exporters: EXPORTERS, control_planes, postgres };
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..1_000_000_000));
         let stopping = tracelift_runtime::shutdown::on_signal().expect("signals");
-        tokio::select! {
-            good = self.rounds(shape, seed) => if good { ExitCode::SUCCESS } else { ExitCode::FAILURE },
-            () = stopping.cancelled() => ExitCode::FAILURE,
-        }
+        let mut dir = TempDir::with_prefix("tracelift-chaos-").expect("a folder");
+        dir.disable_cleanup(true); // whoever panics leaves it behind
+        let good = tokio::select! {
+            good = self.rounds(shape, seed, dir.path()) => Some(good),
+            () = stopping.cancelled() => None,
+        };
+        dir.disable_cleanup(good == Some(false));
+        if good == Some(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    async fn rounds(&self, shape: Shape, seed: u64) -> bool {
+    async fn rounds(&self, shape: Shape, seed: u64, dir: &Path) -> bool {
         let server = if parts::minio().is_some() { "MinIO" } else { "s3s" };
         println!(
             "chaos from seed {seed}: heartbeat {HEARTBEAT_SECONDS} s, lease {LEASE_SECONDS} s, progress {PROGRESS_SECONDS} s, {server}"
         );
-        let mut dir = TempDir::with_prefix("tracelift-chaos-").expect("a folder");
-        let (mut fleet, world) = Fleet::start(&Places::new(dir.path(), shape.control_planes), shape, self.rows).await;
+        let (mut fleet, world) = Fleet::start(&Places::new(dir, shape.control_planes), shape, self.rows).await;
         let (mut tally, mut known) = (Tally::default(), BTreeSet::new());
         for number in 1..=self.rounds {
             println!("  round {number}");
@@ -73,8 +76,7 @@ impl Command {
         }
         tally.failures.extend(fleet.panics());
         if !tally.good() {
-            dir.disable_cleanup(true);
-            println!("{}\n{}\nlogs and data are in {}", tally.leftovers.join("\n"), tally.failures.join("\n"), dir.path().display());
+            println!("{}\n{}\nlogs and data are in {}", tally.leftovers.join("\n"), tally.failures.join("\n"), dir.display());
         }
         let store = if shape.postgres { "PostgreSQL" } else { "SQLite" };
         println!("chaos: {tally} (lease {LEASE_SECONDS} s); {store}, {} control planes, {server}; seed {seed}", shape.control_planes);

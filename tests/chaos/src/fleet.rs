@@ -19,6 +19,9 @@ pub(crate) const HEARTBEAT_SECONDS: u32 = 1;
 pub(crate) const LEASE_SECONDS: u32 = 4;
 pub(crate) const PROGRESS_SECONDS: u32 = 20;
 
+/// Every part answers by then.
+const START: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Up,
@@ -70,7 +73,8 @@ impl Fleet {
             });
         }
         let bucket = Bucket::new(&Places::url(places.bucket));
-        bucket.create(&[tracelift_tests::world::SOURCE_BUCKET, tracelift_tests::world::DESTINATION_BUCKET]).await;
+        let buckets = [tracelift_tests::world::SOURCE_BUCKET, tracelift_tests::world::DESTINATION_BUCKET];
+        tokio::time::timeout(START, bucket.create(&buckets)).await.expect("the S3 server answers");
         for port in std::iter::once(&places.clickhouse).chain(&places.control_planes) {
             listens(*port).await;
         }
@@ -203,7 +207,7 @@ async fn stopped(process: &mut Process) -> bool {
 
 /// Waits until somebody listens on a port.
 async fn listens(port: u16) {
-    let patience = tokio::time::timeout(Duration::from_secs(60), async {
+    let patience = tokio::time::timeout(START, async {
         while tokio::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).await.is_err() {
             sleep(Duration::from_millis(20)).await;
         }
