@@ -8,6 +8,8 @@ use crate::source;
 
 const KEY: &str = "chaos/export_id=e/x/r1-00000.parquet";
 
+type Change = fn(&mut Found);
+
 fn row(n: u8) -> (String, Row) {
     (format!("row-{n}"), Row { start_time: source::start().micros() + i64::from(n), hash: u64::from(n) })
 }
@@ -93,7 +95,7 @@ fn what_a_cancelled_export_lacks_is_not_lost_but_what_it_doubles_is_doubled() {
 
 #[test]
 fn what_is_left_or_missing_in_the_bucket_is_named() {
-    let faults: [(&str, fn(&mut Found)); 9] = [
+    let faults: [(&str, Change); 9] = [
         ("open upload", |found| found.uploads.extend(["x".to_owned()])),
         ("pending upload", |found| found.runs[0].result.as_mut().unwrap().pending_upload = Some(v1::PendingUpload::default())),
         ("object that no run lists", |found| found.runs[0].result.as_mut().unwrap().exported_files.clear()),
