@@ -19,15 +19,7 @@ pub struct ClickHouse {
 impl ClickHouse {
     /// Starts a server over `path` on a port, 0 for a free one. The error is what the server says.
     pub fn start(path: &Path, port: u16) -> Result<Self, String> {
-        let server = repository().join("tests/clickhouse/server.py");
-        let schema = repository().join("deploy/clickhouse/schema.sql");
-        let mut child = Command::new(python())
-            .arg(server)
-            .args(["--die-with-parent", "--port", &port.to_string()])
-            .arg("--path")
-            .arg(path)
-            .arg("--schema")
-            .arg(schema)
+        let mut child = command(path, port)
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -78,4 +70,12 @@ impl Drop for ClickHouse {
 /// A client of a server's default database.
 pub fn client(url: &str) -> Client {
     Client::default().with_url(url).with_database("default").with_compression(Compression::None)
+}
+
+/// The program, which says `listening on` and its address once it answers, and ends with its parent.
+pub fn command(path: &Path, port: u16) -> Command {
+    let mut command = Command::new(python());
+    command.arg(repository().join("tests/clickhouse/server.py")).args(["--die-with-parent", "--port", &port.to_string()]);
+    command.arg("--path").arg(path).arg("--schema").arg(repository().join("deploy/clickhouse/schema.sql"));
+    command
 }

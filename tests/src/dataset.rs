@@ -25,13 +25,18 @@ fn statement(table: &str, rows: u64, offload: bool) -> String {
 
 /// Loads the rows into `runs` and, with their texts, into `truth`.
 pub async fn load(client: &Client, rows: u64, offload: bool) -> clickhouse::error::Result<()> {
-    client.query_raw("CREATE TABLE IF NOT EXISTS truth AS runs").execute().await?;
-    client.query_raw(&statement("truth", rows, false)).execute().await?;
+    load_truth(client, rows).await?;
     if offload {
         client.query_raw(&statement("runs", rows, true)).execute().await
     } else {
         client.query_raw("INSERT INTO runs SELECT * FROM truth").execute().await
     }
+}
+
+/// Loads the rows into `truth` only.
+pub async fn load_truth(client: &Client, rows: u64) -> clickhouse::error::Result<()> {
+    client.query_raw("CREATE TABLE IF NOT EXISTS truth AS runs").execute().await?;
+    client.query_raw(&statement("truth", rows, false)).execute().await
 }
 
 /// Writes the objects that offloaded rows point at, as plain files below a bucket's folder. How many.

@@ -4,6 +4,7 @@
 //! fit into a file's name.
 
 mod faults;
+mod journal;
 mod uploads;
 
 use std::{
@@ -229,9 +230,12 @@ impl S3 for Served {
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         self.faults.before(Operation::HeadObject, &req.input.key).await?;
         self.object(&req.input.bucket, &req.input.key)?;
-        let metadata = self.uploads.metadata(&req.input.bucket, &req.input.key);
+        let known = self.uploads.of_object(&req.input.bucket, &req.input.key);
         let mut found = self.files.head_object(req).await?;
-        found.output.metadata = metadata.or(found.output.metadata);
+        if let Some(known) = known {
+            found.output.metadata = known.metadata;
+            found.output.e_tag = Some(ETag::Strong(known.etag));
+        }
         Ok(found)
     }
 
@@ -248,7 +252,7 @@ impl S3 for Served {
         self.faults.good(req.credentials.as_ref(), &req.input.key)?;
         let input = req.input;
         self.faults.before(Operation::CreateMultipartUpload, &input.key).await?;
-        let id = self.uploads.create(&input.key, input.metadata);
+        let id = self.uploads.create(&input.key, input.metadata)?;
         self.faults.after(Operation::CreateMultipartUpload, &input.key).await?;
         let made =
             CreateMultipartUploadOutput { bucket: Some(input.bucket), key: Some(input.key), upload_id: Some(id), ..Default::default() };
@@ -296,6 +300,10 @@ impl S3 for Served {
 
     async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
         self.files.list_objects_v2(req).await
+    }
+
+    async fn create_bucket(&self, req: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
+        self.files.create_bucket(req).await
     }
 
     async fn list_buckets(&self, req: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {

@@ -5,12 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use arrow::{
-    array::{ArrayRef, RecordBatch},
-    compute::cast,
-    datatypes::DataType,
-};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -37,6 +31,7 @@ use tracelift_runtime::tasks;
 use crate::{
     clickhouse::ClickHouse,
     dataset::{PROJECT_ID, TENANT_ID},
+    rows::rows_of,
     s3::{ACCESS_KEY_ID, S3Server, SECRET_ACCESS_KEY},
 };
 
@@ -57,7 +52,14 @@ impl Interceptor for Bearer {
     }
 }
 
-type Authorised = InterceptedService<Channel, Bearer>;
+impl Bearer {
+    pub fn new(token: &str) -> Self {
+        Self(format!("Bearer {token}").parse().expect("ASCII"))
+    }
+}
+
+/// A channel whose calls are authorised.
+pub type Authorised = InterceptedService<Channel, Bearer>;
 
 /// A service in this process.
 pub struct Running {
@@ -168,7 +170,7 @@ impl World {
 
     /// A new tenant's key.
     pub async fn key_of(&self, tenant: &str) -> String {
-        let mut admin = AdminServiceClient::with_interceptor(self.channel(), bearer(ADMIN_TOKEN));
+        let mut admin = AdminServiceClient::with_interceptor(self.channel(), Bearer::new(ADMIN_TOKEN));
         let request = v1::CreateTenantRequest { id: tenant.to_owned(), display_name: "test".to_owned() };
         admin.create_tenant(request).await.expect("a tenant");
         let request = v1::CreateApiKeyRequest { tenant_id: tenant.to_owned(), display_name: "test".to_owned(), permission: 0 };
@@ -187,15 +189,15 @@ impl World {
     /// Exports as a caller of control plane number n sees them.
     pub fn exports_at(&self, n: usize) -> ExportServiceClient<Authorised> {
         let channel = Endpoint::from_shared(self.grpc_of(n)).expect("an address").connect_lazy();
-        ExportServiceClient::with_interceptor(channel, bearer(&self.api_key))
+        ExportServiceClient::with_interceptor(channel, Bearer::new(&self.api_key))
     }
 
     pub fn exports(&self) -> ExportServiceClient<Authorised> {
-        ExportServiceClient::with_interceptor(self.channel(), bearer(&self.api_key))
+        ExportServiceClient::with_interceptor(self.channel(), Bearer::new(&self.api_key))
     }
 
     pub fn destinations(&self) -> DestinationServiceClient<Authorised> {
-        DestinationServiceClient::with_interceptor(self.channel(), bearer(&self.api_key))
+        DestinationServiceClient::with_interceptor(self.channel(), Bearer::new(&self.api_key))
     }
 
     /// Settings of an exporter of that name: small files and batches, so that few rows make many of them.
@@ -393,10 +395,6 @@ async fn database(dir: &TempDir, postgres: bool) -> (Option<Arc<Postgres>>, Data
     (Some(server), url.parse().expect("an address"))
 }
 
-fn bearer(token: &str) -> Bearer {
-    Bearer(format!("Bearer {token}").parse().expect("ASCII"))
-}
-
 async fn control_plane(database: &Database, listen: SocketAddr, progress_seconds: u32) -> (Running, SocketAddr) {
     let mut settings = tracelift_control_plane::Settings::defaults();
     settings.listen = listen;
@@ -431,31 +429,4 @@ fn full_row(given: &Value) -> Value {
         row[name] = value.clone();
     }
     row
-}
-
-fn rows_of(parquet: &[u8]) -> Vec<Value> {
-    let reader =
-        ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::copy_from_slice(parquet)).expect("Parquet").build().expect("Parquet");
-    reader.flat_map(|batch| rows_of_batch(&batch.expect("Parquet"))).collect()
-}
-
-fn rows_of_batch(batch: &RecordBatch) -> Vec<Value> {
-    use arrow::util::display::{ArrayFormatter, FormatOptions};
-    let options = FormatOptions::default().with_null("\u{0}null");
-    let schema = batch.schema();
-    // Times as microseconds: naming their zone would take a table of all zones.
-    let plain = |column: &ArrayRef| match column.data_type() {
-        DataType::Timestamp(..) => cast(column, &DataType::Int64).expect("micros"),
-        _ => column.clone(),
-    };
-    let plain: Vec<_> = batch.columns().iter().map(plain).collect();
-    let columns: Vec<_> = plain.iter().map(|column| ArrayFormatter::try_new(column, &options).expect("a column")).collect();
-    let row = |row: usize| {
-        let fields = schema.fields().iter().zip(&columns).map(|(field, column)| {
-            let text = column.value(row).to_string();
-            (field.name().clone(), if text == "\u{0}null" { Value::Null } else { Value::String(text) })
-        });
-        Value::Object(fields.collect())
-    };
-    (0..batch.num_rows()).map(row).collect()
 }

@@ -27,7 +27,7 @@ pub const PASSWORD: &str = "p4ss-w0rd";
 /// Waits for its input to end, which it does with the process that holds it, then ends the server and takes its folder away.
 const WATCH: &str = r#"
 cat >/dev/null
-pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/dev/null && while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/dev/null && kill -CONT "$pid" && while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
 rm -rf "$1"
 "#;
 
@@ -48,10 +48,7 @@ impl Postgres {
         let programs = programs();
         let folder = TempDir::with_prefix("tracelift-postgres-").expect("a folder").keep();
         let watch = Command::new("sh").args(["-c", WATCH, "sh"]).arg(&folder).stdin(Stdio::piped()).process_group(0).spawn();
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("a port").port();
-        drop(listener);
-        let server = Self { programs, folder, port, databases: AtomicU32::new(0), watch: watch.expect("sh") };
+        let server = Self { programs, folder, port: free_port(), databases: AtomicU32::new(0), watch: watch.expect("sh") };
         let password = server.folder.join("password");
         fs::write(&password, PASSWORD).expect("a file");
         if let Some((user, group)) = user() {
@@ -81,6 +78,26 @@ impl Postgres {
     /// Ends the server at once, as a crash does.
     pub fn kill(&self) {
         self.control(&["stop", "--wait", "--mode=immediate"]);
+    }
+
+    /// Sends a signal, `STOP` or `CONT`, to the server and all its processes.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).args(self.processes()).stderr(Stdio::null()).status();
+        status.expect("kill"); // one of its processes may just have ended
+    }
+
+    /// Ends all its processes in no order at all, with nothing said or written any more.
+    pub fn vanish(&self) {
+        self.signal("KILL");
+        // Nobody may have reaped the server, whose number would then look as if it still ran.
+        let _ = fs::remove_file(self.data().join("postmaster.pid"));
+    }
+
+    fn processes(&self) -> Vec<String> {
+        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        let Some(server) = file.lines().next() else { return Vec::new() };
+        let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap_or_default();
+        std::iter::once(server).chain(children.split_whitespace()).map(str::to_owned).collect()
     }
 
     /// An address of this server's database of that name, with user and password.
@@ -142,6 +159,19 @@ pub async fn execute(url: &str, sql: &str) {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap_or_else(|error| panic!("{error:?}"));
     let _speaking = Owned(tasks::start("connection", connection));
     client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+}
+
+/// Below those that the system gives to connections: while the server is down nobody else gets its port, nor does a client
+/// that tries it again and again at last meet itself there.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let port = 15_000 + (std::process::id().wrapping_mul(101) + NEXT.fetch_add(1, Ordering::Relaxed)) % 17_000;
+        let port = u16::try_from(port).expect("it is below 32 000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Where the newest server's programs are.

@@ -17,6 +17,8 @@ use s3s::{
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
+use super::journal::{Journal, Known};
+
 /// When a write may make an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Condition {
@@ -34,11 +36,10 @@ struct Upload {
 
 pub(super) struct Uploads {
     root: PathBuf,
+    journal: Journal,
     open: Mutex<BTreeMap<String, Upload>>,
     /// Held while an object is made, so that a condition still holds when it is.
     making: Mutex<()>,
-    /// Metadata of completed objects, by bucket and key.
-    metadata: Mutex<BTreeMap<(String, String), Metadata>>,
 }
 
 /// S3's own bound on every part but the last.
@@ -46,8 +47,10 @@ const MIN_PART_BYTES: u64 = 5 << 20;
 
 impl Uploads {
     pub(super) fn new(root: &Path) -> io::Result<Self> {
-        fs::create_dir_all(root.join(".uploads"))?;
-        Ok(Self { root: root.to_owned(), open: Mutex::default(), making: Mutex::default(), metadata: Mutex::default() })
+        let journal = Journal::new(root)?;
+        let left = journal.recover()?.into_iter();
+        let open = left.map(|left| (left.id, Upload { key: left.key, metadata: left.metadata, parts: left.parts.into_iter().collect() }));
+        Ok(Self { root: root.to_owned(), open: Mutex::new(open.collect()), journal, making: Mutex::default() })
     }
 
     pub(super) async fn put(
@@ -59,37 +62,37 @@ impl Uploads {
         condition: Condition,
     ) -> S3Result<String> {
         let id = Uuid::new_v4().to_string();
-        let new = self.path(&id, 0);
-        receive(&new, body).await?;
+        receive(&self.journal.whole(&id), body).await?;
         let _one_at_a_time = self.making.lock().expect("not poisoned");
-        let object = self.root.join(bucket).join(key);
-        holds(condition, &object)?;
-        let moved = fs::create_dir_all(object.parent().expect("a folder")).and_then(|()| fs::rename(&new, object));
-        moved.and_then(|()| fs::remove_dir_all(new.parent().expect("a folder"))).map_err(|error| s3_error!(error, InternalError))?;
-        self.remember(bucket, key, metadata);
-        Ok(Uuid::parse_str(&id).unwrap_or_default().as_simple().to_string())
+        if let Err(error) = holds(condition, &self.root.join(bucket).join(key)) {
+            self.journal.ended(&id);
+            return Err(error);
+        }
+        let etag = Uuid::parse_str(&id).unwrap_or_default().as_simple().to_string();
+        let made = self.journal.make(&id, bucket, key, &Known { etag: etag.clone(), metadata });
+        made.map_err(|error| s3_error!(error, InternalError))?;
+        Ok(etag)
     }
 
-    fn remember(&self, bucket: &str, key: &str, metadata: Option<Metadata>) {
-        let (object, mut all) = ((bucket.to_owned(), key.to_owned()), self.metadata.lock().expect("not poisoned"));
-        match metadata {
-            Some(metadata) => all.insert(object, metadata),
-            None => all.remove(&object),
-        };
-    }
-
-    pub(super) fn create(&self, key: &str, metadata: Option<Metadata>) -> String {
+    pub(super) fn create(&self, key: &str, metadata: Option<Metadata>) -> S3Result<String> {
         let id = Uuid::new_v4().to_string();
+        self.journal.opened(&id, key, metadata.as_ref()).map_err(|error| s3_error!(error, InternalError))?;
         let upload = Upload { key: key.to_owned(), metadata, parts: BTreeMap::new() };
         self.open.lock().expect("not poisoned").insert(id.clone(), upload);
-        id
+        Ok(id)
     }
 
     pub(super) async fn part(&self, key: &str, id: &str, number: i32, body: StreamingBlob) -> S3Result<String> {
         self.known(key, id)?;
-        let size = receive(&self.path(id, number), body).await?;
+        let (new, path) = (self.path(id, &format!("{number}-{}", Uuid::new_v4())), self.path(id, &number.to_string()));
+        let size = receive(&new, body).await?;
         let mut open = self.open.lock().expect("not poisoned");
-        open.get_mut(id).ok_or_else(|| s3_error!(NoSuchUpload))?.parts.insert(number, size);
+        let Some(upload) = open.get_mut(id) else {
+            self.journal.ended(id);
+            return Err(s3_error!(NoSuchUpload));
+        };
+        fs::rename(new, path).map_err(|error| s3_error!(error, InternalError))?;
+        upload.parts.insert(number, size);
         Ok(tag(id, number))
     }
 
@@ -115,28 +118,26 @@ impl Uploads {
         if !small_parts && others.iter().any(|number| upload.parts[number] < MIN_PART_BYTES) {
             return Err(s3_error!(EntityTooSmall));
         }
-        self.join(bucket, key, id, &numbers).map_err(|error| s3_error!(error, InternalError))?;
-        let metadata = open.remove(id).and_then(|upload| upload.metadata);
-        self.remember(bucket, key, metadata);
-        Ok(format!("{}-{}", Uuid::parse_str(id).unwrap_or_default().as_simple(), numbers.len()))
+        let etag = format!("{}-{}", Uuid::parse_str(id).unwrap_or_default().as_simple(), numbers.len());
+        let known = Known { etag: etag.clone(), metadata: upload.metadata.clone() };
+        let made = self.join(id, &numbers).and_then(|()| self.journal.make(id, bucket, key, &known));
+        made.map_err(|error| s3_error!(error, InternalError))?;
+        open.remove(id);
+        Ok(etag)
     }
 
-    fn join(&self, bucket: &str, key: &str, id: &str, numbers: &[i32]) -> io::Result<()> {
-        let object = self.root.join(bucket).join(key);
-        fs::create_dir_all(object.parent().expect("a folder"))?;
-        let whole = self.root.join(".uploads").join(id).join("whole");
-        let mut out = fs::File::create(&whole)?;
+    fn join(&self, id: &str, numbers: &[i32]) -> io::Result<()> {
+        let mut out = fs::File::create(self.journal.whole(id))?;
         for number in numbers {
-            io::copy(&mut fs::File::open(self.path(id, *number))?, &mut out)?;
+            io::copy(&mut fs::File::open(self.path(id, &number.to_string()))?, &mut out)?;
         }
-        fs::rename(&whole, object)?;
-        fs::remove_dir_all(self.root.join(".uploads").join(id))
+        Ok(())
     }
 
     pub(super) fn abort(&self, key: &str, id: &str) -> S3Result<()> {
         self.known(key, id)?;
         self.open.lock().expect("not poisoned").remove(id);
-        let _ = fs::remove_dir_all(self.root.join(".uploads").join(id)); // there is none before the first part
+        self.journal.ended(id);
         Ok(())
     }
 
@@ -145,8 +146,9 @@ impl Uploads {
         self.open.lock().expect("not poisoned").iter().map(|(id, upload)| (upload.key.clone(), id.clone())).collect()
     }
 
-    pub(super) fn metadata(&self, bucket: &str, key: &str) -> Option<Metadata> {
-        self.metadata.lock().expect("not poisoned").get(&(bucket.to_owned(), key.to_owned())).cloned()
+    /// What was said when the object was written.
+    pub(super) fn of_object(&self, bucket: &str, key: &str) -> Option<Known> {
+        self.journal.known(bucket, key)
     }
 
     fn known(&self, key: &str, id: &str) -> S3Result<()> {
@@ -154,8 +156,8 @@ impl Uploads {
         if open.get(id).is_some_and(|upload| upload.key == key) { Ok(()) } else { Err(s3_error!(NoSuchUpload)) }
     }
 
-    fn path(&self, id: &str, number: i32) -> PathBuf {
-        self.root.join(".uploads").join(id).join(number.to_string())
+    fn path(&self, id: &str, name: &str) -> PathBuf {
+        self.journal.folder(id).join(name)
     }
 }
 
@@ -163,7 +165,7 @@ fn holds(condition: Condition, object: &Path) -> S3Result<()> {
     if condition == Condition::IfNone && object.exists() { Err(s3_error!(PreconditionFailed)) } else { Ok(()) }
 }
 
-/// Writes a body to a file. Its size.
+/// Writes a body to a file, whose name is nobody else's. Its size.
 async fn receive(path: &Path, mut body: StreamingBlob) -> S3Result<u64> {
     fs::create_dir_all(path.parent().expect("a folder")).map_err(|error| s3_error!(error, InternalError))?;
     let mut file = tokio::fs::File::create(path).await.map_err(|error| s3_error!(error, InternalError))?;

@@ -10,6 +10,7 @@ mod faults;
 mod matrix;
 mod replicas;
 mod restarts;
+mod s3_server;
 mod takeover;
 mod zombie;
 

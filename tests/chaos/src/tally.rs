@@ -1,0 +1,60 @@
+//! What was done and found, and the one line that says it.
+
+use std::{
+    fmt::{self, Display, Formatter},
+    time::Duration,
+};
+
+use crate::plan::Deed;
+
+/// Counts over all rounds.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) rounds: u64,
+    pub(crate) kills: u64,
+    pub(crate) freezes: u64,
+    pub(crate) restarts: u64,
+    pub(crate) exports: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) rows: u64,
+    pub(crate) lost: u64,
+    pub(crate) doubled: u64,
+    /// Rows whose contents differ from what was put in, or that do not belong to their export.
+    pub(crate) wrong: u64,
+    /// What stands in the bucket although it must not, or does not although it must.
+    pub(crate) leftovers: Vec<String>,
+    /// Exports that ended otherwise than they should, or not at all; programs that panicked.
+    pub(crate) failures: Vec<String>,
+    pub(crate) recoveries: Vec<Duration>,
+}
+
+impl Tally {
+    pub(crate) fn did(&mut self, deed: Deed) {
+        match deed {
+            Deed::Kill => self.kills += 1,
+            Deed::Freeze => self.freezes += 1,
+            Deed::Restart => self.restarts += 1,
+        }
+    }
+
+    pub(crate) fn good(&self) -> bool {
+        self.lost + self.doubled + self.wrong == 0 && self.leftovers.is_empty() && self.failures.is_empty()
+    }
+}
+
+impl Display for Tally {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { rounds, kills, freezes, restarts, exports, cancelled, rows, lost, doubled, wrong, .. } = self;
+        write!(f, "{rounds} rounds, {kills} kills, {freezes} stops, {restarts} restarts; {exports} exports ({cancelled} cancelled), ")?;
+        write!(f, "{rows} rows checked: {lost} lost, {doubled} doubled, {wrong} wrong, {} leftovers, ", self.leftovers.len())?;
+        write!(f, "{} failures; ", self.failures.len())?;
+        let mut times = self.recoveries.clone();
+        times.sort();
+        match (times.get(times.len() / 2), times.last()) {
+            (Some(median), Some(worst)) => {
+                write!(f, "recovery median {:.2} s, worst {:.2} s of {}", median.as_secs_f64(), worst.as_secs_f64(), times.len())
+            }
+            _ => f.write_str("no recovery measured"),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What an S3 server has acknowledged, as files beside the objects: a killed one finds it again.
+//!
+//! An upload is a folder `.uploads/<id>`: its parts, `upload.json`, and while it is completed `made.json`, with which a new
+//! start finishes what was begun. An object's metadata and etag are `.objects/<bucket>/<key>.json`.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use s3s::dto::Metadata;
+use serde_json::{Value, json};
+
+/// What is known of an object beside its content.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) etag: String,
+    pub(super) metadata: Option<Metadata>,
+}
+
+/// An upload as a new start finds it.
+pub(super) struct Left {
+    pub(super) id: String,
+    pub(super) key: String,
+    pub(super) metadata: Option<Metadata>,
+    pub(super) parts: Vec<(i32, u64)>,
+}
+
+pub(super) struct Journal {
+    root: PathBuf,
+}
+
+const UPLOAD: &str = "upload.json";
+const MADE: &str = "made.json";
+const WHOLE: &str = "whole";
+
+impl Journal {
+    pub(super) fn new(root: &Path) -> io::Result<Self> {
+        fs::create_dir_all(root.join(".uploads"))?;
+        Ok(Self { root: root.to_owned() })
+    }
+
+    pub(super) fn folder(&self, id: &str) -> PathBuf {
+        self.root.join(".uploads").join(id)
+    }
+
+    fn beside(&self, bucket: &str, key: &str) -> PathBuf {
+        self.root.join(".objects").join(bucket).join(format!("{key}.json"))
+    }
+
+    pub(super) fn opened(&self, id: &str, key: &str, metadata: Option<&Metadata>) -> io::Result<()> {
+        write(&self.folder(id).join(UPLOAD), &json!({ "key": key, "metadata": metadata }))
+    }
+
+    /// Makes an object of a file in the upload's folder: all of it or, after a kill, at the next start.
+    pub(super) fn make(&self, id: &str, bucket: &str, key: &str, known: &Known) -> io::Result<()> {
+        let said = json!({ "bucket": bucket, "key": key, "etag": known.etag, "metadata": known.metadata });
+        write(&self.folder(id).join(MADE), &said)?;
+        self.finish(id, &said)
+    }
+
+    fn finish(&self, id: &str, said: &Value) -> io::Result<()> {
+        let (bucket, key) = (text(&said["bucket"]), text(&said["key"]));
+        let (object, whole) = (self.root.join(&bucket).join(&key), self.whole(id));
+        if whole.exists() {
+            write(&self.beside(&bucket, &key), said)?;
+            fs::create_dir_all(object.parent().expect("a folder"))?;
+            fs::rename(whole, object)?;
+        }
+        fs::remove_dir_all(self.folder(id))
+    }
+
+    /// Where an upload's content is put together.
+    pub(super) fn whole(&self, id: &str) -> PathBuf {
+        self.folder(id).join(WHOLE)
+    }
+
+    /// There is no folder of an upload that somebody else has just ended.
+    pub(super) fn ended(&self, id: &str) {
+        let _ = fs::remove_dir_all(self.folder(id));
+    }
+
+    pub(super) fn known(&self, bucket: &str, key: &str) -> Option<Known> {
+        let said = read(&self.beside(bucket, key))?;
+        Some(Known { etag: text(&said["etag"]), metadata: metadata(&said) })
+    }
+
+    /// Finishes what was acknowledged or under way, forgets what never was; the uploads that are open.
+    pub(super) fn recover(&self) -> io::Result<Vec<Left>> {
+        let mut open = Vec::new();
+        for entry in fs::read_dir(self.root.join(".uploads"))? {
+            let id = entry?.file_name().to_string_lossy().into_owned();
+            if let Some(said) = read(&self.folder(&id).join(MADE)) {
+                self.finish(&id, &said)?;
+            } else if let Some(said) = read(&self.folder(&id).join(UPLOAD)) {
+                open.push(Left { key: text(&said["key"]), metadata: metadata(&said), parts: parts(&self.folder(&id))?, id });
+            } else {
+                self.ended(&id);
+            }
+        }
+        Ok(open)
+    }
+}
+
+fn parts(folder: &Path) -> io::Result<Vec<(i32, u64)>> {
+    let mut parts = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            parts.push((number, entry.metadata()?.len()));
+        }
+    }
+    Ok(parts)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn metadata(said: &Value) -> Option<Metadata> {
+    serde_json::from_value(said["metadata"].clone()).ok().flatten()
+}
+
+fn read(path: &Path) -> Option<Value> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// A name that is there holds all of its content.
+fn write(path: &Path, value: &Value) -> io::Result<()> {
+    fs::create_dir_all(path.parent().expect("a folder"))?;
+    let new = path.with_extension("new");
+    fs::write(&new, value.to_string())?;
+    fs::rename(new, path)
+}
