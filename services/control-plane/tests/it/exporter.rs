@@ -61,8 +61,9 @@ impl Exporter {
     pub(crate) async fn hear(&mut self) -> Answer {
         loop {
             match soon(self.hear.message()).await {
-                Ok(Some(v1::ConnectResponse { message: Some(Answer::Assignment(v1::Assignment { work: Some(work), .. })) }))
-                    if matches!(work, Work::CleanUp(_) | Work::Reconcile(_)) => {}
+                Ok(Some(v1::ConnectResponse {
+                    message: Some(Answer::Assignment(v1::Assignment { work: Some(Work::CleanUp(_) | Work::Reconcile(_)), .. })),
+                })) => {}
                 Ok(Some(v1::ConnectResponse { message: Some(answer) })) => return answer,
                 other => panic!("instead of a message came {other:?}"),
             }
