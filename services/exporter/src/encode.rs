@@ -176,7 +176,11 @@ impl OpenFile {
     /// The last parts, and what the file holds.
     fn close(mut self) -> Result<Vec<Encoded>, Failure> {
         let encoding = self.encoder.meter.time(Stage::Encode);
-        self.writer.finish().map_err(broken)?;
+        let footer = self.writer.finish().map_err(broken)?.file_metadata().num_rows();
+        if u64::try_from(footer) != Ok(self.content.rows) {
+            let detail = format!("the footer of a file names {footer} rows where {} were written", self.content.rows);
+            return Err(Failure { step: Step::Encode, class: FailureClass::Internal, detail });
+        }
         let sink = self.writer.inner_mut();
         let (mut ready, rest) = (std::mem::take(&mut sink.ready), sink.pending.split().freeze());
         self.content.bytes = sink.bytes;
