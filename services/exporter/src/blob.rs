@@ -122,11 +122,10 @@ fn no_blob(error: &BucketError) -> NoBlob {
         Fault::Throttled => FailureClass::Throttled,
         _ => FailureClass::SourceTransient,
     };
-    NoBlob::Failure(Failure {
-        step: Step::Hydrate,
-        class,
-        detail: format!("the store of offloaded fields: {} answered {}", error.call, error.words),
-    })
+    // Its advice is meant for a customer's bucket, but a wrong clock is the operator's in any case.
+    let advice = if error.fault == Fault::ClockSkewed { format!("; {}", error.fault.advice()) } else { String::new() };
+    let detail = format!("the store of offloaded fields: {} answered {}{advice}", error.call, error.words);
+    NoBlob::Failure(Failure { step: Step::Hydrate, class, detail })
 }
 
 fn cut(key: &str, reason: &dyn std::fmt::Display) -> NoBlob {
