@@ -31,7 +31,7 @@ use tracing::Instrument as _;
 use crate::{
     access::FleetClient,
     job::{Halt, Job, Workshop},
-    lease::{Lease, Stop},
+    lease::{Lease, Stop, Trust},
     meter::Meter,
     report::{Outgoing, Stored},
 };
@@ -56,8 +56,7 @@ pub(crate) struct Work {
     /// Reports that are not stored yet, by number.
     pending: BTreeMap<u64, (Lease, Said, Option<tokio::sync::oneshot::Sender<Stored>>)>,
     last_seq: u64,
-    /// Until when the jobs may go on, whatever happens to the stream: well before their leases could lapse.
-    kept_until: Option<Instant>,
+    trust: Arc<Trust>,
 }
 
 /// Shortest and longest bound of the wait before connecting again; the wait itself is anywhere below it.
@@ -242,7 +241,7 @@ impl Agent {
             tracing::warn!(run = assignment.run_id, reason, "assignment declined");
             Said::Declined(v1::Declined { run_id: assignment.run_id.clone(), fence: assignment.fence, reason })
         };
-        let (lease, spec, task, before) = match assignment::read(assignment) {
+        let (lease, spec, task, before) = match assignment::read(assignment, &self.work.trust) {
             Ok(read) => read,
             Err(fault) => return decline(format!("the assignment cannot be read: {fault}")),
         };
@@ -314,7 +313,6 @@ impl Work {
     }
 
     fn judge(&mut self, verdicts: &[v1::LeaseVerdict], kept_until: Instant) {
-        self.kept_until = self.kept_until.max(Some(kept_until));
         for verdict in verdicts {
             match v1::Verdict::try_from(verdict.verdict) {
                 Ok(v1::Verdict::Keep) => {}
@@ -322,6 +320,7 @@ impl Work {
                 Ok(v1::Verdict::Revoked | v1::Verdict::Unspecified) | Err(_) => self.stop(&verdict.run_id, verdict.fence, Stop::Revoked),
             }
         }
+        self.trust.extend(kept_until); // last: until here a job of a lost lease is held off by the old one
     }
 
     fn stop(&mut self, run_id: &str, fence: u64, why: Stop) {
@@ -346,8 +345,7 @@ impl Work {
 
     /// Stops every job when its lease could lapse soon: another exporter may have it then.
     fn fence(&mut self) {
-        let Some(kept_until) = self.kept_until else { return };
-        if Instant::now() >= kept_until && !self.jobs.is_empty() {
+        if self.trust.is_over() && !self.jobs.is_empty() {
             tracing::warn!(jobs = self.jobs.len(), "no word from the control plane: the leases could lapse, the jobs are stopped");
             self.stop_all(Stop::Revoked);
         }

@@ -170,6 +170,9 @@ impl Destination {
                 why = self.lease.halted() => return Err(NoAnswer::Stopped(why)),
                 () = self.pace.turn() => {}
             }
+            if self.lease.may_have_lapsed() {
+                return Err(NoAnswer::Stopped(Stop::Revoked));
+            }
             let Current { client, keys } = self.current();
             let answer = match in_flight {
                 InFlight::Awaited => send(client.clone()).await,

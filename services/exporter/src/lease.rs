@@ -1,7 +1,8 @@
 //! The right to work on one run, as its job sees it: a signal to stop, and why.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracelift_core::{
     id::{ExportId, RunId, TenantId},
@@ -19,6 +20,23 @@ pub(crate) enum Stop {
     Drained,
 }
 
+/// Until when the leases of this process may be trusted, whatever happens to its stream: well before they could lapse.
+#[derive(Debug, Default)]
+pub(crate) struct Trust(Mutex<Option<Instant>>);
+
+impl Trust {
+    /// A heartbeat was answered.
+    pub(crate) fn extend(&self, until: Instant) {
+        let mut trusted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *trusted = (*trusted).max(Some(until));
+    }
+
+    /// Whether another exporter may have the runs by now.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() >= until)
+    }
+}
+
 /// A held lease.
 #[derive(Debug, Clone)]
 pub(crate) struct Lease {
@@ -27,6 +45,7 @@ pub(crate) struct Lease {
     pub(crate) export: ExportId,
     pub(crate) tenant: TenantId,
     signal: Arc<Signal>,
+    trust: Arc<Trust>,
 }
 
 #[derive(Debug, Default)]
@@ -39,8 +58,14 @@ struct Signal {
 }
 
 impl Lease {
-    pub(crate) fn new(run: RunId, fence: Fence, export: ExportId, tenant: TenantId) -> Self {
-        Self { run, fence, export, tenant, signal: Arc::default() }
+    pub(crate) fn new(run: RunId, fence: Fence, export: ExportId, tenant: TenantId, trust: Arc<Trust>) -> Self {
+        Self { run, fence, export, tenant, signal: Arc::default(), trust }
+    }
+
+    /// Whether it may have lapsed. Asked before each write, because a process that was frozen may come to its next write
+    /// before it comes to stopping its jobs.
+    pub(crate) fn may_have_lapsed(&self) -> bool {
+        self.trust.is_over()
     }
 
     /// Whether somebody may have worked on the run before: the first claim moves the fence to 1.
@@ -72,5 +97,27 @@ impl Lease {
     /// Cancelled when no further rows should be read.
     pub(crate) fn drain(&self) -> &CancellationToken {
         &self.signal.drain
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_trusted_until_its_last_answered_heartbeat_runs_out() {
+        let trust = Trust::default();
+        assert!(!trust.is_over(), "nothing was promised yet");
+        let begin = Instant::now();
+        trust.extend(begin + Duration::from_secs(20));
+        trust.extend(begin + Duration::from_secs(10)); // an answer that came late takes nothing back
+        tokio::time::advance(Duration::from_secs(19)).await;
+        assert!(!trust.is_over());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(trust.is_over());
+        trust.extend(begin + Duration::from_secs(40));
+        assert!(!trust.is_over());
     }
 }

@@ -42,6 +42,15 @@ fn signal(child: &std::process::Child, name: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_was_frozen_with_a_write_on_its_way_changes_nothing() {
+    frozen(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_does_it_where_the_bucket_does_not_let_it_look() {
+    frozen(true).await;
+}
+
+async fn frozen(blind: bool) {
     let world = world().await;
     let gate = world.s3.faults.hold(Operation::PutObject, "-00001.parquet");
     let mut zombie = binaries::exporter(&world);
@@ -57,6 +66,9 @@ async fn a_process_that_was_frozen_with_a_write_on_its_way_changes_nothing() {
     successor.stop().await;
     let before = contents(&world, &export);
 
+    if blind {
+        world.s3.faults.refuse(Operation::HeadObject, ".parquet", S3ErrorCode::AccessDenied, u64::MAX);
+    }
     gate.open(); // its write arrives now
     signal(&zombie, "CONT");
     // It comes back, and is as good as any: when it has done another export it has long been through with the first one.

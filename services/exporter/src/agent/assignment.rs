@@ -1,5 +1,7 @@
 //! An assignment, read: the lease, what to export, what to do.
 
+use std::sync::Arc;
+
 use tracelift_core::{
     Invalid,
     export::ExportSpec,
@@ -14,16 +16,16 @@ use tracelift_proto::{
 
 use crate::{
     job::{Left, Task, files, slice},
-    lease::Lease,
+    lease::{Lease, Trust},
     publish::PublishedRun,
 };
 
 /// The lease, the spec, the task, and what earlier attempts have done.
-pub(super) fn read(assignment: &v1::Assignment) -> Result<(Lease, ExportSpec, Task, Totals), Invalid> {
+pub(super) fn read(assignment: &v1::Assignment, trust: &Arc<Trust>) -> Result<(Lease, ExportSpec, Task, Totals), Invalid> {
     let (run, fence) = under(&assignment.run_id, assignment.fence)?;
     let export = ExportId::parse("export_id", &assignment.export_id)?;
     let tenant = TenantId::parse("tenant_id", &assignment.tenant_id)?;
-    let lease = Lease::new(run, fence, export, tenant);
+    let lease = Lease::new(run, fence, export, tenant, trust.clone());
     let spec = assignment.spec.as_ref().ok_or_else(|| Invalid::new("spec", "is required"))?;
     // The control plane has checked the range against its own limit.
     let spec = spec.check(u64::MAX).map_err(|mut faults| faults.swap_remove(0).within("spec"))?;

@@ -45,7 +45,11 @@ impl Uploader<'_> {
                 }
                 Fault::Exists if condition.is_some() => match self.look(intent).await? {
                     Decision::Adopt { etag } => return Ok(etag),
-                    Decision::Write => condition = None,
+                    Decision::Write => {
+                        // Only the holder may replace: one that slept past its lease is told so here, and stops.
+                        self.reporter.file_intent(self.lease, intent).await?;
+                        condition = None;
+                    }
                     Decision::Conflict => return Err(conflict(intent)),
                 },
                 // The object may be there although nobody said so.
