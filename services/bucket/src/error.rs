@@ -160,7 +160,6 @@ pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
         (None, 401 | 403) => Fault::AccessDenied,
         (None, 404) => Fault::NoSuchKey,
         (None, 412) => Fault::Exists,
-        (None, 501) => Fault::NotImplemented,
         (None, 429 | 503) => Fault::Throttled,
         (None, 500..=599) => Fault::Unavailable,
         (None, _) if code.is_some() => Fault::Refused,
