@@ -204,14 +204,18 @@ impl Served {
 impl S3 for Served {
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let cut = self.faults.before(Operation::GetObject, &req.input.key).await?;
+        // The tag is the same in every answer: readers that ask for a file piece by piece compare.
+        let e_tag = self.uploads.of_object(&req.input.bucket, &req.input.key).map(|known| ETag::Strong(known.etag));
         if let Some(content) = self.plain(&req.input) {
             let length = i64::try_from(content.len()).ok();
             let content = if cut { Bytes::from(content).slice(..content_half(length)) } else { Bytes::from(content) };
             let body = StreamingBlob::wrap(futures::stream::once(async move { Ok::<_, io::Error>(content) }));
-            return Ok(S3Response::new(GetObjectOutput { body: Some(body), content_length: length, ..Default::default() }));
+            return Ok(S3Response::new(GetObjectOutput { body: Some(body), content_length: length, e_tag, ..Default::default() }));
         }
         self.object(&req.input.bucket, &req.input.key)?;
-        self.files.get_object(req).await
+        let mut found = self.files.get_object(req).await?;
+        found.output.e_tag = e_tag.or(found.output.e_tag);
+        Ok(found)
     }
 
     async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
