@@ -30,7 +30,7 @@ impl Uploader<'_> {
                 }
                 Err(NoAnswer::Refused(error)) if error.fault == Fault::Unavailable && attempt < OPENINGS => {
                     // It may have been opened all the same, under an id that nobody knows.
-                    self.abort_unknown(&intent.key).await;
+                    self.abort_unknown(&intent.key).await?;
                     let wait = Duration::from_millis(500 << attempt).mul_f64(chance());
                     tokio::select! {
                         why = self.lease.halted() => return Err(Halt::Stopped(why)),
@@ -43,14 +43,16 @@ impl Uploader<'_> {
         match self.reporter.file_intent(self.lease, &intent).await {
             Ok(()) => Ok(intent),
             Err(halt) => {
-                self.clean_up(&intent, &halt).await;
+                // Even when the run is somebody else's now: whoever has it may never have heard of this upload.
+                self.end(&intent).await;
                 Err(halt)
             }
         }
     }
 
     async fn create(&self, intent: &FileIntent) -> Result<String, NoAnswer> {
-        let created = self.destination.call("CreateMultipartUpload", |client| {
+        // Waited for whatever comes meanwhile: only we can know the id of what it opens.
+        let created = self.destination.settle("CreateMultipartUpload", |client| {
             let bucket = client.bucket();
             let call = client.s3.create_multipart_upload().with_options_of(bucket).bucket(&bucket.name).key(&intent.key);
             let call = call.set_metadata(Some(self.metadata(intent))).content_type(PARQUET);
@@ -74,9 +76,12 @@ impl Uploader<'_> {
 
     /// Aborts the upload in hand, unless the run is somebody else's now: then the upload is theirs to end.
     pub(super) async fn clean_up(&self, intent: &FileIntent, halt: &Halt) {
-        if *halt == Halt::Stopped(Stop::Revoked) {
-            return;
+        if *halt != Halt::Stopped(Stop::Revoked) {
+            self.end(intent).await;
         }
+    }
+
+    async fn end(&self, intent: &FileIntent) {
         if let Err(error) = self.destination.once("AbortMultipartUpload", |client| abort(&client, &intent.key, &intent.upload_id)).await
             && error.fault != Fault::NoSuchUpload
         {
@@ -101,26 +106,26 @@ impl Uploader<'_> {
         Ok(())
     }
 
-    /// Aborts uploads of this very key that were opened but never became known; where the bucket does not let us list
-    /// them, its own lifecycle rule has to.
-    pub(super) async fn abort_unknown(&self, key: &str) {
+    /// Aborts uploads of this very key that were opened but never became known. A store that does not answer now is asked
+    /// again by the next attempt; where the bucket does not let us list, its own lifecycle rule has to end them.
+    pub(super) async fn abort_unknown(&self, key: &str) -> Result<(), Halt> {
         let listed = self
             .destination
             .call("ListMultipartUploads", |client| client.s3.list_multipart_uploads().bucket(&client.bucket().name).prefix(key).send());
         let listed = match listed.await {
             Ok(listed) => listed,
-            Err(error) => {
-                tracing::debug!(?error, key, "open uploads cannot be listed");
-                return;
+            Err(NoAnswer::Refused(error)) if error.fault != Fault::Unavailable => {
+                tracing::debug!(%error, key, "open uploads cannot be listed");
+                return Ok(());
             }
+            Err(error) => return Err(error.at(Step::Upload)),
         };
         for upload in listed.uploads().iter().filter(|upload| upload.key() == Some(key)) {
             let Some(id) = upload.upload_id() else { continue };
             tracing::info!(key, "an upload that nobody knew is aborted");
-            if let Err(error) = self.destination.call("AbortMultipartUpload", |client| abort(&client, key, id)).await {
-                tracing::warn!(?error, key, "an upload stays open");
-            }
+            self.abort_until_gone(key, id).await?;
         }
+        Ok(())
     }
 }
 

@@ -73,7 +73,7 @@ impl Uploader<'_> {
             tracing::info!(key, "the upload of an earlier attempt is aborted");
             self.abort_until_gone(&key, &intent.upload_id).await?;
         }
-        self.abort_unknown(&key).await;
+        self.abort_unknown(&key).await?;
         let Some(intent) = unresolved else { return Ok(None) };
         match (self.look(intent).await?, intent.whole.as_deref()) {
             (Decision::Adopt { etag }, Some(file)) => {
