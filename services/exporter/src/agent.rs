@@ -30,6 +30,7 @@ use tracing::Instrument as _;
 
 use crate::{
     access::FleetClient,
+    destination::chance,
     job::{Halt, Job, Workshop},
     lease::{Lease, Stop, Trust},
     meter::Meter,
@@ -433,6 +434,5 @@ fn terms(welcome: &v1::Welcome) -> (Duration, Duration) {
 
 /// Anywhere between nothing and `most`.
 fn jitter(most: Duration) -> Duration {
-    let share = f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX);
-    most.mul_f64(share)
+    most.mul_f64(chance())
 }

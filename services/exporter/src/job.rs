@@ -86,7 +86,7 @@ pub(crate) enum Task {
 #[derive(Debug, Clone)]
 pub(crate) struct Left {
     pub(crate) run: RunId,
-    /// Begins as the run's partition does.
+    /// Its partition, which is in the key.
     pub(crate) window: Window,
     pub(crate) next_file: u32,
     pub(crate) unresolved: Option<FileIntent>,
