@@ -130,10 +130,9 @@ impl Session {
                     Ok(None) | Err(_) => return Err(End::Gone),
                 },
                 change = news.recv() => match change {
-                    Ok(Change::Stopped { run, fence, exporter }) if exporter == self.exporter => {
-                        self.send(Answer::Cancel(v1::Cancel { run_id: run.to_string(), fence: fence.0 })).await?;
-                    }
-                    Ok(Change::Work | Change::Missed) | Err(RecvError::Lagged(_)) => self.assign().await?,
+                    Ok(Change::Stopped { run, fence, exporter }) if exporter == self.exporter => self.cancel(run, fence).await?,
+                    Ok(Change::Work) => self.assign().await?,
+                    Ok(Change::Missed) | Err(RecvError::Lagged(_)) => self.look().await?,
                     Ok(_) => {}
                     Err(RecvError::Closed) => return Err(End::Gone),
                 },
@@ -168,6 +167,19 @@ impl Session {
             self.send(Answer::Assignment(assignment(claimed))).await?;
         }
         Ok(())
+    }
+
+    async fn cancel(&self, run: RunId, fence: Fence) -> Result<(), End> {
+        self.send(Answer::Cancel(v1::Cancel { run_id: run.to_string(), fence: fence.0 })).await
+    }
+
+    /// After news was lost: whatever it may have been. What is older than a lease, a heartbeat was told meanwhile.
+    async fn look(&self) -> Result<(), End> {
+        let since = self.store.now().await?.plus_seconds(-i64::from(self.terms.lease_seconds));
+        for (run, fence) in self.store.stopped(self.exporter.clone(), since).await? {
+            self.cancel(run, fence).await?;
+        }
+        self.assign().await
     }
 
     async fn hear(&mut self, said: Said) -> Result<(), End> {

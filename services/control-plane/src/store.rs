@@ -355,6 +355,8 @@ pub trait Store: Send + Sync + 'static {
     async fn heartbeat(&self, lease: Lease, held: Vec<(RunId, Fence)>, now: Timestamp) -> Result<Vec<Verdict>, StoreError>;
     /// Gives queued runs to an exporter until it holds `capacity`.
     async fn claim(&self, lease: Lease, capacity: u32, now: Timestamp) -> Result<Vec<Claimed>, StoreError>;
+    /// Runs stopped since then that this exporter was the last to hold, under the fence it knows.
+    async fn stopped(&self, exporter: ExporterId, since: Timestamp) -> Result<Vec<(RunId, Fence)>, StoreError>;
     /// A report about a run, heard only under its newest fence.
     async fn report(&self, run: RunId, fence: Fence, event: Event, now: Timestamp) -> Result<Heard, ReportError>;
     /// What an exporter says of a run it works on; dropped when stale.

@@ -128,6 +128,10 @@ impl<D: Database> Store for D {
         self.transact(move |tx| leases::claim(tx, &lease, capacity, now)).await
     }
 
+    async fn stopped(&self, exporter: ExporterId, since: Timestamp) -> Result<Vec<(RunId, Fence)>, StoreError> {
+        self.transact(move |tx| runs::stopped(tx, &exporter, since)).await
+    }
+
     async fn report(&self, run: RunId, fence: Fence, event: Event, now: Timestamp) -> Result<Heard, ReportError> {
         self.transact(move |tx| leases::report(tx, run, fence, event.clone(), now)).await
     }

@@ -101,6 +101,7 @@ macro_rules! suite {
                 new_work_is_told,
                 every_change_of_an_export_is_told,
                 a_cancel_tells_the_holder_under_the_fence_it_knows,
+                what_was_stopped_can_be_asked_for,
                 what_is_told_can_be_read,
                 an_exporter_that_connects_is_told,
             }

@@ -63,6 +63,22 @@ pub(crate) async fn a_cancel_tells_the_holder_under_the_fence_it_knows(store: &d
     hear(&mut news, Change::Stopped { run: run.id, fence: run.fence, exporter: exporter("a") }).await;
 }
 
+/// For an exporter that may have missed what it was told.
+pub(crate) async fn what_was_stopped_can_be_asked_for(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let first = export(store, mine, 1, 1).await;
+    let held = claim_one(store, "a", 1).await;
+    let second = export(store, mine, 2, 1).await;
+    let other = claim_one(store, "b", 1).await;
+    assert_eq!(store.stopped(exporter("a"), at(0)).await.unwrap(), []);
+    for id in [first, second] {
+        store.cancel_export(mine.tenant, id, at(5)).await.unwrap();
+    }
+    assert_eq!(store.stopped(exporter("a"), at(5)).await.unwrap(), [(held.id, held.fence)]);
+    assert_eq!(store.stopped(exporter("b"), at(0)).await.unwrap(), [(other.id, other.fence)]);
+    assert_eq!(store.stopped(exporter("a"), at(6)).await.unwrap(), []);
+}
+
 /// Told after the commit: whoever hears of a change sees it.
 pub(crate) async fn what_is_told_can_be_read(store: &dyn Store) {
     let mine = owner(store, 1).await;

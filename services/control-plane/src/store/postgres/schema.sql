@@ -98,7 +98,7 @@ CREATE TABLE runs (
     CHECK (state <> 'leased' OR (exporter_id IS NOT NULL AND incarnation IS NOT NULL))
 );
 CREATE INDEX runs_of_export ON runs (export_id, window_start);
-CREATE INDEX runs_by_state ON runs (state, state_at) WHERE state IN ('queued', 'leased');
+CREATE INDEX runs_by_state ON runs (state, state_at) WHERE state IN ('queued', 'leased', 'cancelled', 'timed_out');
 CREATE INDEX runs_of_exporter ON runs (exporter_id) WHERE state = 'leased';
 CREATE UNIQUE INDEX one_of_a_kind ON runs (export_id, kind) WHERE kind IN ('finalise', 'reconcile');
 CREATE UNIQUE INDEX one_cleaning ON runs (subject) WHERE subject IS NOT NULL;

@@ -118,6 +118,15 @@ pub(crate) fn leased_to(tx: &mut dyn Transaction, exporter: &ExporterId) -> Resu
     rows.iter().map(run).collect()
 }
 
+/// Runs stopped since then that this exporter was the last to hold; stopping has put the fence up by one.
+pub(crate) fn stopped(tx: &mut dyn Transaction, exporter: &ExporterId, since: Timestamp) -> Result<Vec<(RunId, Fence)>, StoreError> {
+    let rows = tx.query(
+        "SELECT id, fence - 1 AS held FROM runs WHERE exporter_id = $1 AND state IN ('cancelled', 'timed_out') AND state_at >= $2",
+        &[exporter.as_str().into(), since.into()],
+    )?;
+    rows.iter().map(|row| Ok((row.get("id")?, Fence(row.get("held")?)))).collect()
+}
+
 /// Up to `most` runs that may be given out now, locked. Finalising runs first: a whole export waits for them.
 pub(crate) fn lock_queued(tx: &mut dyn Transaction, most: usize, now: Timestamp) -> Result<Vec<Run>, StoreError> {
     let sql = format!(
