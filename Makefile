@@ -4,7 +4,7 @@
 #   make test     install what is needed and run every test
 #   make sim      simulate COUNT seeds: real services, simulated network, faults; SEED= repeats one
 #   make chaos    kill, freeze and restart the real programs ROUNDS times, then compare every row; STORE=postgres, SEED=
-#   make minio    install MinIO (needs Go); chaos then writes to it
+#   make servers  install MinIO and Garage, S3 servers that tests write to (needs Go; the first time takes 10 minutes)
 #   make up       start everything in the foreground (ROWS=, and the ports below)
 #   make lint     formatting, clippy, docs, licences, protobuf style
 
@@ -26,13 +26,15 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 export TRACELIFT_PYTHON ?= $(VENV)/bin/python
 export TRACELIFT_NODE_MODULES := $(NODE_MODULES)/node_modules
 export TRACELIFT_MINIO  := $(CACHE)/minio/bin/minio
+GARAGE_VERSION          := 2.5.0
+export TRACELIFT_GARAGE := $(CACHE)/garage-$(GARAGE_VERSION)/bin/garage
 export TRACELIFT_BIN    := $(CARGO_TARGET_DIR)/debug
 export PYTHON
 export PYTHONDONTWRITEBYTECODE := 1
 
 UP = --rows $(ROWS) --grpc-port $(GRPC_PORT) --rest-port $(REST_PORT) --clickhouse-port $(CLICKHOUSE_PORT) --s3-port $(S3_PORT)
 
-.PHONY: help install install-node build up demo sim chaos minio test test-rust test-python test-sim test-chaos lint clean
+.PHONY: help install install-node build up demo sim chaos servers test test-rust test-python test-sim test-chaos lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -63,12 +65,18 @@ CARGO_DENY         := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)
 $(CARGO_DENY)/bin/cargo-deny:
 	cargo install --quiet --locked --no-default-features --root $(CARGO_DENY) --target-dir $(CARGO_TARGET_DIR)/tools cargo-deny@$(CARGO_DENY_VERSION)
 
-# The newest version that Go's module proxy has; nothing needs it, CI neither.
+# Its newest version in Go's module proxy.
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
 
-minio: $(TRACELIFT_MINIO)
+servers: $(TRACELIFT_MINIO) $(TRACELIFT_GARAGE)
+
+$(TRACELIFT_GARAGE):
+	cargo install --quiet --locked --no-default-features --features bundled-libs,sqlite --root $(CACHE)/garage-$(GARAGE_VERSION) \
+		--target-dir $(CACHE)/garage-build garage@$(GARAGE_VERSION)
+	rm -rf $(CACHE)/garage-build
 
 $(TRACELIFT_MINIO):
+	@deploy/needs.sh go
 	GOBIN=$(dir $@) GOFLAGS=-mod=mod go install github.com/minio/minio@$(MINIO_VERSION)
 
 # ---- running --------------------------------------------------------------------------------------------------------
@@ -99,7 +107,7 @@ test-rust: install build
 	@deploy/needs.sh postgres
 	cargo test --locked --workspace
 
-test-python: install install-node build
+test-python: install install-node build servers
 	@deploy/needs.sh node curl
 	$(TRACELIFT_PYTHON) -m pytest -q -p no:cacheprovider tests/clickhouse tests/python
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Says what is missing on this machine before anything is built, and how to get it. As root on Debian (and in CI, where
-# sudo asks nothing) it gets the packages itself. Arguments: what is needed besides a compiler and Python: node, curl, clippy,
+# sudo asks nothing) it gets the packages itself. Arguments: what is needed besides a compiler and Python: node, curl, clippy, go,
 # postgres (the server's programs; the tests start servers of their own).
 set -eu
 
@@ -19,6 +19,12 @@ for thing in "$@"; do
     esac
 done
 
+case " $* " in
+    *" go "*) has go || {
+        echo "error: this machine lacks Go, which MinIO is built with: get it from https://go.dev/dl" >&2
+        exit 1
+    } ;;
+esac
 has cargo || {
     echo "error: this machine lacks Rust: get it from https://rustup.rs" >&2
     exit 1

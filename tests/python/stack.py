@@ -70,7 +70,7 @@ class Stack:
         with answer:
             text = answer.read().decode()
             self.said.append(f"{answer.headers}{text}")
-            return answer.status, json.loads(text)
+            return answer.status, json.loads(text) if text else None
 
     def ok(self, method, path, body=None, **options):
         """The JSON of a call that succeeds."""

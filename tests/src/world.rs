@@ -216,8 +216,10 @@ impl World {
     }
 
     pub fn start_exporter(&self, settings: &tracelift_exporter::Settings) -> Running {
-        let exporter = Exporter::new(settings).expect("an exporter");
-        Running::start("exporter", |stopping| tasks::start("exporter", exporter.run(stopping)))
+        let settings = settings.clone();
+        Running::start("exporter", |stopping| {
+            tasks::start("exporter", async move { Exporter::new(&settings).await.expect("an exporter").run(stopping).await })
+        })
     }
 
     /// An exporter with the usual settings.
@@ -273,6 +275,7 @@ impl World {
     /// A destination with that prefix.
     pub async fn destination(&self, prefix: &str) -> String {
         let request = v1::CreateDestinationRequest {
+            aws_role_arn: String::new(),
             display_name: "test".to_owned(),
             config: Some(v1::BucketConfig {
                 bucket_name: DESTINATION_BUCKET.to_owned(),

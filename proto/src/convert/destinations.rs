@@ -2,7 +2,7 @@
 
 use tracelift_core::{
     Invalid,
-    destination::{Addressing, Bucket, BucketInput, Destination},
+    destination::{Addressing, Bucket, BucketInput, ClientOptions, Destination, Identity, UsEast1},
     invalid::Faults,
 };
 
@@ -19,6 +19,10 @@ impl From<&Destination> for v1::Destination {
             credentials_keys: destination.credentials_keys.clone(),
             created_at: Some(time_to(destination.created_at)),
             updated_at: Some(time_to(destination.updated_at)),
+            aws_role_arn: match &destination.identity {
+                Identity::Role(arn) => arn.as_str().to_owned(),
+                Identity::Keys | Identity::Environment => String::new(),
+            },
         }
     }
 }
@@ -33,6 +37,9 @@ impl From<&Bucket> for v1::BucketConfig {
             include_bucket_in_prefix: Some(bucket.include_bucket_in_prefix),
             addressing_style: v1::AddressingStyle::from(bucket.addressing).into(),
             s3_additional_kwargs: bucket.write_options.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            use_accelerate_endpoint: bucket.client.use_accelerate_endpoint,
+            payload_signing_enabled: bucket.client.payload_signing_enabled,
+            us_east_1_regional_endpoint: bucket.client.us_east_1_regional_endpoint.map(UsEast1::as_str).unwrap_or_default().to_owned(),
         }
     }
 }
@@ -57,6 +64,10 @@ impl TryFrom<v1::BucketConfig> for Bucket {
             Ok(v1::AddressingStyle::Path) => Addressing::Path,
             Err(_) => return Err(vec![Invalid::new("addressing_style", "is not a known addressing style")]),
         };
+        let us_east_1_regional_endpoint = match config.us_east_1_regional_endpoint.as_str() {
+            "" => None,
+            word => Some(UsEast1::parse("us_east_1_regional_endpoint", word).map_err(|fault| vec![fault])?),
+        };
         let mut write_options: Vec<_> = config.s3_additional_kwargs.into_iter().collect();
         write_options.sort_unstable();
         BucketInput {
@@ -67,6 +78,11 @@ impl TryFrom<v1::BucketConfig> for Bucket {
             include_bucket_in_prefix: config.include_bucket_in_prefix,
             addressing,
             write_options,
+            client: ClientOptions {
+                use_accelerate_endpoint: config.use_accelerate_endpoint,
+                payload_signing_enabled: config.payload_signing_enabled,
+                us_east_1_regional_endpoint,
+            },
         }
         .check()
     }

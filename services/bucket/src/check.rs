@@ -4,7 +4,7 @@ use aws_sdk_s3::{config::retry::RetryConfig, primitives::ByteStream};
 use tracelift_core::layout;
 use uuid::Uuid;
 
-use crate::{BucketError, Client, Fault, WriteArguments as _};
+use crate::{BucketError, Client, Fault, SignedAsAsked as _, WriteArguments as _};
 
 /// Writes `<prefix>/tmp/<name>.txt`, tries to delete it (a refusal is fine), begins and aborts a multipart upload.
 pub async fn check(client: &Client, name: Uuid) -> Result<(), BucketError> {
@@ -12,7 +12,7 @@ pub async fn check(client: &Client, name: Uuid) -> Result<(), BucketError> {
     let key = layout::probe(&bucket.prefix, &name.as_simple().to_string());
     let body = ByteStream::from_static(b"Written by Tracelift to see whether this bucket takes exports. It may be deleted.\n");
     let put = client.s3.put_object().with_options_of(bucket).bucket(&bucket.name).key(&key).body(body);
-    put.send().await.map_err(|error| client.judge("PutObject", &error)).map_err(absent_is_bucket)?;
+    put.signed_as_asked(bucket).send().await.map_err(|error| client.judge("PutObject", &error)).map_err(absent_is_bucket)?;
     if let Err(error) = client.s3.delete_object().bucket(&bucket.name).key(&key).send().await {
         tracing::debug!(error = %client.judge("DeleteObject", &error), "the probe object stays");
     }
@@ -72,3 +72,6 @@ fn absent_is_bucket(error: BucketError) -> BucketError {
         _ => error,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
+use aws_config::{identity::IdentityCache, sts::AssumeRoleProvider};
 use aws_sdk_s3::{
-    config::{BehaviorVersion, Credentials, Region, SharedHttpClient, retry::RetryConfig, timeout::TimeoutConfig},
+    client::customize::CustomizableOperation,
+    config::{
+        BehaviorVersion, Credentials, Region, SharedCredentialsProvider, SharedHttpClient, retry::RetryConfig, timeout::TimeoutConfig,
+    },
     error::{ProvideErrorMetadata, SdkError},
     types::{ServerSideEncryption, StorageClass},
 };
 use aws_smithy_http_client::{Builder, tls};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use secrecy::{ExposeSecret as _, SecretString};
-use tracelift_core::destination::{Addressing, Bucket};
+use tracelift_core::destination::{Addressing, Bucket, RoleArn, UsEast1};
 
 use crate::{
     BucketError, EndpointPolicy, Fault,
@@ -43,64 +47,115 @@ impl std::fmt::Debug for Keys {
     }
 }
 
+/// By what a bucket lets a client in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Grant {
+    /// Keys that its owner gave.
+    Keys(Keys),
+    /// A role of its owner's, assumed with this process's own identity: web identity, instance profile, variables, ….
+    Role {
+        /// Which.
+        arn: RoleArn,
+        /// What its trust policy must ask for, so that nobody else can have us assume it.
+        external_id: String,
+    },
+    /// This process's own identity.
+    Environment,
+}
+
 /// Makes clients that share one connection pool and one rule about endpoints.
 #[derive(Debug, Clone)]
 pub struct Connector {
     http: SharedHttpClient,
     policy: EndpointPolicy,
+    /// For this process's own identity, which may be told by an address of this machine or network.
+    identity: SharedHttpClient,
 }
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A role's keys are renewed that long before they expire.
+const REFRESH_BEFORE: Duration = Duration::from_secs(120);
 
 impl Connector {
     /// A pool whose connections follow `policy`.
     pub fn new(policy: EndpointPolicy) -> Self {
         let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-        Self { http: Builder::new().tls_provider(tls).build_with_resolver(GuardedResolver(policy)), policy }
+        let pool = |policy| Builder::new().tls_provider(tls.clone()).build_with_resolver(GuardedResolver(policy));
+        Self { http: pool(policy), policy, identity: pool(EndpointPolicy::AllowPrivate) }
     }
 
     /// The same over a network of the caller's. Only addresses that stand in an endpoint are judged then, not names.
     pub fn over(http: SharedHttpClient, policy: EndpointPolicy) -> Self {
-        Self { http, policy }
+        Self { identity: http.clone(), http, policy }
     }
 
     /// A client of `bucket`. `attempt_timeout` bounds one request, `attempts` is how often a transient fault is tried.
-    pub fn client(&self, bucket: &Bucket, keys: &Keys, attempt_timeout: Duration, attempts: u32) -> Result<Client, BucketError> {
-        let endpoint = bucket.endpoint_url.as_deref().map(|url| self.endpoint(bucket, url)).transpose()?;
+    pub async fn client(&self, bucket: &Bucket, grant: &Grant, attempt_timeout: Duration, attempts: u32) -> Result<Client, BucketError> {
+        let endpoint = self.endpoint(bucket)?;
         let path_style = match bucket.addressing {
             Addressing::Path => true,
             Addressing::Virtual => false,
-            Addressing::Auto => endpoint.is_some() && bucket.include_bucket_in_prefix,
+            Addressing::Auto => bucket.endpoint_url.is_some() && bucket.include_bucket_in_prefix,
         };
-        let token = keys.session_token.as_ref().map(|token| token.expose_secret().to_owned());
-        let credentials = Credentials::new(&keys.access_key_id, keys.secret_access_key.expose_secret(), token, None, "destination");
+        let region = Region::new(bucket.region.clone().unwrap_or_else(|| "us-east-1".to_owned()));
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(attempt_timeout).build();
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .http_client(self.http.clone())
-            .credentials_provider(credentials)
-            .region(Region::new(bucket.region.clone().unwrap_or_else(|| "us-east-1".to_owned())))
+            .identity_cache(IdentityCache::lazy().buffer_time(REFRESH_BEFORE).build())
+            .region(region.clone())
             .retry_config(RetryConfig::standard().with_max_attempts(attempts))
             .timeout_config(timeouts)
+            .accelerate(bucket.client.use_accelerate_endpoint)
             .force_path_style(path_style);
+        config.set_credentials_provider(self.credentials(grant, &region).await);
         if let Some(url) = endpoint {
             config = config.endpoint_url(url);
         }
-        Ok(Client { s3: aws_sdk_s3::Client::from_conf(config.build()), bucket: bucket.clone(), key_id: keys.access_key_id.clone() })
+        let key_id = match grant {
+            Grant::Keys(keys) => keys.access_key_id.clone(),
+            Grant::Role { .. } | Grant::Environment => String::new(),
+        };
+        Ok(Client { s3: aws_sdk_s3::Client::from_conf(config.build()), bucket: bucket.clone(), key_id })
     }
 
-    fn endpoint(&self, bucket: &Bucket, url: &str) -> Result<String, BucketError> {
+    /// Keys, or what finds and renews them when they are needed.
+    async fn credentials(&self, grant: &Grant, region: &Region) -> Option<SharedCredentialsProvider> {
+        if let Grant::Keys(keys) = grant {
+            let token = keys.session_token.as_ref().map(|token| token.expose_secret().to_owned());
+            let secret = keys.secret_access_key.expose_secret();
+            let keys = Credentials::new(&keys.access_key_id, secret, token, None, "destination");
+            return Some(SharedCredentialsProvider::new(keys));
+        }
+        let own = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(self.identity.clone()).region(region.clone());
+        let own = own.load().await;
+        match grant {
+            Grant::Role { arn, external_id } => {
+                let role = AssumeRoleProvider::builder(arn.as_str()).session_name("tracelift").external_id(external_id);
+                Some(SharedCredentialsProvider::new(role.configure(&own).build().await))
+            }
+            Grant::Keys(_) | Grant::Environment => own.credentials_provider(),
+        }
+    }
+
+    /// The address that requests go to, unless the SDK knows it.
+    fn endpoint(&self, bucket: &Bucket) -> Result<Option<String>, BucketError> {
+        let Some(url) = &bucket.endpoint_url else {
+            let legacy =
+                bucket.client.us_east_1_regional_endpoint == Some(UsEast1::Legacy) && bucket.region.as_deref() == Some("us-east-1");
+            return Ok((legacy && !bucket.client.use_accelerate_endpoint).then(|| "https://s3.amazonaws.com".to_owned()));
+        };
         self.policy.admits(url).map_err(|refused: Refused| BucketError {
             fault: Fault::InvalidEndpoint,
             call: "the endpoint check",
             words: refused.to_string(),
         })?;
         if bucket.include_bucket_in_prefix {
-            return Ok(url.to_owned());
+            return Ok(Some(url.clone()));
         }
         // The host already begins with the bucket: the SDK puts it there itself when asked for virtual addressing.
-        Ok(url.replacen(&format!("://{}.", bucket.name), "://", 1))
+        Ok(Some(url.replacen(&format!("://{}.", bucket.name), "://", 1)))
     }
 }
 
@@ -154,3 +209,31 @@ write_arguments!(
     aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder,
     aws_sdk_s3::operation::create_multipart_upload::builders::CreateMultipartUploadFluentBuilder
 );
+
+/// A write whose body is signed unless the bucket's owner asked for that not to be done.
+pub trait SignedAsAsked: Sized {
+    /// What the call answers.
+    type Output;
+    /// What it fails with.
+    type Error;
+
+    /// With what the bucket's owner asked for.
+    #[must_use]
+    fn signed_as_asked(self, bucket: &Bucket) -> CustomizableOperation<Self::Output, Self::Error, Self>;
+}
+
+macro_rules! signed {
+    ($($operation:ident $builder:ident $output:ident $error:ident),*) => {$(
+        impl SignedAsAsked for aws_sdk_s3::operation::$operation::builders::$builder {
+            type Output = aws_sdk_s3::operation::$operation::$output;
+            type Error = aws_sdk_s3::operation::$operation::$error;
+
+            fn signed_as_asked(self, bucket: &Bucket) -> CustomizableOperation<Self::Output, Self::Error, Self> {
+                let call = self.customize();
+                if bucket.client.payload_signing_enabled == Some(false) { call.disable_payload_signing() } else { call }
+            }
+        }
+    )*};
+}
+
+signed!(put_object PutObjectFluentBuilder PutObjectOutput PutObjectError, upload_part UploadPartFluentBuilder UploadPartOutput UploadPartError);

@@ -1,7 +1,8 @@
 //! What a store's refusal means. Providers word the same fault differently; the table here is the one place that knows.
 
-use std::fmt;
+use std::{error::Error, fmt};
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
@@ -22,6 +23,8 @@ pub enum Fault {
     WrongRegion,
     /// The credentials have run out.
     ExpiredToken,
+    /// The role cannot be assumed, or there is no identity to do it with.
+    NoIdentity,
     /// There is no such object.
     NoSuchKey,
     /// There is no such upload (any more).
@@ -44,7 +47,7 @@ impl Fault {
     /// The text that callers see first.
     pub fn text(self) -> &'static str {
         match self {
-            Self::AccessDenied | Self::ExpiredToken => "Access denied",
+            Self::AccessDenied | Self::ExpiredToken | Self::NoIdentity => "Access denied",
             Self::BucketNotValid
             | Self::NoSuchKey
             | Self::NoSuchUpload
@@ -63,6 +66,9 @@ impl Fault {
         match self {
             Self::AccessDenied => "allow s3:PutObject on this bucket and prefix for the access key, and check the secret key",
             Self::ExpiredToken => "give credentials that have not expired",
+            Self::NoIdentity => {
+                "let the role's trust policy name this service, with your workspace's id as external id, or give credentials"
+            }
             Self::BucketNotValid | Self::NoSuchKey | Self::NoSuchUpload => "create the bucket or correct its name",
             Self::WrongRegion => "give the region that the bucket lies in",
             Self::UnknownKeyId => "check the access key id",
@@ -89,7 +95,7 @@ pub struct BucketError {
     pub words: String,
 }
 
-impl std::error::Error for BucketError {}
+impl Error for BucketError {}
 
 impl BucketError {
     /// What happened and what to do, without the text that the check of a destination begins with.
@@ -113,7 +119,10 @@ const CODES: &[(&str, Fault)] = &[
     ("InvalidClientTokenId", Fault::UnknownKeyId),
     ("SignatureDoesNotMatch", Fault::AccessDenied),
     ("AccessDenied", Fault::AccessDenied),
+    ("Unauthorized", Fault::UnknownKeyId), // R2
     ("AllAccessDisabled", Fault::AccessDenied),
+    ("UserProjectAccountProblem", Fault::AccessDenied), // GCS
+    ("QuotaExceeded", Fault::Refused),                  // Ceph
     ("AccountProblem", Fault::AccessDenied),
     ("InvalidObjectState", Fault::AccessDenied),
     ("ExpiredToken", Fault::ExpiredToken),
@@ -123,6 +132,7 @@ const CODES: &[(&str, Fault)] = &[
     ("AuthorizationHeaderMalformed", Fault::WrongRegion),
     ("PermanentRedirect", Fault::WrongRegion),
     ("IllegalLocationConstraintException", Fault::WrongRegion),
+    ("InvalidRegionName", Fault::WrongRegion), // R2
     ("InvalidBucketName", Fault::InvalidBucketName),
     ("NoSuchKey", Fault::NoSuchKey),
     ("NotFound", Fault::NoSuchKey),
@@ -171,9 +181,12 @@ impl BucketError {
     /// What `error` of `call` means; `key_id` is cut out of its text.
     pub(crate) fn of<E>(call: &'static str, error: &SdkError<E, HttpResponse>, key_id: &str) -> Self
     where
-        E: std::error::Error + ProvideErrorMetadata + 'static,
+        E: Error + ProvideErrorMetadata + 'static,
     {
         let cut = |text: String| if key_id.is_empty() { text } else { text.replace(key_id, "[access key id]") };
+        if let Some(cause) = causes(error).find(|cause| cause.is::<CredentialsError>()) {
+            return Self { fault: Fault::NoIdentity, call: "AssumeRole", words: cut(nothing(cause)) };
+        }
         match error {
             SdkError::ServiceError(refusal) => {
                 let status = refusal.raw().status().as_u16();
@@ -196,9 +209,13 @@ impl BucketError {
     }
 }
 
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&error| error.source())
+}
+
 /// Why there was no answer: the cause at the root of the error.
-fn nothing(error: &dyn std::error::Error) -> String {
-    let root = std::iter::successors(error.source(), |error| error.source()).last();
+fn nothing(error: &(dyn Error + 'static)) -> String {
+    let root = causes(error).last();
     root.map_or_else(|| "nothing".to_owned(), |root| format!("nothing ({root})"))
 }
 

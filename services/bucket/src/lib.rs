@@ -9,6 +9,6 @@ mod endpoint;
 mod error;
 
 pub use check::check;
-pub use client::{Client, Connector, Keys, WriteArguments};
+pub use client::{Client, Connector, Grant, Keys, SignedAsAsked, WriteArguments};
 pub use endpoint::EndpointPolicy;
 pub use error::{BucketError, Fault};

@@ -92,6 +92,34 @@ pub enum Destination {
         /// Its id
         id: Uuid,
     },
+    /// Replace the keys of a destination, or the role, once the bucket was checked with the new ones
+    #[command(after_help = SECRETS)]
+    Update {
+        /// Its id
+        id: Uuid,
+        /// By what the bucket lets us in
+        #[command(flatten)]
+        identity: Identity,
+    },
+    /// Forget a destination and its keys; nothing in the bucket changes
+    Delete {
+        /// Its id
+        id: Uuid,
+    },
+}
+
+/// By what a bucket lets us in.
+#[derive(Debug, Clone, Args)]
+pub struct Identity {
+    /// JSON file with access_key_id, secret_access_key and perhaps session_token
+    #[arg(long, value_name = "FILE", group = "identity")]
+    pub credentials_file: Option<PathBuf>,
+    /// Role to assume instead of using keys
+    #[arg(long, value_name = "ARN", group = "identity")]
+    pub aws_role_arn: Option<String>,
+    /// Use the rights of the service itself, where its operator allows that
+    #[arg(long, group = "identity")]
+    pub environment_credentials: bool,
 }
 
 /// A bucket as typed.
@@ -118,9 +146,21 @@ pub struct DestinationCreate {
     /// Extra argument of every write, e.g. StorageClass=STANDARD_IA; may be repeated
     #[arg(long = "option", value_name = "K=V", value_parser = key_value)]
     pub options: Vec<(String, String)>,
-    /// JSON file with access_key_id, secret_access_key and perhaps session_token
-    #[arg(long, value_name = "FILE")]
-    pub credentials_file: Option<PathBuf>,
+    /// Through AWS's edge locations
+    #[arg(long)]
+    pub use_accelerate_endpoint: bool,
+    /// Whether the body of a write is signed
+    #[arg(long, value_name = "true|false")]
+    pub payload_signing_enabled: Option<bool>,
+    /// Which host us-east-1 has
+    #[arg(long, value_parser = PossibleValuesParser::new(["regional", "legacy"]))]
+    pub us_east_1_regional_endpoint: Option<String>,
+    /// Say that the host of --endpoint-url begins with the bucket's name already
+    #[arg(long)]
+    pub bucket_is_in_endpoint: bool,
+    /// By what the bucket lets us in
+    #[command(flatten)]
+    pub identity: Identity,
 }
 
 /// About exports.

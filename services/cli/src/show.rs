@@ -62,6 +62,7 @@ pub(crate) fn destination(destination: &v1::Destination) -> String {
         ("endpoint", config.endpoint_url.clone()),
         ("options", options.join(" ")),
         ("credentials", destination.credentials_keys.join(", ")),
+        ("role", destination.aws_role_arn.clone()),
         ("created", time(destination.created_at.as_ref())),
         ("updated", time(destination.updated_at.as_ref())),
     ])

@@ -191,7 +191,13 @@ impl Service {
             watches: Arc::new(Semaphore::new(settings.max_watches.min(Semaphore::MAX_PERMITS))),
             stopping: stopping.clone(),
         };
-        let destinations = api::destinations::Destinations { store: store.clone(), vault: vault.clone(), connector };
+        let destinations = api::destinations::Destinations {
+            store: store.clone(),
+            vault: vault.clone(),
+            connector,
+            roles: settings.allow_roles,
+            environment: settings.allow_environment_credentials,
+        };
         let fleet = api::fleet::Fleet {
             store: store.clone(),
             vault,

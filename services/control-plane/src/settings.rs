@@ -82,6 +82,12 @@ pub struct Settings {
     /// Let destinations have private, loopback and link-local addresses (for stores in your own network)
     #[arg(long, env = "TRACELIFT_ALLOW_PRIVATE_ENDPOINTS")]
     pub allow_private_endpoints: bool,
+    /// Let destinations name a role of AWS instead of keys; this service and the exporters assume it with their own identity
+    #[arg(long, env = "TRACELIFT_ALLOW_ROLES")]
+    pub allow_roles: bool,
+    /// Let destinations go without keys: this service's and the exporters' own rights are then every tenant's
+    #[arg(long, env = "TRACELIFT_ALLOW_ENVIRONMENT_CREDENTIALS")]
+    pub allow_environment_credentials: bool,
     /// Longest range of one export, in UTC days
     #[arg(long, env = "TRACELIFT_MAX_EXPORT_DAYS", default_value_t = MAX_DAYS, value_parser = clap::value_parser!(u64).range(1..=3660))]
     pub max_export_days: u64,

@@ -19,7 +19,7 @@ mod transaction;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 use tracelift_core::{
-    destination::{Bucket, Destination},
+    destination::{Bucket, Destination, Identity},
     export::Export,
     file::File,
     id::{DestinationId, ExportId, ExporterId, KeyId, RunId, TenantId},
@@ -273,8 +273,21 @@ pub struct Access {
     pub destination: DestinationId,
     /// Where it is.
     pub bucket: Bucket,
-    /// Its credentials.
-    pub sealed: Sealed,
+    /// By what it lets us in.
+    pub identity: Identity,
+    /// The keys, when it is by keys.
+    pub sealed: Option<Sealed>,
+}
+
+/// What became of a destination that was to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deletion {
+    /// It is gone.
+    Done,
+    /// There is none.
+    Absent,
+    /// That export still writes to it, or that schedule will.
+    InUse(ExportId),
 }
 
 /// What a report can fail with.
@@ -306,21 +319,24 @@ pub trait Store: Send + Sync + 'static {
     /// The good key with that hash.
     async fn key_by_hash(&self, hash: [u8; 32]) -> Result<Option<ApiKey>, StoreError>;
 
-    /// Adds a destination with its sealed credentials.
-    async fn create_destination(&self, destination: Destination, sealed: Sealed) -> Result<(), StoreError>;
+    /// Adds a destination with its sealed credentials, when it has any.
+    async fn create_destination(&self, destination: Destination, sealed: Option<Sealed>) -> Result<(), StoreError>;
     /// A tenant's destination.
     async fn destination(&self, tenant: TenantId, id: DestinationId) -> Result<Option<Destination>, StoreError>;
     /// A tenant's destinations, newest first.
     async fn destinations(&self, tenant: TenantId) -> Result<Vec<Destination>, StoreError>;
-    /// Replaces the credentials of a tenant's destination; `None` when there is none.
-    async fn replace_credentials(
+    /// Replaces by what a tenant's destination lets us in; `None` when there is no such destination.
+    async fn replace_identity(
         &self,
         tenant: TenantId,
         id: DestinationId,
-        sealed: Sealed,
+        identity: Identity,
+        sealed: Option<Sealed>,
         keys: Vec<String>,
         now: Timestamp,
     ) -> Result<Option<Destination>, StoreError>;
+    /// Forgets a tenant's destination and its credentials, unless something is still to be written there.
+    async fn delete_destination(&self, tenant: TenantId, id: DestinationId, now: Timestamp) -> Result<Deletion, StoreError>;
     /// Every sealed value with its owner, for sealing anew under another key.
     async fn all_sealed(&self) -> Result<Vec<(TenantId, DestinationId, Sealed)>, StoreError>;
     /// Replaces `old` by `new`, unless it has changed meanwhile.

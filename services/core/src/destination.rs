@@ -20,6 +20,8 @@ pub struct Destination {
     pub display_name: DisplayName,
     /// Where the bucket is.
     pub bucket: Bucket,
+    /// By what the bucket lets us in.
+    pub identity: Identity,
     /// Names of the stored credential fields.
     pub credentials_keys: Vec<String>,
     /// When it was made.
@@ -67,6 +69,110 @@ pub struct Bucket {
     pub addressing: Addressing,
     /// Extra arguments of every write.
     pub write_options: WriteOptions,
+    /// How requests are made.
+    pub client: ClientOptions,
+}
+
+/// By what a bucket lets us in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Identity {
+    /// Keys that its owner gave; they are sealed.
+    #[default]
+    Keys,
+    /// A role in its owner's account, which trusts this installation.
+    Role(RoleArn),
+    /// This installation's own rights.
+    Environment,
+}
+
+impl Identity {
+    /// As it is stored: `keys`, `environment`, or the role's ARN.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Keys => "keys",
+            Self::Role(arn) => arn.as_str(),
+            Self::Environment => "environment",
+        }
+    }
+
+    /// The identity of that text.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
+        match text {
+            "keys" => Ok(Self::Keys),
+            "environment" => Ok(Self::Environment),
+            arn => RoleArn::parse(field, arn).map(Self::Role),
+        }
+    }
+}
+
+/// `arn:aws:iam::123456789012:role/path/name`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleArn(String);
+
+impl RoleArn {
+    /// The ARN, or a fault of `field`.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
+        let word = |text: &str, marks: &[u8]| text.bytes().all(|b| b.is_ascii_alphanumeric() || marks.contains(&b));
+        let fits = |text: &str| {
+            let mut parts = text.splitn(6, ':');
+            let mut part = || parts.next().unwrap_or_default();
+            let (arn, partition, service, region, account, role) = (part(), part(), part(), part(), part(), part());
+            let account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+            let name = role.strip_prefix("role/").is_some_and(|name| !name.is_empty() && word(name, b"+=,.@-_/"));
+            arn == "arn"
+                && partition.starts_with("aws")
+                && word(partition, b"-")
+                && service == "iam"
+                && region.is_empty()
+                && account
+                && name
+        };
+        if text.len() <= 2048 && fits(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Invalid::new(field, "must be the ARN of an IAM role, such as arn:aws:iam::123456789012:role/exports"))
+    }
+
+    /// The ARN.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How requests are made, by the names of `config_kwargs_s3`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClientOptions {
+    /// Through AWS's edge locations.
+    pub use_accelerate_endpoint: bool,
+    /// Whether the body of a write is signed too; it is unless told otherwise.
+    pub payload_signing_enabled: Option<bool>,
+    /// Which host us-east-1 has.
+    pub us_east_1_regional_endpoint: Option<UsEast1>,
+}
+
+/// Which host AWS's region us-east-1 has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsEast1 {
+    /// `s3.us-east-1.amazonaws.com`: what is meant when nothing is said.
+    Regional,
+    /// `s3.amazonaws.com`
+    Legacy,
+}
+
+impl UsEast1 {
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Regional => "regional",
+            Self::Legacy => "legacy",
+        }
+    }
+
+    /// The host of that word.
+    pub fn parse(field: &str, word: &str) -> Result<Self, Invalid> {
+        let known = [Self::Regional, Self::Legacy].into_iter().find(|host| host.as_str() == word);
+        known.ok_or_else(|| Invalid::new(field, "must be one of regional, legacy"))
+    }
 }
 
 /// How the bucket appears in a request's address.
@@ -147,6 +253,7 @@ pub struct BucketInput {
     pub include_bucket_in_prefix: Option<bool>,
     pub addressing: Addressing,
     pub write_options: Vec<(String, String)>,
+    pub client: ClientOptions,
 }
 
 impl BucketInput {
@@ -166,6 +273,13 @@ impl BucketInput {
             let message = "may be false only when the host of endpoint_url begins with the bucket's name";
             faults.push(Invalid::new("include_bucket_in_prefix", message));
         }
+        if self.client.use_accelerate_endpoint && (!self.endpoint_url.is_empty() || self.bucket_name.contains('.')) {
+            let message = "is AWS's only: it goes with neither an endpoint_url nor a bucket whose name has a dot";
+            faults.push(Invalid::new("config_kwargs_s3.use_accelerate_endpoint", message));
+        }
+        if self.client.use_accelerate_endpoint && self.addressing == Addressing::Path {
+            faults.push(Invalid::new("config_kwargs_s3.addressing_style", "cannot be path together with use_accelerate_endpoint"));
+        }
         let bucket = (|| {
             Some(Bucket {
                 name: name?,
@@ -175,6 +289,7 @@ impl BucketInput {
                 include_bucket_in_prefix,
                 addressing: self.addressing,
                 write_options: write_options?,
+                client: self.client,
             })
         })();
         faults.finish(bucket)
@@ -270,6 +385,36 @@ mod tests {
     fn a_bucket_needs_a_region_or_an_endpoint() {
         let faults = BucketInput { region: String::new(), ..input() }.check().unwrap_err();
         assert_eq!(faults[0].field, "region");
+    }
+
+    #[test]
+    fn acceleration_is_for_aws() {
+        let fields = |input: BucketInput| -> Vec<_> { input.check().unwrap_err().into_iter().map(|fault| fault.field).collect() };
+        let client = ClientOptions { use_accelerate_endpoint: true, ..ClientOptions::default() };
+        let fast = || BucketInput { client: client.clone(), ..input() };
+        assert!(fast().check().is_ok());
+        let at = "config_kwargs_s3.use_accelerate_endpoint";
+        assert_eq!(fields(BucketInput { endpoint_url: "https://store.example.com".into(), ..fast() }), [at]);
+        assert_eq!(fields(BucketInput { bucket_name: "my.traces".into(), ..fast() }), [at]);
+        assert_eq!(fields(BucketInput { addressing: Addressing::Path, ..fast() }), ["config_kwargs_s3.addressing_style"]);
+    }
+
+    #[test]
+    fn an_identity_is_read_back_as_it_was_written() {
+        for text in ["keys", "environment", "arn:aws:iam::123456789012:role/exports", "arn:aws-us-gov:iam::123456789012:role/a/b_c"] {
+            assert_eq!(Identity::parse("identity", text).unwrap().as_str(), text);
+        }
+        for wrong in [
+            "",
+            "arn:aws:iam::123456789012:user/me",
+            "arn:aws:iam::1234:role/x",
+            "arn:aws:iam::123456789012:role/",
+            "arn:aws:iam::123456789012:role/x y",
+            "arn:aws:iam:eu-west-1:123456789012:role/x",
+            "arn:gcp:iam::123456789012:role/x",
+        ] {
+            assert_eq!(RoleArn::parse("aws_role_arn", wrong).unwrap_err().field, "aws_role_arn", "{wrong}");
+        }
     }
 
     #[test]

@@ -9,15 +9,15 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::Channel,
 };
-use tracelift_bucket::Keys;
+use tracelift_bucket::{Grant, Keys};
 use tracelift_core::{
     Invalid,
-    destination::Bucket,
+    destination::{Bucket, RoleArn},
     failure::{Failure, FailureClass, Step},
 };
 use tracelift_proto::{
     BucketSecrets, MAX_FLEET_BYTES,
-    fleet::v1::{self, fleet_service_client::FleetServiceClient},
+    fleet::v1::{self, fleet_service_client::FleetServiceClient, get_destination_access_response::Identity},
 };
 
 use crate::{
@@ -69,7 +69,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Access {
     /// The bucket of a leased run and its keys. While the control plane is away it asks again, until the lease ends.
-    pub(crate) async fn destination(&self, lease: &Lease) -> Result<(Bucket, Keys), Halt> {
+    pub(crate) async fn destination(&self, lease: &Lease) -> Result<(Bucket, Grant), Halt> {
         loop {
             let question = v1::GetDestinationAccessRequest {
                 run_id: lease.run.to_string(),
@@ -100,19 +100,29 @@ impl Access {
     }
 }
 
-fn usable(answer: v1::GetDestinationAccessResponse) -> Result<(Bucket, Keys), Halt> {
+fn usable(answer: v1::GetDestinationAccessResponse) -> Result<(Bucket, Grant), Halt> {
     let faults = |faults: Vec<Invalid>| {
         let text: Vec<_> = faults.iter().map(ToString::to_string).collect();
         Halt::Failed(refused(text.join("; ")))
     };
     let bucket = Bucket::try_from(answer.config.unwrap_or_default()).map_err(faults)?;
-    let secrets = BucketSecrets::try_from(answer.credentials.unwrap_or_default()).map_err(faults)?;
-    let keys = Keys {
-        access_key_id: secrets.access_key_id,
-        secret_access_key: SecretString::from(secrets.secret_access_key),
-        session_token: secrets.session_token.map(SecretString::from),
+    let grant = match answer.identity {
+        Some(Identity::Credentials(credentials)) => {
+            let secrets = BucketSecrets::try_from(credentials).map_err(faults)?;
+            Grant::Keys(Keys {
+                access_key_id: secrets.access_key_id,
+                secret_access_key: SecretString::from(secrets.secret_access_key),
+                session_token: secrets.session_token.map(SecretString::from),
+            })
+        }
+        Some(Identity::AssumeRole(role)) => {
+            let arn = RoleArn::parse("role_arn", &role.role_arn).map_err(|fault| faults(vec![fault]))?;
+            Grant::Role { arn, external_id: role.external_id }
+        }
+        Some(Identity::Environment(_)) => Grant::Environment,
+        None => return Err(Halt::Failed(refused("the control plane gave no credentials: update this exporter".to_owned()))),
     };
-    Ok((bucket, keys))
+    Ok((bucket, grant))
 }
 
 fn refused(detail: String) -> Failure {

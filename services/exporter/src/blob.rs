@@ -5,10 +5,10 @@ use std::{io::Read as _, time::Duration};
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 use serde::de::IgnoredAny;
-use tracelift_bucket::{BucketError, Client, Connector, Fault, Keys};
+use tracelift_bucket::{BucketError, Client, Connector, Fault, Grant, Keys};
 use tracelift_core::{
     column::Column,
-    destination::{Addressing, Bucket, WriteOptions},
+    destination::{Addressing, Bucket, ClientOptions, WriteOptions},
     failure::{Failure, FailureClass, Step},
 };
 use tracelift_runtime::tasks;
@@ -67,7 +67,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 const FETCH_ATTEMPTS: u32 = 5;
 
 impl BlobStore {
-    pub(crate) fn new(settings: &Blobs, connector: &Connector) -> Result<Self, crate::Error> {
+    pub(crate) async fn new(settings: &Blobs, connector: &Connector) -> Result<Self, crate::Error> {
         let (id, secret_access_key) = settings.keys()?;
         let keys = Keys { access_key_id: id.expose_secret().to_owned(), secret_access_key, session_token: None };
         let bucket = Bucket {
@@ -78,8 +78,9 @@ impl BlobStore {
             include_bucket_in_prefix: true,
             addressing: Addressing::Auto,
             write_options: WriteOptions::default(),
+            client: ClientOptions::default(),
         };
-        let client = connector.client(&bucket, &keys, FETCH_TIMEOUT, FETCH_ATTEMPTS)?;
+        let client = connector.client(&bucket, &Grant::Keys(keys), FETCH_TIMEOUT, FETCH_ATTEMPTS).await?;
         Ok(Self { client, max_bytes: settings.blob_max_bytes })
     }
 

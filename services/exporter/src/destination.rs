@@ -12,7 +12,7 @@ use std::{
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use tracelift_bucket::{BucketError, Client, Connector, Fault, Keys};
+use tracelift_bucket::{BucketError, Client, Connector, Fault, Grant};
 use tracelift_core::{
     destination::Bucket,
     failure::{Failure, FailureClass, Step},
@@ -58,7 +58,7 @@ pub(crate) fn failure(step: Step, error: &BucketError) -> Failure {
     let class = match error.fault {
         Fault::Throttled => FailureClass::Throttled,
         Fault::Unavailable | Fault::NoSuchUpload | Fault::ClockSkewed => FailureClass::DestinationTransient,
-        Fault::ExpiredToken => FailureClass::CustomerTransient,
+        Fault::ExpiredToken | Fault::NoIdentity => FailureClass::CustomerTransient,
         Fault::AccessDenied
         | Fault::BucketNotValid
         | Fault::UnknownKeyId
@@ -96,7 +96,7 @@ pub(crate) struct Destination {
 #[derive(Clone)]
 struct Current {
     client: Client,
-    keys: Keys,
+    grant: Grant,
 }
 
 impl Destination {
@@ -173,7 +173,7 @@ impl Destination {
             if self.lease.may_have_lapsed() {
                 return Err(NoAnswer::Stopped(Stop::Revoked));
             }
-            let Current { client, keys } = self.current();
+            let Current { client, grant } = self.current();
             let answer = match in_flight {
                 InFlight::Awaited => send(client.clone()).await,
                 InFlight::BrokenOff => tokio::select! {
@@ -197,23 +197,24 @@ impl Destination {
                     self.meter.held_up(Some("waiting: the destination asks to slow down"));
                     self.pace.slower(chance());
                 }
-                Fault::ExpiredToken if self.renew(&keys).await.map_err(NoAnswer::Access)? => {}
+                // Keys are replaced while runs go on: those of before may be good no longer.
+                Fault::ExpiredToken | Fault::UnknownKeyId if self.renew(&grant).await.map_err(NoAnswer::Access)? => {}
                 _ => return Err(NoAnswer::Refused(error)),
             }
         }
     }
 
     /// Asks for keys other than `expired`; whether there are any.
-    async fn renew(&self, expired: &Keys) -> Result<bool, Halt> {
+    async fn renew(&self, expired: &Grant) -> Result<bool, Halt> {
         let _one_at_a_time = self.renewing.lock().await;
-        if self.current().keys != *expired {
+        if self.current().grant != *expired {
             return Ok(true); // another call of this run was here first
         }
         let renewed = connect(&self.access, &self.connector, &self.lease).await?;
-        if renewed.keys == *expired {
+        if renewed.grant == *expired {
             return Ok(false);
         }
-        tracing::info!("the destination's keys had expired; new ones are used");
+        tracing::info!("the destination's keys were no longer good; new ones are used");
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
         Ok(true)
     }
@@ -224,10 +225,10 @@ impl Destination {
 }
 
 async fn connect(access: &Access, connector: &Connector, lease: &Lease) -> Result<Current, Halt> {
-    let (bucket, keys) = access.destination(lease).await?;
-    let client = connector.client(&bucket, &keys, REQUEST_TIMEOUT, REQUEST_ATTEMPTS);
+    let (bucket, grant) = access.destination(lease).await?;
+    let client = connector.client(&bucket, &grant, REQUEST_TIMEOUT, REQUEST_ATTEMPTS).await;
     let client = client.map_err(|error| failure(Step::Access, &error))?;
-    Ok(Current { client, keys })
+    Ok(Current { client, grant })
 }
 
 /// Anywhere from 0 to 1.

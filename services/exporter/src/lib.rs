@@ -85,12 +85,12 @@ impl std::fmt::Debug for Exporter {
 
 impl Exporter {
     /// Reads the secrets and makes the clients. Nothing is connected yet.
-    pub fn new(settings: &Settings) -> Result<Self, Error> {
-        Self::with_network(settings, Network::new(settings)?)
+    pub async fn new(settings: &Settings) -> Result<Self, Error> {
+        Self::with_network(settings, Network::new(settings)?).await
     }
 
     /// The same over a network of the caller's.
-    pub fn with_network(settings: &Settings, network: Network) -> Result<Self, Error> {
+    pub async fn with_network(settings: &Settings, network: Network) -> Result<Self, Error> {
         let limits = settings.limits;
         let name = settings.exporter_id.clone().unwrap_or_else(host_name);
         let exporter = ExporterId::parse("", &name).map_err(Error::Name)?.to_string();
@@ -101,7 +101,7 @@ impl Exporter {
         let workshop = Workshop {
             hydrator: Hydrator {
                 source: source.clone(),
-                blobs: BlobStore::new(&settings.blobs, &network.blobs)?,
+                blobs: BlobStore::new(&settings.blobs, &network.blobs).await?,
                 concurrency: usize::from(settings.blobs.blob_concurrency),
                 limits,
             },

@@ -25,7 +25,7 @@ async fn main() -> ExitCode {
 async fn work(settings: &Settings) -> Result<(), Error> {
     metrics::serve(&settings.metrics)?;
     metrics::describe(FIGURES);
-    let exporter = Exporter::new(settings)?;
+    let exporter = Exporter::new(settings).await?;
     exporter.run(shutdown::on_signal()?).await;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tracelift_bucket::WriteArguments as _;
+use tracelift_bucket::{SignedAsAsked as _, WriteArguments as _};
 use tracelift_core::{
     failure::Step,
     file::{File, Totals},
@@ -107,7 +107,7 @@ async fn write(destination: &Destination, key: &str, content_type: &str, body: B
     let put = destination.call("PutObject", |client| {
         let bucket = client.bucket();
         let call = client.s3.put_object().with_options_of(bucket).bucket(&bucket.name).key(key).content_type(content_type);
-        call.body(ByteStream::from(body.clone())).send()
+        call.body(ByteStream::from(body.clone())).signed_as_asked(bucket).send()
     });
     put.await.map(drop).map_err(|error| error.at(Step::Publish))
 }

@@ -14,7 +14,7 @@ use aws_sdk_s3::{
 };
 use bytes::Bytes;
 use tokio::{sync::mpsc, task::JoinSet};
-use tracelift_bucket::WriteArguments as _;
+use tracelift_bucket::{SignedAsAsked as _, WriteArguments as _};
 use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{File, FileIntent, Totals},
@@ -88,7 +88,7 @@ impl Uploader<'_> {
                 let bucket = client.bucket();
                 let call = client.s3.put_object().with_options_of(bucket).bucket(&bucket.name).key(&intent.key);
                 let call = call.set_metadata(Some(self.metadata(&intent))).content_type(PARQUET).set_if_none_match(condition);
-                let call = call.body(ByteStream::from(body.clone()));
+                let call = call.body(ByteStream::from(body.clone())).signed_as_asked(bucket);
                 async move { call.send().await.map(|written| written.e_tag) }
             })
             .await?;
@@ -196,8 +196,10 @@ async fn send(
 ) -> Result<UploadedPart, Halt> {
     let size = bytes.len() as u64;
     let sent = destination.call("UploadPart", |client| {
-        let call = client.s3.upload_part().bucket(&client.bucket().name).key(&intent.key).upload_id(&intent.upload_id);
-        call.part_number(i32::try_from(number).unwrap_or(i32::MAX)).body(ByteStream::from(bytes.clone())).send()
+        let bucket = client.bucket();
+        let call = client.s3.upload_part().bucket(&bucket.name).key(&intent.key).upload_id(&intent.upload_id);
+        let call = call.part_number(i32::try_from(number).unwrap_or(i32::MAX)).body(ByteStream::from(bytes.clone()));
+        call.signed_as_asked(bucket).send()
     });
     let sent = sent.await.map_err(|error| error.at(Step::Upload))?;
     meter.add_bytes(size);

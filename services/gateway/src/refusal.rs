@@ -59,6 +59,14 @@ impl Refusal {
         Self::plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
     }
 
+    /// For calls whose precondition is the state of what they name: not now, perhaps later.
+    pub(crate) fn conflict(status: Status) -> Self {
+        match status.code() {
+            Code::FailedPrecondition => Self::plain(StatusCode::CONFLICT, status.message()),
+            _ => status.into(),
+        }
+    }
+
     fn unreachable(status: &Status) -> Self {
         let cause = innermost(status).map_or_else(|| status.message().to_owned(), |source| source.to_string());
         tracing::warn!(code = ?status.code(), cause, "the control plane cannot be reached");

@@ -5,7 +5,7 @@
 mod destinations;
 mod exports;
 
-pub(crate) use destinations::{create_destination, new_credentials};
+pub(crate) use destinations::{create_destination, new_identity};
 pub(crate) use exports::{cancellation, create_export};
 
 #[cfg(test)]

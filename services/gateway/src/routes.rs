@@ -14,7 +14,7 @@ pub(crate) fn api() -> Router<ControlPlane> {
     let bulk_exports = Router::new()
         .route("/", get(exports::list).post(exports::create))
         .route("/destinations", get(destinations::list).post(destinations::create))
-        .route("/destinations/{destination_id}", get(destinations::get).patch(destinations::update))
+        .route("/destinations/{destination_id}", get(destinations::get).patch(destinations::update).delete(destinations::delete))
         .route("/runs", get(runs::of_schedule))
         .route("/{bulk_export_id}", get(exports::get).patch(exports::cancel))
         .route("/{bulk_export_id}/runs", get(runs::list))

@@ -126,6 +126,7 @@ impl Caller {
 
 fn destination(bucket: &str) -> v1::CreateDestinationRequest {
     v1::CreateDestinationRequest {
+        aws_role_arn: String::new(),
         display_name: "chaos".to_owned(),
         config: Some(v1::BucketConfig {
             bucket_name: DESTINATION_BUCKET.to_owned(),

@@ -51,7 +51,7 @@ fn program(name: &str) -> Command {
     Command::new(std::env::current_exe().expect("this program").with_file_name(name))
 }
 
-/// MinIO where it is installed: on the path, or by `make minio`.
+/// MinIO where it is installed: on the path, or by `make servers`.
 pub(crate) fn minio() -> Option<PathBuf> {
     let on_the_path = std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
     let installed = std::env::var_os("TRACELIFT_MINIO").map(PathBuf::from);

@@ -162,6 +162,7 @@ impl Caller {
 
 fn destination() -> v1::CreateDestinationRequest {
     v1::CreateDestinationRequest {
+        aws_role_arn: String::new(),
         display_name: "sim".to_owned(),
         config: Some(v1::BucketConfig {
             bucket_name: bucket::DESTINATION.to_owned(),

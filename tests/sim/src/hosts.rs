@@ -80,7 +80,7 @@ pub async fn exporter(network: Network, stopping: Stopping, name: String, contro
         blobs: connector.clone(),
         destinations: connector,
     };
-    Exporter::with_network(&settings, ways)?.run(stopping.renewed()).await;
+    Exporter::with_network(&settings, ways).await?.run(stopping.renewed()).await;
     Ok(())
 }
 

@@ -165,7 +165,7 @@ async fn keys_that_expire_are_asked_for_anew_within_the_run() {
         secret_access_key: SECRET_ACCESS_KEY.to_owned(),
         session_token: String::new(),
     };
-    let rotated = UpdateDestinationCredentialsRequest { id: destination, credentials: Some(credentials) };
+    let rotated = UpdateDestinationCredentialsRequest { id: destination, credentials: Some(credentials), ..Default::default() };
     world.destinations().update_destination_credentials(rotated).await.unwrap();
     world.s3.faults.expire(ACCESS_KEY_ID, ".parquet");
     gate.open();

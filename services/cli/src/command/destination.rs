@@ -6,7 +6,7 @@ use tracelift_proto::v1;
 
 use super::answer;
 use crate::{
-    args::{Destination, DestinationCreate, Global},
+    args::{Destination, DestinationCreate, Global, Identity},
     connection::Connection,
     error::CliError,
     json, secrets, show,
@@ -25,6 +25,17 @@ pub(super) async fn run(global: &Global, command: Destination) -> Result<ExitCod
             let found = connection.destinations().get_destination(request).await;
             one(global, &connection, found.map_err(|status| connection.refused(status))?.into_inner().destination)
         }
+        Destination::Update { id, identity } => {
+            let (credentials, aws_role_arn) = given(&identity)?;
+            let request = v1::UpdateDestinationCredentialsRequest { id: id.to_string(), credentials, aws_role_arn };
+            let changed = connection.destinations().update_destination_credentials(connection.call(request)).await;
+            one(global, &connection, changed.map_err(|status| connection.refused(status))?.into_inner().destination)
+        }
+        Destination::Delete { id } => {
+            let request = connection.call(v1::DeleteDestinationRequest { id: id.to_string() });
+            connection.destinations().delete_destination(request).await.map_err(|status| connection.refused(status))?;
+            answer(global.json, || serde_json::json!({ "id": id, "deleted": true }), || format!("deleted destination {id}\n"))
+        }
         Destination::List => {
             let request = connection.call(v1::ListDestinationsRequest {});
             let found = connection.destinations().list_destinations(request).await;
@@ -39,8 +50,17 @@ fn one(global: &Global, connection: &Connection, found: Option<v1::Destination>)
     answer(global.json, || json::destination(&found), || show::destination(&found))
 }
 
+/// The keys or the role that were given. Without any the keys are read from variables.
+fn given(identity: &Identity) -> Result<(Option<v1::Credentials>, String), CliError> {
+    let role = identity.aws_role_arn.clone().unwrap_or_default();
+    if !role.is_empty() || identity.environment_credentials {
+        return Ok((None, role));
+    }
+    Ok((Some(secrets::bucket(identity.credentials_file.as_deref())?), role))
+}
+
 fn request(create: DestinationCreate) -> Result<v1::CreateDestinationRequest, CliError> {
-    let credentials = secrets::bucket(create.credentials_file.as_deref())?;
+    let (credentials, aws_role_arn) = given(&create.identity)?;
     let addressing_style = v1::AddressingStyle::from(create.addressing()).into();
     Ok(v1::CreateDestinationRequest {
         display_name: create.name,
@@ -49,10 +69,14 @@ fn request(create: DestinationCreate) -> Result<v1::CreateDestinationRequest, Cl
             prefix: create.prefix,
             region: create.region,
             endpoint_url: create.endpoint_url,
-            include_bucket_in_prefix: None,
+            include_bucket_in_prefix: create.bucket_is_in_endpoint.then_some(false),
             addressing_style,
             s3_additional_kwargs: create.options.into_iter().collect(),
+            use_accelerate_endpoint: create.use_accelerate_endpoint,
+            payload_signing_enabled: create.payload_signing_enabled,
+            us_east_1_regional_endpoint: create.us_east_1_regional_endpoint.unwrap_or_default(),
         }),
-        credentials: Some(credentials),
+        credentials,
+        aws_role_arn,
     })
 }

@@ -26,6 +26,7 @@ fn some_destination() -> v1::Destination {
         credentials_keys: vec!["access_key_id".into(), "secret_access_key".into()],
         created_at: at(0),
         updated_at: at(1),
+        aws_role_arn: String::new(),
     }
 }
 

@@ -207,7 +207,17 @@ impl DestinationService for Fake {
         request: Request<v1::UpdateDestinationCredentialsRequest>,
     ) -> Result<Response<v1::UpdateDestinationCredentialsResponse>, Status> {
         self.hear(request)?;
-        Err(Status::unimplemented("not asked by the command"))
+        Ok(Response::new(v1::UpdateDestinationCredentialsResponse {
+            destination: Some(v1::Destination { id: ID.into(), ..Default::default() }),
+        }))
+    }
+
+    async fn delete_destination(
+        &self,
+        request: Request<v1::DeleteDestinationRequest>,
+    ) -> Result<Response<v1::DeleteDestinationResponse>, Status> {
+        self.hear(request)?;
+        Ok(Response::new(v1::DeleteDestinationResponse {}))
     }
 }
 

@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 use tonic::{Request, Response, Status};
-use tracelift_bucket::{Connector, Keys};
+use tracelift_bucket::{Connector, Grant, Keys};
 use tracelift_core::{
     Invalid,
-    destination::{Bucket, Destination, DisplayName},
+    destination::{Bucket, Destination, DisplayName, Identity, RoleArn},
     id::{DestinationId, TenantId},
     invalid::Faults,
 };
@@ -21,14 +21,18 @@ use uuid::Uuid;
 use super::{unavailable, vault};
 use crate::{
     auth::Caller,
-    store::{Permission, Store},
-    vault::Vault,
+    store::{Deletion, Permission, Store},
+    vault::{Sealed, Vault},
 };
 
 pub(crate) struct Destinations {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) connector: Connector,
+    /// Whether roles may be given instead of keys.
+    pub(crate) roles: bool,
+    /// Whether neither may be given.
+    pub(crate) environment: bool,
 }
 
 /// Longest wait for one answer of a bucket that is being checked.
@@ -36,14 +40,57 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a transient fault is tried while checking.
 const CHECK_ATTEMPTS: u32 = 2;
 
+/// By what a caller lets us in.
+struct Entry {
+    identity: Identity,
+    secrets: Option<BucketSecrets>,
+}
+
+impl Entry {
+    fn grant(&self, tenant: TenantId) -> Grant {
+        match (&self.identity, &self.secrets) {
+            (Identity::Role(arn), _) => Grant::Role { arn: arn.clone(), external_id: tenant.to_string() },
+            (Identity::Keys, Some(secrets)) => Grant::Keys(Keys {
+                access_key_id: secrets.access_key_id.clone(),
+                secret_access_key: SecretString::from(secrets.secret_access_key.as_str()),
+                session_token: secrets.session_token.as_deref().map(SecretString::from),
+            }),
+            (Identity::Keys | Identity::Environment, _) => Grant::Environment,
+        }
+    }
+
+    /// Names of the stored fields.
+    fn names(&self) -> Vec<String> {
+        let Some(secrets) = &self.secrets else { return Vec::new() };
+        let token = secrets.session_token.as_ref().map(|_| "session_token");
+        ["access_key_id", "secret_access_key"].into_iter().chain(token).map(str::to_owned).collect()
+    }
+}
+
 impl Destinations {
-    async fn check(&self, bucket: &Bucket, secrets: &BucketSecrets) -> Result<(), Status> {
-        let keys = Keys {
-            access_key_id: secrets.access_key_id.clone(),
-            secret_access_key: SecretString::from(secrets.secret_access_key.as_str()),
-            session_token: secrets.session_token.as_deref().map(SecretString::from),
-        };
-        let client = self.connector.client(bucket, &keys, CHECK_TIMEOUT, CHECK_ATTEMPTS);
+    /// Keys, a role, or neither, as far as the operator allows them.
+    fn entry(&self, credentials: Option<v1::Credentials>, role: &str) -> Result<Entry, Vec<Invalid>> {
+        match (credentials, role) {
+            (Some(_), role) if !role.is_empty() => Err(vec![Invalid::new("aws_role_arn", "cannot be given together with credentials")]),
+            (Some(credentials), _) => {
+                let within = |faults: Vec<Invalid>| faults.into_iter().map(|fault| fault.within("credentials")).collect::<Vec<_>>();
+                Ok(Entry { identity: Identity::Keys, secrets: Some(credentials.try_into().map_err(within)?) })
+            }
+            (None, "") if self.environment => Ok(Entry { identity: Identity::Environment, secrets: None }),
+            (None, "") => Err(vec![Invalid::new("credentials", "is required")]),
+            (None, role) => {
+                let arn = RoleArn::parse("aws_role_arn", role).map_err(|fault| vec![fault])?;
+                if !self.roles {
+                    let message = "the operator of this service does not allow roles: give credentials";
+                    return Err(vec![Invalid::new("aws_role_arn", message)]);
+                }
+                Ok(Entry { identity: Identity::Role(arn), secrets: None })
+            }
+        }
+    }
+
+    async fn check(&self, tenant: TenantId, bucket: &Bucket, entry: &Entry) -> Result<(), Status> {
+        let client = self.connector.client(bucket, &entry.grant(tenant), CHECK_TIMEOUT, CHECK_ATTEMPTS).await;
         let checked = match client {
             Ok(client) => tracelift_bucket::check(&client, Uuid::new_v4()).await,
             Err(error) => Err(error),
@@ -52,6 +99,10 @@ impl Destinations {
             tracing::info!(%error, bucket = bucket.name, "a destination was refused");
             Status::failed_precondition(format!("Failed to validate S3 destination: {error}"))
         })
+    }
+
+    fn sealed(&self, tenant: TenantId, id: DestinationId, entry: &Entry) -> Result<Option<Sealed>, Status> {
+        entry.secrets.as_ref().map(|secrets| self.vault.seal(tenant, id, secrets).map_err(vault)).transpose()
     }
 
     async fn stored(&self, tenant: TenantId, id: &str) -> Result<Destination, Status> {
@@ -65,18 +116,6 @@ fn absent(id: DestinationId) -> Status {
     Status::not_found(format!("destination {id} does not exist"))
 }
 
-fn names(secrets: &BucketSecrets) -> Vec<String> {
-    let token = secrets.session_token.as_ref().map(|_| "session_token");
-    ["access_key_id", "secret_access_key"].into_iter().chain(token).map(str::to_owned).collect()
-}
-
-fn secrets(credentials: Option<v1::Credentials>) -> Result<BucketSecrets, Vec<Invalid>> {
-    match credentials {
-        Some(credentials) => credentials.try_into(),
-        None => Err(vec![Invalid::new("", "is required")]),
-    }
-}
-
 #[tonic::async_trait]
 impl DestinationService for Destinations {
     async fn create_destination(
@@ -88,19 +127,20 @@ impl DestinationService for Destinations {
         let mut faults = Faults::default();
         let display_name = faults.take(DisplayName::parse("display_name", &request.display_name));
         let bucket = faults.take_all("config", Bucket::try_from(request.config.unwrap_or_default()));
-        let secrets = faults.take_all("credentials", secrets(request.credentials));
-        let fields = display_name.zip(bucket).zip(secrets);
-        let ((display_name, bucket), secrets) = faults.finish(fields).map_err(invalid)?;
-        self.check(&bucket, &secrets).await?;
+        let entry = faults.take_all("", self.entry(request.credentials, &request.aws_role_arn));
+        let fields = display_name.zip(bucket).zip(entry);
+        let ((display_name, bucket), entry) = faults.finish(fields).map_err(invalid)?;
+        self.check(caller.tenant, &bucket, &entry).await?;
         let now = self.store.now().await.map_err(unavailable)?;
         let id = DestinationId(Uuid::now_v7());
-        let sealed = self.vault.seal(caller.tenant, id, &secrets).map_err(vault)?;
+        let sealed = self.sealed(caller.tenant, id, &entry)?;
         let destination = Destination {
             id,
             tenant: caller.tenant,
             display_name,
             bucket,
-            credentials_keys: names(&secrets),
+            credentials_keys: entry.names(),
+            identity: entry.identity,
             created_at: now,
             updated_at: now,
         };
@@ -131,13 +171,35 @@ impl DestinationService for Destinations {
         let request = request.into_inner();
         let destination = self.stored(caller.tenant, &request.id).await?;
         let mut faults = Faults::default();
-        let secrets = faults.take_all("credentials", secrets(request.credentials));
-        let secrets = faults.finish(secrets).map_err(invalid)?;
-        self.check(&destination.bucket, &secrets).await?;
-        let sealed = self.vault.seal(caller.tenant, destination.id, &secrets).map_err(vault)?;
-        let now = self.store.now().await.map_err(unavailable)?;
-        let changed = self.store.replace_credentials(caller.tenant, destination.id, sealed, names(&secrets), now);
+        let nothing = request.credentials.is_none() && request.aws_role_arn.is_empty();
+        let entry = match nothing {
+            true => Err(vec![Invalid::new("credentials", "is required, or aws_role_arn")]),
+            false => self.entry(request.credentials, &request.aws_role_arn),
+        };
+        let entry = faults.take_all("", entry);
+        let entry = faults.finish(entry).map_err(invalid)?;
+        self.check(caller.tenant, &destination.bucket, &entry).await?;
+        let sealed = self.sealed(caller.tenant, destination.id, &entry)?;
+        let (keys, now) = (entry.names(), self.store.now().await.map_err(unavailable)?);
+        let changed = self.store.replace_identity(caller.tenant, destination.id, entry.identity, sealed, keys, now);
         let changed = changed.await.map_err(unavailable)?.ok_or_else(|| absent(destination.id))?;
         Ok(Response::new(v1::UpdateDestinationCredentialsResponse { destination: Some((&changed).into()) }))
+    }
+
+    async fn delete_destination(
+        &self,
+        request: Request<v1::DeleteDestinationRequest>,
+    ) -> Result<Response<v1::DeleteDestinationResponse>, Status> {
+        let tenant = Caller::of(&request, Permission::Manage)?.tenant;
+        let id = DestinationId::parse("id", &request.get_ref().id).map_err(|fault| invalid([fault]))?;
+        let now = self.store.now().await.map_err(unavailable)?;
+        match self.store.delete_destination(tenant, id, now).await.map_err(unavailable)? {
+            Deletion::Done => Ok(Response::new(v1::DeleteDestinationResponse {})),
+            Deletion::Absent => Err(absent(id)),
+            Deletion::InUse(export) => {
+                let message = format!("destination {id} is in use by export {export}: wait until it has ended, or cancel it");
+                Err(Status::failed_precondition(message))
+            }
+        }
     }
 }

@@ -7,10 +7,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming};
-use tracelift_core::{Invalid, id::ExporterId};
+use tracelift_core::{Invalid, destination::Identity, id::ExporterId};
 use tracelift_proto::{
     PROTOCOL,
-    fleet::v1::{self, connect_request::Message as Said, fleet_service_server::FleetService},
+    fleet::v1::{
+        self, connect_request::Message as Said, fleet_service_server::FleetService, get_destination_access_response::Identity as Entry,
+    },
     status::invalid,
     under,
     v1::Credentials,
@@ -77,15 +79,22 @@ impl FleetService for Fleet {
         let exporter = ExporterId::parse("exporter_id", &request.exporter_id).map_err(|fault| invalid([fault]))?;
         let access = self.store.access(run, fence, exporter, request.incarnation).await.map_err(unavailable)?;
         let access = access.ok_or_else(|| Status::permission_denied("only the holder of the run's lease may see its destination"))?;
-        let secrets = self.vault.open(access.tenant, access.destination, &access.sealed).map_err(vault)?;
-        Ok(Response::new(v1::GetDestinationAccessResponse {
-            config: Some((&access.bucket).into()),
-            credentials: Some(Credentials {
-                access_key_id: secrets.access_key_id,
-                secret_access_key: secrets.secret_access_key,
-                session_token: secrets.session_token.unwrap_or_default(),
-            }),
-        }))
+        let identity = match (&access.identity, &access.sealed) {
+            (Identity::Role(arn), _) => {
+                Entry::AssumeRole(v1::AssumeRole { role_arn: arn.as_str().to_owned(), external_id: access.tenant.to_string() })
+            }
+            (Identity::Environment, _) => Entry::Environment(v1::Environment {}),
+            (Identity::Keys, None) => return Err(Status::failed_precondition("the destination has been deleted")),
+            (Identity::Keys, Some(sealed)) => {
+                let secrets = self.vault.open(access.tenant, access.destination, sealed).map_err(vault)?;
+                Entry::Credentials(Credentials {
+                    access_key_id: secrets.access_key_id,
+                    secret_access_key: secrets.secret_access_key,
+                    session_token: secrets.session_token.unwrap_or_default(),
+                })
+            }
+        };
+        Ok(Response::new(v1::GetDestinationAccessResponse { config: Some((&access.bucket).into()), identity: Some(identity) }))
     }
 }
 

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 use tracelift_core::{
-    destination::Destination,
+    destination::{Destination, Identity},
     export::Export,
     file::File,
     id::{DestinationId, ExportId, ExporterId, KeyId, RunId, TenantId},
@@ -13,8 +13,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    Access, ApiKey, Change, Claimed, ExportView, Heard, Page, ReportError, Reported, RunView, Store, StoreError, Tenant, TimeLimits,
-    Verdict, exports, leases,
+    Access, ApiKey, Change, Claimed, Deletion, ExportView, Heard, Page, ReportError, Reported, RunView, Store, StoreError, Tenant,
+    TimeLimits, Verdict, exports, leases,
     rows::{self, destinations, files, runs, tenants},
     transaction::Database,
 };
@@ -50,8 +50,8 @@ impl<D: Database> Store for D {
         self.transact(move |tx| tenants::key_by_hash(tx, &hash)).await
     }
 
-    async fn create_destination(&self, destination: Destination, sealed: Sealed) -> Result<(), StoreError> {
-        self.transact(move |tx| destinations::create(tx, &destination, &sealed)).await
+    async fn create_destination(&self, destination: Destination, sealed: Option<Sealed>) -> Result<(), StoreError> {
+        self.transact(move |tx| destinations::create(tx, &destination, sealed.as_ref())).await
     }
 
     async fn destination(&self, tenant: TenantId, id: DestinationId) -> Result<Option<Destination>, StoreError> {
@@ -62,15 +62,20 @@ impl<D: Database> Store for D {
         self.transact(move |tx| destinations::all(tx, tenant)).await
     }
 
-    async fn replace_credentials(
+    async fn replace_identity(
         &self,
         tenant: TenantId,
         id: DestinationId,
-        sealed: Sealed,
+        identity: Identity,
+        sealed: Option<Sealed>,
         keys: Vec<String>,
         now: Timestamp,
     ) -> Result<Option<Destination>, StoreError> {
-        self.transact(move |tx| destinations::replace_credentials(tx, tenant, id, &sealed, &keys, now)).await
+        self.transact(move |tx| destinations::replace_identity(tx, tenant, id, &identity, sealed.as_ref(), &keys, now)).await
+    }
+
+    async fn delete_destination(&self, tenant: TenantId, id: DestinationId, now: Timestamp) -> Result<Deletion, StoreError> {
+        self.transact(move |tx| destinations::delete(tx, tenant, id, now)).await
     }
 
     async fn all_sealed(&self) -> Result<Vec<(TenantId, DestinationId, Sealed)>, StoreError> {

@@ -14,7 +14,7 @@ pub(crate) mod reports;
 
 use tracelift_core::{
     column::Columns,
-    destination::{Bucket, BucketInput, Destination, DisplayName},
+    destination::{Bucket, BucketInput, Destination, DisplayName, Identity},
     export::{Compression, Export, ExportSpec, ExportStatus, FormatVersion},
     failure::{Failure, FailureClass, Step},
     file::{Cursor, File, FileIntent, HydrationMiss},
@@ -39,6 +39,9 @@ macro_rules! suite {
                 another_tenants_destination_does_not_exist,
                 destinations_come_newest_first,
                 credentials_are_replaced_for_their_owner_only,
+                a_role_takes_the_place_of_keys_and_the_other_way_round,
+                a_destination_in_use_is_not_deleted,
+                a_deleted_destination_keeps_no_credentials_and_its_exports_are_still_shown,
                 credentials_are_sealed_anew_only_if_they_are_unchanged,
             }
             exports {
@@ -160,7 +163,7 @@ pub(crate) async fn owner(store: &dyn Store, n: u128) -> Owner {
     let owner = Owner { tenant: TenantId(Uuid::from_u128(n)), destination: DestinationId(Uuid::from_u128(0xd000 + n)) };
     let tenant = Tenant { id: owner.tenant, display_name: format!("tenant {n}"), created_at: at(0) };
     store.create_tenant(tenant).await.unwrap();
-    store.create_destination(destination(owner, 0), sealed(n)).await.unwrap();
+    store.create_destination(destination(owner, 0), Some(sealed(n))).await.unwrap();
     owner
 }
 
@@ -176,6 +179,7 @@ pub(crate) fn destination(owner: Owner, created: i64) -> Destination {
         tenant: owner.tenant,
         display_name: DisplayName::parse("display_name", "it's a bucket").unwrap(),
         bucket: bucket(),
+        identity: Identity::Keys,
         credentials_keys: vec!["access_key_id".into(), "secret_access_key".into()],
         created_at: at(created),
         updated_at: at(created),

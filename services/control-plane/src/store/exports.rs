@@ -15,7 +15,7 @@ use super::{
 };
 
 pub(super) fn create(tx: &mut dyn Transaction, export: &Export, planned: &[Run]) -> Result<bool, StoreError> {
-    if destinations::one(tx, export.tenant, export.spec.destination)?.is_none() {
+    if !destinations::lock(tx, export.tenant, export.spec.destination)? {
         return Ok(false);
     }
     exports::create(tx, export)?;

@@ -72,7 +72,7 @@ async fn a_key_that_may_only_read_changes_nothing() {
     table.note("cancel", exports.cancel_export(v1::CancelExportRequest { id: export.id.clone() })).await;
     table.note("destinations", destinations.list_destinations(v1::ListDestinationsRequest {})).await;
     table.note("create destination", destinations.create_destination(v1::CreateDestinationRequest::default())).await;
-    let update = v1::UpdateDestinationCredentialsRequest { id: destination, credentials: None };
+    let update = v1::UpdateDestinationCredentialsRequest { id: destination, credentials: None, ..Default::default() };
     table.note("replace credentials", destinations.update_destination_credentials(update)).await;
     insta::assert_snapshot!(table.0);
     assert_eq!(mine.get(&export.id).await, export);
@@ -103,7 +103,7 @@ async fn what_belongs_to_another_workspace_does_not_exist() {
         let request = v1::GetDestinationRequest { id: destination.to_owned() };
         table.note("  destination", destinations.get_destination(request)).await;
         let credentials = Some(v1::Credentials { access_key_id: "a".into(), secret_access_key: "b".into(), ..Default::default() });
-        let request = v1::UpdateDestinationCredentialsRequest { id: destination.to_owned(), credentials };
+        let request = v1::UpdateDestinationCredentialsRequest { id: destination.to_owned(), credentials, ..Default::default() };
         table.note("  its credentials", destinations.update_destination_credentials(request)).await;
     }
     let names = [(export.id.as_str(), "[export]"), (run.id.as_str(), "[run]"), (destination.as_str(), "[destination]"), (UNKNOWN, "[?]")];

@@ -68,18 +68,22 @@ async fn every_wrong_field_of_a_destination_is_named() {
             include_bucket_in_prefix: Some(false),
             addressing_style: 0,
             s3_additional_kwargs: [("Colour".to_owned(), "red".to_owned())].into(),
+            use_accelerate_endpoint: true,
+            payload_signing_enabled: None,
+            us_east_1_regional_endpoint: String::new(),
         }),
         credentials: Some(v1::Credentials {
             access_key_id: "with space".into(),
             secret_access_key: String::new(),
             session_token: "t".repeat(2049),
         }),
+        aws_role_arn: String::new(),
     };
     let mut destinations = mine.manage.destinations();
     let mut text = refused("all", destinations.create_destination(wrong).await);
     text += &refused("nothing", destinations.create_destination(v1::CreateDestinationRequest::default()).await);
     let id = plane.destination(&mine).await.to_string();
-    let update = v1::UpdateDestinationCredentialsRequest { id, credentials: None };
+    let update = v1::UpdateDestinationCredentialsRequest { id, credentials: None, ..Default::default() };
     text += &refused("no credentials", destinations.update_destination_credentials(update).await);
     insta::assert_snapshot!(text);
     assert_eq!(plane.store.destinations(mine.tenant).await.unwrap().len(), 1);

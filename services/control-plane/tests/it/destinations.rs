@@ -24,6 +24,7 @@ fn request(endpoint: &str) -> v1::CreateDestinationRequest {
             ..v1::BucketConfig::default()
         }),
         credentials: Some(credentials(SECRET)),
+        ..Default::default()
     }
 }
 
@@ -160,7 +161,11 @@ async fn new_credentials_replace_the_old_only_when_the_bucket_takes_them() {
     let made = create(&mine, &format!("http://{}", bucket.address)).await.unwrap();
     let first = plane.store.all_sealed().await.unwrap();
     plane.clock.advance(60);
-    let update = |secret| v1::UpdateDestinationCredentialsRequest { id: made.id.clone(), credentials: Some(credentials(secret)) };
+    let update = |secret| v1::UpdateDestinationCredentialsRequest {
+        id: made.id.clone(),
+        credentials: Some(credentials(secret)),
+        ..Default::default()
+    };
     let changed = mine.manage.destinations().update_destination_credentials(update("another")).await.unwrap().into_inner();
     let changed = changed.destination.unwrap();
     assert_eq!((&changed.id, changed.created_at), (&made.id, made.created_at));

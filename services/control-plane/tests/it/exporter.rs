@@ -4,7 +4,13 @@ use prost_types::Timestamp;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
-use tracelift_proto::fleet::v1::{self, assignment::Work, connect_request::Message as Said, connect_response::Message as Answer};
+use tracelift_proto::{
+    fleet::v1::{
+        self, assignment::Work, connect_request::Message as Said, connect_response::Message as Answer,
+        get_destination_access_response::Identity,
+    },
+    v1::Credentials,
+};
 
 use crate::plane::{Plane, soon};
 
@@ -134,4 +140,12 @@ pub(crate) fn published(assignment: &v1::Assignment, seq: u64) -> Said {
 pub(crate) fn failed(assignment: &v1::Assignment, seq: u64, class: v1::FailureClass) -> Said {
     let failure = v1::Failure { step: v1::Step::Read.into(), class: class.into(), detail: "no route to host".into() };
     Said::RunFailed(v1::RunFailed { run_id: assignment.run_id.clone(), fence: assignment.fence, seq, failure: Some(failure) })
+}
+
+/// The keys that an exporter was given.
+pub(crate) fn keys(access: v1::GetDestinationAccessResponse) -> Credentials {
+    match access.identity {
+        Some(Identity::Credentials(keys)) => keys,
+        other => panic!("instead of keys came {other:?}"),
+    }
 }

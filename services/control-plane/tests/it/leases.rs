@@ -9,7 +9,7 @@ use tracelift_proto::{
 use tracelift_runtime::clock::Clock as _;
 
 use crate::{
-    exporter::{Exporter, file_done, held, hello, published},
+    exporter::{Exporter, file_done, held, hello, keys, published},
     plane::{Plane, plane, shown},
 };
 
@@ -173,7 +173,7 @@ async fn only_the_holder_of_a_lease_gets_credentials() {
     };
     let mut fleet = plane.fleet().fleet();
     let access = fleet.get_destination_access(right.clone()).await.unwrap().into_inner();
-    let credentials = access.credentials.unwrap();
+    let credentials = keys(access.clone());
     assert_eq!((credentials.access_key_id.as_str(), credentials.secret_access_key.as_str()), ("AKIDTEST", "sk-test"));
     assert_eq!(access.config.unwrap().bucket_name, "traces");
 

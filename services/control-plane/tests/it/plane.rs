@@ -21,7 +21,7 @@ use tracelift_control_plane::{
     vault::Vault,
 };
 use tracelift_core::{
-    destination::{BucketInput, Destination, DisplayName},
+    destination::{BucketInput, Destination, DisplayName, Identity},
     id::{DestinationId, KeyId, TenantId},
     time::Timestamp,
 };
@@ -166,11 +166,12 @@ impl Plane {
             tenant: owner.tenant,
             display_name: DisplayName::parse("display_name", "bucket").unwrap(),
             bucket: input.check().unwrap(),
+            identity: Identity::Keys,
             credentials_keys: vec!["access_key_id".into(), "secret_access_key".into()],
             created_at: now,
             updated_at: now,
         };
-        self.store.create_destination(destination, sealed).await.unwrap();
+        self.store.create_destination(destination, Some(sealed)).await.unwrap();
         id
     }
 

@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
     bucket::Bucket,
-    exporter::Exporter,
+    exporter::{Exporter, keys},
     plane::{ADMIN, FLEET, MASTER_KEYS, plane, spec},
 };
 
@@ -63,12 +63,14 @@ async fn no_secret_is_ever_logged() {
             ..Default::default()
         }),
         credentials: Some(credentials.clone()),
+        ..Default::default()
     };
     let refusing = Bucket::answering(|_| (403, "<Error><Code>AccessDenied</Code><Message>No such key: AKIDLOG</Message></Error>")).await;
     caller.destinations().create_destination(request(&refusing)).await.unwrap_err();
     let good = Bucket::good().await;
     let made = caller.destinations().create_destination(request(&good)).await.unwrap().into_inner().destination.unwrap();
-    let update = v1::UpdateDestinationCredentialsRequest { id: made.id.clone(), credentials: Some(credentials.clone()) };
+    let update =
+        v1::UpdateDestinationCredentialsRequest { id: made.id.clone(), credentials: Some(credentials.clone()), ..Default::default() };
     caller.destinations().update_destination_credentials(update).await.unwrap();
 
     let spec = Some(spec(&made.id, "2024-01-01", "2024-01-02"));
@@ -77,7 +79,7 @@ async fn no_secret_is_ever_logged() {
     let (run_id, fence) = (run.run_id, run.fence);
     let request = fleet::GetDestinationAccessRequest { run_id, fence, exporter_id: "a".into(), incarnation: "first".into() };
     let access = plane.fleet().fleet().get_destination_access(request).await.unwrap().into_inner();
-    assert_eq!(access.credentials.unwrap().secret_access_key, SECRET);
+    assert_eq!(keys(access).secret_access_key, SECRET);
 
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     for expected in ["answered", "a destination was refused", "run assigned", "h2", "aws_"] {

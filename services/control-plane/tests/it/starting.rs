@@ -61,7 +61,7 @@ async fn a_restart_under_a_new_master_key_seals_everything_anew() {
     let (run_id, fence) = (run.run_id, run.fence);
     let request = v1::GetDestinationAccessRequest { run_id, fence, exporter_id: "a".into(), incarnation: "first".into() };
     let access = plane.fleet().fleet().get_destination_access(request).await.unwrap().into_inner();
-    assert_eq!(access.credentials.unwrap().secret_access_key, "sk-test");
+    assert_eq!(crate::exporter::keys(access).secret_access_key, "sk-test");
 
     // But not the one that sealed.
     let error = plane_over(store, clock, |settings| settings.master_keys = Some(SecretString::from(MASTER_KEYS))).await.err().unwrap();

@@ -33,19 +33,23 @@ struct Config {
     aws_role_arn: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, PartialEq, Serialize)]
 struct ClientConfig {
-    addressing_style: &'static str,
+    addressing_style: Option<&'static str>,
+    use_accelerate_endpoint: Option<bool>,
+    payload_signing_enabled: Option<bool>,
+    us_east_1_regional_endpoint: Option<String>,
 }
 
 impl From<v1::Destination> for BulkExportDestination {
     fn from(destination: v1::Destination) -> Self {
+        let config = Config::of(destination.config.unwrap_or_default(), text(destination.aws_role_arn));
         Self {
             id: destination.id,
             tenant_id: destination.tenant_id,
             destination_type: "s3",
             display_name: destination.display_name,
-            config: destination.config.unwrap_or_default().into(),
+            config,
             credentials_keys: destination.credentials_keys,
             created_at: time(destination.created_at.as_ref()),
             updated_at: time(destination.updated_at.as_ref()),
@@ -53,12 +57,18 @@ impl From<v1::Destination> for BulkExportDestination {
     }
 }
 
-impl From<v1::BucketConfig> for Config {
-    fn from(config: v1::BucketConfig) -> Self {
+impl Config {
+    fn of(config: v1::BucketConfig, aws_role_arn: Option<String>) -> Self {
         let addressing_style = match config.addressing_style() {
             v1::AddressingStyle::Unspecified | v1::AddressingStyle::Auto => None,
             v1::AddressingStyle::Virtual => Some(Addressing::Virtual.as_str()),
             v1::AddressingStyle::Path => Some(Addressing::Path.as_str()),
+        };
+        let client = ClientConfig {
+            addressing_style,
+            use_accelerate_endpoint: Some(config.use_accelerate_endpoint).filter(|accelerated| *accelerated),
+            payload_signing_enabled: config.payload_signing_enabled,
+            us_east_1_regional_endpoint: text(config.us_east_1_regional_endpoint),
         };
         Self {
             bucket_name: config.bucket_name,
@@ -68,8 +78,8 @@ impl From<v1::BucketConfig> for Config {
             include_bucket_in_prefix: config.include_bucket_in_prefix.unwrap_or(true),
             s3_additional_kwargs: Some(config.s3_additional_kwargs.into_iter().collect())
                 .filter(|options: &BTreeMap<_, _>| !options.is_empty()),
-            config_kwargs_s3: addressing_style.map(|addressing_style| ClientConfig { addressing_style }),
-            aws_role_arn: None,
+            config_kwargs_s3: Some(client).filter(|client| *client != ClientConfig::default()),
+            aws_role_arn,
         }
     }
 }

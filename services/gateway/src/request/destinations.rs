@@ -1,7 +1,7 @@
 //! Bodies about destinations. Credential values go into the message and nowhere else.
 
 use serde_json::Value;
-use tracelift_core::destination::{Addressing, Bucket, BucketInput, DisplayName};
+use tracelift_core::destination::{Addressing, Bucket, BucketInput, ClientOptions, DisplayName, RoleArn, UsEast1};
 use tracelift_proto::{BucketSecrets, v1};
 
 use crate::{
@@ -16,30 +16,53 @@ pub(crate) fn create_destination(body: &Value) -> Result<v1::CreateDestinationRe
     let display_name = top.take(&mut wrong, "display_name", Required, word(DisplayName::parse));
     let config = top.object(&mut wrong, "config", Required);
     let bucket = config.as_ref().and_then(|config| bucket(config, &mut wrong));
-    let role = refuse_role(&top, config.as_ref(), &mut wrong);
-    let credentials = credentials(&top, &mut wrong, role);
+    let role = role(&top, config.as_ref(), &mut wrong);
+    let credentials = credentials(&top, &mut wrong);
+    either(&top, &mut wrong, &role);
     let request = (|| {
         Some(v1::CreateDestinationRequest {
             display_name: display_name?.as_str().to_owned(),
             config: Some((&bucket?).into()),
-            credentials: Some(credentials?),
+            credentials,
+            aws_role_arn: role.unwrap_or_default(),
         })
     })();
     wrong.finish(request)
 }
 
-/// `{"credentials": {…}}`
-pub(crate) fn new_credentials(body: &Value) -> Result<v1::Credentials, WrongFields> {
+/// `{"credentials": {…}}` or `{"aws_role_arn": "…"}`
+pub(crate) fn new_identity(id: String, body: &Value) -> Result<v1::UpdateDestinationCredentialsRequest, WrongFields> {
     let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
-    let role = refuse_role(&top, None, &mut wrong);
-    let credentials = credentials(&top, &mut wrong, role);
-    wrong.finish(credentials)
+    let role = role(&top, None, &mut wrong);
+    let credentials = credentials(&top, &mut wrong);
+    if top.given("credentials").is_none() && top.given("aws_role_arn").is_none() {
+        wrong.add(top.at("credentials"), Wrong::missing());
+    }
+    either(&top, &mut wrong, &role);
+    wrong.finish(Some(v1::UpdateDestinationCredentialsRequest { id, credentials, aws_role_arn: role.unwrap_or_default() }))
 }
 
-/// A role instead of keys, wherever it may be written; whether one was given.
-fn refuse_role(top: &Object<'_>, config: Option<&Object<'_>>, wrong: &mut WrongFields) -> bool {
-    let places = [Some(top), config].into_iter().flatten();
-    places.map(|place| place.refuse_yet(wrong, "aws_role_arn")).fold(false, |any, refused| any | refused)
+/// A role instead of keys, in either of the places where it may be written.
+fn role(top: &Object<'_>, config: Option<&Object<'_>>, wrong: &mut WrongFields) -> Option<String> {
+    let mut read = |place: &Object<'_>| {
+        let arn = place.take(wrong, "aws_role_arn", Nullable, word(RoleArn::parse))?;
+        Some((arn.as_str().to_owned(), place.at("aws_role_arn")))
+    };
+    let (outside, inside) = (read(top), config.and_then(&mut read));
+    match (outside, inside) {
+        (Some((one, _)), Some((other, at))) if one != other => {
+            wrong.add(at, Wrong::new("value_error", "differs from the aws_role_arn beside config: give one of them"));
+            None
+        }
+        (outside, inside) => outside.or(inside).map(|(arn, _)| arn),
+    }
+}
+
+/// Not both.
+fn either(top: &Object<'_>, wrong: &mut WrongFields, role: &Option<String>) {
+    if role.is_some() && top.given("credentials").is_some() {
+        wrong.add(top.at("aws_role_arn"), Wrong::new("value_error", "cannot be given together with credentials"));
+    }
 }
 
 fn bucket(config: &Object<'_>, wrong: &mut WrongFields) -> Option<Bucket> {
@@ -48,9 +71,9 @@ fn bucket(config: &Object<'_>, wrong: &mut WrongFields) -> Option<Bucket> {
     let (region, endpoint_url) = (string("region", Nullable), string("endpoint_url", Nullable));
     let include_bucket_in_prefix = config.take(wrong, "include_bucket_in_prefix", Optional, boolean);
     let write_options = config.object(wrong, "s3_additional_kwargs", Nullable).map(|options| options.texts(wrong));
-    let addressing = addressing(config, wrong);
+    let (addressing, client) = client(config, wrong);
     let write_options = write_options.unwrap_or_default();
-    let input = BucketInput { bucket_name, prefix, region, endpoint_url, include_bucket_in_prefix, addressing, write_options };
+    let input = BucketInput { bucket_name, prefix, region, endpoint_url, include_bucket_in_prefix, addressing, write_options, client };
     let unread = wrong.has(&config.at("endpoint_url"));
     match input.check() {
         Ok(bucket) => Some(bucket),
@@ -63,24 +86,21 @@ fn bucket(config: &Object<'_>, wrong: &mut WrongFields) -> Option<Bucket> {
     }
 }
 
-fn addressing(config: &Object<'_>, wrong: &mut WrongFields) -> Addressing {
-    let Some(client) = config.object(wrong, "config_kwargs_s3", Nullable) else { return Addressing::default() };
-    client.refuse_true(wrong, "use_accelerate_endpoint");
-    client.refuse_yet(wrong, "payload_signing_enabled");
-    client.refuse_yet(wrong, "us_east_1_regional_endpoint");
-    client.take(wrong, "addressing_style", Nullable, word(Addressing::parse)).unwrap_or_default()
+/// `config_kwargs_s3`
+fn client(config: &Object<'_>, wrong: &mut WrongFields) -> (Addressing, ClientOptions) {
+    let Some(client) = config.object(wrong, "config_kwargs_s3", Nullable) else { return Default::default() };
+    let addressing = client.take(wrong, "addressing_style", Nullable, word(Addressing::parse)).unwrap_or_default();
+    let options = ClientOptions {
+        use_accelerate_endpoint: client.take(wrong, "use_accelerate_endpoint", Nullable, boolean).unwrap_or_default(),
+        payload_signing_enabled: client.take(wrong, "payload_signing_enabled", Nullable, boolean),
+        us_east_1_regional_endpoint: client.take(wrong, "us_east_1_regional_endpoint", Nullable, word(UsEast1::parse)),
+    };
+    (addressing, options)
 }
 
-/// Needed, unless a role was given instead, which is refused by itself.
-fn credentials(top: &Object<'_>, wrong: &mut WrongFields, role: bool) -> Option<v1::Credentials> {
-    if top.given("credentials").is_none() {
-        if !role {
-            let message = "access_key_id and secret_access_key are needed: credentials of the environment are not available yet";
-            wrong.add(top.at("credentials"), Wrong::new("value_error", message));
-        }
-        return None;
-    }
-    let keys = top.object(wrong, "credentials", Required)?;
+/// The control plane knows whether its operator lets destinations go without.
+fn credentials(top: &Object<'_>, wrong: &mut WrongFields) -> Option<v1::Credentials> {
+    let keys = top.object(wrong, "credentials", Nullable)?;
     let mut string = |name, presence: Presence| keys.take(wrong, name, presence, text).unwrap_or_default().to_owned();
     let credentials = v1::Credentials {
         access_key_id: string("access_key_id", Required),

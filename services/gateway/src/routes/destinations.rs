@@ -1,6 +1,6 @@
-//! Operations 3, 4, 8, 9.
+//! Operations 3, 4, 8, 9, and deletion.
 
-use axum::extract::State;
+use axum::{extract::State, http::StatusCode};
 use tracelift_proto::v1;
 
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     caller::Caller,
     control_plane::ControlPlane,
     path::PathIds,
+    refusal::Refusal,
     request,
 };
 
@@ -31,7 +32,12 @@ pub(crate) async fn update(
     PathIds([id]): PathIds<1>,
     JsonBody(body): JsonBody,
 ) -> Answer<BulkExportDestination> {
-    let credentials = Some(request::new_credentials(&body)?);
-    let request = v1::UpdateDestinationCredentialsRequest { id, credentials };
+    let request = request::new_identity(id, &body)?;
     one(plane.destinations().update_destination_credentials(caller.call(request)).await?.into_inner().destination)
+}
+
+pub(crate) async fn delete(State(plane): State<ControlPlane>, caller: Caller, PathIds([id]): PathIds<1>) -> Result<StatusCode, Refusal> {
+    let deleted = plane.destinations().delete_destination(caller.call(v1::DeleteDestinationRequest { id })).await;
+    deleted.map_err(Refusal::conflict)?;
+    Ok(StatusCode::NO_CONTENT)
 }

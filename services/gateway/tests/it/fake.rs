@@ -193,6 +193,7 @@ pub(crate) fn destination() -> v1::Destination {
         credentials_keys: vec!["access_key_id".into(), "secret_access_key".into()],
         created_at: at(0),
         updated_at: at(1),
+        aws_role_arn: String::new(),
     }
 }
 
@@ -274,5 +275,13 @@ impl DestinationService for Fake {
     ) -> Result<Response<v1::UpdateDestinationCredentialsResponse>, Status> {
         self.hear(request).await?;
         Ok(Response::new(v1::UpdateDestinationCredentialsResponse { destination: Some(destination()) }))
+    }
+
+    async fn delete_destination(
+        &self,
+        request: Request<v1::DeleteDestinationRequest>,
+    ) -> Result<Response<v1::DeleteDestinationResponse>, Status> {
+        self.hear(request).await?;
+        Ok(Response::new(v1::DeleteDestinationResponse {}))
     }
 }

@@ -1,6 +1,7 @@
 //! Leases: renewed, lost, taken back.
 
 use tracelift_core::{
+    destination::Identity,
     export::ExportStatus,
     run::{Event, Fence, Lease, RunStatus, State, Work},
 };
@@ -127,8 +128,9 @@ pub(crate) async fn only_the_holder_has_access(store: &dyn Store) {
     let ask = async |fence: Fence, name: &str, incarnation: &str| {
         store.access(run.id, fence, exporter(name), incarnation.to_owned()).await.unwrap()
     };
-    let Access { tenant, destination, bucket: found, sealed: secret } = ask(run.fence, "a", "first").await.unwrap();
-    assert_eq!((tenant, destination, found, secret), (mine.tenant, mine.destination, bucket(), sealed(1)));
+    let Access { tenant, destination, bucket: found, identity, sealed: secret } = ask(run.fence, "a", "first").await.unwrap();
+    assert_eq!((tenant, destination, found), (mine.tenant, mine.destination, bucket()));
+    assert_eq!((identity, secret), (Identity::Keys, Some(sealed(1))));
 
     assert!(ask(Fence(run.fence.0 + 1), "a", "first").await.is_none());
     assert!(ask(Fence(0), "a", "first").await.is_none());

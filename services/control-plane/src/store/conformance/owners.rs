@@ -1,13 +1,14 @@
 //! Tenants, keys, destinations.
 
 use tracelift_core::{
+    destination::{Identity, RoleArn},
     id::{DestinationId, KeyId},
     time::Timestamp,
 };
 use uuid::Uuid;
 
-use super::{Owner, at, destination, owner, sealed};
-use crate::store::{ApiKey, Permission, Store, StoreError, Tenant};
+use super::{ALL, Owner, at, claim_one, destination, export, owner, planned, sealed};
+use crate::store::{ApiKey, Deletion, Permission, Store, StoreError, Tenant};
 
 fn key(owner: Owner, n: u128, created_at: Timestamp) -> ApiKey {
     let permission = Permission::Read;
@@ -68,8 +69,8 @@ pub(crate) async fn destinations_come_newest_first(store: &dyn Store) {
         let id = DestinationId(Uuid::from_u128(id));
         destination(Owner { destination: id, ..oldest }, created)
     });
-    store.create_destination(newest.clone(), sealed(3)).await.unwrap();
-    store.create_destination(middle.clone(), sealed(2)).await.unwrap();
+    store.create_destination(newest.clone(), Some(sealed(3))).await.unwrap();
+    store.create_destination(middle.clone(), Some(sealed(2))).await.unwrap();
     assert_eq!(store.destinations(oldest.tenant).await.unwrap(), [newest, middle, destination(oldest, 0)]);
 }
 
@@ -77,12 +78,14 @@ pub(crate) async fn credentials_are_replaced_for_their_owner_only(store: &dyn St
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let names = vec!["access_key_id".to_owned(), "secret_access_key".to_owned(), "session_token".to_owned()];
 
-    let theirs = store.replace_credentials(other.tenant, mine.destination, sealed(8), names.clone(), at(7)).await.unwrap();
+    let theirs =
+        store.replace_identity(other.tenant, mine.destination, Identity::Keys, Some(sealed(8)), names.clone(), at(7)).await.unwrap();
     assert_eq!(theirs, None);
     assert_eq!(store.destination(mine.tenant, mine.destination).await.unwrap(), Some(destination(mine, 0)));
     assert!(store.all_sealed().await.unwrap().contains(&(mine.tenant, mine.destination, sealed(1))));
 
-    let changed = store.replace_credentials(mine.tenant, mine.destination, sealed(9), names.clone(), at(7)).await.unwrap().unwrap();
+    let changed = store.replace_identity(mine.tenant, mine.destination, Identity::Keys, Some(sealed(9)), names.clone(), at(7));
+    let changed = changed.await.unwrap().unwrap();
     assert_eq!((changed.credentials_keys, changed.updated_at, changed.created_at), (names, at(7), at(0)));
     let mut all = store.all_sealed().await.unwrap();
     all.sort_by_key(|(tenant, ..)| *tenant);
@@ -95,4 +98,42 @@ pub(crate) async fn credentials_are_sealed_anew_only_if_they_are_unchanged(store
     assert_eq!(store.all_sealed().await.unwrap(), [(mine.tenant, mine.destination, sealed(1))]);
     store.reseal(mine.destination, sealed(1), sealed(8)).await.unwrap();
     assert_eq!(store.all_sealed().await.unwrap(), [(mine.tenant, mine.destination, sealed(8))]);
+}
+
+pub(crate) async fn a_role_takes_the_place_of_keys_and_the_other_way_round(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let role = Identity::Role(RoleArn::parse("aws_role_arn", "arn:aws:iam::123456789012:role/exports").unwrap());
+    let changed = store.replace_identity(mine.tenant, mine.destination, role.clone(), None, Vec::new(), at(5)).await.unwrap().unwrap();
+    assert_eq!((changed.identity, changed.credentials_keys), (role.clone(), Vec::new()));
+    assert_eq!(store.all_sealed().await.unwrap(), []);
+    export(store, mine, 1, 1).await;
+    let run = claim_one(store, "a", 6).await;
+    let lease = run.lease().unwrap().clone();
+    let access = store.access(run.id, run.fence, lease.exporter, lease.incarnation).await.unwrap().unwrap();
+    assert_eq!((access.identity, access.sealed), (role, None));
+    store.replace_identity(mine.tenant, mine.destination, Identity::Keys, Some(sealed(4)), Vec::new(), at(7)).await.unwrap();
+    assert_eq!(store.all_sealed().await.unwrap(), [(mine.tenant, mine.destination, sealed(4))]);
+}
+
+pub(crate) async fn a_destination_in_use_is_not_deleted(store: &dyn Store) {
+    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
+    let id = export(store, mine, 1, 1).await;
+    assert_eq!(store.delete_destination(other.tenant, mine.destination, at(2)).await.unwrap(), Deletion::Absent);
+    assert_eq!(store.delete_destination(mine.tenant, mine.destination, at(2)).await.unwrap(), Deletion::InUse(id));
+    store.cancel_export(mine.tenant, id, at(3)).await.unwrap();
+    assert_eq!(store.delete_destination(mine.tenant, mine.destination, at(4)).await.unwrap(), Deletion::Done);
+    assert_eq!(store.delete_destination(mine.tenant, mine.destination, at(5)).await.unwrap(), Deletion::Absent);
+}
+
+pub(crate) async fn a_deleted_destination_keeps_no_credentials_and_its_exports_are_still_shown(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 1).await;
+    store.cancel_export(mine.tenant, id, at(3)).await.unwrap();
+    store.delete_destination(mine.tenant, mine.destination, at(4)).await.unwrap();
+    assert_eq!(store.all_sealed().await.unwrap(), []);
+    assert_eq!(store.destinations(mine.tenant).await.unwrap(), []);
+    assert_eq!(store.destination(mine.tenant, mine.destination).await.unwrap(), None);
+    assert_eq!(store.runs(mine.tenant, id, ALL).await.unwrap().unwrap().len(), 1);
+    let (again, runs) = planned(mine, 2, 1, 5);
+    assert!(!store.create_export(again, runs).await.unwrap());
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use tracelift_core::{
-    destination::{Addressing, Bucket, Destination, DisplayName, WriteOptions},
+    Invalid,
+    destination::{Addressing, Bucket, ClientOptions, Destination, DisplayName, Identity, UsEast1, WriteOptions},
     id::{DestinationId, TenantId},
     run::Run,
     time::Timestamp,
@@ -11,14 +13,14 @@ use tracelift_core::{
 
 use crate::{
     store::{
-        Access, StoreError,
+        Access, Deletion, StoreError,
         sql::{self, Row},
-        transaction::Transaction,
+        transaction::{Transaction, for_update},
     },
     vault::Sealed,
 };
 
-pub(crate) fn create(tx: &mut dyn Transaction, destination: &Destination, sealed: &Sealed) -> Result<(), StoreError> {
+pub(crate) fn create(tx: &mut dyn Transaction, destination: &Destination, sealed: Option<&Sealed>) -> Result<(), StoreError> {
     let bucket = &destination.bucket;
     let options: BTreeMap<_, _> = bucket.write_options.iter().collect();
     let columns = vec![
@@ -32,7 +34,9 @@ pub(crate) fn create(tx: &mut dyn Transaction, destination: &Destination, sealed
         ("include_bucket_in_prefix", bucket.include_bucket_in_prefix.into()),
         ("addressing", bucket.addressing.as_str().into()),
         ("write_options", sql::json(&options)?),
-        ("sealed", (&sealed.0).into()),
+        ("client_options", sql::json(&ClientRecord::from(&bucket.client))?),
+        ("identity", destination.identity.as_str().into()),
+        ("sealed", text(sealed).into()),
         ("credentials_keys", sql::json(&destination.credentials_keys)?),
         ("created_at", destination.created_at.into()),
         ("updated_at", destination.updated_at.into()),
@@ -41,33 +45,57 @@ pub(crate) fn create(tx: &mut dyn Transaction, destination: &Destination, sealed
 }
 
 pub(crate) fn one(tx: &mut dyn Transaction, tenant: TenantId, id: DestinationId) -> Result<Option<Destination>, StoreError> {
-    let found = sql::one(tx, "SELECT * FROM destinations WHERE id = $1 AND tenant_id = $2", &[id.into(), tenant.into()])?;
+    let found =
+        sql::one(tx, "SELECT * FROM destinations WHERE id = $1 AND tenant_id = $2 AND deleted_at IS NULL", &[id.into(), tenant.into()])?;
     found.as_ref().map(destination).transpose()
 }
 
 pub(crate) fn all(tx: &mut dyn Transaction, tenant: TenantId) -> Result<Vec<Destination>, StoreError> {
-    let rows = tx.query("SELECT * FROM destinations WHERE tenant_id = $1 ORDER BY created_at DESC, id DESC", &[tenant.into()])?;
+    let sql = "SELECT * FROM destinations WHERE tenant_id = $1 AND deleted_at IS NULL ORDER BY created_at DESC, id DESC";
+    let rows = tx.query(sql, &[tenant.into()])?;
     rows.iter().map(destination).collect()
 }
 
-pub(crate) fn replace_credentials(
+/// Lets nobody else use or delete it until this transaction ends; whether it is there.
+pub(crate) fn lock(tx: &mut dyn Transaction, tenant: TenantId, id: DestinationId) -> Result<bool, StoreError> {
+    let sql = format!("SELECT id FROM destinations WHERE id = $1 AND tenant_id = $2 AND deleted_at IS NULL{}", for_update(tx));
+    Ok(sql::one(tx, &sql, &[id.into(), tenant.into()])?.is_some())
+}
+
+pub(crate) fn replace_identity(
     tx: &mut dyn Transaction,
     tenant: TenantId,
     id: DestinationId,
-    sealed: &Sealed,
+    identity: &Identity,
+    sealed: Option<&Sealed>,
     keys: &[String],
     now: Timestamp,
 ) -> Result<Option<Destination>, StoreError> {
     tx.execute(
-        "UPDATE destinations SET sealed = $3, credentials_keys = $4, updated_at = $5 WHERE id = $1 AND tenant_id = $2",
-        &[id.into(), tenant.into(), (&sealed.0).into(), sql::json(&keys)?, now.into()],
+        "UPDATE destinations SET identity = $3, sealed = $4, credentials_keys = $5, updated_at = $6
+         WHERE id = $1 AND tenant_id = $2 AND deleted_at IS NULL",
+        &[id.into(), tenant.into(), identity.as_str().into(), text(sealed).into(), sql::json(&keys)?, now.into()],
     )?;
     one(tx, tenant, id)
 }
 
+/// The row stays, without credentials: exports that have ended are still shown with their bucket.
+pub(crate) fn delete(tx: &mut dyn Transaction, tenant: TenantId, id: DestinationId, now: Timestamp) -> Result<Deletion, StoreError> {
+    if !lock(tx, tenant, id)? {
+        return Ok(Deletion::Absent);
+    }
+    let using = "SELECT e.id FROM exports e WHERE e.destination_id = $1 AND (e.finished_at IS NULL
+         OR EXISTS (SELECT 1 FROM runs r WHERE r.export_id = e.id AND r.kind <> 'reconcile' AND r.state IN ('queued', 'leased'))) LIMIT 1";
+    if let Some(export) = sql::one(tx, using, &[id.into()])? {
+        return Ok(Deletion::InUse(export.get("id")?));
+    }
+    tx.execute("UPDATE destinations SET sealed = '', deleted_at = $2 WHERE id = $1", &[id.into(), now.into()])?;
+    Ok(Deletion::Done)
+}
+
 pub(crate) fn all_sealed(tx: &mut dyn Transaction) -> Result<Vec<(TenantId, DestinationId, Sealed)>, StoreError> {
-    let rows = tx.query("SELECT tenant_id, id, sealed FROM destinations", &[])?;
-    rows.iter().map(|row| Ok((row.get("tenant_id")?, row.get("id")?, sealed(row)?))).collect()
+    let rows = tx.query("SELECT tenant_id, id, sealed FROM destinations WHERE sealed <> ''", &[])?;
+    rows.iter().map(|row| Ok((row.get("tenant_id")?, row.get("id")?, Sealed(row.get("sealed")?)))).collect()
 }
 
 pub(crate) fn reseal(tx: &mut dyn Transaction, id: DestinationId, old: &Sealed, new: &Sealed) -> Result<(), StoreError> {
@@ -78,17 +106,62 @@ pub(crate) fn reseal(tx: &mut dyn Transaction, id: DestinationId, old: &Sealed, 
 pub(crate) fn access(tx: &mut dyn Transaction, run: &Run) -> Result<Option<Access>, StoreError> {
     let sql = "SELECT d.* FROM destinations d JOIN exports e ON e.destination_id = d.id WHERE e.id = $1 AND d.tenant_id = $2";
     let found = sql::one(tx, sql, &[run.export.into(), run.tenant.into()])?;
-    let access = |row: Row| Ok(Access { tenant: run.tenant, destination: row.get("id")?, bucket: bucket(&row)?, sealed: sealed(&row)? });
+    let access = |row: Row| {
+        let (identity, sealed) = (identity(&row)?, sealed(&row)?);
+        Ok(Access { tenant: run.tenant, destination: row.get("id")?, bucket: bucket(&row)?, identity, sealed })
+    };
     found.map(access).transpose()
 }
 
-fn sealed(row: &Row) -> Result<Sealed, StoreError> {
-    Ok(Sealed(row.get("sealed")?))
+/// As it is stored: a destination without keys has an empty text.
+fn text(sealed: Option<&Sealed>) -> &str {
+    sealed.map_or("", |sealed| &sealed.0)
+}
+
+fn sealed(row: &Row) -> Result<Option<Sealed>, StoreError> {
+    Ok(Some(row.get("sealed")?).filter(|text: &String| !text.is_empty()).map(Sealed))
+}
+
+fn identity(row: &Row) -> Result<Identity, StoreError> {
+    row.word("identity", |text| Identity::parse("identity", text))
+}
+
+/// `ClientOptions` as they are stored.
+#[derive(Serialize, Deserialize)]
+struct ClientRecord {
+    #[serde(default)]
+    use_accelerate_endpoint: bool,
+    payload_signing_enabled: Option<bool>,
+    us_east_1_regional_endpoint: Option<String>,
+}
+
+impl From<&ClientOptions> for ClientRecord {
+    fn from(options: &ClientOptions) -> Self {
+        Self {
+            use_accelerate_endpoint: options.use_accelerate_endpoint,
+            payload_signing_enabled: options.payload_signing_enabled,
+            us_east_1_regional_endpoint: options.us_east_1_regional_endpoint.map(|host| host.as_str().to_owned()),
+        }
+    }
+}
+
+impl TryFrom<ClientRecord> for ClientOptions {
+    type Error = Invalid;
+
+    fn try_from(record: ClientRecord) -> Result<Self, Invalid> {
+        let host = record.us_east_1_regional_endpoint.map(|word| UsEast1::parse("us_east_1_regional_endpoint", &word)).transpose()?;
+        Ok(Self {
+            use_accelerate_endpoint: record.use_accelerate_endpoint,
+            payload_signing_enabled: record.payload_signing_enabled,
+            us_east_1_regional_endpoint: host,
+        })
+    }
 }
 
 /// The bucket in a row that has the columns of `destinations`.
 pub(crate) fn bucket(row: &Row) -> Result<Bucket, StoreError> {
     let options: BTreeMap<String, String> = row.json("write_options")?;
+    let client: ClientRecord = row.json("client_options")?;
     Ok(Bucket {
         name: row.get("bucket_name")?,
         prefix: row.get("prefix")?,
@@ -97,6 +170,7 @@ pub(crate) fn bucket(row: &Row) -> Result<Bucket, StoreError> {
         include_bucket_in_prefix: row.get("include_bucket_in_prefix")?,
         addressing: row.word("addressing", |word| Addressing::parse("addressing", word))?,
         write_options: row.checked("write_options", WriteOptions::parse("", options))?,
+        client: client.try_into().map_err(|fault| sql::unreadable("client_options", fault))?,
     })
 }
 
@@ -106,6 +180,7 @@ fn destination(row: &Row) -> Result<Destination, StoreError> {
         tenant: row.get("tenant_id")?,
         display_name: row.word("display_name", |text| DisplayName::parse("display_name", text))?,
         bucket: bucket(row)?,
+        identity: identity(row)?,
         credentials_keys: row.json("credentials_keys")?,
         created_at: row.get("created_at")?,
         updated_at: row.get("updated_at")?,

@@ -160,7 +160,8 @@ pub(crate) fn overdue(tx: &mut dyn Transaction, run_limit: Timestamp, export_lim
 
 /// Partitions with their destination's bucket.
 const VIEW: &str = "
-    SELECT r.*, d.bucket_name, d.prefix, d.region, d.endpoint_url, d.include_bucket_in_prefix, d.addressing, d.write_options
+    SELECT r.*, d.bucket_name, d.prefix, d.region, d.endpoint_url, d.include_bucket_in_prefix, d.addressing, d.write_options,
+        d.client_options
     FROM runs r JOIN exports e ON e.id = r.export_id JOIN destinations d ON d.id = e.destination_id
     WHERE r.tenant_id = $1 AND r.window_start IS NOT NULL";
 
