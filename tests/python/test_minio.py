@@ -68,7 +68,7 @@ class Server:
         self.client = Minio(f"127.0.0.1:{self.port}", *ROOT_KEYS, secure=False, region=REGION)
         self.client.make_bucket(BUCKET)
         self.client.make_bucket("locked", object_lock=True)
-        admin = MinioAdmin(f"127.0.0.1:{self.port}", StaticProvider(*ROOT_KEYS), secure=False, region=REGION)
+        admin = MinioAdmin(endpoint=f"127.0.0.1:{self.port}", credentials=StaticProvider(*ROOT_KEYS), secure=False, region=REGION)
         for name, policy in POLICIES.items():
             admin.policy_add(name, policy=policy)
             admin.user_add(name, f"{name}-secret")
@@ -226,7 +226,13 @@ def test_a_session_token_is_used_and_an_old_one_is_refused(stack, minio):
     """Temporary keys, as MinIO's security token service gives them, with less rights than their owner."""
     from minio.credentials import AssumeRoleProvider
 
-    keys = AssumeRoleProvider(minio.url(), "everything", "everything-secret", region=REGION, policy=json.dumps(POLICIES["put-only"])).retrieve()
+    keys = AssumeRoleProvider(
+        sts_endpoint=minio.url(),
+        access_key="everything",
+        secret_key="everything-secret",
+        region=REGION,
+        policy=json.dumps(POLICIES["put-only"]),
+    ).retrieve()
     body = minio.destination(prefix="temporary")
     body["credentials"] = {"access_key_id": keys.access_key, "secret_access_key": keys.secret_key, "session_token": keys.session_token}
     destination = stack.ok("POST", DESTINATIONS, body)

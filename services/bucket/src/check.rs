@@ -1,16 +1,23 @@
 //! The write check: does this bucket take what an export will send? Only PutObject is required, never ListBucket.
 
-use aws_sdk_s3::{config::retry::RetryConfig, primitives::ByteStream};
+use aws_sdk_s3::{
+    config::retry::RetryConfig,
+    primitives::ByteStream,
+    types::{CompletedMultipartUpload, CompletedPart},
+};
 use tracelift_core::layout;
 use uuid::Uuid;
 
 use crate::{BucketError, Client, Fault, SignedAsAsked as _, WriteArguments as _};
 
+/// What the probe object holds.
+const WORDS: &[u8] = b"Written by Tracelift to see whether this bucket takes exports. It may be deleted.\n";
+
 /// Writes `<prefix>/tmp/<name>.txt`, tries to delete it (a refusal is fine), begins and aborts a multipart upload.
 pub async fn check(client: &Client, name: Uuid) -> Result<(), BucketError> {
     let bucket = client.bucket();
     let key = layout::probe(&bucket.prefix, &name.as_simple().to_string());
-    let body = ByteStream::from_static(b"Written by Tracelift to see whether this bucket takes exports. It may be deleted.\n");
+    let body = ByteStream::from_static(WORDS);
     let put = client.s3.put_object().with_options_of(bucket).bucket(&bucket.name).key(&key).body(body);
     put.signed_as_asked(bucket).send().await.map_err(|error| client.judge("PutObject", &error)).map_err(absent_is_bucket)?;
     if let Err(error) = client.s3.delete_object().bucket(&bucket.name).key(&key).send().await {
@@ -25,8 +32,14 @@ pub async fn check(client: &Client, name: Uuid) -> Result<(), BucketError> {
         answered => answered,
     };
     match upload {
-        Ok(Some(id)) if abort(client, &key, &id).await => Ok(()),
-        Ok(_) => {
+        Ok(Some(id)) => {
+            // Ending it needs a right that an export can do without; completing it does not.
+            if !abort(client, &key, &id).await && !complete(client, &key, &id).await {
+                end_uploads(client, &key).await;
+            }
+            Ok(())
+        }
+        Ok(None) => {
             end_uploads(client, &key).await;
             Ok(())
         }
@@ -51,6 +64,17 @@ async fn abort(client: &Client, key: &str, id: &str) -> bool {
     let aborted = client.s3.abort_multipart_upload().bucket(&client.bucket().name).key(key).upload_id(id).send().await;
     let error = aborted.err().map(|error| client.judge("AbortMultipartUpload", &error));
     error.is_none_or(|error| error.fault == Fault::NoSuchUpload)
+}
+
+/// Whether an upload has become an object in the place of the probe.
+async fn complete(client: &Client, key: &str, id: &str) -> bool {
+    let bucket = client.bucket();
+    let part = client.s3.upload_part().bucket(&bucket.name).key(key).upload_id(id).part_number(1);
+    let Ok(sent) = part.body(ByteStream::from_static(WORDS)).signed_as_asked(bucket).send().await else { return false };
+    let part = CompletedPart::builder().part_number(1).set_e_tag(sent.e_tag).set_checksum_crc32(sent.checksum_crc32);
+    let parts = CompletedMultipartUpload::builder().parts(part.build()).build();
+    let call = client.s3.complete_multipart_upload().bucket(&bucket.name).key(key).upload_id(id);
+    call.multipart_upload(parts).send().await.is_ok()
 }
 
 /// Aborts every upload of the probe's key, where the bucket lets us list them; what stays holds nothing.

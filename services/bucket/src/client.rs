@@ -237,3 +237,6 @@ macro_rules! signed {
 }
 
 signed!(put_object PutObjectFluentBuilder PutObjectOutput PutObjectError, upload_part UploadPartFluentBuilder UploadPartOutput UploadPartError);
+
+#[cfg(test)]
+mod tests;

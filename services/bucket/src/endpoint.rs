@@ -88,8 +88,12 @@ impl ResolveDns for GuardedResolver {
     fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
         let policy = self.0;
         DnsFuture::new(async move {
-            let found = tokio::net::lookup_host((name, 0)).await.map_err(ResolveDnsError::new)?;
-            let admitted: Vec<_> = found.map(|address| address.ip()).filter(|ip| policy.admits_address(*ip)).collect();
+            // RFC 6761: such names are this machine, whatever a resolver says.
+            let found: Vec<IpAddr> = match name == "localhost" || name.ends_with(".localhost") {
+                true => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+                false => tokio::net::lookup_host((name, 0)).await.map_err(ResolveDnsError::new)?.map(|address| address.ip()).collect(),
+            };
+            let admitted: Vec<_> = found.into_iter().filter(|ip| policy.admits_address(*ip)).collect();
             if admitted.is_empty() {
                 return Err(ResolveDnsError::new(Arc::new(Refused::Private(name.to_owned()))));
             }
@@ -121,6 +125,13 @@ mod tests {
             assert!(matches!(EndpointPolicy::PublicOnly.admits(inside), Err(Refused::Private(_))), "{inside}");
             assert_eq!(EndpointPolicy::AllowPrivate.admits(inside), Ok(()), "{inside}");
         }
+    }
+
+    #[tokio::test]
+    async fn names_of_this_machine_are_judged_by_their_addresses() {
+        let resolve = async |policy| GuardedResolver(policy).resolve_dns("traces.localhost").await;
+        assert!(resolve(EndpointPolicy::PublicOnly).await.is_err());
+        assert!(resolve(EndpointPolicy::AllowPrivate).await.unwrap().iter().all(IpAddr::is_loopback));
     }
 
     #[test]
