@@ -148,12 +148,17 @@ pub enum Export {
         /// The export's id
         id: Uuid,
     },
-    /// Stop an export for good; completed files stay
+    /// List the runs of every export that a schedule has spawned
+    ScheduleRuns {
+        /// The schedule's id
+        id: Uuid,
+    },
+    /// Stop an export for good; completed files stay. A schedule spawns nothing more, what it spawned goes on
     Cancel {
         /// Its id
         id: Uuid,
     },
-    /// Follow an export until it has ended
+    /// Follow an export until it has ended; a schedule ends when it is cancelled
     #[command(after_help = EXIT_CODES)]
     Watch {
         /// Its id
@@ -174,8 +179,11 @@ pub struct ExportCreate {
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub start: Timestamp,
     /// Latest start time, exclusive; without a zone it is UTC
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub end: Timestamp,
+    #[arg(long, value_name = "TIME", value_parser = time, required_unless_present = "every")]
+    pub end: Option<Timestamp>,
+    /// Make a schedule instead: an export of every so many hours from --start on, 1 to 168, until it is cancelled
+    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=168), conflicts_with = "end")]
+    pub every: Option<u32>,
     /// Codec of the columns [default: zstandard]
     #[arg(long, value_parser = PossibleValuesParser::new(Compression::ALL.iter().map(|value| value.as_str())))]
     pub compression: Option<String>,

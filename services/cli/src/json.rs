@@ -51,6 +51,7 @@ pub(crate) fn export(export: &v1::Export) -> Value {
         "session_id": spec.session_id,
         "start_time": time(spec.start_time.as_ref()),
         "end_time": time(spec.end_time.as_ref()),
+        "interval_hours": Some(spec.interval_hours).filter(|hours| *hours > 0),
         "compression": compression.unwrap_or_default().as_str(),
         "format_version": version.unwrap_or_default().as_str(),
         "export_fields": Some(&spec.export_fields).filter(|fields| !fields.is_empty()),

@@ -88,6 +88,7 @@ pub(crate) fn export(export: &v1::Export) -> String {
         ("project", spec.session_id),
         ("from", time(spec.start_time.as_ref())),
         ("to", time(spec.end_time.as_ref())),
+        ("every", Some(spec.interval_hours).filter(|hours| *hours > 0).map(|hours| format!("{hours}h")).unwrap_or_default()),
         ("columns", spec.export_fields.join(", ")),
         ("runs", format!("{} of {}", progress.runs_completed, progress.runs_total)),
         ("rows", rows(&progress)),

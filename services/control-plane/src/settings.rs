@@ -10,7 +10,7 @@ use std::{
 use clap::Parser;
 use secrecy::SecretString;
 use tracelift_bucket::EndpointPolicy;
-use tracelift_core::{export::MAX_DAYS, failure::MAX_RETRIES};
+use tracelift_core::{export::MAX_DAYS, failure::MAX_RETRIES, schedule::GRACE_SECONDS};
 use tracelift_runtime::{metrics::MetricsSettings, secret, telemetry::LogSettings, tls::ServerTls};
 
 use crate::{dispatch::LeaseTerms, store::TimeLimits, sweep::Ageing};
@@ -85,6 +85,9 @@ pub struct Settings {
     /// Longest range of one export, in UTC days
     #[arg(long, env = "TRACELIFT_MAX_EXPORT_DAYS", default_value_t = MAX_DAYS, value_parser = clap::value_parser!(u64).range(1..=3660))]
     pub max_export_days: u64,
+    /// Seconds between the end of a schedule's window and its export, for rows that come late
+    #[arg(long, env = "TRACELIFT_SCHEDULE_GRACE_SECONDS", default_value_t = GRACE_SECONDS, value_parser = clap::value_parser!(u32).range(0..=604_800))]
+    pub schedule_grace_seconds: u32,
     /// How often a run is tried again
     #[arg(long, env = "TRACELIFT_MAX_RETRIES", default_value_t = MAX_RETRIES)]
     pub max_retries: u32,
@@ -208,6 +211,7 @@ impl Settings {
         Ageing {
             limits: TimeLimits { run: self.run_timeout_seconds, export: self.export_timeout_seconds },
             retention_days: self.retention_days,
+            grace_seconds: self.schedule_grace_seconds,
         }
     }
 }

@@ -12,6 +12,7 @@ mod inspect;
 mod leases;
 pub mod postgres;
 mod rows;
+mod schedules;
 mod sql;
 pub mod sqlite;
 mod transaction;
@@ -371,6 +372,12 @@ pub trait Store: Send + Sync + 'static {
     async fn remove_ended(&self, limit: Timestamp) -> Result<usize, StoreError>;
     /// Queues every run again whose lease has passed a deadline; how many.
     async fn lapse(&self, max_retries: u32, now: Timestamp) -> Result<usize, StoreError>;
+
+    /// Schedules whose next window ended before `limit`, a bounded number of them.
+    async fn due_schedules(&self, limit: Timestamp) -> Result<Vec<ExportId>, StoreError>;
+    /// Spawns the exports of a schedule's windows that ended before `limit`, oldest first, a bounded number of them; how
+    /// many. None when another control plane is at it.
+    async fn spawn(&self, schedule: ExportId, limit: Timestamp, now: Timestamp) -> Result<usize, StoreError>;
 
     /// The store's time, the only one that leases are judged by.
     ///

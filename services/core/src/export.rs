@@ -5,6 +5,7 @@ use crate::{
     column::Columns,
     id::{DestinationId, ExportId, SessionId, TenantId},
     run::RunStatus,
+    schedule::Hours,
     time::{Timestamp, Window},
 };
 
@@ -38,8 +39,10 @@ pub struct ExportSpec {
     pub destination: DestinationId,
     /// The project.
     pub session: SessionId,
-    /// Which start times.
+    /// Which start times; of a schedule, those of its first export.
     pub window: Window,
+    /// Of a schedule: how long each of its exports' windows is.
+    pub every: Option<Hours>,
     /// The codec of every column.
     pub compression: Compression,
     /// Layout and types.
@@ -131,6 +134,13 @@ words! {
         TimedOut "TimedOut",
         /// A schedule, which spawns exports.
         IntervalScheduled "IntervalScheduled",
+    }
+}
+
+impl ExportSpec {
+    /// Where an export of this begins: a schedule has no runs of its own and stays as it is until it is cancelled.
+    pub fn first_status(&self) -> ExportStatus {
+        if self.every.is_some() { ExportStatus::IntervalScheduled } else { ExportStatus::Created }
     }
 }
 

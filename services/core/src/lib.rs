@@ -15,6 +15,7 @@ pub mod layout;
 pub mod part;
 pub mod plan;
 pub mod run;
+pub mod schedule;
 pub mod takeover;
 pub mod time;
 

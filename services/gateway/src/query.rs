@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     fields::{Loc, Wrong, WrongFields},
-    object::parse_uuid,
+    object::{parse_uuid, within},
     refusal::Refusal,
 };
 
@@ -65,16 +65,9 @@ impl Query {
 }
 
 fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, Wrong> {
-    let (least, most) = (range.start(), range.end());
     let unreadable = "Input should be a valid integer, unable to parse string as an integer";
     let number: i64 = text.trim().parse().map_err(|_| Wrong::new("int_parsing", unreadable))?;
-    match u32::try_from(number) {
-        Ok(number) if range.contains(&number) => Ok(number),
-        _ if number < i64::from(*least) => {
-            Err(Wrong::new("greater_than_equal", format!("Input should be greater than or equal to {least}")))
-        }
-        _ => Err(Wrong::new("less_than_equal", format!("Input should be less than or equal to {most}"))),
-    }
+    within(number, &range)
 }
 
 #[cfg(test)]

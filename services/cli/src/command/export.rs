@@ -34,6 +34,12 @@ pub(super) async fn run(global: &Global, command: Export) -> Result<ExitCode, Cl
             let found = found.map_err(|status| connection.refused(status))?.into_inner().exports;
             answer(global.json, || found.iter().map(json::export).collect(), || show::exports(&found))
         }
+        Export::ScheduleRuns { id } => {
+            let request = connection.call(v1::ListScheduleRunsRequest { source_export_id: id.to_string(), limit: 0, offset: 0 });
+            let found = connection.exports().list_schedule_runs(request).await;
+            let found = found.map_err(|status| connection.refused(status))?.into_inner().runs;
+            answer(global.json, || found.iter().map(json::run).collect(), || show::runs(&found))
+        }
         Export::Runs { id } => {
             let request = connection.call(v1::ListRunsRequest { export_id: id.to_string(), limit: 0, offset: 0 });
             let found = connection.exports().list_runs(request).await;
@@ -70,7 +76,8 @@ fn spec(create: ExportCreate) -> v1::ExportSpec {
         destination_id: create.destination.to_string(),
         session_id: create.project.to_string(),
         start_time: Some(time_to(create.start)),
-        end_time: Some(time_to(create.end)),
+        end_time: create.end.map(time_to),
+        interval_hours: create.every.unwrap_or_default(),
         compression: v1::Compression::from(compression).into(),
         format_version: v1::FormatVersion::from(version).into(),
         export_fields: create.fields,

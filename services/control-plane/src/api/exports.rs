@@ -8,22 +8,20 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracelift_core::{
     Invalid,
-    export::{Export, ExportStatus},
+    export::ExportStatus,
     id::{ExportId, RunId, TenantId},
-    plan,
-    run::{Run, Work},
     time::Timestamp,
 };
 use tracelift_proto::{
     status::{invalid, overloaded, retry_later},
     v1::{self, export_service_server::ExportService},
 };
-use uuid::Uuid;
 
 use super::{page, unavailable, view};
 use crate::{
     admission::RETRY_SECONDS,
     auth::Caller,
+    planning::planned,
     store::{Change, ExportView, Permission, Store},
 };
 
@@ -71,21 +69,8 @@ impl ExportService for Exports {
         let tenant = Caller::of(&request, Permission::Manage)?.tenant;
         let spec = request.into_inner().spec.unwrap_or_default();
         let spec = spec.check(self.max_days).map_err(|faults| invalid(faults.into_iter().map(|fault| fault.within("spec"))))?;
-        let (id, now) = (ExportId(Uuid::now_v7()), self.now().await?);
-        let partitions = plan::partitions(spec.window).into_iter().map(Work::Partition);
-        let runs: Vec<_> = partitions.map(|work| Run::new(RunId(Uuid::now_v7()), id, tenant, spec.session, work, now)).collect();
         let destination = spec.destination;
-        let export = Export {
-            id,
-            tenant,
-            spec,
-            status: ExportStatus::Created,
-            source: None,
-            error: None,
-            created_at: now,
-            updated_at: now,
-            finished_at: None,
-        };
+        let (export, runs) = planned(tenant, spec, None, self.now().await?);
         let view = ExportView::planned(export.clone(), runs.len());
         if !self.store.create_export(export, runs).await.map_err(unavailable)? {
             return Err(Status::not_found(format!("destination {destination} does not exist")));

@@ -16,6 +16,7 @@ use super::{
     Access, ApiKey, Change, Claimed, ExportView, Heard, Page, ReportError, Reported, RunView, Store, StoreError, Tenant, TimeLimits,
     Verdict, exports, leases,
     rows::{self, destinations, files, runs, tenants},
+    schedules,
     transaction::Database,
 };
 use crate::vault::Sealed;
@@ -158,6 +159,14 @@ impl<D: Database> Store for D {
 
     async fn remove_ended(&self, limit: Timestamp) -> Result<usize, StoreError> {
         self.transact(move |tx| rows::exports::remove_ended(tx, limit)).await
+    }
+
+    async fn due_schedules(&self, limit: Timestamp) -> Result<Vec<ExportId>, StoreError> {
+        self.transact(move |tx| rows::schedules::due(tx, limit)).await
+    }
+
+    async fn spawn(&self, schedule: ExportId, limit: Timestamp, now: Timestamp) -> Result<usize, StoreError> {
+        self.transact(move |tx| schedules::spawn(tx, schedule, limit, now)).await
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {

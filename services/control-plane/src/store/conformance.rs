@@ -11,6 +11,7 @@ pub(crate) mod leases;
 pub(crate) mod news;
 pub(crate) mod owners;
 pub(crate) mod reports;
+pub(crate) mod schedules;
 
 use tracelift_core::{
     column::Columns,
@@ -51,6 +52,14 @@ macro_rules! suite {
                 cancelling_twice_changes_nothing_more,
                 an_export_that_has_ended_is_not_cancelled,
                 a_cancelled_export_does_not_count_files_in_the_making,
+            }
+            schedules {
+                a_window_is_exported_once_it_is_over,
+                a_year_of_missed_windows_is_exported_step_by_step_oldest_first,
+                however_many_look_at_once_a_window_is_exported_once,
+                a_schedule_with_much_to_catch_up_on_keeps_no_other_waiting,
+                a_cancelled_schedule_spawns_nothing_more_and_leaves_what_it_spawned,
+                a_schedule_never_times_out,
                 runs_of_a_schedule_are_those_of_the_exports_it_spawned,
             }
             claims {
@@ -194,6 +203,7 @@ pub(crate) fn planned(owner: Owner, n: u128, days: i64, created: i64) -> (Export
             destination: owner.destination,
             session,
             window,
+            every: None,
             compression: Compression::Snappy,
             format_version: FormatVersion::V2Beta,
             columns: Columns::parse("export_fields", &["id".to_owned(), "inputs".to_owned()]).unwrap(),

@@ -6,6 +6,7 @@ pub(crate) mod files;
 mod intent;
 pub(crate) mod reported;
 pub(crate) mod runs;
+pub(crate) mod schedules;
 pub(crate) mod tenants;
 
 use super::{Page, sql::Value};

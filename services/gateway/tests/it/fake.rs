@@ -104,6 +104,7 @@ pub(crate) fn export() -> v1::Export {
             compression: v1::Compression::Zstandard.into(),
             format_version: v1::FormatVersion::V1.into(),
             export_fields: Vec::new(),
+            interval_hours: 0,
         }),
         status: v1::ExportStatus::Running.into(),
         created_at: at(10),

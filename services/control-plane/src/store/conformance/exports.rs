@@ -1,9 +1,8 @@
 //! Exports and runs as their owner sees them.
 
 use tracelift_core::{
-    export::{Export, ExportStatus},
-    file::Totals,
-    id::{ExportId, RunId, SessionId},
+    export::ExportStatus,
+    id::ExportId,
     run::{Event, RunStatus, Work},
 };
 use uuid::Uuid;
@@ -158,24 +157,4 @@ pub(crate) async fn a_cancelled_export_does_not_count_files_in_the_making(store:
     let cancelled = store.cancel_export(mine.tenant, id, at(4)).await.unwrap().unwrap();
     assert_eq!((cancelled.rows, cancelled.bytes, cancelled.files), (10, 100, 1));
     assert_eq!(run_view(store, &run).await.reported.rows, 0);
-}
-
-pub(crate) async fn runs_of_a_schedule_are_those_of_the_exports_it_spawned(store: &dyn Store) {
-    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
-    let schedule = export(store, mine, 1, 1).await;
-    let mut spawned = Vec::new();
-    for n in [2, 3] {
-        let (made, runs) = planned(mine, n, 2, 0);
-        spawned.extend(runs.iter().map(|run| run.id));
-        assert!(store.create_export(Export { source: Some(schedule), ..made }, runs).await.unwrap());
-    }
-    export(store, other, 4, 1).await;
-    let found = store.schedule_runs(mine.tenant, schedule, ALL).await.unwrap().unwrap();
-    let mut ids: Vec<RunId> = found.iter().map(|view| view.run.id).collect();
-    ids.sort_unstable();
-    assert_eq!(ids, spawned);
-    let page = store.schedule_runs(mine.tenant, schedule, Page { limit: Some(3), offset: 2 }).await.unwrap().unwrap();
-    assert_eq!(page, found[2..]);
-    assert!(found.iter().all(|view| view.run.totals == Totals::default() && view.run.session == SessionId(Uuid::from_u128(0x5e))));
-    assert_eq!(store.schedule_runs(other.tenant, schedule, ALL).await.unwrap(), None);
 }

@@ -4,6 +4,7 @@ use tracelift_core::{
     column::Columns,
     export::{Compression, Export, ExportSpec, ExportStatus, FormatVersion},
     id::{ExportId, TenantId},
+    schedule::Hours,
     time::Timestamp,
 };
 
@@ -40,6 +41,9 @@ pub(crate) fn create(tx: &mut dyn Transaction, export: &Export) -> Result<(), St
         ("columns", sql::json(&spec.columns.names())?),
         ("status", export.status.as_str().into()),
         ("source_id", export.source.into()),
+        ("interval_hours", spec.every.map(Hours::get).into()),
+        ("next_window", spec.every.map(|_| 0u32).into()),
+        ("next_end", spec.every.map(|_| spec.window.end()).into()),
         ("created_at", export.created_at.into()),
         ("updated_at", export.updated_at.into()),
     ];
@@ -125,7 +129,7 @@ pub(crate) fn remove_ended(tx: &mut dyn Transaction, limit: Timestamp) -> Result
     Ok(ended.len())
 }
 
-fn export(row: &Row) -> Result<Export, StoreError> {
+pub(crate) fn export(row: &Row) -> Result<Export, StoreError> {
     let names: Vec<String> = row.json("columns")?;
     Ok(Export {
         id: row.get("id")?,
@@ -134,6 +138,7 @@ fn export(row: &Row) -> Result<Export, StoreError> {
             destination: row.get("destination_id")?,
             session: row.get("session_id")?,
             window: row.window()?.ok_or_else(|| StoreError::Corrupt("column window_start: an export has a window".to_owned()))?,
+            every: every(row)?,
             compression: row.word("compression", |word| Compression::parse("compression", word))?,
             format_version: row.word("format_version", |word| FormatVersion::parse("format_version", word))?,
             columns: row.checked("columns", Columns::parse("columns", &names))?,
@@ -145,6 +150,11 @@ fn export(row: &Row) -> Result<Export, StoreError> {
         updated_at: row.get("updated_at")?,
         finished_at: row.get("finished_at")?,
     })
+}
+
+fn every(row: &Row) -> Result<Option<Hours>, StoreError> {
+    let hours = row.get::<Option<u32>>("interval_hours")?.map(|hours| Hours::new("interval_hours", hours));
+    hours.transpose().map_err(|fault| sql::unreadable("interval_hours", fault))
 }
 
 fn view_of(row: &Row) -> Result<ExportView, StoreError> {
