@@ -131,6 +131,24 @@ fn progress(progress: &v1::RunProgress) -> Value {
     })
 }
 
+pub(crate) fn limits(limits: &v1::Limits) -> Value {
+    let limit = |limit: Option<v1::Limit>| {
+        let v1::Limit { limit, used } = limit.unwrap_or_default();
+        json!({"limit": Some(limit).filter(|limit| *limit > 0), "used": used})
+    };
+    json!({
+        "running_exports": limit(limits.running_exports),
+        "queued_exports": limits.queued_exports,
+        "runs_per_export": limit(limits.runs_per_export),
+        "exports_per_hour": limit(limits.exports_per_hour),
+        "active_schedules": limit(limits.active_schedules),
+        "run_timeout_seconds": limits.run_timeout_seconds,
+        "export_timeout_seconds": limits.export_timeout_seconds,
+        "retries_per_run": limits.retries_per_run,
+        "days_per_export": limits.days_per_export,
+    })
+}
+
 pub(crate) fn tenant(tenant: &v1::Tenant) -> Value {
     json!({"id": tenant.id, "display_name": tenant.display_name, "created_at": time(tenant.created_at.as_ref())})
 }

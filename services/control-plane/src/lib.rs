@@ -189,7 +189,7 @@ impl Service {
         let admin = api::admin::Admin { store: store.clone() };
         let exports = api::exports::Exports {
             store: store.clone(),
-            max_days: settings.max_export_days,
+            terms: settings.terms(),
             watches: Arc::new(Semaphore::new(settings.max_watches.min(Semaphore::MAX_PERMITS))),
             stopping: stopping.clone(),
         };
@@ -198,6 +198,7 @@ impl Service {
             store: store.clone(),
             vault,
             terms: settings.lease_terms(),
+            limits: settings.at_once(),
             stopping: stopping.clone(),
             sessions: sessions.clone(),
         };

@@ -10,10 +10,15 @@ use std::{
 use clap::Parser;
 use secrecy::SecretString;
 use tracelift_bucket::EndpointPolicy;
-use tracelift_core::{export::MAX_DAYS, failure::MAX_RETRIES, schedule::GRACE_SECONDS};
+use tracelift_core::{
+    export::MAX_DAYS,
+    failure::MAX_RETRIES,
+    limit::{AtOnce, Quota},
+    schedule::GRACE_SECONDS,
+};
 use tracelift_runtime::{metrics::MetricsSettings, secret, telemetry::LogSettings, tls::ServerTls};
 
-use crate::{dispatch::LeaseTerms, store::TimeLimits, sweep::Ageing};
+use crate::{api::limits::Terms, dispatch::LeaseTerms, store::TimeLimits, sweep::Ageing};
 
 /// Which database there is. An address of PostgreSQL may hold a password, so it is read only where it is used.
 #[derive(Debug, Clone)]
@@ -91,6 +96,18 @@ pub struct Settings {
     /// How often a run is tried again
     #[arg(long, env = "TRACELIFT_MAX_RETRIES", default_value_t = MAX_RETRIES)]
     pub max_retries: u32,
+    /// Runs of one export that are worked on at once; 0 for no limit
+    #[arg(long, env = "TRACELIFT_MAX_RUNS_PER_EXPORT", default_value_t = AtOnce::default().runs_per_export)]
+    pub max_runs_per_export: u32,
+    /// Exports of a workspace that are worked on at once, the others wait; 0 for no limit
+    #[arg(long, env = "TRACELIFT_MAX_RUNNING_EXPORTS", default_value_t = AtOnce::default().exports)]
+    pub max_running_exports: u32,
+    /// Exports that a workspace may make within an hour; 0 for no limit
+    #[arg(long, env = "TRACELIFT_MAX_EXPORTS_PER_HOUR", default_value_t = 0)]
+    pub max_exports_per_hour: u32,
+    /// Schedules that a workspace may have under way; 0 for no limit
+    #[arg(long, env = "TRACELIFT_MAX_SCHEDULES", default_value_t = 0)]
+    pub max_schedules: u32,
     /// Seconds between an exporter's heartbeats
     #[arg(long, env = "TRACELIFT_HEARTBEAT_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub heartbeat_seconds: u32,
@@ -204,6 +221,20 @@ impl Settings {
             lease_seconds: self.lease_seconds,
             progress_seconds: self.progress_seconds,
             max_retries: self.max_retries,
+        }
+    }
+
+    pub(crate) fn at_once(&self) -> AtOnce {
+        AtOnce { runs_per_export: self.max_runs_per_export, exports: self.max_running_exports }
+    }
+
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            max_days: self.max_export_days,
+            max_retries: self.max_retries,
+            at_once: self.at_once(),
+            quota: Quota { exports_per_hour: self.max_exports_per_hour, schedules: self.max_schedules },
+            times: self.ageing().limits,
         }
     }
 

@@ -60,6 +60,7 @@ async fn look(store: &dyn Store, terms: LeaseTerms, ageing: Ageing) -> Result<()
         tracing::warn!(timed_out, "runs took too long; they are stopped");
     }
     spawn(store, now.plus_seconds(-i64::from(ageing.grace_seconds)), now).await?;
+    store.forget_requests(now).await?;
     if ageing.retention_days > 0 {
         let removed = store.remove_ended(now.plus_seconds(-86_400 * i64::from(ageing.retention_days))).await?;
         if removed > 0 {

@@ -32,6 +32,14 @@ pub struct Export {
     pub finished_at: Option<Timestamp>,
 }
 
+impl Export {
+    /// As it was when it was made, whatever has become of it.
+    #[must_use]
+    pub fn as_made(self) -> Self {
+        Self { status: self.spec.first_status(), error: None, updated_at: self.created_at, finished_at: None, ..self }
+    }
+}
+
 /// What to copy where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportSpec {

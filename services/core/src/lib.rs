@@ -12,6 +12,7 @@ pub mod id;
 pub mod invalid;
 pub mod invariant;
 pub mod layout;
+pub mod limit;
 pub mod part;
 pub mod plan;
 pub mod run;

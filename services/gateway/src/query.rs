@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
+use tracelift_core::Invalid;
 use url::form_urlencoded;
 use uuid::Uuid;
 
@@ -49,6 +50,25 @@ impl Query {
     pub(crate) fn id(&mut self, name: &str) -> Option<Uuid> {
         let id = self.last(name).ok_or_else(Wrong::missing).and_then(parse_uuid);
         id.map_err(|fault| self.wrong.add(Loc::root("query").then(name), fault)).ok()
+    }
+
+    /// An id that may be left out.
+    pub(crate) fn id_if_given(&mut self, name: &str) -> Option<String> {
+        let id = parse_uuid(self.last(name)?);
+        id.map_err(|fault| self.wrong.add(Loc::root("query").then(name), fault)).ok().map(|id| id.to_string())
+    }
+
+    /// Words of a parameter that may be given several times.
+    pub(crate) fn words<T>(&mut self, name: &str, parse: impl Fn(&str, &str) -> Result<T, Invalid>) -> Vec<T> {
+        let given = self.given.iter().filter(|(given, _)| given == name).map(|(_, text)| parse(name, text));
+        let (mut words, loc) = (Vec::new(), Loc::root("query").then(name));
+        for (index, word) in given.enumerate() {
+            match word {
+                Ok(word) => words.push(word),
+                Err(fault) => self.wrong.add(loc.index(index), Wrong::rule(fault)),
+            }
+        }
+        words
     }
 
     /// `limit` and `offset`, and with them everything that was found wrong so far.

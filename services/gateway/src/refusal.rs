@@ -59,6 +59,17 @@ impl Refusal {
         Self::plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
     }
 
+    /// Of a call that depends on where something stands: 409 when it stands elsewhere.
+    pub(crate) fn of_state(status: Status) -> Self {
+        let refusal = Self::from(status.clone());
+        if status.code() == Code::FailedPrecondition { Self { status: StatusCode::CONFLICT, ..refusal } } else { refusal }
+    }
+
+    /// The body of the answer, where there is no answer any more.
+    pub(crate) fn text(self) -> String {
+        serde_json::to_string(&Body { detail: self.detail }).unwrap_or_default()
+    }
+
     fn unreachable(status: &Status) -> Self {
         let cause = innermost(status).map_or_else(|| status.message().to_owned(), |source| source.to_string());
         tracing::warn!(code = ?status.code(), cause, "the control plane cannot be reached");

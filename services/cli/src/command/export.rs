@@ -1,13 +1,14 @@
-//! `tracelift export …`
+//! `tracelift export …`, `runs …`, `limits`
 
 use std::process::ExitCode;
 
-use tracelift_core::export::{Compression, FormatVersion};
+use tracelift_core::export::{Compression, ExportStatus, FormatVersion};
 use tracelift_proto::{time_to, v1};
+use uuid::Uuid;
 
 use super::answer;
 use crate::{
-    args::{Export, ExportCreate, Global},
+    args::{Export, ExportCreate, Global, Runs},
     connection::Connection,
     error::CliError,
     json, show, watch,
@@ -28,8 +29,16 @@ pub(super) async fn run(global: &Global, command: Export) -> Result<ExitCode, Cl
             let cancelled = connection.exports().cancel_export(request).await;
             one(global, &connection, cancelled.map_err(|status| connection.refused(status))?.into_inner().export)
         }
-        Export::List { limit, offset } => {
-            let request = connection.call(v1::ListExportsRequest { limit, offset });
+        Export::List { limit, offset, statuses, destination, project } => {
+            let known = |word: &String| ExportStatus::parse("", word).ok().map(|status| v1::ExportStatus::from(status).into());
+            let id = |id: Option<Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
+            let request = connection.call(v1::ListExportsRequest {
+                limit,
+                offset,
+                statuses: statuses.iter().filter_map(known).collect(),
+                destination_id: id(destination),
+                session_id: id(project),
+            });
             let found = connection.exports().list_exports(request).await;
             let found = found.map_err(|status| connection.refused(status))?.into_inner().exports;
             answer(global.json, || found.iter().map(json::export).collect(), || show::exports(&found))
@@ -49,9 +58,25 @@ pub(super) async fn run(global: &Global, command: Export) -> Result<ExitCode, Cl
     }
 }
 
+pub(super) async fn runs(global: &Global, command: Runs) -> Result<ExitCode, CliError> {
+    let connection = Connection::tenant(global)?;
+    let Runs::Retry { export, run } = command;
+    let request = connection.call(v1::RetryRunRequest { export_id: export.to_string(), run_id: run.to_string() });
+    let queued = connection.exports().retry_run(request).await;
+    let queued = connection.present(queued.map_err(|status| connection.refused(status))?.into_inner().run)?;
+    answer(global.json, || json::run(&queued), || show::runs(std::slice::from_ref(&queued)))
+}
+
+pub(super) async fn limits(global: &Global) -> Result<ExitCode, CliError> {
+    let connection = Connection::tenant(global)?;
+    let found = connection.exports().get_limits(connection.call(v1::GetLimitsRequest {})).await;
+    let found = connection.present(found.map_err(|status| connection.refused(status))?.into_inner().limits)?;
+    answer(global.json, || json::limits(&found), || show::limits(&found))
+}
+
 async fn start(global: &Global, connection: &Connection, create: ExportCreate) -> Result<ExitCode, CliError> {
-    let watched = create.watch;
-    let request = connection.call(v1::CreateExportRequest { spec: Some(spec(create)) });
+    let (watched, idempotency_key) = (create.watch, create.idempotency_key.clone().unwrap_or_default());
+    let request = connection.call(v1::CreateExportRequest { spec: Some(spec(create)), idempotency_key });
     let made = connection.exports().create_export(request).await;
     let made = connection.present(made.map_err(|status| connection.refused(status))?.into_inner().export)?;
     if !watched {

@@ -1,5 +1,6 @@
 //! Bodies about exports.
 
+use http::HeaderMap;
 use serde_json::Value;
 use tracelift_core::{
     column::Columns,
@@ -10,7 +11,7 @@ use tracelift_core::{
 use tracelift_proto::{time_to, v1};
 
 use crate::{
-    fields::{Wrong, WrongFields},
+    fields::{Loc, Wrong, WrongFields},
     object::{Given, Nullable, Object, Optional, Required, integer, only, time, uuid, word},
 };
 
@@ -46,7 +47,7 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Wro
             interval_hours: interval_hours.unwrap_or_default(),
         })
     })();
-    Ok(v1::CreateExportRequest { spec: Some(wrong.finish(spec)?) })
+    Ok(v1::CreateExportRequest { spec: Some(wrong.finish(spec)?), ..Default::default() })
 }
 
 /// Start and end; a schedule, whatever its interval, has no end.
@@ -78,6 +79,15 @@ fn columns(top: &Object<'_>, wrong: &mut WrongFields) -> Vec<String> {
         wrong.add_rules(top.loc(), faults);
     }
     names.into_iter().map(str::to_owned).collect()
+}
+
+/// The key under which a request may be repeated; empty without one.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<String, WrongFields> {
+    let key = headers.get("idempotency-key").map_or(Ok(""), |key| key.to_str());
+    key.map(str::to_owned).map_err(|_| {
+        let wrong = Wrong::new("value_error", "must consist of visible ASCII characters");
+        WrongFields::one(Loc::root("header").then("Idempotency-Key"), wrong)
+    })
 }
 
 /// The only change of an export: an empty object cancels it too.

@@ -8,8 +8,8 @@ use tracelift_core::{
     time::{Timestamp, Window},
 };
 
-use super::{ALL, Owner, at, claim, export, owner, planned, view};
-use crate::store::{Change, ExportView, Page, Store, TimeLimits};
+use super::{ALL, Owner, at, claim, export, make, owner, planned, view};
+use crate::store::{Change, ExportView, Page, Store, TimeLimits, Wanted};
 
 /// The first window's beginning, and days after it.
 fn day(days: i64) -> Timestamp {
@@ -22,14 +22,14 @@ async fn schedule(store: &dyn Store, owner: Owner, n: u128, hours: u32) -> Expor
     let every = Hours::new("interval_hours", hours).unwrap();
     (made.spec.every, made.spec.window) = (Some(every), every.window(day(0), 0).unwrap());
     made.status = ExportStatus::IntervalScheduled;
-    assert!(store.create_export(made.clone(), Vec::new()).await.unwrap());
+    make(store, made.clone(), Vec::new()).await;
     assert_eq!(view(store, owner, made.id).await, ExportView::planned(made.clone(), 0), "it is read back as it was made");
     made.id
 }
 
 /// What a schedule has spawned, oldest first.
 async fn spawned(store: &dyn Store, owner: Owner, schedule: ExportId) -> Vec<Export> {
-    let all = store.exports(owner.tenant, ALL).await.unwrap();
+    let all = store.exports(owner.tenant, Wanted::default(), ALL).await.unwrap();
     all.into_iter().rev().map(|view| view.export).filter(|export| export.source == Some(schedule)).collect()
 }
 
