@@ -55,7 +55,7 @@ def test_every_wrong_field_of_a_destination_is_named(stack):
 
 
 @pytest.mark.parametrize("field, value", [
-    ("filter", 'eq(run_type,"llm")'), ("interval_hours", 24), ("all_experiments", True), ("export_fields", ["id", "feedbacks"]),
+    ("filter", 'eq(run_type,"llm")'), ("all_experiments", True), ("export_fields", ["id", "feedbacks"]),
 ])  # fmt: skip
 def test_what_later_versions_bring_is_refused_by_name(stack, destination, field, value):
     found = wrong_fields(stack, "POST", EXPORTS, stack.export_body(destination["id"], **{field: value}))

@@ -308,7 +308,12 @@ impl World {
             ..Default::default()
         };
         change(&mut spec);
-        let made = self.exports().create_export(v1::CreateExportRequest { spec: Some(spec) }).await.expect("an export").into_inner();
+        let made = self
+            .exports()
+            .create_export(v1::CreateExportRequest { spec: Some(spec), ..Default::default() })
+            .await
+            .expect("an export")
+            .into_inner();
         made.export.expect("an export").id
     }
 

@@ -7,6 +7,8 @@ use tracelift_core::{
     id::{DestinationId, SessionId},
     invalid::Faults,
     run::RunStatus,
+    schedule::{Hours, NO_END},
+    time::Window,
 };
 
 use super::{time_from, time_to};
@@ -18,23 +20,37 @@ impl v1::ExportSpec {
         let mut faults = Faults::default();
         let destination = faults.take(DestinationId::parse("destination_id", &self.destination_id));
         let session = faults.take(SessionId::parse("session_id", &self.session_id));
-        let start = faults.take(time_from("start_time", self.start_time.as_ref()));
-        let end = faults.take(time_from("end_time", self.end_time.as_ref()));
-        let window = start.zip(end).and_then(|(start, end)| faults.take(export::window(start, end, max_days)));
+        let span = self.span(&mut faults, max_days);
         let compression = faults.take(compression(self.compression));
         let format_version = faults.take(format_version(self.format_version));
         let columns = faults.take_all("", Columns::parse("export_fields", &self.export_fields));
         let spec = (|| {
+            let (window, every) = span?;
             Some(ExportSpec {
                 destination: destination?,
                 session: session?,
-                window: window?,
+                window,
+                every,
                 compression: compression?,
                 format_version: format_version?,
                 columns: columns?,
             })
         })();
         faults.finish(spec)
+    }
+
+    /// One window, or the first of a schedule.
+    fn span(&self, faults: &mut Faults, max_days: u64) -> Option<(Window, Option<Hours>)> {
+        let start = faults.take(time_from("start_time", self.start_time.as_ref()));
+        if self.interval_hours == 0 {
+            let end = faults.take(time_from("end_time", self.end_time.as_ref()));
+            return Some((faults.take(export::window(start?, end?, max_days))?, None));
+        }
+        if self.end_time.is_some() {
+            faults.push(Invalid::new("end_time", NO_END));
+        }
+        let every = faults.take(Hours::new("interval_hours", self.interval_hours))?;
+        Some((faults.take(every.first(start?, max_days))?, Some(every)))
     }
 }
 
@@ -85,10 +101,11 @@ impl From<&ExportSpec> for v1::ExportSpec {
             destination_id: spec.destination.to_string(),
             session_id: spec.session.to_string(),
             start_time: Some(time_to(spec.window.start())),
-            end_time: Some(time_to(spec.window.end())),
+            end_time: spec.every.is_none().then(|| time_to(spec.window.end())),
             compression: v1::Compression::from(spec.compression).into(),
             format_version: v1::FormatVersion::from(spec.format_version).into(),
             export_fields: names.into_iter().map(str::to_owned).collect(),
+            interval_hours: spec.every.map_or(0, Hours::get),
         }
     }
 }
@@ -167,6 +184,31 @@ mod tests {
         let spec = v1::ExportSpec { compression: 99, export_fields: vec!["colour".into()], ..Default::default() };
         let fields: Vec<_> = spec.check(366).unwrap_err().into_iter().map(|fault| fault.field).collect();
         assert_eq!(fields, ["destination_id", "session_id", "start_time", "end_time", "compression", "export_fields.0"]);
+    }
+
+    #[test]
+    fn a_schedule_has_no_end_and_is_read_back_as_it_was() {
+        let id = "0190d1a2-0000-7000-8000-000000000001".to_owned();
+        let time = |text| Some(time_to(tracelift_core::time::Timestamp::parse("t", text).unwrap()));
+        let given = v1::ExportSpec {
+            destination_id: id.clone(),
+            session_id: id,
+            start_time: time("2024-01-01"),
+            interval_hours: 24,
+            compression: v1::Compression::Zstandard.into(),
+            format_version: v1::FormatVersion::V1.into(),
+            ..Default::default()
+        };
+        let spec = given.check(366).unwrap();
+        assert_eq!((spec.window.days(), spec.every.map(Hours::get)), (1, Some(24)));
+        assert_eq!(v1::ExportSpec::from(&spec), given);
+        let spawned = v1::ExportSpec::from(&spec.spawned(2).unwrap());
+        assert_eq!((spawned.start_time, spawned.end_time, spawned.interval_hours), (time("2024-01-03"), time("2024-01-04"), 0));
+
+        let faults = |spec: v1::ExportSpec| spec.check(366).unwrap_err().into_iter().map(|fault| fault.field).collect::<Vec<_>>();
+        assert_eq!(faults(v1::ExportSpec { end_time: time("2024-01-02"), ..given.clone() }), ["end_time"]);
+        assert_eq!(faults(v1::ExportSpec { interval_hours: 169, ..given.clone() }), ["interval_hours"]);
+        assert_eq!(faults(v1::ExportSpec { interval_hours: 0, ..given }), ["end_time"]);
     }
 
     #[test]

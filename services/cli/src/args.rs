@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
 use tracelift_core::{
     destination::Addressing,
-    export::{Compression, FormatVersion},
+    export::{Compression, ExportStatus, FormatVersion},
     time::Timestamp,
 };
 use tracelift_runtime::tls::ClientTls;
@@ -66,6 +66,11 @@ pub enum Command {
     /// Copies of a project's traces
     #[command(subcommand, arg_required_else_help = true)]
     Export(Export),
+    /// Runs of exports, one per time partition
+    #[command(subcommand, arg_required_else_help = true)]
+    Runs(Runs),
+    /// Show what the workspace may have, and has
+    Limits,
     /// API keys (needs the operator's token)
     #[command(subcommand, arg_required_else_help = true)]
     Key(Key),
@@ -182,22 +187,48 @@ pub enum Export {
         /// How many to skip
         #[arg(long, default_value_t = 0)]
         offset: u32,
+        /// Only those with this status; may be repeated
+        #[arg(long = "status", value_parser = PossibleValuesParser::new(ExportStatus::ALL.iter().map(|value| value.as_str())))]
+        statuses: Vec<String>,
+        /// Only those to this destination
+        #[arg(long, value_name = "ID")]
+        destination: Option<Uuid>,
+        /// Only those of this project
+        #[arg(long, value_name = "ID")]
+        project: Option<Uuid>,
     },
     /// List the runs of an export, one per time partition
     Runs {
         /// The export's id
         id: Uuid,
     },
-    /// Stop an export for good; completed files stay
+    /// List the runs of every export that a schedule has spawned
+    ScheduleRuns {
+        /// The schedule's id
+        id: Uuid,
+    },
+    /// Stop an export for good; completed files stay. A schedule spawns nothing more, what it spawned goes on
     Cancel {
         /// Its id
         id: Uuid,
     },
-    /// Follow an export until it has ended
+    /// Follow an export until it has ended; a schedule ends when it is cancelled
     #[command(after_help = EXIT_CODES)]
     Watch {
         /// Its id
         id: Uuid,
+    },
+}
+
+/// About runs.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Runs {
+    /// Queue a run again that has failed or timed out; it goes on behind its complete files
+    Retry {
+        /// The export's id
+        export: Uuid,
+        /// The run's id
+        run: Uuid,
     },
 }
 
@@ -214,8 +245,11 @@ pub struct ExportCreate {
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub start: Timestamp,
     /// Latest start time, exclusive; without a zone it is UTC
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub end: Timestamp,
+    #[arg(long, value_name = "TIME", value_parser = time, required_unless_present = "every")]
+    pub end: Option<Timestamp>,
+    /// Make a schedule instead: an export of every so many hours from --start on, 1 to 168, until it is cancelled
+    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=168), conflicts_with = "end")]
+    pub every: Option<u32>,
     /// Codec of the columns [default: zstandard]
     #[arg(long, value_parser = PossibleValuesParser::new(Compression::ALL.iter().map(|value| value.as_str())))]
     pub compression: Option<String>,
@@ -225,6 +259,9 @@ pub struct ExportCreate {
     /// A column to export; may be repeated [default: all]
     #[arg(long = "field", value_name = "NAME")]
     pub fields: Vec<String>,
+    /// A text of your choice: asked again with the same within a day, nothing new is made
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
     /// Follow it until it has ended
     #[arg(long)]
     pub watch: bool,

@@ -22,6 +22,8 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.command {
         Command::Destination(command) => destination::run(global, command).await,
         Command::Export(command) => export::run(global, command).await,
+        Command::Runs(command) => export::runs(global, command).await,
+        Command::Limits => export::limits(global).await,
         Command::Key(command) => admin::key(global, command).await,
         Command::Tenant(command) => admin::tenant(global, command).await,
         Command::Completions { shell } => completions(shell),

@@ -51,6 +51,7 @@ pub(crate) fn export(export: &v1::Export) -> Value {
         "session_id": spec.session_id,
         "start_time": time(spec.start_time.as_ref()),
         "end_time": time(spec.end_time.as_ref()),
+        "interval_hours": Some(spec.interval_hours).filter(|hours| *hours > 0),
         "compression": compression.unwrap_or_default().as_str(),
         "format_version": version.unwrap_or_default().as_str(),
         "export_fields": Some(&spec.export_fields).filter(|fields| !fields.is_empty()),
@@ -127,6 +128,24 @@ fn progress(progress: &v1::RunProgress) -> Value {
         "hydrated_objects": progress.hydrated_objects,
         "hydration_misses": progress.hydration_misses,
         "stage_seconds": {"read": seconds.read, "hydrate": seconds.hydrate, "encode": seconds.encode, "upload": seconds.upload},
+    })
+}
+
+pub(crate) fn limits(limits: &v1::Limits) -> Value {
+    let limit = |limit: Option<v1::Limit>| {
+        let v1::Limit { limit, used } = limit.unwrap_or_default();
+        json!({"limit": Some(limit).filter(|limit| *limit > 0), "used": used})
+    };
+    json!({
+        "running_exports": limit(limits.running_exports),
+        "queued_exports": limits.queued_exports,
+        "runs_per_export": limit(limits.runs_per_export),
+        "exports_per_hour": limit(limits.exports_per_hour),
+        "active_schedules": limit(limits.active_schedules),
+        "run_timeout_seconds": limits.run_timeout_seconds,
+        "export_timeout_seconds": limits.export_timeout_seconds,
+        "retries_per_run": limits.retries_per_run,
+        "days_per_export": limits.days_per_export,
     })
 }
 

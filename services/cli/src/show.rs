@@ -89,6 +89,7 @@ pub(crate) fn export(export: &v1::Export) -> String {
         ("project", spec.session_id),
         ("from", time(spec.start_time.as_ref())),
         ("to", time(spec.end_time.as_ref())),
+        ("every", Some(spec.interval_hours).filter(|hours| *hours > 0).map(|hours| format!("{hours}h")).unwrap_or_default()),
         ("columns", spec.export_fields.join(", ")),
         ("runs", format!("{} of {}", progress.runs_completed, progress.runs_total)),
         ("rows", rows(&progress)),
@@ -158,6 +159,24 @@ pub(crate) fn runs(runs: &[v1::ExportRun]) -> String {
         ]);
     }
     table.to_string()
+}
+
+pub(crate) fn limits(limits: &v1::Limits) -> String {
+    let limit = |limit: Option<v1::Limit>| {
+        let v1::Limit { limit, used } = limit.unwrap_or_default();
+        if limit == 0 { format!("{used}, no limit") } else { format!("{used} of {limit}") }
+    };
+    fields([
+        ("running exports", limit(limits.running_exports)),
+        ("waiting exports", limits.queued_exports.to_string()),
+        ("runs of one export", limit(limits.runs_per_export)),
+        ("exports this hour", limit(limits.exports_per_hour)),
+        ("schedules", limit(limits.active_schedules)),
+        ("time for a run", seconds(limits.run_timeout_seconds.into())),
+        ("time for an export", seconds(limits.export_timeout_seconds.into())),
+        ("retries of a run", limits.retries_per_run.to_string()),
+        ("days of an export", limits.days_per_export.to_string()),
+    ])
 }
 
 pub(crate) fn tenant(tenant: &v1::Tenant) -> String {

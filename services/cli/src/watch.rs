@@ -64,6 +64,9 @@ async fn stream(connection: &Connection, id: &str, view: &mut View) -> Result<Op
     let mut changes = changes.map_err(|status| connection.refused(status))?.into_inner();
     while let Some(change) = changes.message().await.map_err(|status| connection.refused(status))? {
         let export = connection.present(change.export)?;
+        if view.changes() == 0 && export.status() == v1::ExportStatus::IntervalScheduled {
+            view.note("this is a schedule: it goes on until it is cancelled, Ctrl-C stops watching");
+        }
         view.change(&export)?;
         if export.status().known().is_some_and(ExportStatus::ended) {
             return Ok(Some(export));

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod destinations;
 pub(crate) mod exports;
 pub(crate) mod fleet;
+pub(crate) mod limits;
 pub(crate) mod view;
 
 use tonic::Status;

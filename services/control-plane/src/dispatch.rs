@@ -15,6 +15,7 @@ use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{File, FileIntent},
     id::{ExporterId, RunId},
+    limit::AtOnce,
     run::{Event, Fence, IllegalEvent, Lease, Run, Work},
     time::Timestamp,
 };
@@ -44,6 +45,7 @@ pub struct LeaseTerms {
 pub(crate) struct Session {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) terms: LeaseTerms,
+    pub(crate) limits: AtOnce,
     pub(crate) exporter: ExporterId,
     pub(crate) incarnation: String,
     /// How many runs it wants to hold at once.
@@ -162,7 +164,7 @@ impl Session {
     /// Fills the exporter's free slots. What is sent was committed before.
     async fn assign(&self) -> Result<(), End> {
         let now = self.store.now().await?;
-        for claimed in self.store.claim(self.lease(now), self.capacity, now).await? {
+        for claimed in self.store.claim(self.lease(now), self.capacity, self.limits, now).await? {
             tracing::info!(run = %claimed.run.id, export = %claimed.run.export, fence = claimed.run.fence.0, "run assigned");
             self.send(Answer::Assignment(assignment(claimed))).await?;
         }

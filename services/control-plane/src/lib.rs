@@ -10,6 +10,7 @@ mod api;
 mod auth;
 mod dispatch;
 mod health;
+mod planning;
 mod settings;
 pub mod store;
 mod sweep;
@@ -63,6 +64,7 @@ use crate::{
 pub const FIGURES: &[(&str, &str)] = &[
     ("tracelift_leases_lapsed_total", "leases that passed a deadline; their runs were queued again"),
     ("tracelift_runs_timed_out_total", "runs that took longer than allowed"),
+    ("tracelift_exports_spawned_total", "exports that schedules have spawned"),
     ("tracelift_calls_refused_total", "calls refused because too many were under way"),
     ("tracelift_exports_reconciled_total", "completed exports whose rows were counted in the trace store"),
     ("tracelift_late_rows_total", "rows in the trace store that arrived after their export was complete"),
@@ -187,7 +189,7 @@ impl Service {
         let admin = api::admin::Admin { store: store.clone() };
         let exports = api::exports::Exports {
             store: store.clone(),
-            max_days: settings.max_export_days,
+            terms: settings.terms(),
             watches: Arc::new(Semaphore::new(settings.max_watches.min(Semaphore::MAX_PERMITS))),
             stopping: stopping.clone(),
         };
@@ -202,6 +204,7 @@ impl Service {
             store: store.clone(),
             vault,
             terms: settings.lease_terms(),
+            limits: settings.at_once(),
             stopping: stopping.clone(),
             sessions: sessions.clone(),
         };

@@ -10,10 +10,15 @@ use std::{
 use clap::Parser;
 use secrecy::SecretString;
 use tracelift_bucket::EndpointPolicy;
-use tracelift_core::{export::MAX_DAYS, failure::MAX_RETRIES};
+use tracelift_core::{
+    export::MAX_DAYS,
+    failure::MAX_RETRIES,
+    limit::{AtOnce, Quota},
+    schedule::GRACE_SECONDS,
+};
 use tracelift_runtime::{metrics::MetricsSettings, secret, telemetry::LogSettings, tls::ServerTls};
 
-use crate::{dispatch::LeaseTerms, store::TimeLimits, sweep::Ageing};
+use crate::{api::limits::Terms, dispatch::LeaseTerms, store::TimeLimits, sweep::Ageing};
 
 /// Which database there is. An address of PostgreSQL may hold a password, so it is read only where it is used.
 #[derive(Debug, Clone)]
@@ -91,9 +96,24 @@ pub struct Settings {
     /// Longest range of one export, in UTC days
     #[arg(long, env = "TRACELIFT_MAX_EXPORT_DAYS", default_value_t = MAX_DAYS, value_parser = clap::value_parser!(u64).range(1..=3660))]
     pub max_export_days: u64,
+    /// Seconds between the end of a schedule's window and its export, for rows that come late
+    #[arg(long, env = "TRACELIFT_SCHEDULE_GRACE_SECONDS", default_value_t = GRACE_SECONDS, value_parser = clap::value_parser!(u32).range(0..=604_800))]
+    pub schedule_grace_seconds: u32,
     /// How often a run is tried again
     #[arg(long, env = "TRACELIFT_MAX_RETRIES", default_value_t = MAX_RETRIES)]
     pub max_retries: u32,
+    /// Runs of one export that are worked on at once; 0 for no limit
+    #[arg(long, env = "TRACELIFT_MAX_RUNS_PER_EXPORT", default_value_t = AtOnce::default().runs_per_export)]
+    pub max_runs_per_export: u32,
+    /// Exports of a workspace that are worked on at once, the others wait; 0 for no limit
+    #[arg(long, env = "TRACELIFT_MAX_RUNNING_EXPORTS", default_value_t = AtOnce::default().exports)]
+    pub max_running_exports: u32,
+    /// Exports that a workspace may make within an hour; 0 for no limit
+    #[arg(long, env = "TRACELIFT_MAX_EXPORTS_PER_HOUR", default_value_t = 0)]
+    pub max_exports_per_hour: u32,
+    /// Schedules that a workspace may have under way; 0 for no limit
+    #[arg(long, env = "TRACELIFT_MAX_SCHEDULES", default_value_t = 0)]
+    pub max_schedules: u32,
     /// Seconds between an exporter's heartbeats
     #[arg(long, env = "TRACELIFT_HEARTBEAT_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub heartbeat_seconds: u32,
@@ -210,10 +230,25 @@ impl Settings {
         }
     }
 
+    pub(crate) fn at_once(&self) -> AtOnce {
+        AtOnce { runs_per_export: self.max_runs_per_export, exports: self.max_running_exports }
+    }
+
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            max_days: self.max_export_days,
+            max_retries: self.max_retries,
+            at_once: self.at_once(),
+            quota: Quota { exports_per_hour: self.max_exports_per_hour, schedules: self.max_schedules },
+            times: self.ageing().limits,
+        }
+    }
+
     pub(crate) fn ageing(&self) -> Ageing {
         Ageing {
             limits: TimeLimits { run: self.run_timeout_seconds, export: self.export_timeout_seconds },
             retention_days: self.retention_days,
+            grace_seconds: self.schedule_grace_seconds,
         }
     }
 }

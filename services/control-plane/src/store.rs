@@ -5,6 +5,7 @@
 //! rules, `rows` the tables, `sql` the values.
 
 mod calls;
+mod claims;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod exports;
@@ -12,6 +13,7 @@ mod inspect;
 mod leases;
 pub mod postgres;
 mod rows;
+mod schedules;
 mod sql;
 pub mod sqlite;
 mod transaction;
@@ -20,13 +22,16 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 use tracelift_core::{
     destination::{Bucket, Destination, Identity},
-    export::Export,
+    export::{Export, ExportStatus},
     file::File,
-    id::{DestinationId, ExportId, ExporterId, KeyId, RunId, TenantId},
-    run::{Event, Fence, IllegalEvent, Lease, Run},
+    id::{DestinationId, ExportId, ExporterId, KeyId, RunId, SessionId, TenantId},
+    limit::{AtOnce, Quota},
+    run::{Event, Fence, IllegalEvent, Lease, Run, RunStatus},
     time::{Timestamp, Window},
 };
 use uuid::Uuid;
+
+pub use rows::quota::Full;
 
 use crate::vault::Sealed;
 
@@ -102,6 +107,17 @@ pub struct Page {
     pub offset: u32,
 }
 
+/// Which exports of a list; nothing means all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// Those with one of these.
+    pub statuses: Vec<ExportStatus>,
+    /// Those to this one.
+    pub destination: Option<DestinationId>,
+    /// Those of this project.
+    pub session: Option<SessionId>,
+}
+
 /// An export with what its runs add up to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExportView {
@@ -121,8 +137,10 @@ pub struct ExportView {
     pub runs_counted: u32,
     /// Their rows.
     pub rows_counted: u64,
-    /// When the first run was taken.
+    /// When the first run was taken, since it was last begun anew.
     pub started_at: Option<Timestamp>,
+    /// Rows that were there when it was last begun anew.
+    pub rows_before: u64,
     /// After it was completed: how many rows the trace store had, and when.
     pub reconciled: Option<(u64, Timestamp)>,
 }
@@ -141,9 +159,83 @@ impl ExportView {
             runs_counted: 0,
             rows_counted: 0,
             started_at: None,
+            rows_before: 0,
             reconciled: None,
         }
     }
+}
+
+/// An export that a caller asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewExport {
+    /// The export.
+    pub export: Export,
+    /// Its runs.
+    pub runs: Vec<Run>,
+    /// What its tenant may ask for.
+    pub quota: Quota,
+    /// Under which key the request may be repeated.
+    pub request: Option<RequestKey>,
+}
+
+impl NewExport {
+    /// Under no limit and no key.
+    #[must_use]
+    pub fn of(export: Export, runs: Vec<Run>) -> Self {
+        Self { export, runs, quota: Quota::default(), request: None }
+    }
+}
+
+/// A key that a caller has given to a request, so that it can be repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// The caller's text.
+    pub key: String,
+    /// SHA-256 of what was asked for.
+    pub hash: [u8; 32],
+}
+
+/// What became of a new export.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Made {
+    /// It is stored.
+    Now(Box<ExportView>),
+    /// The same was asked for under that key before; as it was answered then.
+    Before(Box<ExportView>),
+    /// Something else was asked for under that key.
+    OtherRequest,
+    /// Its destination is not the tenant's.
+    NoDestination,
+    /// The tenant has as many as it may.
+    Full(Full),
+}
+
+/// What became of a run that was asked for anew.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Retry {
+    /// It waits for an exporter.
+    Queued(Box<RunView>),
+    /// Its export was cancelled.
+    Cancelled,
+    /// It has not failed: that is where it stands.
+    Not(RunStatus),
+    /// Its destination has been deleted.
+    NoDestination,
+}
+
+/// What a tenant uses of its limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Exports that are worked on.
+    pub running_exports: u32,
+    /// Exports that wait for that.
+    pub queued_exports: u32,
+    /// Exports and schedules made by callers within the last hour.
+    pub exports_last_hour: u32,
+    /// Schedules under way.
+    pub schedules: u32,
+    /// Runs at work of the export with most of them.
+    pub busiest_export: u32,
 }
 
 /// What an exporter said of a run last.
@@ -342,18 +434,24 @@ pub trait Store: Send + Sync + 'static {
     /// Replaces `old` by `new`, unless it has changed meanwhile.
     async fn reseal(&self, id: DestinationId, old: Sealed, new: Sealed) -> Result<(), StoreError>;
 
-    /// Adds an export and its runs, unless its destination is not the tenant's (then `false`).
-    async fn create_export(&self, export: Export, runs: Vec<Run>) -> Result<bool, StoreError>;
+    /// Adds an export and its runs, unless it may not be.
+    async fn create_export(&self, new: NewExport) -> Result<Made, StoreError>;
+    /// What a tenant uses of its limits.
+    async fn usage(&self, tenant: TenantId, now: Timestamp) -> Result<Usage, StoreError>;
+    /// Forgets keys of requests that have become too old.
+    async fn forget_requests(&self, now: Timestamp) -> Result<(), StoreError>;
     /// A tenant's export.
     async fn export(&self, tenant: TenantId, id: ExportId) -> Result<Option<ExportView>, StoreError>;
     /// A tenant's exports, newest first.
-    async fn exports(&self, tenant: TenantId, page: Page) -> Result<Vec<ExportView>, StoreError>;
+    async fn exports(&self, tenant: TenantId, wanted: Wanted, page: Page) -> Result<Vec<ExportView>, StoreError>;
     /// Cancels a tenant's export, unless it has ended; `None` when there is none.
     async fn cancel_export(&self, tenant: TenantId, id: ExportId, now: Timestamp) -> Result<Option<ExportView>, StoreError>;
     /// The partitions of a tenant's export, oldest first; `None` when there is no such export.
     async fn runs(&self, tenant: TenantId, export: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError>;
     /// One partition.
     async fn run(&self, tenant: TenantId, export: ExportId, run: RunId) -> Result<Option<RunView>, StoreError>;
+    /// Queues a run again that has failed or timed out; `None` when there is none.
+    async fn retry_run(&self, tenant: TenantId, export: ExportId, run: RunId, now: Timestamp) -> Result<Option<Retry>, StoreError>;
     /// The partitions of all exports that a tenant's schedule spawned; `None` when there is no such schedule.
     async fn schedule_runs(&self, tenant: TenantId, source: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError>;
 
@@ -369,8 +467,9 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<Verdict>, StoreError>;
     /// An exporter is alive: verdicts over what it holds, in that order.
     async fn heartbeat(&self, lease: Lease, held: Vec<(RunId, Fence)>, now: Timestamp) -> Result<Vec<Verdict>, StoreError>;
-    /// Gives queued runs to an exporter until it holds `capacity`.
-    async fn claim(&self, lease: Lease, capacity: u32, now: Timestamp) -> Result<Vec<Claimed>, StoreError>;
+    /// Gives queued runs to an exporter until it holds `capacity`: within the limits, fairly between tenants, of each those of
+    /// its oldest exports. What callers do not see comes first and under no limit.
+    async fn claim(&self, lease: Lease, capacity: u32, limits: AtOnce, now: Timestamp) -> Result<Vec<Claimed>, StoreError>;
     /// Runs stopped since then that this exporter was the last to hold, under the fence it knows.
     async fn stopped(&self, exporter: ExporterId, since: Timestamp) -> Result<Vec<(RunId, Fence)>, StoreError>;
     /// A report about a run, heard only under its newest fence.
@@ -387,6 +486,12 @@ pub trait Store: Send + Sync + 'static {
     async fn remove_ended(&self, limit: Timestamp) -> Result<usize, StoreError>;
     /// Queues every run again whose lease has passed a deadline; how many.
     async fn lapse(&self, max_retries: u32, now: Timestamp) -> Result<usize, StoreError>;
+
+    /// Schedules whose next window ended before `limit`, a bounded number of them.
+    async fn due_schedules(&self, limit: Timestamp) -> Result<Vec<ExportId>, StoreError>;
+    /// Spawns the exports of a schedule's windows that ended before `limit`, oldest first, a bounded number of them; how
+    /// many. None when another control plane is at it.
+    async fn spawn(&self, schedule: ExportId, limit: Timestamp, now: Timestamp) -> Result<usize, StoreError>;
 
     /// The store's time, the only one that leases are judged by.
     ///

@@ -1,8 +1,10 @@
-//! What happens because time has passed: leases lapse, runs and exports time out, records of ended exports are removed.
+//! What happens because time has passed: leases lapse, runs and exports time out, schedules spawn exports, records of ended
+//! exports are removed.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
+use tracelift_core::time::Timestamp;
 
 use crate::{
     dispatch::LeaseTerms,
@@ -16,6 +18,8 @@ pub(crate) struct Ageing {
     pub(crate) limits: TimeLimits,
     /// Records of ended exports, in days; 0 is for ever.
     pub(crate) retention_days: u32,
+    /// A schedule's window, from its end until it is exported, in seconds.
+    pub(crate) grace_seconds: u32,
 }
 
 /// How often the sweep looks.
@@ -55,6 +59,8 @@ async fn look(store: &dyn Store, terms: LeaseTerms, ageing: Ageing) -> Result<()
         metrics::counter!("tracelift_runs_timed_out_total").increment(timed_out as u64);
         tracing::warn!(timed_out, "runs took too long; they are stopped");
     }
+    spawn(store, now.plus_seconds(-i64::from(ageing.grace_seconds)), now).await?;
+    store.forget_requests(now).await?;
     if ageing.retention_days > 0 {
         let removed = store.remove_ended(now.plus_seconds(-86_400 * i64::from(ageing.retention_days))).await?;
         if removed > 0 {
@@ -64,9 +70,24 @@ async fn look(store: &dyn Store, terms: LeaseTerms, ageing: Ageing) -> Result<()
     Ok(())
 }
 
+/// Spawns what is due. A schedule that cannot be read keeps none of the others waiting.
+async fn spawn(store: &dyn Store, limit: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+    for schedule in store.due_schedules(limit).await? {
+        match store.spawn(schedule, limit, now).await {
+            Ok(0) => {}
+            Ok(spawned) => {
+                metrics::counter!("tracelift_exports_spawned_total").increment(spawned as u64);
+                tracing::info!(%schedule, spawned, "a schedule has spawned exports");
+            }
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Contended)) => return Err(error),
+            Err(error) => tracing::error!(%schedule, %error, "a schedule cannot go on"),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use tracelift_core::time::Timestamp;
     use tracelift_runtime::{clock::Clock, tasks};
 
     use super::*;
@@ -93,7 +114,7 @@ mod tests {
         let mut news = store.changes();
         let stopping = CancellationToken::new();
         let terms = LeaseTerms { heartbeat_seconds: 0, lease_seconds: 0, progress_seconds: 600, max_retries: 20 };
-        let ageing = Ageing { limits: TimeLimits { run: 3600, export: 3600 }, retention_days: 0 };
+        let ageing = Ageing { limits: TimeLimits { run: 3600, export: 3600 }, retention_days: 0, grace_seconds: 600 };
         let sweep = tasks::start("sweep", sweep(store.clone(), terms, ageing, stopping.clone()));
         while news.recv().await.unwrap() != Change::Work {}
         let queued = run_view(store.as_ref(), &run).await.run;

@@ -5,6 +5,7 @@ use crate::{
     column::Columns,
     id::{DestinationId, ExportId, SessionId, TenantId},
     run::RunStatus,
+    schedule::Hours,
     time::{Timestamp, Window},
 };
 
@@ -31,6 +32,14 @@ pub struct Export {
     pub finished_at: Option<Timestamp>,
 }
 
+impl Export {
+    /// As it was when it was made, whatever has become of it.
+    #[must_use]
+    pub fn as_made(self) -> Self {
+        Self { status: self.spec.first_status(), error: None, updated_at: self.created_at, finished_at: None, ..self }
+    }
+}
+
 /// What to copy where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportSpec {
@@ -38,8 +47,10 @@ pub struct ExportSpec {
     pub destination: DestinationId,
     /// The project.
     pub session: SessionId,
-    /// Which start times.
+    /// Which start times; of a schedule, those of its first export.
     pub window: Window,
+    /// Of a schedule: how long each of its exports' windows is.
+    pub every: Option<Hours>,
     /// The codec of every column.
     pub compression: Compression,
     /// Layout and types.
@@ -131,6 +142,13 @@ words! {
         TimedOut "TimedOut",
         /// A schedule, which spawns exports.
         IntervalScheduled "IntervalScheduled",
+    }
+}
+
+impl ExportSpec {
+    /// Where an export of this begins: a schedule has no runs of its own and stays as it is until it is cancelled.
+    pub fn first_status(&self) -> ExportStatus {
+        if self.every.is_some() { ExportStatus::IntervalScheduled } else { ExportStatus::Created }
     }
 }
 

@@ -43,7 +43,11 @@ pub const CHANGES: &[Change] = &[
     ("CursorNeverGoesBack", |before, after| before.run.cursor <= after.run.cursor),
     ("FilesNeverShrinkOrChange", |before, after| after.files.starts_with(&before.files)),
     ("FrozenNeverChanges", |before, after| !before.run.frozen || (after.run.frozen && before.files == after.files)),
-    ("EndedStaysEnded", |before, after| before.run.finished_at().is_none() || before.run.state == after.run.state),
+    ("EndedStaysEndedUnlessAskedForAnew", |before, after| {
+        let retried =
+            matches!(before.run.state, State::Failed(_) | State::TimedOut(_)) && partition(before) && after.run.spent > before.run.attempt;
+        before.run.finished_at().is_none() || before.run.state == after.run.state || retried
+    }),
     ("AttemptsNeverGoBack", |before, after| before.run.attempt <= after.run.attempt),
     ("ANewHolderHasANewFence", |before, after| match (&before.run.state, &after.run.state) {
         (State::Leased(one), State::Leased(other)) if (&one.exporter, &one.incarnation) != (&other.exporter, &other.incarnation) => {
@@ -165,8 +169,12 @@ mod tests {
         assert_eq!(breaks(|seen| seen.run.fence = Fence(3)), ["FenceNeverGoesBack"]);
         assert_eq!(broken(Some(&seen(2)), &seen(1)), ["CursorNeverGoesBack", "FilesNeverShrinkOrChange"]);
         assert_eq!(breaks(|seen| seen.run.frozen = true), ["FrozenNeverChanges"]);
-        assert_eq!(breaks(|seen| seen.run.state = State::Cancelled(at(1))), ["EndedStaysEnded"]);
+        assert_eq!(breaks(|seen| seen.run.state = State::Cancelled(at(1))), ["EndedStaysEndedUnlessAskedForAnew"]);
         assert_eq!(breaks(|seen| seen.run.attempt = 1), ["AttemptsNeverGoBack"]);
+        let failed = changed(seen(2), |seen| seen.run.state = State::Failed(at(1)));
+        let asked_for = changed(seen(2), |seen| (seen.run.attempt, seen.run.spent) = (1, 1));
+        assert_eq!(broken(Some(&failed), &asked_for), Vec::<&str>::new());
+        assert_eq!(broken(Some(&failed), &seen(2)), ["EndedStaysEndedUnlessAskedForAnew"]);
         let stranger = |seen: &mut Seen| {
             if let State::Leased(lease) = &mut seen.run.state {
                 lease.incarnation = "2".to_owned();

@@ -12,9 +12,11 @@ pub mod id;
 pub mod invalid;
 pub mod invariant;
 pub mod layout;
+pub mod limit;
 pub mod part;
 pub mod plan;
 pub mod run;
+pub mod schedule;
 pub mod takeover;
 pub mod time;
 

@@ -9,6 +9,7 @@
 //!     └───────────────────────────────┴──────────────────────┘
 //!                                     │ Failed·give up ─────► Failed
 //!   any of these ── Cancelled, TimedOut (fence+1) ──────────► Cancelled, TimedOut
+//!   Failed, TimedOut ── Retried ────────────────────────────► Queued, as far as it had come
 //! ```
 //!
 //! Every claim and every cancel moves the fence, so a report of an earlier holder is recognised by its number alone.
@@ -70,11 +71,13 @@ pub struct Run {
     pub fence: Fence,
     /// Which attempt this is, from 0.
     pub attempt: u32,
+    /// How many attempts were made before a caller last asked for it anew: those count no more.
+    pub spent: u32,
     /// Why each earlier attempt failed.
     pub errors: Vec<String>,
     /// How often the trace store broke off lately, at most [`NARROWEST`]: the higher, the fewer rows are read at once.
     pub narrow: u32,
-    /// When it was first claimed.
+    /// When it was first claimed, since a caller last asked for it.
     pub started_at: Option<Timestamp>,
     /// Its complete files, added up.
     pub totals: Totals,
@@ -226,6 +229,8 @@ pub enum Event {
     Cancelled,
     /// It took too long.
     TimedOut,
+    /// A caller asks for it anew.
+    Retried,
 }
 
 /// An event that cannot happen to a run in its state.
@@ -276,6 +281,7 @@ impl Run {
             state: State::Queued { not_before: now },
             fence: Fence::default(),
             attempt: 0,
+            spent: 0,
             errors: Vec::new(),
             narrow: 0,
             started_at: None,
@@ -320,7 +326,8 @@ impl Run {
     /// after somebody had worked on it.
     pub fn leaves_something(&self) -> bool {
         let stopped = matches!(self.state, State::Failed(_) | State::Cancelled(_) | State::TimedOut(_));
-        stopped && self.started_at.is_some() && !self.frozen && matches!(self.work, Work::Partition(_))
+        let touched = self.started_at.is_some() || self.intent.is_some();
+        stopped && touched && !self.frozen && matches!(self.work, Work::Partition(_))
     }
 
     /// Whether a report under `fence` is of the holder that counts.
@@ -360,8 +367,10 @@ impl Run {
             }
             (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) if file.number < self.totals.files => {}
             (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) if may_grow => self.add(&file)?,
-            (State::Failed(_) | State::Cancelled(_) | State::TimedOut(_), Event::CleanedUp { adopted }) => {
-                // Its own exporter may have reported the file meanwhile.
+            (State::Queued { .. } | State::Failed(_) | State::Cancelled(_) | State::TimedOut(_), Event::CleanedUp { adopted })
+                if partition =>
+            {
+                // Its own exporter may have reported the file meanwhile. A run that was asked for anew waits for this.
                 if let Some(file) = adopted.filter(|file| file.number == self.totals.files && may_grow) {
                     self.add(&file)?;
                 }
@@ -396,6 +405,7 @@ impl Run {
                 self.fence = self.fence.next();
                 self.state = State::TimedOut(now);
             }
+            (State::Failed(_) | State::TimedOut(_), Event::Retried) if partition => self.retry(now),
             _ => return illegal,
         }
         self.updated_at = now;
@@ -426,7 +436,7 @@ impl Run {
             self.narrow = (self.narrow + 1).min(NARROWEST);
         }
         let queued = |seconds: u32| State::Queued { not_before: now.plus_seconds(i64::from(seconds)) };
-        let after = match failure.class.remedy(self.attempt, max_retries) {
+        let after = match failure.class.remedy(self.attempt - self.spent, max_retries) {
             Remedy::WaitFor { seconds } => {
                 self.state = queued(seconds);
                 return;
@@ -439,6 +449,17 @@ impl Run {
         };
         self.errors.push(failure.to_string());
         self.state = after;
+    }
+
+    /// As far as it had come, with as many attempts as a new one and all the time.
+    fn retry(&mut self, now: Timestamp) {
+        if matches!(self.state, State::TimedOut(_)) {
+            self.errors.push("it took longer than the operator allows".to_owned());
+        }
+        self.attempt += 1;
+        self.spent = self.attempt;
+        self.started_at = None;
+        self.state = State::Queued { not_before: now };
     }
 
     fn state_name(&self) -> &'static str {
@@ -474,6 +495,7 @@ impl Event {
             Self::Declined => "Declined",
             Self::Cancelled => "Cancelled",
             Self::TimedOut => "TimedOut",
+            Self::Retried => "Retried",
         }
     }
 }

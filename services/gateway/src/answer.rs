@@ -2,6 +2,7 @@
 
 mod destinations;
 mod exports;
+mod limits;
 mod runs;
 
 use axum::response::{IntoResponse, Response};
@@ -11,6 +12,7 @@ use tracelift_proto::time_from;
 
 pub(crate) use destinations::BulkExportDestination;
 pub(crate) use exports::BulkExport;
+pub(crate) use limits::Limits;
 pub(crate) use runs::BulkExportRun;
 
 use crate::refusal::Refusal;

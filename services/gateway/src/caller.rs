@@ -25,9 +25,14 @@ pub(crate) struct Caller {
 impl Caller {
     /// A call on behalf of this caller.
     pub(crate) fn call<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::from_parts(MetadataMap::from_headers(self.headers.clone()), Default::default(), message);
+        let mut request = self.watch(message);
         request.set_timeout(self.deadline);
         request
+    }
+
+    /// The same, for as long as both sides stay.
+    pub(crate) fn watch<T>(&self, message: T) -> Request<T> {
+        Request::from_parts(MetadataMap::from_headers(self.headers.clone()), Default::default(), message)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tracelift_proto::{
@@ -18,11 +19,13 @@ pub(crate) struct ControlPlane {
     channel: Channel,
     /// Told to the control plane with every call.
     pub(crate) deadline: Duration,
+    /// Ends what would go on for ever.
+    pub(crate) stopping: CancellationToken,
 }
 
 impl ControlPlane {
-    pub(crate) fn new(channel: Channel, deadline: Duration) -> Self {
-        Self { channel, deadline }
+    pub(crate) fn new(channel: Channel, deadline: Duration, stopping: CancellationToken) -> Self {
+        Self { channel, deadline, stopping }
     }
 
     /// Answers may list the files of a large export, so they may be larger than requests.

@@ -163,6 +163,7 @@ fn rest_loc(field: &str) -> Loc {
         "config.addressing_style" => body.along("config.config_kwargs_s3.addressing_style"),
         "limit" | "offset" => Loc::root("query").then(field),
         "x-tenant-id" => Loc::root("header").then("X-Tenant-Id"),
+        "idempotency_key" => Loc::root("header").then("Idempotency-Key"),
         _ => body.along(field),
     }
 }

@@ -90,17 +90,19 @@ pub struct Gateway {
     listener: TcpListener,
     address: SocketAddr,
     service: axum::Router,
+    /// Ends streams of events, which would hold up the stop.
+    stopping: CancellationToken,
 }
 
 impl Gateway {
     /// Takes the port. The control plane need not be there yet.
     pub async fn bind(settings: Settings) -> Result<Self, GatewayError> {
-        let timeout = Duration::from_secs(settings.request_timeout);
-        let plane = ControlPlane::new(settings.tls.channel(&settings.control_plane)?, timeout);
+        let (timeout, stopping) = (Duration::from_secs(settings.request_timeout), CancellationToken::new());
+        let plane = ControlPlane::new(settings.tls.channel(&settings.control_plane)?, timeout, stopping.clone());
         let limits = stack::Limits { concurrency: settings.concurrency as usize, timeout };
         let listener = listen::bind(settings.listen).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, service: stack::around(routes::api(), routes::probes(), limits).with_state(plane) })
+        Ok(Self { listener, address, stopping, service: stack::around(routes::api(), routes::probes(), limits).with_state(plane) })
     }
 
     /// Where it listens.
@@ -111,7 +113,11 @@ impl Gateway {
     /// Serves until `shutdown`, then finishes what is under way.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), GatewayError> {
         tracing::info!("listening on http://{}", self.address);
-        let stop = shutdown.clone().cancelled_owned();
+        let (stopping, told) = (self.stopping, shutdown.clone());
+        let stop = async move {
+            told.cancelled().await;
+            stopping.cancel();
+        };
         tokio::select! {
             served = axum::serve(self.listener, self.service).with_graceful_shutdown(stop) => served?,
             () = overdue(shutdown) => tracing::warn!("requests were still under way after {} s, stopping anyway", GRACE.as_secs()),

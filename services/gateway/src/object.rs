@@ -2,6 +2,8 @@
 //!
 //! Types and their names are pydantic's, without its conversions: a number is not text, text is not a number.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value};
 use tracelift_core::{Invalid, time::Timestamp};
 use uuid::Uuid;
@@ -123,6 +125,25 @@ pub(crate) fn text(value: &Value) -> Result<&str, Wrong> {
 
 pub(crate) fn boolean(value: &Value) -> Result<bool, Wrong> {
     value.as_bool().ok_or_else(|| Wrong::new("bool_type", "Input should be a valid boolean"))
+}
+
+pub(crate) fn integer(range: RangeInclusive<u32>) -> impl FnOnce(&Value) -> Result<u32, Wrong> {
+    move |value| {
+        let number = value.as_i64().ok_or_else(|| Wrong::new("int_type", "Input should be a valid integer"))?;
+        within(number, &range)
+    }
+}
+
+/// A number that must lie within a range.
+pub(crate) fn within(number: i64, range: &RangeInclusive<u32>) -> Result<u32, Wrong> {
+    let (least, most) = (range.start(), range.end());
+    match u32::try_from(number) {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ if number < i64::from(*least) => {
+            Err(Wrong::new("greater_than_equal", format!("Input should be greater than or equal to {least}")))
+        }
+        _ => Err(Wrong::new("less_than_equal", format!("Input should be less than or equal to {most}"))),
+    }
 }
 
 pub(crate) fn uuid(value: &Value) -> Result<Uuid, Wrong> {

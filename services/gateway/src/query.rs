@@ -4,12 +4,13 @@ use std::ops::RangeInclusive;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
+use tracelift_core::Invalid;
 use url::form_urlencoded;
 use uuid::Uuid;
 
 use crate::{
     fields::{Loc, Wrong, WrongFields},
-    object::parse_uuid,
+    object::{parse_uuid, within},
     refusal::Refusal,
 };
 
@@ -51,6 +52,25 @@ impl Query {
         id.map_err(|fault| self.wrong.add(Loc::root("query").then(name), fault)).ok()
     }
 
+    /// An id that may be left out.
+    pub(crate) fn id_if_given(&mut self, name: &str) -> Option<String> {
+        let id = parse_uuid(self.last(name)?);
+        id.map_err(|fault| self.wrong.add(Loc::root("query").then(name), fault)).ok().map(|id| id.to_string())
+    }
+
+    /// Words of a parameter that may be given several times.
+    pub(crate) fn words<T>(&mut self, name: &str, parse: impl Fn(&str, &str) -> Result<T, Invalid>) -> Vec<T> {
+        let given = self.given.iter().filter(|(given, _)| given == name).map(|(_, text)| parse(name, text));
+        let (mut words, loc) = (Vec::new(), Loc::root("query").then(name));
+        for (index, word) in given.enumerate() {
+            match word {
+                Ok(word) => words.push(word),
+                Err(fault) => self.wrong.add(loc.index(index), Wrong::rule(fault)),
+            }
+        }
+        words
+    }
+
     /// `limit` and `offset`, and with them everything that was found wrong so far.
     pub(crate) fn page(mut self) -> Result<Page, WrongFields> {
         let limit = self.number("limit", 1..=1000);
@@ -65,16 +85,9 @@ impl Query {
 }
 
 fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, Wrong> {
-    let (least, most) = (range.start(), range.end());
     let unreadable = "Input should be a valid integer, unable to parse string as an integer";
     let number: i64 = text.trim().parse().map_err(|_| Wrong::new("int_parsing", unreadable))?;
-    match u32::try_from(number) {
-        Ok(number) if range.contains(&number) => Ok(number),
-        _ if number < i64::from(*least) => {
-            Err(Wrong::new("greater_than_equal", format!("Input should be greater than or equal to {least}")))
-        }
-        _ => Err(Wrong::new("less_than_equal", format!("Input should be less than or equal to {most}"))),
-    }
+    within(number, &range)
 }
 
 #[cfg(test)]

@@ -59,12 +59,15 @@ impl Refusal {
         Self::plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
     }
 
-    /// For calls whose precondition is the state of what they name: not now, perhaps later.
-    pub(crate) fn conflict(status: Status) -> Self {
-        match status.code() {
-            Code::FailedPrecondition => Self::plain(StatusCode::CONFLICT, status.message()),
-            _ => status.into(),
-        }
+    /// Of a call that depends on where something stands: 409 when it stands elsewhere.
+    pub(crate) fn of_state(status: Status) -> Self {
+        let refusal = Self::from(status.clone());
+        if status.code() == Code::FailedPrecondition { Self { status: StatusCode::CONFLICT, ..refusal } } else { refusal }
+    }
+
+    /// The body of the answer, where there is no answer any more.
+    pub(crate) fn text(self) -> String {
+        serde_json::to_string(&Body { detail: self.detail }).unwrap_or_default()
     }
 
     fn unreachable(status: &Status) -> Self {

@@ -87,7 +87,7 @@ impl Caller {
             compression: wanted.compression,
             ..Default::default()
         };
-        let request = v1::CreateExportRequest { spec: Some(spec) };
+        let request = v1::CreateExportRequest { spec: Some(spec), ..Default::default() };
         let made = self
             .ask(|mut exports| {
                 let request = request.clone();
@@ -108,8 +108,14 @@ impl Caller {
     }
 
     pub(crate) async fn list(&self) -> Result<Vec<v1::Export>, Status> {
-        let request = v1::ListExportsRequest { limit: 1000, offset: 0 };
-        Ok(self.ask(|mut exports| async move { exports.list_exports(request).await }).await?.exports)
+        let request = v1::ListExportsRequest { limit: 1000, ..Default::default() };
+        let found = self
+            .ask(|mut exports| {
+                let request = request.clone();
+                async move { exports.list_exports(request).await }
+            })
+            .await?;
+        Ok(found.exports)
     }
 
     pub(crate) async fn runs(&self, id: &str) -> Result<Vec<v1::ExportRun>, Status> {

@@ -123,7 +123,7 @@ impl Caller {
     async fn export(&self, key: &str, destination: &str, wish: &Wish) {
         sleep(wish.after).await;
         let made = self.ask(key, "an export", async |channel| {
-            let request = v1::CreateExportRequest { spec: Some(spec(destination, wish)) };
+            let request = v1::CreateExportRequest { spec: Some(spec(destination, wish)), ..Default::default() };
             ExportServiceClient::new(channel).create_export(request).await
         });
         let export = made.await.and_then(|made| made.into_inner().export).expect("an export that can be");

@@ -138,7 +138,8 @@ async fn every_setting_of_the_client_shows_in_the_address() {
         let seen = Arc::new(Mutex::new(String::new()));
         let log = seen.clone();
         let http = infallible_client_fn(move |request: http::Request<SdkBody>| {
-            let header = |name| request.headers().get(name).map_or("none", |value| value.to_str().unwrap()).chars().take(16).collect::<String>();
+            let header =
+                |name| request.headers().get(name).map_or("none", |value| value.to_str().unwrap()).chars().take(16).collect::<String>();
             let checksum = header("x-amz-checksum-crc32") != "none" || header("x-amz-trailer") != "none";
             let signed = header("x-amz-content-sha256");
             *log.lock().unwrap() = format!("{} body {signed}, checksum {checksum}", request.uri());

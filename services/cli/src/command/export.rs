@@ -1,13 +1,14 @@
-//! `tracelift export …`
+//! `tracelift export …`, `runs …`, `limits`
 
 use std::process::ExitCode;
 
-use tracelift_core::export::{Compression, FormatVersion};
+use tracelift_core::export::{Compression, ExportStatus, FormatVersion};
 use tracelift_proto::{time_to, v1};
+use uuid::Uuid;
 
 use super::answer;
 use crate::{
-    args::{Export, ExportCreate, Global},
+    args::{Export, ExportCreate, Global, Runs},
     connection::Connection,
     error::CliError,
     json, show, watch,
@@ -28,11 +29,25 @@ pub(super) async fn run(global: &Global, command: Export) -> Result<ExitCode, Cl
             let cancelled = connection.exports().cancel_export(request).await;
             one(global, &connection, cancelled.map_err(|status| connection.refused(status))?.into_inner().export)
         }
-        Export::List { limit, offset } => {
-            let request = connection.call(v1::ListExportsRequest { limit, offset });
+        Export::List { limit, offset, statuses, destination, project } => {
+            let known = |word: &String| ExportStatus::parse("", word).ok().map(|status| v1::ExportStatus::from(status).into());
+            let id = |id: Option<Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
+            let request = connection.call(v1::ListExportsRequest {
+                limit,
+                offset,
+                statuses: statuses.iter().filter_map(known).collect(),
+                destination_id: id(destination),
+                session_id: id(project),
+            });
             let found = connection.exports().list_exports(request).await;
             let found = found.map_err(|status| connection.refused(status))?.into_inner().exports;
             answer(global.json, || found.iter().map(json::export).collect(), || show::exports(&found))
+        }
+        Export::ScheduleRuns { id } => {
+            let request = connection.call(v1::ListScheduleRunsRequest { source_export_id: id.to_string(), limit: 0, offset: 0 });
+            let found = connection.exports().list_schedule_runs(request).await;
+            let found = found.map_err(|status| connection.refused(status))?.into_inner().runs;
+            answer(global.json, || found.iter().map(json::run).collect(), || show::runs(&found))
         }
         Export::Runs { id } => {
             let request = connection.call(v1::ListRunsRequest { export_id: id.to_string(), limit: 0, offset: 0 });
@@ -43,9 +58,25 @@ pub(super) async fn run(global: &Global, command: Export) -> Result<ExitCode, Cl
     }
 }
 
+pub(super) async fn runs(global: &Global, command: Runs) -> Result<ExitCode, CliError> {
+    let connection = Connection::tenant(global)?;
+    let Runs::Retry { export, run } = command;
+    let request = connection.call(v1::RetryRunRequest { export_id: export.to_string(), run_id: run.to_string() });
+    let queued = connection.exports().retry_run(request).await;
+    let queued = connection.present(queued.map_err(|status| connection.refused(status))?.into_inner().run)?;
+    answer(global.json, || json::run(&queued), || show::runs(std::slice::from_ref(&queued)))
+}
+
+pub(super) async fn limits(global: &Global) -> Result<ExitCode, CliError> {
+    let connection = Connection::tenant(global)?;
+    let found = connection.exports().get_limits(connection.call(v1::GetLimitsRequest {})).await;
+    let found = connection.present(found.map_err(|status| connection.refused(status))?.into_inner().limits)?;
+    answer(global.json, || json::limits(&found), || show::limits(&found))
+}
+
 async fn start(global: &Global, connection: &Connection, create: ExportCreate) -> Result<ExitCode, CliError> {
-    let watched = create.watch;
-    let request = connection.call(v1::CreateExportRequest { spec: Some(spec(create)) });
+    let (watched, idempotency_key) = (create.watch, create.idempotency_key.clone().unwrap_or_default());
+    let request = connection.call(v1::CreateExportRequest { spec: Some(spec(create)), idempotency_key });
     let made = connection.exports().create_export(request).await;
     let made = connection.present(made.map_err(|status| connection.refused(status))?.into_inner().export)?;
     if !watched {
@@ -70,7 +101,8 @@ fn spec(create: ExportCreate) -> v1::ExportSpec {
         destination_id: create.destination.to_string(),
         session_id: create.project.to_string(),
         start_time: Some(time_to(create.start)),
-        end_time: Some(time_to(create.end)),
+        end_time: create.end.map(time_to),
+        interval_hours: create.every.unwrap_or_default(),
         compression: v1::Compression::from(compression).into(),
         format_version: v1::FormatVersion::from(version).into(),
         export_fields: create.fields,

@@ -128,6 +128,10 @@ impl Pace {
 /// `Running  1,000 of ~3,000 rows (33%)  120.56 KiB  2 files  runs 1/3  500 rows/s  ETA 4s`
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and smaller than 2^64")]
 fn line(export: &v1::Export, rate: Option<f64>) -> String {
+    if export.status() == v1::ExportStatus::IntervalScheduled {
+        let every = export.spec.as_ref().map_or(0, |spec| spec.interval_hours);
+        return format!("{}  an export every {every}h", export.status().word());
+    }
     let progress = export.progress.unwrap_or_default();
     let total = show::total(&progress);
     let percent = total.map(|total| format!(" ({}%)", progress.rows_written.saturating_mul(100) / total));

@@ -167,6 +167,18 @@ impl ExportService for Fake {
         Err(Status::not_found("no such run"))
     }
 
+    async fn retry_run(&self, request: Request<v1::RetryRunRequest>) -> Result<Response<v1::RetryRunResponse>, Status> {
+        self.hear(request)?;
+        let run = v1::ExportRun { id: ID.into(), status: v1::RunStatus::Running.into(), stage: "queued".into(), ..Default::default() };
+        Ok(Response::new(v1::RetryRunResponse { run: Some(run) }))
+    }
+
+    async fn get_limits(&self, request: Request<v1::GetLimitsRequest>) -> Result<Response<v1::GetLimitsResponse>, Status> {
+        self.hear(request)?;
+        let running_exports = Some(v1::Limit { limit: 15, used: 3 });
+        Ok(Response::new(v1::GetLimitsResponse { limits: Some(v1::Limits { running_exports, ..Default::default() }) }))
+    }
+
     async fn list_schedule_runs(
         &self,
         request: Request<v1::ListScheduleRunsRequest>,

@@ -3,34 +3,39 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, stream};
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracelift_core::{
     Invalid,
-    export::{Export, ExportStatus},
-    id::{ExportId, RunId, TenantId},
-    plan,
-    run::{Run, Work},
+    export::{ExportSpec, ExportStatus},
+    id::{DestinationId, ExportId, RunId, SessionId, TenantId},
+    invalid::Faults,
     time::Timestamp,
 };
 use tracelift_proto::{
     status::{invalid, overloaded, retry_later},
     v1::{self, export_service_server::ExportService},
 };
-use uuid::Uuid;
 
-use super::{page, unavailable, view};
+use super::{
+    limits::{self, Terms},
+    page, unavailable, view,
+};
 use crate::{
     admission::RETRY_SECONDS,
     auth::Caller,
-    store::{Change, ExportView, Permission, Store},
+    planning::planned,
+    store::{Change, ExportView, Made, NewExport, Permission, RequestKey, Retry, Store, Wanted},
 };
 
 #[derive(Clone)]
 pub(crate) struct Exports {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) max_days: u64,
+    /// What a workspace may have.
+    pub(crate) terms: Terms,
     /// Room for watches.
     pub(crate) watches: Arc<Semaphore>,
     pub(crate) stopping: CancellationToken,
@@ -61,6 +66,38 @@ fn absent(id: ExportId) -> Status {
     Status::not_found(format!("export {id} does not exist"))
 }
 
+/// Why a key is refused that stands for something else.
+const OTHER_REQUEST: &str = "the idempotency key was given to another request within the last 24 hours: give each request a key of its own";
+
+/// Longest key of a request.
+const LONGEST_KEY: usize = 255;
+
+/// What is asked for, and under which key; or every wrong field. Requests are compared after every default was filled in.
+fn asked(spec: &v1::ExportSpec, key: String, max_days: u64) -> Result<(ExportSpec, Option<RequestKey>), Vec<Invalid>> {
+    let mut faults = Faults::default();
+    let spec = faults.take_all("spec", spec.check(max_days));
+    if key.len() > LONGEST_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        faults.push(Invalid::new("idempotency_key", format!("must have at most {LONGEST_KEY} visible ASCII characters")));
+    }
+    let spec = faults.finish(spec)?;
+    let hash = Sha256::digest(v1::ExportSpec::from(&spec).encode_to_vec()).into();
+    Ok((spec, Some(RequestKey { key, hash }).filter(|request| !request.key.is_empty())))
+}
+
+/// Which exports a list is to have; or every wrong field.
+fn wanted(request: &v1::ListExportsRequest) -> Result<Wanted, Vec<Invalid>> {
+    let mut faults = Faults::default();
+    let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let destination = given(&request.destination_id).and_then(|id| faults.take(DestinationId::parse("destination_id", &id)));
+    let session = given(&request.session_id).and_then(|id| faults.take(SessionId::parse("session_id", &id)));
+    let known = |(index, status): (usize, &i32)| {
+        let known = v1::ExportStatus::try_from(*status).ok().and_then(v1::ExportStatus::known);
+        faults.take(known.ok_or_else(|| Invalid::new(format!("statuses.{index}"), "must be a status of exports")))
+    };
+    let statuses = request.statuses.iter().enumerate().filter_map(known).collect();
+    faults.finish(Some(Wanted { statuses, destination, session }))
+}
+
 fn export_id(field: &str, text: &str) -> Result<ExportId, Status> {
     ExportId::parse(field, text).map_err(|fault| invalid([fault]))
 }
@@ -69,28 +106,17 @@ fn export_id(field: &str, text: &str) -> Result<ExportId, Status> {
 impl ExportService for Exports {
     async fn create_export(&self, request: Request<v1::CreateExportRequest>) -> Result<Response<v1::CreateExportResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Manage)?.tenant;
-        let spec = request.into_inner().spec.unwrap_or_default();
-        let spec = spec.check(self.max_days).map_err(|faults| invalid(faults.into_iter().map(|fault| fault.within("spec"))))?;
-        let (id, now) = (ExportId(Uuid::now_v7()), self.now().await?);
-        let partitions = plan::partitions(spec.window).into_iter().map(Work::Partition);
-        let runs: Vec<_> = partitions.map(|work| Run::new(RunId(Uuid::now_v7()), id, tenant, spec.session, work, now)).collect();
+        let v1::CreateExportRequest { spec, idempotency_key } = request.into_inner();
+        let (spec, request) = asked(&spec.unwrap_or_default(), idempotency_key, self.terms.max_days).map_err(invalid)?;
         let destination = spec.destination;
-        let export = Export {
-            id,
-            tenant,
-            spec,
-            status: ExportStatus::Created,
-            source: None,
-            error: None,
-            created_at: now,
-            updated_at: now,
-            finished_at: None,
-        };
-        let view = ExportView::planned(export.clone(), runs.len());
-        if !self.store.create_export(export, runs).await.map_err(unavailable)? {
-            return Err(Status::not_found(format!("destination {destination} does not exist")));
+        let (export, runs) = planned(tenant, spec, None, self.now().await?);
+        let new = NewExport { export, runs, quota: self.terms.quota, request };
+        match self.store.create_export(new).await.map_err(unavailable)? {
+            Made::Now(view) | Made::Before(view) => Ok(Response::new(v1::CreateExportResponse { export: self.shown(&view).await? })),
+            Made::NoDestination => Err(Status::not_found(format!("destination {destination} does not exist"))),
+            Made::OtherRequest => Err(Status::already_exists(OTHER_REQUEST)),
+            Made::Full(full) => Err(limits::refusal(full)),
         }
-        Ok(Response::new(v1::CreateExportResponse { export: self.shown(&view).await? }))
     }
 
     async fn get_export(&self, request: Request<v1::GetExportRequest>) -> Result<Response<v1::GetExportResponse>, Status> {
@@ -102,7 +128,8 @@ impl ExportService for Exports {
     async fn list_exports(&self, request: Request<v1::ListExportsRequest>) -> Result<Response<v1::ListExportsResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
         let page = page(request.get_ref().limit, request.get_ref().offset, Some(DEFAULT_LIMIT))?;
-        let views = self.store.exports(tenant, page).await.map_err(unavailable)?;
+        let wanted = wanted(request.get_ref()).map_err(invalid)?;
+        let views = self.store.exports(tenant, wanted, page).await.map_err(unavailable)?;
         let now = self.now().await?;
         Ok(Response::new(v1::ListExportsResponse { exports: views.iter().map(|view| view::export(view, now)).collect() }))
     }
@@ -145,6 +172,30 @@ impl ExportService for Exports {
         let found = self.store.run(tenant, id, run).await.map_err(unavailable)?;
         let found = found.ok_or_else(|| Status::not_found(format!("run {run} of export {id} does not exist")))?;
         Ok(Response::new(v1::GetRunResponse { run: Some(view::run(&found)) }))
+    }
+
+    async fn retry_run(&self, request: Request<v1::RetryRunRequest>) -> Result<Response<v1::RetryRunResponse>, Status> {
+        let tenant = Caller::of(&request, Permission::Manage)?.tenant;
+        let id = export_id("export_id", &request.get_ref().export_id)?;
+        let run = RunId::parse("run_id", &request.get_ref().run_id).map_err(|fault: Invalid| invalid([fault]))?;
+        match self.store.retry_run(tenant, id, run, self.now().await?).await.map_err(unavailable)? {
+            Some(Retry::Queued(queued)) => Ok(Response::new(v1::RetryRunResponse { run: Some(view::run(&queued)) })),
+            Some(Retry::Cancelled) => Err(Status::failed_precondition(format!("export {id} was cancelled: make a new one"))),
+            Some(Retry::NoDestination) => {
+                Err(Status::failed_precondition(format!("the destination of export {id} was deleted: make a new export to another")))
+            }
+            Some(Retry::Not(status)) => {
+                let text = format!("run {run} is {}: only one that has Failed or TimedOut can be retried", status.as_str());
+                Err(Status::failed_precondition(text))
+            }
+            None => Err(Status::not_found(format!("run {run} of export {id} does not exist"))),
+        }
+    }
+
+    async fn get_limits(&self, request: Request<v1::GetLimitsRequest>) -> Result<Response<v1::GetLimitsResponse>, Status> {
+        let tenant = Caller::of(&request, Permission::Read)?.tenant;
+        let usage = self.store.usage(tenant, self.now().await?).await.map_err(unavailable)?;
+        Ok(Response::new(v1::GetLimitsResponse { limits: Some(limits::limits(&self.terms, usage)) }))
     }
 
     async fn list_schedule_runs(

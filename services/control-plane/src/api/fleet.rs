@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming};
-use tracelift_core::{Invalid, destination::Identity, id::ExporterId};
+use tracelift_core::{Invalid, destination::Identity, id::ExporterId, limit::AtOnce};
 use tracelift_proto::{
     PROTOCOL,
     fleet::v1::{
@@ -30,6 +30,7 @@ pub(crate) struct Fleet {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) terms: LeaseTerms,
+    pub(crate) limits: AtOnce,
     pub(crate) stopping: CancellationToken,
     pub(crate) sessions: TaskTracker,
 }
@@ -60,6 +61,7 @@ impl FleetService for Fleet {
         let session = Session {
             store: self.store.clone(),
             terms: self.terms,
+            limits: self.limits,
             exporter,
             incarnation: hello.incarnation.clone(),
             capacity: hello.capacity.unwrap_or_default().runs,

@@ -47,7 +47,8 @@ fn eta(view: &ExportView, rows_total: u64, now: Timestamp) -> Option<u64> {
         return None;
     }
     let seconds = u64::try_from(now.seconds_since(view.started_at?)).ok()?.max(1);
-    (rows_total.saturating_sub(view.rows) * seconds).checked_div(view.rows)
+    let rows_since = view.rows.saturating_sub(view.rows_before);
+    (rows_total.saturating_sub(view.rows) * seconds).checked_div(rows_since)
 }
 
 /// A run with its result and progress.
@@ -132,5 +133,49 @@ fn run_progress(run: &Run, reported: &Reported) -> v1::RunProgress {
         hydrated_objects: reported.hydrated_objects.max(run.totals.hydrated_objects),
         hydration_misses: reported.hydration_misses.max(run.totals.hydration_misses),
         stage_seconds: Some(v1::StageSeconds { read, hydrate, encode, upload }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracelift_core::{
+        column::Columns,
+        export::{Compression, ExportSpec, FormatVersion},
+        id::{DestinationId, SessionId, TenantId},
+        time::Window,
+    };
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::planning::planned;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::EPOCH.plus_seconds(seconds)
+    }
+
+    /// Half of 200 rows are written, after a hundred seconds of work.
+    fn half_done() -> ExportView {
+        let spec = ExportSpec {
+            destination: DestinationId(Uuid::nil()),
+            session: SessionId(Uuid::nil()),
+            window: Window::new(at(0), at(60)).unwrap(),
+            every: None,
+            compression: Compression::default(),
+            format_version: FormatVersion::default(),
+            columns: Columns::parse("export_fields", &[] as &[&str]).unwrap(),
+        };
+        let (export, runs) = planned(TenantId(Uuid::nil()), spec, None, at(0));
+        let view = ExportView::planned(export, runs.len());
+        ExportView { rows: 100, runs_counted: 1, rows_counted: 200, started_at: Some(at(0)), ..view }
+    }
+
+    #[test]
+    fn what_waits_has_no_time_of_its_end_and_a_retry_is_judged_by_its_own_speed() {
+        let eta = |view: ExportView, now| progress(&view, at(now)).eta_seconds;
+        assert_eq!(eta(half_done(), 100), Some(100));
+        assert_eq!(eta(ExportView { started_at: None, ..half_done() }, 100), None, "nobody works on it");
+        let anew = ExportView { started_at: Some(at(1000)), rows_before: 80, ..half_done() };
+        assert_eq!(eta(anew.clone(), 1100), Some(500), "20 rows in 100 seconds");
+        assert_eq!(eta(ExportView { rows_before: 100, ..anew }, 1100), None, "nothing new yet");
     }
 }

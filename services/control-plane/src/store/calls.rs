@@ -4,18 +4,19 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 use tracelift_core::{
     destination::{Destination, Identity},
-    export::Export,
     file::File,
     id::{DestinationId, ExportId, ExporterId, KeyId, RunId, TenantId},
-    run::{Event, Fence, Lease, Run},
+    limit::AtOnce,
+    run::{Event, Fence, Lease},
     time::Timestamp,
 };
 use uuid::Uuid;
 
 use super::{
-    Access, ApiKey, Change, Claimed, Deletion, ExportView, Heard, Page, ReportError, Reported, RunView, Store, StoreError, Tenant,
-    TimeLimits, Verdict, exports, leases,
+    Access, ApiKey, Change, Claimed, Deletion, ExportView, Heard, Made, NewExport, Page, ReportError, Reported, Retry, RunView, Store,
+    StoreError, Tenant, TimeLimits, Usage, Verdict, Wanted, claims, exports, leases,
     rows::{self, destinations, files, runs, tenants},
+    schedules,
     transaction::Database,
 };
 use crate::vault::Sealed;
@@ -86,16 +87,24 @@ impl<D: Database> Store for D {
         self.transact(move |tx| destinations::reseal(tx, id, &old, &new)).await
     }
 
-    async fn create_export(&self, export: Export, runs: Vec<Run>) -> Result<bool, StoreError> {
-        self.transact(move |tx| exports::create(tx, &export, &runs)).await
+    async fn create_export(&self, new: NewExport) -> Result<Made, StoreError> {
+        self.transact(move |tx| exports::create(tx, &new)).await
+    }
+
+    async fn usage(&self, tenant: TenantId, now: Timestamp) -> Result<Usage, StoreError> {
+        self.transact(move |tx| rows::quota::usage(tx, tenant, now)).await
+    }
+
+    async fn forget_requests(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.transact(move |tx| rows::requests::forget(tx, now.plus_seconds(-exports::REQUEST_SECONDS))).await
     }
 
     async fn export(&self, tenant: TenantId, id: ExportId) -> Result<Option<ExportView>, StoreError> {
         self.transact(move |tx| rows::exports::view(tx, tenant, id)).await
     }
 
-    async fn exports(&self, tenant: TenantId, page: Page) -> Result<Vec<ExportView>, StoreError> {
-        self.transact(move |tx| rows::exports::views(tx, tenant, page)).await
+    async fn exports(&self, tenant: TenantId, wanted: Wanted, page: Page) -> Result<Vec<ExportView>, StoreError> {
+        self.transact(move |tx| rows::exports::views(tx, tenant, &wanted, page)).await
     }
 
     async fn cancel_export(&self, tenant: TenantId, id: ExportId, now: Timestamp) -> Result<Option<ExportView>, StoreError> {
@@ -108,6 +117,10 @@ impl<D: Database> Store for D {
 
     async fn run(&self, tenant: TenantId, export: ExportId, run: RunId) -> Result<Option<RunView>, StoreError> {
         self.transact(move |tx| runs::view(tx, tenant, export, run)).await
+    }
+
+    async fn retry_run(&self, tenant: TenantId, export: ExportId, run: RunId, now: Timestamp) -> Result<Option<Retry>, StoreError> {
+        self.transact(move |tx| exports::retry(tx, tenant, export, run, now)).await
     }
 
     async fn schedule_runs(&self, tenant: TenantId, source: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError> {
@@ -129,8 +142,8 @@ impl<D: Database> Store for D {
         self.transact(move |tx| leases::heartbeat(tx, &lease, &held, now)).await
     }
 
-    async fn claim(&self, lease: Lease, capacity: u32, now: Timestamp) -> Result<Vec<Claimed>, StoreError> {
-        self.transact(move |tx| leases::claim(tx, &lease, capacity, now)).await
+    async fn claim(&self, lease: Lease, capacity: u32, limits: AtOnce, now: Timestamp) -> Result<Vec<Claimed>, StoreError> {
+        self.transact(move |tx| claims::claim(tx, &lease, capacity, limits, now)).await
     }
 
     async fn stopped(&self, exporter: ExporterId, since: Timestamp) -> Result<Vec<(RunId, Fence)>, StoreError> {
@@ -163,6 +176,14 @@ impl<D: Database> Store for D {
 
     async fn remove_ended(&self, limit: Timestamp) -> Result<usize, StoreError> {
         self.transact(move |tx| rows::exports::remove_ended(tx, limit)).await
+    }
+
+    async fn due_schedules(&self, limit: Timestamp) -> Result<Vec<ExportId>, StoreError> {
+        self.transact(move |tx| rows::schedules::due(tx, limit)).await
+    }
+
+    async fn spawn(&self, schedule: ExportId, limit: Timestamp, now: Timestamp) -> Result<usize, StoreError> {
+        self.transact(move |tx| schedules::spawn(tx, schedule, limit, now)).await
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {

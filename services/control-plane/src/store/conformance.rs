@@ -8,9 +8,13 @@ pub(crate) mod any_sequence;
 pub(crate) mod claims;
 pub(crate) mod exports;
 pub(crate) mod leases;
+pub(crate) mod limits;
 pub(crate) mod news;
 pub(crate) mod owners;
 pub(crate) mod reports;
+pub(crate) mod requests;
+pub(crate) mod retries;
+pub(crate) mod schedules;
 
 use tracelift_core::{
     column::Columns,
@@ -19,13 +23,14 @@ use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{Cursor, File, FileIntent, HydrationMiss},
     id::{DestinationId, ExportId, ExporterId, RunId, SessionId, TenantId},
+    limit::AtOnce,
     plan,
     run::{Event, Fence, Lease, Run, Work},
     time::{Timestamp, Window},
 };
 use uuid::Uuid;
 
-use super::{Claimed, ExportView, Heard, Page, ReportError, RunView, Store, Tenant};
+use super::{Claimed, ExportView, Heard, Made, NewExport, Page, ReportError, RunView, Store, Tenant};
 use crate::vault::Sealed;
 
 /// Makes a test of every case, for the store that `$fresh` makes; `$sequences` says how many are made up.
@@ -48,13 +53,51 @@ macro_rules! suite {
                 an_export_is_read_back_as_it_was_made,
                 an_export_to_another_tenants_destination_is_not_stored,
                 exports_come_newest_first_in_pages,
+                a_list_may_be_of_some_statuses_destinations_or_projects_only,
                 runs_come_oldest_first_in_pages,
                 another_tenants_export_is_invisible,
                 a_view_adds_up_its_runs,
                 cancelling_twice_changes_nothing_more,
                 an_export_that_has_ended_is_not_cancelled,
                 a_cancelled_export_does_not_count_files_in_the_making,
+            }
+            schedules {
+                a_window_is_exported_once_it_is_over,
+                a_year_of_missed_windows_is_exported_step_by_step_oldest_first,
+                however_many_look_at_once_a_window_is_exported_once,
+                a_schedule_with_much_to_catch_up_on_keeps_no_other_waiting,
+                a_cancelled_schedule_spawns_nothing_more_and_leaves_what_it_spawned,
+                a_schedule_never_times_out,
                 runs_of_a_schedule_are_those_of_the_exports_it_spawned,
+            }
+            limits {
+                an_export_has_only_so_many_runs_at_work,
+                a_workspace_has_only_so_many_exports_at_work_and_the_others_wait_in_order,
+                what_callers_do_not_see_is_never_held_back,
+                a_workspace_with_a_thousand_runs_does_not_starve_one_with_one,
+                with_one_slot_workspaces_take_turns,
+                limits_hold_however_many_claim_at_once,
+                a_workspace_makes_only_so_many_exports_an_hour,
+                a_workspace_has_only_so_many_schedules_under_way,
+                a_quota_holds_however_many_ask_at_once,
+            }
+            requests {
+                a_repeated_request_gets_the_same_answer_and_makes_nothing,
+                a_repeated_request_uses_up_no_quota,
+                a_key_is_kept_for_a_day,
+                of_requests_that_come_at_once_one_makes_an_export,
+                a_removed_export_takes_its_key_along,
+            }
+            retries {
+                a_failed_run_goes_on_behind_its_files_and_its_export_ends_anew,
+                it_has_as_many_attempts_as_a_new_one,
+                it_waits_until_what_it_had_left_is_cleaned_up,
+                a_run_that_waits_for_its_cleaning_keeps_no_other_waiting,
+                cancelled_while_it_waits_it_is_cleaned_up_after_once,
+                without_its_destination_a_run_is_not_retried,
+                it_is_cleaned_up_after_again_when_it_fails_again,
+                only_what_failed_or_timed_out_is_asked_for_anew,
+                an_export_that_is_begun_anew_waits_its_turn,
             }
             claims {
                 capacity_counts_what_is_held,
@@ -146,6 +189,9 @@ pub(crate) const LEASE: i64 = 30;
 /// How many seconds a run may take to get on.
 pub(crate) const PATIENCE: u32 = 600;
 
+/// Most cases are about something else.
+pub(crate) const UNLIMITED: AtOnce = AtOnce::UNLIMITED;
+
 pub(crate) const ALL: Page = Page { limit: None, offset: 0 };
 
 /// A tenant with a destination.
@@ -198,6 +244,7 @@ pub(crate) fn planned(owner: Owner, n: u128, days: i64, created: i64) -> (Export
             destination: owner.destination,
             session,
             window,
+            every: None,
             compression: Compression::Snappy,
             format_version: FormatVersion::V2Beta,
             columns: Columns::parse("export_fields", &["id".to_owned(), "inputs".to_owned()]).unwrap(),
@@ -220,8 +267,14 @@ pub(crate) fn planned(owner: Owner, n: u128, days: i64, created: i64) -> (Export
 pub(crate) async fn export(store: &dyn Store, owner: Owner, n: u128, days: i64) -> ExportId {
     let (export, runs) = planned(owner, n, days, 0);
     let id = export.id;
-    assert!(store.create_export(export, runs).await.unwrap());
+    make(store, export, runs).await;
     id
+}
+
+/// Stores an export that must be taken.
+pub(crate) async fn make(store: &dyn Store, export: Export, runs: Vec<Run>) {
+    let expected = ExportView::planned(export.clone(), runs.len());
+    assert_eq!(store.create_export(NewExport::of(export, runs)).await.unwrap(), Made::Now(Box::new(expected)));
 }
 
 pub(crate) fn exporter(name: &str) -> ExporterId {
@@ -244,7 +297,7 @@ pub(crate) fn lease_of(name: &str, incarnation: &str, now: i64) -> Lease {
 }
 
 pub(crate) async fn claim(store: &dyn Store, name: &str, capacity: u32, now: i64) -> Vec<Claimed> {
-    store.claim(lease(name, now), capacity, at(now)).await.unwrap()
+    store.claim(lease(name, now), capacity, UNLIMITED, at(now)).await.unwrap()
 }
 
 /// The one run that there is to claim.

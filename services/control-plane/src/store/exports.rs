@@ -1,29 +1,61 @@
 //! The rules of exports: planned, settled as their runs end, cancelled.
 
 use tracelift_core::{
-    export::{Export, ExportStatus},
+    export::ExportStatus,
     id::{ExportId, RunId, TenantId},
+    limit::Quota,
     run::{Event, Run, RunStatus, Work},
     time::Timestamp,
 };
 use uuid::Uuid;
 
 use super::{
-    Change, ExportView, StoreError,
-    rows::{destinations, exports, reported, runs},
+    Change, ExportView, Made, NewExport, Retry, StoreError,
+    rows::{
+        destinations, exports, quota, reported,
+        requests::{self, Known},
+        runs, tenants,
+    },
     transaction::Transaction,
 };
 
-pub(super) fn create(tx: &mut dyn Transaction, export: &Export, planned: &[Run]) -> Result<bool, StoreError> {
-    if !destinations::lock(tx, export.tenant, export.spec.destination)? {
-        return Ok(false);
+/// Seconds for which a caller's key stands for its request.
+pub(super) const REQUEST_SECONDS: i64 = 86_400;
+
+pub(super) fn create(tx: &mut dyn Transaction, new: &NewExport) -> Result<Made, StoreError> {
+    let NewExport { export, runs: planned, quota, request } = new;
+    let (tenant, now) = (export.tenant, export.created_at);
+    if request.is_some() || *quota != Quota::default() {
+        tenants::lock(tx, tenant)?; // of two that come at once the later one sees the other
+    }
+    if let Some(request) = request
+        && let Some(known) = requests::find(tx, tenant, request, now.plus_seconds(-REQUEST_SECONDS))?
+    {
+        return again(tx, tenant, &known);
+    }
+    if !destinations::lock(tx, tenant, export.spec.destination)? {
+        return Ok(Made::NoDestination);
+    }
+    if let Some(full) = quota::full(tx, tenant, *quota, export.spec.every.is_some(), now)? {
+        return Ok(Made::Full(full));
     }
     exports::create(tx, export)?;
-    for run in planned {
-        runs::create(tx, run)?;
+    planned.iter().try_for_each(|run| runs::create(tx, run))?;
+    if let Some(request) = request {
+        requests::remember(tx, tenant, request, export.id, now)?;
     }
     tx.tell(Change::Work);
-    Ok(true)
+    Ok(Made::Now(Box::new(ExportView::planned(export.clone(), planned.len()))))
+}
+
+/// The answer that this key was given before.
+fn again(tx: &mut dyn Transaction, tenant: TenantId, known: &Known) -> Result<Made, StoreError> {
+    if !known.same {
+        return Ok(Made::OtherRequest);
+    }
+    let view = exports::view(tx, tenant, known.export)?;
+    let view = view.ok_or_else(|| StoreError::Corrupt(format!("a key stands for export {}, which does not exist", known.export)))?;
+    Ok(Made::Before(Box::new(ExportView::planned(view.export.as_made(), view.runs_total as usize))))
 }
 
 pub(super) fn cancel(tx: &mut dyn Transaction, tenant: TenantId, id: ExportId, now: Timestamp) -> Result<Option<ExportView>, StoreError> {
@@ -60,10 +92,40 @@ pub(super) fn stop(tx: &mut dyn Transaction, run: Run, event: Event, now: Timest
 /// Saves a run; when it has just ended without completing, what it may have left in the bucket is to be cleaned up.
 pub(super) fn save_ended(tx: &mut dyn Transaction, before: &Run, after: &Run, now: Timestamp) -> Result<(), StoreError> {
     runs::save(tx, after)?;
-    if after.leaves_something() && !before.leaves_something() {
+    if after.leaves_something() && !before.leaves_something() && !runs::is_cleaned(tx, after.id)? {
         begin(tx, after.export, after, Work::CleanUp(after.id), now)?;
     }
     Ok(())
+}
+
+/// Queues a run again that has failed or timed out; its export, if it has ended for that, goes on.
+pub(super) fn retry(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    id: ExportId,
+    run: RunId,
+    now: Timestamp,
+) -> Result<Option<Retry>, StoreError> {
+    if runs::view(tx, tenant, id, run)?.is_none() {
+        return Ok(None);
+    }
+    let Some(run) = runs::lock(tx, run)? else { return Ok(None) };
+    let export = exports::lock(tx, id)?;
+    if export.status == ExportStatus::Cancelled {
+        return Ok(Some(Retry::Cancelled));
+    }
+    let Ok(again) = run.clone().apply(Event::Retried, now) else { return Ok(Some(Retry::Not(run.status()))) };
+    if !destinations::lock(tx, tenant, export.spec.destination)? {
+        return Ok(Some(Retry::NoDestination));
+    }
+    runs::save(tx, &again)?;
+    reported::forget(tx, &again)?;
+    if export.status.ended() {
+        exports::reopen(tx, id, now)?;
+    }
+    settle(tx, id, now)?;
+    tx.tell(Change::Work);
+    Ok(runs::view(tx, tenant, id, run.id)?.map(|view| Retry::Queued(Box::new(view))))
 }
 
 /// Queues a run that callers do not see; `like` says whose it is.

@@ -1,4 +1,5 @@
-//! The rules of leases: giving runs to exporters, hearing them, taking runs back. Every write is conditional on the fence.
+//! The rules of leases: hearing exporters, taking runs back. Every write is conditional on the fence. Runs are given out by
+//! `claims`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    Access, Change, Claimed, Heard, PublishedRun, ReportError, Reported, StoreError, TimeLimits, Verdict,
+    Access, Change, Heard, ReportError, Reported, StoreError, TimeLimits, Verdict,
     exports::{save_ended, settle, stop},
     rows::{destinations, exports, files, reported, runs},
     transaction::Transaction,
@@ -83,44 +84,6 @@ fn verdict(tx: &mut dyn Transaction, run: &mut Run, lease: &Lease, fence: Fence,
     }
     let stopped = matches!(run.state, State::Cancelled(_) | State::TimedOut(_));
     Ok(if stopped && run.fence.0 == fence.0 + 1 { Verdict::Cancel } else { Verdict::Revoked })
-}
-
-pub(super) fn claim(tx: &mut dyn Transaction, lease: &Lease, capacity: u32, now: Timestamp) -> Result<Vec<Claimed>, StoreError> {
-    tx.lock_exporter(&lease.exporter)?; // two sessions of one name must not fill the same slots
-    let held = runs::leased_to(tx, &lease.exporter)?.len();
-    let free = usize::try_from(capacity).unwrap_or(usize::MAX).saturating_sub(held);
-    if free == 0 {
-        return Ok(Vec::new());
-    }
-    let mut claimed = Vec::new();
-    for run in runs::lock_queued(tx, free, now)? {
-        let Ok(run) = run.apply(Event::Claimed(lease.clone()), now) else { continue };
-        runs::save(tx, &run)?;
-        reported::save(tx, run.id, &Reported { stage: "assigned".to_owned(), ..Reported::default() })?;
-        claimed.push(run);
-    }
-    settle_all(tx, claimed.iter().map(|run| run.export).collect(), now)?;
-    claimed.into_iter().map(|run| with_details(tx, run)).collect()
-}
-
-fn with_details(tx: &mut dyn Transaction, run: Run) -> Result<Claimed, StoreError> {
-    let export = exports::of_run(tx, run.export)?;
-    let files = if run.frozen { files::all(tx, run.id)? } else { Vec::new() };
-    let published = match run.work {
-        Work::Partition(_) | Work::CleanUp(_) | Work::Reconcile => Vec::new(),
-        Work::Finalise => runs::of_export(tx, run.export)?
-            .into_iter()
-            .filter_map(|run| match run.work {
-                Work::Partition(window) => Some(PublishedRun { run, window }),
-                _ => None,
-            })
-            .collect(),
-    };
-    let left = match run.work {
-        Work::CleanUp(subject) => runs::one(tx, subject)?,
-        _ => None,
-    };
-    Ok(Claimed { run, export, files, published, left })
 }
 
 pub(super) fn report(tx: &mut dyn Transaction, id: RunId, fence: Fence, event: Event, now: Timestamp) -> Result<Heard, ReportError> {

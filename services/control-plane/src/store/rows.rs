@@ -4,8 +4,12 @@ pub(crate) mod destinations;
 pub(crate) mod exports;
 pub(crate) mod files;
 mod intent;
+pub(crate) mod queues;
+pub(crate) mod quota;
 pub(crate) mod reported;
+pub(crate) mod requests;
 pub(crate) mod runs;
+pub(crate) mod schedules;
 pub(crate) mod tenants;
 
 use super::{Page, sql::Value};

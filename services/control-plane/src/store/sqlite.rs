@@ -25,6 +25,10 @@ static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
         include_str!("sqlite/reported.sql"),
         include_str!("sqlite/deadlines.sql"),
         include_str!("sqlite/identity.sql"),
+        include_str!("sqlite/schedules.sql"),
+        include_str!("sqlite/limits.sql"),
+        include_str!("sqlite/requests.sql"),
+        include_str!("sqlite/retries.sql"),
     ];
     Migrations::new(changes.map(M::up).into())
 });

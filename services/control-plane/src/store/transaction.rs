@@ -15,8 +15,8 @@ use super::{
 
 /// What rules and rows need of a database, within one transaction. Parameters are `$1`, `$2`, …
 ///
-/// Locks are always taken in this order, so that no two transactions wait for each other: the exporter, its or an
-/// export's runs by id, exports by id.
+/// Locks are always taken in this order, so that no two transactions wait for each other: the exporter, tenants by
+/// id, its or an export's runs by id, exports by id.
 pub(crate) trait Transaction {
     /// Reads rows.
     fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, StoreError>;

@@ -68,7 +68,10 @@ async fn a_key_that_may_only_read_changes_nothing() {
     let mut table = Table::default();
     table.note("get", exports.get_export(v1::GetExportRequest { id: export.id.clone() })).await;
     table.note("runs", exports.list_runs(v1::ListRunsRequest { export_id: export.id.clone(), ..Default::default() })).await;
-    table.note("create export", exports.create_export(v1::CreateExportRequest { spec: export.spec.clone() })).await;
+    table.note("create export", exports.create_export(v1::CreateExportRequest { spec: export.spec.clone(), ..Default::default() })).await;
+    table.note("limits", exports.get_limits(v1::GetLimitsRequest {})).await;
+    let request = v1::RetryRunRequest { export_id: export.id.clone(), run_id: UNKNOWN.to_owned() };
+    table.note("retry", exports.retry_run(request)).await;
     table.note("cancel", exports.cancel_export(v1::CancelExportRequest { id: export.id.clone() })).await;
     table.note("destinations", destinations.list_destinations(v1::ListDestinationsRequest {})).await;
     table.note("create destination", destinations.create_destination(v1::CreateDestinationRequest::default())).await;
@@ -97,6 +100,8 @@ async fn what_belongs_to_another_workspace_does_not_exist() {
         table.note("  its runs", exports.list_runs(v1::ListRunsRequest { export_id: id(), ..Default::default() })).await;
         let request = v1::GetRunRequest { export_id: id(), run_id: run.to_owned() };
         table.note("  its run", exports.get_run(request)).await;
+        let request = v1::RetryRunRequest { export_id: id(), run_id: run.to_owned() };
+        table.note("  its run anew", exports.retry_run(request)).await;
         let request = v1::ListScheduleRunsRequest { source_export_id: id(), ..Default::default() };
         table.note("  as a schedule", exports.list_schedule_runs(request)).await;
         table.note("  to that destination", other.create(spec(destination, "2024-01-01", "2024-01-02"))).await;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use tonic::{Code, Status};
-use tracelift_control_plane::store::Page;
+use tracelift_control_plane::store::{Page, Wanted};
 use tracelift_proto::{status::violations, v1};
 
 use crate::plane::{plane, plane_with, spec};
@@ -47,10 +47,10 @@ async fn every_wrong_field_of_an_export_is_named() {
     ] {
         text += &refused(what, mine.create(wrong).await);
     }
-    let nothing = mine.manage.exports().create_export(v1::CreateExportRequest { spec: None }).await;
+    let nothing = mine.manage.exports().create_export(v1::CreateExportRequest::default()).await;
     text += &refused("no spec", nothing);
     insta::assert_snapshot!(text);
-    assert!(plane.store.exports(mine.tenant, Page { limit: None, offset: 0 }).await.unwrap().is_empty());
+    assert!(plane.store.exports(mine.tenant, Wanted::default(), Page { limit: None, offset: 0 }).await.unwrap().is_empty());
     assert!(mine.create(v1::ExportSpec { end_time: spec("", "2024-01-01", "2024-02-01").end_time, ..good }).await.is_ok());
 }
 
@@ -98,7 +98,7 @@ async fn ids_pages_and_names_are_checked() {
     let mut text = refused("get", exports.get_export(v1::GetExportRequest { id: no_id() }).await);
     text += &refused("watch", exports.watch_export(v1::WatchExportRequest { id: no_id() }).await);
     text += &refused("cancel", mine.cancel("me").await);
-    text += &refused("list", exports.list_exports(v1::ListExportsRequest { limit: 1001, offset: 0 }).await);
+    text += &refused("list", exports.list_exports(v1::ListExportsRequest { limit: 1001, ..Default::default() }).await);
     let runs = |export_id, limit| v1::ListRunsRequest { export_id, limit, offset: 0 };
     text += &refused("runs", exports.list_runs(runs(no_id(), 0)).await);
     text += &refused("runs", exports.list_runs(runs(crate::plane::UNKNOWN.into(), 1001)).await);

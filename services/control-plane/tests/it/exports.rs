@@ -4,6 +4,7 @@ use tonic::Code;
 use tracelift_control_plane::store::Reported;
 use tracelift_core::{
     id::ExporterId,
+    limit::AtOnce,
     run::{Event, Lease},
 };
 use tracelift_proto::{time_from, v1};
@@ -21,7 +22,7 @@ async fn claim(plane: &Plane) -> tracelift_core::run::Run {
         progressed_at: now,
         patience: 600,
     };
-    plane.store.claim(lease, 1, now).await.unwrap().remove(0).run
+    plane.store.claim(lease, 1, AtOnce::default(), now).await.unwrap().remove(0).run
 }
 
 #[tokio::test]
@@ -51,7 +52,14 @@ async fn a_list_is_newest_first_and_has_a_hundred_exports_unless_asked() {
         made.insert(0, mine.create(spec.clone()).await.unwrap().id);
     }
     let list = async |limit, offset| {
-        let listed = mine.read.exports().list_exports(v1::ListExportsRequest { limit, offset }).await.unwrap().into_inner().exports;
+        let listed = mine
+            .read
+            .exports()
+            .list_exports(v1::ListExportsRequest { limit, offset, ..Default::default() })
+            .await
+            .unwrap()
+            .into_inner()
+            .exports;
         listed.into_iter().map(|export| export.id).collect::<Vec<_>>()
     };
     assert_eq!(list(0, 0).await, made[..100]);

@@ -7,6 +7,7 @@
     reason = "a test may fall over, and a status is what it looks at"
 )]
 
+mod asking;
 mod auth;
 mod bad_input;
 mod bucket;

@@ -201,7 +201,7 @@ impl Workspace {
     }
 
     pub(crate) async fn create(&self, spec: v1::ExportSpec) -> Result<v1::Export, Status> {
-        let created = self.manage.exports().create_export(v1::CreateExportRequest { spec: Some(spec) }).await?;
+        let created = self.manage.exports().create_export(v1::CreateExportRequest { spec: Some(spec), ..Default::default() }).await?;
         Ok(created.into_inner().export.unwrap())
     }
 

@@ -74,7 +74,7 @@ async fn no_secret_is_ever_logged() {
     caller.destinations().update_destination_credentials(update).await.unwrap();
 
     let spec = Some(spec(&made.id, "2024-01-01", "2024-01-02"));
-    caller.exports().create_export(v1::CreateExportRequest { spec }).await.unwrap();
+    caller.exports().create_export(v1::CreateExportRequest { spec, ..Default::default() }).await.unwrap();
     let run = Exporter::connect(&plane, "a", 1).await.assignment().await;
     let (run_id, fence) = (run.run_id, run.fence);
     let request = fleet::GetDestinationAccessRequest { run_id, fence, exporter_id: "a".into(), incarnation: "first".into() };

@@ -62,6 +62,7 @@ fn events() -> Vec<Event> {
         Event::Declined,
         Event::Cancelled,
         Event::TimedOut,
+        Event::Retried,
     ]
 }
 
@@ -187,6 +188,37 @@ fn what_a_stopped_run_left_is_cleaned_up_and_its_finished_file_is_kept() {
     assert_eq!(clean.clone().apply(Event::CleanedUp { adopted }, at(4)).unwrap().totals, clean.totals);
 }
 
+#[test]
+fn a_run_that_is_asked_for_anew_goes_on_with_all_its_attempts_and_all_its_time() {
+    let lapsed = Event::Lapsed { max_retries: 1 };
+    let leased = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
+    let one = leased.apply(Event::FileDone(file(0)), at(2)).unwrap().apply(lapsed.clone(), at(3)).unwrap();
+    let failed = one.apply(Event::Claimed(lease("x")), at(1000)).unwrap().apply(lapsed.clone(), at(1001)).unwrap();
+    assert_eq!((failed.status(), failed.attempt, failed.errors.len()), (RunStatus::Failed, 1, 2));
+
+    let again = failed.clone().apply(Event::Retried, at(2000)).unwrap();
+    assert_eq!((again.status(), again.attempt, again.errors.len()), (RunStatus::Running, 2, 2), "history stays");
+    assert_eq!((again.totals, again.cursor, again.fence), (failed.totals, failed.cursor, failed.fence));
+    assert_eq!(again.started_at, None);
+    let second = again.apply(Event::Claimed(lease("y")), at(2000)).unwrap().apply(lapsed.clone(), at(2001)).unwrap();
+    assert_eq!((second.status(), second.attempt), (RunStatus::Running, 3), "it has another attempt");
+    let slow = second.apply(Event::Claimed(lease("y")), at(9000)).unwrap().apply(Event::TimedOut, at(9001)).unwrap();
+    let third = slow.apply(Event::Retried, at(9002)).unwrap();
+    assert_eq!((third.attempt, third.errors.len()), (4, 4), "each attempt that ended says why");
+    assert_eq!(third.errors.last().unwrap(), "it took longer than the operator allows");
+    for state in [State::Completed(at(1)), State::Cancelled(at(1))] {
+        assert!(Run { state, ..third.clone() }.apply(Event::Retried, at(9003)).is_err());
+    }
+}
+
+#[test]
+fn a_run_that_is_asked_for_anew_keeps_what_its_cleaning_found() {
+    let leased = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
+    let again = leased.apply(Event::TimedOut, at(2)).unwrap().apply(Event::Retried, at(3)).unwrap();
+    let clean = again.apply(Event::CleanedUp { adopted: Some(Box::new(file(0))) }, at(4)).unwrap();
+    assert_eq!((clean.status(), clean.totals.files, clean.cursor), (RunStatus::Running, 1, Some(file(0).cursor)));
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     (0u32..4, 0usize..events().len()).prop_map(|(number, index)| match events().swap_remove(index) {
         Event::FileDone(_) => Event::FileDone(file(number)),
@@ -206,7 +238,8 @@ proptest! {
             prop_assert!(after.totals.files <= before.totals.files + 1);
             prop_assert_eq!(after.totals.rows, u64::from(after.totals.files) * 10);
             prop_assert!(!before.frozen || after.totals == before.totals);
-            prop_assert!(before.finished_at().is_none() || after.finished_at() == before.finished_at());
+            prop_assert!(after.cursor >= before.cursor);
+            prop_assert!(before.finished_at().is_none() || after.finished_at() == before.finished_at() || after.spent == before.attempt + 1);
             run = after;
         }
     }

@@ -69,7 +69,7 @@ impl From<v1::Export> for BulkExport {
             end_time: time(spec.end_time.as_ref()),
             filter: None,
             format: "Parquet",
-            interval_hours: None,
+            interval_hours: Some(spec.interval_hours).filter(|hours| *hours > 0),
             export_fields: Some(spec.export_fields).filter(|fields| !fields.is_empty()),
             status,
             created_at: time(export.created_at.as_ref()),

@@ -1,16 +1,18 @@
 //! Bodies about exports.
 
+use http::HeaderMap;
 use serde_json::Value;
 use tracelift_core::{
     column::Columns,
     export::{self, Compression, FormatVersion},
+    schedule::NO_END,
     time::Timestamp,
 };
 use tracelift_proto::{time_to, v1};
 
 use crate::{
-    fields::{Wrong, WrongFields},
-    object::{Given, Nullable, Object, Optional, Presence, Required, only, time, uuid, word},
+    fields::{Loc, Wrong, WrongFields},
+    object::{Given, Nullable, Object, Optional, Required, integer, only, time, uuid, word},
 };
 
 /// More columns than there are can only be a mistake; the rules name each wrong one.
@@ -22,37 +24,45 @@ const ANY_DAYS: u64 = u64::MAX;
 pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, WrongFields> {
     let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
     let destination = top.take(&mut wrong, "bulk_export_destination_id", Required, uuid);
-    // A later version has exports of all experiments, which need no session, and schedules, which have no end.
+    // A later version has exports of all experiments, which need no session.
     let session_presence = if top.refuse_true(&mut wrong, "all_experiments") { Nullable } else { Given };
-    let end_presence = if top.refuse_yet(&mut wrong, "interval_hours") { Nullable } else { Given };
     top.refuse_yet(&mut wrong, "filter");
     let session = top.take(&mut wrong, "session_id", session_presence, uuid);
-    let range = range(&top, &mut wrong, end_presence);
+    let interval_hours = top.take(&mut wrong, "interval_hours", Nullable, integer(1..=168));
+    let span = span(&top, &mut wrong);
     top.take(&mut wrong, "format", Optional, only("enum", "Parquet"));
     let format_version = top.take(&mut wrong, "format_version", Optional, word(FormatVersion::parse)).unwrap_or_default();
     let compression = top.take(&mut wrong, "compression", Optional, word(Compression::parse)).unwrap_or_default();
     let export_fields = columns(&top, &mut wrong);
     let spec = (|| {
-        let (start, end) = range?;
+        let (start, end) = span?;
         Some(v1::ExportSpec {
             destination_id: destination?.to_string(),
             session_id: session?.to_string(),
             start_time: Some(time_to(start)),
-            end_time: Some(time_to(end)),
+            end_time: end.map(time_to),
             compression: v1::Compression::from(compression).into(),
             format_version: v1::FormatVersion::from(format_version).into(),
             export_fields,
+            interval_hours: interval_hours.unwrap_or_default(),
         })
     })();
-    Ok(v1::CreateExportRequest { spec: Some(wrong.finish(spec)?) })
+    Ok(v1::CreateExportRequest { spec: Some(wrong.finish(spec)?), ..Default::default() })
 }
 
-fn range(top: &Object<'_>, wrong: &mut WrongFields, end: Presence) -> Option<(Timestamp, Timestamp)> {
+/// Start and end; a schedule, whatever its interval, has no end.
+fn span(top: &Object<'_>, wrong: &mut WrongFields) -> Option<(Timestamp, Option<Timestamp>)> {
     let start = top.take(wrong, "start_time", Required, time);
-    let end = top.take(wrong, "end_time", end, time);
+    if top.given("interval_hours").is_some() {
+        if top.given("end_time").is_some() {
+            wrong.add(top.at("end_time"), Wrong::new("value_error", NO_END));
+        }
+        return Some((start?, None));
+    }
+    let end = top.take(wrong, "end_time", Given, time);
     let (start, end) = start.zip(end)?;
     match export::window(start, end, ANY_DAYS) {
-        Ok(_) => Some((start, end)),
+        Ok(_) => Some((start, Some(end))),
         Err(fault) => {
             wrong.add(top.at("end_time"), Wrong::rule(fault));
             None
@@ -69,6 +79,15 @@ fn columns(top: &Object<'_>, wrong: &mut WrongFields) -> Vec<String> {
         wrong.add_rules(top.loc(), faults);
     }
     names.into_iter().map(str::to_owned).collect()
+}
+
+/// The key under which a request may be repeated; empty without one.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<String, WrongFields> {
+    let key = headers.get("idempotency-key").map_or(Ok(""), |key| key.to_str());
+    key.map(str::to_owned).map_err(|_| {
+        let wrong = Wrong::new("value_error", "must consist of visible ASCII characters");
+        WrongFields::one(Loc::root("header").then("Idempotency-Key"), wrong)
+    })
 }
 
 /// The only change of an export: an empty object cancels it too.

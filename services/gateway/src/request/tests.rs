@@ -98,10 +98,17 @@ fn wrong_values_of_an_export_one_by_one() {
 }
 
 #[test]
-fn a_schedule_is_refused_without_asking_for_an_end() {
-    let mut body = export_with("interval_hours", json!(24));
-    body.as_object_mut().unwrap().remove("end_time");
-    insta::assert_snapshot!(shown(create_export(&body)));
+fn a_schedule_has_no_end_and_an_interval_of_an_hour_to_a_week() {
+    let schedule = |hours: Value| {
+        let mut body = export_with("interval_hours", hours);
+        body.as_object_mut().unwrap().remove("end_time");
+        body
+    };
+    let spec = create_export(&schedule(json!(24))).unwrap().spec.unwrap();
+    assert_eq!((spec.end_time, spec.interval_hours), (None, 24));
+    let wrong = [json!(0), json!(-1), json!(169), json!(1.5), json!("24"), json!(true), json!(1e30), Value::Null];
+    let cases = wrong.into_iter().map(|hours| (format!("interval_hours = {hours}"), shown(create_export(&schedule(hours)))));
+    insta::assert_snapshot!(table(cases));
 }
 
 #[test]

@@ -38,6 +38,6 @@ pub(crate) async fn update(
 
 pub(crate) async fn delete(State(plane): State<ControlPlane>, caller: Caller, PathIds([id]): PathIds<1>) -> Result<StatusCode, Refusal> {
     let deleted = plane.destinations().delete_destination(caller.call(v1::DeleteDestinationRequest { id })).await;
-    deleted.map_err(Refusal::conflict)?;
+    deleted.map_err(Refusal::of_state)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,6 +1,8 @@
 //! Operations 1, 2, 6, 7.
 
 use axum::extract::State;
+use http::HeaderMap;
+use tracelift_core::export::ExportStatus;
 use tracelift_proto::v1;
 
 use crate::{
@@ -8,19 +10,34 @@ use crate::{
     body::JsonBody,
     caller::Caller,
     control_plane::ControlPlane,
+    fields::WrongFields,
     path::PathIds,
     query::Query,
     request,
 };
 
 pub(crate) async fn list(State(plane): State<ControlPlane>, caller: Caller, query: Query) -> Answer<Vec<BulkExport>> {
-    let page = query.page()?;
-    let request = v1::ListExportsRequest { limit: page.limit.unwrap_or(100), offset: page.offset };
+    let request = wanted(query)?;
     many(plane.exports().list_exports(caller.call(request)).await?.into_inner().exports)
 }
 
-pub(crate) async fn create(State(plane): State<ControlPlane>, caller: Caller, JsonBody(body): JsonBody) -> Answer<BulkExport> {
-    let request = request::create_export(&body)?;
+fn wanted(mut query: Query) -> Result<v1::ListExportsRequest, WrongFields> {
+    let statuses = query.words("status", ExportStatus::parse);
+    let destination_id = query.id_if_given("destination_id").unwrap_or_default();
+    let session_id = query.id_if_given("session_id").unwrap_or_default();
+    let page = query.page()?;
+    let statuses = statuses.into_iter().map(|status| v1::ExportStatus::from(status).into()).collect();
+    Ok(v1::ListExportsRequest { limit: page.limit.unwrap_or(100), offset: page.offset, statuses, destination_id, session_id })
+}
+
+pub(crate) async fn create(
+    State(plane): State<ControlPlane>,
+    caller: Caller,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody,
+) -> Answer<BulkExport> {
+    let idempotency_key = request::idempotency_key(&headers)?;
+    let request = v1::CreateExportRequest { idempotency_key, ..request::create_export(&body)? };
     one(plane.exports().create_export(caller.call(request)).await?.into_inner().export)
 }
 

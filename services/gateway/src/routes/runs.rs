@@ -1,4 +1,4 @@
-//! Operations 5, 10, 11.
+//! Operations 5, 10, 11, and runs asked for anew.
 
 use axum::extract::State;
 use tracelift_proto::v1;
@@ -10,6 +10,7 @@ use crate::{
     fields::WrongFields,
     path::PathIds,
     query::Query,
+    refusal::Refusal,
 };
 
 /// All of them without a limit, which the control plane writes as 0.
@@ -32,6 +33,15 @@ pub(crate) async fn get(
     PathIds([export_id, run_id]): PathIds<2>,
 ) -> Answer<BulkExportRun> {
     one(plane.exports().get_run(caller.call(v1::GetRunRequest { export_id, run_id })).await?.into_inner().run)
+}
+
+pub(crate) async fn retry(
+    State(plane): State<ControlPlane>,
+    caller: Caller,
+    PathIds([export_id, run_id]): PathIds<2>,
+) -> Answer<BulkExportRun> {
+    let retried = plane.exports().retry_run(caller.call(v1::RetryRunRequest { export_id, run_id })).await;
+    one(retried.map_err(Refusal::of_state)?.into_inner().run)
 }
 
 pub(crate) async fn of_schedule(State(plane): State<ControlPlane>, caller: Caller, query: Query) -> Answer<Vec<BulkExportRun>> {

@@ -35,6 +35,15 @@ async fn every_choice_of_a_caller_reaches_the_control_plane() {
 }
 
 #[tokio::test]
+async fn a_schedule_reaches_the_control_plane_without_an_end() {
+    let world = world().await;
+    let schedule = body().replace(r#""end_time": "2024-01-02T23:59:59Z""#, r#""end_time": null, "interval_hours": 24"#);
+    assert_eq!(world.ask("POST", EXPORTS, Some(&schedule)).await.status, 200);
+    assert!(world.fake.asked()[0].contains("end_time: None"), "{:?}", world.fake.asked());
+    assert!(world.fake.asked()[0].contains("interval_hours: 24"), "{:?}", world.fake.asked());
+}
+
+#[tokio::test]
 async fn a_time_without_zone_is_utc() {
     let world = world().await;
     world.ask("POST", EXPORTS, Some(&body())).await;

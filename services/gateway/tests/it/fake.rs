@@ -5,8 +5,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tokio::{net::TcpListener, sync::Notify};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, metadata::MetadataMap, transport::Server};
 use tracelift_proto::v1::{
@@ -28,13 +31,18 @@ struct Memory {
     asked: Vec<String>,
     metadata: MetadataMap,
     hang: bool,
+    watch: Option<Watch>,
 }
+
+/// The fake's end of a watch.
+pub(crate) type Watch = mpsc::Sender<Result<v1::WatchExportResponse, Status>>;
 
 /// The fake, shared between its server and the test.
 #[derive(Clone, Default)]
 pub(crate) struct Fake {
     memory: Arc<Mutex<Memory>>,
     pub(crate) entered: Arc<Notify>,
+    watched: Arc<Notify>,
 }
 
 impl Fake {
@@ -46,6 +54,12 @@ impl Fake {
     /// From now on no call is answered.
     pub(crate) fn hang(&self) {
         self.memory.lock().unwrap().hang = true;
+    }
+
+    /// The watch that somebody begins.
+    pub(crate) async fn watch(&self) -> Watch {
+        self.watched.notified().await;
+        self.memory.lock().unwrap().watch.take().unwrap()
     }
 
     /// The messages it was sent, as `Debug` prints them.
@@ -104,6 +118,7 @@ pub(crate) fn export() -> v1::Export {
             compression: v1::Compression::Zstandard.into(),
             format_version: v1::FormatVersion::V1.into(),
             export_fields: Vec::new(),
+            interval_hours: 0,
         }),
         status: v1::ExportStatus::Running.into(),
         created_at: at(10),
@@ -178,6 +193,21 @@ pub(crate) fn runs() -> Vec<v1::ExportRun> {
     vec![done, fresh]
 }
 
+fn limits() -> v1::Limits {
+    let of = |limit, used| Some(v1::Limit { limit, used });
+    v1::Limits {
+        running_exports: of(15, 3),
+        runs_per_export: of(45, 12),
+        exports_per_hour: of(0, 7),
+        active_schedules: None,
+        queued_exports: 2,
+        run_timeout_seconds: 14_400,
+        export_timeout_seconds: 86_400,
+        retries_per_run: 20,
+        days_per_export: 366,
+    }
+}
+
 pub(crate) fn destination() -> v1::Destination {
     v1::Destination {
         id: DESTINATION.into(),
@@ -220,11 +250,14 @@ impl ExportService for Fake {
         Ok(Response::new(v1::CancelExportResponse { export: Some(cancelled) }))
     }
 
-    type WatchExportStream = tokio_stream::Empty<Result<v1::WatchExportResponse, Status>>;
+    type WatchExportStream = ReceiverStream<Result<v1::WatchExportResponse, Status>>;
 
     async fn watch_export(&self, request: Request<v1::WatchExportRequest>) -> Result<Response<Self::WatchExportStream>, Status> {
         self.hear(request).await?;
-        Ok(Response::new(tokio_stream::empty()))
+        let (sender, receiver) = mpsc::channel(8);
+        self.memory.lock().unwrap().watch = Some(sender);
+        self.watched.notify_one();
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
@@ -235,6 +268,16 @@ impl ExportService for Fake {
     async fn get_run(&self, request: Request<v1::GetRunRequest>) -> Result<Response<v1::GetRunResponse>, Status> {
         self.hear(request).await?;
         Ok(Response::new(v1::GetRunResponse { run: runs().into_iter().next() }))
+    }
+
+    async fn retry_run(&self, request: Request<v1::RetryRunRequest>) -> Result<Response<v1::RetryRunResponse>, Status> {
+        self.hear(request).await?;
+        Ok(Response::new(v1::RetryRunResponse { run: runs().pop() }))
+    }
+
+    async fn get_limits(&self, request: Request<v1::GetLimitsRequest>) -> Result<Response<v1::GetLimitsResponse>, Status> {
+        self.hear(request).await?;
+        Ok(Response::new(v1::GetLimitsResponse { limits: Some(limits()) }))
     }
 
     async fn list_schedule_runs(

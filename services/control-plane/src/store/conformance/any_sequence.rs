@@ -8,6 +8,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use tracelift_core::{
+    export::ExportStatus,
     failure::FailureClass,
     file::{File, Totals},
     id::{ExportId, RunId},
@@ -15,8 +16,8 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-use super::{ALL, LEASE, Owner, RETRIES, at, export, exporter, failed, file, intent, lease_of, owner};
-use crate::store::{ExportView, Heard, Store, Verdict};
+use super::{ALL, LEASE, Owner, RETRIES, UNLIMITED, at, export, exporter, failed, file, intent, lease_of, owner};
+use crate::store::{ExportView, Heard, Retry, Store, TimeLimits, Verdict};
 
 const NAMES: [&str; 2] = ["a", "b"];
 
@@ -29,6 +30,8 @@ enum Move {
     Lapse,
     Wait(i64),
     Cancel,
+    Retry { which: Index },
+    TimeOut,
 }
 
 /// Of a file: how far its number is from the next one.
@@ -63,6 +66,8 @@ fn any_move() -> impl Strategy<Value = Move> {
         2 => who.clone().prop_map(|who| Move::Heartbeat { who }),
         1 => (who, any::<bool>(), any::<bool>()).prop_map(|(who, restarted, forgets)| Move::Hello { who, restarted, forgets }),
         1 => Just(Move::Lapse),
+        2 => any::<Index>().prop_map(|which| Move::Retry { which }),
+        1 => prop::option::weighted(0.2, Just(())).prop_map(|late| late.map_or(Move::Wait(1), |()| Move::TimeOut)),
         2 => (1i64..50).prop_map(Move::Wait),
         1 => prop::option::weighted(0.15, Just(())).prop_map(|cancel| cancel.map_or(Move::Wait(1), |()| Move::Cancel)),
     ]
@@ -124,6 +129,8 @@ struct Game<'a> {
     incarnations: [u32; 2],
     had: Vec<Had>,
     finalising: Option<RunId>,
+    /// What this move has asked for anew.
+    asked_anew: Option<RunId>,
     seen: Seen,
 }
 
@@ -132,7 +139,7 @@ impl<'a> Game<'a> {
         let owner = owner(store, 1).await;
         let export = export(store, owner, 1, 3).await;
         let seen = see(store, owner, export).await;
-        Self { store, owner, export, now: 0, incarnations: [0; 2], had: Vec::new(), finalising: None, seen }
+        Self { store, owner, export, now: 0, incarnations: [0; 2], had: Vec::new(), finalising: None, asked_anew: None, seen }
     }
 
     fn lease(&self, who: usize) -> Lease {
@@ -181,12 +188,16 @@ impl<'a> Game<'a> {
             Move::Cancel => {
                 self.store.cancel_export(self.owner.tenant, self.export, at(self.now)).await.unwrap();
             }
+            Move::Retry { which } => self.retry(which).await,
+            Move::TimeOut => {
+                self.store.time_out(TimeLimits { run: 60, export: 300 }, at(self.now)).await.unwrap();
+            }
         }
         self.look().await;
     }
 
     async fn claim(&mut self, who: usize, capacity: u32) {
-        let claimed = self.store.claim(self.lease(who), capacity, at(self.now)).await.unwrap();
+        let claimed = self.store.claim(self.lease(who), capacity, UNLIMITED, at(self.now)).await.unwrap();
         for claimed in &claimed {
             let (run, fence) = (claimed.run.id, claimed.run.fence);
             if claimed.run.work == Work::Finalise {
@@ -202,6 +213,29 @@ impl<'a> Game<'a> {
         let seen = see(self.store, self.owner, self.export).await;
         let held = seen.runs.values().filter(|(run, _)| run.lease().is_some_and(|lease| lease.exporter == exporter(NAMES[who])));
         assert!(claimed.is_empty() || held.count() <= capacity as usize);
+    }
+
+    /// A caller asks for any run, whether or not that makes sense.
+    async fn retry(&mut self, which: Index) {
+        let ids: Vec<_> = self.seen.runs.keys().copied().collect();
+        let id = *which.get(&ids);
+        let before = &self.seen.runs[&id].0;
+        let may =
+            matches!(before.state, State::Failed(_) | State::TimedOut(_)) && self.seen.export.export.status != ExportStatus::Cancelled;
+        let answer = self.store.retry_run(self.owner.tenant, self.export, id, at(self.now)).await.unwrap().unwrap();
+        let after = see(self.store, self.owner, self.export).await;
+        assert_eq!(matches!(answer, Retry::Queued(_)), may, "{answer:?}");
+        if !may {
+            assert_eq!(after, self.seen);
+            return;
+        }
+        let run = &after.runs[&id].0;
+        assert_eq!(
+            (run.totals, run.cursor, run.attempt, run.spent),
+            (before.totals, before.cursor, before.attempt + 1, before.attempt + 1)
+        );
+        assert_eq!((after.export.export.status, after.export.export.finished_at), (ExportStatus::Running, None));
+        self.asked_anew = Some(id);
     }
 
     async fn report(&mut self, had: Had, said: Said) {
@@ -247,15 +281,16 @@ impl<'a> Game<'a> {
             assert_eq!(Totals::of(files), run.totals);
             assert!(!before.frozen || files == files_before, "the file list is frozen");
             assert_eq!(run.errors.len(), run.attempt as usize + usize::from(matches!(run.state, State::Failed(_))));
-            assert!(run.attempt <= RETRIES);
-            if before.finished_at().is_some() {
+            assert!(run.attempt - run.spent <= RETRIES);
+            if before.finished_at().is_some() && self.asked_anew != Some(*id) {
                 assert_eq!((&run.state, run.fence), (&before.state, before.fence), "what has ended stays ended");
             }
             sum = sum.plus(run.totals);
         }
         let (now, before) = (&after.export.export, &self.seen.export.export);
         assert_eq!((after.export.rows, after.export.bytes, after.export.files), (sum.rows, sum.bytes, sum.files));
-        assert!(!before.status.ended() || (now.status, now.finished_at) == (before.status, before.finished_at));
+        let anew = self.asked_anew.take().is_some();
+        assert!(anew || !before.status.ended() || (now.status, now.finished_at) == (before.status, before.finished_at));
         assert_eq!(now.finished_at.is_some(), now.status.ended());
         self.seen = after;
     }
@@ -265,7 +300,7 @@ impl<'a> Game<'a> {
         self.now += 1000 + LEASE;
         self.store.lapse(RETRIES, at(self.now)).await.unwrap();
         self.now += 1000;
-        while let Some(claimed) = self.store.claim(lease_of("honest", "1", self.now), 1, at(self.now)).await.unwrap().pop() {
+        while let Some(claimed) = self.store.claim(lease_of("honest", "1", self.now), 1, UNLIMITED, at(self.now)).await.unwrap().pop() {
             let run = claimed.run;
             let mut events = vec![Event::Finished { files: run.totals.files, rows: run.totals.rows }, last_word(run.work)];
             if !matches!(run.work, Work::Partition(_)) {

@@ -1,20 +1,22 @@
 //! Exports and runs as their owner sees them.
 
 use tracelift_core::{
-    export::{Export, ExportStatus},
-    file::Totals,
-    id::{ExportId, RunId, SessionId},
+    export::ExportStatus,
+    id::{DestinationId, ExportId, SessionId},
     run::{Event, RunStatus, Work},
 };
 use uuid::Uuid;
 
-use super::{ALL, Owner, at, bucket, claim, claim_one, complete, everything, export, file, owner, planned, report, run_view, view};
-use crate::store::{ExportView, Page, Reported, Store};
+use super::{
+    ALL, Owner, at, bucket, claim, claim_one, complete, destination, everything, export, file, make, owner, planned, report, run_view,
+    sealed, view,
+};
+use crate::store::{ExportView, Made, NewExport, Page, Reported, Store, Wanted};
 
 pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let (made, runs) = planned(mine, 1, 3, 4);
-    assert!(store.create_export(made.clone(), runs.clone()).await.unwrap());
+    make(store, made.clone(), runs.clone()).await;
     let expected = ExportView {
         export: made.clone(),
         runs_total: 3,
@@ -25,6 +27,7 @@ pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
         runs_counted: 0,
         rows_counted: 0,
         started_at: None,
+        rows_before: 0,
         reconciled: None,
     };
     assert_eq!(view(store, mine, made.id).await, expected);
@@ -37,9 +40,9 @@ pub(crate) async fn an_export_to_another_tenants_destination_is_not_stored(store
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let (made, runs) = planned(Owner { destination: other.destination, ..mine }, 1, 2, 0);
     let id = made.id;
-    assert!(!store.create_export(made, runs).await.unwrap());
+    assert_eq!(store.create_export(NewExport::of(made, runs)).await.unwrap(), Made::NoDestination);
     for tenant in [mine.tenant, other.tenant] {
-        assert_eq!(store.exports(tenant, ALL).await.unwrap(), []);
+        assert_eq!(store.exports(tenant, Wanted::default(), ALL).await.unwrap(), []);
         assert_eq!(store.runs(tenant, id, ALL).await.unwrap(), None);
     }
     assert_eq!(claim(store, "a", 9, 1).await, []);
@@ -49,11 +52,11 @@ pub(crate) async fn exports_come_newest_first_in_pages(store: &dyn Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     for (n, created) in [(1, 30), (2, 10), (3, 20), (4, 20)] {
         let (made, runs) = planned(mine, n, 2, created);
-        assert!(store.create_export(made, runs).await.unwrap());
+        make(store, made, runs).await;
     }
     export(store, other, 5, 1).await;
     let page = async |limit, offset| {
-        let found = store.exports(mine.tenant, Page { limit, offset }).await.unwrap();
+        let found = store.exports(mine.tenant, Wanted::default(), Page { limit, offset }).await.unwrap();
         found.into_iter().map(|view| view.export.id.0.as_u128() - 0xe0000).collect::<Vec<_>>()
     };
     assert_eq!(page(None, 0).await, [1, 4, 3, 2]);
@@ -63,12 +66,39 @@ pub(crate) async fn exports_come_newest_first_in_pages(store: &dyn Store) {
     assert!(page(Some(2), 9).await.is_empty());
 }
 
+pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let second = Owner { destination: DestinationId(Uuid::from_u128(0xd0d0)), ..mine };
+    store.create_destination(destination(second, 1), Some(sealed(9))).await.unwrap();
+    let other_project = SessionId(Uuid::from_u128(0x5e5e));
+    for (n, owner) in [(1, mine), (2, second), (3, mine), (4, second)] {
+        let (mut made, runs) = planned(owner, n, 1, n as i64);
+        made.spec.session = if n > 2 { other_project } else { made.spec.session };
+        make(store, made, runs).await;
+    }
+    store.cancel_export(mine.tenant, ExportId(Uuid::from_u128(0xe0001)), at(9)).await.unwrap();
+    claim(store, "a", 1, 10).await;
+    let list = async |wanted: Wanted, page| {
+        let found = store.exports(mine.tenant, wanted, page).await.unwrap();
+        found.into_iter().map(|view| view.export.id.0.as_u128() - 0xe0000).collect::<Vec<_>>()
+    };
+    let of = |statuses: &[ExportStatus]| Wanted { statuses: statuses.to_vec(), ..Wanted::default() };
+    assert_eq!(list(of(&[]), ALL).await, [4, 3, 2, 1]);
+    assert_eq!(list(of(&[ExportStatus::Running]), ALL).await, [2]);
+    assert_eq!(list(of(&[ExportStatus::Created, ExportStatus::Cancelled]), ALL).await, [4, 3, 1]);
+    assert_eq!(list(of(&[ExportStatus::Created, ExportStatus::Cancelled]), Page { limit: Some(1), offset: 1 }).await, [3]);
+    assert_eq!(list(Wanted { destination: Some(second.destination), ..Wanted::default() }, ALL).await, [4, 2]);
+    let both = Wanted { destination: Some(mine.destination), session: Some(other_project), ..of(&[ExportStatus::Created]) };
+    assert_eq!(list(both, ALL).await, [3]);
+    assert!(list(of(&[ExportStatus::Failed]), ALL).await.is_empty());
+}
+
 pub(crate) async fn runs_come_oldest_first_in_pages(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let (made, mut runs) = planned(mine, 1, 4, 0);
     let days: Vec<_> = runs.iter().map(|run| run.id).collect();
     runs.reverse();
-    assert!(store.create_export(made.clone(), runs).await.unwrap());
+    make(store, made.clone(), runs).await;
     let page = async |limit, offset| {
         let found = store.runs(mine.tenant, made.id, Page { limit, offset }).await.unwrap().unwrap();
         found.into_iter().map(|view| view.run.id).collect::<Vec<_>>()
@@ -84,7 +114,7 @@ pub(crate) async fn another_tenants_export_is_invisible(store: &dyn Store) {
     let run = claim_one(store, "a", 1).await;
     let before = everything(store, mine, id).await;
     assert_eq!(store.export(other.tenant, id).await.unwrap(), None);
-    assert_eq!(store.exports(other.tenant, ALL).await.unwrap(), []);
+    assert_eq!(store.exports(other.tenant, Wanted::default(), ALL).await.unwrap(), []);
     assert_eq!(store.runs(other.tenant, id, ALL).await.unwrap(), None);
     assert_eq!(store.run(other.tenant, id, run.id).await.unwrap(), None);
     assert_eq!(store.schedule_runs(other.tenant, id, ALL).await.unwrap(), None);
@@ -158,24 +188,4 @@ pub(crate) async fn a_cancelled_export_does_not_count_files_in_the_making(store:
     let cancelled = store.cancel_export(mine.tenant, id, at(4)).await.unwrap().unwrap();
     assert_eq!((cancelled.rows, cancelled.bytes, cancelled.files), (10, 100, 1));
     assert_eq!(run_view(store, &run).await.reported.rows, 0);
-}
-
-pub(crate) async fn runs_of_a_schedule_are_those_of_the_exports_it_spawned(store: &dyn Store) {
-    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
-    let schedule = export(store, mine, 1, 1).await;
-    let mut spawned = Vec::new();
-    for n in [2, 3] {
-        let (made, runs) = planned(mine, n, 2, 0);
-        spawned.extend(runs.iter().map(|run| run.id));
-        assert!(store.create_export(Export { source: Some(schedule), ..made }, runs).await.unwrap());
-    }
-    export(store, other, 4, 1).await;
-    let found = store.schedule_runs(mine.tenant, schedule, ALL).await.unwrap().unwrap();
-    let mut ids: Vec<RunId> = found.iter().map(|view| view.run.id).collect();
-    ids.sort_unstable();
-    assert_eq!(ids, spawned);
-    let page = store.schedule_runs(mine.tenant, schedule, Page { limit: Some(3), offset: 2 }).await.unwrap().unwrap();
-    assert_eq!(page, found[2..]);
-    assert!(found.iter().all(|view| view.run.totals == Totals::default() && view.run.session == SessionId(Uuid::from_u128(0x5e))));
-    assert_eq!(store.schedule_runs(other.tenant, schedule, ALL).await.unwrap(), None);
 }

@@ -8,7 +8,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{RETRIES, at, claim_one, complete, export, exporter, file, lease, owner, planned, report, run_view, view};
-use crate::store::{Change, Reported, Store};
+use crate::store::{Change, Made, NewExport, Reported, Store};
 
 /// Waits for that news. A store may tell more than it must, so what comes between is passed over.
 async fn hear(news: &mut Receiver<Change>, expected: Change) {
@@ -89,8 +89,8 @@ pub(crate) async fn what_is_told_can_be_read(store: &dyn Store) {
         hear(&mut news, Change::Work).await;
         claim_one(store, "a", 1).await
     };
-    let (run, stored) = tokio::join!(reader, store.create_export(made, runs));
-    assert!(stored.unwrap());
+    let (run, stored) = tokio::join!(reader, store.create_export(NewExport::of(made, runs)));
+    assert!(matches!(stored.unwrap(), Made::Now(_)));
 
     let mut news = store.changes();
     let reader = async {

@@ -8,7 +8,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{ALL, Owner, at, claim_one, destination, export, owner, planned, sealed};
-use crate::store::{ApiKey, Deletion, Permission, Store, StoreError, Tenant};
+use crate::store::{ApiKey, Deletion, Made, NewExport, Permission, Store, StoreError, Tenant};
 
 fn key(owner: Owner, n: u128, created_at: Timestamp) -> ApiKey {
     let permission = Permission::Read;
@@ -135,5 +135,5 @@ pub(crate) async fn a_deleted_destination_keeps_no_credentials_and_its_exports_a
     assert_eq!(store.destination(mine.tenant, mine.destination).await.unwrap(), None);
     assert_eq!(store.runs(mine.tenant, id, ALL).await.unwrap().unwrap().len(), 1);
     let (again, runs) = planned(mine, 2, 1, 5);
-    assert!(!store.create_export(again, runs).await.unwrap());
+    assert_eq!(store.create_export(NewExport::of(again, runs)).await.unwrap(), Made::NoDestination);
 }

@@ -12,7 +12,9 @@ use uuid::Uuid;
 use super::*;
 use crate::store::{
     Heard, Store as _,
-    conformance::{ALL, RETRIES, at, claim, claim_one, complete, everything, export, exporter, file, held, lease, lease_of, owner, report},
+    conformance::{
+        ALL, RETRIES, UNLIMITED, at, claim, claim_one, complete, everything, export, exporter, file, held, lease, lease_of, owner, report,
+    },
 };
 use tracelift_core::run::Event;
 
@@ -120,7 +122,7 @@ async fn replicas_in_each_others_way_end_well() {
             a.heartbeat(lease("x", 2), all.clone(), at(2)),
             b.hello(Uuid::from_u128(n), lease("x", 2), all[..3].to_vec(), RETRIES, at(2)),
             a.lapse(RETRIES, at(500)),
-            b.claim(lease_of("y", "first", 2), 3, at(2)),
+            b.claim(lease_of("y", "first", 2), 3, UNLIMITED, at(2)),
             b.cancel_export(mine.tenant, id, at(3)),
         );
         assert!(reports.into_iter().all(|report| matches!(report, Ok(Heard::Yes(_) | Heard::Stale))));

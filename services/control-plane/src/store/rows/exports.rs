@@ -4,14 +4,15 @@ use tracelift_core::{
     column::Columns,
     export::{Compression, Export, ExportSpec, ExportStatus, FormatVersion},
     id::{ExportId, TenantId},
+    schedule::Hours,
     time::Timestamp,
 };
 
-use super::{limit, offset};
+use super::{limit, offset, requests};
 use crate::store::{
-    ExportView, Page, StoreError,
+    ExportView, Page, StoreError, Wanted,
     sql::{self, Row, Value},
-    transaction::{Transaction, for_update},
+    transaction::{Transaction, for_update, for_update_of_free},
 };
 
 /// Exports with what their partitions add up to. Sums of bigints are numeric in PostgreSQL, hence the casts.
@@ -40,6 +41,9 @@ pub(crate) fn create(tx: &mut dyn Transaction, export: &Export) -> Result<(), St
         ("columns", sql::json(&spec.columns.names())?),
         ("status", export.status.as_str().into()),
         ("source_id", export.source.into()),
+        ("interval_hours", spec.every.map(Hours::get).into()),
+        ("next_window", spec.every.map(|_| 0u32).into()),
+        ("next_end", spec.every.map(|_| spec.window.end()).into()),
         ("created_at", export.created_at.into()),
         ("updated_at", export.updated_at.into()),
     ];
@@ -70,21 +74,35 @@ pub(crate) fn view(tx: &mut dyn Transaction, tenant: TenantId, id: ExportId) -> 
     sql::one(tx, &sql, &[id.into(), tenant.into()])?.as_ref().map(view_of).transpose()
 }
 
-pub(crate) fn views(tx: &mut dyn Transaction, tenant: TenantId, page: Page) -> Result<Vec<ExportView>, StoreError> {
+pub(crate) fn views(tx: &mut dyn Transaction, tenant: TenantId, wanted: &Wanted, page: Page) -> Result<Vec<ExportView>, StoreError> {
+    let mut values: Vec<Value> = vec![tenant.into(), limit(page), offset(page)];
+    let mut mark = |value: Value| {
+        values.push(value);
+        format!("${}", values.len())
+    };
+    let mut conditions = vec!["tenant_id = $1".to_owned()];
+    if !wanted.statuses.is_empty() {
+        let marks: Vec<_> = wanted.statuses.iter().map(|status| mark(status.as_str().into())).collect();
+        conditions.push(format!("status IN ({})", marks.join(", ")));
+    }
+    conditions.extend(wanted.destination.map(|id| format!("destination_id = {}", mark(id.into()))));
+    conditions.extend(wanted.session.map(|id| format!("session_id = {}", mark(id.into()))));
+    let conditions = conditions.join(" AND ");
     let sql = format!(
-        "{VIEW} WHERE e.id IN (SELECT id FROM exports WHERE tenant_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3)
+        "{VIEW} WHERE e.id IN (SELECT id FROM exports WHERE {conditions} ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3)
          GROUP BY e.id ORDER BY e.created_at DESC, e.id DESC"
     );
-    tx.query(&sql, &[tenant.into(), limit(page), offset(page)])?.iter().map(view_of).collect()
+    tx.query(&sql, &values)?.iter().map(view_of).collect()
 }
 
-/// It goes on; the first time that it runs, that is when it was started.
+/// A run of it was taken: the first time, that is when it was begun.
+pub(crate) fn begin(tx: &mut dyn Transaction, id: ExportId, now: Timestamp) -> Result<(), StoreError> {
+    tx.execute("UPDATE exports SET started_at = coalesce(started_at, $2) WHERE id = $1", &[id.into(), now.into()])
+}
+
+/// It goes on.
 pub(crate) fn go_on(tx: &mut dyn Transaction, id: ExportId, status: ExportStatus, now: Timestamp) -> Result<(), StoreError> {
-    let running = status == ExportStatus::Running;
-    tx.execute(
-        "UPDATE exports SET status = $2, updated_at = $3, started_at = coalesce(started_at, $4) WHERE id = $1",
-        &[id.into(), status.as_str().into(), now.into(), running.then_some(now).into()],
-    )
+    sql::update(tx, "exports", id, vec![("status", status.as_str().into()), ("updated_at", now.into())])
 }
 
 pub(crate) fn end(
@@ -99,6 +117,16 @@ pub(crate) fn end(
     sql::update(tx, "exports", id, columns)
 }
 
+/// It has ended and goes on after all: nobody works on it yet, and its time begins when somebody does.
+pub(crate) fn reopen(tx: &mut dyn Transaction, id: ExportId, now: Timestamp) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE exports SET status = $2, updated_at = $3, error = NULL, finished_at = NULL, started_at = NULL,
+                rows_before = coalesce((SELECT sum(r.rows) FROM runs r WHERE r.export_id = exports.id), 0)
+         WHERE id = $1",
+        &[id.into(), ExportStatus::Running.as_str().into(), now.into()],
+    )
+}
+
 /// Its rows were counted in the trace store.
 pub(crate) fn reconciled(tx: &mut dyn Transaction, id: ExportId, rows: u64, now: Timestamp) -> Result<(), StoreError> {
     sql::update(tx, "exports", id, vec![("rows_in_source", rows.into()), ("reconciled_at", now.into())])
@@ -107,15 +135,17 @@ pub(crate) fn reconciled(tx: &mut dyn Transaction, id: ExportId, rows: u64, now:
 /// Removes exports that ended before `limit` with all their runs, a bounded number of them; how many. One stays while
 /// something is still to be done for it, and while exports that it spawned stay.
 pub(crate) fn remove_ended(tx: &mut dyn Transaction, limit: Timestamp) -> Result<usize, StoreError> {
-    let ended = tx.query(
+    let sql = format!(
         "SELECT e.id FROM exports e
          WHERE e.status IN ('Completed', 'Failed', 'Cancelled', 'TimedOut') AND e.finished_at <= $1
            AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.export_id = e.id AND r.state IN ('queued', 'leased'))
            AND NOT EXISTS (SELECT 1 FROM exports c WHERE c.source_id = e.id)
-         ORDER BY e.id LIMIT 100",
-        &[limit.into()],
-    )?;
+         ORDER BY e.id LIMIT 100{}",
+        for_update_of_free(tx)
+    );
+    let ended = tx.query(&sql, &[limit.into()])?; // locked, so that no run of them is asked for anew meanwhile
     for row in &ended {
+        requests::forget_of(tx, row.get("id")?)?;
         let id = [row.get::<ExportId>("id")?.into()];
         tx.execute("DELETE FROM files WHERE run_id IN (SELECT id FROM runs WHERE export_id = $1)", &id)?;
         tx.execute("DELETE FROM runs WHERE export_id = $1 AND subject IS NOT NULL", &id)?;
@@ -125,7 +155,7 @@ pub(crate) fn remove_ended(tx: &mut dyn Transaction, limit: Timestamp) -> Result
     Ok(ended.len())
 }
 
-fn export(row: &Row) -> Result<Export, StoreError> {
+pub(crate) fn export(row: &Row) -> Result<Export, StoreError> {
     let names: Vec<String> = row.json("columns")?;
     Ok(Export {
         id: row.get("id")?,
@@ -134,6 +164,7 @@ fn export(row: &Row) -> Result<Export, StoreError> {
             destination: row.get("destination_id")?,
             session: row.get("session_id")?,
             window: row.window()?.ok_or_else(|| StoreError::Corrupt("column window_start: an export has a window".to_owned()))?,
+            every: every(row)?,
             compression: row.word("compression", |word| Compression::parse("compression", word))?,
             format_version: row.word("format_version", |word| FormatVersion::parse("format_version", word))?,
             columns: row.checked("columns", Columns::parse("columns", &names))?,
@@ -147,6 +178,11 @@ fn export(row: &Row) -> Result<Export, StoreError> {
     })
 }
 
+fn every(row: &Row) -> Result<Option<Hours>, StoreError> {
+    let hours = row.get::<Option<u32>>("interval_hours")?.map(|hours| Hours::new("interval_hours", hours));
+    hours.transpose().map_err(|fault| sql::unreadable("interval_hours", fault))
+}
+
 fn view_of(row: &Row) -> Result<ExportView, StoreError> {
     Ok(ExportView {
         export: export(row)?,
@@ -158,6 +194,7 @@ fn view_of(row: &Row) -> Result<ExportView, StoreError> {
         runs_counted: row.get("runs_counted")?,
         rows_counted: row.get("rows_counted")?,
         started_at: row.get("started_at")?,
+        rows_before: row.get("rows_before")?,
         reconciled: row.get::<Option<u64>>("rows_in_source")?.zip(row.get("reconciled_at")?),
     })
 }

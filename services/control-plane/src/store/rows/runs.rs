@@ -57,6 +57,7 @@ fn changing(run: &Run) -> Result<sql::Columns, StoreError> {
         ("state_at", at.into()),
         ("fence", run.fence.0.into()),
         ("attempt", run.attempt.into()),
+        ("spent", run.spent.into()),
         ("errors", sql::json(&run.errors)?),
         ("narrow", run.narrow.into()),
         ("started_at", run.started_at.into()),
@@ -127,11 +128,22 @@ pub(crate) fn stopped(tx: &mut dyn Transaction, exporter: &ExporterId, since: Ti
     rows.iter().map(|row| Ok((row.get("id")?, Fence(row.get("held")?)))).collect()
 }
 
-/// Up to `most` runs that may be given out now, locked. Finalising runs first: a whole export waits for them.
-pub(crate) fn lock_queued(tx: &mut dyn Transaction, most: usize, now: Timestamp) -> Result<Vec<Run>, StoreError> {
+/// Whether somebody is to clean up after that run, or is at it.
+pub(crate) fn is_cleaned(tx: &mut dyn Transaction, subject: RunId) -> Result<bool, StoreError> {
+    let sql = "SELECT id FROM runs WHERE subject = $1 AND state IN ('queued', 'leased')";
+    Ok(sql::one(tx, sql, &[subject.into()])?.is_some())
+}
+
+/// A run that waits, locked; `None` when another transaction has it or has dealt with it.
+pub(crate) fn lock_free(tx: &mut dyn Transaction, id: RunId) -> Result<Option<Run>, StoreError> {
+    let sql = format!("SELECT * FROM runs WHERE id = $1 AND state = 'queued'{}", for_update_of_free(tx));
+    sql::one(tx, &sql, &[id.into()])?.as_ref().map(run).transpose()
+}
+
+/// Up to `most` runs that callers do not see and that may be given out now, locked.
+pub(crate) fn lock_queued_unseen(tx: &mut dyn Transaction, most: usize, now: Timestamp) -> Result<Vec<Run>, StoreError> {
     let sql = format!(
-        "SELECT * FROM runs WHERE state = 'queued' AND state_at <= $1
-         ORDER BY window_start IS NOT NULL, state_at, created_at, window_start, id LIMIT $2{}",
+        "SELECT * FROM runs WHERE state = 'queued' AND window_start IS NULL AND state_at <= $1 ORDER BY state_at, id LIMIT $2{}",
         for_update_of_free(tx)
     );
     tx.query(&sql, &[now.into(), i64::try_from(most).unwrap_or(i64::MAX).into()])?.iter().map(run).collect()
@@ -226,6 +238,7 @@ fn run(row: &Row) -> Result<Run, StoreError> {
         state: state(row)?,
         fence: Fence(row.get("fence")?),
         attempt: row.get("attempt")?,
+        spent: row.get("spent")?,
         errors: row.json("errors")?,
         narrow: row.get("narrow")?,
         started_at: row.get("started_at")?,

@@ -8,7 +8,7 @@ use tracelift_core::{
 use crate::store::{
     ApiKey, Permission, StoreError, Tenant,
     sql::{self, Row},
-    transaction::Transaction,
+    transaction::{Transaction, for_update},
 };
 
 pub(crate) fn create(tx: &mut dyn Transaction, tenant: &Tenant) -> Result<(), StoreError> {
@@ -19,6 +19,12 @@ pub(crate) fn create(tx: &mut dyn Transaction, tenant: &Tenant) -> Result<(), St
     let columns = vec![("id", tenant.id.into()), ("display_name", (&tenant.display_name).into()), ("created_at", tenant.created_at.into())];
     // Another replica may have made it since.
     sql::insert(tx, "tenants", columns).map_err(|error| if matches!(error, StoreError::Exists(_)) { exists() } else { error })
+}
+
+/// Lets nobody else give out this tenant's runs, or make exports under its limits, until the transaction ends.
+pub(crate) fn lock(tx: &mut dyn Transaction, id: TenantId) -> Result<Option<Row>, StoreError> {
+    let sql = format!("SELECT served_at FROM tenants WHERE id = $1{}", for_update(tx));
+    sql::one(tx, &sql, &[id.into()])
 }
 
 pub(crate) fn exists(tx: &mut dyn Transaction, id: TenantId) -> Result<bool, StoreError> {

@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     auth::hash,
     store::{
-        ApiKey, Permission, Store as _,
+        ApiKey, NewExport, Permission, Store as _,
         conformance::{self, ALL, Owner, at, claim_one, complete, destination, everything, export, file, owner, report},
     },
     vault::Vault,
@@ -100,7 +100,7 @@ async fn a_damaged_file_is_an_error_and_not_a_panic() {
         Ok(store) => {
             let error = store.export(mine.tenant, id).await.unwrap_err();
             assert!(error.to_string().contains("malformed"), "{error}");
-            assert!(store.claim(conformance::lease("a", 9), 9, at(9)).await.is_err());
+            assert!(store.claim(conformance::lease("a", 9), 9, conformance::UNLIMITED, at(9)).await.is_err());
         }
     }
 }
@@ -148,7 +148,7 @@ async fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
     let refused = loop {
         let (planned, runs) = conformance::planned(mine, 1 + stored.len() as u128, 30, 0);
         let id = planned.id;
-        match store.create_export(planned, runs).await {
+        match store.create_export(NewExport::of(planned, runs)).await {
             Ok(made) => stored.push((made, id)),
             Err(error) => break (error, id),
         }

@@ -1,0 +1,46 @@
+//! What a workspace may have: the operator's settings, told to callers, and the refusal when they are used up.
+
+use tonic::Status;
+use tracelift_core::limit::{AtOnce, Quota};
+use tracelift_proto::{status::overloaded, v1};
+
+use crate::store::{Full, TimeLimits, Usage};
+
+/// The operator's limits on exports.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// UTC days of one export.
+    pub(crate) max_days: u64,
+    /// Retries of one run.
+    pub(crate) max_retries: u32,
+    pub(crate) at_once: AtOnce,
+    pub(crate) quota: Quota,
+    pub(crate) times: TimeLimits,
+}
+
+/// Every limit, and what is used of it.
+pub(crate) fn limits(terms: &Terms, usage: Usage) -> v1::Limits {
+    let of = |limit, used| Some(v1::Limit { limit, used });
+    v1::Limits {
+        running_exports: of(terms.at_once.exports, usage.running_exports),
+        runs_per_export: of(terms.at_once.runs_per_export, usage.busiest_export),
+        exports_per_hour: of(terms.quota.exports_per_hour, usage.exports_last_hour),
+        active_schedules: of(terms.quota.schedules, usage.schedules),
+        queued_exports: usage.queued_exports,
+        run_timeout_seconds: terms.times.run,
+        export_timeout_seconds: terms.times.export,
+        retries_per_run: terms.max_retries,
+        days_per_export: terms.max_days,
+    }
+}
+
+/// Says which limit, and when there is room again.
+pub(crate) fn refusal(full: Full) -> Status {
+    let (text, seconds) = match full {
+        Full::ExportsPerHour { limit, seconds } => {
+            (format!("the workspace may make {limit} exports an hour and has; there is room again in {seconds} s"), seconds)
+        }
+        Full::Schedules { limit, seconds } => (format!("the workspace may have {limit} schedules and has; cancel one first"), seconds),
+    };
+    overloaded(text, u64::try_from(seconds).unwrap_or(1))
+}

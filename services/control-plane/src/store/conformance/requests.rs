@@ -1,0 +1,83 @@
+//! Requests that are repeated under a key.
+
+use futures::future::join_all;
+use tracelift_core::{export::Export, limit::Quota, run::Event};
+
+use super::{ALL, Owner, at, claim_one, complete, owner, planned, report, view};
+use crate::store::{ExportView, Made, NewExport, RequestKey, Store, Wanted};
+
+/// Export `n`, made then, under a key that stands for `what`.
+async fn asked(store: &dyn Store, owner: Owner, n: u128, key: &str, what: u8, now: i64) -> (Export, Made) {
+    let (export, runs) = planned(owner, n, 2, now);
+    let request = Some(RequestKey { key: key.to_owned(), hash: [what; 32] });
+    let made = store.create_export(NewExport { request, ..NewExport::of(export.clone(), runs) }).await.unwrap();
+    (export, made)
+}
+
+pub(crate) async fn a_repeated_request_gets_the_same_answer_and_makes_nothing(store: &dyn Store) {
+    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
+    let (first, made) = asked(store, mine, 1, "once", 1, 10).await;
+    let answer = Box::new(ExportView::planned(first.clone(), 2));
+    assert_eq!(made, Made::Now(answer.clone()));
+    let run = claim_one(store, "a", 11).await;
+    store.cancel_export(mine.tenant, first.id, at(12)).await.unwrap();
+    assert_eq!(asked(store, mine, 2, "once", 1, 20).await.1, Made::Before(answer), "whatever has become of it");
+    assert_eq!(asked(store, mine, 3, "once", 2, 20).await.1, Made::OtherRequest);
+    assert!(matches!(asked(store, mine, 4, "twice", 1, 20).await.1, Made::Now(_)));
+    assert!(matches!(asked(store, other, 5, "once", 2, 20).await.1, Made::Now(_)), "another workspace's keys are its own");
+    assert_eq!(store.exports(mine.tenant, Wanted::default(), ALL).await.unwrap().len(), 2);
+    assert_eq!(run.export, first.id);
+}
+
+pub(crate) async fn a_repeated_request_uses_up_no_quota(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let quota = Quota { exports_per_hour: 1, schedules: 0 };
+    let ask = async |n| {
+        let (export, runs) = planned(mine, n, 1, 5);
+        let request = Some(RequestKey { key: "k".to_owned(), hash: [7; 32] });
+        store.create_export(NewExport { request, quota, ..NewExport::of(export, runs) }).await.unwrap()
+    };
+    assert!(matches!(ask(1).await, Made::Now(_)));
+    assert!(matches!(ask(2).await, Made::Before(_)));
+}
+
+pub(crate) async fn a_key_is_kept_for_a_day(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let day = 86_400;
+    asked(store, mine, 1, "once", 1, 0).await;
+    store.forget_requests(at(day - 1)).await.unwrap();
+    assert!(matches!(asked(store, mine, 2, "once", 1, day - 1).await.1, Made::Before(_)));
+    assert!(matches!(asked(store, mine, 3, "once", 2, day).await.1, Made::Now(_)), "too old, though nobody has forgotten it");
+    store.forget_requests(at(2 * day)).await.unwrap();
+    assert!(matches!(asked(store, mine, 4, "once", 3, 2 * day).await.1, Made::Now(_)));
+}
+
+pub(crate) async fn of_requests_that_come_at_once_one_makes_an_export(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let made = join_all((1..=8).map(|n| asked(store, mine, n, "once", 1, 5))).await;
+    let answers: Vec<_> = made
+        .into_iter()
+        .map(|(_, made)| match made {
+            Made::Now(view) | Made::Before(view) => view.export.id,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(answers.iter().all(|id| *id == answers[0]), "{answers:?}");
+    assert_eq!(store.exports(mine.tenant, Wanted::default(), ALL).await.unwrap().len(), 1);
+}
+
+pub(crate) async fn a_removed_export_takes_its_key_along(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let (first, _) = asked(store, mine, 1, "once", 1, 0).await;
+    for now in [1, 3] {
+        let run = claim_one(store, "a", now).await;
+        complete(store, &run, 0, now + 1).await;
+    }
+    for (event, now) in [(Event::Published, 5), (Event::Counted { rows: 0 }, 7)] {
+        let run = claim_one(store, "a", now).await;
+        report(store, &run, event, now + 1).await;
+    }
+    assert!(view(store, mine, first.id).await.export.status.ended());
+    assert_eq!(store.remove_ended(at(10)).await.unwrap(), 1);
+    assert!(matches!(asked(store, mine, 2, "once", 2, 11).await.1, Made::Now(_)));
+}

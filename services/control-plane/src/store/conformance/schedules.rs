@@ -1,0 +1,139 @@
+//! Schedules: each window is exported once, in order, and until somebody cancels.
+
+use futures::future::join_all;
+use tracelift_core::{
+    export::{Export, ExportStatus},
+    id::ExportId,
+    schedule::Hours,
+    time::{Timestamp, Window},
+};
+
+use super::{ALL, Owner, at, claim, export, make, owner, planned, view};
+use crate::store::{Change, ExportView, Page, Store, TimeLimits, Wanted};
+
+/// The first window's beginning, and days after it.
+fn day(days: i64) -> Timestamp {
+    Timestamp::parse("t", "2024-01-01T00:00:00Z").unwrap().plus_seconds(days * 86_400)
+}
+
+/// Schedule `n`, of windows that long.
+async fn schedule(store: &dyn Store, owner: Owner, n: u128, hours: u32) -> ExportId {
+    let (mut made, _) = planned(owner, n, 1, 0);
+    let every = Hours::new("interval_hours", hours).unwrap();
+    (made.spec.every, made.spec.window) = (Some(every), every.window(day(0), 0).unwrap());
+    made.status = ExportStatus::IntervalScheduled;
+    make(store, made.clone(), Vec::new()).await;
+    assert_eq!(view(store, owner, made.id).await, ExportView::planned(made.clone(), 0), "it is read back as it was made");
+    made.id
+}
+
+/// What a schedule has spawned, oldest first.
+async fn spawned(store: &dyn Store, owner: Owner, schedule: ExportId) -> Vec<Export> {
+    let all = store.exports(owner.tenant, Wanted::default(), ALL).await.unwrap();
+    all.into_iter().rev().map(|view| view.export).filter(|export| export.source == Some(schedule)).collect()
+}
+
+/// Looks as the sweep does, until nothing is due.
+async fn catch_up(store: &dyn Store, limit: Timestamp, now: i64) -> usize {
+    let mut sum = 0;
+    loop {
+        let due = store.due_schedules(limit).await.unwrap();
+        if due.is_empty() {
+            return sum;
+        }
+        for schedule in due {
+            sum += store.spawn(schedule, limit, at(now)).await.unwrap();
+        }
+    }
+}
+
+pub(crate) async fn a_window_is_exported_once_it_is_over(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = schedule(store, mine, 1, 24).await;
+    assert_eq!(catch_up(store, day(1).plus_seconds(-1), 1).await, 0);
+    let mut news = store.changes();
+    assert_eq!(catch_up(store, day(1), 2).await, 1);
+    while news.recv().await.unwrap() != Change::Work {}
+    assert_eq!(catch_up(store, day(2).plus_seconds(-1), 3).await, 0);
+
+    let made = view(store, mine, id).await.export;
+    let first = spawned(store, mine, id).await.remove(0);
+    assert_eq!((first.status, first.created_at, first.finished_at), (ExportStatus::Created, at(2), None));
+    assert_eq!(Some(&first.spec), made.spec.spawned(0).as_ref(), "the settings are the schedule's");
+    let runs = store.runs(mine.tenant, first.id, ALL).await.unwrap().unwrap();
+    assert_eq!(runs.len(), 1);
+    assert_eq!(claim(store, "a", 9, 4).await.len(), 1);
+}
+
+pub(crate) async fn a_year_of_missed_windows_is_exported_step_by_step_oldest_first(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = schedule(store, mine, 1, 24).await;
+    let first = store.spawn(id, day(366), at(1)).await.unwrap();
+    assert!((1..=100).contains(&first), "{first} in one transaction");
+    assert_eq!(first + catch_up(store, day(366), 2).await, 366);
+    assert_eq!(catch_up(store, day(366), 3).await, 0);
+    let windows: Vec<_> = spawned(store, mine, id).await.into_iter().map(|export| export.spec.window).collect();
+    let expected: Vec<_> = (0..366).map(|n| Window::new(day(n), day(n + 1)).unwrap()).collect();
+    assert_eq!(windows, expected);
+    let claimed = claim(store, "a", 2, 4).await;
+    assert_eq!(claimed.iter().map(|claimed| claimed.export.spec.window).collect::<Vec<_>>(), expected[..2]);
+}
+
+pub(crate) async fn however_many_look_at_once_a_window_is_exported_once(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let ids = [schedule(store, mine, 1, 24).await, schedule(store, mine, 2, 36).await];
+    for days in 1..=6 {
+        let all = ids.iter().cycle().take(8).map(|id| store.spawn(*id, day(days), at(days)));
+        let sum: usize = join_all(all).await.into_iter().map(Result::unwrap).sum();
+        assert_eq!(sum, if days % 3 == 1 { 1 } else { 2 }, "day {days}");
+    }
+    assert_eq!((spawned(store, mine, ids[0]).await.len(), spawned(store, mine, ids[1]).await.len()), (6, 4));
+}
+
+pub(crate) async fn a_schedule_with_much_to_catch_up_on_keeps_no_other_waiting(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let (long, short) = (schedule(store, mine, 1, 1).await, schedule(store, mine, 2, 24).await);
+    store.spawn(long, day(1), at(5)).await.unwrap();
+    assert_eq!(store.due_schedules(day(1)).await.unwrap(), [short], "one that has spawned all is not due");
+    store.spawn(long, day(30), at(6)).await.unwrap();
+    assert_eq!(store.due_schedules(day(30)).await.unwrap(), [short, long]);
+}
+
+pub(crate) async fn a_cancelled_schedule_spawns_nothing_more_and_leaves_what_it_spawned(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = schedule(store, mine, 1, 24).await;
+    assert_eq!(catch_up(store, day(2), 1).await, 2);
+    let [first, second] = spawned(store, mine, id).await.try_into().unwrap();
+    store.cancel_export(mine.tenant, first.id, at(2)).await.unwrap();
+    assert_eq!(view(store, mine, id).await.export.status, ExportStatus::IntervalScheduled, "the schedule goes on");
+    assert_eq!(catch_up(store, day(3), 3).await, 1);
+
+    let cancelled = store.cancel_export(mine.tenant, id, at(4)).await.unwrap().unwrap();
+    assert_eq!((cancelled.export.status, cancelled.export.finished_at), (ExportStatus::Cancelled, Some(at(4))));
+    assert_eq!(store.spawn(id, day(9), at(5)).await.unwrap(), 0);
+    assert_eq!(catch_up(store, day(9), 5).await, 0);
+    assert_eq!(view(store, mine, second.id).await.export.status, ExportStatus::Created);
+    assert_eq!(claim(store, "a", 9, 6).await.len(), 2);
+}
+
+pub(crate) async fn a_schedule_never_times_out(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = schedule(store, mine, 1, 24).await;
+    assert_eq!(store.time_out(TimeLimits { run: 1, export: 1 }, at(1_000_000)).await.unwrap(), 0);
+    let seen = view(store, mine, id).await;
+    assert_eq!((seen.export.status, seen.runs_total, seen.started_at), (ExportStatus::IntervalScheduled, 0, None));
+}
+
+pub(crate) async fn runs_of_a_schedule_are_those_of_the_exports_it_spawned(store: &dyn Store) {
+    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
+    let id = schedule(store, mine, 1, 48).await;
+    catch_up(store, day(4), 1).await;
+    export(store, other, 4, 1).await;
+    export(store, mine, 5, 1).await;
+    let found = store.schedule_runs(mine.tenant, id, ALL).await.unwrap().unwrap();
+    assert_eq!(found.len(), 4, "two exports of two days");
+    assert!(found.iter().all(|view| view.export.source == Some(id)));
+    let page = store.schedule_runs(mine.tenant, id, Page { limit: Some(3), offset: 2 }).await.unwrap().unwrap();
+    assert_eq!(page, found[2..]);
+    assert_eq!(store.schedule_runs(other.tenant, id, ALL).await.unwrap(), None);
+}

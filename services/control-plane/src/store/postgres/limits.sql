@@ -1,0 +1,10 @@
+-- Limits: whose turn it is, and what waits, by a few steps through an index however much is queued.
+ALTER TABLE tenants ADD COLUMN served_at bigint;                 -- when one of its runs was given out last
+CREATE INDEX exports_open ON exports (tenant_id, created_at, id) WHERE status IN ('Created', 'Running');
+CREATE INDEX exports_begun ON exports (tenant_id, created_at, id) WHERE status IN ('Created', 'Running') AND started_at IS NOT NULL;
+CREATE INDEX exports_not_begun ON exports (tenant_id, created_at, id) WHERE status IN ('Created', 'Running') AND started_at IS NULL;
+CREATE INDEX partitions_at_work ON runs (tenant_id, export_id) WHERE state = 'leased' AND window_start IS NOT NULL;
+CREATE INDEX partitions_queued ON runs (export_id, window_start, id) WHERE state = 'queued' AND window_start IS NOT NULL;
+CREATE INDEX unseen_queued ON runs (state_at) WHERE state = 'queued' AND window_start IS NULL;
+-- An export that nobody has worked on has not begun, whatever a version before wrote.
+UPDATE exports SET started_at = NULL WHERE status = 'Created';

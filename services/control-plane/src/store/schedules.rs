@@ -1,0 +1,36 @@
+//! The rules of schedules: each window is exported once, whatever restarts and however many control planes look.
+//!
+//! The next window's number stands on the schedule's row, which is locked and moved on in the transaction that stores what
+//! was spawned; an index refuses a second export of the same window besides.
+
+use tracelift_core::{id::ExportId, time::Timestamp};
+
+use super::{
+    Change, StoreError,
+    rows::{
+        exports, runs,
+        schedules::{self, Schedule},
+    },
+    transaction::Transaction,
+};
+use crate::planning::planned;
+
+/// Exports spawned in one transaction: a schedule that starts years ago catches up step by step.
+const BATCH: usize = 50;
+
+/// Spawns the exports of windows that ended before `limit`, oldest first, a bounded number of them; how many.
+pub(super) fn spawn(tx: &mut dyn Transaction, id: ExportId, limit: Timestamp, now: Timestamp) -> Result<usize, StoreError> {
+    let Some(Schedule { export: schedule, next }) = schedules::lock_due(tx, id, limit)? else { return Ok(0) };
+    let due = (next..).map_while(|number| schedule.spec.spawned(number).filter(|spec| spec.window.end() <= limit));
+    let due: Vec<_> = due.take(BATCH).collect();
+    for spec in &due {
+        let (export, planned) = planned(schedule.tenant, spec.clone(), Some(id), now);
+        exports::create(tx, &export)?;
+        planned.iter().try_for_each(|run| runs::create(tx, run))?;
+    }
+    let next = next + due.len() as u64;
+    schedules::go_on(tx, id, next, schedule.spec.spawned(next).map(|spec| spec.window.end()), now)?;
+    tx.tell(Change::Work);
+    tx.tell(Change::Export(id));
+    Ok(due.len())
+}

@@ -1,0 +1,90 @@
+//! How much a workspace may have at once, and whose turn it is when there is less than all ask for. Pure.
+
+/// How much may be worked on at once. 0 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AtOnce {
+    /// Partitions of one export.
+    pub runs_per_export: u32,
+    /// Exports of one workspace; the others wait their turn.
+    pub exports: u32,
+}
+
+impl AtOnce {
+    /// Nothing waits.
+    pub const UNLIMITED: Self = Self { runs_per_export: 0, exports: 0 };
+}
+
+impl Default for AtOnce {
+    fn default() -> Self {
+        Self { runs_per_export: 45, exports: 15 }
+    }
+}
+
+/// What callers of one workspace may ask for. 0 is no limit, and the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Quota {
+    /// Exports and schedules made within an hour; what schedules spawn is not counted.
+    pub exports_per_hour: u32,
+    /// Schedules under way.
+    pub schedules: u32,
+}
+
+/// Somebody whose runs wait for exporters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Runs that are worked on.
+    pub at_work: usize,
+    /// Runs that could be.
+    pub waiting: usize,
+}
+
+/// How many of `slots` each queue gets: one after the other to whoever has least at work then, of several to the first.
+pub fn shares(queues: &[Queue], slots: usize) -> Vec<usize> {
+    let mut shares = vec![0; queues.len()];
+    for _ in 0..slots {
+        let waits = queues.iter().zip(&shares).enumerate().filter(|(_, (queue, share))| queue.waiting > **share);
+        let Some((next, _)) = waits.min_by_key(|(_, (queue, share))| queue.at_work + **share) else { break };
+        shares[next] += 1;
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn queue(at_work: usize, waiting: usize) -> Queue {
+        Queue { at_work, waiting }
+    }
+
+    #[test]
+    fn one_run_is_not_kept_waiting_by_a_thousand() {
+        assert_eq!(shares(&[queue(0, 1000), queue(0, 1)], 4), [3, 1]);
+        assert_eq!(shares(&[queue(2, 1000), queue(0, 9)], 3), [1, 2]);
+        assert_eq!(shares(&[queue(5, 1000), queue(3, 9), queue(0, 1)], 4), [1, 2, 1]);
+        assert_eq!(shares(&[queue(0, 3), queue(0, 3)], 1), [1, 0], "of several the first");
+        assert_eq!(shares(&[queue(9, 2)], 4), [2]);
+        assert_eq!(shares(&[], 4), [0usize; 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn all_slots_are_used_and_nobody_is_passed_over(
+            queues in prop::collection::vec((0usize..20, 0usize..20).prop_map(|(at_work, waiting)| queue(at_work, waiting)), 0..8),
+            slots in 0usize..60,
+        ) {
+            let shares = shares(&queues, slots);
+            let waiting: usize = queues.iter().map(|queue| queue.waiting).sum();
+            prop_assert_eq!(shares.iter().sum::<usize>(), slots.min(waiting));
+            for (queue, share) in queues.iter().zip(&shares) {
+                prop_assert!(*share <= queue.waiting);
+                // Whoever could have more has at most one run less than anybody who got something.
+                for (other, theirs) in queues.iter().zip(&shares).filter(|(_, theirs)| **theirs > 0) {
+                    prop_assert!(*share == queue.waiting || other.at_work + theirs <= queue.at_work + share + 1);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! A schedule: windows of the same length, one behind the other, each exported on its own once it is over.
+//!
+//! Window `k` is `[start + k·I, start + (k+1)·I)`: together they tile the time from the start on, no gap and no overlap.
+
+use crate::{
+    Invalid,
+    export::{self, ExportSpec},
+    time::{Timestamp, Window},
+};
+
+/// The length of a schedule's windows, 1 to 168 hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Hours(u32);
+
+/// What is told of an end that a schedule was given.
+pub const NO_END: &str = "must not be given together with interval_hours: a schedule goes on until it is cancelled";
+
+/// Seconds between a window's end and its export, unless the operator sets another number: rows come late.
+pub const GRACE_SECONDS: u32 = 600;
+
+/// A week.
+const LONGEST: u32 = 168;
+const MICROS_PER_HOUR: i64 = 3_600_000_000;
+/// Whatever their length, windows begin at the same times of the day again after so many.
+const PHASES: u64 = 24;
+
+impl Hours {
+    /// That many hours.
+    pub fn new(field: &str, hours: u32) -> Result<Self, Invalid> {
+        if (1..=LONGEST).contains(&hours) { Ok(Self(hours)) } else { Err(Invalid::new(field, format!("must be between 1 and {LONGEST}"))) }
+    }
+
+    /// How many.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+
+    /// Window `number` of a schedule that starts then, from 0; `None` when it does not end before the year 2300.
+    pub fn window(self, start: Timestamp, number: u64) -> Option<Window> {
+        let length = i64::from(self.0) * MICROS_PER_HOUR;
+        let begin = start.micros().checked_add(i64::try_from(number).ok()?.checked_mul(length)?)?;
+        Window::new(Timestamp::from_micros(begin)?, Timestamp::from_micros(begin.checked_add(length)?)?)
+    }
+
+    /// The first window, when none of all touches more than `max_days` UTC days.
+    pub fn first(self, start: Timestamp, max_days: u64) -> Result<Window, Invalid> {
+        for window in (0..PHASES).filter_map(|number| self.window(start, number)) {
+            export::window(window.start(), window.end(), max_days)
+                .map_err(|fault| Invalid { field: "interval_hours".to_owned(), ..fault })?;
+        }
+        self.window(start, 0).ok_or_else(|| Invalid::new("start_time", "must lie at least one interval before the year 2300"))
+    }
+}
+
+impl ExportSpec {
+    /// What the export of window `number` copies; `None` when this is no schedule, or after the last window.
+    pub fn spawned(&self, number: u64) -> Option<Self> {
+        let window = self.every?.window(self.window.start(), number)?;
+        Some(Self { window, every: None, ..self.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::parse("t", text).unwrap()
+    }
+
+    #[test]
+    fn an_interval_is_an_hour_to_a_week() {
+        assert_eq!([1, 24, 168].map(|hours| Hours::new("interval_hours", hours).unwrap().get()), [1, 24, 168]);
+        for hours in [0, 169, u32::MAX] {
+            assert_eq!(Hours::new("interval_hours", hours).unwrap_err().to_string(), "interval_hours: must be between 1 and 168");
+        }
+    }
+
+    #[test]
+    fn no_window_may_touch_more_days_than_allowed() {
+        let first = |start: &str, hours: u32, days| Hours(hours).first(at(start), days);
+        assert_eq!(first("2024-01-01", 24, 1).unwrap().days(), 1);
+        assert_eq!(first("2024-01-01T01:00:00Z", 24, 1).unwrap_err().field, "interval_hours");
+        // The first one touches two days, the next one three.
+        assert!(first("2024-01-01T06:00:00Z", 36, 2).is_err());
+        assert!(first("2024-01-01T06:00:00Z", 36, 3).is_ok());
+        assert_eq!(first("2299-12-31T23:00:00Z", 168, 366).unwrap_err().field, "start_time");
+    }
+
+    proptest! {
+        #[test]
+        fn windows_tile_the_time(start in -2_000_000_000_000_000i64..4_000_000_000_000_000, hours in 1u32..=168, number in 0u64..10_000) {
+            let (start, hours) = (Timestamp::from_micros(start).unwrap(), Hours(hours));
+            let (one, next) = (hours.window(start, number).unwrap(), hours.window(start, number + 1).unwrap());
+            prop_assert_eq!(one.end(), next.start());
+            prop_assert_eq!(one.end().seconds_since(one.start()), i64::from(hours.get()) * 3600);
+            prop_assert_eq!(hours.window(start, 0).unwrap().start(), start);
+        }
+    }
+}

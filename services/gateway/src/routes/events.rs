@@ -1,0 +1,68 @@
+//! An export as server-sent events: what it is now, then again after every change, until it has ended.
+//!
+//! What is refused before the first event is answered as everywhere; afterwards it is an event `error`, the last one. The
+//! numbers of events go on where a client that comes back left off; what it missed is in the next one.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    extract::State,
+    response::{
+        IntoResponse as _, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use futures::{Stream, StreamExt as _, stream};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tonic::Streaming;
+use tracelift_proto::v1;
+
+use crate::{answer::BulkExport, caller::Caller, control_plane::ControlPlane, path::PathIds, refusal::Refusal};
+
+/// A client whose stream broke comes back after that long.
+const RETRY: Duration = Duration::from_secs(2);
+/// A comment is sent when nothing else was for so long: proxies cut what is silent.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
+/// Tells nginx to pass on each event at once.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+pub(crate) async fn follow(
+    State(plane): State<ControlPlane>,
+    caller: Caller,
+    PathIds([id]): PathIds<1>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let changes = plane.exports().watch_export(caller.watch(v1::WatchExportRequest { id })).await?.into_inner();
+    let seen = headers.get(LAST_EVENT).and_then(|id| id.to_str().ok()?.parse().ok()).unwrap_or(0u64);
+    let events = events(changes, seen).take_until(plane.stopping.clone().cancelled_owned());
+    let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    Ok(([(BUFFERING, HeaderValue::from_static("no"))], sse).into_response())
+}
+
+/// Ends with the changes, or after an error. A client that is gone drops it, which ends the watch.
+fn events(changes: Streaming<v1::WatchExportResponse>, seen: u64) -> impl Stream<Item = Result<Event, Infallible>> + Send {
+    stream::unfold((Some(changes), seen), |(changes, seen)| async move {
+        let mut changes = changes?;
+        let number = seen.saturating_add(1);
+        let (event, rest) = match changes.message().await {
+            Ok(Some(change)) => (shown(change), Some(changes)),
+            Ok(None) => return None,
+            Err(status) => (refused(Refusal::from(status)), None),
+        };
+        let event = event.id(number.to_string()).retry(RETRY);
+        Some((Ok(event), (rest, number)))
+    })
+}
+
+fn shown(change: v1::WatchExportResponse) -> Event {
+    match serde_json::to_string(&BulkExport::from(change.export.unwrap_or_default())) {
+        Ok(text) => Event::default().event("export").data(text),
+        Err(error) => refused(Refusal::internal(&error)),
+    }
+}
+
+fn refused(refusal: Refusal) -> Event {
+    Event::default().event("error").data(refusal.text())
+}
