@@ -3,6 +3,7 @@
 mod admin;
 mod destination;
 mod export;
+mod filter;
 
 use std::{
     io::{self, Write as _},
@@ -22,6 +23,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.command {
         Command::Destination(command) => destination::run(global, command).await,
         Command::Export(command) => export::run(global, command).await,
+        Command::Filter(command) => filter::run(global, command).await,
         Command::Key(command) => admin::key(global, command).await,
         Command::Tenant(command) => admin::tenant(global, command).await,
         Command::Completions { shell } => completions(shell),

@@ -54,6 +54,7 @@ pub(crate) fn export(export: &v1::Export) -> Value {
         "compression": compression.unwrap_or_default().as_str(),
         "format_version": version.unwrap_or_default().as_str(),
         "export_fields": Some(&spec.export_fields).filter(|fields| !fields.is_empty()),
+        "filter": text(&spec.filter),
         "status": export.status().word(),
         "created_at": time(export.created_at.as_ref()),
         "updated_at": time(export.updated_at.as_ref()),
@@ -128,6 +129,11 @@ fn progress(progress: &v1::RunProgress) -> Value {
         "hydration_misses": progress.hydration_misses,
         "stage_seconds": {"read": seconds.read, "hydrate": seconds.hydrate, "encode": seconds.encode, "upload": seconds.upload},
     })
+}
+
+pub(crate) fn filter(found: &v1::ValidateFilterResponse) -> Value {
+    let errors: Vec<_> = found.errors.iter().map(|error| json!({"field": error.field, "message": error.message})).collect();
+    json!({"valid": found.valid, "errors": errors})
 }
 
 pub(crate) fn tenant(tenant: &v1::Tenant) -> Value {

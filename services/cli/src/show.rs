@@ -89,6 +89,7 @@ pub(crate) fn export(export: &v1::Export) -> String {
         ("from", time(spec.start_time.as_ref())),
         ("to", time(spec.end_time.as_ref())),
         ("columns", spec.export_fields.join(", ")),
+        ("filter", spec.filter),
         ("runs", format!("{} of {}", progress.runs_completed, progress.runs_total)),
         ("rows", rows(&progress)),
         ("bytes", bytes(progress.bytes_written)),
@@ -157,6 +158,12 @@ pub(crate) fn runs(runs: &[v1::ExportRun]) -> String {
         ]);
     }
     table.to_string()
+}
+
+/// `valid`, or a line for each thing that is wrong.
+pub(crate) fn filter(found: &v1::ValidateFilterResponse) -> String {
+    let lines: Vec<_> = found.errors.iter().map(|error| plain(&error.message)).collect();
+    if found.valid { "valid\n".to_owned() } else { format!("{}\n", lines.join("\n")) }
 }
 
 pub(crate) fn tenant(tenant: &v1::Tenant) -> String {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tracelift_proto::time_from;
 
 pub(crate) use destinations::BulkExportDestination;
-pub(crate) use exports::BulkExport;
+pub(crate) use exports::{BulkExport, FilterValidation};
 pub(crate) use runs::BulkExportRun;
 
 use crate::refusal::Refusal;

@@ -6,7 +6,7 @@ mod destinations;
 mod exports;
 
 pub(crate) use destinations::{create_destination, new_credentials};
-pub(crate) use exports::{cancellation, create_export};
+pub(crate) use exports::{cancellation, create_export, validate_filter};
 
 #[cfg(test)]
 mod tests;

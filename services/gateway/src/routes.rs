@@ -5,11 +5,14 @@ mod exports;
 mod probes;
 mod runs;
 
-use axum::{Router, routing::get};
+use axum::{
+    Router,
+    routing::{get, post},
+};
 
 use crate::control_plane::ControlPlane;
 
-/// Operations 1 to 11 of `docs/api.md`. Fixed segments win over ids.
+/// Operations 1 to 11 of `docs/api.md`, and filters. Fixed segments win over ids.
 pub(crate) fn api() -> Router<ControlPlane> {
     let bulk_exports = Router::new()
         .route("/", get(exports::list).post(exports::create))
@@ -19,7 +22,7 @@ pub(crate) fn api() -> Router<ControlPlane> {
         .route("/{bulk_export_id}", get(exports::get).patch(exports::cancel))
         .route("/{bulk_export_id}/runs", get(runs::list))
         .route("/{bulk_export_id}/runs/{run_id}", get(runs::get));
-    Router::new().nest("/api/v1/bulk-exports", bulk_exports)
+    Router::new().nest("/api/v1/bulk-exports", bulk_exports).route("/api/v1/runs/query/validate", post(exports::validate_filter))
 }
 
 /// For whoever keeps the process running.

@@ -20,7 +20,12 @@ use super::{
 
 /// Every change of the schema, oldest first. Only ever append.
 static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
-    let changes = [include_str!("sqlite/schema.sql"), include_str!("sqlite/reported.sql"), include_str!("sqlite/deadlines.sql")];
+    let changes = [
+        include_str!("sqlite/schema.sql"),
+        include_str!("sqlite/reported.sql"),
+        include_str!("sqlite/deadlines.sql"),
+        include_str!("sqlite/filter.sql"),
+    ];
     Migrations::new(changes.map(M::up).into())
 });
 

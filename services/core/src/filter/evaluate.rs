@@ -108,7 +108,9 @@ impl<C: Content> Row<C> {
             Condition::Text(TextField::Name, test) => test.holds(&self.name),
             Condition::Text(TextField::RunType, test) => test.holds(&self.run_type),
             Condition::Text(TextField::Status, test) => test.holds(&self.status),
-            Condition::Entry(Family::Feedback, tests) => self.feedbacks.iter().any(|entry| tests.iter().all(|test| test.of_feedback(entry))),
+            Condition::Entry(Family::Feedback, tests) => {
+                self.feedbacks.iter().any(|entry| tests.iter().all(|test| test.of_feedback(entry)))
+            }
             Condition::Text(..) | Condition::Entry(..) => return leaf.of_content(&self.content),
         };
         Some(holds != leaf.negated)

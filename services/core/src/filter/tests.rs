@@ -143,9 +143,18 @@ fn conditions_hold_or_do_not() {
 fn key_and_value_of_one_and_are_those_of_one_entry() {
     for (yes, no) in [
         ("and(eq(metadata_key, 'env'), eq(metadata_value, 'prod'))", "and(eq(metadata_key, 'version'), eq(metadata_value, 'prod'))"),
-        ("and(and(eq(metadata_key, 'version')), eq(metadata_value, 'prod'))", "and(eq(metadata_value, 'prod'), eq(metadata_key, 'version'))"),
-        ("and(eq(metadata_key, 'env'), eq(metadata_value, 'prod'), eq(metadata_key, 'version'), eq(metadata_value, 2))", "and(eq(metadata_key, 'env'), eq(metadata_value, 2), eq(metadata_key, 'version'))"),
-        ("and(eq(feedback_key, 'user_score'), gt(feedback_score, 0.5), lte(feedback_score, 1))", "and(eq(feedback_key, 'correctness'), gt(feedback_score, 0.5))"),
+        (
+            "and(and(eq(metadata_key, 'version')), eq(metadata_value, 'prod'))",
+            "and(eq(metadata_value, 'prod'), eq(metadata_key, 'version'))",
+        ),
+        (
+            "and(eq(metadata_key, 'env'), eq(metadata_value, 'prod'), eq(metadata_key, 'version'), eq(metadata_value, 2))",
+            "and(eq(metadata_key, 'env'), eq(metadata_value, 2), eq(metadata_key, 'version'))",
+        ),
+        (
+            "and(eq(feedback_key, 'user_score'), gt(feedback_score, 0.5), lte(feedback_score, 1))",
+            "and(eq(feedback_key, 'correctness'), gt(feedback_score, 0.5))",
+        ),
         ("and(eq(feedback_key, 'user_score'), eq(feedback_value, 'good'))", "and(eq(feedback_key, 'correctness'), exists(feedback_value))"),
         ("and(eq(input_key, 'question'), like(input_value, 'W%'))", "and(eq(input_key, 'k'), like(input_value, '%'))"),
         ("and(eq(metadata_key, 'version'), gt(metadata_value, 1.5))", "and(eq(metadata_key, 'env'), gt(metadata_value, 0))"),

@@ -1,16 +1,17 @@
-//! Bodies about exports.
+//! Bodies about exports and their filters.
 
 use serde_json::Value;
 use tracelift_core::{
     column::Columns,
     export::{self, Compression, FormatVersion},
+    filter::Filter,
     time::Timestamp,
 };
 use tracelift_proto::{time_to, v1};
 
 use crate::{
     fields::{Wrong, WrongFields},
-    object::{Given, Nullable, Object, Optional, Presence, Required, only, time, uuid, word},
+    object::{Given, Nullable, Object, Optional, Presence, Required, only, text, time, uuid, word},
 };
 
 /// More columns than there are can only be a mistake; the rules name each wrong one.
@@ -25,7 +26,7 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Wro
     // A later version has exports of all experiments, which need no session, and schedules, which have no end.
     let session_presence = if top.refuse_true(&mut wrong, "all_experiments") { Nullable } else { Given };
     let end_presence = if top.refuse_yet(&mut wrong, "interval_hours") { Nullable } else { Given };
-    top.refuse_yet(&mut wrong, "filter");
+    let filter = filter(&top, &mut wrong);
     let session = top.take(&mut wrong, "session_id", session_presence, uuid);
     let range = range(&top, &mut wrong, end_presence);
     top.take(&mut wrong, "format", Optional, only("enum", "Parquet"));
@@ -42,6 +43,7 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Wro
             compression: v1::Compression::from(compression).into(),
             format_version: v1::FormatVersion::from(format_version).into(),
             export_fields,
+            filter,
         })
     })();
     Ok(v1::CreateExportRequest { spec: Some(wrong.finish(spec)?) })
@@ -58,6 +60,22 @@ fn range(top: &Object<'_>, wrong: &mut WrongFields, end: Presence) -> Option<(Ti
             None
         }
     }
+}
+
+fn filter(top: &Object<'_>, wrong: &mut WrongFields) -> String {
+    let text = top.take(wrong, "filter", Nullable, text).unwrap_or_default();
+    if let Err(faults) = Filter::parse("filter", text) {
+        wrong.add_rules(top.loc(), faults);
+    }
+    text.to_owned()
+}
+
+/// Filters to be looked at. Whatever else a query of runs has is of no interest.
+pub(crate) fn validate_filter(body: &Value) -> Result<v1::ValidateFilterRequest, WrongFields> {
+    let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
+    let [filter, trace_filter, tree_filter] =
+        ["filter", "trace_filter", "tree_filter"].map(|name| top.take(&mut wrong, name, Nullable, text).unwrap_or_default().to_owned());
+    wrong.finish(Some(v1::ValidateFilterRequest { filter, trace_filter, tree_filter }))
 }
 
 fn columns(top: &Object<'_>, wrong: &mut WrongFields) -> Vec<String> {

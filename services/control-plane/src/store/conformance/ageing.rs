@@ -149,6 +149,18 @@ pub(crate) async fn a_completed_export_is_counted_once_more(store: &dyn Store) {
     assert_eq!(counted.export.finished_at, ended.export.finished_at);
 }
 
+pub(crate) async fn an_export_whose_filter_reads_content_is_not_counted(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let (mut planned, runs) = planned(mine, 1, 1, 0);
+    planned.spec.filter = Some(Filter::read("neq(error, null)").unwrap());
+    let id = planned.id;
+    assert!(store.create_export(planned, runs).await.unwrap());
+    complete(store, &claim_one(store, "a", 1).await, 2, 2).await;
+    report(store, &claim_one(store, "a", 3).await, Event::Published, 3).await;
+    assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Completed);
+    assert!(claim(store, "a", 9, 4).await.is_empty(), "nothing is left to be done");
+}
+
 pub(crate) async fn records_of_old_exports_are_removed_and_young_or_busy_ones_stay(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let (old, busy, young) = (export(store, mine, 1, 2).await, export(store, mine, 2, 1).await, export(store, mine, 3, 1).await);

@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use crate::store::StoreError;
 
 /// Every change of the schema, oldest first. Only ever append: replicas of the version before still work on it.
-const CHANGES: [&str; 1] = [include_str!("schema.sql")];
+const CHANGES: [&str; 2] = [include_str!("schema.sql"), include_str!("filter.sql")];
 
 /// Nobody else's lock, as long as nobody else chooses these bytes ("tracelft").
 const LOCK: i64 = i64::from_be_bytes(*b"tracelft");
