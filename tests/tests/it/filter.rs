@@ -67,7 +67,7 @@ async fn clickhouse_finds_the_rows_that_the_rules_say_match() {
     world.insert(&stored).await;
     let said = rows.iter().flat_map(|row| row.feedbacks.iter().map(|said| (row.id.to_string(), said))).enumerate();
     insert_feedback(&world, said.map(|(number, (run, said))| feedback(number, &run, &said.key, said.score, &said.value))).await;
-    let (mut matching, mut undecided_rows) = (0, 0);
+    let (mut matching, mut undecided_rows, mut wrong) = (0, 0, Vec::new());
     for _ in 0..FILTERS {
         let text = filter(&mut chance, 3);
         let filter = Filter::read(&text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
@@ -78,20 +78,21 @@ async fn clickhouse_finds_the_rows_that_the_rules_say_match() {
             let row = rows.iter().find(|row| row.id.to_string() == id).unwrap();
             let matches = filter.matches(row).unwrap();
             matching += usize::from(matches);
-            let shown = || format!("{text}\n{}\n{row:#?}\n{:?}", pushed.condition, pushed.parameters);
-            if !undecided {
-                assert_eq!(found, matches, "{}", shown());
-                continue;
-            }
-            undecided_rows += 1;
-            assert!(found || !matches, "a row that matches is not found: {}", shown());
             let decided = pushed.open.decide(&|open| match open {
                 Open::Answered(index) => Some(answers[*index]),
                 Open::Content(leaf) => leaf.of_content(&row.content),
             });
-            assert_eq!(decided, Some(matches), "{}", shown());
+            undecided_rows += usize::from(undecided);
+            // A row that is not undecided is exactly found; of the others none that matches is missed, and what is left decides.
+            let right = if undecided { (found || !matches) && decided == Some(matches) } else { found == matches };
+            if !right {
+                let said = format!("matches {matches} found {found} undecided {undecided} decided {decided:?}");
+                wrong.push(format!("{text}\n{said}\n{}\n{row:?}", pushed.condition));
+            }
         }
     }
+    let some: Vec<_> = wrong.iter().step_by(wrong.len() / 10 + 1).map(String::as_str).collect();
+    assert!(some.is_empty(), "{} are wrong, such as\n{}", wrong.len(), some.join("\n\n"));
     let all = FILTERS * rows.len();
     assert!(matching > all / 10 && matching < all * 9 / 10 && undecided_rows > all / 10, "{matching} and {undecided_rows} of {all}");
 }

@@ -49,7 +49,8 @@ impl Pushed {
     }
 }
 
-/// Whether the content that a leaf reads is not in the table, or is no JSON that ClickHouse reads.
+/// Whether the content that a leaf reads is not in the table, or is JSON that ClickHouse may not read as it stands: it is
+/// broken, or has an integer beyond 64 bits.
 fn unknown(leaf: &Leaf) -> Option<String> {
     let column = leaf.condition.content()?;
     let name = column.name();
@@ -61,7 +62,9 @@ fn unknown(leaf: &Leaf) -> Option<String> {
     };
     let away = format!("r.{name} = '' AND {points}");
     Some(match leaf.condition {
-        Condition::Entry(..) => format!("({away} OR r.{name} != '' AND NOT isValidJSON(toValidUTF8(r.{name})))"),
+        Condition::Entry(..) => format!(
+            "({away} OR r.{name} != '' AND (NOT isValidJSON(toValidUTF8(r.{name})) OR match(r.{name}, '-[0-9]{{19}}|[0-9]{{20}}')))"
+        ),
         _ => format!("({away})"),
     })
 }

@@ -4,11 +4,13 @@ use tracelift_core::{
     export::ExportStatus,
     failure::FailureClass,
     file::FileIntent,
+    filter::Filter,
     run::{Event, Run, RunStatus, Work},
 };
 
 use super::{
-    ALL, LEASE, PATIENCE, RETRIES, at, claim, claim_one, complete, export, failed, file, held, intent, lease, owner, report, run_view, view,
+    ALL, LEASE, PATIENCE, RETRIES, at, claim, claim_one, complete, export, failed, file, held, intent, lease, owner, planned, report,
+    run_view, view,
 };
 use crate::store::{Change, Heard, Reported, Store, TimeLimits, Verdict};
 
