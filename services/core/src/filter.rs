@@ -13,7 +13,7 @@ pub mod syntax;
 
 use std::{fmt, sync::Arc};
 
-pub use check::MAX_CONDITIONS;
+pub use check::{MAX_CONDITIONS, MAX_VALUES};
 pub use condition::{
     Condition, EntryTest, Family, IdField, Leaf, NumberField, Part, Plain, Test, TextField, TextTest, TimeField, Tree, ValueTest, path,
 };

@@ -15,6 +15,8 @@ use crate::time::Timestamp;
 
 /// Conditions of one filter: what a query of the trace store may have.
 pub const MAX_CONDITIONS: usize = 100;
+/// Values in one list.
+pub const MAX_VALUES: usize = 1000;
 /// Faults that are told at once.
 const MAX_FAULTS: usize = 20;
 /// Where metadata names the thread that a row belongs to.
@@ -37,9 +39,10 @@ pub(super) fn check(whole: &Expression) -> Result<Tree<Leaf>, Vec<FilterError>> 
     }
 }
 
+/// Every test is asked anew for each path that a key may mean.
 fn weight(leaf: &Leaf) -> usize {
     match &leaf.condition {
-        Condition::Entry(_, tests) => tests.len() + named_paths(tests).len(),
+        Condition::Entry(_, tests) => tests.len() * (1 + named_paths(tests).len()),
         _ => 1,
     }
 }
@@ -184,6 +187,9 @@ impl Checker {
     /// The value, or those in a list.
     fn each<T>(&mut self, value: &Expression, read: impl Fn(&mut Self, &Expression) -> Option<T>) -> Option<Vec<T>> {
         let all: Vec<_> = match &value.kind {
+            Kind::List(items) if items.len() > MAX_VALUES => {
+                return self.fault(value.at, format!("a list must have at most {MAX_VALUES} values, this one has {}", items.len()));
+            }
             Kind::List(items) => items.iter().map(|item| read(self, item)).collect(),
             _ => vec![read(self, value)],
         };

@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 
 use super::FilterError;
 
-/// Characters of a filter's text.
+/// Bytes of a filter's text.
 pub const MAX_LENGTH: usize = 32 << 10;
 /// Calls within calls.
 pub const MAX_DEPTH: usize = 64;
@@ -47,12 +47,14 @@ pub enum Kind {
 
 /// Reads a whole text as one call.
 pub fn parse(text: &str) -> Result<Expression, FilterError> {
-    let characters: Vec<char> = text.chars().take(MAX_LENGTH + 1).collect();
-    if characters.len() > MAX_LENGTH {
-        return Err(FilterError::at(1, format!("a filter must have at most {MAX_LENGTH} characters")));
+    if text.len() > MAX_LENGTH {
+        return Err(FilterError::at(1, format!("a filter must have at most {MAX_LENGTH} bytes")));
     }
-    if let Some(nul) = characters.iter().position(|character| *character == '\0') {
-        return Err(FilterError::at(nul + 1, "a filter must not hold the character NUL itself; write \\u0000"));
+    let characters: Vec<char> = text.chars().collect();
+    // Databases and requests that carry the text take not all of them.
+    let control = |character: &char| character.is_ascii_control() && !character.is_ascii_whitespace();
+    if let Some(control) = characters.iter().position(control) {
+        return Err(FilterError::at(control + 1, "a filter must not hold control characters as such; write \\u0000"));
     }
     let mut parser = Parser { characters, next: 0, depth: 0 };
     parser.space();

@@ -193,6 +193,7 @@ fn negative_forms_say_what_there_is_not() {
 
 #[test]
 fn what_is_wrong_is_named_with_its_place() {
+    let long = format!("in(name, [{}])", vec!["'x'"; 1001].join(", "));
     let many = format!("or({})", vec!["eq(name, 'x')"; 101].join(", "));
     let cases = [
         r#"search("a", "b")"#,
@@ -224,6 +225,7 @@ fn what_is_wrong_is_named_with_its_place() {
         "like(name, null)",
         "eq(name, other)",
         "search(5)",
+        &long,
         &many,
     ];
     let table: Vec<_> = cases.iter().map(|case| format!("{}\n    {}", syntax::short(case), told(case))).collect();

@@ -113,13 +113,15 @@ impl Sql<'_> {
             Condition::Absent(_) => "0".to_owned(),
             Condition::Id(field, any) => {
                 let values: Vec<_> = any.iter().map(Uuid::to_string).collect();
-                never_null(&self.any_of(&format!("r.{}", field.name()), "UUID", &values))
+                let any_of = self.any_of(&format!("r.{}", field.name()), "UUID", &values);
+                if *field == IdField::ParentRunId { never_null(&any_of) } else { any_of }
             }
             Condition::Text(field, test) => self.text(*field, test),
             Condition::Time(field, test) => {
                 let (name, test) = (field.name(), map(test, |time| time.micros().to_string()));
                 let time = |value: &str| format!("fromUnixTimestamp64Micro({value}, 'UTC')");
-                never_null(&self.ordered(&test, "Int64", &format!("r.{name}"), time, &format!("toUnixTimestamp64Micro(r.{name})")))
+                let ordered = self.ordered(&test, "Int64", &format!("r.{name}"), time, &format!("toUnixTimestamp64Micro(r.{name})"));
+                if *field == TimeField::EndTime { never_null(&ordered) } else { ordered }
             }
             Condition::Number(field, test) => self.number(*field, test),
             Condition::Root(root) => format!("r.is_root = {root}"),
@@ -160,7 +162,8 @@ impl Sql<'_> {
             NumberField::TotalCost => ("toDecimal128(r.total_cost, 12)".to_owned(), "Decimal(38, 12)", map(test, |units| decimal(*units))),
             _ => (format!("toInt128(r.{})", field.name()), "Int128", units),
         };
-        never_null(&self.ordered(&test, kind, &expression, plain, &expression))
+        let ordered = self.ordered(&test, kind, &expression, plain, &expression);
+        if matches!(field, NumberField::Latency | NumberField::TotalCost) { never_null(&ordered) } else { ordered }
     }
 
     /// A comparison of `left` with a parameter that `right` wraps, or of `key` with any of a list.

@@ -55,6 +55,9 @@ fn escaped(text: &str) -> String {
     for character in text.chars() {
         match character {
             '\\' | '\'' => out.extend(['\\', character]),
+            '\t' => out.push_str("\\t"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
             control if control.is_ascii_control() => out.push_str(&format!("\\x{:02X}", u32::from(control))),
             other => out.push(other),
         }
@@ -75,7 +78,7 @@ mod tests {
 
     #[test]
     fn no_text_ends_its_value() {
-        assert_eq!(escaped("a'b\\c\td\ne\0f\rg\u{7f}hé"), "a\\'b\\\\c\\x09d\\x0Ae\\x00f\\x0Dg\\x7Fhé");
+        assert_eq!(escaped("a'b\\c\td\ne\0f\rg\u{7f}hé"), "a\\'b\\\\c\\td\\ne\\x00f\\rg\\x7Fhé");
         let mut parameters = Parameters::default();
         assert_eq!(parameters.texts(&["a'".into(), String::new()]), "{f0:Array(String)}");
         assert_eq!(parameters.text("x"), parameters.text("x"));

@@ -65,3 +65,30 @@ fn only_a_filter_on_content_leaves_rows_undecided() {
     assert_eq!(some.content, [Column::Error]);
     assert_eq!(some.undecided.as_deref(), Some("(r.error = '' AND (position(r.s3_urls, 'error') > 0 OR position(r.s3_urls, '\\\\') > 0))"));
 }
+
+/// A server takes 128 KiB in a field of a request, unless it is told otherwise; the rest of the query has some of that.
+#[test]
+fn the_largest_filters_fit_into_a_request() {
+    let times = |count: usize, condition: &str| format!("and({})", vec![condition; count].join(", "));
+    let keys: Vec<_> = (0..9).map(|key| format!("'k{key}.x'")).collect();
+    let values = ["in(metadata_value, [1, 'a', true, 2])"; 9].join(", ");
+    let filters = [
+        times(50, "and(eq(output_key, 'k'), in(output_value, [1, 'a', true, 2]))"),
+        times(25, "and(eq(metadata_key, 'a.b'), in(metadata_value, [1, 'a', true, 2]))"),
+        format!("and(in(metadata_key, [{}]), {values})", keys.join(", ")),
+        times(25, "not(search('a'))"),
+        times(100, "eq(feedback_key, 'a')"),
+        times(100, "notlike(error, 'a')"),
+        format!("or(eq(is_root, true), in(id, [{}]))", vec!["'00000000-0000-0000-0000-000000000001'"; 800].join(",")),
+        format!("like(name, '{}')", "\t".repeat(32_000)),
+        format!("in(metadata_value, [{}])", vec!["1"; 1000].join(",")),
+    ];
+    for filter in filters {
+        let pushed = pushed(&filter);
+        let sql = pushed.condition.len()
+            + pushed.questions.iter().map(String::len).sum::<usize>()
+            + pushed.undecided.map_or(0, |sql| sql.len() * 5);
+        assert!(sql < 100_000, "{sql} for {filter}");
+        assert!(pushed.parameters.iter().all(|(_, value)| value.len() < 128 << 10), "{filter}");
+    }
+}
