@@ -6,10 +6,12 @@
 #   make chaos    kill, freeze and restart the real programs ROUNDS times, then compare every row; STORE=postgres, SEED=
 #   make servers  install MinIO and Garage, S3 servers that tests write to (needs Go; the first time takes 10 minutes)
 #   make up       start everything in the foreground (ROWS=, and the ports below)
+#   make fuzz     feed the reader of filters nonsense for SECONDS (needs Rust nightly)
 #   make lint     formatting, clippy, docs, licences, protobuf style
 
 ROWS            ?= 100000
 COUNT           ?= 100
+SECONDS         ?= 60
 ROUNDS          ?= 4
 STORE           ?= sqlite
 GRPC_PORT       ?= 7700
@@ -34,7 +36,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 UP = --rows $(ROWS) --grpc-port $(GRPC_PORT) --rest-port $(REST_PORT) --clickhouse-port $(CLICKHOUSE_PORT) --s3-port $(S3_PORT)
 
-.PHONY: help install install-node build up demo sim chaos servers test test-rust test-python test-sim test-chaos lint clean
+.PHONY: help install install-node build up demo sim chaos servers fuzz test test-rust test-python test-sim test-chaos lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -64,6 +66,12 @@ CARGO_DENY         := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)
 
 $(CARGO_DENY)/bin/cargo-deny:
 	cargo install --quiet --locked --no-default-features --root $(CARGO_DENY) --target-dir $(CARGO_TARGET_DIR)/tools cargo-deny@$(CARGO_DENY_VERSION)
+
+CARGO_FUZZ_VERSION := 0.13.2
+CARGO_FUZZ         := $(CACHE)/cargo-fuzz-$(CARGO_FUZZ_VERSION)
+
+$(CARGO_FUZZ)/bin/cargo-fuzz:
+	cargo install --quiet --locked --root $(CARGO_FUZZ) --target-dir $(CARGO_TARGET_DIR)/tools cargo-fuzz@$(CARGO_FUZZ_VERSION)
 
 # Its newest version in Go's module proxy.
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
@@ -98,6 +106,9 @@ chaos: install
 	@$(if $(filter postgres,$(STORE)),deploy/needs.sh postgres)
 	cargo build --locked --workspace --bins
 	@$(TRACELIFT_BIN)/chaos --rounds $(ROUNDS) --store $(STORE) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(CARGO_FUZZ)/bin/cargo-fuzz
+	PATH="$(CARGO_FUZZ)/bin:$$PATH" cargo +nightly fuzz run --target-dir $(CARGO_TARGET_DIR)/fuzz filter -- -dict=fuzz/filter.dict -max_len=4096 -max_total_time=$(SECONDS)
 
 # ---- checking -------------------------------------------------------------------------------------------------------
 

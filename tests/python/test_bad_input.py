@@ -55,7 +55,7 @@ def test_every_wrong_field_of_a_destination_is_named(stack):
 
 
 @pytest.mark.parametrize("field, value", [
-    ("filter", 'eq(run_type,"llm")'), ("all_experiments", True), ("export_fields", ["id", "feedbacks"]),
+    ("all_experiments", True), ("export_fields", ["id", "feedbacks"]),
 ])  # fmt: skip
 def test_what_later_versions_bring_is_refused_by_name(stack, destination, field, value):
     found = wrong_fields(stack, "POST", EXPORTS, stack.export_body(destination["id"], **{field: value}))
@@ -63,12 +63,21 @@ def test_what_later_versions_bring_is_refused_by_name(stack, destination, field,
     assert found[where].endswith("is not available yet")
 
 
-def test_a_role_instead_of_keys_is_not_available_yet(stack):
+def test_a_wrong_filter_is_named_with_its_place(stack, destination):
+    for filter, message in [("eq(name, ", "at character 10: expected a condition, a field or a value, found the end"),
+                            ("search('a', 'b')", '"search" requires 1 arguments, got 2')]:
+        body = stack.export_body(destination["id"], filter=filter)
+        assert wrong_fields(stack, "POST", EXPORTS, body) == {"body.filter": message}
+        status, answer = stack.rest("POST", "/api/v1/runs/query/validate", json.dumps({"filter": filter}).encode())
+        assert (status, answer) == (200, {"valid": False, "errors": [{"field": "filter", "message": message}]})
+
+
+def test_what_the_operator_does_not_allow_is_refused_by_name(stack):
     body = stack.destination_body()
     del body["credentials"]
     role = "arn:aws:iam::123456789012:role/exports"
-    assert "not available yet" in wrong_fields(stack, "POST", DESTINATIONS, {**body, "aws_role_arn": role})["body.aws_role_arn"]
-    assert "not available yet" in wrong_fields(stack, "POST", DESTINATIONS, body)["body.credentials"]
+    assert "does not allow roles" in wrong_fields(stack, "POST", DESTINATIONS, {**body, "aws_role_arn": role})["body.aws_role_arn"]
+    assert "is required" in wrong_fields(stack, "POST", DESTINATIONS, body)["body.credentials"]
 
 
 def test_a_body_over_1_mib_is_too_large(stack, destination):

@@ -4,6 +4,7 @@ use tracelift_core::{
     Invalid,
     column::Columns,
     export::{self, Compression, Export, ExportSpec, ExportStatus, FormatVersion},
+    filter::Filter,
     id::{DestinationId, SessionId},
     invalid::Faults,
     run::RunStatus,
@@ -24,6 +25,7 @@ impl v1::ExportSpec {
         let compression = faults.take(compression(self.compression));
         let format_version = faults.take(format_version(self.format_version));
         let columns = faults.take_all("", Columns::parse("export_fields", &self.export_fields));
+        let filter = faults.take_all("", Filter::parse("filter", &self.filter));
         let spec = (|| {
             let (window, every) = span?;
             Some(ExportSpec {
@@ -34,6 +36,7 @@ impl v1::ExportSpec {
                 compression: compression?,
                 format_version: format_version?,
                 columns: columns?,
+                filter: filter?,
             })
         })();
         faults.finish(spec)
@@ -106,6 +109,7 @@ impl From<&ExportSpec> for v1::ExportSpec {
             format_version: v1::FormatVersion::from(spec.format_version).into(),
             export_fields: names.into_iter().map(str::to_owned).collect(),
             interval_hours: spec.every.map_or(0, Hours::get),
+            filter: spec.filter.as_ref().map(|filter| filter.text().to_owned()).unwrap_or_default(),
         }
     }
 }
@@ -181,9 +185,9 @@ mod tests {
 
     #[test]
     fn every_wrong_field_of_a_spec_is_named_at_once() {
-        let spec = v1::ExportSpec { compression: 99, export_fields: vec!["colour".into()], ..Default::default() };
+        let spec = v1::ExportSpec { compression: 99, export_fields: vec!["colour".into()], filter: "eq(".into(), ..Default::default() };
         let fields: Vec<_> = spec.check(366).unwrap_err().into_iter().map(|fault| fault.field).collect();
-        assert_eq!(fields, ["destination_id", "session_id", "start_time", "end_time", "compression", "export_fields.0"]);
+        assert_eq!(fields, ["destination_id", "session_id", "start_time", "end_time", "compression", "export_fields.0", "filter"]);
     }
 
     #[test]

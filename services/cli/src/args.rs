@@ -71,6 +71,9 @@ pub enum Command {
     Runs(Runs),
     /// Show what the workspace may have, and has
     Limits,
+    /// Conditions that say which rows an export has
+    #[command(subcommand, arg_required_else_help = true)]
+    Filter(Filter),
     /// API keys (needs the operator's token)
     #[command(subcommand, arg_required_else_help = true)]
     Key(Key),
@@ -262,9 +265,22 @@ pub struct ExportCreate {
     /// A text of your choice: asked again with the same within a day, nothing new is made
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
+    /// Which rows, e.g. 'and(eq(run_type, "llm"), gt(latency, "5s"))' [default: all]
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub filter: String,
     /// Follow it until it has ended
     #[arg(long)]
     pub watch: bool,
+}
+
+/// About filters.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Filter {
+    /// Say whether a filter is valid, and what is wrong with it; exits with 1 when it is not
+    Check {
+        /// The filter, e.g. 'and(eq(run_type, "llm"), gt(latency, "5s"))'
+        filter: String,
+    },
 }
 
 /// About API keys.

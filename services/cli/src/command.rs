@@ -3,6 +3,7 @@
 mod admin;
 mod destination;
 mod export;
+mod filter;
 
 use std::{
     io::{self, Write as _},
@@ -24,6 +25,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Export(command) => export::run(global, command).await,
         Command::Runs(command) => export::runs(global, command).await,
         Command::Limits => export::limits(global).await,
+        Command::Filter(command) => filter::run(global, command).await,
         Command::Key(command) => admin::key(global, command).await,
         Command::Tenant(command) => admin::tenant(global, command).await,
         Command::Completions { shell } => completions(shell),

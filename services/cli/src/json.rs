@@ -55,6 +55,7 @@ pub(crate) fn export(export: &v1::Export) -> Value {
         "compression": compression.unwrap_or_default().as_str(),
         "format_version": version.unwrap_or_default().as_str(),
         "export_fields": Some(&spec.export_fields).filter(|fields| !fields.is_empty()),
+        "filter": text(&spec.filter),
         "status": export.status().word(),
         "created_at": time(export.created_at.as_ref()),
         "updated_at": time(export.updated_at.as_ref()),
@@ -147,6 +148,11 @@ pub(crate) fn limits(limits: &v1::Limits) -> Value {
         "retries_per_run": limits.retries_per_run,
         "days_per_export": limits.days_per_export,
     })
+}
+
+pub(crate) fn filter(found: &v1::ValidateFilterResponse) -> Value {
+    let errors: Vec<_> = found.errors.iter().map(|error| json!({"field": error.field, "message": error.message})).collect();
+    json!({"valid": found.valid, "errors": errors})
 }
 
 pub(crate) fn tenant(tenant: &v1::Tenant) -> Value {

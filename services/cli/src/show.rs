@@ -91,6 +91,7 @@ pub(crate) fn export(export: &v1::Export) -> String {
         ("to", time(spec.end_time.as_ref())),
         ("every", Some(spec.interval_hours).filter(|hours| *hours > 0).map(|hours| format!("{hours}h")).unwrap_or_default()),
         ("columns", spec.export_fields.join(", ")),
+        ("filter", spec.filter),
         ("runs", format!("{} of {}", progress.runs_completed, progress.runs_total)),
         ("rows", rows(&progress)),
         ("bytes", bytes(progress.bytes_written)),
@@ -177,6 +178,12 @@ pub(crate) fn limits(limits: &v1::Limits) -> String {
         ("retries of a run", limits.retries_per_run.to_string()),
         ("days of an export", limits.days_per_export.to_string()),
     ])
+}
+
+/// `valid`, or a line for each thing that is wrong.
+pub(crate) fn filter(found: &v1::ValidateFilterResponse) -> String {
+    let lines: Vec<_> = found.errors.iter().map(|error| plain(&error.message)).collect();
+    if found.valid { "valid\n".to_owned() } else { format!("{}\n", lines.join("\n")) }
 }
 
 pub(crate) fn tenant(tenant: &v1::Tenant) -> String {

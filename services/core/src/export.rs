@@ -3,6 +3,7 @@
 use crate::{
     Invalid,
     column::Columns,
+    filter::Filter,
     id::{DestinationId, ExportId, SessionId, TenantId},
     run::RunStatus,
     schedule::Hours,
@@ -57,6 +58,8 @@ pub struct ExportSpec {
     pub format_version: FormatVersion,
     /// Which columns, in order.
     pub columns: Columns,
+    /// Which rows; all of them without one.
+    pub filter: Option<Filter>,
 }
 
 /// The longest window, in UTC days, unless the operator sets another.

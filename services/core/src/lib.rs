@@ -8,6 +8,7 @@ pub mod destination;
 pub mod export;
 pub mod failure;
 pub mod file;
+pub mod filter;
 pub mod id;
 pub mod invalid;
 pub mod invariant;

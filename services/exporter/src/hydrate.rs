@@ -1,6 +1,8 @@
-//! Batches with the offloaded fields filled in: many objects in flight, used in order, bounded in bytes.
+//! Batches with the offloaded fields filled in: many objects in flight, used in order, bounded in bytes. Rows that turn
+//! out not to match the filter once their fields are there go no further.
 
 mod assemble;
+mod decide;
 
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use tracelift_core::{
     export::FormatVersion,
     failure::{Failure, FailureClass, Step},
     file::HydrationMiss,
+    filter::Filter,
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -28,6 +31,7 @@ use crate::{
     },
 };
 use assemble::Assembly;
+use decide::Decider;
 
 /// Rows as they go into the file.
 #[derive(Debug)]
@@ -54,13 +58,13 @@ pub(crate) struct Hydrator {
 
 /// A source batch, or one field of the batch before it, in the order in which they are used.
 enum Item {
-    Batch(Arc<RecordBatch>, Vec<Cell>),
+    Batch(Arc<RecordBatch>, Vec<Cell>, Option<Decider>),
     Field(Arc<RecordBatch>, Cell, Turn),
 }
 
 /// An item once its object is there.
 enum Ready {
-    Batch(Arc<RecordBatch>, Vec<Cell>),
+    Batch(Arc<RecordBatch>, Vec<Cell>, Option<Decider>),
     Field(Cell, Result<String, NoBlob>, Turn),
 }
 
@@ -75,12 +79,11 @@ struct Cell {
 impl Hydrator {
     /// Fills in `rows`, and hands each finished batch to `sink`, until the rows end or the sink has gone.
     pub(crate) async fn run(&self, slice: &Slice, rows: &mut Rows, meter: &Meter, sink: &mpsc::Sender<Hydrated>) -> Result<(), Failure> {
-        let offloaded: Vec<_> = slice.columns.iter().filter(|column| column.offloadable()).collect();
         let budget = Budget::new(self.limits.batch_bytes);
-        let items = items(rows, &offloaded, &budget, meter);
+        let items = items(rows, slice, &budget, meter);
         let ready = items.map(|item| async {
             Ok::<_, Failure>(match item? {
-                Item::Batch(batch, cells) => Ready::Batch(batch, cells),
+                Item::Batch(batch, cells, decider) => Ready::Batch(batch, cells, decider),
                 Item::Field(batch, cell, mut turn) => {
                     let found = self.fetch(slice, &batch, &cell, &mut turn).await;
                     Ready::Field(cell, found, turn)
@@ -95,7 +98,9 @@ impl Hydrator {
             drop(waiting);
             let Some(next) = next else { return Ok(()) };
             match next? {
-                Ready::Batch(batch, cells) => assembly = Some(Assembly::new(slice, batch, cells, self.limits.batch_bytes)?),
+                Ready::Batch(batch, cells, decider) => {
+                    assembly = Some(Assembly::new(slice, batch, cells, decider, self.limits.batch_bytes));
+                }
                 Ready::Field(cell, found, _turn) => {
                     if let Some(assembly) = &mut assembly {
                         assembly.fill(&cell, found, meter)?;
@@ -130,7 +135,7 @@ impl Hydrator {
 /// Every batch, each followed by its offloaded fields in row order.
 fn items<'a>(
     rows: &'a mut Rows,
-    offloaded: &'a [Column],
+    slice: &'a Slice,
     budget: &'a Arc<Budget>,
     meter: &'a Meter,
 ) -> impl Stream<Item = Result<Item, Failure>> + 'a {
@@ -142,11 +147,15 @@ fn items<'a>(
     });
     let mut index = 0;
     batches.flat_map(move |batch| {
-        let items: Vec<_> = match batch.and_then(|batch| Ok((cells(&batch, offloaded)?, Arc::new(batch)))) {
+        let read = batch.and_then(|batch| {
+            let decider = Decider::of(slice, &batch)?;
+            Ok((cells(&batch, slice, decider.as_ref())?, decider, Arc::new(batch)))
+        });
+        let items: Vec<_> = match read {
             Err(failure) => vec![Err(failure)],
-            Ok((cells, batch)) => {
+            Ok((cells, decider, batch)) => {
                 let mut items = Vec::with_capacity(cells.len() + 1);
-                items.push(Ok(Item::Batch(batch.clone(), cells.clone())));
+                items.push(Ok(Item::Batch(batch.clone(), cells.clone(), decider)));
                 for cell in cells {
                     items.push(Ok(Item::Field(batch.clone(), cell, budget.turn(index))));
                     index += 1;
@@ -158,28 +167,35 @@ fn items<'a>(
     })
 }
 
-/// The offloaded fields of a batch, by row and then by column. A field with an inline value is not offloaded.
-fn cells(batch: &RecordBatch, offloaded: &[Column]) -> Result<Vec<Cell>, Failure> {
-    let mut found = Vec::new();
-    let mut sources = Vec::with_capacity(offloaded.len());
-    for column in offloaded {
-        let pointers = named(batch, pointer_column(*column))?.as_string_opt::<i32>().ok_or_else(|| unexpected(batch))?;
-        sources.push((*column, named(batch, column.name())?.clone(), pointers));
-    }
-    for row in 0..batch.num_rows() {
-        for (column, inline, pointers) in &sources {
-            let text = pointers.value(row);
-            if text.is_empty() || inline.is_valid(row) {
-                continue;
-            }
-            match pointer::decode(*column, text) {
-                Ok(None) => {}
-                Ok(Some(pointer)) => found.push(Cell { row, column: *column, pointer: Ok(pointer) }),
-                Err(reason) => found.push(Cell { row, column: *column, pointer: Err(Miss::Pointer(reason)) }),
-            }
+/// The offloaded fields of a batch that are needed, by row and then by column. A field with an inline value is not
+/// offloaded. Of a row that does not match none is needed; of one that matches whatever is in them, those that are exported.
+fn cells(batch: &RecordBatch, slice: &Slice, decider: Option<&Decider>) -> Result<Vec<Cell>, Failure> {
+    let exported = |column: Column| slice.columns.iter().any(|exported| exported == column);
+    let deciding = slice.filter.as_ref().map(Filter::content).unwrap_or_default();
+    let mut sources = Vec::new();
+    for column in Column::ALL.iter().copied().filter(|column| column.offloadable()) {
+        if exported(column) || deciding.contains(&column) {
+            let pointers = named(batch, pointer_column(column))?.as_string_opt::<i32>().ok_or_else(|| unexpected(batch))?;
+            sources.push((column, named(batch, column.name())?.clone(), pointers));
         }
     }
-    Ok(found)
+    let mut needed = Vec::new();
+    for row in 0..batch.num_rows() {
+        let found: Vec<_> = sources
+            .iter()
+            .filter(|(_, inline, pointers)| !pointers.value(row).is_empty() && !inline.is_valid(row))
+            .filter_map(|(column, _, pointers)| {
+                let pointer = pointer::decode(*column, pointers.value(row)).map_err(Miss::Pointer).transpose()?;
+                Some(Cell { row, column: *column, pointer })
+            })
+            .collect();
+        let matches = decider.map_or(Some(true), |decider| decider.at_first(row, &found.iter().collect::<Vec<_>>()));
+        needed.extend(found.into_iter().filter(|cell| match matches {
+            Some(matches) => matches && exported(cell.column),
+            None => true,
+        }));
+    }
+    Ok(needed)
 }
 
 fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a arrow::array::ArrayRef, Failure> {

@@ -294,6 +294,7 @@ pub(crate) fn slice(spec: &ExportSpec, lease: &Lease, window: Window) -> Slice {
         window,
         columns: spec.columns.clone(),
         version: spec.format_version,
+        filter: spec.filter.clone(),
         cursor: None,
         narrow: 0,
     }

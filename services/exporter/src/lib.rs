@@ -34,6 +34,7 @@ use uuid::Uuid;
 
 pub use network::Network;
 pub use settings::{Blobs, ClickHouse, Limits, Settings};
+pub use source::filter::Pushed;
 
 use crate::{
     access::{Access, Token},

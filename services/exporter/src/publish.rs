@@ -7,6 +7,7 @@ use tracelift_bucket::{SignedAsAsked as _, WriteArguments as _};
 use tracelift_core::{
     failure::Step,
     file::{File, Totals},
+    filter::Filter,
     id::RunId,
     layout::Layout,
     time::{Timestamp, Window},
@@ -32,6 +33,7 @@ pub(crate) fn run_manifest(layout: &Layout<'_>, run: RunId, slice: &Slice, files
         "session_id": layout.session.to_string(),
         "start_time": time(slice.window.start()),
         "end_time": time(slice.window.end()),
+        "filter": slice.filter.as_ref().map(Filter::text),
         "format_version": layout.version.as_str(),
         "schema_hash": schema::hash(&slice.columns, slice.version),
         "columns": slice.columns.names(),
@@ -75,6 +77,7 @@ pub(crate) fn export_manifest(layout: &Layout<'_>, slice: &Slice, runs: &[Publis
         "session_id": layout.session.to_string(),
         "start_time": time(slice.window.start()),
         "end_time": time(slice.window.end()),
+        "filter": slice.filter.as_ref().map(Filter::text),
         "format_version": layout.version.as_str(),
         "schema_hash": schema::hash(&slice.columns, slice.version),
         "export_path": layout.export_path(),
@@ -142,6 +145,7 @@ mod tests {
             window,
             columns: Columns::parse("f", &["id", "inputs"]).unwrap(),
             version: FormatVersion::V1,
+            filter: Some(Filter::read("eq(name, \"x\")").unwrap()),
             cursor: None,
             narrow: 0,
         };

@@ -74,6 +74,9 @@ pub struct ClickHouse {
     /// Table of the trace rows
     #[arg(long, env = "CLICKHOUSE_RUNS_TABLE", default_value = "runs", value_parser = identifier)]
     pub runs_table: String,
+    /// Table of the feedback on them
+    #[arg(long, env = "CLICKHOUSE_FEEDBACKS_TABLE", default_value = "feedbacks", value_parser = identifier)]
+    pub feedbacks_table: String,
 }
 
 /// The bucket of the offloaded fields.

@@ -2,6 +2,7 @@
 //!
 //! A stream that ends without Arrow's end marker was cut, whatever the transport says, and is never taken for its end.
 
+pub(crate) mod filter;
 pub(crate) mod query;
 mod stream;
 
@@ -13,6 +14,7 @@ use tracelift_core::{
     export::FormatVersion,
     failure::{Failure, FailureClass, Step},
     file::Cursor,
+    filter::Filter,
     id::{SessionId, TenantId},
     run::NARROWEST,
     time::{Timestamp, Window},
@@ -20,6 +22,7 @@ use tracelift_core::{
 use tracelift_runtime::secret::SecretError;
 use uuid::Uuid;
 
+use filter::Pushed;
 pub(crate) use stream::{Rows, place};
 
 use crate::settings::{ClickHouse, Limits};
@@ -29,6 +32,7 @@ use crate::settings::{ClickHouse, Limits};
 pub(crate) struct Source {
     client: Client,
     table: String,
+    feedbacks: String,
     batch_bytes: u64,
 }
 
@@ -40,6 +44,8 @@ pub(crate) struct Slice {
     pub(crate) window: Window,
     pub(crate) columns: Columns,
     pub(crate) version: FormatVersion,
+    /// Only rows that match.
+    pub(crate) filter: Option<Filter>,
     /// Only rows behind this one.
     pub(crate) cursor: Option<Cursor>,
     /// How often the answer broke off lately, at most [`NARROWEST`]: the higher, the fewer rows are asked for at once.
@@ -82,12 +88,18 @@ impl Source {
             .with_setting("output_format_arrow_low_cardinality_as_dictionary", "0")
             .with_setting("cancel_http_readonly_queries_on_client_close", "1")
             .with_setting("optimize_read_in_order", "1");
-        Ok(Self { client, table: settings.runs_table.clone(), batch_bytes: limits.batch_bytes })
+        Ok(Self {
+            client,
+            table: settings.runs_table.clone(),
+            feedbacks: settings.feedbacks_table.clone(),
+            batch_bytes: limits.batch_bytes,
+        })
     }
 
     /// The rows of a slice, until it ends or `drain` is cancelled. `query_id` names the query, for [`Source::kill`].
     pub(crate) fn rows(&self, slice: &Slice, extent: Extent, query_id: &str, drain: CancellationToken) -> Result<Rows, Failure> {
-        let sql = query::rows(&self.table, &slice.columns, slice.version, slice.cursor.is_some());
+        let pushed = self.pushed(slice);
+        let sql = query::rows(&self.table, &slice.columns, slice.version, slice.cursor.is_some(), pushed.as_ref());
         let block_rows = block_rows(self.batch_bytes, extent, slice.narrow);
         let query = self
             .behind(sql, slice)
@@ -101,7 +113,7 @@ impl Source {
     /// What there is to read in a slice. A row that cannot be measured may be one that cannot be read: it is read with few
     /// others at once, and reading it finds out.
     pub(crate) async fn extent(&self, slice: &Slice) -> Result<Extent, Failure> {
-        let found: Result<(u64, u64), _> = self.of_slice(&query::extent(&self.table), slice).fetch_one().await;
+        let found: Result<(u64, u64), _> = self.of_slice(&query::extent(&self.table, self.pushed(slice).as_ref()), slice).fetch_one().await;
         match found {
             Ok((rows, widest)) => Ok(Extent { rows, widest }),
             Err(error) if code(&error.to_string()).is_some() && broke(&error) => Ok(Extent { rows: 0, widest: self.batch_bytes }),
@@ -111,15 +123,20 @@ impl Source {
 
     /// How many rows of a slice there are.
     pub(crate) async fn count(&self, slice: &Slice) -> Result<u64, Failure> {
-        self.of_slice(&query::count(&self.table), slice).fetch_one().await.map_err(|error| failure(&error))
+        self.of_slice(&query::count(&self.table, self.pushed(slice).as_ref()), slice).fetch_one().await.map_err(|error| failure(&error))
     }
 
     /// The row behind `last`, if it is the one that cannot be read: it was asked for alone, and failed again.
     pub(crate) async fn unreadable(&self, slice: &Slice, last: Option<Cursor>) -> Option<Cursor> {
         let from = Slice { cursor: last, ..slice.clone() };
-        let next = self.behind(query::next(&self.table, last.is_some()), &from).fetch_optional::<(i64, String)>().await.ok()??;
+        let pushed = self.pushed(slice);
+        let next = self
+            .behind(query::next(&self.table, last.is_some(), pushed.as_ref()), &from)
+            .fetch_optional::<(i64, String)>()
+            .await
+            .ok()??;
         let row = Cursor { start_time: Timestamp::from_micros(next.0)?, id: Uuid::parse_str(&next.1).ok()? };
-        let sql = format!("{}\nLIMIT 1", query::rows(&self.table, &slice.columns, slice.version, last.is_some()));
+        let sql = format!("{}\nLIMIT 1", query::rows(&self.table, &slice.columns, slice.version, last.is_some(), pushed.as_ref()));
         let mut bytes = self.behind(sql, &from).with_setting("max_block_size", "1").fetch_bytes("ArrowStream").ok()?;
         loop {
             match bytes.next().await {
@@ -140,12 +157,20 @@ impl Source {
     }
 
     fn of_slice(&self, sql: &str, slice: &Slice) -> clickhouse::query::Query {
-        self.client
+        let query = self
+            .client
             .query_raw(sql)
             .param("tenant", slice.tenant.to_string())
             .param("session", slice.session.to_string())
             .param("start", slice.window.start().micros())
-            .param("end", slice.window.end().micros())
+            .param("end", slice.window.end().micros());
+        let parameters = self.pushed(slice).map(|pushed| pushed.parameters).unwrap_or_default();
+        // Escaped already: `param` leaves NUL and carriage return as they are.
+        parameters.into_iter().fold(query, |query, (name, value)| query.with_setting(format!("param_{name}"), value))
+    }
+
+    fn pushed(&self, slice: &Slice) -> Option<Pushed> {
+        slice.filter.as_ref().map(|filter| Pushed::of(filter, &self.feedbacks))
     }
 
     /// The pointers of one row as they are now, in the order of [`query::POINTER_COLUMNS`]; `None` when the row is gone.

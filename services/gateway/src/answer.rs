@@ -11,7 +11,7 @@ use serde::Serialize;
 use tracelift_proto::time_from;
 
 pub(crate) use destinations::BulkExportDestination;
-pub(crate) use exports::BulkExport;
+pub(crate) use exports::{BulkExport, FilterValidation};
 pub(crate) use limits::Limits;
 pub(crate) use runs::BulkExportRun;
 

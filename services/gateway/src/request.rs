@@ -6,7 +6,7 @@ mod destinations;
 mod exports;
 
 pub(crate) use destinations::{create_destination, new_identity};
-pub(crate) use exports::{cancellation, create_export, idempotency_key};
+pub(crate) use exports::{cancellation, create_export, idempotency_key, validate_filter};
 
 #[cfg(test)]
 mod tests;

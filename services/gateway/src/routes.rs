@@ -27,7 +27,7 @@ pub(crate) fn api() -> Router<ControlPlane> {
         .route("/{bulk_export_id}/events", get(events::follow))
         .route("/{bulk_export_id}/runs/{run_id}", get(runs::get))
         .route("/{bulk_export_id}/runs/{run_id}/retry", post(runs::retry));
-    Router::new().nest("/api/v1/bulk-exports", bulk_exports)
+    Router::new().nest("/api/v1/bulk-exports", bulk_exports).route("/api/v1/runs/query/validate", post(exports::validate_filter))
 }
 
 /// For whoever keeps the process running.

@@ -106,5 +106,6 @@ fn spec(create: ExportCreate) -> v1::ExportSpec {
         compression: v1::Compression::from(compression).into(),
         format_version: v1::FormatVersion::from(version).into(),
         export_fields: create.fields,
+        filter: create.filter,
     }
 }

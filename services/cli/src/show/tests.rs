@@ -40,6 +40,7 @@ fn some_export() -> v1::Export {
             start_time: at(-86_400),
             end_time: at(0),
             export_fields: vec!["id".into(), "inputs".into()],
+            filter: "eq(run_type, \"llm\")".into(),
             ..Default::default()
         }),
         status: v1::ExportStatus::Failed.into(),

@@ -10,11 +10,28 @@ use crate::fake::{Fake, ID, command, shown};
 async fn each_command_asks_once_and_prints_the_answer() {
     let fake = Fake::default();
     let world = fake.serve().await;
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 17] = [
         &["destination", "create", "--name", "mine", "--bucket", "traces", "--region", "us-east-1", "--option", "StorageClass=STANDARD_IA"],
         &["destination", "list"],
         &["destination", "get", ID],
-        &["export", "create", "--destination", ID, "--project", ID, "--start", "2024-01-01", "--end", "2024-01-02", "--field", "id"],
+        &[
+            "export",
+            "create",
+            "--destination",
+            ID,
+            "--project",
+            ID,
+            "--start",
+            "2024-01-01",
+            "--end",
+            "2024-01-02",
+            "--field",
+            "id",
+            "--filter",
+            "eq(run_type,'llm')",
+        ],
+        &["filter", "check", "eq(run_type, 'llm')"],
+        &["filter", "check", "eq(wrong, 'llm')"],
         &["export", "get", ID],
         &["export", "list", "--limit", "5"],
         &["export", "runs", ID],

@@ -186,6 +186,13 @@ impl ExportService for Fake {
         self.hear(request)?;
         Ok(Response::new(v1::ListScheduleRunsResponse { runs: Vec::new() }))
     }
+
+    async fn validate_filter(&self, request: Request<v1::ValidateFilterRequest>) -> Result<Response<v1::ValidateFilterResponse>, Status> {
+        let wrong = request.get_ref().filter.contains("wrong");
+        self.hear(request)?;
+        let error = v1::FilterError { field: "filter".into(), message: "at character 4: \"wrong\" is not a field".into() };
+        Ok(Response::new(v1::ValidateFilterResponse { valid: !wrong, errors: if wrong { vec![error] } else { Vec::new() } }))
+    }
 }
 
 #[tonic::async_trait]

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 use tracelift_core::{
     Invalid,
     export::{ExportSpec, ExportStatus},
+    filter::Filter,
     id::{DestinationId, ExportId, RunId, SessionId, TenantId},
     invalid::Faults,
     time::Timestamp,
@@ -208,6 +209,19 @@ impl ExportService for Exports {
         let runs = self.store.schedule_runs(tenant, source, page).await.map_err(unavailable)?.ok_or_else(|| absent(source))?;
         Ok(Response::new(v1::ListScheduleRunsResponse { runs: runs.iter().map(view::run).collect() }))
     }
+
+    async fn validate_filter(&self, request: Request<v1::ValidateFilterRequest>) -> Result<Response<v1::ValidateFilterResponse>, Status> {
+        Caller::of(&request, Permission::Read)?;
+        let errors = filter_errors(request.get_ref());
+        Ok(Response::new(v1::ValidateFilterResponse { valid: errors.is_empty(), errors }))
+    }
+}
+
+/// What is wrong with each filter of a request.
+fn filter_errors(request: &v1::ValidateFilterRequest) -> Vec<v1::FilterError> {
+    let filters = [("filter", &request.filter), ("trace_filter", &request.trace_filter), ("tree_filter", &request.tree_filter)];
+    let faults = filters.into_iter().filter_map(|(field, text)| Filter::parse(field, text).err()).flatten();
+    faults.map(|Invalid { field, message }| v1::FilterError { field, message }).collect()
 }
 
 /// One caller's watch of one export.

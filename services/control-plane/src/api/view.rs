@@ -160,6 +160,7 @@ mod tests {
             session: SessionId(Uuid::nil()),
             window: Window::new(at(0), at(60)).unwrap(),
             every: None,
+            filter: None,
             compression: Compression::default(),
             format_version: FormatVersion::default(),
             columns: Columns::parse("export_fields", &[] as &[&str]).unwrap(),

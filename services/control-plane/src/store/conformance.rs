@@ -22,6 +22,7 @@ use tracelift_core::{
     export::{Compression, Export, ExportSpec, ExportStatus, FormatVersion},
     failure::{Failure, FailureClass, Step},
     file::{Cursor, File, FileIntent, HydrationMiss},
+    filter::Filter,
     id::{DestinationId, ExportId, ExporterId, RunId, SessionId, TenantId},
     limit::AtOnce,
     plan,
@@ -130,6 +131,7 @@ macro_rules! suite {
                 what_a_stopped_run_left_is_cleaned_up_once,
                 a_failed_run_is_cleaned_up_and_one_that_nobody_began_is_not,
                 a_completed_export_is_counted_once_more,
+                an_export_whose_filter_reads_content_is_not_counted,
                 records_of_old_exports_are_removed_and_young_or_busy_ones_stay,
             }
             leases {
@@ -248,6 +250,7 @@ pub(crate) fn planned(owner: Owner, n: u128, days: i64, created: i64) -> (Export
             compression: Compression::Snappy,
             format_version: FormatVersion::V2Beta,
             columns: Columns::parse("export_fields", &["id".to_owned(), "inputs".to_owned()]).unwrap(),
+            filter: Some(Filter::read(r#"eq(name, "it's \"ä\"")"#).unwrap()),
         },
         status: ExportStatus::Created,
         source: None,

@@ -29,6 +29,7 @@ static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
         include_str!("sqlite/limits.sql"),
         include_str!("sqlite/requests.sql"),
         include_str!("sqlite/retries.sql"),
+        include_str!("sqlite/filter.sql"),
     ];
     Migrations::new(changes.map(M::up).into())
 });

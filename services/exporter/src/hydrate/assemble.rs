@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
-    array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringBuilder},
-    compute::cast,
+    array::{Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringBuilder},
+    compute::{cast, filter_record_batch},
     datatypes::DataType,
 };
 use tracelift_core::{
@@ -13,21 +13,22 @@ use tracelift_core::{
     file::HydrationMiss,
 };
 
-use super::{Cell, Hydrated, exported, named, place, unexpected};
+use super::{Cell, Hydrated, decide::Decider, exported, named, place, unexpected};
 use crate::{blob::NoBlob, meter::Meter, schema, source::Slice};
 
 /// One source batch on its way into the file.
 pub(super) struct Assembly<'a> {
     slice: &'a Slice,
     batch: Arc<RecordBatch>,
+    /// Which rows match, unless all of them do.
+    decider: Option<Decider>,
     /// Offloaded fields that have not come yet.
     awaited: std::vec::IntoIter<Cell>,
     /// The row of the first of those.
     awaited_row: Option<usize>,
     /// Fields that have come, by place.
     filled: HashMap<(usize, Column), Option<String>>,
-    misses: Vec<HydrationMiss>,
-    objects: u64,
+    misses: Vec<(usize, HydrationMiss)>,
     bytes: u64,
     max_bytes: u64,
     /// Rows that have been handed on.
@@ -35,36 +36,25 @@ pub(super) struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    pub(super) fn new(slice: &'a Slice, batch: Arc<RecordBatch>, cells: Vec<Cell>, max_bytes: u64) -> Result<Self, Failure> {
+    pub(super) fn new(slice: &'a Slice, batch: Arc<RecordBatch>, cells: Vec<Cell>, decider: Option<Decider>, max_bytes: u64) -> Self {
         let mut awaited = cells.into_iter();
         let awaited_row = awaited.next().map(|cell| cell.row);
-        let assembly = Self {
-            slice,
-            batch,
-            awaited,
-            awaited_row,
-            filled: HashMap::new(),
-            misses: Vec::new(),
-            objects: 0,
-            bytes: 0,
-            max_bytes,
-            done: 0,
-        };
-        Ok(assembly)
+        let (filled, misses) = (HashMap::new(), Vec::new());
+        Self { slice, batch, decider, awaited, awaited_row, filled, misses, bytes: 0, max_bytes, done: 0 }
     }
 
     /// Takes in the next awaited field.
     pub(super) fn fill(&mut self, cell: &Cell, found: Result<String, NoBlob>, meter: &Meter) -> Result<(), Failure> {
         let value = match found {
             Ok(text) => {
-                self.objects += 1;
                 self.bytes += text.len() as u64;
                 meter.add_hydration(1, 0);
                 Some(text)
             }
             Err(NoBlob::Miss(miss)) => {
                 let (_, row_id) = place(&self.batch, cell.row)?;
-                self.misses.push(HydrationMiss { row_id, column: cell.column.name().to_owned(), reason: miss.reason().to_owned() });
+                let (column, reason) = (cell.column.name().to_owned(), miss.reason().to_owned());
+                self.misses.push((cell.row, HydrationMiss { row_id, column, reason }));
                 meter.add_hydration(0, 1);
                 None
             }
@@ -75,7 +65,8 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// The next rows that are ready: when their fields fill a batch, or when the source batch ends.
+    /// The next rows that are ready: when their fields fill a batch, or when the source batch ends. None when none of
+    /// those matches.
     pub(super) fn next(&mut self) -> Result<Option<Hydrated>, Failure> {
         let rows = self.batch.num_rows();
         let complete = self.awaited_row.unwrap_or(rows);
@@ -84,8 +75,6 @@ impl<'a> Assembly<'a> {
             return Ok(None);
         }
         let range = self.done..complete;
-        self.done = complete;
-        self.bytes = 0;
         let (columns, version) = exported(self.slice);
         let arrays = columns.iter().map(|column| {
             let source = named(&self.batch, column.name())?.slice(range.start, range.len());
@@ -93,11 +82,28 @@ impl<'a> Assembly<'a> {
             typed(array, &schema::data_type(column, version))
         });
         let arrays = arrays.collect::<Result<Vec<_>, Failure>>()?;
-        let batch = RecordBatch::try_new(schema::arrow(columns, version), arrays).map_err(|_| unexpected(&self.batch))?;
-        self.filled.clear();
-        let (first, _) = place(&self.batch, range.start)?;
-        let last = place(&self.batch, range.end - 1)?;
-        Ok(Some(Hydrated { batch, first, last, objects: std::mem::take(&mut self.objects), misses: std::mem::take(&mut self.misses) }))
+        let mut batch = RecordBatch::try_new(schema::arrow(columns, version), arrays).map_err(|_| unexpected(&self.batch))?;
+        let matching: Vec<usize> = range.clone().filter(|row| self.matches(*row)).collect();
+        if matching.len() < range.len() {
+            let kept: BooleanArray = range.map(|row| Some(matching.binary_search(&row).is_ok())).collect();
+            batch = filter_record_batch(&batch, &kept).map_err(|_| unexpected(&self.batch))?;
+        }
+        // A field of the next row may be here already while another of the same row is awaited: it stays.
+        let (filled, next): (HashMap<_, _>, HashMap<_, _>) =
+            std::mem::take(&mut self.filled).into_iter().partition(|((row, _), _)| *row < complete);
+        let (misses, missing): (Vec<_>, Vec<_>) = std::mem::take(&mut self.misses).into_iter().partition(|(row, _)| *row < complete);
+        self.bytes = next.values().flatten().map(|text| text.len() as u64).sum();
+        (self.filled, self.misses, self.done) = (next, missing, complete);
+        let (Some(first), Some(last)) = (matching.first(), matching.last()) else { return Ok(None) };
+        let kept = |row: &usize| matching.binary_search(row).is_ok();
+        let objects = filled.iter().filter(|((row, _), value)| value.is_some() && kept(row)).count() as u64;
+        let misses = misses.into_iter().filter(|(row, _)| kept(row)).map(|(_, miss)| miss).collect();
+        Ok(Some(Hydrated { batch, first: place(&self.batch, *first)?.0, last: place(&self.batch, *last)?, objects, misses }))
+    }
+
+    fn matches(&self, row: usize) -> bool {
+        let filled = |column| self.filled.get(&(row, column)).map(Option::as_deref);
+        self.decider.as_ref().is_none_or(|decider| decider.at_last(row, &filled))
     }
 
     fn merge(&self, column: Column, source: &ArrayRef, from: usize) -> Result<ArrayRef, Failure> {

@@ -7,6 +7,8 @@ use tracelift_core::{
     export::FormatVersion,
 };
 
+use super::filter::Pushed;
+
 /// Pointers of `inputs`, of `outputs`, and of the other offloaded fields.
 pub(crate) const POINTER_COLUMNS: [&str; 3] = ["inputs_s3_urls", "outputs_s3_urls", "s3_urls"];
 
@@ -22,9 +24,10 @@ pub(crate) fn pointer_column(column: Column) -> &'static str {
 /// The rows of one slice in the order (start_time, id as text), from behind a cursor when there is one.
 ///
 /// It selects the exported columns with the types of the result, then `id` and `start_time` where they are not exported
-/// (the cursor needs them), then the pointers of the offloaded columns that are exported. A String of ClickHouse holds any
-/// bytes; one that is no UTF-8 would make the whole answer unreadable, so its wrong bytes are replaced.
-pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resumes: bool) -> String {
+/// (the cursor needs them), then what decides a filter on content, then the pointers of the offloaded columns that are
+/// exported or that decide. A String of ClickHouse holds any bytes; one that is no UTF-8 would make the whole answer
+/// unreadable, so its wrong bytes are replaced.
+pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resumes: bool, filter: Option<&Pushed>) -> String {
     let mut selected: Vec<String> =
         columns.iter().map(|column| format!("{} AS {}", expression(column, version), out(column.name()))).collect();
     for column in [Column::Id, Column::StartTime] {
@@ -32,11 +35,22 @@ pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resum
             selected.push(format!("{} AS {}", expression(column, version), out(column.name())));
         }
     }
-    let used = |pointer: &str| columns.iter().any(|column| column.offloadable() && pointer_column(column) == pointer);
+    let deciding: &[Column] = filter.map_or(&[], |filter| &filter.content);
+    if let Some((filter, undecided)) = filter.and_then(|filter| Some((filter, filter.undecided.as_ref()?))) {
+        selected.push(format!("toBool({undecided}) AS {}", out(UNDECIDED)));
+        let answers = filter.questions.iter().enumerate();
+        selected.extend(answers.map(|(index, question)| format!("toBool({question}) AS {}", out(&answer(index)))));
+        let hidden = deciding.iter().filter(|column| !columns.iter().any(|exported| exported == **column));
+        selected.extend(hidden.map(|column| format!("if({undecided}, {}, NULL) AS {}", expression(*column, version), out(column.name()))));
+    }
+    let used = |pointer: &str| {
+        let exported = columns.iter().filter(|column| column.offloadable());
+        exported.chain(deciding.iter().copied()).any(|column| pointer_column(column) == pointer)
+    };
     selected.extend(
         POINTER_COLUMNS.iter().filter(|pointer| used(pointer)).map(|pointer| format!("toValidUTF8(r.{pointer}) AS {}", out(pointer))),
     );
-    let mut sql = format!("SELECT {}\nFROM {table} AS r FINAL\nWHERE {SLICE}", selected.join(",\n       "));
+    let mut sql = format!("SELECT {}\nFROM {table} AS r FINAL\nWHERE {SLICE}{}", selected.join(",\n       "), only(filter));
     if resumes {
         sql.push_str(BEHIND);
     }
@@ -45,21 +59,22 @@ pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resum
 }
 
 /// How many rows a slice has, about (rows that are there twice count twice), and the bytes of its widest row.
-pub(crate) fn extent(table: &str) -> String {
+pub(crate) fn extent(table: &str, filter: Option<&Pushed>) -> String {
     let widths = ["inputs", "outputs", "error", "extra", "events"].map(|name| format!("length(r.{name})")).join(" + ");
-    format!("SELECT count(), max({widths}) FROM {table} AS r WHERE {SLICE}")
+    format!("SELECT count(), max({widths}) FROM {table} AS r WHERE {SLICE}{}", only(filter))
 }
 
-/// How many rows a slice has, each once.
-pub(crate) fn count(table: &str) -> String {
-    format!("SELECT count() FROM {table} AS r FINAL WHERE {SLICE}")
+/// How many rows a slice has, each once; with a filter on content those that may match.
+pub(crate) fn count(table: &str, filter: Option<&Pushed>) -> String {
+    format!("SELECT count() FROM {table} AS r FINAL WHERE {SLICE}{}", only(filter))
 }
 
 /// Start time in microseconds and id of the first row, from behind a cursor when there is one.
-pub(crate) fn next(table: &str, resumes: bool) -> String {
+pub(crate) fn next(table: &str, resumes: bool, filter: Option<&Pushed>) -> String {
+    let only = only(filter);
     let behind = if resumes { BEHIND } else { "" };
     format!(
-        "SELECT toUnixTimestamp64Micro(r.start_time), toString(r.id) FROM {table} AS r FINAL WHERE {SLICE}{behind}
+        "SELECT toUnixTimestamp64Micro(r.start_time), toString(r.id) FROM {table} AS r FINAL WHERE {SLICE}{only}{behind}
 ORDER BY r.start_time, toString(r.id) LIMIT 1"
     )
 }
@@ -71,6 +86,18 @@ pub(crate) fn pointers(table: &str) -> String {
 WHERE r.tenant_id = {{tenant:UUID}} AND r.session_id = {{session:UUID}}
   AND r.start_time = fromUnixTimestamp64Micro({{time:Int64}}, 'UTC') AND r.id = {{id:UUID}}"
     )
+}
+
+/// Whether a row that was found is yet to be decided.
+pub(crate) const UNDECIDED: &str = "undecided";
+
+/// The answer to a question of a filter.
+pub(crate) fn answer(index: usize) -> String {
+    format!("answer_{index}")
+}
+
+fn only(filter: Option<&Pushed>) -> String {
+    filter.map(|filter| format!("\n  AND ({})", filter.condition)).unwrap_or_default()
 }
 
 /// Stops a query by its id.
@@ -114,16 +141,26 @@ fn expression(column: Column, version: FormatVersion) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tracelift_core::filter::Filter;
+
     use super::*;
 
     #[test]
     fn the_query_of_all_columns() {
-        insta::assert_snapshot!(rows("runs", &Columns::default(), FormatVersion::V1, false));
+        insta::assert_snapshot!(rows("runs", &Columns::default(), FormatVersion::V1, false, None));
     }
 
     #[test]
     fn a_resumed_query_of_few_columns_reads_their_pointers_only() {
         let columns = Columns::parse("f", &["outputs", "total_cost"]).unwrap();
-        insta::assert_snapshot!(rows("runs", &columns, FormatVersion::V2Beta, true));
+        insta::assert_snapshot!(rows("runs", &columns, FormatVersion::V2Beta, true, None));
+    }
+
+    #[test]
+    fn a_query_with_a_filter_on_content_selects_what_decides_it() {
+        let columns = Columns::parse("f", &["name", "inputs"]).unwrap();
+        let filter = Filter::read(r#"and(eq(is_root, true), or(neq(error, null), like(inputs, "%a%")), gt(latency, 2))"#).unwrap();
+        let pushed = Pushed::of(&filter, "feedbacks");
+        insta::assert_snapshot!(rows("runs", &columns, FormatVersion::V1, true, Some(&pushed)));
     }
 }

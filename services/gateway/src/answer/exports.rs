@@ -1,4 +1,4 @@
-//! `BulkExport`
+//! `BulkExport`, and what is said of a filter.
 
 use serde::Serialize;
 use tracelift_core::export::{Compression, FormatVersion};
@@ -67,7 +67,7 @@ impl From<v1::Export> for BulkExport {
             all_experiments: false,
             start_time: time(spec.start_time.as_ref()),
             end_time: time(spec.end_time.as_ref()),
-            filter: None,
+            filter: text(spec.filter),
             format: "Parquet",
             interval_hours: Some(spec.interval_hours).filter(|hours| *hours > 0),
             export_fields: Some(spec.export_fields).filter(|fields| !fields.is_empty()),
@@ -84,6 +84,26 @@ impl From<v1::Export> for BulkExport {
                 reconciled_at: time(found.reconciled_at.as_ref()),
             }),
         }
+    }
+}
+
+/// Whether filters are valid.
+#[derive(Debug, Serialize)]
+pub(crate) struct FilterValidation {
+    valid: bool,
+    errors: Vec<FilterError>,
+}
+
+#[derive(Debug, Serialize)]
+struct FilterError {
+    field: String,
+    message: String,
+}
+
+impl From<v1::ValidateFilterResponse> for FilterValidation {
+    fn from(answer: v1::ValidateFilterResponse) -> Self {
+        let errors = answer.errors.into_iter().map(|error| FilterError { field: error.field, message: error.message });
+        Self { valid: answer.valid, errors: errors.collect() }
     }
 }
 

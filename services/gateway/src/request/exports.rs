@@ -1,10 +1,11 @@
-//! Bodies about exports.
+//! Bodies about exports and their filters.
 
 use http::HeaderMap;
 use serde_json::Value;
 use tracelift_core::{
     column::Columns,
     export::{self, Compression, FormatVersion},
+    filter::Filter,
     schedule::NO_END,
     time::Timestamp,
 };
@@ -12,7 +13,7 @@ use tracelift_proto::{time_to, v1};
 
 use crate::{
     fields::{Loc, Wrong, WrongFields},
-    object::{Given, Nullable, Object, Optional, Required, integer, only, time, uuid, word},
+    object::{Given, Nullable, Object, Optional, Required, integer, only, text, time, uuid, word},
 };
 
 /// More columns than there are can only be a mistake; the rules name each wrong one.
@@ -26,7 +27,7 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Wro
     let destination = top.take(&mut wrong, "bulk_export_destination_id", Required, uuid);
     // A later version has exports of all experiments, which need no session.
     let session_presence = if top.refuse_true(&mut wrong, "all_experiments") { Nullable } else { Given };
-    top.refuse_yet(&mut wrong, "filter");
+    let filter = filter(&top, &mut wrong);
     let session = top.take(&mut wrong, "session_id", session_presence, uuid);
     let interval_hours = top.take(&mut wrong, "interval_hours", Nullable, integer(1..=168));
     let span = span(&top, &mut wrong);
@@ -45,6 +46,7 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Wro
             format_version: v1::FormatVersion::from(format_version).into(),
             export_fields,
             interval_hours: interval_hours.unwrap_or_default(),
+            filter,
         })
     })();
     Ok(v1::CreateExportRequest { spec: Some(wrong.finish(spec)?), ..Default::default() })
@@ -68,6 +70,22 @@ fn span(top: &Object<'_>, wrong: &mut WrongFields) -> Option<(Timestamp, Option<
             None
         }
     }
+}
+
+fn filter(top: &Object<'_>, wrong: &mut WrongFields) -> String {
+    let text = top.take(wrong, "filter", Nullable, text).unwrap_or_default();
+    if let Err(faults) = Filter::parse("filter", text) {
+        wrong.add_rules(top.loc(), faults);
+    }
+    text.to_owned()
+}
+
+/// Filters to be looked at. Whatever else a query of runs has is of no interest.
+pub(crate) fn validate_filter(body: &Value) -> Result<v1::ValidateFilterRequest, WrongFields> {
+    let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
+    let [filter, trace_filter, tree_filter] =
+        ["filter", "trace_filter", "tree_filter"].map(|name| top.take(&mut wrong, name, Nullable, text).unwrap_or_default().to_owned());
+    wrong.finish(Some(v1::ValidateFilterRequest { filter, trace_filter, tree_filter }))
 }
 
 fn columns(top: &Object<'_>, wrong: &mut WrongFields) -> Vec<String> {

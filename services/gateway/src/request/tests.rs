@@ -56,7 +56,7 @@ fn every_field_of_an_export_that_is_wrong_is_named_at_once() {
         "session_id": "nope",
         "start_time": "yesterday",
         "end_time": 1_700_000_000,
-        "filter": "eq(run_type, \"llm\")",
+        "filter": "and(eq(colour, \"red\"), search())",
         "interval_hours": 24,
         "all_experiments": true,
         "format": "CSV",
@@ -88,6 +88,11 @@ fn wrong_values_of_an_export_one_by_one() {
         ("export_fields", json!(vec!["id"; 65])),
         ("export_fields", json!([])),
         ("filter", Value::Null),
+        ("filter", json!("")),
+        ("filter", json!(5)),
+        ("filter", json!("eq(run_type, \"llm\")")),
+        ("filter", json!("eq(run_type, \"llm\"")),
+        ("filter", json!("search('a', 'b')")),
         ("colour", json!("ignored")),
     ];
     let cases = cases.map(|(field, value)| {

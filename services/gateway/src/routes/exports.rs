@@ -1,4 +1,4 @@
-//! Operations 1, 2, 6, 7.
+//! Operations 1, 2, 6, 7, and whether a filter is valid.
 
 use axum::extract::State;
 use http::HeaderMap;
@@ -6,7 +6,7 @@ use tracelift_core::export::ExportStatus;
 use tracelift_proto::v1;
 
 use crate::{
-    answer::{Answer, BulkExport, many, one},
+    answer::{Answer, BulkExport, FilterValidation, many, one},
     body::JsonBody,
     caller::Caller,
     control_plane::ControlPlane,
@@ -53,4 +53,13 @@ pub(crate) async fn cancel(
 ) -> Answer<BulkExport> {
     request::cancellation(&body)?;
     one(plane.exports().cancel_export(caller.call(v1::CancelExportRequest { id })).await?.into_inner().export)
+}
+
+pub(crate) async fn validate_filter(
+    State(plane): State<ControlPlane>,
+    caller: Caller,
+    JsonBody(body): JsonBody,
+) -> Answer<FilterValidation> {
+    let request = request::validate_filter(&body)?;
+    one(Some(plane.exports().validate_filter(caller.call(request)).await?.into_inner()))
 }

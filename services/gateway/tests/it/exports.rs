@@ -1,4 +1,4 @@
-//! Operations 1, 2, 6, 7.
+//! Operations 1, 2, 6, 7, and filters.
 
 use crate::{
     fake::{DESTINATION, EXPORT, PROJECT},
@@ -28,7 +28,7 @@ async fn the_guides_export_is_created_with_every_default() {
 async fn every_choice_of_a_caller_reaches_the_control_plane() {
     let world = world().await;
     let more = r#", "format": "Parquet", "format_version": "v2_beta", "compression": "snappy", "export_fields": ["id", "inputs"],
-        "filter": null, "interval_hours": null, "all_experiments": false, "colour": "ignored"}"#;
+        "filter": "and(eq(is_root, true), eq(name, 'ä'))", "interval_hours": null, "all_experiments": false, "colour": "ignored"}"#;
     let heard = world.ask("POST", EXPORTS, Some(&body().replace('}', more))).await;
     assert_eq!(heard.status, 200, "{}", heard.body);
     insta::assert_snapshot!(world.fake.asked().join("\n"));
@@ -85,4 +85,18 @@ async fn any_other_change_of_an_export_is_refused() {
     }
     insta::assert_snapshot!(shown.join("\n\n"));
     assert!(world.fake.asked().is_empty());
+}
+
+#[tokio::test]
+async fn filters_are_valid_or_not_and_that_is_no_refusal() {
+    let world = world().await;
+    let path = "/api/v1/runs/query/validate";
+    let right =
+        r#"{"filter": "eq(run_type, \"llm\")", "tree_filter": "eq(name, 'x')", "trace_filter": null, "session": ["x"], "limit": 5}"#;
+    let mut shown = Vec::new();
+    for body in [right, "{}", r#"{"filter": "eq(wrong, 1)"}"#, r#"{"filter": 5}"#, "[]"] {
+        shown.push(format!("{body}\n{}", world.ask("POST", path, Some(body)).await.shown()));
+    }
+    insta::assert_snapshot!(shown.join("\n\n"));
+    insta::assert_snapshot!(world.fake.asked().join("\n"));
 }

@@ -119,6 +119,7 @@ pub(crate) fn export() -> v1::Export {
             format_version: v1::FormatVersion::V1.into(),
             export_fields: Vec::new(),
             interval_hours: 0,
+            filter: "eq(run_type, \"llm\")".into(),
         }),
         status: v1::ExportStatus::Running.into(),
         created_at: at(10),
@@ -286,6 +287,13 @@ impl ExportService for Fake {
     ) -> Result<Response<v1::ListScheduleRunsResponse>, Status> {
         self.hear(request).await?;
         Ok(Response::new(v1::ListScheduleRunsResponse { runs: Vec::new() }))
+    }
+
+    async fn validate_filter(&self, request: Request<v1::ValidateFilterRequest>) -> Result<Response<v1::ValidateFilterResponse>, Status> {
+        let wrong = request.get_ref().filter.contains("wrong");
+        self.hear(request).await?;
+        let error = v1::FilterError { field: "filter".into(), message: "at character 4: \"wrong\" is not a field".into() };
+        Ok(Response::new(v1::ValidateFilterResponse { valid: !wrong, errors: if wrong { vec![error] } else { Vec::new() } }))
     }
 }
 

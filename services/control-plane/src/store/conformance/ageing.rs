@@ -4,11 +4,13 @@ use tracelift_core::{
     export::ExportStatus,
     failure::FailureClass,
     file::FileIntent,
+    filter::Filter,
     run::{Event, Run, RunStatus, Work},
 };
 
 use super::{
-    ALL, LEASE, PATIENCE, RETRIES, at, claim, claim_one, complete, export, failed, file, held, intent, lease, owner, report, run_view, view,
+    ALL, LEASE, PATIENCE, RETRIES, at, claim, claim_one, complete, export, failed, file, held, intent, lease, make, owner, planned, report,
+    run_view, view,
 };
 use crate::store::{Change, Heard, Reported, Store, TimeLimits, Verdict};
 
@@ -147,6 +149,18 @@ pub(crate) async fn a_completed_export_is_counted_once_more(store: &dyn Store) {
     let counted = view(store, mine, id).await;
     assert_eq!((counted.reconciled, counted.rows, counted.runs_total), (Some((23, at(5))), 20, 1));
     assert_eq!(counted.export.finished_at, ended.export.finished_at);
+}
+
+pub(crate) async fn an_export_whose_filter_reads_content_is_not_counted(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let (mut planned, runs) = planned(mine, 1, 1, 0);
+    planned.spec.filter = Some(Filter::read("neq(error, null)").unwrap());
+    let id = planned.id;
+    make(store, planned, runs).await;
+    complete(store, &claim_one(store, "a", 1).await, 2, 2).await;
+    report(store, &claim_one(store, "a", 3).await, Event::Published, 3).await;
+    assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Completed);
+    assert!(claim(store, "a", 9, 4).await.is_empty(), "nothing is left to be done");
 }
 
 pub(crate) async fn records_of_old_exports_are_removed_and_young_or_busy_ones_stay(store: &dyn Store) {

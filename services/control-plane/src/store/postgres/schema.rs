@@ -12,6 +12,7 @@ const CHANGES: &[&str] = &[
     include_str!("limits.sql"),
     include_str!("requests.sql"),
     include_str!("retries.sql"),
+    include_str!("filter.sql"),
 ];
 
 /// Nobody else's lock, as long as nobody else chooses these bytes ("tracelft").

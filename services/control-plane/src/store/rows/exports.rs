@@ -3,6 +3,7 @@
 use tracelift_core::{
     column::Columns,
     export::{Compression, Export, ExportSpec, ExportStatus, FormatVersion},
+    filter::Filter,
     id::{ExportId, TenantId},
     schedule::Hours,
     time::Timestamp,
@@ -39,6 +40,7 @@ pub(crate) fn create(tx: &mut dyn Transaction, export: &Export) -> Result<(), St
         ("compression", spec.compression.as_str().into()),
         ("format_version", spec.format_version.as_str().into()),
         ("columns", sql::json(&spec.columns.names())?),
+        ("filter", spec.filter.as_ref().map(Filter::text).into()),
         ("status", export.status.as_str().into()),
         ("source_id", export.source.into()),
         ("interval_hours", spec.every.map(Hours::get).into()),
@@ -157,6 +159,7 @@ pub(crate) fn remove_ended(tx: &mut dyn Transaction, limit: Timestamp) -> Result
 
 pub(crate) fn export(row: &Row) -> Result<Export, StoreError> {
     let names: Vec<String> = row.json("columns")?;
+    let filter: String = row.get::<Option<String>>("filter")?.unwrap_or_default();
     Ok(Export {
         id: row.get("id")?,
         tenant: row.get("tenant_id")?,
@@ -168,6 +171,7 @@ pub(crate) fn export(row: &Row) -> Result<Export, StoreError> {
             compression: row.word("compression", |word| Compression::parse("compression", word))?,
             format_version: row.word("format_version", |word| FormatVersion::parse("format_version", word))?,
             columns: row.checked("columns", Columns::parse("columns", &names))?,
+            filter: row.checked("filter", Filter::parse("filter", &filter))?,
         },
         status: row.word("status", |word| ExportStatus::parse("status", word))?,
         source: row.get("source_id")?,

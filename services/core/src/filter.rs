@@ -1,0 +1,140 @@
+//! Filters of exports: `and(eq(run_type, "llm"), gt(latency, "5s"))`. `docs/filter.md` says what they mean.
+//!
+//! Text → [`syntax`] (positions, no meaning) → conditions ([`Tree`]), whose negation stands at the leaves. The meaning of
+//! those is what [`Row::decide`] says; the exporter makes SQL of them and must agree.
+
+mod check;
+mod condition;
+mod evaluate;
+mod field;
+mod like;
+mod number;
+pub mod syntax;
+
+use std::{fmt, sync::Arc};
+
+pub use check::{MAX_CONDITIONS, MAX_VALUES};
+pub use condition::{
+    Condition, EntryTest, Family, IdField, Leaf, NumberField, Part, Plain, Test, TextField, TextTest, TimeField, Tree, ValueTest, path,
+};
+pub use evaluate::{Content, Feedback, Json, Row, numbers};
+pub use like::Pattern;
+
+use crate::{Invalid, column::Column};
+
+/// What is wrong with a filter, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct FilterError {
+    /// The first character that is wrong, counted from 1.
+    pub position: usize,
+    /// What is wrong, the position included.
+    pub message: String,
+}
+
+impl FilterError {
+    fn at(position: usize, words: impl fmt::Display) -> Self {
+        Self { position, message: format!("at character {position}: {words}") }
+    }
+
+    /// In LangSmith's words.
+    fn arity(position: usize, operator: field::Operator, got: usize) -> Self {
+        Self { position, message: format!("\"{}\" requires {} arguments, got {got}", operator.name(), operator.arguments()) }
+    }
+}
+
+/// A filter that was understood. Equal to one of the same text.
+#[derive(Debug, Clone)]
+pub struct Filter(Arc<(String, Tree<Leaf>)>);
+
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for Filter {}
+
+/// A filter's leaf as one sees it who has the row's content and the answers of the trace store.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Open {
+    /// The store has answered: the number of the answer.
+    Answered(usize),
+    /// It hangs on content.
+    Content(Leaf),
+}
+
+impl Filter {
+    /// The filter in `text`, or everything that is wrong with it.
+    pub fn read(text: &str) -> Result<Self, Vec<FilterError>> {
+        let tree = check::check(&syntax::parse(text).map_err(|error| vec![error])?)?;
+        Ok(Self(Arc::new((text.to_owned(), tree))))
+    }
+
+    /// The same, as faults of `field`; an empty text is no filter.
+    pub fn parse(field: &str, text: &str) -> Result<Option<Self>, Vec<Invalid>> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let invalid = |error: FilterError| Invalid::new(field, error);
+        Self::read(text).map(Some).map_err(|errors| errors.into_iter().map(invalid).collect())
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.0.0
+    }
+
+    /// Its conditions.
+    pub fn tree(&self) -> &Tree<Leaf> {
+        &self.0.1
+    }
+
+    /// Columns that it reads and whose value may lie in an object, each once.
+    pub fn content(&self) -> Vec<Column> {
+        let read: Vec<_> = self.tree().leaves().into_iter().filter_map(|leaf| leaf.condition.content()).collect();
+        Column::ALL.iter().copied().filter(|column| read.contains(column)).collect()
+    }
+
+    /// Whether it reads any such column: then the trace store alone cannot say which rows match.
+    pub fn reads_content(&self) -> bool {
+        !self.content().is_empty()
+    }
+
+    /// The filter as it is decided where the content is known, and the questions to the trace store that it needs answered:
+    /// the largest parts that read no content.
+    pub fn split(&self) -> (Tree<Open>, Vec<Tree<Leaf>>) {
+        let mut questions = Vec::new();
+        let open = open(self.tree(), &mut questions);
+        (open, questions)
+    }
+
+    /// Whether a row of which everything is known matches.
+    pub fn matches(&self, row: &Row<impl Content>) -> Option<bool> {
+        self.tree().decide(&|leaf| row.decide(leaf))
+    }
+}
+
+fn open(tree: &Tree<Leaf>, questions: &mut Vec<Tree<Leaf>>) -> Tree<Open> {
+    if tree.leaves().into_iter().all(|leaf| leaf.condition.content().is_none()) {
+        questions.push(tree.clone());
+        return Tree::Leaf(Open::Answered(questions.len() - 1));
+    }
+    match tree {
+        Tree::And(all) => Tree::And(opened(all, questions, Tree::And)),
+        Tree::Or(all) => Tree::Or(opened(all, questions, Tree::Or)),
+        Tree::Leaf(leaf) => Tree::Leaf(Open::Content(leaf.clone())),
+    }
+}
+
+/// Those that read no content are one question.
+fn opened(all: &[Tree<Leaf>], questions: &mut Vec<Tree<Leaf>>, join: fn(Vec<Tree<Leaf>>) -> Tree<Leaf>) -> Vec<Tree<Open>> {
+    let reads = |tree: &&Tree<Leaf>| tree.leaves().into_iter().any(|leaf| leaf.condition.content().is_some());
+    let (content, plain): (Vec<_>, Vec<_>) = all.iter().partition(reads);
+    let plain: Vec<_> = plain.into_iter().cloned().collect();
+    let asked = (!plain.is_empty()).then(|| open(&join(plain), questions));
+    asked.into_iter().chain(content.into_iter().map(|tree| open(tree, questions)).collect::<Vec<_>>()).collect()
+}
+
+#[cfg(test)]
+mod tests;

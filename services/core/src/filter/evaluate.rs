@@ -1,0 +1,220 @@
+//! What a filter says of a row: the meaning that every other form of it (SQL above all) must agree with.
+
+use uuid::Uuid;
+
+use super::{
+    check::named_paths,
+    condition::{Condition, EntryTest, Family, IdField, Leaf, NumberField, Part, Plain, TextField, TextTest, TimeField, ValueTest, path},
+    syntax::is_number,
+};
+use crate::{column::Column, time::Timestamp};
+
+/// A JSON value, as far as a filter looks into it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Json {
+    /// `null`, and what is no JSON at all.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number, as a double.
+    Number(f64),
+    /// A text, without its quotes.
+    Text(String),
+    /// Its entries.
+    Object(Vec<(String, Json)>),
+    /// A list, whose items no filter looks at.
+    List,
+}
+
+/// Columns whose value may lie in an object.
+pub trait Content {
+    /// The text of `inputs`, `outputs`, `extra` or `error`, empty when there is none; `None` when it is not known yet.
+    fn text(&self, column: Column) -> Option<&str>;
+    /// The same as JSON.
+    fn json(&self, column: Column) -> Option<&Json>;
+}
+
+/// Feedback on a row.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "each is named as the column it stands for; data.md describes them")]
+pub struct Feedback {
+    pub key: String,
+    pub score: Option<f64>,
+    pub value: String,
+}
+
+/// A trace row, as far as a filter looks at it.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "each is named as the column it stands for; data.md describes them")]
+pub struct Row<C> {
+    pub id: Uuid,
+    pub trace_id: Uuid,
+    pub parent_run_id: Option<Uuid>,
+    pub name: String,
+    pub run_type: String,
+    pub status: String,
+    pub start_time: Timestamp,
+    pub end_time: Option<Timestamp>,
+    pub is_root: bool,
+    pub tags: Vec<String>,
+    pub prompt_tokens: u64,
+    pub completion_tokens: u64,
+    pub total_tokens: u64,
+    /// In 10^-12 dollars.
+    pub total_cost: Option<i128>,
+    pub feedbacks: Vec<Feedback>,
+    pub content: C,
+}
+
+impl<C: Content> Row<C> {
+    fn id_of(&self, field: IdField) -> Option<Uuid> {
+        match field {
+            IdField::Id => Some(self.id),
+            IdField::TraceId => Some(self.trace_id),
+            IdField::ParentRunId => self.parent_run_id,
+        }
+    }
+
+    fn time_of(&self, field: TimeField) -> Option<Timestamp> {
+        match field {
+            TimeField::StartTime => Some(self.start_time),
+            TimeField::EndTime => self.end_time,
+        }
+    }
+
+    fn number_of(&self, field: NumberField) -> Option<i128> {
+        match field {
+            NumberField::Latency => self.end_time.map(|end| i128::from(end.micros()) - i128::from(self.start_time.micros())),
+            NumberField::PromptTokens => Some(self.prompt_tokens.into()),
+            NumberField::CompletionTokens => Some(self.completion_tokens.into()),
+            NumberField::TotalTokens => Some(self.total_tokens.into()),
+            NumberField::TotalCost => self.total_cost,
+        }
+    }
+
+    /// What a condition says of this row; `None` when that hangs on content that is not known yet.
+    pub fn decide(&self, leaf: &Leaf) -> Option<bool> {
+        let holds = match &leaf.condition {
+            Condition::Absent(Plain::Id(field)) => self.id_of(*field).is_none(),
+            Condition::Absent(Plain::Time(field)) => self.time_of(*field).is_none(),
+            Condition::Absent(Plain::Number(field)) => self.number_of(*field).is_none(),
+            Condition::Absent(Plain::Root) => false,
+            Condition::Id(field, any) => self.id_of(*field).is_some_and(|id| any.contains(&id)),
+            Condition::Time(field, test) => self.time_of(*field).is_some_and(|time| test.holds(&time)),
+            Condition::Number(field, test) => self.number_of(*field).is_some_and(|number| test.holds(&number)),
+            Condition::Root(root) => self.is_root == *root,
+            Condition::Tag(Some(tag)) => self.tags.contains(tag),
+            Condition::Tag(None) => !self.tags.is_empty(),
+            Condition::Text(TextField::Name, test) => test.holds(&self.name),
+            Condition::Text(TextField::RunType, test) => test.holds(&self.run_type),
+            Condition::Text(TextField::Status, test) => test.holds(&self.status),
+            Condition::Entry(Family::Feedback, tests) => {
+                self.feedbacks.iter().any(|entry| tests.iter().all(|test| test.of_feedback(entry)))
+            }
+            Condition::Text(..) | Condition::Entry(..) => return leaf.of_content(&self.content),
+        };
+        Some(holds != leaf.negated)
+    }
+}
+
+impl Leaf {
+    /// What a condition on content says; `None` when the content is not known yet, or when it is about something else.
+    pub fn of_content(&self, content: &impl Content) -> Option<bool> {
+        let column = self.condition.content()?;
+        let holds = match &self.condition {
+            Condition::Text(_, test) => test.holds(content.text(column)?),
+            Condition::Entry(family, tests) => there_is(entries(*family, content.json(column)?), tests),
+            _ => return None,
+        };
+        Some(holds != self.negated)
+    }
+}
+
+/// The entries of a family: the keys of an object, or of its `metadata`.
+fn entries(family: Family, json: &Json) -> &[(String, Json)] {
+    let within = if family == Family::Metadata { json.at("metadata") } else { Some(json) };
+    if let Some(Json::Object(entries)) = within { entries } else { &[] }
+}
+
+/// A key is one of the object's own, or, where it is named with dots, one of an object within it.
+fn there_is(entries: &[(String, Json)], tests: &[EntryTest]) -> bool {
+    let holds = |key: &str, value: &Json| tests.iter().all(|test| test.of_json(key, value));
+    entries.iter().any(|(key, value)| holds(key, value))
+        || named_paths(tests).into_iter().any(|key| {
+            let mut parts = path(key).into_iter();
+            let first = parts.next().and_then(|first| entries.iter().find(|(key, _)| key == first));
+            let value = first.and_then(|(_, value)| parts.try_fold(value, |value, part| value.at(part)));
+            value.is_some_and(|value| holds(key, value))
+        })
+}
+
+impl Json {
+    fn at(&self, key: &str) -> Option<&Self> {
+        let Self::Object(entries) = self else { return None };
+        entries.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+}
+
+impl TextTest {
+    /// Whether it holds for `text`.
+    pub fn holds(&self, text: &str) -> bool {
+        match self {
+            Self::Is(any) => any.iter().any(|wanted| wanted == text),
+            Self::Like(pattern) => pattern.matches(text),
+            Self::Contains(part) => text.to_ascii_lowercase().contains(&part.to_ascii_lowercase()),
+        }
+    }
+}
+
+impl EntryTest {
+    /// Whether it holds for a key, when it is about keys.
+    pub fn of_key(&self, key: &str) -> bool {
+        self.part != Part::Key || self.test.of_text(key) != self.negated
+    }
+
+    fn of_json(&self, key: &str, value: &Json) -> bool {
+        match self.part {
+            Part::Key => self.of_key(key),
+            Part::Value => self.test.of_json(value) != self.negated,
+            Part::Score => self.negated,
+        }
+    }
+
+    fn of_feedback(&self, feedback: &Feedback) -> bool {
+        let holds = match (self.part, &self.test) {
+            (Part::Key, test) => test.of_text(&feedback.key),
+            (Part::Value, test) => !feedback.value.is_empty() && test.of_text(&feedback.value),
+            (Part::Score, ValueTest::Number(test)) => feedback.score.is_some_and(|score| test.holds(&score)),
+            (Part::Score, _) => feedback.score.is_some(),
+        };
+        holds != self.negated
+    }
+}
+
+impl ValueTest {
+    fn of_text(&self, text: &str) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Is(any) => any.iter().any(|wanted| wanted == text),
+            Self::Like(pattern) => pattern.matches(text),
+            Self::Number(_) => false,
+        }
+    }
+
+    fn of_json(&self, value: &Json) -> bool {
+        match (self, value) {
+            (Self::Present, value) => *value != Json::Null,
+            (_, Json::Text(text)) => self.of_text(text),
+            (Self::Is(any), Json::Bool(value)) => any.iter().any(|wanted| *wanted == value.to_string()),
+            (Self::Is(any), Json::Number(number)) => numbers(any).contains(number),
+            (Self::Number(test), Json::Number(number)) => test.holds(number),
+            _ => false,
+        }
+    }
+}
+
+/// Those of some texts that are numbers.
+pub fn numbers(texts: &[String]) -> Vec<f64> {
+    let numbers = texts.iter().filter(|text| is_number(text)).filter_map(|text| text.parse().ok());
+    numbers.filter(|number: &f64| number.is_finite()).collect()
+}

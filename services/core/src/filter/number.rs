@@ -1,0 +1,96 @@
+//! Numbers of a filter, exactly: none is rounded on its way to a comparison.
+
+use super::condition::Test;
+
+/// Ten to this power is beyond every value of every field.
+const BEYOND: usize = 36;
+
+/// A number of whole units, rounded down, and whether it was one without rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Units {
+    floor: i128,
+    exact: bool,
+}
+
+impl Units {
+    /// A written number in units of 10^-`scale`. What is beyond every value stays beyond it.
+    pub(super) fn read(number: &str, scale: usize) -> Self {
+        let (negative, number) = number.strip_prefix('-').map_or((false, number), |number| (true, number));
+        let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let digits = format!("{whole}{fraction}");
+        let digits = digits.trim_start_matches('0');
+        // An exponent of more digits than that is no number that anyone means.
+        let far = if exponent.starts_with('-') { -1_000_000 } else { 1_000_000 };
+        let exponent: i64 = exponent.parse::<i64>().unwrap_or(far).clamp(-1_000_000, 1_000_000);
+        let power = exponent + i64::try_from(scale).unwrap_or(0) - i64::try_from(fraction.len()).unwrap_or(i64::MAX / 2);
+        let length = i64::try_from(digits.len()).unwrap_or(i64::MAX / 2) + power;
+        if digits.is_empty() {
+            return Self { floor: 0, exact: true };
+        }
+        let kept = usize::try_from(length).unwrap_or(0);
+        let (size, exact) = if kept > BEYOND {
+            (10i128.pow(36), false)
+        } else {
+            let (kept_digits, cut) = digits.split_at(kept.min(digits.len()));
+            let size = format!("{kept_digits:0<kept$}").parse().unwrap_or(0);
+            (size, cut.bytes().all(|digit| digit == b'0'))
+        };
+        let floor = if negative { -size - i128::from(!exact) } else { size };
+        Self { floor, exact }
+    }
+
+    /// So many times as much, then in units a million times as large.
+    pub(super) fn times_of_million(self, factor: i128) -> Self {
+        let product = self.floor.saturating_mul(factor);
+        Self { floor: product.div_euclid(1_000_000), exact: self.exact && product % 1_000_000 == 0 }
+    }
+
+    /// Values that equal it: none when it lies between two of them.
+    pub(super) fn exactly(self) -> Option<i128> {
+        self.exact.then_some(self.floor)
+    }
+
+    pub(super) fn above(self) -> Test<i128> {
+        Test::Above(self.floor)
+    }
+
+    pub(super) fn at_least(self) -> Test<i128> {
+        if self.exact { Test::AtLeast(self.floor) } else { Test::Above(self.floor) }
+    }
+
+    pub(super) fn below(self) -> Test<i128> {
+        if self.exact { Test::Below(self.floor) } else { Test::AtMost(self.floor) }
+    }
+
+    pub(super) fn at_most(self) -> Test<i128> {
+        Test::AtMost(self.floor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_exact_or_known_not_to_be() {
+        for (number, scale, floor, exact) in [
+            ("0", 6, 0, true),
+            ("-0.0", 6, 0, true),
+            ("1.5", 6, 1_500_000, true),
+            ("0.0000005", 6, 0, false),
+            ("-0.0000005", 6, -1, false),
+            ("1e3", 0, 1000, true),
+            ("1500e-3", 0, 1, false),
+            ("2000E-3", 0, 2, true),
+            ("0.1", 12, 100_000_000_000, true),
+            ("007", 0, 7, true),
+            ("1e40", 0, 10i128.pow(36), false),
+            ("-1e99999999999999999999", 0, -(10i128.pow(36)) - 1, false),
+            ("1e-99999999999999999999", 0, 0, false),
+        ] {
+            assert_eq!(Units::read(number, scale), Units { floor, exact }, "{number}");
+        }
+        assert_eq!(Units::read("1.5", 12).times_of_million(60), Units { floor: 90_000_000, exact: true });
+    }
+}

@@ -1,0 +1,125 @@
+//! Entries in SQL: keys and values of JSON, rows of feedback.
+
+use tracelift_core::filter::{EntryTest, Family, Part, Test, ValueTest, numbers, path};
+
+use super::{Sql, never_null};
+
+impl Sql<'_> {
+    /// A test of a row `f` of the table of feedback.
+    pub(super) fn of_feedback(&mut self, test: &EntryTest) -> String {
+        let holds = match (test.part, &test.test) {
+            (Part::Key, ValueTest::Present) => "1".to_owned(),
+            (Part::Key, wanted) => self.of_text("toValidUTF8(f.key)", wanted),
+            (Part::Value, ValueTest::Present) => "f.value != ''".to_owned(),
+            (Part::Value, wanted) => format!("(f.value != '' AND {})", self.of_text("toValidUTF8(f.value)", wanted)),
+            (Part::Score, ValueTest::Number(wanted)) => never_null(&self.of_double("f.score", wanted)),
+            (Part::Score, _) => "isNotNull(f.score)".to_owned(),
+        };
+        negate(test.negated, holds)
+    }
+
+    /// That a JSON column has an entry of that kind.
+    pub(super) fn of_json(&mut self, family: Family, tests: &[EntryTest]) -> String {
+        let (json, within) = match family {
+            Family::Metadata => ("toValidUTF8(r.extra)", ", 'metadata'"),
+            Family::Output => ("toValidUTF8(r.outputs)", ""),
+            Family::Input | Family::Feedback => ("toValidUTF8(r.inputs)", ""),
+        };
+        let mut found = Vec::new();
+        match named_keys(tests).as_slice() {
+            // One key is looked up; else every entry is looked at.
+            [[one]] => found.extend(self.at_path(json, within, one, &[one.as_str()], tests)),
+            _ => {
+                let tests: Vec<_> = tests.iter().map(|test| self.of_pair(test)).collect();
+                found.push(format!("arrayExists(e -> {}, JSONExtractKeysAndValuesRaw({json}{within}))", tests.join(" AND ")));
+            }
+        }
+        for key in named_keys(tests).into_iter().flatten().filter(|key| !path(key).is_empty()) {
+            found.extend(self.at_path(json, within, key, &path(key), tests));
+        }
+        match found.as_slice() {
+            [] => "0".to_owned(),
+            [one] => one.clone(),
+            _ => format!("({})", found.join(" OR ")),
+        }
+    }
+
+    /// That there is something at a path and that it is as wanted; `None` when its key alone rules that out.
+    fn at_path(&mut self, json: &str, within: &str, key: &str, path: &[&str], tests: &[EntryTest]) -> Option<String> {
+        if !tests.iter().all(|test| test.of_key(key)) {
+            return None;
+        }
+        let path: String = path.iter().map(|part| format!(", {}", self.parameters.text(part))).collect();
+        let raw = format!("JSONExtractRaw({json}{within}{path})");
+        let values = tests.iter().filter(|test| test.part != Part::Key);
+        let all: Vec<_> = [format!("{raw} != ''")].into_iter().chain(values.map(|test| self.of_raw(&raw, test))).collect();
+        Some(format!("({})", all.join(" AND ")))
+    }
+
+    /// A test of a pair `e` of a key and a value in JSON.
+    fn of_pair(&mut self, test: &EntryTest) -> String {
+        match (test.part, &test.test) {
+            (Part::Key, ValueTest::Present) => negate(test.negated, "1".to_owned()),
+            (Part::Key, wanted) => negate(test.negated, self.of_text("e.1", wanted)),
+            _ => self.of_raw("e.2", test),
+        }
+    }
+
+    /// A test of a value in JSON, which ClickHouse has written anew: without spaces, numbers in their shortest form.
+    fn of_raw(&mut self, raw: &str, test: &EntryTest) -> String {
+        let text = format!("JSONExtractString({raw})");
+        let is_text = format!("startsWith({raw}, '\"')");
+        let number = format!("JSONExtractFloat({raw})");
+        let is_number = format!("match({raw}, '^[-0-9]')");
+        let holds = match &test.test {
+            ValueTest::Present => format!("{raw} != 'null'"),
+            ValueTest::Like(_) => format!("({is_text} AND {})", self.of_text(&text, &test.test)),
+            ValueTest::Number(wanted) => format!("({is_number} AND {})", self.of_double(&number, wanted)),
+            ValueTest::Is(any) => {
+                let mut holds = vec![format!("({is_text} AND {})", self.any_of_texts(&text, any))];
+                let named = |word: &&str| any.iter().any(|text| text == word);
+                holds.extend(["true", "false"].into_iter().filter(named).map(|word| format!("{raw} = '{word}'")));
+                let numbers = numbers(any);
+                if !numbers.is_empty() {
+                    holds.push(format!("({is_number} AND {})", self.of_double(&number, &Test::Is(numbers))));
+                }
+                format!("({})", holds.join(" OR "))
+            }
+        };
+        negate(test.negated, holds)
+    }
+
+    fn of_text(&mut self, text: &str, wanted: &ValueTest) -> String {
+        match wanted {
+            ValueTest::Is(any) => self.any_of_texts(text, any),
+            ValueTest::Like(pattern) => format!("{text} LIKE {}", self.parameters.text(&pattern.to_string())),
+            ValueTest::Present => "1".to_owned(),
+            ValueTest::Number(_) => "0".to_owned(),
+        }
+    }
+
+    fn of_double(&mut self, number: &str, wanted: &Test<f64>) -> String {
+        let (sign, limit) = match wanted {
+            Test::Is(any) => match any.as_slice() {
+                [] => return "0".to_owned(),
+                [one] => ("=", one),
+                _ => return format!("has({}, {number})", self.parameters.doubles(any)),
+            },
+            Test::Below(limit) => ("<", limit),
+            Test::AtMost(limit) => ("<=", limit),
+            Test::Above(limit) => (">", limit),
+            Test::AtLeast(limit) => (">=", limit),
+        };
+        format!("{number} {sign} {}", self.parameters.double(*limit))
+    }
+}
+
+/// The keys of each test that names some.
+fn named_keys(tests: &[EntryTest]) -> Vec<&[String]> {
+    let keys = tests.iter().filter(|test| test.part == Part::Key && !test.negated);
+    keys.filter_map(|test| if let ValueTest::Is(keys) = &test.test { Some(keys.as_slice()) } else { None }).collect()
+}
+
+fn negate(negated: bool, holds: String) -> String {
+    if negated { format!("NOT ({holds})") } else { holds }
+}
