@@ -402,7 +402,7 @@ mod tests {
             &deep,
             &long,
         ];
-        let table: Vec<_> = cases.iter().map(|case| format!("{}\n    {}", short(case), told(case))).collect();
+        let table: Vec<_> = cases.iter().map(|case| format!("{}\n    {}", short(case).replace('\0', "NUL"), told(case))).collect();
         insta::assert_snapshot!(table.join("\n"));
     }
 }
