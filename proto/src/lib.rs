@@ -27,8 +27,9 @@ pub mod fleet {
 /// Descriptors of every service, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// The protocol versions of the stream that this build speaks, both inclusive.
-pub const PROTOCOL: std::ops::RangeInclusive<u32> = 1..=1;
+/// The protocol versions of the stream that this build speaks, both inclusive. An exporter of version 1 knows neither filters
+/// nor roles: it would export rows that nobody asked for.
+pub const PROTOCOL: std::ops::RangeInclusive<u32> = 2..=2;
 
 /// Largest message in bytes that the public API takes.
 pub const MAX_REQUEST_BYTES: usize = 1 << 20;

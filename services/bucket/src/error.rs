@@ -151,6 +151,7 @@ const CODES: &[(&str, Fault)] = &[
     ("RequestTimeout", Fault::Unavailable),
     ("KMS.DisabledException", Fault::Refused),
     ("KMS.NotFoundException", Fault::Refused),
+    ("kms:KeyNotFound", Fault::Refused), // MinIO
     ("InvalidArgument", Fault::Refused),
     ("InvalidRequest", Fault::Refused),
     ("InvalidStorageClass", Fault::Refused),
@@ -160,8 +161,9 @@ const CODES: &[(&str, Fault)] = &[
 
 /// The fault of an answer with that error code, message and HTTP status.
 pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
-    if message.contains("No such key:") {
-        return Fault::UnknownKeyId; // Garage says AccessDenied for it
+    // Garage says AccessDenied for it, R2 InvalidArgument.
+    if message.contains("No such key:") || message.starts_with("Credential access key has length") {
+        return Fault::UnknownKeyId;
     }
     let known = code.and_then(|code| CODES.iter().find(|(known, _)| *known == code));
     match (known, status) {
@@ -185,7 +187,7 @@ impl BucketError {
     {
         let cut = |text: String| if key_id.is_empty() { text } else { text.replace(key_id, "[access key id]") };
         if let Some(cause) = causes(error).find(|cause| cause.is::<CredentialsError>()) {
-            return Self { fault: Fault::NoIdentity, call: "AssumeRole", words: cut(nothing(cause)) };
+            return Self { fault: Fault::NoIdentity, call: "AssumeRole", words: cut(root(cause).unwrap_or_else(|| cause.to_string())) };
         }
         match error {
             SdkError::ServiceError(refusal) => {
@@ -213,10 +215,14 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     std::iter::successors(error.source(), |&error| error.source())
 }
 
-/// Why there was no answer: the cause at the root of the error.
+/// Why there was no answer.
 fn nothing(error: &(dyn Error + 'static)) -> String {
-    let root = causes(error).last();
-    root.map_or_else(|| "nothing".to_owned(), |root| format!("nothing ({root})"))
+    root(error).map_or_else(|| "nothing".to_owned(), |root| format!("nothing ({root})"))
+}
+
+/// The cause at the root of an error.
+fn root(error: &(dyn Error + 'static)) -> Option<String> {
+    causes(error).last().map(ToString::to_string)
 }
 
 #[cfg(test)]

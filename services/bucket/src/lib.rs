@@ -3,6 +3,8 @@
 //! Used by the control plane (to check a destination before it is saved) and by the exporter (to read blobs and write
 //! files), so that both judge a bucket alike. It knows nothing of runs, rows or files.
 
+#[cfg(test)]
+mod answers;
 mod check;
 mod client;
 mod endpoint;

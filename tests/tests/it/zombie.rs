@@ -137,8 +137,8 @@ async fn one_that_heeds_no_clock_and_tries_everything_changes_nothing() {
     let hello = v1::Hello {
         exporter_id: "exporter-1".into(),
         incarnation: "the old one".into(),
-        protocol_min: 1,
-        protocol_max: 1,
+        protocol_min: 2,
+        protocol_max: 2,
         capacity: Some(v1::Capacity { runs: 0 }),
         held: vec![v1::HeldLease { run_id: run.clone(), fence: 1 }],
     };

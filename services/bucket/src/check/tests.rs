@@ -5,12 +5,11 @@
 use std::{fs, path::Path, time::Duration};
 
 use aws_sdk_s3::primitives::SdkBody;
-use aws_smithy_http_client::test_util::infallible_client_fn;
 use secrecy::SecretString;
 use tracelift_core::destination::{Bucket, BucketInput};
 use uuid::Uuid;
 
-use crate::{Connector, EndpointPolicy, Grant, Keys, check};
+use crate::{Connector, EndpointPolicy, Grant, Keys, answers::answers, check};
 
 fn bucket() -> Bucket {
     let (bucket_name, endpoint_url) = ("traces".into(), "https://store.example.com".into());
@@ -34,7 +33,7 @@ fn answer(recorded: &str) -> http::Response<SdkBody> {
 
 /// What the check of a bucket says when every call is answered like this.
 async fn said(recorded: String) -> String {
-    let http = infallible_client_fn(move |_| answer(&recorded));
+    let http = answers(move |_| answer(&recorded));
     let connector = Connector::over(http, EndpointPolicy::PublicOnly);
     let client = connector.client(&bucket(), &keys(), Duration::from_secs(5), 1).await.unwrap();
     match check(&client, Uuid::nil()).await {

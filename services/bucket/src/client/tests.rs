@@ -6,11 +6,10 @@ use std::{
 };
 
 use aws_sdk_s3::primitives::SdkBody;
-use aws_smithy_http_client::test_util::infallible_client_fn;
 use tracelift_core::destination::{Bucket, BucketInput, ClientOptions, RoleArn, UsEast1};
 
 use super::*;
-use crate::check;
+use crate::{answers::answers, check};
 
 const SOON: &str = "2026-01-01T00:00:00Z"; // long past: keys that must be renewed before each call
 const NEVER: &str = "2099-01-01T00:00:00Z";
@@ -29,7 +28,7 @@ fn role() -> Grant {
 fn aws(expires: &'static str, trusted: bool) -> (SharedHttpClient, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = asked.clone();
-    let http = infallible_client_fn(move |request: http::Request<SdkBody>| {
+    let http = answers(move |request| {
         let (host, path) = (request.uri().host().unwrap_or_default().to_owned(), request.uri().path().to_owned());
         let answer = |status: u16, body: String| http::Response::builder().status(status).body(SdkBody::from(body)).unwrap();
         match (host.as_str(), path.as_str()) {
@@ -62,7 +61,7 @@ fn aws(expires: &'static str, trusted: bool) -> (SharedHttpClient, Arc<Mutex<Vec
                 answer(
                     200,
                     format!(
-                        "<AssumeRoleResponse><AssumeRoleResult><AssumedRoleUser><AssumedRoleId>A:tracelift</AssumedRoleId><Arn>arn</Arn></AssumedRoleUser><Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>session</SessionToken><Expiration>{expires}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
+                        "<AssumeRoleResponse><AssumeRoleResult><AssumedRoleUser><AssumedRoleId>A:tracelift</AssumedRoleId><Arn>arn:aws:sts::123456789012:assumed-role/exports/tracelift</Arn></AssumedRoleUser><Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>session</SessionToken><Expiration>{expires}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
                     ),
                 )
             }
@@ -137,7 +136,7 @@ async fn every_setting_of_the_client_shows_in_the_address() {
     for (name, input) in cases {
         let seen = Arc::new(Mutex::new(String::new()));
         let log = seen.clone();
-        let http = infallible_client_fn(move |request: http::Request<SdkBody>| {
+        let http = answers(move |request| {
             let header =
                 |name| request.headers().get(name).map_or("none", |value| value.to_str().unwrap()).chars().take(16).collect::<String>();
             let checksum = header("x-amz-checksum-crc32") != "none" || header("x-amz-trailer") != "none";

@@ -24,8 +24,8 @@ pub(crate) fn hello(name: &str, runs: u32) -> v1::Hello {
     v1::Hello {
         exporter_id: name.to_owned(),
         incarnation: "first".to_owned(),
-        protocol_min: 1,
-        protocol_max: 1,
+        protocol_min: 2,
+        protocol_max: 2,
         capacity: Some(v1::Capacity { runs }),
         held: Vec::new(),
     }

@@ -18,7 +18,8 @@ async fn who_does_not_say_hello_properly_is_refused() {
     let plane = plane().await;
     let mut text = String::new();
     for (what, first) in [
-        ("a newer protocol", Some(Said::Hello(v1::Hello { protocol_min: 2, protocol_max: 7, ..hello("a", 1) }))),
+        ("an older protocol", Some(Said::Hello(v1::Hello { protocol_min: 1, protocol_max: 1, ..hello("a", 1) }))),
+        ("a newer protocol", Some(Said::Hello(v1::Hello { protocol_min: 3, protocol_max: 7, ..hello("a", 1) }))),
         ("no protocol", Some(Said::Hello(v1::Hello { protocol_min: 0, protocol_max: 0, ..hello("a", 1) }))),
         ("a range upside down", Some(Said::Hello(v1::Hello { protocol_min: 3, protocol_max: 1, ..hello("a", 1) }))),
         ("a heartbeat", Some(Said::Heartbeat(v1::Heartbeat::default()))),

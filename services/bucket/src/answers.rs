@@ -1,0 +1,42 @@
+//! A network that answers by a function, for tests.
+
+use std::{fmt, sync::Arc};
+
+use aws_sdk_s3::primitives::SdkBody;
+use aws_smithy_runtime_api::{
+    client::{
+        http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector},
+        orchestrator::{HttpRequest, HttpResponse},
+        runtime_components::RuntimeComponents,
+    },
+    shared::IntoShared as _,
+};
+
+type Answer = dyn Fn(&http::Request<SdkBody>) -> http::Response<SdkBody> + Send + Sync;
+
+#[derive(Clone)]
+struct Answers(Arc<Answer>);
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Answers")
+    }
+}
+
+impl HttpConnector for Answers {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let answer = (self.0)(&request.try_into_http1x().unwrap());
+        HttpConnectorFuture::ready(Ok(HttpResponse::try_from(answer).unwrap()))
+    }
+}
+
+impl HttpClient for Answers {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        self.clone().into_shared()
+    }
+}
+
+/// Every request is answered by `answer`.
+pub(crate) fn answers(answer: impl Fn(&http::Request<SdkBody>) -> http::Response<SdkBody> + Send + Sync + 'static) -> SharedHttpClient {
+    Answers(Arc::new(answer)).into_shared()
+}
