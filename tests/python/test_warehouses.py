@@ -59,8 +59,14 @@ DECIMALS = {
 # Codecs that all four read in Parquet. Redshift's page names zstd for Parquet beside the file suffixes.
 CODECS = {"UNCOMPRESSED", "GZIP", "SNAPPY", "ZSTD"}
 
-# Bytes; the guide's table says the same.
-LIMITS = {"BigQuery": "100 MB a row", "Snowflake": "134 217 728 bytes a VARCHAR", "Redshift": "65 535 bytes a VARCHAR", "Athena": "32 MB a row"}
+# The guide's words for each limit, and the name by which manifests count what is over it.
+LIMITS = [
+    ("BigQuery", "100 MB a row", "bigquery_row"),
+    ("Snowflake", "134 217 728 bytes a VARCHAR", "snowflake_varchar"),
+    ("Snowflake", "16 777 216 bytes a VARCHAR", "snowflake_varchar_16_mib"),
+    ("Redshift", "65 535 bytes a VARCHAR", "redshift_varchar"),
+    ("Athena", "32 MB a row", "athena_row"),
+]
 
 Column = collections.namedtuple("Column", "name physical logical precision scale")
 VERSIONS = ["v1", "v2_beta"]
@@ -183,6 +189,29 @@ def test_bigquerys_prefix_leaves_keys_that_are_no_columns(exported, export_path)
         assert not set(declared) & set(NAMES)
 
 
-def test_the_guide_names_each_limit():
-    for system, limit in LIMITS.items():
-        assert re.search(rf"^\| {system} \| {re.escape(limit)}", TEXT, re.MULTILINE), system
+def test_the_guide_names_each_limit_and_manifests_count_by_it(exported):
+    for system, limit, name in LIMITS:
+        assert re.search(rf"^\| {system} \| {re.escape(limit)}.* \| `{name}` \|$", TEXT, re.MULTILINE), system
+    manifest = exported.json(f"{exported.root}/_manifests/export_id={exported.id}/manifest.json")
+    assert manifest["totals"]["oversized_values"] == {name: 0 for _, _, name in LIMITS}
+
+
+def test_values_over_a_limit_are_counted_in_file_run_and_export(stack):
+    """Bytes count, not characters; what just fits is not counted."""
+    project = "00000000-0000-0000-0000-000000000004"
+    columns = "id, tenant_id, session_id, trace_id, start_time, modified_at, inputs, outputs, name"
+    shared = f"generateUUIDv4(), '{stack.env['TRACELIFT_TENANT_ID']}', '{project}', generateUUIDv4()"
+    for day, inputs, outputs in [(1, "repeat('x', 65535)", "repeat('x', 65536)"), (2, "repeat('é', 40000)", "repeat('y', 16777217)")]:
+        stack.clickhouse(f"""
+            INSERT INTO runs ({columns})
+            SELECT {shared}, '2024-01-0{day} 01:00:00', now64(6), {inputs}, {outputs}, 'large'""")
+    exported = stack.exported(session_id=project)
+    folder = f"{exported.root}/_manifests/export_id={exported.id}"
+    counts = {name: 0 for _, _, name in LIMITS}
+    expected = [{**counts, "redshift_varchar": 1}, {**counts, "redshift_varchar": 2, "snowflake_varchar_16_mib": 1}, counts]
+    runs = [exported.json(f"{folder}/run_id={run['id']}.json") for run in exported.runs()]
+    assert [run["totals"]["oversized_values"] for run in runs] == expected
+    assert [file["oversized_values"] for run in runs for file in run["files"]] == expected[:2]
+    total = exported.json(f"{folder}/manifest.json")["totals"]
+    assert total["oversized_values"] == {**counts, "redshift_varchar": 3, "snowflake_varchar_16_mib": 1}
+    assert total["rows"] == 2, "nothing is left out for its size"
