@@ -36,7 +36,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 UP = --rows $(ROWS) --grpc-port $(GRPC_PORT) --rest-port $(REST_PORT) --clickhouse-port $(CLICKHOUSE_PORT) --s3-port $(S3_PORT)
 
-.PHONY: help install install-node build up demo sim chaos servers fuzz test test-rust test-python test-sim test-chaos lint clean
+.PHONY: help install install-node install-spark build up demo sim chaos servers fuzz test test-rust test-python test-sim test-chaos lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -50,6 +50,14 @@ $(VENV)/installed: tests/requirements.txt
 	@deploy/needs.sh
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+# Spark, for the tests of docs/loading.md alone: half a gigabyte, a minute to install.
+install-spark: $(VENV)/installed-spark
+
+$(VENV)/installed-spark: $(VENV)/installed tests/requirements-spark.txt
+	@deploy/needs.sh java
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-spark.txt
 	touch $@
 
 install-node: $(NODE_MODULES)/installed
@@ -118,8 +126,8 @@ test-rust: install build
 	@deploy/needs.sh postgres
 	cargo test --locked --workspace
 
-test-python: install install-node build servers
-	@deploy/needs.sh node curl
+test-python: install install-spark install-node build servers
+	@deploy/needs.sh node curl java
 	$(TRACELIFT_PYTHON) -m pytest -q -p no:cacheprovider tests/clickhouse tests/python
 
 # About two minutes on two processors, each time with other seeds.

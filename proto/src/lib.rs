@@ -37,4 +37,8 @@ pub const MAX_REQUEST_BYTES: usize = 1 << 20;
 /// Largest message in bytes between the control plane and an exporter: an export's list of files may be long.
 pub const MAX_FLEET_BYTES: usize = 64 << 20;
 
-pub use convert::{destinations::BucketSecrets, fleet::under, time_from, time_to};
+pub use convert::{
+    destinations::BucketSecrets,
+    fleet::{oversized_from, oversized_to, under},
+    time_from, time_to,
+};

@@ -1,10 +1,13 @@
 //! fleet.proto
 
+use std::collections::HashMap;
+
 use tracelift_core::{
     Invalid,
     failure::{Failure, FailureClass, Step},
     file::{self, Cursor, File, FileIntent, HydrationMiss},
     id::RunId,
+    oversized::Oversized,
     run::Fence,
 };
 use uuid::Uuid;
@@ -47,6 +50,7 @@ impl From<&File> for v1::File {
             hydrated_objects: file.hydrated_objects,
             hydration_misses: file.hydration_misses,
             misses: file.misses.iter().map(Into::into).collect(),
+            oversized: oversized_to(file.oversized),
         }
     }
 }
@@ -74,8 +78,19 @@ impl TryFrom<&v1::File> for File {
             hydrated_objects: file.hydrated_objects,
             hydration_misses: file.hydration_misses,
             misses: file.misses.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            oversized: oversized_from(&file.oversized),
         })
     }
+}
+
+/// Counts by the names of their limits.
+pub fn oversized_to(oversized: Oversized) -> HashMap<String, u64> {
+    oversized.named().map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+/// The inverse; names that this version does not know are left out.
+pub fn oversized_from(counts: &HashMap<String, u64>) -> Oversized {
+    Oversized::from_named(counts.iter().map(|(name, count)| (name.as_str(), *count)))
 }
 
 impl From<&HydrationMiss> for v1::HydrationMiss {
@@ -212,6 +227,7 @@ mod tests {
             hydrated_objects: 1,
             hydration_misses: 1,
             misses: vec![HydrationMiss { row_id: Uuid::from_u128(2), column: "inputs".into(), reason: "gone".into() }],
+            oversized: Oversized::from_named([("redshift_varchar", 4), ("bigquery_row", 1)]),
         };
         assert_eq!(File::try_from(&v1::File::from(&file)), Ok(file.clone()));
         let (key, upload_id, token) = ("k".into(), "u".into(), "t".into());

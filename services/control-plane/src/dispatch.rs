@@ -21,6 +21,7 @@ use tracelift_core::{
 };
 use tracelift_proto::{
     fleet::v1::{self, connect_request::Message as Said, connect_response::Message as Answer},
+    oversized_to,
     status::invalid,
     time_to, under,
 };
@@ -204,6 +205,7 @@ impl Session {
             Said::FileDone(done) => {
                 let file = done.file.as_ref().ok_or_else(|| Invalid::new("file", "is required"))?;
                 plausible("file", [file.rows, file.bytes, file.hydrated_objects, file.hydration_misses])?;
+                file.oversized.values().try_for_each(|count| plausible("file.oversized", [*count]))?;
                 let event = Event::FileDone(File::try_from(file)?);
                 self.report(under(&done.run_id, done.fence)?, event, Some(done.seq)).await
             }
@@ -416,6 +418,7 @@ fn assignment(claimed: Claimed) -> v1::Assignment {
                 rows: published.run.totals.rows,
                 bytes: published.run.totals.bytes,
                 hydration_misses: published.run.totals.hydration_misses,
+                oversized: oversized_to(published.run.totals.oversized),
             });
             v1::assignment::Work::Finalise(v1::FinaliseExport { runs: runs.collect() })
         }

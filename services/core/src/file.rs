@@ -4,7 +4,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::{Invalid, time::Timestamp};
+use crate::{Invalid, oversized::Oversized, time::Timestamp};
 
 /// A place in the order (start_time, id as text) in which a run is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +48,8 @@ pub struct File {
     pub hydration_misses: u64,
     /// Some of those, named; at most [`MAX_NAMED_MISSES`].
     pub misses: Vec<HydrationMiss>,
+    /// Values that are larger than warehouses take.
+    pub oversized: Oversized,
 }
 
 /// How many misses of one file are named; all are counted.
@@ -94,6 +96,8 @@ pub struct Totals {
     pub hydrated_objects: u64,
     /// Fields that could not be filled in.
     pub hydration_misses: u64,
+    /// Values that are larger than warehouses take.
+    pub oversized: Oversized,
 }
 
 impl Totals {
@@ -106,6 +110,7 @@ impl Totals {
                 bytes: file.bytes,
                 hydrated_objects: file.hydrated_objects,
                 hydration_misses: file.hydration_misses,
+                oversized: file.oversized,
             })
         })
     }
@@ -119,6 +124,7 @@ impl Totals {
             bytes: self.bytes + other.bytes,
             hydrated_objects: self.hydrated_objects + other.hydrated_objects,
             hydration_misses: self.hydration_misses + other.hydration_misses,
+            oversized: self.oversized.plus(other.oversized),
         }
     }
 }

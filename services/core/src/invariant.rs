@@ -119,6 +119,7 @@ mod tests {
             hydrated_objects: 0,
             hydration_misses: 0,
             misses: Vec::new(),
+            oversized: crate::oversized::Oversized::default(),
         }
     }
 

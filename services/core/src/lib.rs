@@ -14,6 +14,7 @@ pub mod invalid;
 pub mod invariant;
 pub mod layout;
 pub mod limit;
+pub mod oversized;
 pub mod part;
 pub mod plan;
 pub mod run;

@@ -80,6 +80,7 @@ mod tests {
             hydrated_objects: 0,
             hydration_misses: 0,
             misses: Vec::new(),
+            oversized: crate::oversized::Oversized::default(),
         };
         let whole = sealed.then(|| Box::new(whole));
         FileIntent { number: 0, key: "k".into(), upload_id: "u".into(), token: "mine".into(), whole }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{Cursor, HydrationMiss, MAX_NAMED_MISSES},
+    oversized::Oversized,
     time::Timestamp,
 };
 use tracelift_runtime::tasks;
@@ -47,6 +48,7 @@ pub(crate) struct Content {
     pub(crate) objects: u64,
     pub(crate) miss_count: u64,
     pub(crate) misses: Vec<HydrationMiss>,
+    pub(crate) oversized: Oversized,
 }
 
 /// How the files are written.
@@ -140,6 +142,7 @@ impl OpenFile {
             objects: 0,
             miss_count: 0,
             misses: Vec::new(),
+            oversized: Oversized::default(),
         };
         Ok(Self { encoder, writer, content, group_bytes: 0 })
     }
@@ -155,6 +158,7 @@ impl OpenFile {
         content.miss_count += hydrated.misses.len() as u64;
         let room = MAX_NAMED_MISSES - content.misses.len();
         content.misses.extend(hydrated.misses.into_iter().take(room));
+        content.oversized = content.oversized.plus(oversized::count(&hydrated.batch));
         self.encoder.meter.add_rows(rows);
         self.group_bytes += held(&hydrated.batch);
         if self.group_bytes >= self.encoder.limits.row_group_bytes {
@@ -235,5 +239,6 @@ fn broken(error: ParquetError) -> Failure {
     Failure { step: Step::Encode, class: FailureClass::Internal, detail: format!("the Parquet writer failed: {error}") }
 }
 
+mod oversized;
 #[cfg(test)]
 mod tests;

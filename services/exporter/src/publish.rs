@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tracelift_bucket::{SignedAsAsked as _, WriteArguments as _};
 use tracelift_core::{
     failure::Step,
@@ -10,6 +10,7 @@ use tracelift_core::{
     filter::Filter,
     id::RunId,
     layout::Layout,
+    oversized::Oversized,
     time::{Timestamp, Window},
 };
 
@@ -55,6 +56,7 @@ fn file(file: &File) -> Value {
         "hydrated_objects": file.hydrated_objects,
         "hydration_misses": file.hydration_misses,
         "misses": misses.collect::<Vec<_>>(),
+        "oversized_values": oversized(file.oversized),
     })
 }
 
@@ -87,7 +89,18 @@ pub(crate) fn export_manifest(layout: &Layout<'_>, slice: &Slice, runs: &[Publis
 }
 
 fn totals(totals: Totals) -> Value {
-    json!({"files": totals.files, "rows": totals.rows, "bytes": totals.bytes, "hydration_misses": totals.hydration_misses})
+    json!({
+        "files": totals.files,
+        "rows": totals.rows,
+        "bytes": totals.bytes,
+        "hydration_misses": totals.hydration_misses,
+        "oversized_values": oversized(totals.oversized),
+    })
+}
+
+/// By limit, how many values (for a row's limit: rows) a warehouse may refuse.
+fn oversized(oversized: Oversized) -> Value {
+    oversized.named().map(|(name, count)| (name.to_owned(), count.into())).collect::<Map<_, _>>().into()
 }
 
 fn time(time: Timestamp) -> String {
@@ -162,6 +175,7 @@ mod tests {
             hydrated_objects: 9,
             hydration_misses: 1,
             misses: vec![HydrationMiss { row_id: id(6), column: "inputs".into(), reason: "the object does not exist".into() }],
+            oversized: Oversized::from_named([("redshift_varchar", 3)]),
         };
         let run = PublishedRun { run: RunId(id(4)), window, totals: Totals::of([&file]) };
         let run_manifest = run_manifest(&layout, RunId(id(4)), &slice, &[file]);

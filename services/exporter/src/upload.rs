@@ -221,6 +221,7 @@ fn describe(intent: &FileIntent, content: Content) -> File {
         hydrated_objects: content.objects,
         hydration_misses: content.miss_count,
         misses: content.misses,
+        oversized: content.oversized,
     }
 }
 

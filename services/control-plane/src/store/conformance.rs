@@ -25,6 +25,7 @@ use tracelift_core::{
     filter::Filter,
     id::{DestinationId, ExportId, ExporterId, RunId, SessionId, TenantId},
     limit::AtOnce,
+    oversized::Oversized,
     plan,
     run::{Event, Fence, Lease, Run, Work},
     time::{Timestamp, Window},
@@ -350,6 +351,7 @@ pub(crate) fn file(number: u32) -> File {
         hydrated_objects: 3,
         hydration_misses: 1,
         misses: vec![HydrationMiss { row_id: Uuid::from_u128(8), column: "inputs".into(), reason: "404 \"gone\"".into() }],
+        oversized: Oversized::from_named([("redshift_varchar", 2), ("athena_row", 1)]),
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod destinations;
 pub(crate) mod exports;
 pub(crate) mod files;
 mod intent;
+mod oversized;
 pub(crate) mod queues;
 pub(crate) mod quota;
 pub(crate) mod reported;

@@ -30,6 +30,7 @@ static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
         include_str!("sqlite/requests.sql"),
         include_str!("sqlite/retries.sql"),
         include_str!("sqlite/filter.sql"),
+        include_str!("sqlite/oversized.sql"),
     ];
     Migrations::new(changes.map(M::up).into())
 });

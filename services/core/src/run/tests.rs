@@ -35,6 +35,7 @@ fn file(number: u32) -> File {
         hydrated_objects: 1,
         hydration_misses: 0,
         misses: Vec::new(),
+        oversized: crate::oversized::Oversized::default(),
     }
 }
 

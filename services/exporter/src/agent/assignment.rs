@@ -11,7 +11,7 @@ use tracelift_core::{
 };
 use tracelift_proto::{
     fleet::v1::{self, assignment::Work},
-    time_from, under,
+    oversized_from, time_from, under,
 };
 
 use crate::{
@@ -68,7 +68,14 @@ fn published(run: &v1::PublishedRun) -> Result<PublishedRun, Invalid> {
     Ok(PublishedRun {
         run: RunId::parse("finalise.runs.run_id", &run.run_id)?,
         window: window(run.start_time.as_ref(), run.end_time.as_ref())?,
-        totals: Totals { files: run.files, rows: run.rows, bytes: run.bytes, hydrated_objects: 0, hydration_misses: run.hydration_misses },
+        totals: Totals {
+            files: run.files,
+            rows: run.rows,
+            bytes: run.bytes,
+            hydrated_objects: 0,
+            hydration_misses: run.hydration_misses,
+            oversized: oversized_from(&run.oversized),
+        },
     })
 }
 

@@ -3,7 +3,7 @@
 use tracelift_core::{
     export::ExportStatus,
     failure::{Failure, FailureClass, Step},
-    file::{File, HydrationMiss},
+    file::{File, HydrationMiss, Totals},
     id::RunId,
     run::{Event, Fence, RunStatus, Work},
 };
@@ -139,6 +139,7 @@ pub(crate) async fn files_are_read_back_as_they_were_reported(store: &dyn Store)
     assert_eq!(store.files(claimed[1].run.id).await.unwrap(), []);
     let run = run_view(store, &claimed[0].run).await.run;
     assert_eq!((run.totals.hydrated_objects, run.totals.hydration_misses), (36, 12));
+    assert_eq!(run.totals, Totals::of(&expected), "the counts of oversized values among them");
 }
 
 pub(crate) async fn progress_is_shown_while_its_exporter_works(store: &dyn Store) {

@@ -13,6 +13,7 @@ const CHANGES: &[&str] = &[
     include_str!("requests.sql"),
     include_str!("retries.sql"),
     include_str!("filter.sql"),
+    include_str!("oversized.sql"),
 ];
 
 /// Nobody else's lock, as long as nobody else chooses these bytes ("tracelft").

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::store::{
     StoreError,
+    rows::oversized,
     sql::{self, Row},
     transaction::Transaction,
 };
@@ -29,6 +30,7 @@ pub(crate) fn create(tx: &mut dyn Transaction, run: RunId, file: &File) -> Resul
         ("hydrated_objects", file.hydrated_objects.into()),
         ("hydration_misses", file.hydration_misses.into()),
         ("misses", sql::json(&misses)?),
+        ("oversized", oversized::column(file.oversized)?),
     ];
     sql::insert(tx, "files", columns)
 }
@@ -57,5 +59,6 @@ fn file(row: &Row) -> Result<File, StoreError> {
         hydrated_objects: row.get("hydrated_objects")?,
         hydration_misses: row.get("hydration_misses")?,
         misses: misses.into_iter().map(|(row_id, column, reason)| HydrationMiss { row_id, column, reason }).collect(),
+        oversized: oversized::read(row)?,
     })
 }

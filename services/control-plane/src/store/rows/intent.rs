@@ -7,6 +7,8 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
+use crate::store::rows::oversized;
+
 #[derive(Serialize, Deserialize)]
 pub(super) struct IntentRecord {
     number: u32,
@@ -29,6 +31,8 @@ struct FileRecord {
     hydrated_objects: u64,
     hydration_misses: u64,
     misses: Vec<(Uuid, String, String)>,
+    #[serde(default)]
+    oversized: oversized::Record,
 }
 
 impl From<&FileIntent> for IntentRecord {
@@ -44,6 +48,7 @@ impl From<&FileIntent> for IntentRecord {
             hydrated_objects: file.hydrated_objects,
             hydration_misses: file.hydration_misses,
             misses: file.misses.into_iter().map(|miss| (miss.row_id, miss.column, miss.reason)).collect(),
+            oversized: oversized::record(file.oversized),
         });
         Self { number, key, upload_id, token, whole }
     }
@@ -74,6 +79,7 @@ impl FileRecord {
             hydrated_objects: self.hydrated_objects,
             hydration_misses: self.hydration_misses,
             misses: self.misses.into_iter().map(|(row_id, column, reason)| HydrationMiss { row_id, column, reason }).collect(),
+            oversized: oversized::from_record(&self.oversized),
         })
     }
 }

@@ -8,7 +8,7 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-use super::{destinations, exports, files, intent::IntentRecord, limit, offset, reported};
+use super::{destinations, exports, files, intent::IntentRecord, limit, offset, oversized, reported};
 use crate::store::{
     Page, RunView, StoreError,
     sql::{self, Row, Value},
@@ -66,6 +66,7 @@ fn changing(run: &Run) -> Result<sql::Columns, StoreError> {
         ("bytes", run.totals.bytes.into()),
         ("hydrated_objects", run.totals.hydrated_objects.into()),
         ("hydration_misses", run.totals.hydration_misses.into()),
+        ("oversized", oversized::column(run.totals.oversized)?),
         ("cursor_time", run.cursor.map(|cursor| cursor.start_time).into()),
         ("cursor_id", run.cursor.map(|cursor| cursor.id).into()),
         ("intent", intent.unwrap_or(Value::Null)),
@@ -248,6 +249,7 @@ fn run(row: &Row) -> Result<Run, StoreError> {
             bytes: row.get("bytes")?,
             hydrated_objects: row.get("hydrated_objects")?,
             hydration_misses: row.get("hydration_misses")?,
+            oversized: oversized::read(row)?,
         },
         cursor,
         intent,
