@@ -35,12 +35,13 @@ def free_port():
 class Stack:
     """Everything that `up` starts, and the environment that it wrote."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, **environment):
         self.dir = folder / "up"
         self.said = []
         ports = ["--grpc-port", free_port(), "--rest-port", free_port(), "--clickhouse-port", 0, "--s3-port", 0]
         command = [BIN / "up", "--rows", ROWS, "--dir", self.dir, *ports]
-        self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True)
+        env = {**os.environ, **environment}
+        self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True, env=env)
         for line in self.process.stdout:
             if line.startswith("Tracelift is up"):
                 break

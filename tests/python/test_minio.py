@@ -3,11 +3,15 @@
 It is installed by `make servers`. Where it is missing these tests fail instead of being skipped.
 """
 
+import http.server
 import json
 import os
+import re
 import socket
 import subprocess
+import threading
 import time
+import urllib.error
 import urllib.request
 
 import pytest
@@ -15,7 +19,7 @@ from minio import Minio
 from minio.credentials import StaticProvider
 from minio.minioadmin import MinioAdmin
 
-from stack import DESTINATIONS, EXPORTS, ONE_DAY, free_port
+from stack import DESTINATIONS, EXPORTS, ONE_DAY, Stack, free_port
 
 ROOT_KEYS = ("minio-root", "minio-root-secret")
 REGION = "eu-central-1"
@@ -276,3 +280,73 @@ def test_a_store_that_is_no_s3_is_an_invalid_endpoint(stack):
         port = nobody.getsockname()[1]
     body = stack.destination_body(endpoint_url=f"http://127.0.0.1:{port}")
     assert refusal(stack, body).startswith("Invalid endpoint: ")
+
+
+ROLE = "arn:aws:iam::123456789012:role/exports"
+
+
+class TokenService(http.server.BaseHTTPRequestHandler):
+    """MinIO's security token service, with the role's name in its answers, which MinIO leaves out and AWS never does."""
+
+    minio = ""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        request = urllib.request.Request(self.minio, data=body, headers=dict(self.headers), method="POST")
+        try:
+            answer = urllib.request.urlopen(request, timeout=30)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            text = re.sub(rb"<Arn></Arn>|<Arn/>", b"<Arn>arn:aws:sts::123456789012:assumed-role/exports/tracelift</Arn>", answer.read())
+        self.send_response(answer.status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def tokens(minio):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Tokens", (TokenService,), {"minio": minio.url()}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def trusting(tokens, tmp_path_factory):
+    """A stack with an identity of its own, whose operator allows roles and that identity itself; MinIO gives out the roles' keys."""
+    own = {"AWS_ACCESS_KEY_ID": "everything", "AWS_SECRET_ACCESS_KEY": "everything-secret", "AWS_EC2_METADATA_DISABLED": "true"}
+    allowed = {"TRACELIFT_ALLOW_ROLES": "true", "TRACELIFT_ALLOW_ENVIRONMENT_CREDENTIALS": "true"}
+    stack = Stack(tmp_path_factory.mktemp("trusting"), **own, **allowed, AWS_ENDPOINT_URL_STS=tokens)
+    yield stack
+    assert stack.stop() == 0
+
+
+@pytest.mark.parametrize("place", ["beside config", "in config"])
+def test_a_role_is_assumed_instead_of_keys(trusting, minio, place):
+    body = minio.destination(prefix=f"role/{place}")
+    del body["credentials"]
+    (body if place == "beside config" else body["config"])["aws_role_arn"] = ROLE
+    destination = trusting.ok("POST", DESTINATIONS, body)
+    assert (destination["credentials_keys"], destination["config"]["aws_role_arn"]) == ([], ROLE)
+    completed(trusting, destination["id"])
+    assert any(key.endswith("/_SUCCESS") for key in minio.keys(f"role/{place}/"))
+
+
+def test_the_services_own_rights_are_used_where_that_is_allowed(trusting, minio):
+    body = minio.destination(prefix="own")
+    del body["credentials"]
+    destination = trusting.ok("POST", DESTINATIONS, body)
+    completed(trusting, destination["id"])
+    changed = trusting.ok("PATCH", f"{DESTINATIONS}/{destination['id']}", {"aws_role_arn": ROLE})
+    assert changed["config"]["aws_role_arn"] == ROLE
+    completed(trusting, destination["id"])
+
+
+def test_keys_and_a_role_do_not_go_together(trusting, minio):
+    status, answer = trusting.rest("POST", DESTINATIONS, {**minio.destination(), "aws_role_arn": ROLE})
+    assert (status, answer["detail"][0]["loc"]) == (422, ["body", "aws_role_arn"]), answer
