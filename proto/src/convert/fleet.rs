@@ -85,7 +85,7 @@ impl TryFrom<&v1::File> for File {
 
 /// Counts by the names of their limits.
 pub fn oversized_to(oversized: Oversized) -> HashMap<String, u64> {
-    oversized.named().map(|(name, count)| (name.to_owned(), count)).collect()
+    oversized.named().filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
 /// The inverse; names that this version does not know are left out.

@@ -57,8 +57,9 @@ impl NoAnswer {
 pub(crate) fn failure(step: Step, error: &BucketError) -> Failure {
     let class = match error.fault {
         Fault::Throttled => FailureClass::Throttled,
-        Fault::Unavailable | Fault::NoSuchUpload | Fault::ClockSkewed => FailureClass::DestinationTransient,
-        Fault::ExpiredToken | Fault::NoIdentity => FailureClass::CustomerTransient,
+        // A role may not be assumed because the token service is away, which is no reason to give up.
+        Fault::Unavailable | Fault::NoSuchUpload | Fault::ClockSkewed | Fault::NoIdentity => FailureClass::DestinationTransient,
+        Fault::ExpiredToken => FailureClass::CustomerTransient,
         Fault::AccessDenied
         | Fault::BucketNotValid
         | Fault::UnknownKeyId

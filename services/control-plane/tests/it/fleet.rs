@@ -47,7 +47,7 @@ async fn a_welcome_has_the_terms_of_leases() {
     let plane = plane().await;
     let welcome = Exporter::connect(&plane, "a", 1).await.welcome;
     let seconds = |duration: Option<prost_types::Duration>| duration.unwrap().seconds;
-    assert_eq!((welcome.protocol, seconds(welcome.heartbeat_interval), seconds(welcome.lease_time)), (1, 5, 30));
+    assert_eq!((welcome.protocol, seconds(welcome.heartbeat_interval), seconds(welcome.lease_time)), (2, 5, 30));
     assert_eq!(welcome.verdicts, []);
 }
 
