@@ -2,14 +2,19 @@
 //!
 //! Those of MinIO and Garage were recorded from the servers, the others follow their vendors' documentation.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use aws_sdk_s3::primitives::SdkBody;
 use secrecy::SecretString;
 use tracelift_core::destination::{Bucket, BucketInput};
 use uuid::Uuid;
 
-use crate::{Connector, EndpointPolicy, Grant, Keys, answers::answers, check};
+use crate::{Connector, EndpointPolicy, Fault, Grant, Keys, answers::answers, check};
 
 fn bucket() -> Bucket {
     let (bucket_name, endpoint_url) = ("traces".into(), "https://store.example.com".into());
@@ -57,4 +62,18 @@ async fn every_vendors_refusal_is_told_in_the_texts_of_the_api() {
         }
     }
     insta::assert_snapshot!(table);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = asked.clone();
+    let http = answers(move |request| {
+        log.lock().unwrap().push(request.uri().host().unwrap_or_default().to_owned());
+        let answer = http::Response::builder().status(307).header("location", "http://169.254.169.254/latest/meta-data/");
+        answer.body(SdkBody::empty()).unwrap()
+    });
+    let client = Connector::over(http, EndpointPolicy::PublicOnly).client(&bucket(), &keys(), Duration::from_secs(5), 2).await.unwrap();
+    assert_eq!(check(&client, Uuid::nil()).await.unwrap_err().fault, Fault::WrongRegion);
+    assert_eq!(*asked.lock().unwrap(), ["store.example.com"]);
 }
