@@ -1,6 +1,6 @@
 //! What callers read when their bucket is refused: `fixtures/<vendor>/<case>.http` holds answers as each vendor words them.
 //!
-//! Those of MinIO and Garage were recorded from the servers, the others follow their vendors' documentation.
+//! Those of MinIO were recorded from the server, the others are written after what their vendors document.
 
 use std::{
     fs,
