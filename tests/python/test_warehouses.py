@@ -201,7 +201,7 @@ def test_values_over_a_limit_are_counted_in_file_run_and_export(stack):
     project = "00000000-0000-0000-0000-000000000004"
     columns = "id, tenant_id, session_id, trace_id, start_time, modified_at, inputs, outputs, name"
     shared = f"generateUUIDv4(), '{stack.env['TRACELIFT_TENANT_ID']}', '{project}', generateUUIDv4()"
-    for day, inputs, outputs in [(1, "repeat('x', 65535)", "repeat('x', 65536)"), (2, "repeat('é', 40000)", "repeat('y', 16777217)")]:
+    for day, inputs, outputs in [(1, "repeat('x', 65535)", "repeat('x', 65536)"), (2, "repeat('é', 40000)", "repeat(repeat('y', 1000), 16778)")]:
         stack.clickhouse(f"""
             INSERT INTO runs ({columns})
             SELECT {shared}, '2024-01-0{day} 01:00:00', now64(6), {inputs}, {outputs}, 'large'""")
