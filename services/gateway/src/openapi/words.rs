@@ -15,7 +15,7 @@ fn one_of(words: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
 
 /// The same, or null.
 fn or_null(words: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
-    let words = words.into_iter().map(|word| serde_json::Value::from(word)).chain([serde_json::Value::Null]);
+    let words = words.into_iter().map(serde_json::Value::from).chain([serde_json::Value::Null]);
     let kinds = SchemaType::from_iter([Type::String, Type::Null]);
     Schema::Object(ObjectBuilder::new().schema_type(kinds).enum_values(Some(words)).build()).into()
 }
