@@ -11,6 +11,7 @@ mod caller;
 mod control_plane;
 mod fields;
 mod object;
+mod openapi;
 mod path;
 mod query;
 mod refusal;

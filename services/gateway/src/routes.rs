@@ -1,18 +1,18 @@
 //! Every path of the REST API. A handler decodes, calls once, and writes the answer.
 
-mod destinations;
-mod events;
-mod exports;
-mod limits;
+pub(crate) mod destinations;
+pub(crate) mod events;
+pub(crate) mod exports;
+pub(crate) mod limits;
 mod probes;
-mod runs;
+pub(crate) mod runs;
 
 use axum::{
     Router,
     routing::{get, post},
 };
 
-use crate::control_plane::ControlPlane;
+use crate::{control_plane::ControlPlane, openapi};
 
 /// LangSmith's operations, and ours: `limits`, `events`, `retry`. Fixed segments win over ids.
 pub(crate) fn api() -> Router<ControlPlane> {
@@ -32,5 +32,9 @@ pub(crate) fn api() -> Router<ControlPlane> {
 
 /// For whoever keeps the process running.
 pub(crate) fn probes() -> Router<ControlPlane> {
-    Router::new().route("/healthz", get(probes::alive)).route("/readyz", get(probes::ready))
+    Router::new()
+        .route("/openapi.json", get(openapi::json))
+        .route("/docs", get(openapi::page))
+        .route("/healthz", get(probes::alive))
+        .route("/readyz", get(probes::ready))
 }

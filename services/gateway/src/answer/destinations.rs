@@ -5,24 +5,31 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tracelift_core::destination::Addressing;
 use tracelift_proto::v1;
+use utoipa::ToSchema;
 
 use super::{text, time};
+use crate::openapi::words;
 
 /// A customer's bucket.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BulkExportDestination {
+    #[schema(format = Uuid)]
     id: String,
+    #[schema(format = Uuid)]
     tenant_id: String,
+    #[schema(schema_with = words::destination_type)]
     destination_type: &'static str,
     display_name: String,
-    config: Config,
+    config: BucketConfig,
     credentials_keys: Vec<String>,
+    #[schema(format = DateTime)]
     created_at: Option<String>,
+    #[schema(format = DateTime)]
     updated_at: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct Config {
+#[derive(Debug, Serialize, ToSchema)]
+struct BucketConfig {
     bucket_name: String,
     prefix: String,
     region: Option<String>,
@@ -33,8 +40,9 @@ struct Config {
     aws_role_arn: Option<String>,
 }
 
-#[derive(Debug, Default, PartialEq, Serialize)]
+#[derive(Debug, Default, PartialEq, Serialize, ToSchema)]
 struct ClientConfig {
+    #[schema(schema_with = words::addressing_style)]
     addressing_style: Option<&'static str>,
     use_accelerate_endpoint: Option<bool>,
     payload_signing_enabled: Option<bool>,
@@ -43,7 +51,7 @@ struct ClientConfig {
 
 impl From<v1::Destination> for BulkExportDestination {
     fn from(destination: v1::Destination) -> Self {
-        let config = Config::of(destination.config.unwrap_or_default(), text(destination.aws_role_arn));
+        let config = BucketConfig::of(destination.config.unwrap_or_default(), text(destination.aws_role_arn));
         Self {
             id: destination.id,
             tenant_id: destination.tenant_id,
@@ -57,7 +65,7 @@ impl From<v1::Destination> for BulkExportDestination {
     }
 }
 
-impl Config {
+impl BucketConfig {
     fn of(config: v1::BucketConfig, aws_role_arn: Option<String>) -> Self {
         let addressing_style = match config.addressing_style() {
             v1::AddressingStyle::Unspecified | v1::AddressingStyle::Auto => None,

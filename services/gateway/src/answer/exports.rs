@@ -3,47 +3,64 @@
 use serde::Serialize;
 use tracelift_core::export::{Compression, FormatVersion};
 use tracelift_proto::v1;
+use utoipa::ToSchema;
 
 use super::{text, time};
+use crate::openapi::words;
 
 /// Every field that a caller may give, then what became of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BulkExport {
+    #[schema(format = Uuid)]
     id: String,
+    #[schema(format = Uuid)]
     tenant_id: String,
+    #[schema(format = Uuid)]
     bulk_export_destination_id: String,
+    #[schema(format = Uuid)]
     session_id: Option<String>,
     all_experiments: bool,
+    #[schema(format = DateTime)]
     start_time: Option<String>,
+    #[schema(format = DateTime)]
     end_time: Option<String>,
     filter: Option<String>,
+    #[schema(schema_with = words::format)]
     format: &'static str,
+    #[schema(schema_with = words::format_version)]
     format_version: &'static str,
+    #[schema(schema_with = words::compression)]
     compression: &'static str,
     interval_hours: Option<u32>,
     export_fields: Option<Vec<String>>,
+    #[schema(schema_with = words::export_status)]
     status: &'static str,
+    #[schema(format = DateTime)]
     created_at: Option<String>,
+    #[schema(format = DateTime)]
     updated_at: Option<String>,
+    #[schema(format = DateTime)]
     finished_at: Option<String>,
+    #[schema(format = Uuid)]
     source_bulk_export_id: Option<String>,
     /// Beyond LangSmith.
-    progress: Progress,
+    progress: ExportProgress,
     /// Beyond LangSmith.
     error: Option<String>,
     /// Beyond LangSmith: after the end, what was exported against what the trace store holds.
     reconciliation: Option<Reconciliation>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Reconciliation {
     rows_exported: u64,
     rows_in_source: u64,
+    #[schema(format = DateTime)]
     reconciled_at: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct Progress {
+#[derive(Debug, Serialize, ToSchema)]
+struct ExportProgress {
     runs_total: u32,
     runs_completed: u32,
     rows_written: u64,
@@ -88,13 +105,13 @@ impl From<v1::Export> for BulkExport {
 }
 
 /// Whether filters are valid.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FilterValidation {
     valid: bool,
     errors: Vec<FilterError>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct FilterError {
     field: String,
     message: String,
@@ -107,7 +124,7 @@ impl From<v1::ValidateFilterResponse> for FilterValidation {
     }
 }
 
-impl From<v1::ExportProgress> for Progress {
+impl From<v1::ExportProgress> for ExportProgress {
     fn from(progress: v1::ExportProgress) -> Self {
         Self {
             runs_total: progress.runs_total,

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 use tracelift_proto::v1;
+use utoipa::ToSchema;
 
 /// Every limit with what is used of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Limits {
     running_exports: Limit,
     queued_exports: u32,
@@ -17,7 +18,7 @@ pub(crate) struct Limits {
     days_per_export: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Limit {
     limit: Option<u32>,
     used: u32,

@@ -4,42 +4,56 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use tracelift_proto::v1;
+use utoipa::ToSchema;
 
 use super::{text, time};
+use crate::openapi::words;
 
 /// One time partition of an export.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BulkExportRun {
+    #[schema(format = Uuid)]
     id: String,
+    #[schema(format = Uuid)]
     bulk_export_id: String,
+    #[schema(format = Uuid)]
     session_id: Option<String>,
+    #[schema(schema_with = words::run_status)]
     status: &'static str,
     retry_number: u32,
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
     errors: Option<Errors>,
+    #[schema(format = DateTime)]
     created_at: Option<String>,
+    #[schema(format = DateTime)]
     updated_at: Option<String>,
+    #[schema(format = DateTime)]
     finished_at: Option<String>,
+    #[schema(format = DateTime)]
     start_time: Option<String>,
+    #[schema(format = DateTime)]
     end_time: Option<String>,
-    metadata: Metadata,
+    metadata: RunMetadata,
     /// Beyond LangSmith.
     stage: Option<String>,
     /// Beyond LangSmith.
-    progress: Option<Progress>,
+    progress: Option<RunProgress>,
     /// Beyond LangSmith.
     exporter_id: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct Metadata {
+#[derive(Debug, Serialize, ToSchema)]
+struct RunMetadata {
     prefix: String,
+    #[schema(format = DateTime)]
     start_time: Option<String>,
+    #[schema(format = DateTime)]
     end_time: Option<String>,
     execution_backend: &'static str,
     result: Option<RunResult>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct RunResult {
     rows_written: u64,
     exported_files: Vec<String>,
@@ -49,21 +63,22 @@ struct RunResult {
 }
 
 /// A file that is on its way.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct PendingUpload {
     target_cursor: Option<String>,
     file_path: String,
     rows_count: u64,
 }
 
-#[derive(Debug, Serialize)]
-struct Progress {
+#[derive(Debug, Serialize, ToSchema)]
+struct RunProgress {
     rows: u64,
     bytes: u64,
     files: u32,
     rows_estimate: Option<u64>,
     hydrated_objects: u64,
     hydration_misses: u64,
+    #[schema(value_type = BTreeMap<String, f64>)]
     stage_seconds: BTreeMap<&'static str, f64>,
 }
 
@@ -97,7 +112,7 @@ impl From<v1::ExportRun> for BulkExportRun {
             finished_at: time(run.finished_at.as_ref()),
             start_time: start_time.clone(),
             end_time: end_time.clone(),
-            metadata: Metadata {
+            metadata: RunMetadata {
                 prefix: run.prefix,
                 start_time,
                 end_time,
@@ -130,7 +145,7 @@ impl From<v1::RunResult> for RunResult {
     }
 }
 
-impl From<v1::RunProgress> for Progress {
+impl From<v1::RunProgress> for RunProgress {
     fn from(progress: v1::RunProgress) -> Self {
         let seconds = progress.stage_seconds.unwrap_or_default();
         Self {

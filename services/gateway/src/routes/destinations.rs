@@ -8,24 +8,32 @@ use crate::{
     body::JsonBody,
     caller::Caller,
     control_plane::ControlPlane,
+    openapi::{
+        Refused,
+        given::{BulkExportDestinationCreate, BulkExportDestinationUpdate, DestinationId},
+    },
     path::PathIds,
     refusal::Refusal,
     request,
 };
 
+#[utoipa::path(get, path = "/api/v1/bulk-exports/destinations", operation_id = "list_destinations", tag = "destinations", summary = "Destinations, newest first", responses((status = 200, body = Vec<BulkExportDestination>), Refused))]
 pub(crate) async fn list(State(plane): State<ControlPlane>, caller: Caller) -> Answer<Vec<BulkExportDestination>> {
     many(plane.destinations().list_destinations(caller.call(v1::ListDestinationsRequest {})).await?.into_inner().destinations)
 }
 
+#[utoipa::path(post, path = "/api/v1/bulk-exports/destinations", operation_id = "create_destination", tag = "destinations", summary = "Check a bucket by writing to it, and save it", request_body = BulkExportDestinationCreate, responses((status = 200, body = BulkExportDestination), Refused))]
 pub(crate) async fn create(State(plane): State<ControlPlane>, caller: Caller, JsonBody(body): JsonBody) -> Answer<BulkExportDestination> {
     let request = request::create_destination(&body)?;
     one(plane.destinations().create_destination(caller.call(request)).await?.into_inner().destination)
 }
 
+#[utoipa::path(get, path = "/api/v1/bulk-exports/destinations/{destination_id}", operation_id = "get_destination", tag = "destinations", summary = "One destination", params(DestinationId), responses((status = 200, body = BulkExportDestination), Refused))]
 pub(crate) async fn get(State(plane): State<ControlPlane>, caller: Caller, PathIds([id]): PathIds<1>) -> Answer<BulkExportDestination> {
     one(plane.destinations().get_destination(caller.call(v1::GetDestinationRequest { id })).await?.into_inner().destination)
 }
 
+#[utoipa::path(patch, path = "/api/v1/bulk-exports/destinations/{destination_id}", operation_id = "update_destination", tag = "destinations", summary = "Replace the credentials or the role, once the bucket was checked with the new ones", params(DestinationId), request_body = BulkExportDestinationUpdate, responses((status = 200, body = BulkExportDestination), Refused))]
 pub(crate) async fn update(
     State(plane): State<ControlPlane>,
     caller: Caller,
@@ -36,6 +44,7 @@ pub(crate) async fn update(
     one(plane.destinations().update_destination_credentials(caller.call(request)).await?.into_inner().destination)
 }
 
+#[utoipa::path(delete, path = "/api/v1/bulk-exports/destinations/{destination_id}", operation_id = "delete_destination", tag = "destinations", summary = "Forget a destination that nothing uses", params(DestinationId), responses((status = 204), Refused))]
 pub(crate) async fn delete(State(plane): State<ControlPlane>, caller: Caller, PathIds([id]): PathIds<1>) -> Result<StatusCode, Refusal> {
     let deleted = plane.destinations().delete_destination(caller.call(v1::DeleteDestinationRequest { id })).await;
     deleted.map_err(Refusal::of_state)?;

@@ -17,7 +17,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::Streaming;
 use tracelift_proto::v1;
 
-use crate::{answer::BulkExport, caller::Caller, control_plane::ControlPlane, path::PathIds, refusal::Refusal};
+use crate::{
+    answer::BulkExport,
+    caller::Caller,
+    control_plane::ControlPlane,
+    openapi::{Refused, given::ExportId},
+    path::PathIds,
+    refusal::Refusal,
+};
 
 /// A client whose stream broke comes back after that long.
 const RETRY: Duration = Duration::from_secs(2);
@@ -28,6 +35,7 @@ const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
 /// Tells nginx to pass on each event at once.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
+#[utoipa::path(get, path = "/api/v1/bulk-exports/{bulk_export_id}/events", operation_id = "follow_bulk_export", tag = "exports", summary = "An export as server-sent events, until it has ended", params(ExportId), responses((status = 200, content_type = "text/event-stream", body = String), Refused))]
 pub(crate) async fn follow(
     State(plane): State<ControlPlane>,
     caller: Caller,

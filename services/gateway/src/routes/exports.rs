@@ -11,11 +11,16 @@ use crate::{
     caller::Caller,
     control_plane::ControlPlane,
     fields::WrongFields,
+    openapi::{
+        Refused,
+        given::{BulkExportCreate, BulkExportUpdate, ExportId, FilterQuery, Idempotency, Page, Wanted},
+    },
     path::PathIds,
     query::Query,
     request,
 };
 
+#[utoipa::path(get, path = "/api/v1/bulk-exports", operation_id = "list_bulk_exports", tag = "exports", summary = "Exports, newest first", params(Page, Wanted), responses((status = 200, body = Vec<BulkExport>), Refused))]
 pub(crate) async fn list(State(plane): State<ControlPlane>, caller: Caller, query: Query) -> Answer<Vec<BulkExport>> {
     let request = wanted(query)?;
     many(plane.exports().list_exports(caller.call(request)).await?.into_inner().exports)
@@ -30,6 +35,7 @@ fn wanted(mut query: Query) -> Result<v1::ListExportsRequest, WrongFields> {
     Ok(v1::ListExportsRequest { limit: page.limit.unwrap_or(100), offset: page.offset, statuses, destination_id, session_id })
 }
 
+#[utoipa::path(post, path = "/api/v1/bulk-exports", operation_id = "create_bulk_export", tag = "exports", summary = "Start an export, or a schedule of exports", params(Idempotency), request_body = BulkExportCreate, responses((status = 200, body = BulkExport), Refused))]
 pub(crate) async fn create(
     State(plane): State<ControlPlane>,
     caller: Caller,
@@ -41,10 +47,12 @@ pub(crate) async fn create(
     one(plane.exports().create_export(caller.call(request)).await?.into_inner().export)
 }
 
+#[utoipa::path(get, path = "/api/v1/bulk-exports/{bulk_export_id}", operation_id = "get_bulk_export", tag = "exports", summary = "One export", params(ExportId), responses((status = 200, body = BulkExport), Refused))]
 pub(crate) async fn get(State(plane): State<ControlPlane>, caller: Caller, PathIds([id]): PathIds<1>) -> Answer<BulkExport> {
     one(plane.exports().get_export(caller.call(v1::GetExportRequest { id })).await?.into_inner().export)
 }
 
+#[utoipa::path(patch, path = "/api/v1/bulk-exports/{bulk_export_id}", operation_id = "cancel_bulk_export", tag = "exports", summary = "Cancel an export, or a schedule", params(ExportId), request_body = BulkExportUpdate, responses((status = 200, body = BulkExport), Refused))]
 pub(crate) async fn cancel(
     State(plane): State<ControlPlane>,
     caller: Caller,
@@ -55,6 +63,7 @@ pub(crate) async fn cancel(
     one(plane.exports().cancel_export(caller.call(v1::CancelExportRequest { id })).await?.into_inner().export)
 }
 
+#[utoipa::path(post, path = "/api/v1/runs/query/validate", operation_id = "validate_filter", tag = "exports", summary = "Whether a filter can be understood", request_body = FilterQuery, responses((status = 200, body = FilterValidation), Refused))]
 pub(crate) async fn validate_filter(
     State(plane): State<ControlPlane>,
     caller: Caller,

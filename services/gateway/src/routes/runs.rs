@@ -8,6 +8,10 @@ use crate::{
     caller::Caller,
     control_plane::ControlPlane,
     fields::WrongFields,
+    openapi::{
+        Refused,
+        given::{ExportId, Page, RunId, Source},
+    },
     path::PathIds,
     query::Query,
     refusal::Refusal,
@@ -16,6 +20,7 @@ use crate::{
 /// All of them without a limit, which the control plane writes as 0.
 const ALL: u32 = 0;
 
+#[utoipa::path(get, path = "/api/v1/bulk-exports/{bulk_export_id}/runs", operation_id = "list_runs", tag = "runs", summary = "Runs of an export, oldest partition first; all of them without a limit", params(ExportId, Page), responses((status = 200, body = Vec<BulkExportRun>), Refused))]
 pub(crate) async fn list(
     State(plane): State<ControlPlane>,
     caller: Caller,
@@ -27,6 +32,7 @@ pub(crate) async fn list(
     many(plane.exports().list_runs(caller.call(request)).await?.into_inner().runs)
 }
 
+#[utoipa::path(get, path = "/api/v1/bulk-exports/{bulk_export_id}/runs/{run_id}", operation_id = "get_run", tag = "runs", summary = "One run", params(ExportId, RunId), responses((status = 200, body = BulkExportRun), Refused))]
 pub(crate) async fn get(
     State(plane): State<ControlPlane>,
     caller: Caller,
@@ -35,6 +41,7 @@ pub(crate) async fn get(
     one(plane.exports().get_run(caller.call(v1::GetRunRequest { export_id, run_id })).await?.into_inner().run)
 }
 
+#[utoipa::path(post, path = "/api/v1/bulk-exports/{bulk_export_id}/runs/{run_id}/retry", operation_id = "retry_run", tag = "runs", summary = "Let a run that Failed or TimedOut go on behind its complete files", params(ExportId, RunId), responses((status = 200, body = BulkExportRun), Refused))]
 pub(crate) async fn retry(
     State(plane): State<ControlPlane>,
     caller: Caller,
@@ -44,6 +51,7 @@ pub(crate) async fn retry(
     one(retried.map_err(Refusal::of_state)?.into_inner().run)
 }
 
+#[utoipa::path(get, path = "/api/v1/bulk-exports/runs", operation_id = "list_schedule_runs", tag = "runs", summary = "Runs of everything that a schedule spawned", params(Source, Page), responses((status = 200, body = Vec<BulkExportRun>), Refused))]
 pub(crate) async fn of_schedule(State(plane): State<ControlPlane>, caller: Caller, query: Query) -> Answer<Vec<BulkExportRun>> {
     let request = schedule_runs(query)?;
     many(plane.exports().list_schedule_runs(caller.call(request)).await?.into_inner().runs)

@@ -1,0 +1,180 @@
+//! What callers give: shapes for the description. The readers in `request` are what counts; a test sends what stands here.
+
+#![allow(dead_code, reason = "described, never made")]
+
+use std::collections::BTreeMap;
+
+use utoipa::{IntoParams, ToSchema};
+
+use super::words;
+
+/// What to copy where.
+#[derive(ToSchema)]
+pub(crate) struct BulkExportCreate {
+    #[schema(format = Uuid)]
+    bulk_export_destination_id: String,
+    /// The tracing project.
+    #[schema(format = Uuid)]
+    session_id: String,
+    /// Inclusive.
+    #[schema(format = DateTime)]
+    start_time: String,
+    /// Exclusive; needed without `interval_hours`, forbidden with it.
+    #[schema(format = DateTime)]
+    end_time: Option<String>,
+    /// Which rows, in the language of docs/filter.md.
+    #[schema(max_length = 32768)]
+    filter: Option<String>,
+    #[schema(schema_with = words::format, required = false)]
+    format: String,
+    #[schema(schema_with = words::format_version, required = false)]
+    format_version: String,
+    #[schema(schema_with = words::compression, required = false)]
+    compression: String,
+    /// Makes a schedule of it: an export for each window of so many hours.
+    #[schema(minimum = 1, maximum = 168)]
+    interval_hours: Option<u32>,
+    /// Columns in this order; all of them without it.
+    #[schema(max_items = 64)]
+    export_fields: Option<Vec<String>>,
+}
+
+/// An empty object cancels too.
+#[derive(ToSchema)]
+pub(crate) struct BulkExportUpdate {
+    #[schema(schema_with = words::cancelled, required = false)]
+    status: String,
+}
+
+/// Filters to look at.
+#[derive(ToSchema)]
+pub(crate) struct FilterQuery {
+    filter: Option<String>,
+    trace_filter: Option<String>,
+    tree_filter: Option<String>,
+}
+
+/// A bucket, and by what it lets us in: credentials, a role, or neither where the operator allows that.
+#[derive(ToSchema)]
+pub(crate) struct BulkExportDestinationCreate {
+    #[schema(schema_with = words::destination_type, required = false)]
+    destination_type: String,
+    #[schema(max_length = 255, pattern = r"^[a-zA-Z0-9\-_ ']+$")]
+    display_name: String,
+    config: DestinationConfig,
+    credentials: Option<BucketCredentials>,
+    /// Instead of credentials.
+    aws_role_arn: Option<String>,
+}
+
+/// Exactly one of the two.
+#[derive(ToSchema)]
+pub(crate) struct BulkExportDestinationUpdate {
+    credentials: Option<BucketCredentials>,
+    aws_role_arn: Option<String>,
+}
+
+/// Where the bucket is.
+#[derive(ToSchema)]
+struct DestinationConfig {
+    #[schema(min_length = 3, max_length = 63)]
+    bucket_name: String,
+    /// Root of everything written.
+    #[schema(max_length = 2048, required = false)]
+    prefix: String,
+    /// Needed for AWS.
+    region: Option<String>,
+    /// Needed for anything but AWS.
+    #[schema(max_length = 2048)]
+    endpoint_url: Option<String>,
+    /// False when the endpoint's host begins with the bucket's name already.
+    #[schema(default = true, required = false)]
+    include_bucket_in_prefix: bool,
+    /// ServerSideEncryption, SSEKMSKeyId, ExpectedBucketOwner, StorageClass, Tagging.
+    s3_additional_kwargs: Option<BTreeMap<String, String>>,
+    config_kwargs_s3: Option<DestinationClient>,
+    aws_role_arn: Option<String>,
+}
+
+/// How requests are made.
+#[derive(ToSchema)]
+struct DestinationClient {
+    #[schema(schema_with = words::addressing_style, required = false)]
+    addressing_style: Option<String>,
+    /// AWS only.
+    use_accelerate_endpoint: Option<bool>,
+    payload_signing_enabled: Option<bool>,
+    #[schema(schema_with = words::us_east_1, required = false)]
+    us_east_1_regional_endpoint: Option<String>,
+}
+
+/// Keys of the bucket. They are never returned.
+#[derive(ToSchema)]
+struct BucketCredentials {
+    #[schema(min_length = 1, max_length = 255)]
+    access_key_id: String,
+    #[schema(min_length = 1, max_length = 2048)]
+    secret_access_key: String,
+    #[schema(max_length = 2048)]
+    session_token: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct ExportId {
+    #[param(format = Uuid)]
+    bulk_export_id: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct RunId {
+    #[param(format = Uuid)]
+    run_id: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct DestinationId {
+    #[param(format = Uuid)]
+    destination_id: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Page {
+    /// How many.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// How many to skip.
+    #[param(minimum = 0)]
+    offset: Option<u32>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// Only those; may be given several times.
+    #[param(schema_with = words::export_status, required = false)]
+    status: String,
+    #[param(format = Uuid)]
+    destination_id: Option<String>,
+    #[param(format = Uuid)]
+    session_id: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Source {
+    /// The schedule.
+    #[param(format = Uuid)]
+    source_bulk_export_id: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct Idempotency {
+    /// The same key and body within a day: the same answer, and nothing new.
+    #[param(rename = "Idempotency-Key")]
+    idempotency_key: Option<String>,
+}

@@ -1,0 +1,57 @@
+//! Fields with a choice of words: the words are those that the rules read.
+
+use tracelift_core::{
+    destination::{Addressing, UsEast1},
+    export::{Compression, ExportStatus, FormatVersion},
+};
+use utoipa::openapi::{
+    RefOr, Schema,
+    schema::{ObjectBuilder, SchemaType, Type},
+};
+
+fn one_of(words: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
+    Schema::Object(ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).enum_values(Some(words)).build()).into()
+}
+
+/// The same, or null.
+fn or_null(words: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
+    let words = words.into_iter().map(serde_json::Value::from).chain([serde_json::Value::Null]);
+    let kinds = SchemaType::from_iter([Type::String, Type::Null]);
+    Schema::Object(ObjectBuilder::new().schema_type(kinds).enum_values(Some(words)).build()).into()
+}
+
+pub(crate) fn format() -> RefOr<Schema> {
+    one_of(["Parquet"])
+}
+
+pub(crate) fn format_version() -> RefOr<Schema> {
+    one_of(FormatVersion::ALL.iter().map(|version| version.as_str()))
+}
+
+pub(crate) fn compression() -> RefOr<Schema> {
+    one_of(Compression::ALL.iter().map(|codec| codec.as_str()))
+}
+
+pub(crate) fn export_status() -> RefOr<Schema> {
+    one_of(ExportStatus::ALL.iter().map(|status| status.as_str()))
+}
+
+pub(crate) fn run_status() -> RefOr<Schema> {
+    one_of(ExportStatus::ALL.iter().filter(|status| **status != ExportStatus::IntervalScheduled).map(|status| status.as_str()))
+}
+
+pub(crate) fn cancelled() -> RefOr<Schema> {
+    one_of([ExportStatus::Cancelled.as_str()])
+}
+
+pub(crate) fn destination_type() -> RefOr<Schema> {
+    one_of(["s3"])
+}
+
+pub(crate) fn addressing_style() -> RefOr<Schema> {
+    or_null([Addressing::Auto, Addressing::Virtual, Addressing::Path].map(Addressing::as_str))
+}
+
+pub(crate) fn us_east_1() -> RefOr<Schema> {
+    or_null([UsEast1::Regional, UsEast1::Legacy].map(UsEast1::as_str))
+}
