@@ -11,27 +11,30 @@ pub(crate) mod conformance;
 mod exports;
 mod inspect;
 mod leases;
+mod outcomes;
 pub mod postgres;
 mod rows;
 mod schedules;
 mod sql;
 pub mod sqlite;
 mod transaction;
+mod views;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 use tracelift_core::{
-    destination::{Bucket, Destination, Identity},
-    export::{Export, ExportStatus},
+    destination::{Destination, Identity},
     file::File,
-    id::{DestinationId, ExportId, ExporterId, KeyId, RunId, SessionId, TenantId},
-    limit::{AtOnce, Quota},
-    run::{Event, Fence, IllegalEvent, Lease, Run, RunStatus},
-    time::{Timestamp, Window},
+    id::{DestinationId, ExportId, ExporterId, KeyId, RunId, TenantId},
+    limit::AtOnce,
+    run::{Event, Fence, IllegalEvent, Lease},
+    time::Timestamp,
 };
 use uuid::Uuid;
 
+pub use outcomes::{Access, Deletion, Heard, Made, NewExport, RequestKey, Retry, TimeLimits, Verdict};
 pub use rows::quota::Full;
+pub use views::{ApiKey, Claimed, ExportView, Page, Permission, PublishedRun, Reported, RunView, Tenant, Usage, Wanted};
 
 use crate::vault::Sealed;
 
@@ -61,274 +64,6 @@ pub enum StoreError {
     NewerSchema,
 }
 
-/// A workspace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tenant {
-    /// Its id.
-    pub id: TenantId,
-    /// What people call it.
-    pub display_name: String,
-    /// When it was made.
-    pub created_at: Timestamp,
-}
-
-/// What a key may be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Permission {
-    /// List and get.
-    Read,
-    /// Everything within the tenant.
-    Manage,
-}
-
-/// An API key, without its secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiKey {
-    /// Its id.
-    pub id: KeyId,
-    /// The one tenant it belongs to.
-    pub tenant: TenantId,
-    /// What people call it.
-    pub display_name: String,
-    /// What it may be used for.
-    pub permission: Permission,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it stopped being good.
-    pub revoked_at: Option<Timestamp>,
-}
-
-/// Which part of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Page {
-    /// At most that many; `None` for all.
-    pub limit: Option<u32>,
-    /// After that many.
-    pub offset: u32,
-}
-
-/// Which exports of a list; nothing means all.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Wanted {
-    /// Those with one of these.
-    pub statuses: Vec<ExportStatus>,
-    /// Those to this one.
-    pub destination: Option<DestinationId>,
-    /// Those of this project.
-    pub session: Option<SessionId>,
-}
-
-/// An export with what its runs add up to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ExportView {
-    /// The export.
-    pub export: Export,
-    /// Its partitions.
-    pub runs_total: u32,
-    /// Those that are complete.
-    pub runs_completed: u32,
-    /// Rows, those in unfinished files included.
-    pub rows: u64,
-    /// Bytes, those of unfinished files included.
-    pub bytes: u64,
-    /// Complete files.
-    pub files: u32,
-    /// Runs whose rows were counted.
-    pub runs_counted: u32,
-    /// Their rows.
-    pub rows_counted: u64,
-    /// When the first run was taken, since it was last begun anew.
-    pub started_at: Option<Timestamp>,
-    /// Rows that were there when it was last begun anew.
-    pub rows_before: u64,
-    /// After it was completed: how many rows the trace store had, and when.
-    pub reconciled: Option<(u64, Timestamp)>,
-}
-
-impl ExportView {
-    /// An export that nobody has worked on.
-    #[must_use]
-    pub fn planned(export: Export, runs: usize) -> Self {
-        Self {
-            export,
-            runs_total: u32::try_from(runs).unwrap_or(u32::MAX),
-            runs_completed: 0,
-            rows: 0,
-            bytes: 0,
-            files: 0,
-            runs_counted: 0,
-            rows_counted: 0,
-            started_at: None,
-            rows_before: 0,
-            reconciled: None,
-        }
-    }
-}
-
-/// An export that a caller asks for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewExport {
-    /// The export.
-    pub export: Export,
-    /// Its runs.
-    pub runs: Vec<Run>,
-    /// What its tenant may ask for.
-    pub quota: Quota,
-    /// Under which key the request may be repeated.
-    pub request: Option<RequestKey>,
-}
-
-impl NewExport {
-    /// Under no limit and no key.
-    #[must_use]
-    pub fn of(export: Export, runs: Vec<Run>) -> Self {
-        Self { export, runs, quota: Quota::default(), request: None }
-    }
-}
-
-/// A key that a caller has given to a request, so that it can be repeated.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestKey {
-    /// The caller's text.
-    pub key: String,
-    /// SHA-256 of what was asked for.
-    pub hash: [u8; 32],
-}
-
-/// What became of a new export.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Made {
-    /// It is stored.
-    Now(Box<ExportView>),
-    /// The same was asked for under that key before; as it was answered then.
-    Before(Box<ExportView>),
-    /// Something else was asked for under that key.
-    OtherRequest,
-    /// Its destination is not the tenant's.
-    NoDestination,
-    /// The tenant has as many as it may.
-    Full(Full),
-}
-
-/// What became of a run that was asked for anew.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Retry {
-    /// It waits for an exporter.
-    Queued(Box<RunView>),
-    /// Its export was cancelled.
-    Cancelled,
-    /// It has not failed: that is where it stands.
-    Not(RunStatus),
-    /// Its destination has been deleted.
-    NoDestination,
-}
-
-/// What a tenant uses of its limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// Exports that are worked on.
-    pub running_exports: u32,
-    /// Exports that wait for that.
-    pub queued_exports: u32,
-    /// Exports and schedules made by callers within the last hour.
-    pub exports_last_hour: u32,
-    /// Schedules under way.
-    pub schedules: u32,
-    /// Runs at work of the export with most of them.
-    pub busiest_export: u32,
-}
-
-/// What an exporter said of a run last.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Reported {
-    /// What it was doing.
-    pub stage: String,
-    /// Rows, those in the unfinished file included.
-    pub rows: u64,
-    /// Bytes, those of the unfinished file included.
-    pub bytes: u64,
-    /// Complete files.
-    pub files: u32,
-    /// Rows that the whole run should have.
-    pub rows_estimate: Option<u64>,
-    /// Fields filled in from objects.
-    pub hydrated_objects: u64,
-    /// Fields that could not be filled in.
-    pub hydration_misses: u64,
-    /// Seconds in read, hydrate, encode, upload.
-    pub stage_seconds: [f64; 4],
-}
-
-/// A run with everything a caller may see of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RunView {
-    /// The run.
-    pub run: Run,
-    /// Its export.
-    pub export: Export,
-    /// The destination's bucket.
-    pub bucket: Bucket,
-    /// Keys of its complete files, in order.
-    pub keys: Vec<String>,
-    /// What its exporter said last.
-    pub reported: Reported,
-    /// Who holds it, or held it last.
-    pub exporter: Option<String>,
-}
-
-/// A partition as the export's manifest lists it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublishedRun {
-    /// The run.
-    pub run: Run,
-    /// Its partition.
-    pub window: Window,
-}
-
-/// A run that was claimed, with all that its exporter needs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Claimed {
-    /// The run, under its new fence.
-    pub run: Run,
-    /// Its export.
-    pub export: Export,
-    /// Its complete files, when it is past its commit point.
-    pub files: Vec<File>,
-    /// The export's partitions, when the run is the finalising one.
-    pub published: Vec<PublishedRun>,
-    /// The run to clean up after, when that is what there is to do.
-    pub left: Option<Run>,
-}
-
-/// How long things may take, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimeLimits {
-    /// A run, from when it was first taken.
-    pub run: u32,
-    /// An export, from when its first run was taken.
-    pub export: u32,
-}
-
-/// What became of a report.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Heard {
-    /// It is stored.
-    Yes(Box<Run>),
-    /// It came from somebody who no longer holds the run.
-    Stale,
-}
-
-/// What an exporter should do with a lease that it believes to hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Go on; the lease is renewed.
-    Keep,
-    /// The export was cancelled: clean up.
-    Cancel,
-    /// Somebody else's now: touch nothing.
-    Revoked,
-}
-
 /// Something that others may be waiting for, whichever control plane it happened in. Losing one delays, never breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -354,32 +89,6 @@ pub enum Change {
         /// Its session from now on.
         session: Uuid,
     },
-}
-
-/// The bucket and the sealed credentials that a lease gives access to.
-#[derive(Debug)]
-pub struct Access {
-    /// Whose.
-    pub tenant: TenantId,
-    /// Which destination.
-    pub destination: DestinationId,
-    /// Where it is.
-    pub bucket: Bucket,
-    /// By what it lets us in.
-    pub identity: Identity,
-    /// The keys, when it is by keys.
-    pub sealed: Option<Sealed>,
-}
-
-/// What became of a destination that was to be deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Deletion {
-    /// It is gone.
-    Done,
-    /// There is none.
-    Absent,
-    /// That export still writes to it, or that schedule will.
-    InUse(ExportId),
 }
 
 /// What a report can fail with.

@@ -1,0 +1,125 @@
+//! What is asked of the store to change, and what became of it.
+
+use tracelift_core::{
+    destination::{Bucket, Identity},
+    export::Export,
+    id::{DestinationId, ExportId, TenantId},
+    limit::Quota,
+    run::{Run, RunStatus},
+};
+
+use super::{ExportView, RunView, rows::quota::Full};
+use crate::vault::Sealed;
+
+/// An export that a caller asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewExport {
+    /// The export.
+    pub export: Export,
+    /// Its runs.
+    pub runs: Vec<Run>,
+    /// What its tenant may ask for.
+    pub quota: Quota,
+    /// Under which key the request may be repeated.
+    pub request: Option<RequestKey>,
+}
+
+impl NewExport {
+    /// Under no limit and no key.
+    #[must_use]
+    pub fn of(export: Export, runs: Vec<Run>) -> Self {
+        Self { export, runs, quota: Quota::default(), request: None }
+    }
+}
+
+/// A key that a caller has given to a request, so that it can be repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// The caller's text.
+    pub key: String,
+    /// SHA-256 of what was asked for.
+    pub hash: [u8; 32],
+}
+
+/// What became of a new export.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Made {
+    /// It is stored.
+    Now(Box<ExportView>),
+    /// The same was asked for under that key before; as it was answered then.
+    Before(Box<ExportView>),
+    /// Something else was asked for under that key.
+    OtherRequest,
+    /// Its destination is not the tenant's.
+    NoDestination,
+    /// The tenant has as many as it may.
+    Full(Full),
+}
+
+/// What became of a run that was asked for anew.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Retry {
+    /// It waits for an exporter.
+    Queued(Box<RunView>),
+    /// Its export was cancelled.
+    Cancelled,
+    /// It has not failed: that is where it stands.
+    Not(RunStatus),
+    /// Its destination has been deleted.
+    NoDestination,
+}
+
+/// How long things may take, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// A run, from when it was first taken.
+    pub run: u32,
+    /// An export, from when its first run was taken.
+    pub export: u32,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// It is stored.
+    Yes(Box<Run>),
+    /// It came from somebody who no longer holds the run.
+    Stale,
+}
+
+/// What an exporter should do with a lease that it believes to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on; the lease is renewed.
+    Keep,
+    /// The export was cancelled: clean up.
+    Cancel,
+    /// Somebody else's now: touch nothing.
+    Revoked,
+}
+
+/// The bucket and the sealed credentials that a lease gives access to.
+#[derive(Debug)]
+pub struct Access {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which destination.
+    pub destination: DestinationId,
+    /// Where it is.
+    pub bucket: Bucket,
+    /// By what it lets us in.
+    pub identity: Identity,
+    /// The keys, when it is by keys.
+    pub sealed: Option<Sealed>,
+}
+
+/// What became of a destination that was to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deletion {
+    /// It is gone.
+    Done,
+    /// There is none.
+    Absent,
+    /// That export still writes to it, or that schedule will.
+    InUse(ExportId),
+}
