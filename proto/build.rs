@@ -14,8 +14,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let descriptors = protox::compile(FILES, ["."])?;
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    // build_transport would add a `connect` of its own beside the call of that name.
-    tonic_prost_build::configure().build_transport(false).skip_debug(SECRET).compile_fds(descriptors)?;
+    // Maps in order: the same message has the same bytes. build_transport would add a `connect` of its own beside the call of that name.
+    tonic_prost_build::configure().btree_map(".").build_transport(false).skip_debug(SECRET).compile_fds(descriptors)?;
     for file in FILES {
         println!("cargo:rerun-if-changed={file}");
     }

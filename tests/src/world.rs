@@ -275,7 +275,6 @@ impl World {
     /// A destination with that prefix.
     pub async fn destination(&self, prefix: &str) -> String {
         let request = v1::CreateDestinationRequest {
-            aws_role_arn: String::new(),
             display_name: "test".to_owned(),
             config: Some(v1::BucketConfig {
                 bucket_name: DESTINATION_BUCKET.to_owned(),
@@ -288,6 +287,7 @@ impl World {
                 secret_access_key: SECRET_ACCESS_KEY.to_owned(),
                 session_token: String::new(),
             }),
+            ..Default::default()
         };
         let made = self.destinations().create_destination(request).await.expect("a destination").into_inner();
         made.destination.expect("a destination").id

@@ -16,13 +16,14 @@ use super::{time_from, time_to};
 use crate::v1;
 
 impl v1::ExportSpec {
-    /// The spec, checked, with a window of at most `max_days` UTC days; or every wrong field.
-    pub fn check(&self, max_days: u64) -> Result<ExportSpec, Vec<Invalid>> {
+    /// The spec, checked, with a window of at most `max_days` UTC days and that codec if it names none; or
+    /// every wrong field.
+    pub fn check(&self, max_days: u64, codec: Compression) -> Result<ExportSpec, Vec<Invalid>> {
         let mut faults = Faults::default();
         let destination = faults.take(DestinationId::parse("destination_id", &self.destination_id));
         let session = faults.take(SessionId::parse("session_id", &self.session_id));
         let span = self.span(&mut faults, max_days);
-        let compression = faults.take(compression(self.compression));
+        let compression = faults.take(compression(self.compression, codec));
         let format_version = faults.take(format_version(self.format_version));
         let columns = faults.take_all("", Columns::parse("export_fields", &self.export_fields));
         let filter = faults.take_all("", Filter::parse("filter", &self.filter));
@@ -57,9 +58,9 @@ impl v1::ExportSpec {
     }
 }
 
-fn compression(value: i32) -> Result<Compression, Invalid> {
+fn compression(value: i32, default: Compression) -> Result<Compression, Invalid> {
     match v1::Compression::try_from(value) {
-        Ok(v1::Compression::Unspecified) => Ok(Compression::default()),
+        Ok(v1::Compression::Unspecified) => Ok(default),
         Ok(v1::Compression::None) => Ok(Compression::None),
         Ok(v1::Compression::Gzip) => Ok(Compression::Gzip),
         Ok(v1::Compression::Snappy) => Ok(Compression::Snappy),
@@ -186,7 +187,7 @@ mod tests {
     #[test]
     fn every_wrong_field_of_a_spec_is_named_at_once() {
         let spec = v1::ExportSpec { compression: 99, export_fields: vec!["colour".into()], filter: "eq(".into(), ..Default::default() };
-        let fields: Vec<_> = spec.check(366).unwrap_err().into_iter().map(|fault| fault.field).collect();
+        let fields: Vec<_> = spec.check(366, Compression::default()).unwrap_err().into_iter().map(|fault| fault.field).collect();
         assert_eq!(fields, ["destination_id", "session_id", "start_time", "end_time", "compression", "export_fields.0", "filter"]);
     }
 
@@ -203,13 +204,15 @@ mod tests {
             format_version: v1::FormatVersion::V1.into(),
             ..Default::default()
         };
-        let spec = given.check(366).unwrap();
+        let spec = given.check(366, Compression::default()).unwrap();
         assert_eq!((spec.window.days(), spec.every.map(Hours::get)), (1, Some(24)));
         assert_eq!(v1::ExportSpec::from(&spec), given);
         let spawned = v1::ExportSpec::from(&spec.spawned(2).unwrap());
         assert_eq!((spawned.start_time, spawned.end_time, spawned.interval_hours), (time("2024-01-03"), time("2024-01-04"), 0));
 
-        let faults = |spec: v1::ExportSpec| spec.check(366).unwrap_err().into_iter().map(|fault| fault.field).collect::<Vec<_>>();
+        let faults = |spec: v1::ExportSpec| {
+            spec.check(366, Compression::default()).unwrap_err().into_iter().map(|fault| fault.field).collect::<Vec<_>>()
+        };
         assert_eq!(faults(v1::ExportSpec { end_time: time("2024-01-02"), ..given.clone() }), ["end_time"]);
         assert_eq!(faults(v1::ExportSpec { interval_hours: 169, ..given.clone() }), ["interval_hours"]);
         assert_eq!(faults(v1::ExportSpec { interval_hours: 0, ..given }), ["end_time"]);

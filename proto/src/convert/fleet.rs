@@ -1,6 +1,6 @@
 //! fleet.proto
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use tracelift_core::{
     Invalid,
@@ -84,12 +84,12 @@ impl TryFrom<&v1::File> for File {
 }
 
 /// Counts by the names of their limits.
-pub fn oversized_to(oversized: Oversized) -> HashMap<String, u64> {
+pub fn oversized_to(oversized: Oversized) -> BTreeMap<String, u64> {
     oversized.named().filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
 /// The inverse; names that this version does not know are left out.
-pub fn oversized_from(counts: &HashMap<String, u64>) -> Oversized {
+pub fn oversized_from(counts: &BTreeMap<String, u64>) -> Oversized {
     Oversized::from_named(counts.iter().map(|(name, count)| (name.as_str(), *count)))
 }
 

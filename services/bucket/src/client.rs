@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_config::{identity::IdentityCache, sts::AssumeRoleProvider};
+use aws_config::{SdkConfig, identity::IdentityCache, sts::AssumeRoleProvider};
 use aws_sdk_s3::{
     client::customize::CustomizableOperation,
     config::{
@@ -122,21 +122,25 @@ impl Connector {
 
     /// Keys, or what finds and renews them when they are needed.
     async fn credentials(&self, grant: &Grant, region: &Region) -> Option<SharedCredentialsProvider> {
-        if let Grant::Keys(keys) = grant {
-            let token = keys.session_token.as_ref().map(|token| token.expose_secret().to_owned());
-            let secret = keys.secret_access_key.expose_secret();
-            let keys = Credentials::new(&keys.access_key_id, secret, token, None, "destination");
-            return Some(SharedCredentialsProvider::new(keys));
-        }
-        let own = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(self.identity.clone()).region(region.clone());
-        let own = own.load().await;
         match grant {
+            Grant::Keys(keys) => {
+                let token = keys.session_token.as_ref().map(|token| token.expose_secret().to_owned());
+                let secret = keys.secret_access_key.expose_secret();
+                let keys = Credentials::new(&keys.access_key_id, secret, token, None, "destination");
+                Some(SharedCredentialsProvider::new(keys))
+            }
             Grant::Role { arn, external_id } => {
                 let role = AssumeRoleProvider::builder(arn.as_str()).session_name("tracelift").external_id(external_id);
-                Some(SharedCredentialsProvider::new(role.configure(&own).build().await))
+                Some(SharedCredentialsProvider::new(role.configure(&self.own(region).await).build().await))
             }
-            Grant::Keys(_) | Grant::Environment => own.credentials_provider(),
+            Grant::Environment => self.own(region).await.credentials_provider(),
         }
+    }
+
+    /// What this process finds of its own identity.
+    async fn own(&self, region: &Region) -> SdkConfig {
+        let own = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(self.identity.clone()).region(region.clone());
+        own.load().await
     }
 
     /// The address that requests go to, unless the SDK knows it.

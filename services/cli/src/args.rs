@@ -166,6 +166,9 @@ pub struct DestinationCreate {
     /// Say that the host of --endpoint-url begins with the bucket's name already
     #[arg(long)]
     pub bucket_is_in_endpoint: bool,
+    /// A text of your choice: asked again with the same within a day, nothing new is made
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
     /// By what the bucket lets us in
     #[command(flatten)]
     pub identity: Identity,
@@ -253,7 +256,7 @@ pub struct ExportCreate {
     /// Make a schedule instead: an export of every so many hours from --start on, 1 to 168, until it is cancelled
     #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=168), conflicts_with = "end")]
     pub every: Option<u32>,
-    /// Codec of the columns [default: zstandard]
+    /// Codec of the columns [default: the service's, zstandard unless its operator has set another]
     #[arg(long, value_parser = PossibleValuesParser::new(Compression::ALL.iter().map(|value| value.as_str())))]
     pub compression: Option<String>,
     /// Layout and types of the files [default: v1]

@@ -8,6 +8,7 @@ pub(crate) mod limits;
 pub(crate) mod view;
 
 use tonic::Status;
+use tracelift_core::Invalid;
 use tracelift_proto::status;
 
 use crate::{
@@ -38,9 +39,23 @@ pub(crate) fn vault(error: VaultError) -> Status {
     Status::internal("the stored credentials cannot be used; the control plane's log says why")
 }
 
+/// Why a key is refused that stands for something else.
+const OTHER_REQUEST: &str = "the idempotency key was given to another request within the last 24 hours: give each request a key of its own";
+
+/// Longest key of a request.
+const LONGEST_KEY: usize = 255;
+
+/// The key under which a request may be repeated, when one was given.
+fn request_key(key: String) -> Result<Option<String>, Invalid> {
+    if key.len() > LONGEST_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Invalid::new("idempotency_key", format!("must have at most {LONGEST_KEY} visible ASCII characters")));
+    }
+    Ok(Some(key).filter(|key| !key.is_empty()))
+}
+
 fn page(limit: u32, offset: u32, default: Option<u32>) -> Result<Page, Status> {
     if limit > 1000 {
-        return Err(status::invalid([tracelift_core::Invalid::new("limit", "must be between 1 and 1000")]));
+        return Err(status::invalid([Invalid::new("limit", "must be between 1 and 1000")]));
     }
     let limit = if limit == 0 { default } else { Some(limit) };
     Ok(Page { limit, offset })

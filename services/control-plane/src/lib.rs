@@ -193,17 +193,13 @@ impl Service {
             watches: Arc::new(Semaphore::new(settings.max_watches.min(Semaphore::MAX_PERMITS))),
             stopping: stopping.clone(),
         };
-        let destinations = api::destinations::Destinations {
-            store: store.clone(),
-            vault: vault.clone(),
-            connector,
-            roles: settings.allow_roles,
-            environment: settings.allow_environment_credentials,
-        };
+        let destinations =
+            api::destinations::Destinations { store: store.clone(), vault: vault.clone(), connector, own_rights: settings.own_rights() };
         let fleet = api::fleet::Fleet {
             store: store.clone(),
             vault,
             terms: settings.lease_terms(),
+            own_rights: settings.own_rights(),
             limits: settings.at_once(),
             stopping: stopping.clone(),
             sessions: sessions.clone(),

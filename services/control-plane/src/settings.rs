@@ -11,7 +11,8 @@ use clap::Parser;
 use secrecy::SecretString;
 use tracelift_bucket::EndpointPolicy;
 use tracelift_core::{
-    export::MAX_DAYS,
+    destination::Identity,
+    export::{Compression, MAX_DAYS},
     failure::MAX_RETRIES,
     limit::{AtOnce, Quota},
     schedule::GRACE_SECONDS,
@@ -27,6 +28,26 @@ pub enum Database {
     File(PathBuf),
     /// PostgreSQL, at that address.
     Postgres(SecretString),
+}
+
+/// What destinations may have of this installation's own rights.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnRights {
+    /// Have a role assumed with them.
+    pub(crate) roles: bool,
+    /// Use them as they are.
+    pub(crate) environment: bool,
+}
+
+impl OwnRights {
+    /// Whether a destination may be used that lets us in by that.
+    pub(crate) fn allow(self, identity: &Identity) -> bool {
+        match identity {
+            Identity::Keys => true,
+            Identity::Role(_) => self.roles,
+            Identity::Environment => self.environment,
+        }
+    }
 }
 
 impl FromStr for Database {
@@ -93,6 +114,9 @@ pub struct Settings {
     /// Let destinations go without keys: this service's and the exporters' own rights are then every tenant's
     #[arg(long, env = "TRACELIFT_ALLOW_ENVIRONMENT_CREDENTIALS")]
     pub allow_environment_credentials: bool,
+    /// Codec of exports that name none
+    #[arg(long, env = "TRACELIFT_DEFAULT_COMPRESSION", default_value = Compression::default().as_str(), value_parser = compression)]
+    pub default_compression: Compression,
     /// Longest range of one export, in UTC days
     #[arg(long, env = "TRACELIFT_MAX_EXPORT_DAYS", default_value_t = MAX_DAYS, value_parser = clap::value_parser!(u64).range(1..=3660))]
     pub max_export_days: u64,
@@ -221,6 +245,10 @@ impl Settings {
         if self.allow_private_endpoints { EndpointPolicy::AllowPrivate } else { EndpointPolicy::PublicOnly }
     }
 
+    pub(crate) fn own_rights(&self) -> OwnRights {
+        OwnRights { roles: self.allow_roles, environment: self.allow_environment_credentials }
+    }
+
     pub(crate) fn lease_terms(&self) -> LeaseTerms {
         LeaseTerms {
             heartbeat_seconds: self.heartbeat_seconds,
@@ -237,6 +265,7 @@ impl Settings {
     pub(crate) fn terms(&self) -> Terms {
         Terms {
             max_days: self.max_export_days,
+            compression: self.default_compression,
             max_retries: self.max_retries,
             at_once: self.at_once(),
             quota: Quota { exports_per_hour: self.max_exports_per_hour, schedules: self.max_schedules },
@@ -251,6 +280,10 @@ impl Settings {
             grace_seconds: self.schedule_grace_seconds,
         }
     }
+}
+
+fn compression(word: &str) -> Result<Compression, String> {
+    Compression::parse("", word).map_err(|fault| fault.message)
 }
 
 #[cfg(test)]

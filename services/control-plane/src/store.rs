@@ -1,13 +1,14 @@
 //! The store: the only truth. Every call is one transaction, and every read that a caller can cause names its tenant.
 //!
 //! SQLite is the default ([`sqlite`]), PostgreSQL serves several control planes at once ([`postgres`]). Nothing above this
-//! trait knows which database there is. Down the line: `calls` makes a call a transaction, `leases` and `exports` hold the
+//! trait knows which database there is. Down the line: `calls` makes a call a transaction, `leases`, `exports` and `destinations` hold the
 //! rules, `rows` the tables, `sql` the values.
 
 mod calls;
 mod claims;
 #[cfg(test)]
 pub(crate) mod conformance;
+mod destinations;
 mod exports;
 mod inspect;
 mod leases;
@@ -32,7 +33,7 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-pub use outcomes::{Access, Deletion, Heard, Made, NewExport, RequestKey, Retry, TimeLimits, Verdict};
+pub use outcomes::{Access, Deletion, Heard, Made, MadeDestination, NewDestination, NewExport, RequestKey, Retry, TimeLimits, Verdict};
 pub use rows::quota::Full;
 pub use views::{ApiKey, Claimed, ExportView, Page, Permission, PublishedRun, Reported, RunView, Tenant, Usage, Wanted};
 
@@ -120,8 +121,15 @@ pub trait Store: Send + Sync + 'static {
     /// The good key with that hash.
     async fn key_by_hash(&self, hash: [u8; 32]) -> Result<Option<ApiKey>, StoreError>;
 
-    /// Adds a destination with its sealed credentials, when it has any.
-    async fn create_destination(&self, destination: Destination, sealed: Option<Sealed>) -> Result<(), StoreError>;
+    /// Adds a destination, unless its key stands for one.
+    async fn create_destination(&self, new: NewDestination) -> Result<MadeDestination, StoreError>;
+    /// What that key of a tenant's stands for among destinations, if anything.
+    async fn requested_destination(
+        &self,
+        tenant: TenantId,
+        request: RequestKey,
+        now: Timestamp,
+    ) -> Result<Option<MadeDestination>, StoreError>;
     /// A tenant's destination.
     async fn destination(&self, tenant: TenantId, id: DestinationId) -> Result<Option<Destination>, StoreError>;
     /// A tenant's destinations, newest first.

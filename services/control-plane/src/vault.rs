@@ -7,7 +7,9 @@ use aes_gcm::{
     aead::{Aead as _, KeyInit as _, Payload},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use hmac::{Hmac, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
+use sha2::Sha256;
 use tracelift_core::id::{DestinationId, TenantId};
 use tracelift_proto::BucketSecrets;
 
@@ -49,6 +51,8 @@ pub enum VaultError {
 struct MasterKey {
     id: String,
     cipher: Aes256Gcm,
+    /// Under a key made from the master key for this alone.
+    digest: Hmac<Sha256>,
 }
 
 /// Seals with its first key, opens with any.
@@ -102,6 +106,13 @@ impl Vault {
         })
     }
 
+    /// What `request`, which may hold secrets, is recognised by: under the key that seals now first, then under the others.
+    /// Who reads a stored one without the master key can try out nothing.
+    pub fn digests(&self, request: &[u8]) -> Vec<[u8; 32]> {
+        let digest = |key: &MasterKey| key.digest.clone().chain_update(request).finalize().into_bytes().into();
+        self.keys.iter().map(digest).collect()
+    }
+
     /// Whether a value was sealed with the key that seals now.
     pub fn is_current(&self, sealed: &Sealed) -> bool {
         self.keys.first().is_some_and(|key| key.id == sealed.key_id())
@@ -111,8 +122,11 @@ impl Vault {
 fn master_key(pair: &str) -> Option<MasterKey> {
     let (id, key) = pair.split_once(':')?;
     let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-    let cipher = Aes256Gcm::new_from_slice(&BASE64.decode(key).ok()?).ok()?;
-    plain.then(|| MasterKey { id: id.to_owned(), cipher })
+    let key = BASE64.decode(key).ok()?;
+    let cipher = Aes256Gcm::new_from_slice(&key).ok()?;
+    let digests = Hmac::<Sha256>::new_from_slice(&key).ok()?.chain_update(b"digests of requests").finalize().into_bytes();
+    let digest = Hmac::new_from_slice(&digests).ok()?;
+    plain.then(|| MasterKey { id: id.to_owned(), cipher, digest })
 }
 
 fn bound_to(tenant: TenantId, destination: DestinationId) -> [u8; 32] {
@@ -174,5 +188,15 @@ mod tests {
         for wrong in ["", "k1", "k1:", "k1:c2hvcnQ=", ":AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="] {
             assert!(matches!(Vault::new(&SecretString::from(wrong)), Err(VaultError::Keys)), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_request_is_recognised_under_every_key_that_is_still_given() {
+        let (old, both, new) = (vault(OLD), vault(&format!("{NEW},{OLD}")), vault(NEW));
+        let request = b"a request with a secret";
+        assert!(both.digests(request).contains(&old.digests(request)[0]), "asked before the key was changed");
+        assert_eq!(both.digests(request)[0], new.digests(request)[0], "what is kept is under the key that seals");
+        assert_ne!(old.digests(request), new.digests(request));
+        assert_ne!(new.digests(request), new.digests(b"another"));
     }
 }

@@ -94,6 +94,11 @@ impl Access {
                         () = tokio::time::sleep(ASK_AGAIN) => {}
                     }
                 }
+                // The destination was deleted, or what it uses is not allowed any more: trying again changes nothing.
+                Err(status) if status.code() == Code::FailedPrecondition => {
+                    let class = FailureClass::CustomerConfig;
+                    return Err(Halt::Failed(Failure { class, ..refused(status.message().to_owned()) }));
+                }
                 Err(status) => return Err(Halt::Failed(refused(format!("the control plane: {}", status.message())))),
             }
         }

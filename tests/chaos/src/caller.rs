@@ -132,7 +132,6 @@ impl Caller {
 
 fn destination(bucket: &str) -> v1::CreateDestinationRequest {
     v1::CreateDestinationRequest {
-        aws_role_arn: String::new(),
         display_name: "chaos".to_owned(),
         config: Some(v1::BucketConfig {
             bucket_name: DESTINATION_BUCKET.to_owned(),
@@ -145,5 +144,6 @@ fn destination(bucket: &str) -> v1::CreateDestinationRequest {
             secret_access_key: SECRET_ACCESS_KEY.to_owned(),
             session_token: String::new(),
         }),
+        ..Default::default()
     }
 }

@@ -162,7 +162,6 @@ impl Caller {
 
 fn destination() -> v1::CreateDestinationRequest {
     v1::CreateDestinationRequest {
-        aws_role_arn: String::new(),
         display_name: "sim".to_owned(),
         config: Some(v1::BucketConfig {
             bucket_name: bucket::DESTINATION.to_owned(),
@@ -175,6 +174,7 @@ fn destination() -> v1::CreateDestinationRequest {
             secret_access_key: bucket::KEYS.1.to_owned(),
             session_token: String::new(),
         }),
+        ..Default::default()
     }
 }
 

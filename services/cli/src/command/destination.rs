@@ -78,5 +78,6 @@ fn request(create: DestinationCreate) -> Result<v1::CreateDestinationRequest, Cl
         }),
         credentials,
         aws_role_arn,
+        idempotency_key: create.idempotency_key.unwrap_or_default(),
     })
 }

@@ -95,7 +95,7 @@ fn one(global: &Global, connection: &Connection, found: Option<v1::Export>) -> R
 
 /// The words were checked when they were typed.
 fn spec(create: ExportCreate) -> v1::ExportSpec {
-    let compression = create.compression.and_then(|word| Compression::parse("", &word).ok()).unwrap_or_default();
+    let compression = create.compression.and_then(|word| Compression::parse("", &word).ok());
     let version = create.format_version.and_then(|word| FormatVersion::parse("", &word).ok()).unwrap_or_default();
     v1::ExportSpec {
         destination_id: create.destination.to_string(),
@@ -103,7 +103,7 @@ fn spec(create: ExportCreate) -> v1::ExportSpec {
         start_time: Some(time_to(create.start)),
         end_time: create.end.map(time_to),
         interval_hours: create.every.unwrap_or_default(),
-        compression: v1::Compression::from(compression).into(),
+        compression: compression.map_or(v1::Compression::Unspecified, v1::Compression::from).into(),
         format_version: v1::FormatVersion::from(version).into(),
         export_fields: create.fields,
         filter: create.filter,

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use prost::Message as _;
 use secrecy::SecretString;
 use tonic::{Request, Response, Status};
 use tracelift_bucket::{Connector, Grant, Keys};
@@ -18,10 +19,11 @@ use tracelift_proto::{
 };
 use uuid::Uuid;
 
-use super::{unavailable, vault};
+use super::{OTHER_REQUEST, request_key, unavailable, vault};
 use crate::{
     auth::Caller,
-    store::{Deletion, Permission, Store},
+    settings::OwnRights,
+    store::{Deletion, MadeDestination, NewDestination, Permission, RequestKey, Store},
     vault::{Sealed, Vault},
 };
 
@@ -29,10 +31,7 @@ pub(crate) struct Destinations {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) connector: Connector,
-    /// Whether roles may be given instead of keys.
-    pub(crate) roles: bool,
-    /// Whether neither may be given.
-    pub(crate) environment: bool,
+    pub(crate) own_rights: OwnRights,
 }
 
 /// Longest wait for one answer of a bucket that is being checked.
@@ -41,27 +40,45 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 const CHECK_ATTEMPTS: u32 = 2;
 
 /// By what a caller lets us in.
-struct Entry {
-    identity: Identity,
-    secrets: Option<BucketSecrets>,
+enum Entry {
+    Keys(BucketSecrets),
+    Role(RoleArn),
+    Environment,
 }
 
 impl Entry {
     fn grant(&self, tenant: TenantId) -> Grant {
-        match (&self.identity, &self.secrets) {
-            (Identity::Role(arn), _) => Grant::Role { arn: arn.clone(), external_id: tenant.to_string() },
-            (Identity::Keys, Some(secrets)) => Grant::Keys(Keys {
+        match self {
+            Self::Keys(secrets) => Grant::Keys(Keys {
                 access_key_id: secrets.access_key_id.clone(),
                 secret_access_key: SecretString::from(secrets.secret_access_key.as_str()),
                 session_token: secrets.session_token.as_deref().map(SecretString::from),
             }),
-            (Identity::Keys | Identity::Environment, _) => Grant::Environment,
+            Self::Role(arn) => Grant::Role { arn: arn.clone(), external_id: tenant.to_string() },
+            Self::Environment => Grant::Environment,
+        }
+    }
+
+    /// What is stored in the open.
+    fn identity(&self) -> Identity {
+        match self {
+            Self::Keys(_) => Identity::Keys,
+            Self::Role(arn) => Identity::Role(arn.clone()),
+            Self::Environment => Identity::Environment,
+        }
+    }
+
+    /// What is stored sealed.
+    fn secrets(&self) -> Option<&BucketSecrets> {
+        match self {
+            Self::Keys(secrets) => Some(secrets),
+            Self::Role(_) | Self::Environment => None,
         }
     }
 
     /// Names of the stored fields.
     fn names(&self) -> Vec<String> {
-        let Some(secrets) = &self.secrets else { return Vec::new() };
+        let Some(secrets) = self.secrets() else { return Vec::new() };
         let token = secrets.session_token.as_ref().map(|_| "session_token");
         ["access_key_id", "secret_access_key"].into_iter().chain(token).map(str::to_owned).collect()
     }
@@ -74,17 +91,17 @@ impl Destinations {
             (Some(_), role) if !role.is_empty() => Err(vec![Invalid::new("aws_role_arn", "cannot be given together with credentials")]),
             (Some(credentials), _) => {
                 let within = |faults: Vec<Invalid>| faults.into_iter().map(|fault| fault.within("credentials")).collect::<Vec<_>>();
-                Ok(Entry { identity: Identity::Keys, secrets: Some(credentials.try_into().map_err(within)?) })
+                Ok(Entry::Keys(credentials.try_into().map_err(within)?))
             }
-            (None, "") if self.environment => Ok(Entry { identity: Identity::Environment, secrets: None }),
+            (None, "") if self.own_rights.environment => Ok(Entry::Environment),
             (None, "") => Err(vec![Invalid::new("credentials", "is required")]),
             (None, role) => {
                 let arn = RoleArn::parse("aws_role_arn", role).map_err(|fault| vec![fault])?;
-                if !self.roles {
+                if !self.own_rights.roles {
                     let message = "the operator of this service does not allow roles: give credentials";
                     return Err(vec![Invalid::new("aws_role_arn", message)]);
                 }
-                Ok(Entry { identity: Identity::Role(arn), secrets: None })
+                Ok(Entry::Role(arn))
             }
         }
     }
@@ -102,13 +119,22 @@ impl Destinations {
     }
 
     fn sealed(&self, tenant: TenantId, id: DestinationId, entry: &Entry) -> Result<Option<Sealed>, Status> {
-        entry.secrets.as_ref().map(|secrets| self.vault.seal(tenant, id, secrets).map_err(vault)).transpose()
+        entry.secrets().map(|secrets| self.vault.seal(tenant, id, secrets).map_err(vault)).transpose()
     }
 
     async fn stored(&self, tenant: TenantId, id: &str) -> Result<Destination, Status> {
         let id = DestinationId::parse("id", id).map_err(|fault| invalid([fault]))?;
         let found = self.store.destination(tenant, id).await.map_err(unavailable)?;
         found.ok_or_else(|| absent(id))
+    }
+}
+
+fn created(made: MadeDestination) -> Result<Response<v1::CreateDestinationResponse>, Status> {
+    match made {
+        MadeDestination::Now(destination) | MadeDestination::Before(destination) => {
+            Ok(Response::new(v1::CreateDestinationResponse { destination: Some(destination.as_ref().into()) }))
+        }
+        MadeDestination::OtherRequest => Err(Status::already_exists(OTHER_REQUEST)),
     }
 }
 
@@ -123,15 +149,24 @@ impl DestinationService for Destinations {
         request: Request<v1::CreateDestinationRequest>,
     ) -> Result<Response<v1::CreateDestinationResponse>, Status> {
         let caller = Caller::of(&request, Permission::Manage)?;
-        let request = request.into_inner();
+        let mut request = request.into_inner();
+        let key = std::mem::take(&mut request.idempotency_key);
+        let asked = request.encode_to_vec();
         let mut faults = Faults::default();
         let display_name = faults.take(DisplayName::parse("display_name", &request.display_name));
         let bucket = faults.take_all("config", Bucket::try_from(request.config.unwrap_or_default()));
         let entry = faults.take_all("", self.entry(request.credentials, &request.aws_role_arn));
-        let fields = display_name.zip(bucket).zip(entry);
-        let ((display_name, bucket), entry) = faults.finish(fields).map_err(invalid)?;
-        self.check(caller.tenant, &bucket, &entry).await?;
+        let key = faults.take(request_key(key));
+        let fields = display_name.zip(bucket).zip(entry).zip(key);
+        let (((display_name, bucket), entry), key) = faults.finish(fields).map_err(invalid)?;
+        let request = key.map(|key| RequestKey { key, digests: self.vault.digests(&asked) });
         let now = self.store.now().await.map_err(unavailable)?;
+        if let Some(request) = request.clone()
+            && let Some(known) = self.store.requested_destination(caller.tenant, request, now).await.map_err(unavailable)?
+        {
+            return created(known);
+        }
+        self.check(caller.tenant, &bucket, &entry).await?;
         let id = DestinationId(Uuid::now_v7());
         let sealed = self.sealed(caller.tenant, id, &entry)?;
         let destination = Destination {
@@ -140,12 +175,11 @@ impl DestinationService for Destinations {
             display_name,
             bucket,
             credentials_keys: entry.names(),
-            identity: entry.identity,
+            identity: entry.identity(),
             created_at: now,
             updated_at: now,
         };
-        self.store.create_destination(destination.clone(), sealed).await.map_err(unavailable)?;
-        Ok(Response::new(v1::CreateDestinationResponse { destination: Some((&destination).into()) }))
+        created(self.store.create_destination(NewDestination { destination, sealed, request }).await.map_err(unavailable)?)
     }
 
     async fn get_destination(&self, request: Request<v1::GetDestinationRequest>) -> Result<Response<v1::GetDestinationResponse>, Status> {
@@ -181,7 +215,7 @@ impl DestinationService for Destinations {
         self.check(caller.tenant, &destination.bucket, &entry).await?;
         let sealed = self.sealed(caller.tenant, destination.id, &entry)?;
         let (keys, now) = (entry.names(), self.store.now().await.map_err(unavailable)?);
-        let changed = self.store.replace_identity(caller.tenant, destination.id, entry.identity, sealed, keys, now);
+        let changed = self.store.replace_identity(caller.tenant, destination.id, entry.identity(), sealed, keys, now);
         let changed = changed.await.map_err(unavailable)?.ok_or_else(|| absent(destination.id))?;
         Ok(Response::new(v1::UpdateDestinationCredentialsResponse { destination: Some((&changed).into()) }))
     }

@@ -22,8 +22,9 @@ use tracelift_proto::{
 };
 
 use super::{
+    OTHER_REQUEST,
     limits::{self, Terms},
-    page, unavailable, view,
+    page, request_key, unavailable, view,
 };
 use crate::{
     admission::RETRY_SECONDS,
@@ -67,22 +68,15 @@ fn absent(id: ExportId) -> Status {
     Status::not_found(format!("export {id} does not exist"))
 }
 
-/// Why a key is refused that stands for something else.
-const OTHER_REQUEST: &str = "the idempotency key was given to another request within the last 24 hours: give each request a key of its own";
-
-/// Longest key of a request.
-const LONGEST_KEY: usize = 255;
-
 /// What is asked for, and under which key; or every wrong field. Requests are compared after every default was filled in.
-fn asked(spec: &v1::ExportSpec, key: String, max_days: u64) -> Result<(ExportSpec, Option<RequestKey>), Vec<Invalid>> {
+fn asked(spec: &v1::ExportSpec, key: String, terms: &Terms) -> Result<(ExportSpec, Option<RequestKey>), Vec<Invalid>> {
     let mut faults = Faults::default();
-    let spec = faults.take_all("spec", spec.check(max_days));
-    if key.len() > LONGEST_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        faults.push(Invalid::new("idempotency_key", format!("must have at most {LONGEST_KEY} visible ASCII characters")));
-    }
-    let spec = faults.finish(spec)?;
-    let hash = Sha256::digest(v1::ExportSpec::from(&spec).encode_to_vec()).into();
-    Ok((spec, Some(RequestKey { key, hash }).filter(|request| !request.key.is_empty())))
+    let spec = faults.take_all("spec", spec.check(terms.max_days, terms.compression));
+    let key = faults.take(request_key(key));
+    let (spec, key) = faults.finish(spec.zip(key))?;
+    let digest = || Sha256::digest(v1::ExportSpec::from(&spec).encode_to_vec()).into();
+    let request = key.map(|key| RequestKey { key, digests: vec![digest()] });
+    Ok((spec, request))
 }
 
 /// Which exports a list is to have; or every wrong field.
@@ -108,7 +102,7 @@ impl ExportService for Exports {
     async fn create_export(&self, request: Request<v1::CreateExportRequest>) -> Result<Response<v1::CreateExportResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Manage)?.tenant;
         let v1::CreateExportRequest { spec, idempotency_key } = request.into_inner();
-        let (spec, request) = asked(&spec.unwrap_or_default(), idempotency_key, self.terms.max_days).map_err(invalid)?;
+        let (spec, request) = asked(&spec.unwrap_or_default(), idempotency_key, &self.terms).map_err(invalid)?;
         let destination = spec.destination;
         let (export, runs) = planned(tenant, spec, None, self.now().await?);
         let new = NewExport { export, runs, quota: self.terms.quota, request };

@@ -22,6 +22,7 @@ use tracing::Instrument as _;
 use super::{unavailable, vault};
 use crate::{
     dispatch::{LeaseTerms, Session},
+    settings::OwnRights,
     store::Store,
     vault::Vault,
 };
@@ -31,6 +32,7 @@ pub(crate) struct Fleet {
     pub(crate) vault: Arc<Vault>,
     pub(crate) terms: LeaseTerms,
     pub(crate) limits: AtOnce,
+    pub(crate) own_rights: OwnRights,
     pub(crate) stopping: CancellationToken,
     pub(crate) sessions: TaskTracker,
 }
@@ -81,6 +83,10 @@ impl FleetService for Fleet {
         let exporter = ExporterId::parse("exporter_id", &request.exporter_id).map_err(|fault| invalid([fault]))?;
         let access = self.store.access(run, fence, exporter, request.incarnation).await.map_err(unavailable)?;
         let access = access.ok_or_else(|| Status::permission_denied("only the holder of the run's lease may see its destination"))?;
+        if !self.own_rights.allow(&access.identity) {
+            let words = "the operator of this service no longer allows what this destination uses: give it credentials of its own";
+            return Err(Status::failed_precondition(words));
+        }
         let identity = match (&access.identity, &access.sealed) {
             (Identity::Role(arn), _) => {
                 Entry::AssumeRole(v1::AssumeRole { role_arn: arn.as_str().to_owned(), external_id: access.tenant.to_string() })

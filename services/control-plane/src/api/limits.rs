@@ -1,16 +1,21 @@
 //! What a workspace may have: the operator's settings, told to callers, and the refusal when they are used up.
 
 use tonic::Status;
-use tracelift_core::limit::{AtOnce, Quota};
+use tracelift_core::{
+    export::Compression,
+    limit::{AtOnce, Quota},
+};
 use tracelift_proto::{status::overloaded, v1};
 
 use crate::store::{Full, TimeLimits, Usage};
 
-/// The operator's limits on exports.
+/// The operator's terms of exports.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     /// UTC days of one export.
     pub(crate) max_days: u64,
+    /// Of exports that name none.
+    pub(crate) compression: Compression,
     /// Retries of one run.
     pub(crate) max_retries: u32,
     pub(crate) at_once: AtOnce,

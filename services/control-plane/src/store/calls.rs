@@ -13,8 +13,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    Access, ApiKey, Change, Claimed, Deletion, ExportView, Heard, Made, NewExport, Page, ReportError, Reported, Retry, RunView, Store,
-    StoreError, Tenant, TimeLimits, Usage, Verdict, Wanted, claims, exports, leases,
+    Access, ApiKey, Change, Claimed, Deletion, ExportView, Heard, Made, MadeDestination, NewDestination, NewExport, Page, ReportError,
+    Reported, RequestKey, Retry, RunView, Store, StoreError, Tenant, TimeLimits, Usage, Verdict, Wanted, claims, exports, leases,
     rows::{self, destinations, files, runs, tenants},
     schedules,
     transaction::Database,
@@ -51,8 +51,17 @@ impl<D: Database> Store for D {
         self.transact(move |tx| tenants::key_by_hash(tx, &hash)).await
     }
 
-    async fn create_destination(&self, destination: Destination, sealed: Option<Sealed>) -> Result<(), StoreError> {
-        self.transact(move |tx| destinations::create(tx, &destination, sealed.as_ref())).await
+    async fn create_destination(&self, new: NewDestination) -> Result<MadeDestination, StoreError> {
+        self.transact(move |tx| super::destinations::create(tx, &new)).await
+    }
+
+    async fn requested_destination(
+        &self,
+        tenant: TenantId,
+        request: RequestKey,
+        now: Timestamp,
+    ) -> Result<Option<MadeDestination>, StoreError> {
+        self.transact(move |tx| super::destinations::requested(tx, tenant, &request, now)).await
     }
 
     async fn destination(&self, tenant: TenantId, id: DestinationId) -> Result<Option<Destination>, StoreError> {
@@ -96,7 +105,7 @@ impl<D: Database> Store for D {
     }
 
     async fn forget_requests(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.transact(move |tx| rows::requests::forget(tx, now.plus_seconds(-exports::REQUEST_SECONDS))).await
+        self.transact(move |tx| rows::requests::forget(tx, now.plus_seconds(-rows::requests::REQUEST_SECONDS))).await
     }
 
     async fn export(&self, tenant: TenantId, id: ExportId) -> Result<Option<ExportView>, StoreError> {

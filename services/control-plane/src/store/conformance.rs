@@ -32,7 +32,7 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-use super::{Claimed, ExportView, Heard, Made, NewExport, Page, ReportError, RunView, Store, Tenant};
+use super::{Claimed, ExportView, Heard, Made, NewDestination, NewExport, Page, ReportError, RunView, Store, Tenant};
 use crate::vault::Sealed;
 
 /// Makes a test of every case, for the store that `$fresh` makes; `$sequences` says how many are made up.
@@ -89,6 +89,8 @@ macro_rules! suite {
                 a_key_is_kept_for_a_day,
                 of_requests_that_come_at_once_one_makes_an_export,
                 a_removed_export_takes_its_key_along,
+                a_repeated_request_makes_one_destination,
+                of_requests_that_come_at_once_one_makes_a_destination,
             }
             retries {
                 a_failed_run_goes_on_behind_its_files_and_its_export_ends_anew,
@@ -212,7 +214,7 @@ pub(crate) async fn owner(store: &dyn Store, n: u128) -> Owner {
     let owner = Owner { tenant: TenantId(Uuid::from_u128(n)), destination: DestinationId(Uuid::from_u128(0xd000 + n)) };
     let tenant = Tenant { id: owner.tenant, display_name: format!("tenant {n}"), created_at: at(0) };
     store.create_tenant(tenant).await.unwrap();
-    store.create_destination(destination(owner, 0), Some(sealed(n))).await.unwrap();
+    store.create_destination(NewDestination::of(destination(owner, 0), Some(sealed(n)))).await.unwrap();
     owner
 }
 

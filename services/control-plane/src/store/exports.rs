@@ -13,14 +13,11 @@ use super::{
     Change, ExportView, Made, NewExport, Retry, StoreError,
     rows::{
         destinations, exports, quota, reported,
-        requests::{self, Known},
+        requests::{self, EXPORTS, Known, REQUEST_SECONDS},
         runs, tenants,
     },
     transaction::Transaction,
 };
-
-/// Seconds for which a caller's key stands for its request.
-pub(super) const REQUEST_SECONDS: i64 = 86_400;
 
 pub(super) fn create(tx: &mut dyn Transaction, new: &NewExport) -> Result<Made, StoreError> {
     let NewExport { export, runs: planned, quota, request } = new;
@@ -29,7 +26,7 @@ pub(super) fn create(tx: &mut dyn Transaction, new: &NewExport) -> Result<Made, 
         tenants::lock(tx, tenant)?; // of two that come at once the later one sees the other
     }
     if let Some(request) = request
-        && let Some(known) = requests::find(tx, tenant, request, now.plus_seconds(-REQUEST_SECONDS))?
+        && let Some(known) = requests::find(tx, &EXPORTS, tenant, request, now.plus_seconds(-REQUEST_SECONDS))?
     {
         return again(tx, tenant, &known);
     }
@@ -42,19 +39,19 @@ pub(super) fn create(tx: &mut dyn Transaction, new: &NewExport) -> Result<Made, 
     exports::create(tx, export)?;
     planned.iter().try_for_each(|run| runs::create(tx, run))?;
     if let Some(request) = request {
-        requests::remember(tx, tenant, request, export.id, now)?;
+        requests::remember(tx, &EXPORTS, tenant, request, export.id.into(), now)?;
     }
     tx.tell(Change::Work);
     Ok(Made::Now(Box::new(ExportView::planned(export.clone(), planned.len()))))
 }
 
 /// The answer that this key was given before.
-fn again(tx: &mut dyn Transaction, tenant: TenantId, known: &Known) -> Result<Made, StoreError> {
+fn again(tx: &mut dyn Transaction, tenant: TenantId, known: &Known<ExportId>) -> Result<Made, StoreError> {
     if !known.same {
         return Ok(Made::OtherRequest);
     }
-    let view = exports::view(tx, tenant, known.export)?;
-    let view = view.ok_or_else(|| StoreError::Corrupt(format!("a key stands for export {}, which does not exist", known.export)))?;
+    let view = exports::view(tx, tenant, known.made)?;
+    let view = view.ok_or_else(|| StoreError::Corrupt(format!("a key stands for export {}, which does not exist", known.made)))?;
     Ok(Made::Before(Box::new(ExportView::planned(view.export.as_made(), view.runs_total as usize))))
 }
 

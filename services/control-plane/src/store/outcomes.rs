@@ -1,7 +1,7 @@
 //! What is asked of the store to change, and what became of it.
 
 use tracelift_core::{
-    destination::{Bucket, Identity},
+    destination::{Bucket, Destination, Identity},
     export::Export,
     id::{DestinationId, ExportId, TenantId},
     limit::Quota,
@@ -32,13 +32,43 @@ impl NewExport {
     }
 }
 
+/// A destination that a caller asks for; its bucket was checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewDestination {
+    /// The destination.
+    pub destination: Destination,
+    /// Its credentials, when it has any.
+    pub sealed: Option<Sealed>,
+    /// Under which key the request may be repeated.
+    pub request: Option<RequestKey>,
+}
+
+impl NewDestination {
+    /// Under no key.
+    #[must_use]
+    pub fn of(destination: Destination, sealed: Option<Sealed>) -> Self {
+        Self { destination, sealed, request: None }
+    }
+}
+
+/// What became of a new destination.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MadeDestination {
+    /// It is stored.
+    Now(Box<Destination>),
+    /// The same was asked for under that key before; as it is now.
+    Before(Box<Destination>),
+    /// Something else was asked for under that key.
+    OtherRequest,
+}
+
 /// A key that a caller has given to a request, so that it can be repeated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestKey {
     /// The caller's text.
     pub key: String,
-    /// SHA-256 of what was asked for.
-    pub hash: [u8; 32],
+    /// Digests of what was asked for: the first is kept, any of them says that it is the same.
+    pub digests: Vec<[u8; 32]>,
 }
 
 /// What became of a new export.

@@ -155,6 +155,13 @@ impl Read for String {
     }
 }
 
+impl Read for [u8; 32] {
+    fn read(value: &Value) -> Result<Self, String> {
+        let Value::Bytes(bytes) = value else { return unfit(value, "bytes") };
+        Self::try_from(bytes.as_slice()).map_err(|_| format!("{} bytes instead of 32", bytes.len()))
+    }
+}
+
 impl Read for Uuid {
     fn read(value: &Value) -> Result<Self, String> {
         match value {

@@ -31,6 +31,7 @@ static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
         include_str!("sqlite/retries.sql"),
         include_str!("sqlite/filter.sql"),
         include_str!("sqlite/oversized.sql"),
+        include_str!("sqlite/destination_requests.sql"),
     ];
     Migrations::new(changes.map(M::up).into())
 });

@@ -3,6 +3,7 @@
 use tonic::{Code, Status};
 use tracelift_control_plane::store::{Page, Wanted};
 use tracelift_core::{
+    export::Compression,
     failure::{Failure, FailureClass, Step},
     id::ExporterId,
     limit::AtOnce,
@@ -75,6 +76,21 @@ async fn a_repeated_request_makes_one_export() {
     insta::assert_snapshot!(wrong.into_iter().chain([refused]).map(shown).collect::<Vec<_>>().join("\n"));
     assert_eq!(plane.store.exports(mine.tenant, Wanted::default(), Page { limit: None, offset: 0 }).await.unwrap().len(), 1);
     assert_ne!(asked(&mine, &spec, "").await.unwrap().id, first.id, "without a key each request is its own");
+}
+
+#[tokio::test]
+async fn an_export_that_names_no_codec_has_the_operators() {
+    let plane = plane_with(|settings| settings.default_compression = Compression::Gzip).await;
+    let mine = plane.workspace(1).await;
+    let spec = spec(&plane.destination(&mine).await.to_string(), "2024-01-01", "2024-01-02");
+    for (asked, made) in [
+        (v1::Compression::Unspecified, v1::Compression::Gzip),
+        (v1::Compression::Zstandard, v1::Compression::Zstandard),
+        (v1::Compression::None, v1::Compression::None),
+    ] {
+        let export = mine.create(v1::ExportSpec { compression: asked.into(), ..spec.clone() }).await.unwrap();
+        assert_eq!(export.spec.unwrap().compression(), made);
+    }
 }
 
 #[tokio::test]

@@ -78,6 +78,7 @@ async fn every_wrong_field_of_a_destination_is_named() {
             session_token: "t".repeat(2049),
         }),
         aws_role_arn: String::new(),
+        idempotency_key: "with space".into(),
     };
     let mut destinations = mine.manage.destinations();
     let mut text = refused("all", destinations.create_destination(wrong).await);

@@ -141,6 +141,36 @@ async fn a_bucket_that_takes_the_probe_is_saved_without_its_credentials() {
 }
 
 #[tokio::test]
+async fn a_repeated_request_makes_one_destination_and_asks_its_bucket_once() {
+    let plane = plane().await;
+    let (mine, other) = (plane.workspace(1).await, plane.workspace(2).await);
+    let bucket = Bucket::good().await;
+    let endpoint = format!("http://{}", bucket.address);
+    let ask = async |owner: &Workspace, idempotency_key: &str, secret: &str| {
+        let request = v1::CreateDestinationRequest {
+            credentials: Some(credentials(secret)),
+            idempotency_key: idempotency_key.to_owned(),
+            ..request(&endpoint)
+        };
+        owner.manage.destinations().create_destination(request).await.map(|made| made.into_inner().destination.unwrap())
+    };
+    let first = ask(&mine, "once", SECRET).await.unwrap();
+    let asked = bucket.asked().len();
+    plane.clock.advance(60);
+    assert_eq!(ask(&mine, "once", SECRET).await.unwrap(), first);
+    assert_eq!(bucket.asked().len(), asked, "the bucket was checked when it was saved");
+    let refused = [ask(&mine, "once", "another").await, ask(&mine, "with space", SECRET).await];
+    assert_eq!(refused[0].as_ref().unwrap_err().code(), Code::AlreadyExists);
+    insta::assert_snapshot!(refused.map(shown).join("\n"));
+    assert_eq!(plane.store.destinations(mine.tenant).await.unwrap().len(), 1);
+    assert_ne!(ask(&mine, "", SECRET).await.unwrap().id, first.id, "without a key each request is its own");
+    assert_ne!(ask(&other, "once", SECRET).await.unwrap().id, first.id, "another workspace's keys are its own");
+
+    mine.manage.destinations().delete_destination(v1::DeleteDestinationRequest { id: first.id.clone() }).await.unwrap();
+    assert_ne!(ask(&mine, "once", SECRET).await.unwrap().id, first.id, "a deleted one frees its key");
+}
+
+#[tokio::test]
 async fn a_bucket_that_refuses_deletes_is_fine() {
     let plane = plane().await;
     let mine = plane.workspace(1).await;

@@ -1,7 +1,10 @@
 //! Leases over the wire: kept, lost, cancelled, and what a session says that makes no sense.
 
 use tonic::Status;
-use tracelift_core::id::RunId;
+use tracelift_core::{
+    destination::{Identity, RoleArn},
+    id::RunId,
+};
 use tracelift_proto::{
     fleet::v1::{self, connect_request::Message as Said, connect_response::Message as Answer},
     v1 as api,
@@ -10,7 +13,7 @@ use tracelift_runtime::clock::Clock as _;
 
 use crate::{
     exporter::{Exporter, file_done, held, hello, keys, published},
-    plane::{Plane, plane, shown},
+    plane::{Plane, plane, shown, spec},
 };
 
 impl Plane {
@@ -156,6 +159,23 @@ async fn a_report_that_makes_no_sense_ends_its_session_and_leaves_the_run_alone(
     }
     insta::assert_snapshot!(text);
     exporter.report(1, Said::FileDone(file_done(&run, 1, 0))).await;
+}
+
+#[tokio::test]
+async fn a_right_that_the_operator_has_taken_back_is_given_to_nobody() {
+    let plane = plane().await;
+    let mine = plane.workspace(1).await;
+    let role = RoleArn::parse("role", "arn:aws:iam::123456789012:role/exports").unwrap();
+    for (exporter_id, identity) in [("a", Identity::Role(role)), ("b", Identity::Environment)] {
+        let spec = spec(&plane.destination_by(&mine, identity).await.to_string(), "2024-01-01", "2024-01-02");
+        mine.create(spec).await.unwrap();
+        let mut exporter = Exporter::connect(&plane, exporter_id, 1).await;
+        let run = exporter.assignment().await;
+        let (run_id, fence) = (run.run_id, run.fence);
+        let right = v1::GetDestinationAccessRequest { run_id, fence, exporter_id: exporter_id.into(), incarnation: "first".into() };
+        let refused = shown(plane.fleet().fleet().get_destination_access(right).await);
+        assert!(refused.starts_with("FailedPrecondition: the operator of this service no longer allows"), "{refused}");
+    }
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use tonic::{
 };
 use tracelift_control_plane::{
     ControlPlane, Error, Settings, hash,
-    store::{ApiKey, Permission, Store, Tenant, sqlite::SqliteStore},
+    store::{ApiKey, NewDestination, Permission, Store, Tenant, sqlite::SqliteStore},
     vault::Vault,
 };
 use tracelift_core::{
@@ -151,6 +151,11 @@ impl Plane {
 
     /// A destination straight into the store; no bucket is asked.
     pub(crate) async fn destination(&self, owner: &Workspace) -> DestinationId {
+        self.destination_by(owner, Identity::Keys).await
+    }
+
+    /// The same; its keys are stored whatever lets us in.
+    pub(crate) async fn destination_by(&self, owner: &Workspace, identity: Identity) -> DestinationId {
         let (id, now) = (DestinationId(Uuid::now_v7()), self.store.now().await.unwrap());
         let secrets = BucketSecrets { access_key_id: "AKIDTEST".into(), secret_access_key: "sk-test".into(), session_token: None };
         let vault = Vault::new(&SecretString::from(MASTER_KEYS)).unwrap();
@@ -166,12 +171,12 @@ impl Plane {
             tenant: owner.tenant,
             display_name: DisplayName::parse("display_name", "bucket").unwrap(),
             bucket: input.check().unwrap(),
-            identity: Identity::Keys,
+            identity,
             credentials_keys: vec!["access_key_id".into(), "secret_access_key".into()],
             created_at: now,
             updated_at: now,
         };
-        self.store.create_destination(destination, Some(sealed)).await.unwrap();
+        self.store.create_destination(NewDestination::of(destination, Some(sealed))).await.unwrap();
         id
     }
 

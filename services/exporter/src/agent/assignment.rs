@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracelift_core::{
     Invalid,
-    export::ExportSpec,
+    export::{Compression, ExportSpec},
     file::{Cursor, FileIntent, Totals},
     id::{ExportId, RunId, TenantId},
     time::Window,
@@ -28,7 +28,7 @@ pub(super) fn read(assignment: &v1::Assignment, trust: &Arc<Trust>) -> Result<(L
     let lease = Lease::new(run, fence, export, tenant, trust.clone());
     let spec = assignment.spec.as_ref().ok_or_else(|| Invalid::new("spec", "is required"))?;
     // The control plane has checked the range against its own limit.
-    let spec = spec.check(u64::MAX).map_err(|mut faults| faults.swap_remove(0).within("spec"))?;
+    let spec = spec.check(u64::MAX, Compression::default()).map_err(|mut faults| faults.swap_remove(0).within("spec"))?;
     let work = assignment.work.as_ref().ok_or_else(|| Invalid::new("work", "is required"))?;
     let (task, before) = match work {
         Work::Slice(work) => partition(&lease, &spec, work)?,

@@ -25,6 +25,7 @@ pub(crate) fn create_destination(body: &Value) -> Result<v1::CreateDestinationRe
             config: Some((&bucket?).into()),
             credentials,
             aws_role_arn: role.unwrap_or_default(),
+            ..Default::default()
         })
     })();
     wrong.finish(request)

@@ -33,7 +33,7 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Wro
     let span = span(&top, &mut wrong);
     top.take(&mut wrong, "format", Optional, only("enum", "Parquet"));
     let format_version = top.take(&mut wrong, "format_version", Optional, word(FormatVersion::parse)).unwrap_or_default();
-    let compression = top.take(&mut wrong, "compression", Optional, word(Compression::parse)).unwrap_or_default();
+    let compression = top.take(&mut wrong, "compression", Optional, word(Compression::parse));
     let export_fields = columns(&top, &mut wrong);
     let spec = (|| {
         let (start, end) = span?;
@@ -42,7 +42,7 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Wro
             session_id: session?.to_string(),
             start_time: Some(time_to(start)),
             end_time: end.map(time_to),
-            compression: v1::Compression::from(compression).into(),
+            compression: compression.map_or(v1::Compression::Unspecified, v1::Compression::from).into(),
             format_version: v1::FormatVersion::from(format_version).into(),
             export_fields,
             interval_hours: interval_hours.unwrap_or_default(),

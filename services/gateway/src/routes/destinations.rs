@@ -1,6 +1,9 @@
 //! Operations 3, 4, 8, 9, and deletion.
 
-use axum::{extract::State, http::StatusCode};
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
 use tracelift_proto::v1;
 
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     control_plane::ControlPlane,
     openapi::{
         Refused,
-        given::{BulkExportDestinationCreate, BulkExportDestinationUpdate, DestinationId},
+        given::{BulkExportDestinationCreate, BulkExportDestinationUpdate, DestinationId, Idempotency},
     },
     path::PathIds,
     refusal::Refusal,
@@ -22,9 +25,15 @@ pub(crate) async fn list(State(plane): State<ControlPlane>, caller: Caller) -> A
     many(plane.destinations().list_destinations(caller.call(v1::ListDestinationsRequest {})).await?.into_inner().destinations)
 }
 
-#[utoipa::path(post, path = "/api/v1/bulk-exports/destinations", operation_id = "create_destination", tag = "destinations", summary = "Check a bucket by writing to it, and save it", request_body = BulkExportDestinationCreate, responses((status = 200, body = BulkExportDestination), Refused))]
-pub(crate) async fn create(State(plane): State<ControlPlane>, caller: Caller, JsonBody(body): JsonBody) -> Answer<BulkExportDestination> {
-    let request = request::create_destination(&body)?;
+#[utoipa::path(post, path = "/api/v1/bulk-exports/destinations", operation_id = "create_destination", tag = "destinations", summary = "Check a bucket by writing to it, and save it", params(Idempotency), request_body = BulkExportDestinationCreate, responses((status = 200, body = BulkExportDestination), Refused))]
+pub(crate) async fn create(
+    State(plane): State<ControlPlane>,
+    caller: Caller,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody,
+) -> Answer<BulkExportDestination> {
+    let idempotency_key = request::idempotency_key(&headers)?;
+    let request = v1::CreateDestinationRequest { idempotency_key, ..request::create_destination(&body)? };
     one(plane.destinations().create_destination(caller.call(request)).await?.into_inner().destination)
 }
 

@@ -7,7 +7,7 @@ use tracelift_proto::{status, v1};
 
 use crate::{
     fake::{DESTINATION, EXPORT, PROJECT, RUN, export},
-    talk::{EXPORTS, World, world},
+    talk::{DESTINATIONS, EXPORTS, World, world},
 };
 
 #[tokio::test]
@@ -49,6 +49,19 @@ async fn a_key_goes_on_with_the_request() {
     world.fake.refuse(Status::already_exists("the idempotency key was given to another request"));
     let other = world.ask_as(&["X-API-Key: k", "Idempotency-Key: once-1"], "POST", EXPORTS, Some(&body)).await;
     assert_eq!(other.status, 409);
+}
+
+#[tokio::test]
+async fn a_request_for_a_destination_may_be_repeated_too() {
+    let world = world().await;
+    let body = r#"{"display_name": "Traces", "config": {"bucket_name": "traces", "region": "eu-west-1"},
+        "credentials": {"access_key_id": "AKID", "secret_access_key": "s"}}"#;
+    let headers = ["X-API-Key: k", "Idempotency-Key: once-1"];
+    let heard = world.ask_as(&headers, "POST", DESTINATIONS, Some(body)).await;
+    assert_eq!(heard.status, 200, "{}", heard.body);
+    assert!(world.fake.asked()[0].contains(r#"idempotency_key: "once-1""#), "{:?}", world.fake.asked());
+    world.fake.refuse(Status::already_exists("the idempotency key was given to another request"));
+    assert_eq!(world.ask_as(&headers, "POST", DESTINATIONS, Some(body)).await.status, 409);
 }
 
 #[tokio::test]

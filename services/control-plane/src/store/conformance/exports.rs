@@ -11,7 +11,7 @@ use super::{
     ALL, Owner, at, bucket, claim, claim_one, complete, destination, everything, export, file, make, owner, planned, report, run_view,
     sealed, view,
 };
-use crate::store::{ExportView, Made, NewExport, Page, Reported, Store, Wanted};
+use crate::store::{ExportView, Made, NewDestination, NewExport, Page, Reported, Store, Wanted};
 
 pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
     let mine = owner(store, 1).await;
@@ -69,7 +69,7 @@ pub(crate) async fn exports_come_newest_first_in_pages(store: &dyn Store) {
 pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let second = Owner { destination: DestinationId(Uuid::from_u128(0xd0d0)), ..mine };
-    store.create_destination(destination(second, 1), Some(sealed(9))).await.unwrap();
+    store.create_destination(NewDestination::of(destination(second, 1), Some(sealed(9)))).await.unwrap();
     let other_project = SessionId(Uuid::from_u128(0x5e5e));
     for (n, owner) in [(1, mine), (2, second), (3, mine), (4, second)] {
         let (mut made, runs) = planned(owner, n, 1, n as i64);

@@ -8,7 +8,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{ALL, Owner, at, claim_one, destination, export, owner, planned, sealed};
-use crate::store::{ApiKey, Deletion, Made, NewExport, Permission, Store, StoreError, Tenant};
+use crate::store::{ApiKey, Deletion, Made, NewDestination, NewExport, Permission, Store, StoreError, Tenant};
 
 fn key(owner: Owner, n: u128, created_at: Timestamp) -> ApiKey {
     let permission = Permission::Read;
@@ -69,8 +69,8 @@ pub(crate) async fn destinations_come_newest_first(store: &dyn Store) {
         let id = DestinationId(Uuid::from_u128(id));
         destination(Owner { destination: id, ..oldest }, created)
     });
-    store.create_destination(newest.clone(), Some(sealed(3))).await.unwrap();
-    store.create_destination(middle.clone(), Some(sealed(2))).await.unwrap();
+    store.create_destination(NewDestination::of(newest.clone(), Some(sealed(3)))).await.unwrap();
+    store.create_destination(NewDestination::of(middle.clone(), Some(sealed(2)))).await.unwrap();
     assert_eq!(store.destinations(oldest.tenant).await.unwrap(), [newest, middle, destination(oldest, 0)]);
 }
 

@@ -1,15 +1,16 @@
 //! Requests that are repeated under a key.
 
 use futures::future::join_all;
-use tracelift_core::{export::Export, limit::Quota, run::Event};
+use tracelift_core::{destination::Destination, export::Export, id::DestinationId, limit::Quota, run::Event};
+use uuid::Uuid;
 
-use super::{ALL, Owner, at, claim_one, complete, owner, planned, report, view};
-use crate::store::{ExportView, Made, NewExport, RequestKey, Store, Wanted};
+use super::{ALL, Owner, at, claim_one, complete, destination, owner, planned, report, sealed, view};
+use crate::store::{Deletion, ExportView, Made, MadeDestination, NewDestination, NewExport, RequestKey, Store, Wanted};
 
 /// Export `n`, made then, under a key that stands for `what`.
 async fn asked(store: &dyn Store, owner: Owner, n: u128, key: &str, what: u8, now: i64) -> (Export, Made) {
     let (export, runs) = planned(owner, n, 2, now);
-    let request = Some(RequestKey { key: key.to_owned(), hash: [what; 32] });
+    let request = Some(RequestKey { key: key.to_owned(), digests: vec![[what; 32]] });
     let made = store.create_export(NewExport { request, ..NewExport::of(export.clone(), runs) }).await.unwrap();
     (export, made)
 }
@@ -34,7 +35,7 @@ pub(crate) async fn a_repeated_request_uses_up_no_quota(store: &dyn Store) {
     let quota = Quota { exports_per_hour: 1, schedules: 0 };
     let ask = async |n| {
         let (export, runs) = planned(mine, n, 1, 5);
-        let request = Some(RequestKey { key: "k".to_owned(), hash: [7; 32] });
+        let request = Some(RequestKey { key: "k".to_owned(), digests: vec![[7; 32]] });
         store.create_export(NewExport { request, quota, ..NewExport::of(export, runs) }).await.unwrap()
     };
     assert!(matches!(ask(1).await, Made::Now(_)));
@@ -80,4 +81,40 @@ pub(crate) async fn a_removed_export_takes_its_key_along(store: &dyn Store) {
     assert!(view(store, mine, first.id).await.export.status.ended());
     assert_eq!(store.remove_ended(at(10)).await.unwrap(), 1);
     assert!(matches!(asked(store, mine, 2, "once", 2, 11).await.1, Made::Now(_)));
+}
+
+/// Destination `n`, made then, under a key that stands for `what`.
+async fn wished(store: &dyn Store, owner: Owner, n: u128, key: &str, what: &[u8], now: i64) -> (Destination, MadeDestination) {
+    let made = destination(Owner { destination: DestinationId(Uuid::from_u128(n)), ..owner }, now);
+    let request = Some(RequestKey { key: key.to_owned(), digests: what.iter().map(|what| [*what; 32]).collect() });
+    let new = NewDestination { request, ..NewDestination::of(made.clone(), Some(sealed(n))) };
+    (made, store.create_destination(new).await.unwrap())
+}
+
+pub(crate) async fn a_repeated_request_makes_one_destination(store: &dyn Store) {
+    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
+    let (first, made) = wished(store, mine, 1, "once", &[1], 10).await;
+    let answer = Box::new(first.clone());
+    assert_eq!(made, MadeDestination::Now(answer.clone()));
+    let before = MadeDestination::Before(answer);
+    assert_eq!(wished(store, mine, 2, "once", &[1], 20).await.1, before);
+    assert_eq!(wished(store, mine, 3, "once", &[2, 1], 20).await.1, before, "any of the digests will do");
+    assert_eq!(wished(store, mine, 4, "once", &[2], 20).await.1, MadeDestination::OtherRequest);
+    let key = RequestKey { key: "once".to_owned(), digests: vec![[1; 32]] };
+    assert_eq!(store.requested_destination(mine.tenant, key.clone(), at(20)).await.unwrap(), Some(before));
+    assert_eq!(store.requested_destination(other.tenant, key.clone(), at(20)).await.unwrap(), None, "another workspace's keys are its own");
+    assert!(matches!(asked(store, mine, 5, "once", 9, 20).await.1, Made::Now(_)), "a key of exports is another");
+    assert_eq!(store.requested_destination(mine.tenant, key.clone(), at(10 + 86_400)).await.unwrap(), None, "too old");
+    assert_eq!(store.delete_destination(mine.tenant, first.id, at(30)).await.unwrap(), Deletion::Done);
+    assert_eq!(store.requested_destination(mine.tenant, key, at(40)).await.unwrap(), None, "a deleted one frees its key");
+    assert!(matches!(wished(store, mine, 6, "once", &[2], 40).await.1, MadeDestination::Now(_)));
+    store.forget_requests(at(40 + 86_400)).await.unwrap();
+    assert!(matches!(wished(store, mine, 7, "once", &[3], 41).await.1, MadeDestination::Now(_)), "forgotten");
+}
+
+pub(crate) async fn of_requests_that_come_at_once_one_makes_a_destination(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let made = join_all((1..=8).map(|n| wished(store, mine, n, "once", &[1], 5))).await;
+    assert_eq!(made.iter().filter(|(_, made)| matches!(made, MadeDestination::Now(_))).count(), 1);
+    assert_eq!(store.destinations(mine.tenant).await.unwrap().len(), 2, "with the owner's own");
 }

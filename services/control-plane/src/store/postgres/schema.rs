@@ -14,6 +14,7 @@ const CHANGES: &[&str] = &[
     include_str!("retries.sql"),
     include_str!("filter.sql"),
     include_str!("oversized.sql"),
+    include_str!("destination_requests.sql"),
 ];
 
 /// Nobody else's lock, as long as nobody else chooses these bytes ("tracelft").

@@ -84,12 +84,13 @@ pub(crate) fn delete(tx: &mut dyn Transaction, tenant: TenantId, id: Destination
     if !lock(tx, tenant, id)? {
         return Ok(Deletion::Absent);
     }
-    let using = "SELECT e.id FROM exports e WHERE e.destination_id = $1 AND (e.finished_at IS NULL
+    let using = "SELECT e.id FROM exports e WHERE e.destination_id = $1 AND e.tenant_id = $2 AND (e.finished_at IS NULL
          OR EXISTS (SELECT 1 FROM runs r WHERE r.export_id = e.id AND r.kind <> 'reconcile' AND r.state IN ('queued', 'leased'))) LIMIT 1";
-    if let Some(export) = sql::one(tx, using, &[id.into()])? {
+    if let Some(export) = sql::one(tx, using, &[id.into(), tenant.into()])? {
         return Ok(Deletion::InUse(export.get("id")?));
     }
-    tx.execute("UPDATE destinations SET sealed = '', deleted_at = $2 WHERE id = $1", &[id.into(), now.into()])?;
+    let gone = "UPDATE destinations SET sealed = '', deleted_at = $3 WHERE id = $1 AND tenant_id = $2";
+    tx.execute(gone, &[id.into(), tenant.into(), now.into()])?;
     Ok(Deletion::Done)
 }
 

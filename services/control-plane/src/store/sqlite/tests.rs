@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     auth::hash,
     store::{
-        ApiKey, NewExport, Permission, Store as _,
+        ApiKey, NewDestination, NewExport, Permission, Store as _,
         conformance::{self, ALL, Owner, at, claim_one, complete, destination, everything, export, file, owner, report},
     },
     vault::Vault,
@@ -178,7 +178,7 @@ async fn no_secret_stands_in_the_file() {
     };
     let second = destination(Owner { destination: DestinationId(Uuid::from_u128(77)), ..mine }, 1);
     let sealed = vault.seal(mine.tenant, second.id, &secrets).unwrap();
-    store.create_destination(second.clone(), Some(sealed)).await.unwrap();
+    store.create_destination(NewDestination::of(second.clone(), Some(sealed))).await.unwrap();
     let key = ApiKey {
         id: KeyId(Uuid::from_u128(5)),
         tenant: mine.tenant,

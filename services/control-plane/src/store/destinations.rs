@@ -1,0 +1,41 @@
+//! The rules of destinations: a request that is repeated makes no second one.
+
+use tracelift_core::{id::TenantId, time::Timestamp};
+
+use super::{
+    MadeDestination, NewDestination, RequestKey, StoreError,
+    rows::{
+        destinations,
+        requests::{self, DESTINATIONS, REQUEST_SECONDS},
+        tenants,
+    },
+    transaction::Transaction,
+};
+
+pub(super) fn create(tx: &mut dyn Transaction, new: &NewDestination) -> Result<MadeDestination, StoreError> {
+    let NewDestination { destination, sealed, request } = new;
+    let (tenant, now) = (destination.tenant, destination.created_at);
+    if let Some(request) = request {
+        tenants::lock(tx, tenant)?; // of two that come at once the later one sees the other
+        if let Some(known) = requested(tx, tenant, request, now)? {
+            return Ok(known);
+        }
+    }
+    destinations::create(tx, destination, sealed.as_ref())?;
+    if let Some(request) = request {
+        requests::remember(tx, &DESTINATIONS, tenant, request, destination.id.into(), now)?;
+    }
+    Ok(MadeDestination::Now(Box::new(destination.clone())))
+}
+
+/// What a key stands for. One that stood for a destination that was deleted is free again.
+pub(super) fn requested(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    request: &RequestKey,
+    now: Timestamp,
+) -> Result<Option<MadeDestination>, StoreError> {
+    let Some(known) = requests::find(tx, &DESTINATIONS, tenant, request, now.plus_seconds(-REQUEST_SECONDS))? else { return Ok(None) };
+    let Some(destination) = destinations::one(tx, tenant, known.made)? else { return Ok(None) };
+    Ok(Some(if known.same { MadeDestination::Before(Box::new(destination)) } else { MadeDestination::OtherRequest }))
+}
