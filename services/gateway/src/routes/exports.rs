@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use http::HeaderMap;
+use tonic::Code;
 use tracelift_core::export::ExportStatus;
 use tracelift_proto::v1;
 
@@ -60,7 +61,13 @@ pub(crate) async fn cancel(
     JsonBody(body): JsonBody,
 ) -> Answer<BulkExport> {
     request::cancellation(&body)?;
-    one(plane.exports().cancel_export(caller.call(v1::CancelExportRequest { id })).await?.into_inner().export)
+    match plane.exports().cancel_export(caller.call(v1::CancelExportRequest { id: id.clone() })).await {
+        // It has ended otherwise and stays so: clients cancel whatever they no longer want, and read what it is.
+        Err(status) if status.code() == Code::FailedPrecondition => {
+            one(plane.exports().get_export(caller.call(v1::GetExportRequest { id })).await?.into_inner().export)
+        }
+        cancelled => one(cancelled?.into_inner().export),
+    }
 }
 
 #[utoipa::path(post, path = "/api/v1/runs/query/validate", operation_id = "validate_filter", tag = "exports", summary = "Whether a filter can be understood", request_body = FilterQuery, responses((status = 200, body = FilterValidation), Refused))]
