@@ -5,9 +5,8 @@ use std::{fmt, sync::Arc};
 use aws_sdk_s3::primitives::SdkBody;
 use aws_smithy_runtime_api::{
     client::{
-        http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector},
+        http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector},
         orchestrator::{HttpRequest, HttpResponse},
-        runtime_components::RuntimeComponents,
     },
     shared::IntoShared as _,
 };
@@ -30,13 +29,7 @@ impl HttpConnector for Answers {
     }
 }
 
-impl HttpClient for Answers {
-    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
-        self.clone().into_shared()
-    }
-}
-
 /// Every request is answered by `answer`.
-pub(crate) fn answers(answer: impl Fn(&http::Request<SdkBody>) -> http::Response<SdkBody> + Send + Sync + 'static) -> SharedHttpClient {
+pub(crate) fn answers(answer: impl Fn(&http::Request<SdkBody>) -> http::Response<SdkBody> + Send + Sync + 'static) -> SharedHttpConnector {
     Answers(Arc::new(answer)).into_shared()
 }

@@ -11,8 +11,12 @@ use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
     types::{ServerSideEncryption, StorageClass},
 };
-use aws_smithy_http_client::{Builder, tls};
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_http_client::{Builder, Connector as HttpPool, tls};
+use aws_smithy_runtime_api::client::{
+    http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn},
+    orchestrator::HttpResponse,
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use tracelift_core::destination::{Addressing, Bucket, RoleArn, UsEast1};
 
@@ -68,6 +72,8 @@ pub enum Grant {
 pub struct Connector {
     http: SharedHttpClient,
     policy: EndpointPolicy,
+    /// For readers: one pool, whatever they read.
+    pub(crate) reading: SharedHttpConnector,
     /// For this process's own identity, which may be told by an address of this machine or network.
     identity: SharedHttpClient,
 }
@@ -82,12 +88,16 @@ impl Connector {
     pub fn new(policy: EndpointPolicy) -> Self {
         let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
         let pool = |policy| Builder::new().tls_provider(tls.clone()).build_with_resolver(GuardedResolver(policy));
-        Self { http: pool(policy), policy, identity: pool(EndpointPolicy::AllowPrivate) }
+        let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
+        let reading = HttpPool::builder().connector_settings(settings).sleep_impl(TokioSleep::new()).enable_tcp_nodelay(true);
+        let reading = SharedHttpConnector::new(reading.tls_provider(tls.clone()).build_with_resolver(GuardedResolver(policy)));
+        Self { http: pool(policy), policy, reading, identity: pool(EndpointPolicy::AllowPrivate) }
     }
 
     /// The same over a network of the caller's. Only addresses that stand in an endpoint are judged then, not names.
-    pub fn over(http: SharedHttpClient, policy: EndpointPolicy) -> Self {
-        Self { identity: http.clone(), http, policy }
+    pub fn over(connector: SharedHttpConnector, policy: EndpointPolicy) -> Self {
+        let (reading, http) = (connector.clone(), http_client_fn(move |_, _| connector.clone()));
+        Self { identity: http.clone(), http, policy, reading }
     }
 
     /// A client of `bucket`. `attempt_timeout` bounds one request, `attempts` is how often a transient fault is tried.

@@ -180,12 +180,22 @@ pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
 }
 
 impl BucketError {
+    /// What a refusal means that came with that status, error code and message; `key_id` is cut out of its text.
+    pub(crate) fn told_by(call: &'static str, status: u16, code: Option<&str>, message: &str, key_id: &str) -> Self {
+        let words = match code {
+            Some(code) if message.is_empty() => format!("{status} {code}"),
+            Some(code) => format!("{status} {code}: {message}"),
+            None => format!("{status} without an S3 error code"),
+        };
+        Self { fault: judge(code, message, status), call, words: without(words, key_id) }
+    }
+
     /// What `error` of `call` means; `key_id` is cut out of its text.
     pub(crate) fn of<E>(call: &'static str, error: &SdkError<E, HttpResponse>, key_id: &str) -> Self
     where
         E: Error + ProvideErrorMetadata + 'static,
     {
-        let cut = |text: String| if key_id.is_empty() { text } else { text.replace(key_id, "[access key id]") };
+        let cut = |text: String| without(text, key_id);
         if let Some(cause) = causes(error).find(|cause| cause.is::<CredentialsError>()) {
             return Self { fault: Fault::NoIdentity, call: "AssumeRole", words: cut(root(cause).unwrap_or_else(|| cause.to_string())) };
         }
@@ -193,12 +203,7 @@ impl BucketError {
             SdkError::ServiceError(refusal) => {
                 let status = refusal.raw().status().as_u16();
                 let (code, message) = (refusal.err().code(), refusal.err().message().unwrap_or_default());
-                let words = match code {
-                    Some(code) if message.is_empty() => format!("{status} {code}"),
-                    Some(code) => format!("{status} {code}: {message}"),
-                    None => format!("{status} without an S3 error code"),
-                };
-                Self { fault: judge(code, message, status), call, words: cut(words) }
+                Self::told_by(call, status, code, message, key_id)
             }
             SdkError::ResponseError(broken) => {
                 let status = broken.raw().status().as_u16();
@@ -209,6 +214,10 @@ impl BucketError {
             other => Self { fault: Fault::Unavailable, call, words: cut(nothing(other)) },
         }
     }
+}
+
+fn without(text: String, key_id: &str) -> String {
+    if key_id.is_empty() { text } else { text.replace(key_id, "[access key id]") }
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

@@ -9,8 +9,10 @@ mod check;
 mod client;
 mod endpoint;
 mod error;
+mod reader;
 
 pub use check::check;
 pub use client::{Client, Connector, Grant, Keys, SignedAsAsked, WriteArguments};
 pub use endpoint::EndpointPolicy;
 pub use error::{BucketError, Fault};
+pub use reader::{Object, Reader};

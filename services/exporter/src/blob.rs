@@ -5,20 +5,23 @@ use std::{io::Read as _, time::Duration};
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 use serde::de::IgnoredAny;
-use tracelift_bucket::{BucketError, Client, Connector, Fault, Grant, Keys};
+use tracelift_bucket::{BucketError, Connector, Fault, Keys, Reader};
 use tracelift_core::{
     column::Column,
     destination::{Addressing, Bucket, ClientOptions, WriteOptions},
     failure::{Failure, FailureClass, Step},
 };
-use tracelift_runtime::tasks;
+use tracelift_runtime::{
+    clock::{Clock as _, SystemClock},
+    tasks,
+};
 
 use crate::{budget::Turn, pointer::Pointer, settings::Blobs};
 
 /// The store of the offloaded objects.
 #[derive(Debug, Clone)]
 pub(crate) struct BlobStore {
-    client: Client,
+    objects: Reader,
     max_bytes: u64,
 }
 
@@ -80,27 +83,24 @@ impl BlobStore {
             write_options: WriteOptions::default(),
             client: ClientOptions::default(),
         };
-        let client = connector.client(&bucket, &Grant::Keys(keys), FETCH_TIMEOUT, FETCH_ATTEMPTS).await?;
-        Ok(Self { client, max_bytes: settings.blob_max_bytes })
+        let objects = connector.reader(&bucket, &keys, FETCH_TIMEOUT, FETCH_ATTEMPTS, || SystemClock.now()).await?;
+        Ok(Self { objects, max_bytes: settings.blob_max_bytes })
     }
 
     /// The text of a field. The body is read when its `turn` has room for it.
     pub(crate) async fn fetch(&self, column: Column, pointer: &Pointer, turn: &mut Turn) -> Result<String, NoBlob> {
-        let bucket = &self.client.bucket().name;
-        if pointer.bucket.as_ref().is_some_and(|named| named != bucket) {
+        if pointer.bucket.as_ref().is_some_and(|named| named != self.objects.bucket()) {
             return Err(Miss::ForeignBucket.into());
         }
-        let answer = self.client.s3.get_object().bucket(bucket).key(&pointer.key).send().await;
-        let answer = answer.map_err(|error| no_blob(&self.client.judge("GetObject", &error)))?;
+        let object = self.objects.get(&pointer.key).await.map_err(|error| no_blob(&error))?;
         // Every store announces the length; a body without one could be endless.
-        let size = answer.content_length().and_then(|size| u64::try_from(size).ok());
-        let size = size.ok_or_else(|| cut(&pointer.key, &"its length was not announced"))?;
+        let size = object.size.ok_or_else(|| cut(&pointer.key, &"its length was not announced"))?;
         if size > self.max_bytes {
             return Err(Miss::TooLarge.into());
         }
         turn.wait_for(size).await;
-        let encoding = answer.content_encoding().map(str::to_owned);
-        let body = answer.body.collect().await.map_err(|error| cut(&pointer.key, &error))?.into_bytes();
+        let encoding = object.encoding.clone();
+        let body = object.bytes().await.map_err(|error| cut(&pointer.key, &error))?;
         if body.len() as u64 != size {
             return Err(cut(&pointer.key, &"it is shorter than announced"));
         }

@@ -14,9 +14,8 @@ use std::{
     time::Duration,
 };
 
-use aws_sdk_s3::config::SharedHttpClient;
 use aws_smithy_runtime_api::client::{
-    http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
+    http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector},
     orchestrator::HttpRequest,
     result::ConnectorError,
 };
@@ -140,9 +139,9 @@ impl Network {
     }
 
     /// What the AWS SDK sends its requests through.
-    pub fn http(&self) -> SharedHttpClient {
+    pub fn http(&self) -> SharedHttpConnector {
         let client = Client::builder(TokioExecutor::new()).build(self.connector());
-        let connector = SharedHttpConnector::new(Http(Box::new(move |request| {
+        SharedHttpConnector::new(Http(Box::new(move |request| {
             let client = client.clone();
             HttpConnectorFuture::new(async move {
                 let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
@@ -150,8 +149,7 @@ impl Network {
                 let answer = answer.map(SdkBody::from_body_1_x);
                 answer.try_into().map_err(|error: aws_smithy_runtime_api::http::HttpError| ConnectorError::user(error.into()))
             })
-        })));
-        http_client_fn(move |_, _| connector.clone())
+        })))
     }
 
     /// What the exporter asks ClickHouse through.

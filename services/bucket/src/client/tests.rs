@@ -25,7 +25,7 @@ fn role() -> Grant {
 }
 
 /// AWS as far as a role needs it: an instance profile, the token service, a bucket that takes everything.
-fn aws(expires: &'static str, trusted: bool) -> (SharedHttpClient, Arc<Mutex<Vec<String>>>) {
+fn aws(expires: &'static str, trusted: bool) -> (SharedHttpConnector, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = asked.clone();
     let http = answers(move |request| {
@@ -79,7 +79,7 @@ async fn put(client: &Client) {
     client.s3.put_object().bucket("traces").key("k").body(SdkBody::from("x").into()).send().await.unwrap();
 }
 
-async fn connect(http: SharedHttpClient) -> Client {
+async fn connect(http: SharedHttpConnector) -> Client {
     Connector::over(http, EndpointPolicy::PublicOnly).client(&bucket(), &role(), Duration::from_secs(5), 1).await.unwrap()
 }
 

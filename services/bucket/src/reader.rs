@@ -1,0 +1,163 @@
+//! Reads objects with little around the bytes on the wire: a signed GET each, over connections of its own.
+//!
+//! Offloaded fields are millions of small objects, and for each the SDK's client spends more on itself than on the object
+//! (ADR 0021). Everything else (writes, checks, roles) goes through the SDK.
+
+mod signature;
+
+use std::time::Duration;
+
+use aws_sdk_s3::{presigning::PresigningConfig, primitives::ByteStream};
+use aws_smithy_runtime_api::{
+    client::{
+        http::{HttpConnector as _, SharedHttpConnector},
+        orchestrator::HttpResponse,
+        result::ConnectorError,
+    },
+    http::Request,
+};
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use tracelift_core::{destination::Bucket, time::Timestamp};
+
+use crate::{BucketError, Connector, Fault, Grant, Keys};
+use signature::Signer;
+
+/// Which call the errors name.
+const CALL: &str = "GetObject";
+/// Before the second attempt; twice as long before each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// Reads the objects of one bucket with keys. Clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    connector: SharedHttpConnector,
+    signer: Signer,
+    bucket: String,
+    /// Scheme and host.
+    origin: String,
+    /// What stands before a key in the path.
+    folder: String,
+    key_id: String,
+    timeout: Duration,
+    attempts: u32,
+}
+
+/// An object whose body is still to come.
+#[derive(Debug)]
+pub struct Object {
+    /// Bytes of the body, when the store announces them.
+    pub size: Option<u64>,
+    /// Its Content-Encoding.
+    pub encoding: Option<String>,
+    body: SdkBody,
+}
+
+impl Object {
+    /// The body, whole; in words why it did not come.
+    pub async fn bytes(self) -> Result<Bytes, String> {
+        ByteStream::new(self.body).collect().await.map(|body| body.into_bytes()).map_err(|error| error.to_string())
+    }
+}
+
+impl Connector {
+    /// A reader of `bucket`. `timeout` bounds one attempt until its answer begins, `attempts` is how often a transient fault is
+    /// tried; `now` is the time that requests are signed with.
+    pub async fn reader(
+        &self,
+        bucket: &Bucket,
+        keys: &Keys,
+        timeout: Duration,
+        attempts: u32,
+        now: fn() -> Timestamp,
+    ) -> Result<Reader, BucketError> {
+        // Where a bucket is found is the SDK's to say.
+        let client = self.client(bucket, &Grant::Keys(keys.clone()), timeout, 1).await?;
+        let presigning = PresigningConfig::expires_in(Duration::from_secs(60)).map_err(|error| invalid(&error.to_string()))?;
+        let example = client.s3.get_object().bucket(&bucket.name).key("k").presigned(presigning).await;
+        let example = example.map_err(|error| client.judge(CALL, &error))?;
+        let address = url::Url::parse(example.uri()).map_err(|error| invalid(&error.to_string()))?;
+        let host = &address[url::Position::BeforeHost..url::Position::AfterPort];
+        let folder = address.path().strip_suffix('k').unwrap_or("/").to_owned();
+        let region = bucket.region.as_deref().unwrap_or("us-east-1");
+        Ok(Reader {
+            connector: self.reading.clone(),
+            signer: Signer::new(keys, region, host, now),
+            bucket: bucket.name.clone(),
+            origin: format!("{}://{host}", address.scheme()),
+            folder,
+            key_id: keys.access_key_id.clone(),
+            timeout,
+            attempts,
+        })
+    }
+}
+
+impl Reader {
+    /// The bucket's name.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// The beginning of an object. A transient fault is tried again.
+    pub async fn get(&self, key: &str) -> Result<Object, BucketError> {
+        let mut wait = FIRST_WAIT;
+        for _ in 1..self.attempts {
+            match self.attempt(key).await {
+                Err(error) if matches!(error.fault, Fault::Throttled | Fault::Unavailable) => {
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+                outcome => return outcome,
+            }
+        }
+        self.attempt(key).await
+    }
+
+    async fn attempt(&self, key: &str) -> Result<Object, BucketError> {
+        let path = format!("{}{}", self.folder, signature::encoded(key));
+        let mut request = Request::new(SdkBody::empty());
+        request.set_uri(format!("{}{path}", self.origin)).map_err(|error| invalid(&error.to_string()))?;
+        self.signer.sign(&path, request.headers_mut());
+        let answer = match tokio::time::timeout(self.timeout, self.connector.call(request)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(self.nothing(&error)),
+            Err(_) => return Err(unavailable(format!("nothing within {} s", self.timeout.as_secs()))),
+        };
+        if !answer.status().is_success() {
+            return Err(self.refusal(answer).await);
+        }
+        let header = |name| answer.headers().get(name).map(str::to_owned);
+        let size = header("content-length").and_then(|size| size.parse().ok());
+        Ok(Object { size, encoding: header("content-encoding"), body: answer.into_body() })
+    }
+
+    async fn refusal(&self, answer: HttpResponse) -> BucketError {
+        let status = answer.status().as_u16();
+        let body = ByteStream::new(answer.into_body()).collect().await.map(|body| body.into_bytes()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&body);
+        BucketError::told_by(CALL, status, element(&text, "Code"), element(&text, "Message").unwrap_or_default(), &self.key_id)
+    }
+
+    fn nothing(&self, error: &ConnectorError) -> BucketError {
+        let root = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source()).last();
+        unavailable(root.map_or_else(|| "nothing".to_owned(), |root| format!("nothing ({root})")))
+    }
+}
+
+fn unavailable(words: String) -> BucketError {
+    BucketError { fault: Fault::Unavailable, call: CALL, words }
+}
+
+fn invalid(words: &str) -> BucketError {
+    BucketError { fault: Fault::InvalidEndpoint, call: CALL, words: words.to_owned() }
+}
+
+/// The text of an element of a store's error, which has no attributes and nothing nested by that name.
+fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    rest.split_once(&format!("</{name}>")).map(|(inside, _)| inside)
+}
+
+#[cfg(test)]
+mod tests;

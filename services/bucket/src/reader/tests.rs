@@ -1,0 +1,74 @@
+//! A reader against answers that are made here.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use secrecy::SecretString;
+use tracelift_core::destination::BucketInput;
+
+use super::*;
+use crate::{EndpointPolicy, answers::answers};
+
+/// A reader to which the store answers each attempt in turn; the last answer repeats.
+async fn reader(endpoint: &str, said: Vec<http::Response<SdkBody>>) -> (Reader, Arc<AtomicU32>) {
+    let (count, said) = (Arc::new(AtomicU32::new(0)), std::sync::Mutex::new(said));
+    let asked = count.clone();
+    let connector = answers(move |_| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        let mut said = said.lock().unwrap();
+        if said.len() > 1 { said.remove(0) } else { said.pop().unwrap_or_else(|| answer(500, "")) }
+    });
+    let bucket =
+        BucketInput { bucket_name: "traces".into(), endpoint_url: endpoint.into(), region: "eu-west-1".into(), ..BucketInput::default() };
+    let keys = Keys { access_key_id: "AKIDVISIBLE".into(), secret_access_key: SecretString::from("s"), session_token: None };
+    let connector = Connector::over(connector, EndpointPolicy::AllowPrivate);
+    let reader = connector.reader(&bucket.check().unwrap(), &keys, Duration::from_secs(5), 3, || Timestamp::EPOCH).await.unwrap();
+    (reader, count)
+}
+
+fn answer(status: u16, body: &'static str) -> http::Response<SdkBody> {
+    http::Response::builder().status(status).header("content-length", body.len()).body(SdkBody::from(body)).unwrap()
+}
+
+#[tokio::test]
+async fn where_an_object_is_follows_the_buckets_address() {
+    let mut found = Vec::new();
+    for endpoint in ["", "https://minio.example.com:9000", "https://storage.googleapis.com"] {
+        let (reader, _) = reader(endpoint, Vec::new()).await;
+        found.push(format!("{}{}", reader.origin, reader.folder));
+    }
+    let expected =
+        ["https://traces.s3.eu-west-1.amazonaws.com/", "https://minio.example.com:9000/traces/", "https://storage.googleapis.com/traces/"];
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn an_object_comes_with_its_size_and_encoding() {
+    let mut said = answer(200, "content");
+    said.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+    let (reader, _) = reader("http://store.example.com", vec![said]).await;
+    let object = reader.get("k").await.unwrap();
+    assert_eq!((object.size, object.encoding.as_deref()), (Some(7), Some("gzip")));
+    assert_eq!(object.bytes().await.unwrap(), "content");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transient_fault_is_tried_again_and_any_other_told() {
+    let slow = || answer(503, "<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>");
+    let (reader_, asked) = reader("http://store.example.com", vec![slow(), answer(500, ""), answer(200, "x")]).await;
+    assert_eq!(reader_.get("k").await.unwrap().bytes().await.unwrap(), "x");
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+
+    let (reader_, asked) = reader("http://store.example.com", vec![slow(), slow(), slow(), answer(200, "too late")]).await;
+    let error = reader_.get("k").await.unwrap_err();
+    assert_eq!((error.fault, error.words.as_str()), (Fault::Throttled, "503 SlowDown: Reduce your request rate."));
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+
+    let gone = answer(404, "<Error><Code>NoSuchKey</Code><Message>AKIDVISIBLE asked in vain</Message></Error>");
+    let (reader_, asked) = reader("http://store.example.com", vec![gone]).await;
+    let error = reader_.get("k").await.unwrap_err();
+    assert_eq!((error.fault, error.words.as_str()), (Fault::NoSuchKey, "404 NoSuchKey: [access key id] asked in vain"));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}

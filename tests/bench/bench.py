@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""The benchmark: Tracelift against what a user would do instead, on the same rows, the same S3 server, the same codec, in turns.
+
+  inline     one exporter against ClickHouse's own writer and against a pyarrow pipeline (peers.py)
+  offloaded  inputs and outputs in objects: objects a second, against a bare loop of GETs of the same objects
+  growth     more rows: seconds and peak memory; several exporters; a day planned as one run and as several
+
+Everything is started here on free ports and stopped in the end. Writes FOLDER/report.json and FOLDER/report.md (with charts).
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+from garage import Garage
+from installation import ROOT, ClickHouse, Installation
+from report import write
+
+HERE = pathlib.Path(__file__).resolve().parent
+RANGE = ("2024-01-01", "2024-01-04")
+
+
+def said(text):
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
+
+
+class Bench:
+    def __init__(self, options):
+        self.options, self.folder = options, options.folder
+        self.data = self.folder / "data"
+        self.data.mkdir(parents=True, exist_ok=True)
+        self.s3 = Garage(self.fresh("garage"), region="us-east-1")
+        self.figures = {"machine": machine(), "options": {name: str(value) for name, value in vars(options).items()}, "ratios": {}}
+
+    def fresh(self, name):
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+        (self.folder / name).mkdir(parents=True)
+        return self.folder / name
+
+    def clickhouse(self, rows, offload):
+        """A server over that data set, which is kept between calls of this program."""
+        source = ClickHouse(self.fresh("clickhouse"), self.data / f"rows-{rows}-{offload}")
+        source.load(rows, offload)
+        return source
+
+    # ---- rows inline -------------------------------------------------------------------------------------------------
+
+    def inline(self):
+        rows, rounds = self.options.rows, self.options.rounds
+        said(f"{rows} rows inline, {rounds} rounds, in turns")
+        source = self.clickhouse(rows, 0)
+        ours = Installation(self.fresh("tracelift"), source, self.s3)
+        turns = {"tracelift": [], "clickhouse": [], "pyarrow": []}
+        for number in range(rounds):
+            self.s3.empty()
+            turns["tracelift"].append(self.ours(ours, source, fields=common_columns()))
+            for peer in ("clickhouse", "pyarrow"):
+                turns[peer].append(self.peer(peer, rows))
+            said(f"  round {number + 1}: " + ", ".join(f"{name} {turn[-1]['wall_s']:.2f} s" for name, turn in turns.items()))
+        ours.stop()
+        source.process.stop()
+        self.figures["inline"] = {"rows": rows, "turns": turns}
+        for peer in ("clickhouse", "pyarrow"):
+            self.figures["ratios"][peer] = round(median(turns[peer]) / median(turns["tracelift"]), 3)
+        self.figures["ratios"]["size_to_clickhouse"] = round(turns["tracelift"][-1]["bytes"] / turns["clickhouse"][-1]["bytes"], 4)
+
+    def ours(self, installation, source, fields=()):
+        """One export: seconds from asked for to Completed, CPU seconds of exporters and ClickHouse, peak memory, sizes, stages."""
+        for exporter in installation.exporters:
+            exporter.forget_peak()
+        working = [*installation.exporters, source.process]
+        before = [process.cpu_seconds() for process in working]
+        export = installation.export(*RANGE, fields=fields)
+        spent = [process.cpu_seconds() - earlier for process, earlier in zip(working, before)]
+        runs = installation.runs(export)
+        progress = export["progress"]
+        return {
+            "wall_s": seconds(export["created_at"], export["finished_at"]),
+            "cpu_s": sum(spent),
+            "exporter_cpu_s": sum(spent[:-1]),
+            "peak_bytes": max(exporter.peak_bytes() for exporter in installation.exporters),
+            "rows": progress["rows_written"],
+            "bytes": progress["bytes_written"],
+            "files": progress["files_written"],
+            "objects": sum(run["result"]["hydrated_objects"] for run in runs if run["result"]),
+            "misses": sum(run["result"]["hydration_misses"] for run in runs if run["result"]),
+            "stages": [run["progress"]["stage_seconds"] for run in runs if run["progress"]],
+        }
+
+    def peer(self, name, rows):
+        keys = ["--endpoint", self.s3.url, "--bucket", self.s3.bucket, "--access-key", self.s3.key, "--secret-key", self.s3.secret]
+        words = [sys.executable, HERE / "peers.py", "--chdb", self.data / f"peers-{rows}", "--rows", rows, "--runs", 1, "--peer", name, *keys]
+        done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{name}: {done.stderr[-3000:]}")
+        told = json.loads(done.stdout.splitlines()[-1])[name]
+        return {"wall_s": told["wall_s"][0], "cpu_s": told["cpu_s"][0], "rows": rows, "bytes": self.s3.bytes_below(f"peer-{name}/")}
+
+    # ---- rows offloaded ----------------------------------------------------------------------------------------------
+
+    def offloaded(self):
+        rows, rounds = self.options.offloaded_rows, self.options.rounds
+        self.figures["offloaded"] = {}
+        for mix in ("small", "mixed"):
+            said(f"{rows} rows offloaded, {mix} objects, {rounds} rounds, in turns")
+            self.s3.stop()
+            self.s3 = Garage(self.fresh("garage"), region="us-east-1")
+            source = self.clickhouse(rows, 1)
+            objects = self.loop("load", rows, mix)
+            ours = Installation(self.fresh("tracelift"), source, self.s3)
+            turns = {"tracelift": [], "get_ceiling": []}
+            for number in range(rounds):
+                turn = self.ours(ours, source, fields=common_columns())
+                if turn["objects"] != objects["objects"] or turn["misses"]:
+                    raise RuntimeError(f"{turn['objects']} of {objects['objects']} objects were filled in, {turn['misses']} missed")
+                turns["tracelift"].append(turn)
+                turns["get_ceiling"].append(self.loop("get", rows, mix))
+                said(f"  round {number + 1}: " + ", ".join(f"{name} {turn[-1]['objects'] / turn[-1]['wall_s']:.0f}/s" for name, turn in turns.items()))
+            ours.stop()
+            source.process.stop()
+            self.figures["offloaded"][mix] = {"rows": rows, "objects": objects, "turns": turns}
+            name = "get_ceiling" if mix == "small" else f"get_ceiling_{mix}"
+            self.figures["ratios"][name] = round(median(turns["get_ceiling"]) / median(turns["tracelift"]), 3)
+
+    def loop(self, what, rows, mix):
+        """The bare loop of requests, 64 in flight."""
+        words = [pathlib.Path(os.environ["TRACELIFT_BIN"]) / "blob-loop", what, "--endpoint", self.s3.url, "--bucket", self.s3.bucket]
+        words += ["--region", self.s3.region, "--rows", rows, "--mix", mix, "--in-flight", 64]
+        env = {**os.environ, "S3_ACCESS_KEY_ID": self.s3.key, "S3_SECRET_ACCESS_KEY": self.s3.secret}
+        done = subprocess.run([str(word) for word in words], capture_output=True, text=True, env=env)
+        if done.returncode:
+            raise RuntimeError(f"blob-loop {what}: {done.stderr[-3000:]}")
+        return json.loads(done.stdout)
+
+    # ---- growth ------------------------------------------------------------------------------------------------------
+
+    def growth(self):
+        self.figures["growth"] = []
+        for rows in self.options.growth:
+            said(f"{rows} rows, one exporter")
+            self.s3.empty()
+            source = self.clickhouse(rows, 0)
+            for exporters in (1, 2, 4) if rows == self.options.growth[0] else (1,):
+                ours = Installation(self.fresh("tracelift"), source, self.s3, exporters=exporters)
+                turn = self.ours(ours, source)
+                ours.stop()
+                self.figures["growth"].append({"exporters": exporters, **turn})
+                said(f"  {exporters} exporters: {turn['wall_s']:.1f} s, peak {turn['peak_bytes'] >> 20} MiB")
+                self.s3.empty()
+            source.process.stop()
+            if rows > self.options.rows:
+                shutil.rmtree(self.data / f"rows-{rows}-0", ignore_errors=True)
+
+    def stop(self):
+        self.s3.stop()
+
+
+def common_columns():
+    """The columns that every side writes, in the peers' order."""
+    sql = re.search(r'COLUMNS = """(.*?)"""', (HERE / "peers.py").read_text(), re.S).group(1)
+    split = re.split(r",\s*(?![^(]*\))", sql)
+    return [column.rsplit(" ", 1)[-1].strip() for column in split]
+
+
+def seconds(start, end):
+    return (datetime.datetime.fromisoformat(end) - datetime.datetime.fromisoformat(start)).total_seconds()
+
+
+def median(turns):
+    return statistics.median(turn["wall_s"] for turn in turns)
+
+
+def machine():
+    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    memory = re.search(r"MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text())
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    return {"cpu": model and model.group(1), "cores": os.cpu_count(), "memory_gib": round(int(memory.group(1)) / 2**20, 1), "commit": commit}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help="inline, offloaded, growth; all of them without a word")
+    parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "target/bench")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--offloaded-rows", type=int, default=50_000)
+    parser.add_argument("--growth", type=lambda text: [int(word) for word in text.split(",")], default=[1_000_000, 3_000_000, 10_000_000])
+    options = parser.parse_args()
+    bench = Bench(options)
+    try:
+        for part in options.parts or ["inline", "offloaded", "growth"]:
+            getattr(bench, part)()
+    finally:
+        bench.stop()
+    write(bench.figures, options.folder)
+    print(json.dumps(bench.figures["ratios"], indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Tracelift as an operator installs it, for the benchmark: the release programs over a ClickHouse and an S3 server that are given.
+
+Owns: the processes, their CPU seconds and their peak memory. Never: what is measured or compared.
+"""
+
+import json
+import os
+import pathlib
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TENANT, PROJECT = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def until(what, attempt, seconds=60):
+    """The first answer of `attempt` that is not None and no OSError."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if (answer := attempt()) is not None:
+                return answer
+        except OSError:
+            pass
+        time.sleep(0.02)
+    raise TimeoutError(f"{what} did not come within {seconds} s")
+
+
+class Process:
+    """A child with its log, its CPU seconds and its peak memory."""
+
+    def __init__(self, name, words, folder, **environment):
+        self.name, self.log = name, folder / f"{name}.log"
+        env = {"PATH": os.environ["PATH"], "HOME": str(folder), **environment}
+        with open(self.log, "wb") as log:
+            self.child = subprocess.Popen([str(word) for word in words], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def listening(self, port):
+        def attempt():
+            if self.child.poll() is not None:
+                raise RuntimeError(f"{self.name} has ended: {self.log.read_text()[-2000:]}")
+            return socket.create_connection(("127.0.0.1", port), timeout=1).close() or True
+
+        until(self.name, attempt)
+        return self
+
+    def cpu_seconds(self):
+        fields = pathlib.Path(f"/proc/{self.child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def forget_peak(self):
+        pathlib.Path(f"/proc/{self.child.pid}/clear_refs").write_text("5")
+
+    def peak_bytes(self):
+        status = pathlib.Path(f"/proc/{self.child.pid}/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
+
+    def stop(self):
+        self.child.terminate()
+        self.child.wait(60)
+
+
+class ClickHouse:
+    """The embedded engine behind ClickHouse's HTTP interface, with the benchmark's rows."""
+
+    def __init__(self, folder, data):
+        port = free_port()
+        words = [sys.executable, ROOT / "tests/clickhouse/server.py", "--path", data, "--port", port, "--die-with-parent"]
+        self.url = f"http://127.0.0.1:{port}"
+        self.process = Process("clickhouse", words, folder, PYTHONDONTWRITEBYTECODE="1").listening(port)
+
+    def query(self, sql):
+        request = urllib.request.Request(f"{self.url}/?default_format=JSONCompact", data=sql.encode())
+        with urllib.request.urlopen(request, timeout=3600) as answer:
+            text = answer.read().decode()
+        return json.loads(text)["data"] if text else []
+
+    def load(self, rows, offload):
+        """The data set, once."""
+        for statement in (ROOT / "deploy/clickhouse/schema.sql").read_text().split(";\n"):
+            if statement.strip():
+                self.query(statement)
+        if self.query("SELECT count() FROM runs") != [[str(rows)]] and self.query("SELECT count() FROM runs") != [[rows]]:
+            self.query("TRUNCATE TABLE runs")
+            sql = (ROOT / "tests/bench/dataset.sql").read_text()
+            for name, value in (("table", "runs"), ("rows", str(rows)), ("offload", str(offload))):
+                sql = sql.replace("{%s}" % name, value)
+            self.query(sql)
+
+
+class Installation:
+    """A control plane on SQLite and exporters; one workspace with one destination."""
+
+    def __init__(self, folder, clickhouse, s3, exporters=1, **settings):
+        self.folder, self.bin = folder, pathlib.Path(os.environ["TRACELIFT_BIN"])
+        folder.mkdir(parents=True, exist_ok=True)
+        port, fleet, admin = free_port(), secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+        grpc = f"http://127.0.0.1:{port}"
+        common = {"TRACELIFT_FLEET_TOKEN": fleet, "TRACELIFT_ALLOW_PRIVATE_ENDPOINTS": "true"}
+        self.control_plane = Process(
+            "control-plane", [self.bin / "tracelift-control-plane"], folder, **common, TRACELIFT_LISTEN=f"127.0.0.1:{port}",
+            TRACELIFT_DATABASE=str(folder / "control-plane.db"), TRACELIFT_ADMIN_TOKEN=admin,
+            TRACELIFT_MASTER_KEYS=f"bench:{subprocess.check_output(['openssl', 'rand', '-base64', '32'], text=True).strip()}",
+        ).listening(port)  # fmt: skip
+        self.exporters = [
+            Process(
+                f"exporter-{number}", [self.bin / "tracelift-exporter"], folder, **common, TRACELIFT_CONTROL_PLANE=grpc,
+                TRACELIFT_EXPORTER_ID=f"exporter-{number}", CLICKHOUSE_URL=clickhouse.url, BLOB_ENDPOINT=s3.url, BLOB_BUCKET=s3.bucket,
+                BLOB_REGION=s3.region, BLOB_ACCESS_KEY_ID=s3.key, BLOB_SECRET_ACCESS_KEY=s3.secret, **settings,
+            )
+            for number in range(exporters)
+        ]  # fmt: skip
+        self.env = {"TRACELIFT_GRPC": grpc, "TRACELIFT_ADMIN_TOKEN": admin, "TRACELIFT_TENANT_ID": TENANT}
+        self.env |= {"S3_ACCESS_KEY_ID": s3.key, "S3_SECRET_ACCESS_KEY": s3.secret}
+        self.command("tenant", "create", "--id", TENANT, "--name", "bench")
+        self.env["TRACELIFT_API_KEY"] = self.command("key", "create", "--name", "bench")["key"]
+        place = ["--bucket", s3.bucket, "--prefix", "ours", "--region", s3.region, "--endpoint-url", s3.url]
+        self.destination = self.command("destination", "create", "--name", "bench", *place)["id"]
+
+    def command(self, *words):
+        done = subprocess.run([self.bin / "tracelift", "--json", *map(str, words)], env={**os.environ, **self.env}, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"tracelift {' '.join(map(str, words))}: {done.stderr}")
+        return json.loads(done.stdout)
+
+    def export(self, start, end, fields=()):
+        """A completed export of the project."""
+        chosen = [word for name in fields for word in ("--field", name)]
+        words = ["--destination", self.destination, "--project", PROJECT, "--start", start, "--end", end]
+        made = self.command("export", "create", *words, *chosen)
+        watched = subprocess.run([self.bin / "tracelift", "export", "watch", made["id"]], env={**os.environ, **self.env}, capture_output=True)
+        export = self.command("export", "get", made["id"])
+        if watched.returncode or export["status"] != "Completed":
+            raise RuntimeError(f"the export is {export['status']}: {export.get('error')}")
+        return export
+
+    def runs(self, export):
+        return self.command("export", "runs", export["id"])
+
+    def stop(self):
+        for process in [*self.exporters, self.control_plane]:
+            process.stop()

@@ -1,0 +1,71 @@
+"""The benchmark's figures for people: report.json as it is, report.md with tables and one chart."""
+
+import json
+import statistics
+
+WANTED = {"clickhouse": 1.5, "pyarrow": 2.0, "get_ceiling": 0.8}
+WORDS = {"tracelift": "Tracelift", "clickhouse": "ClickHouse's own writer", "pyarrow": "pyarrow pipeline", "get_ceiling": "bare GET loop"}
+BAR, ROW, LEFT = 420, 26, 190
+
+
+def write(figures, folder):
+    (folder / "report.json").write_text(json.dumps(figures, indent=2) + "\n")
+    lines = ["# Benchmark", "", machine(figures["machine"]), "", *ratios(figures["ratios"])]
+    if inline := figures.get("inline"):
+        (folder / "inline.svg").write_text(chart(f"{inline['rows']:,} rows, seconds (median)", medians(inline["turns"], lambda turn: turn["wall_s"]), "s"))
+        lines += ["", f"## {inline['rows']:,} rows inline", "", "![](inline.svg)", "", *turns(inline["turns"])]
+    for mix, part in figures.get("offloaded", {}).items():
+        rates = medians(part["turns"], lambda turn: turn["objects"] / turn["wall_s"])
+        (folder / f"offloaded-{mix}.svg").write_text(chart(f"{mix} objects, objects a second (median)", rates, "/s"))
+        lines += ["", f"## {part['rows']:,} rows offloaded, {mix} objects", "", f"![](offloaded-{mix}.svg)", "", *turns(part["turns"])]
+    if growth := figures.get("growth"):
+        lines += ["", "## Growth", "", "| rows | exporters | seconds | CPU seconds of exporters | peak MiB of one | files |", "|---|---|---|---|---|---|"]
+        for turn in growth:
+            cells = [f"{turn['rows']:,}", turn["exporters"], f"{turn['wall_s']:.1f}", f"{turn['exporter_cpu_s']:.1f}", turn["peak_bytes"] >> 20, turn["files"]]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    (folder / "report.md").write_text("\n".join(lines) + "\n")
+
+
+def machine(told):
+    return f"{told['cpu']}, {told['cores']} processors, {told['memory_gib']} GiB; commit {told['commit']}. Only ratios carry over to other machines."
+
+
+def ratios(told):
+    lines = ["| Speed against | ratio | wanted |", "|---|---|---|"]
+    for name, ratio in told.items():
+        lines.append(f"| {WORDS.get(name, name)} | {ratio} | {WANTED.get(name, '')} |")
+    return lines
+
+
+def turns(told):
+    lines = ["| | seconds, each round | CPU seconds, median | CPU s per million rows | MiB written | peak MiB |", "|---|---|---|---|---|---|"]
+    for name, rounds in told.items():
+        walls = ", ".join(f"{turn['wall_s']:.2f}" for turn in rounds)
+        cpu = statistics.median(turn["cpu_s"] for turn in rounds)
+        rows = rounds[0].get("rows")
+        cells = [WORDS.get(name, name), walls, f"{cpu:.1f}", f"{cpu / rows * 1e6:.1f}" if rows else "", mebibytes(rounds, "bytes"), mebibytes(rounds, "peak_bytes")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def mebibytes(rounds, field):
+    return str(max(turn[field] for turn in rounds) >> 20) if rounds[0].get(field) else ""
+
+
+def medians(told, figure):
+    return {WORDS.get(name, name): statistics.median(figure(turn) for turn in rounds) for name, rounds in told.items()}
+
+
+def chart(title, values, unit):
+    """Bars, in plain SVG."""
+    widest, height = max(values.values()), ROW * len(values) + 40
+    text = 'font-family="sans-serif" font-size="13" fill="#555"'
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + BAR + 90}" height="{height}" role="img" aria-label="{title}">']
+    lines.append(f'<text x="0" y="16" {text} font-weight="bold">{title}</text>')
+    for number, (name, value) in enumerate(values.items()):
+        top, width = 30 + number * ROW, max(1, round(value / widest * BAR))
+        fill = "#2a7de1" if number == 0 else "#b8c4d0"
+        lines.append(f'<text x="0" y="{top + 14}" {text}>{name}</text>')
+        lines.append(f'<rect x="{LEFT}" y="{top}" width="{width}" height="18" fill="{fill}"/>')
+        lines.append(f'<text x="{LEFT + width + 6}" y="{top + 14}" {text}>{value:,.2f} {unit}</text>' if value < 100 else f'<text x="{LEFT + width + 6}" y="{top + 14}" {text}>{value:,.0f} {unit}</text>')
+    return "\n".join([*lines, "</svg>"]) + "\n"
