@@ -114,28 +114,30 @@ class Bench:
             self.s3.stop()
             self.s3 = Garage(self.fresh("garage"), region="us-east-1")
             source = self.clickhouse(rows, 1)
-            objects = self.loop("load", rows, mix)
+            objects = blobs(source, mix)
+            self.loop("load", objects)
             ours = Installation(self.fresh("tracelift"), source, self.s3)
             turns = {"tracelift": [], "get_ceiling": []}
             for number in range(rounds):
                 turn = self.ours(ours, source, fields=common_columns())
-                if turn["objects"] != objects["objects"] or turn["misses"]:
-                    raise RuntimeError(f"{turn['objects']} of {objects['objects']} objects were filled in, {turn['misses']} missed")
+                if turn["objects"] != len(objects) or turn["misses"]:
+                    raise RuntimeError(f"{turn['objects']} of {len(objects)} objects were filled in, {turn['misses']} missed")
                 turns["tracelift"].append(turn)
-                turns["get_ceiling"].append(self.loop("get", rows, mix))
+                turns["get_ceiling"].append(self.loop("get", objects))
                 said(f"  round {number + 1}: " + ", ".join(f"{name} {turn[-1]['objects'] / turn[-1]['wall_s']:.0f}/s" for name, turn in turns.items()))
             ours.stop()
             source.process.stop()
-            self.figures["offloaded"][mix] = {"rows": rows, "objects": objects, "turns": turns}
+            self.figures["offloaded"][mix] = {"rows": rows, "objects": len(objects), "turns": turns}
             name = "get_ceiling" if mix == "small" else f"get_ceiling_{mix}"
             self.figures["ratios"][name] = round(median(turns["get_ceiling"]) / median(turns["tracelift"]), 3)
 
-    def loop(self, what, rows, mix):
-        """The bare loop of requests, 64 in flight."""
+    def loop(self, what, objects):
+        """The bare loop of requests, 64 in flight, over (key, size) pairs."""
         words = [pathlib.Path(os.environ["TRACELIFT_BIN"]) / "blob-loop", what, "--endpoint", self.s3.url, "--bucket", self.s3.bucket]
-        words += ["--region", self.s3.region, "--rows", rows, "--mix", mix, "--in-flight", 64]
+        words += ["--region", self.s3.region, "--in-flight", "64"]
         env = {**os.environ, "S3_ACCESS_KEY_ID": self.s3.key, "S3_SECRET_ACCESS_KEY": self.s3.secret}
-        done = subprocess.run([str(word) for word in words], capture_output=True, text=True, env=env)
+        lines = "".join(f"{key} {size}\n" for key, size in objects)
+        done = subprocess.run([str(word) for word in words], input=lines, capture_output=True, text=True, env=env)
         if done.returncode:
             raise RuntimeError(f"blob-loop {what}: {done.stderr[-3000:]}")
         return json.loads(done.stdout)
@@ -161,6 +163,17 @@ class Bench:
 
     def stop(self):
         self.s3.stop()
+
+
+def blobs(source, mix):
+    """Keys of the offloaded fields in the order of the rows, and sizes: 2 KB each; mixed with 1 % of 1 MB and 0.1 % of 8 MB."""
+    found = []
+    for number, (id_,) in enumerate(source.query("SELECT toString(id) FROM runs ORDER BY start_time, toString(id)")):
+        for field in ("inputs", "outputs"):
+            index = 2 * number + (field == "outputs")
+            size = 2048 if mix == "small" else 8 << 20 if index % 1000 == 17 else 1 << 20 if index % 100 == 3 else 2048
+            found.append((f"blobs/{id_}/{field}.json", size))
+    return found
 
 
 def common_columns():
