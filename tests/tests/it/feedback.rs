@@ -168,6 +168,21 @@ async fn all_feedback_of_a_row_that_matches_is_exported_whatever_the_filter_asks
     assert_eq!(each(&rows, 1, "key"), ["key-1", "key-2"]);
 }
 
+/// The table's key has the start time in it, so an id whose start time was changed is there twice, and is exported twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_one_id_have_the_same_feedback() {
+    let world = World::start().await;
+    let at = |n: u128, second: u32| json!({"id": id(n), "start_time": format!("2024-01-01 12:00:{second:02}")});
+    world.insert(&[at(1, 1), at(2, 2), at(1, 3), at(3, 4), at(1, 5)]).await;
+    insert(&world, &[said(1, 1, &json!({})), said(2, 2, &json!({})), said(3, 3, &json!({}))]).await;
+    let _exporter = world.exporter();
+    let (_, rows) = export(&world, &["id", "feedbacks"]).await;
+    let on: Vec<_> =
+        rows.iter().map(|row| (row["id"].clone(), serde_json::from_str::<Value>(row["feedbacks"].as_str().unwrap()).unwrap())).collect();
+    assert_eq!(on.len(), 5);
+    assert!(on.iter().all(|(id, told)| told.as_array().unwrap().len() == 1 && told[0]["run_id"] == *id), "{on:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_table_of_feedback_is_left_alone_where_the_column_is_not_listed() {
     let world = World::start().await;
