@@ -70,14 +70,17 @@ def test_feedback_is_json_to_whoever_reads_it(stack):
                '2024-01-02 03:04:05', now64(6)
         FROM numbers(4)""")
     stack.clickhouse(f"""
-        INSERT INTO feedbacks (id, run_id, session_id, tenant_id, start_time, created_at, modified_at, key, score, value, comment, correction)
-        SELECT generateUUIDv4(), r.id, '{project}', '{tenant}', r.start_time, r.start_time + n, now64(6), concat('key-', toString(n)), n / 2,
+        INSERT INTO feedbacks
+            (id, run_id, session_id, tenant_id, start_time, created_at, modified_at, key, score, value, comment, correction)
+        SELECT generateUUIDv4(), r.id, '{project}', '{tenant}', r.start_time, r.start_time + n, now64(6),
+               concat('key-', toString(n)), n / 2,
                'a "good" one', 'line\\n\\\\ é', '{{"outputs": {{"a": [1]}}}}'
-        FROM runs AS r ARRAY JOIN range(toUInt8(reinterpretAsUInt128(r.id) % 4)) AS n WHERE r.session_id = '{project}'""")
+        FROM runs AS r ARRAY JOIN range(toUInt8(right(toString(r.id), 1))) AS n WHERE r.session_id = '{project}'""")
     stack.clickhouse(f"INSERT INTO feedbacks SELECT * REPLACE ('{project}' AS tenant_id) FROM feedbacks WHERE session_id = '{project}'")
     exported = stack.exported(session_id=project, export_fields=["feedbacks", "id"], **ONE_DAY)
     assert exported.export["export_fields"] == ["feedbacks", "id"]
-    ((count, expected),) = stack.clickhouse(f"SELECT count(), sum(score) FROM feedbacks WHERE session_id = '{project}' AND tenant_id = '{tenant}'")
+    ours = f"session_id = '{project}' AND tenant_id = '{tenant}'"
+    ((count, expected),) = stack.clickhouse(f"SELECT count(), sum(score) FROM feedbacks WHERE {ours}")
     env = stack.env
     duckdb = bucket_reader(env["S3_ENDPOINT"], env["S3_ACCESS_KEY_ID"], env["S3_SECRET_ACCESS_KEY"])
     files = f"read_parquet('s3://{exported.root}/export_id={exported.id}/**/*.parquet')"
@@ -88,5 +91,5 @@ def test_feedback_is_json_to_whoever_reads_it(stack):
     assert [[said["key"] for said in told] for told in lists] == [[f"key-{n}" for n in range(len(told))] for told in lists]
     assert sum(map(len, lists)) == int(count) > 0
     one = f"(SELECT unnest(from_json(feedbacks, '[\"JSON\"]')) AS said FROM {files})"
-    query = f"SELECT sum((said->>'score')::DOUBLE), min(said->>'value'), min(said->>'comment'), min(said->'correction'->'outputs'->'a'->>0) FROM {one}"
-    assert duckdb.sql(query).fetchone() == (float(expected), 'a "good" one', "line\n\\ é", "1")
+    texts = "min(said->>'value'), min(said->>'comment'), min(said->'correction'->'outputs'->'a'->>0)"
+    assert duckdb.sql(f"SELECT sum((said->>'score')::DOUBLE), {texts} FROM {one}").fetchone() == (float(expected), 'a "good" one', "line\n\\ é", "1")
