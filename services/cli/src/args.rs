@@ -92,7 +92,7 @@ pub enum Command {
 pub enum Destination {
     /// Check a bucket by writing to it, and save it
     #[command(after_help = SECRETS)]
-    Create(DestinationCreate),
+    Create(Box<DestinationCreate>),
     /// List all destinations, newest first
     List,
     /// Show one destination
