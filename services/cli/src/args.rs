@@ -92,7 +92,7 @@ pub enum Command {
 pub enum Destination {
     /// Check a bucket by writing to it, and save it
     #[command(after_help = SECRETS)]
-    Create(DestinationCreate),
+    Create(Box<DestinationCreate>),
     /// List all destinations, newest first
     List,
     /// Show one destination
@@ -262,7 +262,7 @@ pub struct ExportCreate {
     /// Layout and types of the files [default: v1]
     #[arg(long, value_parser = PossibleValuesParser::new(FormatVersion::ALL.iter().map(|value| value.as_str())))]
     pub format_version: Option<String>,
-    /// A column to export; may be repeated [default: all]
+    /// A column to export; may be repeated [default: all but feedbacks]
     #[arg(long = "field", value_name = "NAME")]
     pub fields: Vec<String>,
     /// A text of your choice: asked again with the same within a day, nothing new is made

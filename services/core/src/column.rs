@@ -27,7 +27,7 @@ macro_rules! columns {
         pub enum Column { $($column),* }
 
         impl Column {
-            /// Every default column, in the order of the file.
+            /// Every column; the default ones are in the order of the file.
             pub const ALL: &[Self] = &[$(Self::$column),*];
 
             /// Its name in the file.
@@ -78,12 +78,18 @@ columns! {
     PromptCost "prompt_cost" Cost true
     CompletionCost "completion_cost" Cost true
     TotalCost "total_cost" Cost true
+    Feedbacks "feedbacks" Text true
 }
 
 impl Column {
     /// The column of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|column| column.name() == name)
+    }
+
+    /// Whether exports have it that list no columns.
+    pub fn is_default(self) -> bool {
+        self != Self::Feedbacks
     }
 
     /// Whether its value may lie in an object instead of the table.
@@ -93,7 +99,7 @@ impl Column {
 
     /// Whether it holds large JSON text: no dictionary and no statistics.
     pub fn wide(self) -> bool {
-        self.offloadable() || self == Self::FeedbackStats
+        self.offloadable() || matches!(self, Self::FeedbackStats | Self::Feedbacks)
     }
 }
 
@@ -103,7 +109,7 @@ pub struct Columns(Vec<Column>);
 
 impl Default for Columns {
     fn default() -> Self {
-        Self(Column::ALL.to_vec())
+        Self(Column::ALL.iter().copied().filter(|column| column.is_default()).collect())
     }
 }
 
@@ -135,6 +141,11 @@ impl Columns {
         self.0.iter().copied()
     }
 
+    /// Whether the column is one of them.
+    pub fn contains(&self, column: Column) -> bool {
+        self.0.contains(&column)
+    }
+
     /// Their names, in order.
     pub fn names(&self) -> Vec<&'static str> {
         self.iter().map(Column::name).collect()
@@ -142,7 +153,7 @@ impl Columns {
 
     /// Whether these are the default columns in their default order.
     pub fn is_default(&self) -> bool {
-        self.0 == Column::ALL
+        *self == Self::default()
     }
 
     /// One line per column that says everything a reader relies on: the text that a schema hash is taken of.
@@ -175,6 +186,19 @@ mod tests {
     #[test]
     fn the_schema_is_the_one_that_readers_were_promised() {
         insta::assert_snapshot!(Columns::default().describe(FormatVersion::V1));
+    }
+
+    #[test]
+    fn feedback_is_exported_where_it_is_listed_and_only_then() {
+        assert!(!Columns::default().contains(Column::Feedbacks));
+        let columns = Columns::parse("export_fields", &["name", "feedbacks", "id"]).unwrap();
+        assert_eq!(columns.names(), ["name", "feedbacks", "id"]);
+        assert_eq!(columns.describe(FormatVersion::V2Beta), "name string\nfeedbacks string\nid string not null\n");
+        let mut all = Columns::default().names();
+        all.push("feedbacks");
+        assert!(!Columns::parse("export_fields", &all).unwrap().is_default());
+        let faults = Columns::parse("export_fields", &["feedbacks", "id", "feedbacks"]).unwrap_err();
+        assert_eq!(faults[0].field, "export_fields.2");
     }
 
     #[test]

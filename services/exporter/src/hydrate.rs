@@ -170,7 +170,7 @@ fn items<'a>(
 /// The offloaded fields of a batch that are needed, by row and then by column. A field with an inline value is not
 /// offloaded. Of a row that does not match none is needed; of one that matches whatever is in them, those that are exported.
 fn cells(batch: &RecordBatch, slice: &Slice, decider: Option<&Decider>) -> Result<Vec<Cell>, Failure> {
-    let exported = |column: Column| slice.columns.iter().any(|exported| exported == column);
+    let exported = |column: Column| slice.columns.contains(column);
     let deciding = slice.filter.as_ref().map(Filter::content).unwrap_or_default();
     let mut sources = Vec::new();
     for column in Column::ALL.iter().copied().filter(|column| column.offloadable()) {

@@ -2,6 +2,8 @@
 //!
 //! A stream that ends without Arrow's end marker was cut, whatever the transport says, and is never taken for its end.
 
+mod answer;
+mod feedback;
 pub(crate) mod filter;
 pub(crate) mod query;
 mod stream;
@@ -10,7 +12,7 @@ use clickhouse::{Client, Compression};
 use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 use tracelift_core::{
-    column::Columns,
+    column::{Column, Columns},
     export::FormatVersion,
     failure::{Failure, FailureClass, Step},
     file::Cursor,
@@ -22,6 +24,8 @@ use tracelift_core::{
 use tracelift_runtime::secret::SecretError;
 use uuid::Uuid;
 
+use answer::Answer;
+use feedback::LookUp;
 use filter::Pushed;
 pub(crate) use stream::{Rows, place};
 
@@ -64,6 +68,11 @@ pub(crate) struct Extent {
 /// Rows in a batch: ClickHouse bounds what it merges by rows only, so the number is chosen by the widest row. More rows
 /// than the upper bound gain no speed; fewer than the lower one cost much of it when just one row is wide.
 const BLOCK_ROWS: std::ops::RangeInclusive<u64> = 16..=2048;
+/// Rows of feedback in a block of an answer: few, because a row can be wide; more gain little.
+const FEEDBACK_BLOCK_ROWS: u64 = 16;
+/// Where feedback is exported, the batch that is looked up, its feedback and the batch that is read meanwhile share the bytes
+/// of one batch, so that a run holds no more than another one.
+const FEEDBACK_SHARES: u64 = 3;
 /// Bytes of a row's other fields, roughly.
 const ROW_BYTES: u64 = 1024;
 /// Longest wait for an answer to a kill.
@@ -96,18 +105,35 @@ impl Source {
         })
     }
 
-    /// The rows of a slice, until it ends or `drain` is cancelled. `query_id` names the query, for [`Source::kill`].
+    /// The rows of a slice, with their feedback where it is exported, until it ends or `drain` is cancelled. `query_id` names
+    /// the query, for [`Source::kill`].
     pub(crate) fn rows(&self, slice: &Slice, extent: Extent, query_id: &str, drain: CancellationToken) -> Result<Rows, Failure> {
         let pushed = self.pushed(slice);
         let sql = query::rows(&self.table, &slice.columns, slice.version, slice.cursor.is_some(), pushed.as_ref());
-        let block_rows = block_rows(self.batch_bytes, extent, slice.narrow);
+        let looks_up = slice.columns.contains(Column::Feedbacks);
+        let batch_bytes = if looks_up { self.batch_bytes / FEEDBACK_SHARES } else { self.batch_bytes };
+        let block_rows = block_rows(batch_bytes, extent, slice.narrow);
         let query = self
             .behind(sql, slice)
             .with_setting("query_id", query_id)
             .with_setting("max_block_size", block_rows.to_string())
             .with_setting("http_send_timeout", SEND_TIMEOUT);
         let bytes = query.fetch_bytes("ArrowStream").map_err(|error| failure(&error))?;
-        Ok(Rows::new(bytes, drain))
+        let feedback = looks_up.then(|| LookUp::new(self.clone(), slice, query_id, batch_bytes));
+        Ok(Rows::new(Answer::new(bytes), feedback, drain))
+    }
+
+    /// The feedback on some rows of a slice, in the order of `ids`.
+    fn feedback(&self, slice: &Slice, ids: &[&str], query_id: &str) -> Result<Answer, Failure> {
+        let query = self.client.query_raw(&query::feedback(&self.feedbacks));
+        let query = query
+            .param("tenant", slice.tenant.to_string())
+            .param("session", slice.session.to_string())
+            .param("ids", ids)
+            .with_setting("query_id", query_id)
+            .with_setting("max_block_size", FEEDBACK_BLOCK_ROWS.to_string())
+            .with_setting("http_send_timeout", SEND_TIMEOUT);
+        query.fetch_bytes("ArrowStream").map(Answer::new).map_err(|error| failure(&error))
     }
 
     /// What there is to read in a slice. A row that cannot be measured may be one that cannot be read: it is read with few
@@ -185,7 +211,7 @@ impl Source {
         Ok(found.map(|(inputs, outputs, others)| [inputs, outputs, others]))
     }
 
-    /// Stops a query. A server that does not know it any more is content too, and one that does not answer is left alone.
+    /// Stops a query, and those about the feedback on its rows. A server that does not know it any more is content too, and one that does not answer is left alone.
     pub(crate) async fn kill(&self, query_id: &str) {
         let killed = self.client.query_raw(query::KILL).param("id", query_id).execute();
         match tokio::time::timeout(KILL_TIMEOUT, killed).await {

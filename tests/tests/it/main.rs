@@ -7,6 +7,7 @@ mod cancel;
 mod content;
 mod deadlines;
 mod faults;
+mod feedback;
 mod filter;
 mod matrix;
 mod replicas;

@@ -16,7 +16,7 @@ pub(super) async fn run(global: &Global, command: Destination) -> Result<ExitCod
     let connection = Connection::tenant(global)?;
     match command {
         Destination::Create(create) => {
-            let request = connection.call(request(create)?);
+            let request = connection.call(request(*create)?);
             let made = connection.destinations().create_destination(request).await;
             one(global, &connection, made.map_err(|status| connection.refused(status))?.into_inner().destination)
         }

@@ -7,7 +7,10 @@ use tracelift_core::{
     export::FormatVersion,
 };
 
-use super::filter::Pushed;
+use super::{
+    feedback::{FIELDS, Kind},
+    filter::Pushed,
+};
 
 /// Pointers of `inputs`, of `outputs`, and of the other offloaded fields.
 pub(crate) const POINTER_COLUMNS: [&str; 3] = ["inputs_s3_urls", "outputs_s3_urls", "s3_urls"];
@@ -23,15 +26,15 @@ pub(crate) fn pointer_column(column: Column) -> &'static str {
 
 /// The rows of one slice in the order (start_time, id as text), from behind a cursor when there is one.
 ///
-/// It selects the exported columns with the types of the result, then `id` and `start_time` where they are not exported
+/// It selects the exported columns with the types of the result (feedback is looked up by [`feedback`]), then `id` and `start_time` where they are not exported
 /// (the cursor needs them), then what decides a filter on content, then the pointers of the offloaded columns that are
 /// exported or that decide. A String of ClickHouse holds any bytes; one that is no UTF-8 would make the whole answer
 /// unreadable, so its wrong bytes are replaced.
 pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resumes: bool, filter: Option<&Pushed>) -> String {
-    let mut selected: Vec<String> =
-        columns.iter().map(|column| format!("{} AS {}", expression(column, version), out(column.name()))).collect();
+    let of_table = columns.iter().filter(|column| *column != Column::Feedbacks);
+    let mut selected: Vec<String> = of_table.map(|column| format!("{} AS {}", expression(column, version), out(column.name()))).collect();
     for column in [Column::Id, Column::StartTime] {
-        if !columns.iter().any(|exported| exported == column) {
+        if !columns.contains(column) {
             selected.push(format!("{} AS {}", expression(column, version), out(column.name())));
         }
     }
@@ -40,7 +43,7 @@ pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resum
         selected.push(format!("toBool({undecided}) AS {}", out(UNDECIDED)));
         let answers = filter.questions.iter().enumerate();
         selected.extend(answers.map(|(index, question)| format!("toBool({question}) AS {}", out(&answer(index)))));
-        let hidden = deciding.iter().filter(|column| !columns.iter().any(|exported| exported == **column));
+        let hidden = deciding.iter().filter(|column| !columns.contains(**column));
         selected.extend(hidden.map(|column| format!("if({undecided}, {}, NULL) AS {}", expression(*column, version), out(column.name()))));
     }
     let used = |pointer: &str| {
@@ -100,8 +103,41 @@ fn only(filter: Option<&Pushed>) -> String {
     filter.map(|filter| format!("\n  AND ({})", filter.condition)).unwrap_or_default()
 }
 
-/// Stops a query by its id.
-pub(crate) const KILL: &str = "KILL QUERY WHERE query_id = {id:String} ASYNC";
+/// Which of the rows that were asked for a row of feedback is on, from 1.
+pub(crate) const ON: &str = "x_on";
+
+/// The feedback on some rows of a session, in the order of their ids and then as it was given.
+///
+/// The table is not ordered by the row that feedback is on, and merging the versions (FINAL) of a whole project costs more than
+/// looking through it. So the keys of every version that is on one of the rows are found first, in one column, and only
+/// what has those keys is merged. The inner query has blocks of the usual size: it looks at much, of which little is answered.
+pub(crate) fn feedback(table: &str) -> String {
+    let selected = FIELDS.map(|(name, kind)| {
+        let expression = match kind {
+            Kind::Uuid => format!("toString(f.{name})"),
+            Kind::Bool => format!("toBool(f.{name})"),
+            Kind::Time | Kind::Score => format!("f.{name}"),
+            Kind::Name | Kind::Text | Kind::Json => format!("toValidUTF8(f.{name})"),
+        };
+        format!("{expression} AS {}", out(name))
+    });
+    format!(
+        "SELECT toUInt64(indexOf({{ids:Array(UUID)}}, f.run_id)) AS {ON},
+       {}
+FROM {table} AS f FINAL
+WHERE f.tenant_id = {{tenant:UUID}} AND f.session_id = {{session:UUID}}
+  AND (f.start_time, f.id) IN (
+    SELECT v.start_time, v.id FROM {table} AS v
+    WHERE v.tenant_id = {{tenant:UUID}} AND v.session_id = {{session:UUID}} AND v.run_id IN {{ids:Array(UUID)}}
+    SETTINGS max_block_size = 65409)
+  AND f.run_id IN {{ids:Array(UUID)}} AND f.is_deleted = 0
+ORDER BY {ON}, f.created_at, toString(f.id)",
+        selected.join(",\n       ")
+    )
+}
+
+/// Stops a query by its id, and those that were asked for its sake.
+pub(crate) const KILL: &str = "KILL QUERY WHERE query_id = {id:String} OR startsWith(query_id, concat({id:String}, '-')) ASYNC";
 
 const SLICE: &str = "r.tenant_id = {tenant:UUID} AND r.session_id = {session:UUID}
   AND r.start_time >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
@@ -154,6 +190,18 @@ mod tests {
     fn a_resumed_query_of_few_columns_reads_their_pointers_only() {
         let columns = Columns::parse("f", &["outputs", "total_cost"]).unwrap();
         insta::assert_snapshot!(rows("runs", &columns, FormatVersion::V2Beta, true, None));
+    }
+
+    #[test]
+    fn the_query_of_feedback() {
+        insta::assert_snapshot!(feedback("feedbacks"));
+    }
+
+    #[test]
+    fn rows_are_asked_for_without_their_feedback() {
+        let of = |names: &[&str]| rows("runs", &Columns::parse("f", names).unwrap(), FormatVersion::V1, true, None);
+        assert_eq!(of(&["name", "feedbacks", "id"]), of(&["name", "id"]));
+        assert!(!of(&["feedbacks"]).contains("feedback"));
     }
 
     #[test]

@@ -1,92 +1,69 @@
-//! The bytes of an ArrowStream answer as batches.
-
-use std::collections::VecDeque;
+//! The rows of a slice as batches, with their feedback where it is exported.
 
 use arrow::{
     array::{AsArray as _, RecordBatch},
-    buffer::Buffer,
     datatypes::TimestampMicrosecondType,
-    ipc::reader::StreamDecoder,
 };
-use bytes::Bytes;
-use clickhouse::query::BytesCursor;
 use tokio_util::sync::CancellationToken;
 use tracelift_core::{column::Column, failure::Failure, file::Cursor, time::Timestamp};
 use uuid::Uuid;
 
-use super::{broken_off, cut, query::out};
+use super::{answer::Answer, feedback::LookUp, query::out};
 
-/// How an Arrow stream ends: continuation marker and a length of zero.
-const END_OF_STREAM: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
-
-/// Batches of a running query.
+/// Batches of a slice.
 pub(crate) struct Rows {
-    bytes: BytesCursor,
-    drain: CancellationToken,
-    decoder: StreamDecoder,
-    pending: Buffer,
-    ready: VecDeque<RecordBatch>,
-    tail: [u8; 8],
-    ended: bool,
-    last: Option<Cursor>,
+    table: Table,
+    /// `None` when feedback is not exported: then no question is asked about it.
+    feedback: Option<LookUp>,
 }
 
 impl Rows {
-    pub(super) fn new(bytes: BytesCursor, drain: CancellationToken) -> Self {
-        let pending = Buffer::from(Bytes::new());
-        Self { bytes, drain, decoder: StreamDecoder::new(), pending, ready: VecDeque::new(), tail: [0; 8], ended: false, last: None }
+    pub(super) fn new(answer: Answer, feedback: Option<LookUp>, drain: CancellationToken) -> Self {
+        Self { table: Table { answer, drain, last: None }, feedback }
     }
 
     /// The next batch; `None` at the end of the slice, or when the process drains.
     pub(crate) async fn next(&mut self) -> Result<Option<RecordBatch>, Failure> {
-        loop {
-            if let Some(batch) = self.ready.pop_front() {
-                self.last = batch.num_rows().checked_sub(1).and_then(|row| place(&batch, row)).or(self.last);
-                return Ok(Some(batch));
-            }
-            if self.drain.is_cancelled() {
-                return Ok(None);
-            }
-            if !self.pending.is_empty() {
-                if let Some(batch) = self.decoder.decode(&mut self.pending).map_err(cut)? {
-                    self.ready.push_back(batch);
-                }
-                continue;
-            }
-            if self.ended {
-                return Ok(None);
-            }
-            let drain = self.drain.clone();
-            let Some(next) = drain.run_until_cancelled(self.bytes.next()).await else { return Ok(None) };
-            match next.map_err(|error| broken_off(&error))? {
-                Some(chunk) => {
-                    self.remember_tail(&chunk);
-                    self.pending = Buffer::from(chunk);
-                }
-                None if self.tail == END_OF_STREAM => {
-                    self.decoder.finish().map_err(cut)?;
-                    self.ended = true;
-                }
-                None => return Err(cut("it has no end marker")),
-            }
+        match &mut self.feedback {
+            Some(feedback) => feedback.next(&mut self.table).await,
+            None => self.table.next().await,
         }
     }
 
     /// Whether the slice was read to its end, and not just stopped.
     pub(crate) fn complete(&self) -> bool {
-        self.ended && self.ready.is_empty()
+        self.table.answer.ended() && self.feedback.as_ref().is_none_or(LookUp::is_done)
     }
 
-    /// The last row that was read.
+    /// The last row that was read from the table.
     pub(crate) fn last(&self) -> Option<Cursor> {
-        self.last
+        self.table.last
+    }
+}
+
+/// The answer to the rows' query.
+pub(super) struct Table {
+    answer: Answer,
+    drain: CancellationToken,
+    last: Option<Cursor>,
+}
+
+impl Table {
+    /// The next batch of the table; nothing is lost when it is dropped while it waits.
+    pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>, Failure> {
+        if self.drain.is_cancelled() {
+            return Ok(None);
+        }
+        let Some(next) = self.drain.run_until_cancelled(self.answer.next()).await else { return Ok(None) };
+        let next = next?;
+        let last = next.as_ref().and_then(|batch| place(batch, batch.num_rows().checked_sub(1)?));
+        self.last = last.or(self.last);
+        Ok(next)
     }
 
-    fn remember_tail(&mut self, chunk: &[u8]) {
-        let keep = chunk.len().min(self.tail.len());
-        self.tail.rotate_left(keep);
-        let from = self.tail.len() - keep;
-        self.tail[from..].copy_from_slice(&chunk[chunk.len() - keep..]);
+    /// Cancelled when no further rows should be read.
+    pub(super) fn drain(&self) -> CancellationToken {
+        self.drain.clone()
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct BulkExportCreate {
     /// Makes a schedule of it: an export for each window of so many hours.
     #[schema(minimum = 1, maximum = 168)]
     interval_hours: Option<u32>,
-    /// Columns in this order; all of them without it.
+    /// Columns in this order; without it all but `feedbacks`.
     #[schema(max_items = 64)]
     export_fields: Option<Vec<String>>,
 }

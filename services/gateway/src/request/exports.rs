@@ -90,9 +90,6 @@ pub(crate) fn validate_filter(body: &Value) -> Result<v1::ValidateFilterRequest,
 
 fn columns(top: &Object<'_>, wrong: &mut WrongFields) -> Vec<String> {
     let Some(names) = top.list(wrong, "export_fields", Nullable, MOST_FIELDS) else { return Vec::new() };
-    for (index, _) in names.iter().enumerate().filter(|(_, name)| **name == "feedbacks") {
-        wrong.add(top.at("export_fields").index(index), Wrong::not_yet("feedbacks"));
-    }
     if let Err(faults) = Columns::parse("export_fields", &names) {
         wrong.add_rules(top.loc(), faults);
     }

@@ -85,6 +85,7 @@ fn wrong_values_of_an_export_one_by_one() {
         ("interval_hours", json!(1)),
         ("export_fields", json!("id")),
         ("export_fields", json!(["id", "colour", "id", "feedbacks"])),
+        ("export_fields", json!(["feedbacks", "id"])),
         ("export_fields", json!(vec!["id"; 65])),
         ("export_fields", json!([])),
         ("filter", Value::Null),
