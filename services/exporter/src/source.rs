@@ -7,6 +7,7 @@ mod feedback;
 pub(crate) mod filter;
 pub(crate) mod query;
 mod stream;
+mod text;
 
 use clickhouse::{Client, Compression};
 use secrecy::ExposeSecret as _;
@@ -93,7 +94,7 @@ impl Source {
         }
         let client = client
             .with_setting("output_format_arrow_compression_method", "none")
-            .with_setting("output_format_arrow_string_as_string", "1")
+            .with_setting("output_format_arrow_string_as_string", "0")
             .with_setting("output_format_arrow_low_cardinality_as_dictionary", "0")
             .with_setting("cancel_http_readonly_queries_on_client_close", "1")
             .with_setting("optimize_read_in_order", "1");

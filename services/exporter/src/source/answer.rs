@@ -1,11 +1,11 @@
-//! The bytes of an ArrowStream answer as batches. One that ends without Arrow's end marker was cut, whatever the transport says.
+//! The bytes of an ArrowStream answer as batches, with text where ClickHouse has Strings. One that ends without Arrow's end marker was cut, whatever the transport says.
 
 use arrow::{array::RecordBatch, buffer::Buffer, ipc::reader::StreamDecoder};
 use bytes::Bytes;
 use clickhouse::query::BytesCursor;
 use tracelift_core::failure::Failure;
 
-use super::{broken_off, cut};
+use super::{broken_off, cut, text::texts};
 
 /// How an Arrow stream ends: continuation marker and a length of zero.
 const END_OF_STREAM: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
@@ -29,7 +29,7 @@ impl Answer {
         loop {
             if !self.pending.is_empty() {
                 if let Some(batch) = self.decoder.decode(&mut self.pending).map_err(cut)? {
-                    return Ok(Some(batch));
+                    return texts(&batch).map(Some);
                 }
                 continue;
             }

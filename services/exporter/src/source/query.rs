@@ -28,8 +28,7 @@ pub(crate) fn pointer_column(column: Column) -> &'static str {
 ///
 /// It selects the exported columns with the types of the result (feedback is looked up by [`feedback`]), then `id` and `start_time` where they are not exported
 /// (the cursor needs them), then what decides a filter on content, then the pointers of the offloaded columns that are
-/// exported or that decide. A String of ClickHouse holds any bytes; one that is no UTF-8 would make the whole answer
-/// unreadable, so its wrong bytes are replaced.
+/// exported or that decide. A String of ClickHouse holds any bytes: `text` makes them text.
 pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resumes: bool, filter: Option<&Pushed>) -> String {
     let of_table = columns.iter().filter(|column| *column != Column::Feedbacks);
     let mut selected: Vec<String> = of_table.map(|column| format!("{} AS {}", expression(column, version), out(column.name()))).collect();
@@ -50,9 +49,7 @@ pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resum
         let exported = columns.iter().filter(|column| column.offloadable());
         exported.chain(deciding.iter().copied()).any(|column| pointer_column(column) == pointer)
     };
-    selected.extend(
-        POINTER_COLUMNS.iter().filter(|pointer| used(pointer)).map(|pointer| format!("toValidUTF8(r.{pointer}) AS {}", out(pointer))),
-    );
+    selected.extend(POINTER_COLUMNS.iter().filter(|pointer| used(pointer)).map(|pointer| format!("r.{pointer} AS {}", out(pointer))));
     let mut sql = format!("SELECT {}\nFROM {table} AS r FINAL\nWHERE {SLICE}{}", selected.join(",\n       "), only(filter));
     if resumes {
         sql.push_str(BEHIND);
@@ -117,7 +114,7 @@ pub(crate) fn feedback(table: &str) -> String {
             Kind::Uuid => format!("toString(f.{name})"),
             Kind::Bool => format!("toBool(f.{name})"),
             Kind::Time | Kind::Score => format!("f.{name}"),
-            Kind::Name | Kind::Text | Kind::Json => format!("toValidUTF8(f.{name})"),
+            Kind::Name | Kind::Text | Kind::Json => format!("f.{name}"),
         };
         format!("{expression} AS {}", out(name))
     });
@@ -164,10 +161,10 @@ fn expression(column: Column, version: FormatVersion) -> String {
             format!("toString(r.{name})")
         }
         Column::Name | Column::RunType | Column::Status | Column::DottedOrder | Column::TraceTier => {
-            format!("toValidUTF8(toString(r.{name}))")
+            format!("toString(r.{name})")
         }
         _ => match (column.kind(), version) {
-            (ColumnType::Text, _) => format!("nullIf(toValidUTF8(r.{name}), '')"),
+            (ColumnType::Text, _) => format!("r.{name}"),
             (ColumnType::Int, _) => format!("toInt64(r.{name})"),
             (ColumnType::Cost, FormatVersion::V1) => format!("toFloat64(r.{name})"),
             (ColumnType::Cost, FormatVersion::V2Beta) | (ColumnType::Timestamp | ColumnType::Bool, _) => format!("r.{name}"),
