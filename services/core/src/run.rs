@@ -26,7 +26,8 @@ pub use work::Work;
 use crate::{
     failure::{Failure, FailureClass, Remedy, Step},
     file::{Cursor, File, FileIntent, Totals},
-    id::{ExportId, RunId, SessionId, TenantId},
+    id::{ExportId, RunId, TenantId},
+    plan,
     time::Timestamp,
 };
 
@@ -49,8 +50,6 @@ pub struct Run {
     pub export: ExportId,
     /// Whose it is.
     pub tenant: TenantId,
-    /// The project.
-    pub session: SessionId,
     /// What there is to do.
     pub work: Work,
     /// Where it stands.
@@ -88,12 +87,11 @@ pub const NARROWEST: u32 = 5;
 
 impl Run {
     /// A run that nobody has worked on.
-    pub fn new(id: RunId, export: ExportId, tenant: TenantId, session: SessionId, work: Work, now: Timestamp) -> Self {
+    pub fn new(id: RunId, export: ExportId, tenant: TenantId, work: Work, now: Timestamp) -> Self {
         Self {
             id,
             export,
             tenant,
-            session,
             work,
             state: State::Queued { not_before: now },
             fence: Fence::default(),
@@ -202,6 +200,12 @@ impl Run {
             }
             (State::Leased(_), Event::Published) if frozen || self.work == Work::Finalise => self.state = State::Completed(now),
             (State::Leased(_), Event::CleanedUp { .. }) if matches!(self.work, Work::CleanUp(_)) => self.state = State::Completed(now),
+            (State::Leased(_), Event::ExperimentsFound(found)) if let Work::FindExperiments(window) = self.work => {
+                match plan::of_experiments(window, &found) {
+                    Ok(_) => self.state = State::Completed(now),
+                    Err(too_many) => self.fail(&too_many.into(), 0, now),
+                }
+            }
             (State::Leased(_), Event::Counted { .. }) if self.work == Work::Reconcile => self.state = State::Completed(now),
             (State::Leased(_), Event::Failed { failure, max_retries }) => self.fail(&failure, max_retries, now),
             (State::Leased(lease), Event::Lapsed { max_retries }) => {

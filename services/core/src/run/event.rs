@@ -4,6 +4,7 @@ use super::Lease;
 use crate::{
     failure::Failure,
     file::{File, FileIntent, Totals},
+    plan::Experiment,
     time::Timestamp,
 };
 
@@ -54,6 +55,8 @@ pub enum Event {
         /// A file that was complete and never reported.
         adopted: Option<Box<File>>,
     },
+    /// The experiments of the export's tenant were found.
+    ExperimentsFound(Vec<Experiment>),
     /// The export's rows were counted in the trace store.
     Counted {
         /// How many there are now.
@@ -86,6 +89,7 @@ impl Event {
             Self::Lapsed { .. } => "Lapsed",
             Self::Stalled { .. } => "Stalled",
             Self::CleanedUp { .. } => "CleanedUp",
+            Self::ExperimentsFound(_) => "ExperimentsFound",
             Self::Counted { .. } => "Counted",
             Self::HandedBack => "HandedBack",
             Self::Declined => "Declined",
