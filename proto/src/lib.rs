@@ -28,8 +28,8 @@ pub mod fleet {
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The protocol versions of the stream that this build speaks, both inclusive. An exporter of version 1 knows neither filters
-/// nor roles: it would export rows that nobody asked for.
-pub const PROTOCOL: std::ops::RangeInclusive<u32> = 2..=2;
+/// nor roles: it would export rows that nobody asked for. One of version 2 takes every export for one of a single project.
+pub const PROTOCOL: std::ops::RangeInclusive<u32> = 3..=3;
 
 /// Largest message in bytes that the public API takes.
 pub const MAX_REQUEST_BYTES: usize = 1 << 20;

@@ -54,11 +54,11 @@ def test_every_wrong_field_of_a_destination_is_named(stack):
     assert sorted(found) == sorted(f"body.{field}" for field in fields)
 
 
-@pytest.mark.parametrize("field, value", [("all_experiments", True)])
-def test_what_later_versions_bring_is_refused_by_name(stack, destination, field, value):
-    found = wrong_fields(stack, "POST", EXPORTS, stack.export_body(destination["id"], **{field: value}))
-    (where,) = [where for where in found if where.startswith(f"body.{field}")]
-    assert found[where].endswith("is not available yet")
+def test_an_export_is_of_one_project_or_of_all_experiments(stack, destination):
+    both = stack.export_body(destination["id"], all_experiments=True)
+    assert wrong_fields(stack, "POST", EXPORTS, both) == {"body.session_id": "must not be given together with all_experiments"}
+    neither = {**both, "session_id": None, "all_experiments": False}
+    assert wrong_fields(stack, "POST", EXPORTS, neither) == {"body.session_id": "Field required"}
 
 
 def test_a_wrong_filter_is_named_with_its_place(stack, destination):

@@ -47,7 +47,7 @@ def test_its_words_are_those_of_the_contract(document):
         assert words(shape, "compression") == ["none", "gzip", "snappy", "zstandard"]
     assert words("BulkExportUpdate", "status") == ["Cancelled"]
     assert words("BulkExportDestinationCreate", "destination_type") == ["s3"]
-    assert shapes["BulkExportCreate"]["required"] == ["bulk_export_destination_id", "session_id", "start_time"]
+    assert shapes["BulkExportCreate"]["required"] == ["bulk_export_destination_id", "start_time"]
     assert shapes["BulkExportDestinationCreate"]["required"] == ["display_name", "config"]
     assert shapes["DestinationConfig"]["required"] == ["bucket_name"]
 

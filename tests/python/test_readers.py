@@ -62,7 +62,7 @@ def test_clickhouse_reads_it_with_the_guides_query(stack, completed, source):
 
 
 def test_feedback_is_json_to_whoever_reads_it(stack):
-    project = "00000000-0000-0000-0000-000000000004"
+    project = "00000000-0000-0000-0000-000000000005"
     tenant = stack.env["TRACELIFT_TENANT_ID"]
     stack.clickhouse(f"""
         INSERT INTO runs (id, tenant_id, session_id, trace_id, start_time, modified_at)

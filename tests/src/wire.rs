@@ -196,6 +196,7 @@ fn kind_up(message: &Up) -> &'static str {
         Up::RunFailed(_) => "run_failed",
         Up::HandedBack(_) => "handed_back",
         Up::CleanedUp(_) => "cleaned_up",
+        Up::ExperimentsFound(_) => "experiments_found",
         Up::Counted(_) => "counted",
     }
 }

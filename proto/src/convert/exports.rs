@@ -3,7 +3,7 @@
 use tracelift_core::{
     Invalid,
     column::Columns,
-    export::{self, Compression, Export, ExportSpec, ExportStatus, FormatVersion},
+    export::{self, Compression, Export, ExportSpec, ExportStatus, FormatVersion, NO_PROJECT, Projects, TWO_CHOICES},
     filter::Filter,
     id::{DestinationId, SessionId},
     invalid::Faults,
@@ -21,7 +21,7 @@ impl v1::ExportSpec {
     pub fn check(&self, max_days: u64, codec: Compression) -> Result<ExportSpec, Vec<Invalid>> {
         let mut faults = Faults::default();
         let destination = faults.take(DestinationId::parse("destination_id", &self.destination_id));
-        let session = faults.take(SessionId::parse("session_id", &self.session_id));
+        let projects = faults.take(self.projects());
         let span = self.span(&mut faults, max_days);
         let compression = faults.take(compression(self.compression, codec));
         let format_version = faults.take(format_version(self.format_version));
@@ -31,7 +31,7 @@ impl v1::ExportSpec {
             let (window, every) = span?;
             Some(ExportSpec {
                 destination: destination?,
-                session: session?,
+                projects: projects?,
                 window,
                 every,
                 compression: compression?,
@@ -41,6 +41,15 @@ impl v1::ExportSpec {
             })
         })();
         faults.finish(spec)
+    }
+
+    fn projects(&self) -> Result<Projects, Invalid> {
+        match (self.session_id.as_str(), self.all_experiments) {
+            ("", true) => Ok(Projects::Experiments),
+            ("", false) => Err(Invalid::new("session_id", NO_PROJECT)),
+            (_, true) => Err(Invalid::new("session_id", TWO_CHOICES)),
+            (session, false) => SessionId::parse("session_id", session).map(Projects::One),
+        }
     }
 
     /// One window, or the first of a schedule.
@@ -101,9 +110,11 @@ impl From<FormatVersion> for v1::FormatVersion {
 impl From<&ExportSpec> for v1::ExportSpec {
     fn from(spec: &ExportSpec) -> Self {
         let names = if spec.columns.is_default() { Vec::new() } else { spec.columns.names() };
+        let session = spec.projects.one();
         Self {
             destination_id: spec.destination.to_string(),
-            session_id: spec.session.to_string(),
+            session_id: session.map(|session| session.to_string()).unwrap_or_default(),
+            all_experiments: spec.projects == Projects::Experiments,
             start_time: Some(time_to(spec.window.start())),
             end_time: spec.every.is_none().then(|| time_to(spec.window.end())),
             compression: v1::Compression::from(spec.compression).into(),
@@ -189,6 +200,30 @@ mod tests {
         let spec = v1::ExportSpec { compression: 99, export_fields: vec!["colour".into()], filter: "eq(".into(), ..Default::default() };
         let fields: Vec<_> = spec.check(366, Compression::default()).unwrap_err().into_iter().map(|fault| fault.field).collect();
         assert_eq!(fields, ["destination_id", "session_id", "start_time", "end_time", "compression", "export_fields.0", "filter"]);
+    }
+
+    #[test]
+    fn an_export_is_of_one_project_or_of_all_experiments() {
+        let id = "0190d1a2-0000-7000-8000-000000000001".to_owned();
+        let time = |text| Some(time_to(tracelift_core::time::Timestamp::parse("t", text).unwrap()));
+        let given = v1::ExportSpec {
+            destination_id: id.clone(),
+            all_experiments: true,
+            start_time: time("2024-01-01"),
+            end_time: time("2024-01-02"),
+            compression: v1::Compression::Zstandard.into(),
+            format_version: v1::FormatVersion::V1.into(),
+            ..Default::default()
+        };
+        let spec = given.check(366, Compression::default()).unwrap();
+        assert_eq!(spec.projects, Projects::Experiments);
+        assert_eq!(v1::ExportSpec::from(&spec), given);
+        let fault = |spec: v1::ExportSpec| {
+            spec.check(366, Compression::default()).unwrap_err().into_iter().map(|fault| fault.to_string()).collect::<Vec<_>>()
+        };
+        let neither = v1::ExportSpec { all_experiments: false, ..given.clone() };
+        assert_eq!(fault(neither), ["session_id: is required, unless all_experiments is true"]);
+        assert_eq!(fault(v1::ExportSpec { session_id: id, ..given }), ["session_id: must not be given together with all_experiments"]);
     }
 
     #[test]

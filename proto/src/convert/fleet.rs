@@ -6,8 +6,9 @@ use tracelift_core::{
     Invalid,
     failure::{Failure, FailureClass, Step},
     file::{self, Cursor, File, FileIntent, HydrationMiss},
-    id::RunId,
+    id::{RunId, SessionId},
     oversized::Oversized,
+    plan::Experiment,
     run::Fence,
 };
 use uuid::Uuid;
@@ -91,6 +92,28 @@ pub fn oversized_to(oversized: Oversized) -> BTreeMap<String, u64> {
 /// The inverse; names that this version does not know are left out.
 pub fn oversized_from(counts: &BTreeMap<String, u64>) -> Oversized {
     Oversized::from_named(counts.iter().map(|(name, count)| (name.as_str(), *count)))
+}
+
+impl From<&Experiment> for v1::Experiment {
+    fn from(experiment: &Experiment) -> Self {
+        Self {
+            session_id: experiment.session.to_string(),
+            first_start_time: Some(time_to(experiment.first)),
+            last_start_time: Some(time_to(experiment.last)),
+        }
+    }
+}
+
+impl TryFrom<&v1::Experiment> for Experiment {
+    type Error = Invalid;
+
+    fn try_from(experiment: &v1::Experiment) -> Result<Self, Invalid> {
+        Ok(Self {
+            session: SessionId::parse("experiment.session_id", &experiment.session_id)?,
+            first: time_from("experiment.first_start_time", experiment.first_start_time.as_ref())?,
+            last: time_from("experiment.last_start_time", experiment.last_start_time.as_ref())?,
+        })
+    }
 }
 
 impl From<&HydrationMiss> for v1::HydrationMiss {
@@ -199,6 +222,7 @@ impl From<FailureClass> for v1::FailureClass {
             FailureClass::SourceMemory => Self::SourceMemory,
             FailureClass::SourceBroke => Self::SourceBroke,
             FailureClass::SourceRow => Self::SourceRow,
+            FailureClass::TooLarge => Self::TooLarge,
             FailureClass::Lost => Self::Lost,
             FailureClass::Internal => Self::Internal,
         }
@@ -235,6 +259,13 @@ mod tests {
         assert_eq!(FileIntent::try_from(&v1::FileIntent::from(&intent)), Ok(intent.clone()));
         let other = FileIntent { number: 4, ..intent };
         assert_eq!(FileIntent::try_from(&v1::FileIntent::from(&other)).unwrap_err().field, "whole");
+    }
+
+    #[test]
+    fn an_experiment_survives_the_wire() {
+        let time = |micros| Timestamp::from_micros(micros).unwrap();
+        let experiment = Experiment { session: SessionId(Uuid::from_u128(1)), first: time(2), last: time(3) };
+        assert_eq!(Experiment::try_from(&v1::Experiment::from(&experiment)), Ok(experiment));
     }
 
     #[test]

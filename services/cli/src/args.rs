@@ -63,7 +63,7 @@ pub enum Command {
     /// Buckets that exports are written to
     #[command(subcommand, arg_required_else_help = true)]
     Destination(Destination),
-    /// Copies of a project's traces
+    /// Copies of a project's traces, or of all experiments'
     #[command(subcommand, arg_required_else_help = true)]
     Export(Export),
     /// Runs of exports, one per time partition
@@ -245,8 +245,11 @@ pub struct ExportCreate {
     #[arg(long, value_name = "ID")]
     pub destination: Uuid,
     /// Whose traces: the tracing project
-    #[arg(long, value_name = "ID")]
-    pub project: Uuid,
+    #[arg(long, value_name = "ID", required_unless_present = "all_experiments")]
+    pub project: Option<Uuid>,
+    /// Instead of a project: every one with a reference dataset, as found when the export starts
+    #[arg(long, conflicts_with = "project")]
+    pub all_experiments: bool,
     /// Earliest start time, inclusive; without a zone it is UTC
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub start: Timestamp,

@@ -86,7 +86,7 @@ pub(crate) fn export(export: &v1::Export) -> String {
         ("id", export.id.clone()),
         ("status", export.status().word().to_owned()),
         ("destination", spec.destination_id),
-        ("project", spec.session_id),
+        ("project", if spec.all_experiments { "all experiments".to_owned() } else { spec.session_id }),
         ("from", time(spec.start_time.as_ref())),
         ("to", time(spec.end_time.as_ref())),
         ("every", Some(spec.interval_hours).filter(|hours| *hours > 0).map(|hours| format!("{hours}h")).unwrap_or_default()),

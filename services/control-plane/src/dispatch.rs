@@ -2,6 +2,8 @@
 //!
 //! A session keeps no state that matters: leases, fences and files are the store's. Losing it loses nothing.
 
+mod assignment;
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{
@@ -16,18 +18,20 @@ use tracelift_core::{
     file::{File, FileIntent},
     id::{ExporterId, RunId},
     limit::AtOnce,
-    run::{Event, Fence, IllegalEvent, Lease, Run, Work},
+    plan::{Experiment, MAX_PARTITIONS},
+    run::{Event, Fence, IllegalEvent, Lease, Run},
     time::Timestamp,
 };
 use tracelift_proto::{
     fleet::v1::{self, connect_request::Message as Said, connect_response::Message as Answer},
-    oversized_to,
     status::invalid,
-    time_to, under,
+    under,
 };
 use uuid::Uuid;
 
-use crate::store::{Change, Claimed, Heard, ReportError, Reported, Store, Verdict};
+use assignment::{assignment, publish};
+
+use crate::store::{Change, Heard, ReportError, Reported, Store, Verdict};
 
 /// The operator's settings about leases.
 #[derive(Debug, Clone, Copy)]
@@ -224,6 +228,10 @@ impl Session {
                 let adopted = cleaned.adopted.as_ref().map(File::try_from).transpose()?.map(Box::new);
                 self.report(under(&cleaned.run_id, cleaned.fence)?, Event::CleanedUp { adopted }, Some(cleaned.seq)).await
             }
+            Said::ExperimentsFound(found) => {
+                let event = Event::ExperimentsFound(experiments(&found.experiments)?);
+                self.report(under(&found.run_id, found.fence)?, event, Some(found.seq)).await
+            }
             Said::Counted(counted) => {
                 plausible("rows", [counted.rows])?;
                 let about = under(&counted.run_id, counted.fence)?;
@@ -261,7 +269,7 @@ impl Session {
             Ok(Heard::Yes(done)) => {
                 let files = self.store.files(run).await?;
                 self.send(Answer::Ack(v1::Ack { seq: finished.seq })).await?;
-                self.send(Answer::Publish(publish(done.id, done.fence, done.work, &files))).await
+                self.send(Answer::Publish(publish(&done, &files))).await
             }
             Ok(Heard::Stale) => self.refuse(run, fence).await,
             Err(ReportError::Illegal(error @ IllegalEvent::Totals { .. })) => {
@@ -363,6 +371,14 @@ fn plausible<const N: usize>(field: &str, counts: [u64; N]) -> Result<(), Invali
     if counts.into_iter().all(|count| count <= MOST) { Ok(()) } else { Err(Invalid::new(field, "must not count more than 2^50")) }
 }
 
+/// What was found; one more than an export may have stands for all that are too many.
+fn experiments(found: &[v1::Experiment]) -> Result<Vec<Experiment>, Invalid> {
+    if found.len() > MAX_PARTITIONS + 1 {
+        return Err(Invalid::new("experiments", format!("must name at most {}", MAX_PARTITIONS + 1)));
+    }
+    found.iter().map(Experiment::try_from).collect()
+}
+
 fn reported(progress: v1::Progress) -> Result<Reported, Invalid> {
     let said = progress.progress.unwrap_or_default();
     let spent = said.stage_seconds.unwrap_or_default();
@@ -381,67 +397,4 @@ fn reported(progress: v1::Progress) -> Result<Reported, Invalid> {
         hydration_misses: said.hydration_misses,
         stage_seconds,
     })
-}
-
-fn publish(run: RunId, fence: Fence, work: Work, files: &[File]) -> v1::Publish {
-    let (start_time, end_time) = match work {
-        Work::Partition(window) => (Some(time_to(window.start())), Some(time_to(window.end()))),
-        Work::Finalise | Work::CleanUp(_) | Work::Reconcile => (None, None),
-    };
-    v1::Publish { run_id: run.to_string(), fence: fence.0, start_time, end_time, files: files.iter().map(Into::into).collect() }
-}
-
-fn unresolved(run: &Run) -> Option<v1::FileIntent> {
-    run.intent.as_ref().map(|intent| v1::FileIntent { run_id: run.id.to_string(), fence: run.fence.0, ..intent.into() })
-}
-
-fn clean_up(left: &Run) -> v1::CleanUp {
-    let window = if let Work::Partition(window) = left.work { Some(window) } else { None };
-    v1::CleanUp {
-        run_id: left.id.to_string(),
-        start_time: window.map(|window| time_to(window.start())),
-        end_time: window.map(|window| time_to(window.end())),
-        next_file: left.totals.files,
-        unresolved: unresolved(left),
-    }
-}
-
-fn assignment(claimed: Claimed) -> v1::Assignment {
-    let Claimed { run, export, files, published, left } = claimed;
-    let work = match run.work {
-        Work::Finalise => {
-            let runs = published.iter().map(|published| v1::PublishedRun {
-                run_id: published.run.id.to_string(),
-                start_time: Some(time_to(published.window.start())),
-                end_time: Some(time_to(published.window.end())),
-                files: published.run.totals.files,
-                rows: published.run.totals.rows,
-                bytes: published.run.totals.bytes,
-                hydration_misses: published.run.totals.hydration_misses,
-                oversized: oversized_to(published.run.totals.oversized),
-            });
-            v1::assignment::Work::Finalise(v1::FinaliseExport { runs: runs.collect() })
-        }
-        Work::CleanUp(_) => v1::assignment::Work::CleanUp(left.as_ref().map(clean_up).unwrap_or_default()),
-        Work::Reconcile => v1::assignment::Work::Reconcile(v1::Reconcile {}),
-        Work::Partition(_) if run.frozen => v1::assignment::Work::Publish(publish(run.id, run.fence, run.work, &files)),
-        Work::Partition(window) => v1::assignment::Work::Slice(v1::ExportSlice {
-            start_time: Some(time_to(window.start())),
-            end_time: Some(time_to(window.end())),
-            cursor: run.cursor.as_ref().map(Into::into),
-            next_file: run.totals.files,
-            rows_before: run.totals.rows,
-            unresolved: unresolved(&run),
-            narrow: run.narrow,
-        }),
-    };
-    v1::Assignment {
-        run_id: run.id.to_string(),
-        export_id: run.export.to_string(),
-        tenant_id: run.tenant.to_string(),
-        fence: run.fence.0,
-        attempt: run.attempt,
-        spec: Some((&export.spec).into()),
-        work: Some(work),
-    }
 }

@@ -46,8 +46,8 @@ impl Export {
 pub struct ExportSpec {
     /// The bucket.
     pub destination: DestinationId,
-    /// The project.
-    pub session: SessionId,
+    /// Whose rows.
+    pub projects: Projects,
     /// Which start times; of a schedule, those of its first export.
     pub window: Window,
     /// Of a schedule: how long each of its exports' windows is.
@@ -60,6 +60,27 @@ pub struct ExportSpec {
     pub columns: Columns,
     /// Which rows; all of them without one.
     pub filter: Option<Filter>,
+}
+
+/// Which projects an export is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Projects {
+    /// This one.
+    One(SessionId),
+    /// Every one with a reference dataset that has rows in the window. Which these are is found when the export starts.
+    Experiments,
+}
+
+/// What is told of an export that names neither a project nor all experiments.
+pub const NO_PROJECT: &str = "is required, unless all_experiments is true";
+/// What is told of one that names both.
+pub const TWO_CHOICES: &str = "must not be given together with all_experiments";
+
+impl Projects {
+    /// The project, when it is one.
+    pub fn one(self) -> Option<SessionId> {
+        if let Self::One(session) = self { Some(session) } else { None }
+    }
 }
 
 /// The longest window, in UTC days, unless the operator sets another.
@@ -161,13 +182,13 @@ impl ExportStatus {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled | Self::TimedOut)
     }
 
-    /// What an export's status is, given those of its partitions and of its finalising run, once there is one.
+    /// What an export's status is, given those of the runs that come first and of its finalising run, once there is one.
     ///
     /// One run that fails for good fails the export, once the others have ended (what they wrote stays usable, and
     /// the failed one can be retried). It is complete when every run is, the finalising one included.
-    pub fn of_runs(partitions: &[RunStatus], finalising: Option<RunStatus>) -> Self {
-        let any = |status| partitions.contains(&status) || finalising == Some(status);
-        if partitions.iter().all(|status| *status == RunStatus::Created) {
+    pub fn of_runs(first: &[RunStatus], finalising: Option<RunStatus>) -> Self {
+        let any = |status| first.contains(&status) || finalising == Some(status);
+        if first.iter().all(|status| *status == RunStatus::Created) {
             Self::Created
         } else if any(RunStatus::Created) || any(RunStatus::Running) {
             Self::Running
@@ -199,7 +220,7 @@ mod tests {
     #[test]
     fn an_export_is_complete_only_when_every_run_and_the_finalising_one_is() {
         assert_eq!(E::of_runs(&[R::Created, R::Created], None), E::Created);
-        assert_eq!(E::of_runs(&[R::Completed, R::Created], None), E::Running);
+        assert_eq!(E::of_runs(&[R::Completed, R::Created], None), E::Running, "its experiments were just found");
         assert_eq!(E::of_runs(&[R::Completed, R::Completed], None), E::Running);
         assert_eq!(E::of_runs(&[R::Completed, R::Completed], Some(R::Created)), E::Running);
         assert_eq!(E::of_runs(&[R::Completed, R::Completed], Some(R::Completed)), E::Completed);

@@ -72,6 +72,8 @@ pub enum FailureClass {
     SourceBroke,
     /// The trace store cannot read one row, and that row is named.
     SourceRow,
+    /// There is more to export than one export may hold.
+    TooLarge,
     /// The exporter was lost.
     Lost,
     /// Something that cannot be, was.
@@ -105,7 +107,7 @@ const THROTTLED_WAIT: u32 = 30;
 
 impl FailureClass {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::CustomerConfig,
         Self::CustomerTransient,
         Self::Throttled,
@@ -114,6 +116,7 @@ impl FailureClass {
         Self::SourceMemory,
         Self::SourceBroke,
         Self::SourceRow,
+        Self::TooLarge,
         Self::Lost,
         Self::Internal,
     ];
@@ -129,6 +132,7 @@ impl FailureClass {
             Self::SourceMemory => "the trace store ran out of memory, its operator may need to look",
             Self::SourceBroke => "the trace store broke off, its operator may need to look",
             Self::SourceRow => "the trace store cannot read one row, its operator must mend it",
+            Self::TooLarge => "the export is too large, its caller must ask for less",
             Self::Lost => "an exporter was lost, nobody needs to act",
             Self::Internal => "a fault of this service, report it",
         }
@@ -139,7 +143,7 @@ impl FailureClass {
     /// The wait doubles from the class's first wait up to five minutes; jitter is the caller's.
     pub fn remedy(self, attempt: u32, max_retries: u32) -> Remedy {
         let first = match self {
-            Self::CustomerConfig | Self::CustomerTransient | Self::SourceRow | Self::Internal => return Remedy::GiveUp,
+            Self::CustomerConfig | Self::CustomerTransient | Self::SourceRow | Self::TooLarge | Self::Internal => return Remedy::GiveUp,
             Self::Lost => 0,
             Self::SourceTransient | Self::SourceBroke | Self::DestinationTransient => 1,
             Self::SourceMemory => 5,

@@ -4,6 +4,7 @@
 
 use crate::{
     file::{File, Totals},
+    plan::Partition,
     run::{Run, RunStatus, State, Work},
 };
 
@@ -30,8 +31,10 @@ pub const MOMENTS: &[Moment] = &[
     ("FilesFollowEachOther", |now| now.files.windows(2).all(|pair| pair[0].cursor < pair[1].cursor)),
     ("CursorIsTheLastFiles", |now| now.run.cursor == now.files.last().map(|file| file.cursor)),
     ("FilesLieInTheirPartition", |now| match now.run.work {
-        Work::Partition(window) => now.files.iter().all(|file| window.start() <= file.min_start_time && file.max_start_time < window.end()),
-        Work::Finalise | Work::CleanUp(_) | Work::Reconcile => now.files.is_empty(),
+        Work::Partition(Partition { window, .. }) => {
+            now.files.iter().all(|file| window.start() <= file.min_start_time && file.max_start_time < window.end())
+        }
+        Work::FindExperiments(_) | Work::Finalise | Work::CleanUp(_) | Work::Reconcile => now.files.is_empty(),
     }),
     ("CompletedMeansFrozen", |now| now.run.status() != RunStatus::Completed || now.run.frozen || !partition(now)),
     ("IntentIsTheNextFile", |now| now.run.intent.as_ref().is_none_or(|intent| intent.number == now.run.totals.files)),
@@ -60,20 +63,23 @@ pub const CHANGES: &[Change] = &[
 /// What holds of an export's runs at any moment.
 pub const WHOLES: &[Whole] = &[
     ("OneFinalisingRun", |runs| runs.iter().filter(|seen| seen.run.work == Work::Finalise).count() <= 1),
-    ("FinalisingMeansAllPartitionsCompleted", |runs| {
+    ("FinalisingMeansAllBeforeItCompleted", |runs| {
         let finalising = runs.iter().any(|seen| seen.run.work == Work::Finalise);
-        !finalising || runs.iter().filter(|seen| partition(seen)).all(|seen| seen.run.status() == RunStatus::Completed)
+        !finalising || runs.iter().filter(|seen| seen.run.work.comes_first()).all(|seen| seen.run.status() == RunStatus::Completed)
     }),
     ("PartitionsDoNotOverlap", |runs| {
-        let windows = || runs.iter().filter_map(|seen| if let Work::Partition(window) = seen.run.work { Some(window) } else { None });
-        windows()
-            .enumerate()
-            .all(|(index, one)| windows().skip(index + 1).all(|other| one.end() <= other.start() || other.end() <= one.start()))
+        let partitions = || runs.iter().filter_map(|seen| seen.run.work.partition());
+        partitions().enumerate().all(|(index, one)| partitions().skip(index + 1).all(|other| !one.overlaps(other)))
+    }),
+    ("PartitionsMeanExperimentsAreFound", |runs| {
+        let finds = |seen: &&Seen| matches!(seen.run.work, Work::FindExperiments(_));
+        let found = runs.iter().filter(finds).all(|seen| seen.run.status() == RunStatus::Completed);
+        found || !runs.iter().any(partition)
     }),
 ];
 
 fn partition(seen: &Seen) -> bool {
-    matches!(seen.run.work, Work::Partition(_))
+    seen.run.work.partition().is_some()
 }
 
 /// Names of the rules that a run's moment breaks, and its change since an earlier one.
@@ -126,7 +132,8 @@ mod tests {
     fn seen(files: u32) -> Seen {
         let window = Window::new(at(0), at(100)).unwrap();
         let id = Uuid::from_u128(7);
-        let mut run = Run::new(RunId(id), ExportId(id), TenantId(id), SessionId(id), Work::Partition(window), at(0));
+        let work = Work::Partition(Partition { session: SessionId(id), window });
+        let mut run = Run::new(RunId(id), ExportId(id), TenantId(id), work, at(0));
         let files: Vec<File> = (0..files).map(file).collect();
         let lease = Lease {
             exporter: ExporterId::parse("exporter", "a").unwrap(),
@@ -190,7 +197,15 @@ mod tests {
         let complete = changed(seen(1), |seen| (seen.run.state, seen.run.frozen) = (State::Completed(at(9)), true));
         assert_eq!(broken_together(&[complete.clone(), finalising()]), Vec::<&str>::new());
         assert_eq!(broken_together(&[complete, finalising(), finalising()]), ["OneFinalisingRun"]);
-        assert_eq!(broken_together(&[seen(1), finalising()]), ["FinalisingMeansAllPartitionsCompleted"]);
+        assert_eq!(broken_together(&[seen(1), finalising()]), ["FinalisingMeansAllBeforeItCompleted"]);
         assert_eq!(broken_together(&[seen(1), seen(1)]), ["PartitionsDoNotOverlap"]);
+        let finds = changed(seen(0), |seen| seen.run.work = Work::FindExperiments(Window::new(at(0), at(100)).unwrap()));
+        assert_eq!(broken_together(&[finds.clone(), seen(1)]), ["PartitionsMeanExperimentsAreFound"]);
+        assert_eq!(broken_together(&[finds, finalising()]), ["FinalisingMeansAllBeforeItCompleted"]);
+        let of_another = changed(seen(1), |seen| {
+            let window = Window::new(at(0), at(100)).unwrap();
+            seen.run.work = Work::Partition(Partition { session: SessionId(Uuid::from_u128(8)), window });
+        });
+        assert_eq!(broken_together(&[seen(1), of_another]), Vec::<&str>::new(), "the same day of another project");
     }
 }

@@ -1,9 +1,9 @@
 //! Where things lie in a bucket. Every key is a pure function of what it names, so a retry overwrites and never adds.
 
 use crate::{
-    export::FormatVersion,
+    export::{FormatVersion, Projects},
     id::{ExportId, RunId, SessionId, TenantId},
-    time::Window,
+    plan::Partition,
 };
 
 /// What all keys of one export have in common.
@@ -15,27 +15,33 @@ pub struct Layout<'a> {
     pub export: ExportId,
     /// Its tenant.
     pub tenant: TenantId,
-    /// Its project.
-    pub session: SessionId,
     /// `runs` or `resource=runs`.
     pub version: FormatVersion,
 }
 
 impl Layout<'_> {
+    /// What all files of an export lie below: a project's path, or `<prefix>/export_id=…/tenant_id=…` when there are several.
+    pub fn export_path(&self, projects: Projects) -> String {
+        match projects {
+            Projects::One(session) => self.project_path(session),
+            Projects::Experiments => self.rooted(&format!("export_id={}/tenant_id={}", self.export, self.tenant)),
+        }
+    }
+
     /// `<prefix>/export_id=…/tenant_id=…/session_id=…/runs`
-    pub fn export_path(&self) -> String {
+    pub fn project_path(&self, session: SessionId) -> String {
         let resource = match self.version {
             FormatVersion::V1 => "runs",
             FormatVersion::V2Beta => "resource=runs",
         };
-        let Self { export, tenant, session, .. } = self;
+        let Self { export, tenant, .. } = self;
         self.rooted(&format!("export_id={export}/tenant_id={tenant}/session_id={session}/{resource}"))
     }
 
-    /// `<export path>/year=Y/month=M/day=D/<run>-<number, 5 digits>.parquet`, month and day without padding.
-    pub fn data_file(&self, partition: Window, run: RunId, number: u32) -> String {
-        let (year, month, day) = partition.start().day().civil();
-        format!("{}/year={year}/month={month}/day={day}/{run}-{number:05}.parquet", self.export_path())
+    /// `<project's path>/year=Y/month=M/day=D/<run>-<number, 5 digits>.parquet`, month and day without padding.
+    pub fn data_file(&self, partition: Partition, run: RunId, number: u32) -> String {
+        let (year, month, day) = partition.window.start().day().civil();
+        format!("{}/year={year}/month={month}/day={day}/{run}-{number:05}.parquet", self.project_path(partition.session))
     }
 
     /// `<prefix>/_manifests/export_id=…/run_id=….json`: outside the data tree, because readers glob that as Parquet.
@@ -72,22 +78,20 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::time::Timestamp;
+    use crate::time::{Timestamp, Window};
 
     #[test]
     fn keys_are_those_that_readers_glob() {
         let at = |text| Timestamp::parse("t", text).unwrap();
-        let partition = Window::new(at("2024-01-02T00:00:00Z"), at("2024-01-02T12:00:00Z")).unwrap();
+        let session = SessionId(Uuid::from_u128(3));
+        let window = Window::new(at("2024-01-02T00:00:00Z"), at("2024-01-02T12:00:00Z")).unwrap();
+        let partition = Partition { session, window };
         let keys = |prefix, version| {
-            let layout = Layout {
-                prefix,
-                export: ExportId(Uuid::from_u128(1)),
-                tenant: TenantId(Uuid::from_u128(2)),
-                session: SessionId(Uuid::from_u128(3)),
-                version,
-            };
+            let layout = Layout { prefix, export: ExportId(Uuid::from_u128(1)), tenant: TenantId(Uuid::from_u128(2)), version };
             let run = RunId(Uuid::from_u128(4));
-            [layout.data_file(partition, run, 7), layout.run_manifest(run), layout.export_manifest(), layout.success()].join("\n")
+            let paths = [Projects::One(session), Projects::Experiments].map(|projects| layout.export_path(projects));
+            let keys = [layout.data_file(partition, run, 7), layout.run_manifest(run), layout.export_manifest(), layout.success()];
+            [paths.join("\n"), keys.join("\n")].join("\n")
         };
         insta::assert_snapshot!(format!("{}\n\n{}", keys("root/traces", FormatVersion::V1), keys("", FormatVersion::V2Beta)));
     }

@@ -15,11 +15,20 @@
 //! Every claim and every cancel moves the fence, so a report of an earlier holder is recognised by its number alone.
 //! A lease has two deadlines: its exporter must be heard of (liveness), and its run must get on (progress).
 
+mod event;
+mod state;
+mod work;
+
+pub use event::{Event, IllegalEvent};
+pub use state::{Lease, RunStatus, State};
+pub use work::Work;
+
 use crate::{
     failure::{Failure, FailureClass, Remedy, Step},
     file::{Cursor, File, FileIntent, Totals},
-    id::{ExportId, ExporterId, RunId, SessionId, TenantId},
-    time::{Timestamp, Window},
+    id::{ExportId, RunId, TenantId},
+    plan,
+    time::Timestamp,
 };
 
 /// Counts claims and cancels of one run; only reports under the newest one are heard.
@@ -32,26 +41,6 @@ impl Fence {
     }
 }
 
-/// What a run has to do. Callers see partitions only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Work {
-    /// Export the rows of this partition.
-    Partition(Window),
-    /// Write the export's manifest and `_SUCCESS`; exists once every partition is complete.
-    Finalise,
-    /// End what a partition that was stopped or has failed may have left open in the bucket.
-    CleanUp(RunId),
-    /// Count the export's rows in the trace store once more, after it was completed.
-    Reconcile,
-}
-
-impl Work {
-    /// Whether an export's status depends on it: what comes after an export has ended does not change how it ended.
-    pub fn counts(self) -> bool {
-        matches!(self, Self::Partition(_) | Self::Finalise)
-    }
-}
-
 /// A run, with everything that decides what may happen to it next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
@@ -61,8 +50,6 @@ pub struct Run {
     pub export: ExportId,
     /// Whose it is.
     pub tenant: TenantId,
-    /// The project.
-    pub session: SessionId,
     /// What there is to do.
     pub work: Work,
     /// Where it stands.
@@ -93,177 +80,6 @@ pub struct Run {
     pub updated_at: Timestamp,
 }
 
-/// Where a run stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// Waits for an exporter, no sooner than `not_before`.
-    Queued {
-        /// End of a retry's wait.
-        not_before: Timestamp,
-    },
-    /// An exporter works on it.
-    Leased(Lease),
-    /// All files and the manifest are in the bucket.
-    Completed(Timestamp),
-    /// It will not be tried again.
-    Failed(Timestamp),
-    /// A caller stopped it.
-    Cancelled(Timestamp),
-    /// It took too long.
-    TimedOut(Timestamp),
-}
-
-/// The right to work on a run until a deadline.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
-    /// Who holds it.
-    pub exporter: ExporterId,
-    /// Which process of that name.
-    pub incarnation: String,
-    /// When it lapses unless renewed.
-    pub until: Timestamp,
-    /// When the run last got on: rows, bytes or a step further.
-    pub progressed_at: Timestamp,
-    /// Seconds that it may take to get on again.
-    pub patience: u32,
-}
-
-impl Lease {
-    /// Whether the run has not got on for too long, though its exporter may well be alive.
-    pub fn stalled(&self, now: Timestamp) -> bool {
-        self.progressed_at.plus_seconds(i64::from(self.patience)) <= now
-    }
-}
-
-/// Where a run stands, in the API's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RunStatus {
-    /// Nobody has worked on it.
-    Created,
-    /// Somebody works on it, or did and will again.
-    Running,
-    /// Done.
-    Completed,
-    /// Given up.
-    Failed,
-    /// Stopped by a caller.
-    Cancelled,
-    /// Took too long.
-    TimedOut,
-}
-
-impl RunStatus {
-    /// All of them.
-    pub const ALL: [Self; 6] = [Self::Created, Self::Running, Self::Completed, Self::Failed, Self::Cancelled, Self::TimedOut];
-
-    /// The word of the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "Created",
-            Self::Running => "Running",
-            Self::Completed => "Completed",
-            Self::Failed => "Failed",
-            Self::Cancelled => "Cancelled",
-            Self::TimedOut => "TimedOut",
-        }
-    }
-}
-
-/// What can happen to a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// An exporter gets it.
-    Claimed(Lease),
-    /// Its exporter is alive.
-    Renewed {
-        /// The lease's new end.
-        until: Timestamp,
-    },
-    /// Its exporter has read, filled in or sent something since.
-    Progressed,
-    /// An upload was opened and carries nothing yet.
-    FileIntent(FileIntent),
-    /// A file is complete in the bucket.
-    FileDone(File),
-    /// All files are; how many and with how many rows, as the exporter counted.
-    Finished {
-        /// Files of the whole run.
-        files: u32,
-        /// Rows of the whole run.
-        rows: u64,
-    },
-    /// The manifest is in the bucket.
-    Published,
-    /// The attempt failed.
-    Failed {
-        /// Why.
-        failure: Failure,
-        /// The operator's setting.
-        max_retries: u32,
-    },
-    /// Its exporter was not heard of in time.
-    Lapsed {
-        /// The operator's setting.
-        max_retries: u32,
-    },
-    /// Its exporter is heard of, but the run does not get on.
-    Stalled {
-        /// The operator's setting.
-        max_retries: u32,
-    },
-    /// Of a cleaning run: it is done. Of the run that was stopped: what it had left open in the bucket is gone.
-    CleanedUp {
-        /// A file that was complete and never reported.
-        adopted: Option<Box<File>>,
-    },
-    /// The export's rows were counted in the trace store.
-    Counted {
-        /// How many there are now.
-        rows: u64,
-    },
-    /// Its exporter stops as planned.
-    HandedBack,
-    /// Its exporter has no room.
-    Declined,
-    /// A caller stops the export.
-    Cancelled,
-    /// It took too long.
-    TimedOut,
-    /// A caller asks for it anew.
-    Retried,
-}
-
-/// An event that cannot happen to a run in its state.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IllegalEvent {
-    /// The state does not know it.
-    #[error("{event} cannot happen to a run that is {state}")]
-    State {
-        /// Name of the event.
-        event: &'static str,
-        /// Name of the state.
-        state: &'static str,
-    },
-    /// The file is not the next one.
-    #[error("file {found} was reported where file {expected} comes next")]
-    FileOrder {
-        /// Number of the next file.
-        expected: u32,
-        /// Number that was reported.
-        found: u32,
-    },
-    /// What the exporter counted is not what was recorded.
-    #[error("the exporter counts {files} files with {rows} rows, recorded are {} files with {} rows", recorded.files, recorded.rows)]
-    Totals {
-        /// The exporter's.
-        files: u32,
-        /// The exporter's.
-        rows: u64,
-        /// The control plane's.
-        recorded: Totals,
-    },
-}
-
 /// How long a run that an exporter had no room for waits, in seconds.
 const DECLINED_WAIT: i64 = 2;
 /// After that many broken answers in a row a run is read row by row, and the row that cannot be read is named.
@@ -271,12 +87,11 @@ pub const NARROWEST: u32 = 5;
 
 impl Run {
     /// A run that nobody has worked on.
-    pub fn new(id: RunId, export: ExportId, tenant: TenantId, session: SessionId, work: Work, now: Timestamp) -> Self {
+    pub fn new(id: RunId, export: ExportId, tenant: TenantId, work: Work, now: Timestamp) -> Self {
         Self {
             id,
             export,
             tenant,
-            session,
             work,
             state: State::Queued { not_before: now },
             fence: Fence::default(),
@@ -385,6 +200,12 @@ impl Run {
             }
             (State::Leased(_), Event::Published) if frozen || self.work == Work::Finalise => self.state = State::Completed(now),
             (State::Leased(_), Event::CleanedUp { .. }) if matches!(self.work, Work::CleanUp(_)) => self.state = State::Completed(now),
+            (State::Leased(_), Event::ExperimentsFound(found)) if let Work::FindExperiments(window) = self.work => {
+                match plan::of_experiments(window, &found) {
+                    Ok(_) => self.state = State::Completed(now),
+                    Err(too_many) => self.fail(&too_many.into(), 0, now),
+                }
+            }
             (State::Leased(_), Event::Counted { .. }) if self.work == Work::Reconcile => self.state = State::Completed(now),
             (State::Leased(_), Event::Failed { failure, max_retries }) => self.fail(&failure, max_retries, now),
             (State::Leased(lease), Event::Lapsed { max_retries }) => {
@@ -471,31 +292,6 @@ impl Run {
             State::Failed(_) => "failed",
             State::Cancelled(_) => "cancelled",
             State::TimedOut(_) => "timed out",
-        }
-    }
-}
-
-impl Event {
-    /// Its name.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Claimed(_) => "Claimed",
-            Self::Renewed { .. } => "Renewed",
-            Self::Progressed => "Progressed",
-            Self::FileIntent(_) => "FileIntent",
-            Self::FileDone(_) => "FileDone",
-            Self::Finished { .. } => "Finished",
-            Self::Published => "Published",
-            Self::Failed { .. } => "Failed",
-            Self::Lapsed { .. } => "Lapsed",
-            Self::Stalled { .. } => "Stalled",
-            Self::CleanedUp { .. } => "CleanedUp",
-            Self::Counted { .. } => "Counted",
-            Self::HandedBack => "HandedBack",
-            Self::Declined => "Declined",
-            Self::Cancelled => "Cancelled",
-            Self::TimedOut => "TimedOut",
-            Self::Retried => "Retried",
         }
     }
 }

@@ -411,6 +411,7 @@ fn numbered(mut said: Said, number: u64) -> Said {
         Said::RunFailed(report) => &mut report.seq,
         Said::HandedBack(report) => &mut report.seq,
         Said::CleanedUp(report) => &mut report.seq,
+        Said::ExperimentsFound(report) => &mut report.seq,
         Said::Counted(report) => &mut report.seq,
         Said::Hello(_) | Said::Heartbeat(_) | Said::Accepted(_) | Said::Declined(_) | Said::Progress(_) => return said,
     };

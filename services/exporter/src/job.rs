@@ -15,8 +15,8 @@ use tracelift_core::{
     file::{Cursor, File, FileIntent, Totals},
     id::RunId,
     layout::Layout,
+    plan::Partition,
     run::NARROWEST,
-    time::Window,
 };
 use tracelift_proto::fleet::v1;
 
@@ -75,11 +75,13 @@ pub(crate) enum Task {
     /// Write a run's manifest: its file list is frozen already.
     Publish { slice: Slice, files: Vec<File> },
     /// Write the export's manifest and `_SUCCESS`.
-    Finalise { slice: Slice, runs: Vec<PublishedRun> },
+    Finalise { runs: Vec<PublishedRun> },
     /// End what a run that was stopped or has failed may have left open.
     CleanUp(Left),
-    /// Count the export's rows once more.
-    Reconcile { slice: Slice },
+    /// Find the experiments with rows in the export's window.
+    FindExperiments,
+    /// Count the export's rows once more, project by project.
+    Reconcile { slices: Vec<Slice> },
 }
 
 /// What a run that was stopped or has failed may have left at the key of its next file.
@@ -87,7 +89,7 @@ pub(crate) enum Task {
 pub(crate) struct Left {
     pub(crate) run: RunId,
     /// Its partition, which is in the key.
-    pub(crate) window: Window,
+    pub(crate) partition: Partition,
     pub(crate) next_file: u32,
     pub(crate) unresolved: Option<FileIntent>,
 }
@@ -103,8 +105,10 @@ pub(crate) struct Job {
 impl Job {
     /// Does the task; a lease that ends stops it wherever it is.
     pub(crate) async fn run(&self, task: Task) -> Result<(), Halt> {
-        if let Task::Reconcile { slice } = &task {
-            return self.reconcile(slice).await;
+        match &task {
+            Task::FindExperiments => return self.find_experiments().await,
+            Task::Reconcile { slices } => return self.reconcile(slices).await,
+            _ => {}
         }
         self.meter.doing("connecting");
         let (access, connector) = (self.workshop.access.clone(), self.workshop.connector.clone());
@@ -115,9 +119,10 @@ impl Job {
                 self.publish(&destination, &slice, &files).await
             }
             Task::Publish { slice, files } => self.publish(&destination, &slice, &files).await,
-            Task::Finalise { slice, runs } => self.finalise(&destination, &slice, &runs).await,
+            Task::Finalise { runs } => self.finalise(&destination, &runs).await,
             Task::CleanUp(left) => self.clean_up(&destination, &left).await,
-            Task::Reconcile { slice } => self.reconcile(&slice).await,
+            Task::FindExperiments => self.find_experiments().await,
+            Task::Reconcile { slices } => self.reconcile(&slices).await,
         }
     }
 
@@ -130,8 +135,8 @@ impl Job {
         unresolved: Option<FileIntent>,
     ) -> Result<Vec<File>, Halt> {
         let (Self { workshop, lease, spec, meter }, limits) = (self, self.workshop.limits);
-        let (bucket, window) = (destination.bucket(), slice.window);
-        let key = |number| self.layout(&bucket).data_file(window, lease.run, number);
+        let (bucket, partition) = (destination.bucket(), slice.partition());
+        let key = |number| self.layout(&bucket).data_file(partition, lease.run, number);
         let uploader = self.uploader(destination, lease.run, &key);
         if lease.is_of_a_later_attempt() {
             meter.doing("taking over");
@@ -230,18 +235,31 @@ impl Job {
     async fn clean_up(&self, destination: &Arc<Destination>, left: &Left) -> Result<(), Halt> {
         self.meter.doing("cleaning up");
         let bucket = destination.bucket();
-        let key = |number| self.layout(&bucket).data_file(left.window, left.run, number);
+        let key = |number| self.layout(&bucket).data_file(left.partition, left.run, number);
         let adopted = self.uploader(destination, left.run, &key).take_over(left.next_file, left.unresolved.as_ref()).await?;
         self.workshop.reporter.cleaned_up(&self.lease, adopted.as_ref()).await
     }
 
-    /// Counts what ClickHouse holds now.
-    async fn reconcile(&self, slice: &Slice) -> Result<(), Halt> {
-        self.meter.doing("counting");
-        let rows = tokio::select! {
+    /// Finds what there is to export; the control plane makes partitions of it.
+    async fn find_experiments(&self) -> Result<(), Halt> {
+        self.meter.doing("finding experiments");
+        let found = tokio::select! {
             why = self.lease.halted() => return Err(Halt::Stopped(why)),
-            rows = self.workshop.source.count(slice) => rows?,
+            found = self.workshop.source.experiments(self.lease.tenant, self.spec.window) => found?,
         };
+        self.workshop.reporter.experiments_found(&self.lease, &found).await
+    }
+
+    /// Counts what ClickHouse holds now.
+    async fn reconcile(&self, slices: &[Slice]) -> Result<(), Halt> {
+        self.meter.doing("counting");
+        let mut rows = 0;
+        for slice in slices {
+            rows += tokio::select! {
+                why = self.lease.halted() => return Err(Halt::Stopped(why)),
+                rows = self.workshop.source.count(slice) => rows?,
+            };
+        }
         self.workshop.reporter.counted(&self.lease, rows).await
     }
 
@@ -255,25 +273,19 @@ impl Job {
         self.workshop.reporter.published(&self.lease).await
     }
 
-    async fn finalise(&self, destination: &Destination, slice: &Slice, runs: &[PublishedRun]) -> Result<(), Halt> {
+    async fn finalise(&self, destination: &Destination, runs: &[PublishedRun]) -> Result<(), Halt> {
         self.meter.doing("publishing");
         let _writing = self.meter.time(Stage::Upload);
         let bucket = destination.bucket();
         let layout = self.layout(&bucket);
-        let manifest = publish::export_manifest(&layout, slice, runs);
+        let manifest = publish::export_manifest(&layout, &self.spec, runs);
         publish::put(destination, &layout.export_manifest(), &manifest).await?;
         publish::put_success(destination, &layout.success()).await?;
         self.workshop.reporter.published(&self.lease).await
     }
 
     fn layout<'a>(&self, bucket: &'a Bucket) -> Layout<'a> {
-        Layout {
-            prefix: &bucket.prefix,
-            export: self.lease.export,
-            tenant: self.lease.tenant,
-            session: self.spec.session,
-            version: self.spec.format_version,
-        }
+        Layout { prefix: &bucket.prefix, export: self.lease.export, tenant: self.lease.tenant, version: self.spec.format_version }
     }
 }
 
@@ -286,11 +298,11 @@ fn internal(step: Step, cause: &dyn std::fmt::Display) -> Failure {
     Failure { step, class: FailureClass::Internal, detail: cause.to_string() }
 }
 
-/// The rows of a spec within a window.
-pub(crate) fn slice(spec: &ExportSpec, lease: &Lease, window: Window) -> Slice {
+/// The rows of a spec within a partition.
+pub(crate) fn slice(spec: &ExportSpec, lease: &Lease, Partition { session, window }: Partition) -> Slice {
     Slice {
         tenant: lease.tenant,
-        session: spec.session,
+        session,
         window,
         columns: spec.columns.clone(),
         version: spec.format_version,

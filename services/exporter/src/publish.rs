@@ -5,13 +5,15 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tracelift_bucket::{SignedAsAsked as _, WriteArguments as _};
 use tracelift_core::{
+    export::{ExportSpec, Projects},
     failure::Step,
     file::{File, Totals},
     filter::Filter,
     id::RunId,
     layout::Layout,
     oversized::Oversized,
-    time::{Timestamp, Window},
+    plan::Partition,
+    time::Timestamp,
 };
 
 use crate::{destination::Destination, job::Halt, schema, source::Slice};
@@ -20,7 +22,7 @@ use crate::{destination::Destination, job::Halt, schema, source::Slice};
 #[derive(Debug, Clone)]
 pub(crate) struct PublishedRun {
     pub(crate) run: RunId,
-    pub(crate) window: Window,
+    pub(crate) partition: Partition,
     pub(crate) totals: Totals,
 }
 
@@ -31,7 +33,7 @@ pub(crate) fn run_manifest(layout: &Layout<'_>, run: RunId, slice: &Slice, files
         "export_id": layout.export.to_string(),
         "run_id": run.to_string(),
         "tenant_id": layout.tenant.to_string(),
-        "session_id": layout.session.to_string(),
+        "session_id": slice.session.to_string(),
         "start_time": time(slice.window.start()),
         "end_time": time(slice.window.end()),
         "filter": slice.filter.as_ref().map(Filter::text),
@@ -60,14 +62,15 @@ fn file(file: &File) -> Value {
     })
 }
 
-/// The manifest of an export.
-pub(crate) fn export_manifest(layout: &Layout<'_>, slice: &Slice, runs: &[PublishedRun]) -> Value {
+/// The manifest of an export. `session_id` is null when it is of all experiments.
+pub(crate) fn export_manifest(layout: &Layout<'_>, spec: &ExportSpec, runs: &[PublishedRun]) -> Value {
     let sum = runs.iter().fold(Totals::default(), |sum, run| sum.plus(run.totals));
     let runs = runs.iter().map(|published| {
         json!({
             "run_id": published.run.to_string(),
-            "start_time": time(published.window.start()),
-            "end_time": time(published.window.end()),
+            "session_id": published.partition.session.to_string(),
+            "start_time": time(published.partition.window.start()),
+            "end_time": time(published.partition.window.end()),
             "manifest": layout.run_manifest(published.run),
             "totals": totals(published.totals),
         })
@@ -76,13 +79,14 @@ pub(crate) fn export_manifest(layout: &Layout<'_>, slice: &Slice, runs: &[Publis
         "version": 1,
         "export_id": layout.export.to_string(),
         "tenant_id": layout.tenant.to_string(),
-        "session_id": layout.session.to_string(),
-        "start_time": time(slice.window.start()),
-        "end_time": time(slice.window.end()),
-        "filter": slice.filter.as_ref().map(Filter::text),
+        "session_id": spec.projects.one().map(|session| session.to_string()),
+        "all_experiments": spec.projects == Projects::Experiments,
+        "start_time": time(spec.window.start()),
+        "end_time": time(spec.window.end()),
+        "filter": spec.filter.as_ref().map(Filter::text),
         "format_version": layout.version.as_str(),
-        "schema_hash": schema::hash(&slice.columns, slice.version),
-        "export_path": layout.export_path(),
+        "schema_hash": schema::hash(&spec.columns, spec.format_version),
+        "export_path": layout.export_path(spec.projects),
         "totals": totals(sum),
         "runs": runs.collect::<Vec<_>>(),
     })
@@ -132,9 +136,10 @@ async fn write(destination: &Destination, key: &str, content_type: &str, body: B
 mod tests {
     use tracelift_core::{
         column::Columns,
-        export::FormatVersion,
+        export::{Compression, FormatVersion},
         file::{Cursor, HydrationMiss},
-        id::{ExportId, SessionId, TenantId},
+        id::{DestinationId, ExportId, SessionId, TenantId},
+        time::Window,
     };
     use uuid::Uuid;
 
@@ -145,16 +150,10 @@ mod tests {
         let at = |text| Timestamp::parse("t", text).unwrap();
         let id = Uuid::from_u128;
         let window = Window::new(at("2024-01-01"), at("2024-01-02")).unwrap();
-        let layout = Layout {
-            prefix: "root",
-            export: ExportId(id(1)),
-            tenant: TenantId(id(2)),
-            session: SessionId(id(3)),
-            version: FormatVersion::V1,
-        };
+        let layout = Layout { prefix: "root", export: ExportId(id(1)), tenant: TenantId(id(2)), version: FormatVersion::V1 };
         let slice = Slice {
             tenant: layout.tenant,
-            session: layout.session,
+            session: SessionId(id(3)),
             window,
             columns: Columns::parse("f", &["id", "inputs"]).unwrap(),
             version: FormatVersion::V1,
@@ -164,7 +163,7 @@ mod tests {
         };
         let file = File {
             number: 0,
-            key: layout.data_file(window, RunId(id(4)), 0),
+            key: layout.data_file(slice.partition(), RunId(id(4)), 0),
             rows: 10,
             bytes: 1000,
             etag: "abc".into(),
@@ -177,9 +176,20 @@ mod tests {
             misses: vec![HydrationMiss { row_id: id(6), column: "inputs".into(), reason: "the object does not exist".into() }],
             oversized: Oversized::from_named([("redshift_varchar", 3)]),
         };
-        let run = PublishedRun { run: RunId(id(4)), window, totals: Totals::of([&file]) };
+        let run = PublishedRun { run: RunId(id(4)), partition: slice.partition(), totals: Totals::of([&file]) };
         let run_manifest = run_manifest(&layout, RunId(id(4)), &slice, &[file]);
-        let export_manifest = export_manifest(&layout, &slice, &[run]);
-        insta::assert_snapshot!(format!("{run_manifest:#}\n{export_manifest:#}"));
+        let spec = ExportSpec {
+            destination: DestinationId(id(7)),
+            projects: Projects::One(slice.session),
+            window,
+            every: None,
+            compression: Compression::default(),
+            format_version: FormatVersion::V1,
+            columns: slice.columns.clone(),
+            filter: slice.filter.clone(),
+        };
+        let of_one = export_manifest(&layout, &spec, std::slice::from_ref(&run));
+        let of_all = export_manifest(&layout, &ExportSpec { projects: Projects::Experiments, ..spec }, &[run]);
+        insta::assert_snapshot!(format!("{run_manifest:#}\n{of_one:#}\n{of_all:#}"));
     }
 }

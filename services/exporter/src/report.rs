@@ -1,7 +1,10 @@
 //! Reports that must not be lost: each waits until the control plane has stored it, however often the stream breaks.
 
 use tokio::sync::{mpsc, oneshot};
-use tracelift_core::file::{File, FileIntent, Totals};
+use tracelift_core::{
+    file::{File, FileIntent, Totals},
+    plan::Experiment,
+};
 use tracelift_proto::fleet::v1::{self, connect_request::Message as Said};
 
 use crate::{job::Halt, lease::Lease, lease::Stop};
@@ -63,6 +66,12 @@ impl Reporter {
     pub(crate) async fn cleaned_up(&self, lease: &Lease, adopted: Option<&File>) -> Result<(), Halt> {
         let said = v1::CleanedUp { run_id: lease.run.to_string(), fence: lease.fence.0, seq: 0, adopted: adopted.map(Into::into) };
         self.report(lease, Said::CleanedUp(said)).await.map(drop)
+    }
+
+    pub(crate) async fn experiments_found(&self, lease: &Lease, found: &[Experiment]) -> Result<(), Halt> {
+        let experiments = found.iter().map(Into::into).collect();
+        let said = v1::ExperimentsFound { run_id: lease.run.to_string(), fence: lease.fence.0, seq: 0, experiments };
+        self.report(lease, Said::ExperimentsFound(said)).await.map(drop)
     }
 
     pub(crate) async fn counted(&self, lease: &Lease, rows: u64) -> Result<(), Halt> {

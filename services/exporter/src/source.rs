@@ -19,6 +19,7 @@ use tracelift_core::{
     file::Cursor,
     filter::Filter,
     id::{SessionId, TenantId},
+    plan::{Experiment, MAX_PARTITIONS, Partition},
     run::NARROWEST,
     time::{Timestamp, Window},
 };
@@ -55,6 +56,13 @@ pub(crate) struct Slice {
     pub(crate) cursor: Option<Cursor>,
     /// How often the answer broke off lately, at most [`NARROWEST`]: the higher, the fewer rows are asked for at once.
     pub(crate) narrow: u32,
+}
+
+impl Slice {
+    /// The partition that it is of.
+    pub(crate) fn partition(&self) -> Partition {
+        Partition { session: self.session, window: self.window }
+    }
 }
 
 /// What there is to read.
@@ -151,6 +159,23 @@ impl Source {
     /// How many rows of a slice there are.
     pub(crate) async fn count(&self, slice: &Slice) -> Result<u64, Failure> {
         self.of_slice(&query::count(&self.table, self.pushed(slice).as_ref()), slice).fetch_one().await.map_err(|error| failure(&error))
+    }
+
+    /// The experiments of a tenant with rows in a window, at most one more than an export may have.
+    pub(crate) async fn experiments(&self, tenant: TenantId, window: Window) -> Result<Vec<Experiment>, Failure> {
+        let query = self
+            .client
+            .query_raw(&query::experiments(&self.table))
+            .param("tenant", tenant.to_string())
+            .param("start", window.start().micros())
+            .param("end", window.end().micros())
+            .param("most", MAX_PARTITIONS as u64 + 1);
+        let found: Vec<(String, i64, i64)> = query.fetch_all().await.map_err(|error| failure(&error))?;
+        let experiment = |(session, first, last): (String, i64, i64)| {
+            let session = SessionId::parse("session_id", &session).ok()?;
+            Some(Experiment { session, first: Timestamp::from_micros(first)?, last: Timestamp::from_micros(last)? })
+        };
+        found.into_iter().map(experiment).collect::<Option<_>>().ok_or_else(|| cut("what it says of the experiments makes no sense"))
     }
 
     /// The row behind `last`, if it is the one that cannot be read: it was asked for alone, and failed again.

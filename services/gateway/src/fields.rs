@@ -68,11 +68,6 @@ impl Wrong {
         Self::new("missing", "Field required")
     }
 
-    /// What `docs` promise and this version refuses.
-    pub(crate) fn not_yet(what: &str) -> Self {
-        Self::new("value_error", format!("{what} is not available yet"))
-    }
-
     /// A fault of content, in the words of the rule that was broken.
     pub(crate) fn rule(fault: Invalid) -> Self {
         Self { kind: kind(&fault.message), msg: fault.message.into() }

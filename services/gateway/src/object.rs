@@ -99,20 +99,6 @@ impl<'a> Object<'a> {
         };
         Some(items.iter().enumerate().map(&mut item).collect())
     }
-
-    /// Refuses a field that a later version will have, unless it is left out or null. Whether it was refused.
-    pub(crate) fn refuse_yet(&self, wrong: &mut WrongFields, name: &str) -> bool {
-        let given = self.given(name).is_some();
-        if given {
-            wrong.add(self.at(name), Wrong::not_yet(name));
-        }
-        given
-    }
-
-    /// Refuses a switch that a later version will have, unless it is left out, null or off. Whether it was on.
-    pub(crate) fn refuse_true(&self, wrong: &mut WrongFields, name: &str) -> bool {
-        self.take(wrong, name, Nullable, boolean).unwrap_or(false) && self.refuse_yet(wrong, name)
-    }
 }
 
 fn not_an_object() -> Wrong {

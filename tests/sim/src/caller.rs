@@ -41,6 +41,8 @@ pub struct Wish {
     /// First and last instant, in microseconds.
     pub window: (i64, i64),
     pub compression: i32,
+    /// Of all experiments, which is the one project.
+    pub all_experiments: bool,
     /// All columns, or just a few.
     pub all_columns: bool,
     /// When it is cancelled, after it was made.
@@ -183,7 +185,8 @@ fn spec(destination: &str, wish: &Wish) -> v1::ExportSpec {
     let few = ["id", "inputs", "outputs", "total_tokens"].map(str::to_owned);
     v1::ExportSpec {
         destination_id: destination.to_owned(),
-        session_id: PROJECT.to_string(),
+        session_id: if wish.all_experiments { String::new() } else { PROJECT.to_string() },
+        all_experiments: wish.all_experiments,
         start_time: at(wish.window.0),
         end_time: at(wish.window.1),
         compression: wish.compression,

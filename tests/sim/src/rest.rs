@@ -27,9 +27,13 @@ pub fn faults_of(export: ExportId, runs: &[Seen], data: &Data, disk: &Disk) -> V
         if !matches!(status, RunStatus::Completed | RunStatus::Cancelled) {
             faults.push(format!("EveryRunComesToRest: run {} is {status:?}: {:?}", seen.run.id, seen.run.errors.last()));
         }
-        if let (RunStatus::Completed, Work::Partition(window)) = (status, seen.run.work) {
-            faults.extend(rows(seen, window, data, disk));
-            faults.extend(run_manifest(export, seen, disk));
+        match (status, seen.run.work) {
+            (RunStatus::Completed, Work::Partition(partition)) => {
+                faults.extend(rows(seen, partition.window, data, disk));
+                faults.extend(run_manifest(export, seen, disk));
+            }
+            (RunStatus::Completed, Work::FindExperiments(window)) => faults.extend(outside_of_partitions(window, runs, data)),
+            _ => {}
         }
     }
     let manifest = |name: &str| disk.objects.get(&(DESTINATION.to_owned(), format!("p/_manifests/export_id={}/{name}", export.0)));
@@ -41,6 +45,17 @@ pub fn faults_of(export: ExportId, runs: &[Seen], data: &Data, disk: &Disk) -> V
         faults.push(format!("SuccessMeansCompleted: export {}", export.0));
     }
     faults
+}
+
+/// EveryRowHasItsPartition: the days of experiments that became partitions are all that have rows.
+fn outside_of_partitions(window: Window, runs: &[Seen], data: &Data) -> Option<String> {
+    let partitions = || runs.iter().filter_map(|seen| seen.run.work.partition());
+    let within = |start_time: i64| {
+        let holds = |part: Window| (part.start().micros()..part.end().micros()).contains(&start_time);
+        partitions().any(|partition| holds(partition.window))
+    };
+    let lost = data.within(window).find(|row| !within(row.start_time))?;
+    Some(format!("EveryRowHasItsPartition: row {} of {window} lies in none of {:?}", lost.id, partitions().collect::<Vec<_>>()))
 }
 
 /// EveryRowOnce: the files of a run hold exactly the rows of its partition, in order and whole.

@@ -75,7 +75,11 @@ impl Plan {
         let data = Data::new(rng.random());
         let names = |kind: &str, count: u32| (1..=count).map(|number| format!("{kind}-{number}")).collect();
         let chaos = Duration::from_secs(rng.random_range(5..20));
-        let wishes = (0..rng.random_range(1..=4)).map(|_| wish(&mut rng, data.days, chaos)).collect();
+        // Every other export of every fifth world. Nothing is drawn for it: the other worlds stay as they were.
+        let of_experiments = |number: u32| seed % 5 == 2 && number.is_multiple_of(2);
+        let wishes = (0..rng.random_range(1..=4))
+            .map(|number| Wish { all_experiments: of_experiments(number), ..wish(&mut rng, data.days, chaos) })
+            .collect();
         Self {
             control_planes: names("control", rng.random_range(1..=2)),
             exporters: names("exporter", rng.random_range(1..=3)),
@@ -101,6 +105,7 @@ fn wish(rng: &mut StdRng, days: i64, chaos: Duration) -> Wish {
         after: chaos.mul_f64(rng.random_range(0.0..0.8)),
         window,
         compression: rng.random_range(0..=4),
+        all_experiments: false,
         all_columns: rng.random_bool(0.3),
         cancelled_after: rng.random_bool(0.25).then(|| Duration::from_millis(rng.random_range(0..4_000))),
     }

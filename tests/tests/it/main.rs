@@ -6,6 +6,7 @@ mod binaries;
 mod cancel;
 mod content;
 mod deadlines;
+mod experiments;
 mod faults;
 mod feedback;
 mod filter;

@@ -11,6 +11,7 @@ use aws_sdk_s3::{
 use s3s::S3ErrorCode;
 use tonic::{Code, Request, metadata::MetadataValue};
 use tracelift_proto::{
+    PROTOCOL,
     fleet::v1::{self, connect_request::Message as Said, connect_response::Message as Told, fleet_service_client::FleetServiceClient},
     v1::ExportStatus,
 };
@@ -137,8 +138,8 @@ async fn one_that_heeds_no_clock_and_tries_everything_changes_nothing() {
     let hello = v1::Hello {
         exporter_id: "exporter-1".into(),
         incarnation: "the old one".into(),
-        protocol_min: 2,
-        protocol_max: 2,
+        protocol_min: *PROTOCOL.start(),
+        protocol_max: *PROTOCOL.end(),
         capacity: Some(v1::Capacity { runs: 0 }),
         held: vec![v1::HeldLease { run_id: run.clone(), fence: 1 }],
     };

@@ -99,7 +99,8 @@ fn spec(create: ExportCreate) -> v1::ExportSpec {
     let version = create.format_version.and_then(|word| FormatVersion::parse("", &word).ok()).unwrap_or_default();
     v1::ExportSpec {
         destination_id: create.destination.to_string(),
-        session_id: create.project.to_string(),
+        session_id: create.project.map(|id| id.to_string()).unwrap_or_default(),
+        all_experiments: create.all_experiments,
         start_time: Some(time_to(create.start)),
         end_time: create.end.map(time_to),
         interval_hours: create.every.unwrap_or_default(),

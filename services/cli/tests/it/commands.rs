@@ -10,7 +10,7 @@ use crate::fake::{Fake, ID, command, shown};
 async fn each_command_asks_once_and_prints_the_answer() {
     let fake = Fake::default();
     let world = fake.serve().await;
-    let commands: [&[&str]; 17] = [
+    let commands: [&[&str]; 18] = [
         &["destination", "create", "--name", "mine", "--bucket", "traces", "--region", "us-east-1", "--option", "StorageClass=STANDARD_IA"],
         &["destination", "list"],
         &["destination", "get", ID],
@@ -37,6 +37,7 @@ async fn each_command_asks_once_and_prints_the_answer() {
         &["export", "runs", ID],
         &["export", "cancel", ID],
         &["export", "create", "--destination", ID, "--project", ID, "--start", "2024-01-01", "--every", "24", "--idempotency-key", "k1"],
+        &["export", "create", "--destination", ID, "--all-experiments", "--start", "2024-01-01", "--end", "2024-01-02"],
         &["export", "list", "--status", "Failed", "--status", "TimedOut", "--destination", ID, "--project", ID],
         &["export", "schedule-runs", ID],
         &["runs", "retry", ID, ID],

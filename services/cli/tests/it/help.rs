@@ -33,10 +33,12 @@ fn the_command_line_is_well_formed() {
 #[test]
 fn wrong_use_is_told_apart_from_failure() {
     let id = "0190d1a2-0000-7000-8000-000000000001";
-    let wrong: [&[&str]; 5] = [
+    let wrong: [&[&str]; 7] = [
         &["export", "get", "nope"],
         &["export", "create", "--destination", id, "--project", id, "--start", "yesterday", "--end", "2024-01-02"],
         &["export", "create", "--destination", id, "--project", id, "--start", "2024-01-01", "--end", "2024-01-02", "--compression", "lz4"],
+        &["export", "create", "--destination", id, "--start", "2024-01-01", "--end", "2024-01-02"],
+        &["export", "create", "--destination", id, "--project", id, "--all-experiments", "--start", "2024-01-01", "--end", "2024-01-02"],
         &["destination", "create", "--name", "x", "--bucket", "y", "--option", "Colour"],
         &["export", "list", "--limit", "0"],
     ];

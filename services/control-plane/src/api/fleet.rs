@@ -125,8 +125,8 @@ mod tests {
 
     #[test]
     fn an_exporter_of_an_unknown_version_is_refused_with_both_ranges() {
-        assert_eq!(agree(1, 7).unwrap(), 2);
-        let refused = agree(3, 7).unwrap_err();
-        assert!(refused.message().contains("versions 3 to 7, this control plane 2 to 2"), "{}", refused.message());
+        assert_eq!(agree(1, 7).unwrap(), 3);
+        let refused = agree(4, 7).unwrap_err();
+        assert!(refused.message().contains("versions 4 to 7, this control plane 3 to 3"), "{}", refused.message());
     }
 }

@@ -4,7 +4,7 @@ use tracelift_core::{
     destination::Bucket,
     file::FileIntent,
     layout::Layout,
-    run::{Run, State, Work},
+    run::{Run, State},
     time::Timestamp,
 };
 use tracelift_proto::{time_to, v1};
@@ -54,22 +54,20 @@ fn eta(view: &ExportView, rows_total: u64, now: Timestamp) -> Option<u64> {
 /// A run with its result and progress.
 pub(crate) fn run(view: &RunView) -> v1::ExportRun {
     let RunView { run, export, bucket, reported, .. } = view;
-    let (start, end) = match run.work {
-        Work::Partition(window) => (window.start(), window.end()),
-        Work::Finalise | Work::CleanUp(_) | Work::Reconcile => (export.spec.window.start(), export.spec.window.end()),
-    };
+    let partition = run.work.partition();
+    let window = partition.map_or(export.spec.window, |partition| partition.window);
     v1::ExportRun {
         id: run.id.to_string(),
         export_id: run.export.to_string(),
-        session_id: run.session.to_string(),
+        session_id: partition.map(|partition| partition.session.to_string()).unwrap_or_default(),
         status: v1::RunStatus::from(run.status()).into(),
         retry_number: run.attempt,
         errors: run.errors.clone(),
         created_at: Some(time_to(run.created_at)),
         updated_at: Some(time_to(run.updated_at)),
         finished_at: run.finished_at().map(time_to),
-        start_time: Some(time_to(start)),
-        end_time: Some(time_to(end)),
+        start_time: Some(time_to(window.start())),
+        end_time: Some(time_to(window.end())),
         prefix: bucket.prefix.clone(),
         result: result(view),
         stage: stage(run, reported).to_owned(),
@@ -83,18 +81,13 @@ fn result(view: &RunView) -> Option<v1::RunResult> {
     if run.totals.files == 0 && run.intent.is_none() && !matches!(run.state, State::Completed(_)) {
         return None;
     }
-    let layout = Layout {
-        prefix: &bucket.prefix,
-        export: run.export,
-        tenant: run.tenant,
-        session: run.session,
-        version: export.spec.format_version,
-    };
+    let layout = Layout { prefix: &bucket.prefix, export: run.export, tenant: run.tenant, version: export.spec.format_version };
+    let path = run.work.partition().map_or_else(|| layout.export_path(export.spec.projects), |part| layout.project_path(part.session));
     Some(v1::RunResult {
         rows_written: run.totals.rows,
         bytes_written: run.totals.bytes,
         exported_files: keys.iter().map(|key| format!("{}/{key}", bucket.name)).collect(),
-        export_path: format!("{}/{}", bucket.name, layout.export_path()),
+        export_path: format!("{}/{}", bucket.name, path),
         latest_cursor: run.cursor.map(|cursor| cursor.to_string()).unwrap_or_default(),
         hydrated_objects: run.totals.hydrated_objects,
         hydration_misses: run.totals.hydration_misses,
@@ -140,7 +133,7 @@ fn run_progress(run: &Run, reported: &Reported) -> v1::RunProgress {
 mod tests {
     use tracelift_core::{
         column::Columns,
-        export::{Compression, ExportSpec, FormatVersion},
+        export::{Compression, ExportSpec, FormatVersion, Projects},
         id::{DestinationId, SessionId, TenantId},
         time::Window,
     };
@@ -157,7 +150,7 @@ mod tests {
     fn half_done() -> ExportView {
         let spec = ExportSpec {
             destination: DestinationId(Uuid::nil()),
-            session: SessionId(Uuid::nil()),
+            projects: Projects::One(SessionId(Uuid::nil())),
             window: Window::new(at(0), at(60)).unwrap(),
             every: None,
             filter: None,
@@ -166,7 +159,7 @@ mod tests {
             columns: Columns::parse("export_fields", &[] as &[&str]).unwrap(),
         };
         let (export, runs) = planned(TenantId(Uuid::nil()), spec, None, at(0));
-        let view = ExportView::planned(export, runs.len());
+        let view = ExportView::planned(export, &runs);
         ExportView { rows: 100, runs_counted: 1, rows_counted: 200, started_at: Some(at(0)), ..view }
     }
 

@@ -113,8 +113,8 @@ fn with_details(tx: &mut dyn Transaction, run: Run) -> Result<Claimed, StoreErro
     let export = exports::of_run(tx, run.export)?;
     let files = if run.frozen { files::all(tx, run.id)? } else { Vec::new() };
     let published = match run.work {
-        Work::Partition(_) | Work::CleanUp(_) | Work::Reconcile => Vec::new(),
-        Work::Finalise => published(tx, run.export)?,
+        Work::FindExperiments(_) | Work::Partition(_) | Work::CleanUp(_) => Vec::new(),
+        Work::Finalise | Work::Reconcile => published(tx, run.export)?,
     };
     let left = match run.work {
         Work::CleanUp(subject) => runs::one(tx, subject)?,
@@ -124,9 +124,6 @@ fn with_details(tx: &mut dyn Transaction, run: Run) -> Result<Claimed, StoreErro
 }
 
 fn published(tx: &mut dyn Transaction, export: ExportId) -> Result<Vec<PublishedRun>, StoreError> {
-    let partition = |run: Run| match run.work {
-        Work::Partition(window) => Some(PublishedRun { run, window }),
-        _ => None,
-    };
+    let partition = |run: Run| run.work.partition().map(|partition| PublishedRun { run, partition });
     Ok(runs::of_export(tx, export)?.into_iter().filter_map(partition).collect())
 }

@@ -6,6 +6,7 @@
 pub(crate) mod ageing;
 pub(crate) mod any_sequence;
 pub(crate) mod claims;
+pub(crate) mod experiments;
 pub(crate) mod exports;
 pub(crate) mod leases;
 pub(crate) mod limits;
@@ -19,7 +20,7 @@ pub(crate) mod schedules;
 use tracelift_core::{
     column::Columns,
     destination::{Bucket, BucketInput, Destination, DisplayName, Identity},
-    export::{Compression, Export, ExportSpec, ExportStatus, FormatVersion},
+    export::{Compression, Export, ExportSpec, ExportStatus, FormatVersion, Projects},
     failure::{Failure, FailureClass, Step},
     file::{Cursor, File, FileIntent, HydrationMiss},
     filter::Filter,
@@ -27,7 +28,7 @@ use tracelift_core::{
     limit::AtOnce,
     oversized::Oversized,
     plan,
-    run::{Event, Fence, Lease, Run, Work},
+    run::{Event, Fence, Lease, Run},
     time::{Timestamp, Window},
 };
 use uuid::Uuid;
@@ -62,6 +63,20 @@ macro_rules! suite {
                 cancelling_twice_changes_nothing_more,
                 an_export_that_has_ended_is_not_cancelled,
                 a_cancelled_export_does_not_count_files_in_the_making,
+            }
+            experiments {
+                which_they_are_is_found_first_and_nobody_sees_the_run_that_does,
+                what_is_found_is_exported_once_and_counted_together,
+                of_reports_that_come_at_once_one_makes_partitions,
+                who_was_lost_while_finding_makes_no_partitions,
+                without_experiments_an_export_is_complete_and_empty,
+                too_many_days_of_experiments_fail_the_export_in_words,
+                finding_is_tried_again_and_fails_the_export_in_the_end,
+                an_export_is_cancelled_while_its_experiments_are_found,
+                finding_that_takes_too_long_times_out,
+                finding_them_is_the_beginning_of_an_export_under_its_limits,
+                each_export_of_a_schedule_finds_them_for_itself,
+                a_repeated_request_is_answered_as_before_they_were_found,
             }
             schedules {
                 a_window_is_exported_once_it_is_over,
@@ -247,7 +262,7 @@ pub(crate) fn planned(owner: Owner, n: u128, days: i64, created: i64) -> (Export
         tenant: owner.tenant,
         spec: ExportSpec {
             destination: owner.destination,
-            session,
+            projects: Projects::One(session),
             window,
             every: None,
             compression: Compression::Snappy,
@@ -262,11 +277,15 @@ pub(crate) fn planned(owner: Owner, n: u128, days: i64, created: i64) -> (Export
         updated_at: at(created),
         finished_at: None,
     };
-    let runs = plan::partitions(window).into_iter().zip(0u128..).map(|(part, day)| {
-        let run = RunId(Uuid::from_u128(0x4000_0000 + n * 1000 + day));
-        Run::new(run, id, owner.tenant, session, Work::Partition(part), at(created))
-    });
-    (export, runs.collect())
+    let runs = first_runs(&export);
+    (export, runs)
+}
+
+/// The runs that an export begins with.
+pub(crate) fn first_runs(export: &Export) -> Vec<Run> {
+    let id = |number| RunId(Uuid::from_u128(0x4000_0000 + (export.id.0.as_u128() - 0xe0000) * 1000 + number));
+    let works = plan::first(&export.spec).into_iter().zip(0u128..);
+    works.map(|(work, number)| Run::new(id(number), export.id, export.tenant, work, export.created_at)).collect()
 }
 
 /// Stores export `n` of `days` days, made at second 0.
@@ -279,7 +298,7 @@ pub(crate) async fn export(store: &dyn Store, owner: Owner, n: u128, days: i64) 
 
 /// Stores an export that must be taken.
 pub(crate) async fn make(store: &dyn Store, export: Export, runs: Vec<Run>) {
-    let expected = ExportView::planned(export.clone(), runs.len());
+    let expected = ExportView::planned(export.clone(), &runs);
     assert_eq!(store.create_export(NewExport::of(export, runs)).await.unwrap(), Made::Now(Box::new(expected)));
 }
 

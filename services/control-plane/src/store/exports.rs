@@ -1,10 +1,11 @@
 //! The rules of exports: planned, settled as their runs end, cancelled.
 
 use tracelift_core::{
-    export::ExportStatus,
+    export::{ExportStatus, Projects},
     id::{ExportId, RunId, TenantId},
     limit::Quota,
-    run::{Event, Run, RunStatus, Work},
+    plan::{self, Experiment, Partition},
+    run::{Event, Run, RunStatus, State, Work},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -42,7 +43,7 @@ pub(super) fn create(tx: &mut dyn Transaction, new: &NewExport) -> Result<Made, 
         requests::remember(tx, &EXPORTS, tenant, request, export.id.into(), now)?;
     }
     tx.tell(Change::Work);
-    Ok(Made::Now(Box::new(ExportView::planned(export.clone(), planned.len()))))
+    Ok(Made::Now(Box::new(ExportView::planned(export.clone(), planned))))
 }
 
 /// The answer that this key was given before.
@@ -52,7 +53,10 @@ fn again(tx: &mut dyn Transaction, tenant: TenantId, known: &Known<ExportId>) ->
     }
     let view = exports::view(tx, tenant, known.made)?;
     let view = view.ok_or_else(|| StoreError::Corrupt(format!("a key stands for export {}, which does not exist", known.made)))?;
-    Ok(Made::Before(Box::new(ExportView::planned(view.export.as_made(), view.runs_total as usize))))
+    let export = view.export.as_made();
+    // The partitions of experiments were not there yet.
+    let runs_total = if export.spec.projects == Projects::Experiments { 0 } else { view.runs_total };
+    Ok(Made::Before(Box::new(ExportView { runs_total, ..ExportView::planned(export, &[]) })))
 }
 
 pub(super) fn cancel(tx: &mut dyn Transaction, tenant: TenantId, id: ExportId, now: Timestamp) -> Result<Option<ExportView>, StoreError> {
@@ -90,7 +94,7 @@ pub(super) fn stop(tx: &mut dyn Transaction, run: Run, event: Event, now: Timest
 pub(super) fn save_ended(tx: &mut dyn Transaction, before: &Run, after: &Run, now: Timestamp) -> Result<(), StoreError> {
     runs::save(tx, after)?;
     if after.leaves_something() && !before.leaves_something() && !runs::is_cleaned(tx, after.id)? {
-        begin(tx, after.export, after, Work::CleanUp(after.id), now)?;
+        begin(tx, after.export, after.tenant, Work::CleanUp(after.id), now)?;
     }
     Ok(())
 }
@@ -125,11 +129,18 @@ pub(super) fn retry(
     Ok(runs::view(tx, tenant, id, run.id)?.map(|view| Retry::Queued(Box::new(view))))
 }
 
-/// Queues a run that callers do not see; `like` says whose it is.
-fn begin(tx: &mut dyn Transaction, export: ExportId, like: &Run, work: Work, now: Timestamp) -> Result<(), StoreError> {
-    runs::create(tx, &Run::new(RunId(Uuid::now_v7()), export, like.tenant, like.session, work, now))?;
+/// Queues a run.
+fn begin(tx: &mut dyn Transaction, export: ExportId, tenant: TenantId, work: Work, now: Timestamp) -> Result<(), StoreError> {
+    runs::create(tx, &Run::new(RunId(Uuid::now_v7()), export, tenant, work, now))?;
     tx.tell(Change::Work);
     Ok(())
+}
+
+/// Queues the partitions of the experiments that `finder` has found, in the transaction that ends it.
+pub(super) fn begin_partitions(tx: &mut dyn Transaction, finder: &Run, found: &[Experiment], now: Timestamp) -> Result<(), StoreError> {
+    let (Work::FindExperiments(window), State::Completed(_)) = (finder.work, &finder.state) else { return Ok(()) };
+    let Ok(partitions) = plan::of_experiments(window, found) else { return Ok(()) };
+    partitions.into_iter().try_for_each(|partition| begin(tx, finder.export, finder.tenant, Work::Partition(partition), now))
 }
 
 /// Brings an export's status up to date after one of its runs has changed, and begins its finalising run when it is due.
@@ -142,20 +153,22 @@ pub(super) fn settle(tx: &mut dyn Transaction, id: ExportId, now: Timestamp) -> 
         return Ok(());
     }
     let all = runs::of_export(tx, id)?;
-    let partitions: Vec<_> = all.iter().filter(|run| matches!(run.work, Work::Partition(_))).map(Run::status).collect();
-    let finalising = all.iter().find(|run| run.work == Work::Finalise).map(Run::status);
-    let any = all.first().ok_or_else(|| StoreError::Corrupt(format!("export {} has no runs", export.id)))?;
-    if finalising.is_none() && partitions.iter().all(|status| *status == RunStatus::Completed) {
-        begin(tx, id, any, Work::Finalise, now)?;
+    let first: Vec<_> = all.iter().filter(|run| run.work.comes_first()).map(Run::status).collect();
+    if first.is_empty() {
+        return Err(StoreError::Corrupt(format!("export {} has no runs", export.id)));
     }
-    let status = ExportStatus::of_runs(&partitions, finalising);
+    let finalising = all.iter().find(|run| run.work == Work::Finalise).map(Run::status);
+    if finalising.is_none() && first.iter().all(|status| *status == RunStatus::Completed) {
+        begin(tx, id, export.tenant, Work::Finalise, now)?;
+    }
+    let status = ExportStatus::of_runs(&first, finalising);
     if !status.ended() {
         return exports::go_on(tx, id, status, now);
     }
     // Where a filter reads content the trace store alone cannot say how many rows there are.
     let countable = export.spec.filter.as_ref().is_none_or(|filter| !filter.reads_content());
     if status == ExportStatus::Completed && countable {
-        begin(tx, id, any, Work::Reconcile, now)?;
+        begin(tx, id, export.tenant, Work::Reconcile, now)?;
     }
     exports::end(tx, id, status, why(&all, status).as_deref(), now)
 }
@@ -174,7 +187,8 @@ fn why(runs: &[Run], status: ExportStatus) -> Option<String> {
 
 fn name(run: &Run) -> String {
     match run.work {
-        Work::Partition(window) => format!("run {} of {}", run.id, window),
+        Work::FindExperiments(window) => format!("finding the experiments of {window}"),
+        Work::Partition(Partition { window, .. }) => format!("run {} of {window}", run.id),
         Work::Finalise | Work::CleanUp(_) | Work::Reconcile => "writing the export's manifest".to_owned(),
     }
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     Access, Change, Heard, ReportError, Reported, StoreError, TimeLimits, Verdict,
-    exports::{save_ended, settle, stop},
+    exports::{begin_partitions, save_ended, settle, stop},
     rows::{destinations, exports, files, reported, runs},
     transaction::Transaction,
 };
@@ -103,6 +103,7 @@ pub(super) fn report(tx: &mut dyn Transaction, id: RunId, fence: Fence, event: E
                 cleaned_up(tx, left, adopted.clone(), now)?;
             }
         }
+        Event::ExperimentsFound(found) => begin_partitions(tx, &run, &found, now)?,
         Event::Counted { rows } => exports::reconciled(tx, run.export, rows, now)?,
         _ => {}
     }
@@ -116,7 +117,7 @@ pub(super) fn report(tx: &mut dyn Transaction, id: RunId, fence: Fence, event: E
 
 /// The last report of a run, sent again because its answer was lost.
 fn already_done(run: &Run, fence: Fence, event: &Event) -> bool {
-    let last = matches!(event, Event::Published | Event::CleanedUp { .. } | Event::Counted { .. });
+    let last = matches!(event, Event::Published | Event::CleanedUp { .. } | Event::ExperimentsFound(_) | Event::Counted { .. });
     last && matches!(run.state, State::Completed(_)) && run.fence == fence
 }
 

@@ -32,6 +32,7 @@ static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
         include_str!("sqlite/filter.sql"),
         include_str!("sqlite/oversized.sql"),
         include_str!("sqlite/destination_requests.sql"),
+        include_str!("sqlite/experiments.sql"),
     ];
     Migrations::new(changes.map(M::up).into())
 });

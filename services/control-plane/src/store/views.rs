@@ -5,8 +5,9 @@ use tracelift_core::{
     export::{Export, ExportStatus},
     file::File,
     id::{DestinationId, KeyId, SessionId, TenantId},
+    plan::Partition,
     run::Run,
-    time::{Timestamp, Window},
+    time::Timestamp,
 };
 
 /// A workspace.
@@ -62,7 +63,7 @@ pub struct Wanted {
     pub statuses: Vec<ExportStatus>,
     /// Those to this one.
     pub destination: Option<DestinationId>,
-    /// Those of this project.
+    /// Those of this project, which those of all experiments are not.
     pub session: Option<SessionId>,
 }
 
@@ -94,12 +95,13 @@ pub struct ExportView {
 }
 
 impl ExportView {
-    /// An export that nobody has worked on.
+    /// An export that nobody has worked on, and the runs that it begins with.
     #[must_use]
-    pub fn planned(export: Export, runs: usize) -> Self {
+    pub fn planned(export: Export, runs: &[Run]) -> Self {
+        let partitions = runs.iter().filter(|run| run.work.partition().is_some()).count();
         Self {
             export,
-            runs_total: u32::try_from(runs).unwrap_or(u32::MAX),
+            runs_total: u32::try_from(partitions).unwrap_or(u32::MAX),
             runs_completed: 0,
             rows: 0,
             bytes: 0,
@@ -172,7 +174,7 @@ pub struct PublishedRun {
     /// The run.
     pub run: Run,
     /// Its partition.
-    pub window: Window,
+    pub partition: Partition,
 }
 
 /// A run that was claimed, with all that its exporter needs.
@@ -184,7 +186,7 @@ pub struct Claimed {
     pub export: Export,
     /// Its complete files, when it is past its commit point.
     pub files: Vec<File>,
-    /// The export's partitions, when the run is the finalising one.
+    /// The export's partitions, when the run finalises or counts them.
     pub published: Vec<PublishedRun>,
     /// The run to clean up after, when that is what there is to do.
     pub left: Option<Run>,

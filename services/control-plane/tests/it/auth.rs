@@ -9,7 +9,7 @@ use tonic_reflection::pb::v1::{
     server_reflection_response::MessageResponse,
 };
 use tracelift_core::id::KeyId;
-use tracelift_proto::v1;
+use tracelift_proto::{PROTOCOL, v1};
 use uuid::Uuid;
 
 use crate::{
@@ -149,7 +149,7 @@ async fn admin_calls_need_the_admin_token_and_exporters_the_fleet_token() {
 async fn without_an_admin_token_admin_calls_are_off() {
     let plane = plane_with(|settings| settings.admin_token = None).await;
     insta::assert_snapshot!(shown(plane.admin().admin().list_tenants(v1::ListTenantsRequest {}).await));
-    assert!(exporter::Exporter::connect(&plane, "a", 1).await.welcome.protocol == 2);
+    assert!(exporter::Exporter::connect(&plane, "a", 1).await.welcome.protocol == *PROTOCOL.end());
 }
 
 #[tokio::test]

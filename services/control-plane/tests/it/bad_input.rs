@@ -30,6 +30,8 @@ async fn every_wrong_field_of_an_export_is_named() {
     for (what, wrong) in [
         ("nothing", v1::ExportSpec::default()),
         ("end before start", v1::ExportSpec { start_time: good.end_time, end_time: good.start_time, ..good.clone() }),
+        ("a project and all experiments", v1::ExportSpec { all_experiments: true, ..good.clone() }),
+        ("neither a project nor all experiments", v1::ExportSpec { session_id: String::new(), ..good.clone() }),
         ("an empty range", v1::ExportSpec { end_time: good.start_time, ..good.clone() }),
         ("32 days, 31 are allowed", v1::ExportSpec { end_time: spec("", "2024-01-01", "2024-02-02").end_time, ..good.clone() }),
         ("a time that is none", v1::ExportSpec { end_time: far, ..good.clone() }),

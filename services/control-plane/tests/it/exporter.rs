@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracelift_proto::{
+    PROTOCOL,
     fleet::v1::{
         self, assignment::Work, connect_request::Message as Said, connect_response::Message as Answer,
         get_destination_access_response::Identity,
@@ -24,8 +25,8 @@ pub(crate) fn hello(name: &str, runs: u32) -> v1::Hello {
     v1::Hello {
         exporter_id: name.to_owned(),
         incarnation: "first".to_owned(),
-        protocol_min: 2,
-        protocol_max: 2,
+        protocol_min: *PROTOCOL.start(),
+        protocol_max: *PROTOCOL.end(),
         capacity: Some(v1::Capacity { runs }),
         held: Vec::new(),
     }

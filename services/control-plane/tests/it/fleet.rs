@@ -3,14 +3,15 @@
 use std::fmt::Write as _;
 
 use tonic::Code;
+use tracelift_core::time::Timestamp;
 use tracelift_proto::{
     fleet::v1::{self, assignment::Work, connect_request::Message as Said, connect_response::Message as Answer},
-    v1 as api,
+    time_to, v1 as api,
 };
 
 use crate::{
     exporter::{Exporter, failed, file_done, finished, hello, open, published},
-    plane::{plane, shown},
+    plane::{plane, shown, spec},
 };
 
 #[tokio::test]
@@ -19,7 +20,7 @@ async fn who_does_not_say_hello_properly_is_refused() {
     let mut text = String::new();
     for (what, first) in [
         ("an older protocol", Some(Said::Hello(v1::Hello { protocol_min: 1, protocol_max: 1, ..hello("a", 1) }))),
-        ("a newer protocol", Some(Said::Hello(v1::Hello { protocol_min: 3, protocol_max: 7, ..hello("a", 1) }))),
+        ("a newer protocol", Some(Said::Hello(v1::Hello { protocol_min: 4, protocol_max: 7, ..hello("a", 1) }))),
         ("no protocol", Some(Said::Hello(v1::Hello { protocol_min: 0, protocol_max: 0, ..hello("a", 1) }))),
         ("a range upside down", Some(Said::Hello(v1::Hello { protocol_min: 3, protocol_max: 1, ..hello("a", 1) }))),
         ("a heartbeat", Some(Said::Heartbeat(v1::Heartbeat::default()))),
@@ -47,7 +48,7 @@ async fn a_welcome_has_the_terms_of_leases() {
     let plane = plane().await;
     let welcome = Exporter::connect(&plane, "a", 1).await.welcome;
     let seconds = |duration: Option<prost_types::Duration>| duration.unwrap().seconds;
-    assert_eq!((welcome.protocol, seconds(welcome.heartbeat_interval), seconds(welcome.lease_time)), (2, 5, 30));
+    assert_eq!((welcome.protocol, seconds(welcome.heartbeat_interval), seconds(welcome.lease_time)), (3, 5, 30));
     assert_eq!(welcome.verdicts, []);
 }
 
@@ -89,6 +90,74 @@ async fn a_run_travels_from_assignment_to_manifest() {
     let shown = mine.runs(&export.id).await.remove(0);
     assert_eq!((shown.status(), shown.exporter_id.as_str()), (api::RunStatus::Completed, "a"));
     assert_eq!(shown.result.unwrap().exported_files, ["traces/root/data-00000.parquet"]);
+}
+
+#[tokio::test]
+async fn experiments_are_found_by_an_exporter_and_each_of_their_days_is_a_run() {
+    let plane = plane().await;
+    let mine = plane.workspace(1).await;
+    let destination = plane.destination(&mine).await.to_string();
+    let all = api::ExportSpec { session_id: String::new(), all_experiments: true, ..spec(&destination, "2024-01-01", "2024-01-04") };
+    let export = mine.create(all).await.unwrap();
+    assert_eq!((export.status(), export.progress.unwrap().runs_total), (api::ExportStatus::Created, 0));
+
+    let mut exporter = Exporter::connect(&plane, "a", 1).await;
+    let finder = exporter.assignment().await;
+    assert_eq!(finder.work, Some(Work::FindExperiments(v1::FindExperiments {})));
+    assert_eq!(finder.spec, export.spec);
+    let at = |text: &str| Some(time_to(Timestamp::parse("t", text).unwrap()));
+    let session_id = "0190d1a2-0000-7000-8000-0000000000e1".to_owned();
+    let found = v1::Experiment {
+        session_id: session_id.clone(),
+        first_start_time: at("2024-01-02T06:00:00Z"),
+        last_start_time: at("2024-01-02T07:00:00Z"),
+    };
+    let said = v1::ExperimentsFound { run_id: finder.run_id.clone(), fence: finder.fence, seq: 1, experiments: vec![found] };
+    exporter.report(1, Said::ExperimentsFound(said.clone())).await;
+    let run = exporter.assignment().await;
+    let Some(Work::Slice(slice)) = &run.work else { panic!("{run:?}") };
+    assert_eq!((&slice.session_id, slice.start_time, slice.end_time), (&session_id, at("2024-01-02"), at("2024-01-03")));
+    exporter.report(1, Said::ExperimentsFound(said)).await; // its answer was lost
+    let shown = mine.runs(&export.id).await;
+    assert_eq!((shown.len(), &shown[0].id, &shown[0].session_id), (1, &run.run_id, &session_id));
+
+    exporter.report(2, Said::FileDone(file_done(&run, 2, 0))).await;
+    exporter.report(3, finished(&run, 3, 1)).await;
+    let Answer::Publish(publish) = exporter.hear().await else { panic!("no list of files") };
+    assert_eq!(publish.session_id, session_id);
+    exporter.report(4, published(&run, 4)).await;
+    let last = exporter.assignment().await;
+    let Some(Work::Finalise(finalise)) = &last.work else { panic!("{last:?}") };
+    assert_eq!((finalise.runs.len(), &finalise.runs[0].session_id), (1, &session_id));
+    exporter.report(5, published(&last, 5)).await;
+    let shown = mine.runs(&export.id).await.remove(0).result.unwrap();
+    let path = format!("traces/root/export_id={}/tenant_id={}/session_id={session_id}/runs", export.id, mine.tenant);
+    assert_eq!(shown.export_path, path);
+}
+
+#[tokio::test]
+async fn experiments_that_make_no_sense_end_the_session() {
+    let plane = plane().await;
+    let mine = plane.workspace(1).await;
+    let destination = plane.destination(&mine).await.to_string();
+    let all = api::ExportSpec { session_id: String::new(), all_experiments: true, ..spec(&destination, "2024-01-01", "2024-01-04") };
+    let export = mine.create(all).await.unwrap();
+    let time = Some(prost_types::Timestamp { seconds: 1_704_067_200, nanos: 0 });
+    let good = v1::Experiment { session_id: export.id.clone(), first_start_time: time, last_start_time: time };
+    for (name, experiments, told) in [
+        ("a", vec![v1::Experiment::default()], "experiment.session_id: must be a UUID"),
+        ("b", vec![v1::Experiment { last_start_time: None, ..good.clone() }], "experiment.last_start_time: is required"),
+        ("c", vec![good.clone(); 4002], "experiments: must name at most 4001"),
+    ] {
+        let mut exporter = Exporter::connect(&plane, name, 1).await;
+        let finder = exporter.assignment().await;
+        let said = v1::ExperimentsFound { run_id: finder.run_id, fence: finder.fence, seq: 1, experiments };
+        exporter.say(Said::ExperimentsFound(said)).await;
+        let status = exporter.end().await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, told));
+        plane.clock_past_lease().await;
+    }
+    assert!(mine.runs(&export.id).await.is_empty());
 }
 
 #[tokio::test]

@@ -6,6 +6,11 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::{
+    id::{ExporterId, SessionId},
+    plan::{Experiment, MAX_PARTITIONS, Partition},
+    time::Window,
+};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_micros(1_700_000_000_000_000).unwrap().plus_seconds(seconds)
@@ -17,8 +22,9 @@ fn lease(name: &str) -> Lease {
 
 fn queued() -> Run {
     let id = Uuid::from_u128;
-    let work = Work::Partition(Window::new(at(0), at(10)).unwrap());
-    Run::new(RunId(id(1)), ExportId(id(2)), TenantId(id(3)), SessionId(id(4)), work, at(0))
+    let window = Window::new(at(0), at(10)).unwrap();
+    let work = Work::Partition(Partition { session: SessionId(id(4)), window });
+    Run::new(RunId(id(1)), ExportId(id(2)), TenantId(id(3)), work, at(0))
 }
 
 fn file(number: u32) -> File {
@@ -58,6 +64,7 @@ fn events() -> Vec<Event> {
         Event::Lapsed { max_retries: 20 },
         Event::Stalled { max_retries: 20 },
         Event::CleanedUp { adopted: Some(Box::new(file(0))) },
+        Event::ExperimentsFound(Vec::new()),
         Event::Counted { rows: 7 },
         Event::HandedBack,
         Event::Declined,
@@ -218,6 +225,29 @@ fn a_run_that_is_asked_for_anew_keeps_what_its_cleaning_found() {
     let again = leased.apply(Event::TimedOut, at(2)).unwrap().apply(Event::Retried, at(3)).unwrap();
     let clean = again.apply(Event::CleanedUp { adopted: Some(Box::new(file(0))) }, at(4)).unwrap();
     assert_eq!((clean.status(), clean.totals.files, clean.cursor), (RunStatus::Running, 1, Some(file(0).cursor)));
+}
+
+#[test]
+fn finding_experiments_ends_with_what_was_found_or_fails_when_that_is_too_much() {
+    let work = Work::FindExperiments(Window::new(at(0), at(10)).unwrap());
+    let leased = Run { work, ..queued() }.apply(Event::Claimed(lease("x")), at(1)).unwrap();
+    let found = |n: usize| {
+        let session = |n: usize| SessionId(Uuid::from_u128(n as u128));
+        Event::ExperimentsFound((0..n).map(|n| Experiment { session: session(n), first: at(0), last: at(9) }).collect())
+    };
+    let done = leased.clone().apply(found(MAX_PARTITIONS), at(2)).unwrap();
+    assert_eq!((done.status(), done.finished_at(), done.leaves_something()), (RunStatus::Completed, Some(at(2)), false));
+    assert!(done.apply(found(1), at(3)).is_err());
+
+    let too_many = leased.apply(found(MAX_PARTITIONS + 1), at(2)).unwrap();
+    assert_eq!((too_many.status(), too_many.attempt), (RunStatus::Failed, 0), "it would be too much the next time too");
+    let [error] = &too_many.errors[..] else { panic!("{:?}", too_many.errors) };
+    assert_eq!(
+        error,
+        "the export is too large, its caller must ask for less (read): the experiments of this range have rows on more than \
+         4000 days in all: split the range into several exports"
+    );
+    assert!(too_many.apply(Event::Retried, at(3)).is_err());
 }
 
 fn any_event() -> impl Strategy<Value = Event> {

@@ -6,7 +6,8 @@ use tracelift_core::{
     Invalid,
     export::{Compression, ExportSpec},
     file::{Cursor, FileIntent, Totals},
-    id::{ExportId, RunId, TenantId},
+    id::{ExportId, RunId, SessionId, TenantId},
+    plan::Partition,
     time::Window,
 };
 use tracelift_proto::{
@@ -31,26 +32,31 @@ pub(super) fn read(assignment: &v1::Assignment, trust: &Arc<Trust>) -> Result<(L
     let spec = spec.check(u64::MAX, Compression::default()).map_err(|mut faults| faults.swap_remove(0).within("spec"))?;
     let work = assignment.work.as_ref().ok_or_else(|| Invalid::new("work", "is required"))?;
     let (task, before) = match work {
-        Work::Slice(work) => partition(&lease, &spec, work)?,
+        Work::FindExperiments(_) => (Task::FindExperiments, Totals::default()),
+        Work::Slice(work) => rows(&lease, &spec, work)?,
         Work::Publish(work) => {
             let files = files(work).map_err(|failure| Invalid::new("publish.files", failure))?;
-            let window = window(work.start_time.as_ref(), work.end_time.as_ref())?;
+            let partition = partition(&work.session_id, work.start_time.as_ref(), work.end_time.as_ref())?;
             let before = Totals::of(&files);
-            (Task::Publish { slice: slice(&spec, &lease, window), files }, before)
+            (Task::Publish { slice: slice(&spec, &lease, partition), files }, before)
         }
         Work::Finalise(work) => {
             let runs = work.runs.iter().map(published).collect::<Result<_, _>>()?;
-            (Task::Finalise { slice: slice(&spec, &lease, spec.window), runs }, Totals::default())
+            (Task::Finalise { runs }, Totals::default())
         }
         Work::CleanUp(work) => (Task::CleanUp(left(work).map_err(|fault| fault.within("clean_up"))?), Totals::default()),
-        Work::Reconcile(_) => (Task::Reconcile { slice: slice(&spec, &lease, spec.window) }, Totals::default()),
+        Work::Reconcile(work) => {
+            let of = |id: &String| Ok(Partition { session: SessionId::parse("reconcile.session_ids", id)?, window: spec.window });
+            let slices = work.session_ids.iter().map(|id| of(id).map(|partition| slice(&spec, &lease, partition)));
+            (Task::Reconcile { slices: slices.collect::<Result<_, Invalid>>()? }, Totals::default())
+        }
     };
     Ok((lease, spec, task, before))
 }
 
-fn partition(lease: &Lease, spec: &ExportSpec, work: &v1::ExportSlice) -> Result<(Task, Totals), Invalid> {
+fn rows(lease: &Lease, spec: &ExportSpec, work: &v1::ExportSlice) -> Result<(Task, Totals), Invalid> {
     let cursor = work.cursor.as_ref().map(Cursor::try_from).transpose().map_err(|fault| fault.within("slice.cursor"))?;
-    let mut slice = slice(spec, lease, window(work.start_time.as_ref(), work.end_time.as_ref())?);
+    let mut slice = slice(spec, lease, partition(&work.session_id, work.start_time.as_ref(), work.end_time.as_ref())?);
     slice.cursor = cursor;
     slice.narrow = work.narrow;
     let before = Totals { files: work.next_file, rows: work.rows_before, ..Totals::default() };
@@ -60,14 +66,14 @@ fn partition(lease: &Lease, spec: &ExportSpec, work: &v1::ExportSlice) -> Result
 
 fn left(work: &v1::CleanUp) -> Result<Left, Invalid> {
     let unresolved = work.unresolved.as_ref().map(FileIntent::try_from).transpose().map_err(|fault| fault.within("unresolved"))?;
-    let window = window(work.start_time.as_ref(), work.end_time.as_ref())?;
-    Ok(Left { run: RunId::parse("run_id", &work.run_id)?, window, next_file: work.next_file, unresolved })
+    let partition = partition(&work.session_id, work.start_time.as_ref(), work.end_time.as_ref())?;
+    Ok(Left { run: RunId::parse("run_id", &work.run_id)?, partition, next_file: work.next_file, unresolved })
 }
 
 fn published(run: &v1::PublishedRun) -> Result<PublishedRun, Invalid> {
     Ok(PublishedRun {
         run: RunId::parse("finalise.runs.run_id", &run.run_id)?,
-        window: window(run.start_time.as_ref(), run.end_time.as_ref())?,
+        partition: partition(&run.session_id, run.start_time.as_ref(), run.end_time.as_ref())?,
         totals: Totals {
             files: run.files,
             rows: run.rows,
@@ -79,7 +85,8 @@ fn published(run: &v1::PublishedRun) -> Result<PublishedRun, Invalid> {
     })
 }
 
-fn window(start: Option<&prost_types::Timestamp>, end: Option<&prost_types::Timestamp>) -> Result<Window, Invalid> {
+fn partition(session: &str, start: Option<&prost_types::Timestamp>, end: Option<&prost_types::Timestamp>) -> Result<Partition, Invalid> {
     let window = Window::new(time_from("start_time", start)?, time_from("end_time", end)?);
-    window.ok_or_else(|| Invalid::new("end_time", "must be after start_time"))
+    let window = window.ok_or_else(|| Invalid::new("end_time", "must be after start_time"))?;
+    Ok(Partition { session: SessionId::parse("session_id", session)?, window })
 }

@@ -69,6 +69,20 @@ pub(crate) fn count(table: &str, filter: Option<&Pushed>) -> String {
     format!("SELECT count() FROM {table} AS r FINAL WHERE {SLICE}{}", only(filter))
 }
 
+/// The projects with a reference dataset that have rows in a window: id, start times of the first and the last row in
+/// microseconds. It is a dataset of any row of theirs, in the window or not.
+pub(crate) fn experiments(table: &str) -> String {
+    format!(
+        "SELECT toString(r.session_id) AS session, toUnixTimestamp64Micro(min(r.start_time)), toUnixTimestamp64Micro(max(r.start_time))
+FROM {table} AS r FINAL
+WHERE r.tenant_id = {{tenant:UUID}}{WINDOW}
+  AND r.session_id IN (
+    SELECT e.session_id FROM {table} AS e FINAL WHERE e.tenant_id = {{tenant:UUID}} AND e.reference_dataset_id IS NOT NULL
+  )
+GROUP BY r.session_id ORDER BY session LIMIT {{most:UInt64}}"
+    )
+}
+
 /// Start time in microseconds and id of the first row, from behind a cursor when there is one.
 pub(crate) fn next(table: &str, resumes: bool, filter: Option<&Pushed>) -> String {
     let only = only(filter);
@@ -136,6 +150,10 @@ ORDER BY {ON}, f.created_at, toString(f.id)",
 /// Stops a query by its id, and those that were asked for its sake.
 pub(crate) const KILL: &str = "KILL QUERY WHERE query_id = {id:String} OR startsWith(query_id, concat({id:String}, '-')) ASYNC";
 
+const WINDOW: &str = "
+  AND r.start_time >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
+  AND r.start_time < fromUnixTimestamp64Micro({end:Int64}, 'UTC')";
+
 const SLICE: &str = "r.tenant_id = {tenant:UUID} AND r.session_id = {session:UUID}
   AND r.start_time >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
   AND r.start_time < fromUnixTimestamp64Micro({end:Int64}, 'UTC')";
@@ -199,6 +217,11 @@ mod tests {
         let of = |names: &[&str]| rows("runs", &Columns::parse("f", names).unwrap(), FormatVersion::V1, true, None);
         assert_eq!(of(&["name", "feedbacks", "id"]), of(&["name", "id"]));
         assert!(!of(&["feedbacks"]).contains("feedback"));
+    }
+
+    #[test]
+    fn the_query_of_experiments() {
+        insta::assert_snapshot!(experiments("runs"));
     }
 
     #[test]

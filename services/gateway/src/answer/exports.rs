@@ -81,7 +81,7 @@ impl From<v1::Export> for BulkExport {
             compression: compression(spec.compression()),
             bulk_export_destination_id: spec.destination_id,
             session_id: text(spec.session_id),
-            all_experiments: false,
+            all_experiments: spec.all_experiments,
             start_time: time(spec.start_time.as_ref()),
             end_time: time(spec.end_time.as_ref()),
             filter: text(spec.filter),

@@ -13,9 +13,11 @@ use super::words;
 pub(crate) struct BulkExportCreate {
     #[schema(format = Uuid)]
     bulk_export_destination_id: String,
-    /// The tracing project.
+    /// The tracing project; needed without `all_experiments`, forbidden with it.
     #[schema(format = Uuid)]
-    session_id: String,
+    session_id: Option<String>,
+    /// Instead of a project: every one with a reference dataset that has rows in the range, as found when the export starts.
+    all_experiments: Option<bool>,
     /// Inclusive.
     #[schema(format = DateTime)]
     start_time: String,

@@ -13,7 +13,7 @@ use tracelift_proto::{time_to, v1};
 
 use crate::{
     fields::{Loc, Wrong, WrongFields},
-    object::{Given, Nullable, Object, Optional, Required, integer, only, text, time, uuid, word},
+    object::{Given, Nullable, Object, Optional, Required, boolean, integer, only, text, time, uuid, word},
 };
 
 /// More columns than there are can only be a mistake; the rules name each wrong one.
@@ -25,10 +25,9 @@ const ANY_DAYS: u64 = u64::MAX;
 pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, WrongFields> {
     let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
     let destination = top.take(&mut wrong, "bulk_export_destination_id", Required, uuid);
-    // A later version has exports of all experiments, which need no session.
-    let session_presence = if top.refuse_true(&mut wrong, "all_experiments") { Nullable } else { Given };
+    let all_experiments = top.take(&mut wrong, "all_experiments", Nullable, boolean).unwrap_or_default();
     let filter = filter(&top, &mut wrong);
-    let session = top.take(&mut wrong, "session_id", session_presence, uuid);
+    let session = session(&top, &mut wrong, all_experiments);
     let interval_hours = top.take(&mut wrong, "interval_hours", Nullable, integer(1..=168));
     let span = span(&top, &mut wrong);
     top.take(&mut wrong, "format", Optional, only("enum", "Parquet"));
@@ -39,7 +38,8 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Wro
         let (start, end) = span?;
         Some(v1::ExportSpec {
             destination_id: destination?.to_string(),
-            session_id: session?.to_string(),
+            session_id: session?,
+            all_experiments,
             start_time: Some(time_to(start)),
             end_time: end.map(time_to),
             compression: compression.map_or(v1::Compression::Unspecified, v1::Compression::from).into(),
@@ -50,6 +50,17 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Wro
         })
     })();
     Ok(v1::CreateExportRequest { spec: Some(wrong.finish(spec)?), ..Default::default() })
+}
+
+/// The project; empty when it is all experiments.
+fn session(top: &Object<'_>, wrong: &mut WrongFields, all_experiments: bool) -> Option<String> {
+    if !all_experiments {
+        return top.take(wrong, "session_id", Given, uuid).map(|id| id.to_string());
+    }
+    if top.given("session_id").is_some() {
+        wrong.add(top.at("session_id"), Wrong::new("value_error", export::TWO_CHOICES));
+    }
+    Some(String::new())
 }
 
 /// Start and end; a schedule, whatever its interval, has no end.

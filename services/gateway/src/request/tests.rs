@@ -82,6 +82,7 @@ fn wrong_values_of_an_export_one_by_one() {
         ("format", json!("parquet")),
         ("all_experiments", json!("yes")),
         ("all_experiments", json!(true)),
+        ("all_experiments", json!(false)),
         ("interval_hours", json!(1)),
         ("export_fields", json!("id")),
         ("export_fields", json!(["id", "colour", "id", "feedbacks"])),
@@ -101,6 +102,31 @@ fn wrong_values_of_an_export_one_by_one() {
         (case, shown(create_export(&export_with(field, value))))
     });
     insta::assert_snapshot!(table(cases));
+}
+
+#[test]
+fn all_experiments_take_the_place_of_a_project() {
+    let of = |session: Value, all: Value| {
+        let mut body = export_with("session_id", session);
+        body["all_experiments"] = all;
+        body
+    };
+    for body in [of(Value::Null, json!(true)), export_without("session_id", of(Value::Null, json!(true)))] {
+        let spec = create_export(&body).unwrap().spec.unwrap();
+        assert_eq!((spec.session_id.as_str(), spec.all_experiments), ("", true));
+    }
+    for all in [json!(false), Value::Null] {
+        let spec = create_export(&of(json!(ID), all)).unwrap().spec.unwrap();
+        assert_eq!((spec.session_id.as_str(), spec.all_experiments), (ID, false));
+    }
+    let neither = r#"[{"loc":["body","session_id"],"msg":"Field required","type":"missing"}]"#;
+    assert_eq!(shown(create_export(&of(Value::Null, json!(false)))), neither);
+    assert_eq!(shown(create_export(&of(Value::Null, Value::Null))), neither);
+}
+
+fn export_without(field: &str, mut body: Value) -> Value {
+    body.as_object_mut().unwrap().remove(field);
+    body
 }
 
 #[test]

@@ -35,6 +35,17 @@ async fn every_choice_of_a_caller_reaches_the_control_plane() {
 }
 
 #[tokio::test]
+async fn all_experiments_reach_the_control_plane_without_a_project() {
+    let world = world().await;
+    let all = body().replace(&format!("\"session_id\": \"{PROJECT}\""), r#""session_id": null, "all_experiments": true"#);
+    let heard = world.ask("POST", EXPORTS, Some(&all)).await;
+    assert_eq!(heard.status, 200, "{}", heard.body);
+    assert!(heard.body.contains(r#""session_id":null,"all_experiments":true"#), "{}", heard.body);
+    let asked = world.fake.asked().remove(0);
+    assert!(asked.contains("session_id: \"\"") && asked.contains("all_experiments: true"), "{asked}");
+}
+
+#[tokio::test]
 async fn a_schedule_reaches_the_control_plane_without_an_end() {
     let world = world().await;
     let schedule = body().replace(r#""end_time": "2024-01-02T23:59:59Z""#, r#""end_time": null, "interval_hours": 24"#);

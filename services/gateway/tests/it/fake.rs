@@ -113,6 +113,7 @@ pub(crate) fn export() -> v1::Export {
         spec: Some(v1::ExportSpec {
             destination_id: DESTINATION.into(),
             session_id: PROJECT.into(),
+            all_experiments: false,
             start_time: at(-86_400),
             end_time: at(0),
             compression: v1::Compression::Zstandard.into(),
@@ -231,8 +232,13 @@ pub(crate) fn destination() -> v1::Destination {
 #[tonic::async_trait]
 impl ExportService for Fake {
     async fn create_export(&self, request: Request<v1::CreateExportRequest>) -> Result<Response<v1::CreateExportResponse>, Status> {
+        let all_experiments = request.get_ref().spec.as_ref().is_some_and(|spec| spec.all_experiments);
         self.hear(request).await?;
-        Ok(Response::new(v1::CreateExportResponse { export: Some(export()) }))
+        let mut made = export();
+        if let Some(spec) = made.spec.as_mut().filter(|_| all_experiments) {
+            (spec.session_id, spec.all_experiments) = (String::new(), true);
+        }
+        Ok(Response::new(v1::CreateExportResponse { export: Some(made) }))
     }
 
     async fn get_export(&self, request: Request<v1::GetExportRequest>) -> Result<Response<v1::GetExportResponse>, Status> {

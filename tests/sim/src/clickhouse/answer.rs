@@ -44,6 +44,7 @@ impl Question {
             sql if sql.starts_with("SELECT count(), max(") => "extent",
             sql if sql.starts_with("SELECT count() FROM") => "count",
             sql if sql.starts_with("SELECT toUnixTimestamp64Micro(") => "next",
+            sql if sql.starts_with("SELECT toString(r.session_id) AS session") => "experiments",
             sql if sql.starts_with("SELECT r.inputs_s3_urls") => "pointers",
             _ => "rows",
         }
@@ -55,6 +56,7 @@ impl Question {
             "extent" => self.extent(data),
             "count" => self.count(data),
             "next" => self.next(data),
+            "experiments" => self.experiments(data),
             "pointers" => self.pointers(data),
             _ => self.rows(data),
         }
@@ -103,6 +105,19 @@ impl Question {
         if let Some(row) = self.slice(data).next() {
             answer.extend_from_slice(&row.start_time.to_le_bytes());
             string(&mut answer, &row.id.to_string());
+        }
+        answer.into()
+    }
+
+    fn experiments(&self, data: &Data) -> Bytes {
+        let mut answer = header(&[("session", "String"), ("first", "Int64"), ("last", "Int64")]);
+        let window = self.number("start").expect("a start")..self.number("end").expect("an end");
+        let mine = self.text("tenant") == Some(TENANT.to_string().as_str());
+        let times = || data.rows.iter().map(|row| row.start_time).filter(|time| mine && window.contains(time));
+        if let Some((first, last)) = times().min().zip(times().max()) {
+            string(&mut answer, &PROJECT.to_string());
+            answer.extend_from_slice(&first.to_le_bytes());
+            answer.extend_from_slice(&last.to_le_bytes());
         }
         answer.into()
     }

@@ -16,7 +16,11 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-use super::{ALL, LEASE, Owner, RETRIES, UNLIMITED, at, export, exporter, failed, file, intent, lease_of, owner};
+use super::{
+    ALL, LEASE, Owner, RETRIES, UNLIMITED, at,
+    experiments::{experiments, two_of_three_days},
+    export, exporter, failed, file, intent, lease_of, owner,
+};
 use crate::store::{ExportView, Heard, Retry, Store, TimeLimits, Verdict};
 
 const NAMES: [&str; 2] = ["a", "b"];
@@ -79,10 +83,10 @@ pub(crate) type Fresh<S> = Pin<Box<dyn Future<Output = S>>>;
 pub(crate) fn of_two_exporters<S: Store>(cases: u32, fresh: &dyn Fn() -> Fresh<S>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = Config { cases, source_file: Some(file!()), ..Config::default() };
-    let outcome = TestRunner::new(config).run(&prop::collection::vec(any_move(), 1..80), |moves| {
+    let outcome = TestRunner::new(config).run(&(prop::collection::vec(any_move(), 1..80), any::<bool>()), |(moves, of_experiments)| {
         runtime.block_on(async {
             let store = fresh().await;
-            let mut game = Game::new(&store).await;
+            let mut game = Game::new(&store, of_experiments).await;
             for step in moves {
                 game.play(step).await;
             }
@@ -115,6 +119,7 @@ struct Had {
 /// What is said last of a run.
 fn last_word(work: Work) -> Event {
     match work {
+        Work::FindExperiments(_) => Event::ExperimentsFound(two_of_three_days()),
         Work::Partition(_) | Work::Finalise => Event::Published,
         Work::CleanUp(_) => Event::CleanedUp { adopted: None },
         Work::Reconcile => Event::Counted { rows: 7 },
@@ -135,9 +140,9 @@ struct Game<'a> {
 }
 
 impl<'a> Game<'a> {
-    async fn new(store: &'a dyn Store) -> Self {
+    async fn new(store: &'a dyn Store, of_experiments: bool) -> Self {
         let owner = owner(store, 1).await;
-        let export = export(store, owner, 1, 3).await;
+        let export = if of_experiments { experiments(store, owner, 1, 3).await } else { export(store, owner, 1, 3).await };
         let seen = see(store, owner, export).await;
         Self { store, owner, export, now: 0, incarnations: [0; 2], had: Vec::new(), finalising: None, asked_anew: None, seen }
     }
@@ -218,6 +223,9 @@ impl<'a> Game<'a> {
     /// A caller asks for any run, whether or not that makes sense.
     async fn retry(&mut self, which: Index) {
         let ids: Vec<_> = self.seen.runs.keys().copied().collect();
+        if ids.is_empty() {
+            return; // its experiments are not found yet
+        }
         let id = *which.get(&ids);
         let before = &self.seen.runs[&id].0;
         let may =
@@ -274,7 +282,11 @@ impl<'a> Game<'a> {
         }
         let mut sum = Totals::default();
         for (id, (run, files)) in &after.runs {
-            let (before, files_before) = &self.seen.runs[id];
+            sum = sum.plus(run.totals);
+            let Some((before, files_before)) = self.seen.runs.get(id) else {
+                assert!(self.seen.runs.is_empty(), "experiments are found once");
+                continue;
+            };
             assert!(run.fence >= before.fence);
             assert!(files.starts_with(files_before));
             assert!(files.iter().zip(0..).all(|(file, number)| file.number == number), "files are dense");
@@ -285,7 +297,6 @@ impl<'a> Game<'a> {
             if before.finished_at().is_some() && self.asked_anew != Some(*id) {
                 assert_eq!((&run.state, run.fence), (&before.state, before.fence), "what has ended stays ended");
             }
-            sum = sum.plus(run.totals);
         }
         let (now, before) = (&after.export.export, &self.seen.export.export);
         assert_eq!((after.export.rows, after.export.bytes, after.export.files), (sum.rows, sum.bytes, sum.files));

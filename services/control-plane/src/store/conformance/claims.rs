@@ -112,7 +112,7 @@ pub(crate) async fn the_finalising_run_waits_for_every_partition_and_is_never_li
 
     let finalising = claim(store, "a", 9, 4).await.remove(0);
     assert_eq!((finalising.run.work, finalising.export.id, finalising.run.tenant), (Work::Finalise, id, mine.tenant));
-    let published: Vec<_> = finalising.published.iter().map(|part| (part.run.id, Work::Partition(part.window))).collect();
+    let published: Vec<_> = finalising.published.iter().map(|part| (part.run.id, Work::Partition(part.partition))).collect();
     let expected: Vec<_> = claimed.iter().map(|claimed| (claimed.run.id, claimed.run.work)).collect();
     assert_eq!(published, expected, "oldest first");
     assert_eq!(finalising.published[0].run.totals.rows, 10);

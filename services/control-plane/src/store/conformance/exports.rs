@@ -1,7 +1,7 @@
 //! Exports and runs as their owner sees them.
 
 use tracelift_core::{
-    export::ExportStatus,
+    export::{ExportStatus, Projects},
     id::{DestinationId, ExportId, SessionId},
     run::{Event, RunStatus, Work},
 };
@@ -73,7 +73,7 @@ pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only
     let other_project = SessionId(Uuid::from_u128(0x5e5e));
     for (n, owner) in [(1, mine), (2, second), (3, mine), (4, second)] {
         let (mut made, runs) = planned(owner, n, 1, n as i64);
-        made.spec.session = if n > 2 { other_project } else { made.spec.session };
+        made.spec.projects = if n > 2 { Projects::One(other_project) } else { made.spec.projects };
         make(store, made, runs).await;
     }
     store.cancel_export(mine.tenant, ExportId(Uuid::from_u128(0xe0001)), at(9)).await.unwrap();

@@ -18,7 +18,7 @@ async fn asked(store: &dyn Store, owner: Owner, n: u128, key: &str, what: u8, no
 pub(crate) async fn a_repeated_request_gets_the_same_answer_and_makes_nothing(store: &dyn Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let (first, made) = asked(store, mine, 1, "once", 1, 10).await;
-    let answer = Box::new(ExportView::planned(first.clone(), 2));
+    let answer = Box::new(ExportView::planned(first.clone(), &planned(mine, 1, 2, 10).1));
     assert_eq!(made, Made::Now(answer.clone()));
     let run = claim_one(store, "a", 11).await;
     store.cancel_export(mine.tenant, first.id, at(12)).await.unwrap();

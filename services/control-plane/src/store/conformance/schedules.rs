@@ -23,7 +23,7 @@ async fn schedule(store: &dyn Store, owner: Owner, n: u128, hours: u32) -> Expor
     (made.spec.every, made.spec.window) = (Some(every), every.window(day(0), 0).unwrap());
     made.status = ExportStatus::IntervalScheduled;
     make(store, made.clone(), Vec::new()).await;
-    assert_eq!(view(store, owner, made.id).await, ExportView::planned(made.clone(), 0), "it is read back as it was made");
+    assert_eq!(view(store, owner, made.id).await, ExportView::planned(made.clone(), &[]), "it is read back as it was made");
     made.id
 }
 

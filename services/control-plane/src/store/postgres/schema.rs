@@ -15,6 +15,7 @@ const CHANGES: &[&str] = &[
     include_str!("filter.sql"),
     include_str!("oversized.sql"),
     include_str!("destination_requests.sql"),
+    include_str!("experiments.sql"),
 ];
 
 /// Nobody else's lock, as long as nobody else chooses these bytes ("tracelft").

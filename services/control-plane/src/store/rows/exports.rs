@@ -2,9 +2,9 @@
 
 use tracelift_core::{
     column::Columns,
-    export::{Compression, Export, ExportSpec, ExportStatus, FormatVersion},
+    export::{Compression, Export, ExportSpec, ExportStatus, FormatVersion, Projects},
     filter::Filter,
-    id::{ExportId, TenantId},
+    id::{ExportId, SessionId, TenantId},
     schedule::Hours,
     time::Timestamp,
 };
@@ -26,7 +26,7 @@ const VIEW: &str = "
            CAST(coalesce(sum(r.files), 0) AS bigint) AS files,
            count(r.rows_estimate) AS runs_counted,
            CAST(coalesce(sum(r.rows_estimate), 0) AS bigint) AS rows_counted
-    FROM exports e LEFT JOIN runs r ON r.export_id = e.id AND r.window_start IS NOT NULL";
+    FROM exports e LEFT JOIN runs r ON r.export_id = e.id AND r.kind = 'partition'";
 
 pub(crate) fn create(tx: &mut dyn Transaction, export: &Export) -> Result<(), StoreError> {
     let spec = &export.spec;
@@ -34,7 +34,7 @@ pub(crate) fn create(tx: &mut dyn Transaction, export: &Export) -> Result<(), St
         ("id", export.id.into()),
         ("tenant_id", export.tenant.into()),
         ("destination_id", spec.destination.into()),
-        ("session_id", spec.session.into()),
+        ("session_id", spec.projects.one().into()),
         ("window_start", spec.window.start().into()),
         ("window_end", spec.window.end().into()),
         ("compression", spec.compression.as_str().into()),
@@ -165,7 +165,7 @@ pub(crate) fn export(row: &Row) -> Result<Export, StoreError> {
         tenant: row.get("tenant_id")?,
         spec: ExportSpec {
             destination: row.get("destination_id")?,
-            session: row.get("session_id")?,
+            projects: row.get::<Option<SessionId>>("session_id")?.map_or(Projects::Experiments, Projects::One),
             window: row.window()?.ok_or_else(|| StoreError::Corrupt("column window_start: an export has a window".to_owned()))?,
             every: every(row)?,
             compression: row.word("compression", |word| Compression::parse("compression", word))?,

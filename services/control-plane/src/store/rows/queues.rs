@@ -1,5 +1,7 @@
 //! What waits for exporters, tenant by tenant and export by export. Every statement reads a few rows of an index, however
 //! many runs are queued: an idle fleet asks once a second and exporter.
+//!
+//! Limits hold for what has a window: partitions, and the run that finds experiments, which is here taken for one.
 
 use tracelift_core::{
     id::{ExportId, RunId, TenantId},

@@ -3,6 +3,7 @@
 use tracelift_core::{
     file::{Cursor, Totals},
     id::{ExportId, ExporterId, RunId, TenantId},
+    plan::Partition,
     run::{Fence, Lease, Run, State, Work},
     time::Timestamp,
 };
@@ -16,17 +17,18 @@ use crate::store::{
 };
 
 pub(crate) fn create(tx: &mut dyn Transaction, run: &Run) -> Result<(), StoreError> {
-    let (kind, window, subject) = match run.work {
-        Work::Partition(window) => ("partition", Some(window), None),
-        Work::Finalise => ("finalise", None, None),
-        Work::CleanUp(subject) => ("clean_up", None, Some(subject)),
-        Work::Reconcile => ("reconcile", None, None),
+    let (kind, session, window, subject) = match run.work {
+        Work::FindExperiments(window) => ("find_experiments", None, Some(window), None),
+        Work::Partition(Partition { session, window }) => ("partition", Some(session), Some(window), None),
+        Work::Finalise => ("finalise", None, None, None),
+        Work::CleanUp(subject) => ("clean_up", None, None, Some(subject)),
+        Work::Reconcile => ("reconcile", None, None, None),
     };
     let mut columns = vec![
         ("id", run.id.into()),
         ("export_id", run.export.into()),
         ("tenant_id", run.tenant.into()),
-        ("session_id", run.session.into()),
+        ("session_id", session.into()),
         ("kind", kind.into()),
         ("subject", subject.into()),
         ("window_start", window.map(|window| window.start()).into()),
@@ -96,7 +98,7 @@ pub(crate) fn lock(tx: &mut dyn Transaction, id: RunId) -> Result<Option<Run>, S
     sql::one(tx, &sql, &[id.into()])?.as_ref().map(run).transpose()
 }
 
-/// All runs of an export, oldest first; the finalising one before them.
+/// All runs of an export, by time; the finalising one before them.
 pub(crate) fn of_export(tx: &mut dyn Transaction, export: ExportId) -> Result<Vec<Run>, StoreError> {
     let rows = tx.query("SELECT * FROM runs WHERE export_id = $1 ORDER BY window_start NULLS FIRST, id", &[export.into()])?;
     rows.iter().map(run).collect()
@@ -141,7 +143,7 @@ pub(crate) fn lock_free(tx: &mut dyn Transaction, id: RunId) -> Result<Option<Ru
     sql::one(tx, &sql, &[id.into()])?.as_ref().map(run).transpose()
 }
 
-/// Up to `most` runs that callers do not see and that may be given out now, locked.
+/// Up to `most` runs that callers do not see, are under no limit, and may be given out now, locked.
 pub(crate) fn lock_queued_unseen(tx: &mut dyn Transaction, most: usize, now: Timestamp) -> Result<Vec<Run>, StoreError> {
     let sql = format!(
         "SELECT * FROM runs WHERE state = 'queued' AND window_start IS NULL AND state_at <= $1 ORDER BY state_at, id LIMIT $2{}",
@@ -163,7 +165,7 @@ pub(crate) fn lock_lapsed(tx: &mut dyn Transaction, now: Timestamp) -> Result<Ve
 pub(crate) fn overdue(tx: &mut dyn Transaction, run_limit: Timestamp, export_limit: Timestamp) -> Result<Vec<RunId>, StoreError> {
     let rows = tx.query(
         "SELECT r.id FROM runs r JOIN exports e ON e.id = r.export_id
-         WHERE r.state IN ('queued', 'leased') AND r.kind IN ('partition', 'finalise')
+         WHERE r.state IN ('queued', 'leased') AND r.kind IN ('find_experiments', 'partition', 'finalise')
            AND (r.started_at <= $1 OR (e.started_at <= $2 AND e.status IN ('Created', 'Running')))
          LIMIT 1000",
         &[run_limit.into(), export_limit.into()],
@@ -176,7 +178,7 @@ const VIEW: &str = "
     SELECT r.*, d.bucket_name, d.prefix, d.region, d.endpoint_url, d.include_bucket_in_prefix, d.addressing, d.write_options,
         d.client_options
     FROM runs r JOIN exports e ON e.id = r.export_id JOIN destinations d ON d.id = e.destination_id
-    WHERE r.tenant_id = $1 AND r.window_start IS NOT NULL";
+    WHERE r.tenant_id = $1 AND r.kind = 'partition'";
 
 pub(crate) fn views(tx: &mut dyn Transaction, tenant: TenantId, export: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError> {
     views_where(tx, "r.export_id = $2", tenant, export, page)
@@ -234,7 +236,6 @@ fn run(row: &Row) -> Result<Run, StoreError> {
         id: row.get("id")?,
         export: row.get("export_id")?,
         tenant: row.get("tenant_id")?,
-        session: row.get("session_id")?,
         work: work(row)?,
         state: state(row)?,
         fence: Fence(row.get("fence")?),
@@ -260,8 +261,10 @@ fn run(row: &Row) -> Result<Run, StoreError> {
 }
 
 fn work(row: &Row) -> Result<Work, StoreError> {
+    // Runs that are no partitions name a project where an earlier version has made them.
     Ok(match (row.get::<String>("kind")?.as_str(), row.window()?, row.get("subject")?) {
-        ("partition", Some(window), None) => Work::Partition(window),
+        ("find_experiments", Some(window), None) => Work::FindExperiments(window),
+        ("partition", Some(window), None) => Work::Partition(Partition { session: row.get("session_id")?, window }),
         ("finalise", None, None) => Work::Finalise,
         ("clean_up", None, Some(subject)) => Work::CleanUp(subject),
         ("reconcile", None, None) => Work::Reconcile,

@@ -63,6 +63,28 @@ async fn everything_survives_closing_and_opening_again() {
     complete(&store, &working.run, 2, 5).await;
 }
 
+/// How many changes of the schema there were when every export and every run was of a project.
+const ALL_OF_A_PROJECT: usize = 11;
+
+#[tokio::test]
+async fn rows_of_when_all_was_of_a_project_are_read_back_as_they_were() {
+    let folder = TempDir::new().unwrap();
+    let (now, then) = (folder.path().join("now.db"), folder.path().join("then.db"));
+    let (mine, id) = filled(&now).await;
+    let expected = everything(&SqliteStore::open(&now).unwrap(), mine, id).await;
+    let mut older = Connection::open(&then).unwrap();
+    MIGRATIONS.to_version(&mut older, ALL_OF_A_PROJECT).unwrap();
+    for table in ["tenants", "destinations", "exports", "runs", "files"] {
+        let mut names = older.prepare(&format!("SELECT name FROM pragma_table_info('{table}')")).unwrap();
+        let names: Vec<String> = names.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        let names = names.join(", ");
+        older.execute("ATTACH ?1 AS now", [now.to_str().unwrap()]).unwrap();
+        older.execute_batch(&format!("INSERT INTO main.{table} ({names}) SELECT {names} FROM now.{table}; DETACH now")).unwrap();
+    }
+    drop(older);
+    assert_eq!(everything(&SqliteStore::open(&then).unwrap(), mine, id).await, expected);
+}
+
 #[tokio::test]
 async fn a_database_of_a_newer_schema_is_refused_and_left_alone() {
     let folder = TempDir::new().unwrap();
