@@ -26,8 +26,8 @@ pub(crate) fn pointer_column(column: Column) -> &'static str {
 
 /// The rows of one slice in the order (start_time, id as text), from behind a cursor when there is one.
 ///
-/// It selects the exported columns with the types of the result (feedback is looked up by [`feedback`]), then `id` and `start_time` where they are not exported
-/// (the cursor needs them), then what decides a filter on content, then the pointers of the offloaded columns that are
+/// It selects the exported columns with the types of the result (feedback is looked up by [`feedback`]), then `id` and
+/// `start_time` where they are not exported (the cursor needs them), then what decides a filter on content, then the pointers of the offloaded columns that are
 /// exported or that decide. A String of ClickHouse holds any bytes; one that is no UTF-8 would make the whole answer
 /// unreadable, so its wrong bytes are replaced.
 pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resumes: bool, filter: Option<&Pushed>) -> String {
