@@ -237,7 +237,8 @@ impl Source {
         Ok(found.map(|(inputs, outputs, others)| [inputs, outputs, others]))
     }
 
-    /// Stops a query, and those about the feedback on its rows. A server that does not know it any more is content too, and one that does not answer is left alone.
+    /// Stops a query, and those about the feedback on its rows. A server that does not know it any more is content too, and one
+    /// that does not answer is left alone.
     pub(crate) async fn kill(&self, query_id: &str) {
         let killed = self.client.query_raw(query::KILL).param("id", query_id).execute();
         match tokio::time::timeout(KILL_TIMEOUT, killed).await {

@@ -26,9 +26,10 @@ pub(crate) fn pointer_column(column: Column) -> &'static str {
 
 /// The rows of one slice in the order (start_time, id as text), from behind a cursor when there is one.
 ///
-/// It selects the exported columns with the types of the result (feedback is looked up by [`feedback`]), then `id` and `start_time` where they are not exported
-/// (the cursor needs them), then what decides a filter on content, then the pointers of the offloaded columns that are
-/// exported or that decide. A String of ClickHouse holds any bytes: `text` makes them text.
+/// It selects the exported columns with the types of the result (feedback is looked up by [`feedback`]), then `id` and
+/// `start_time` where they are not exported (the cursor needs them), then what decides a filter on content, then the
+/// pointers of the offloaded columns that are exported or that decide. A String of ClickHouse holds any bytes: `text`
+/// makes them text.
 pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resumes: bool, filter: Option<&Pushed>) -> String {
     let of_table = columns.iter().filter(|column| *column != Column::Feedbacks);
     let mut selected: Vec<String> = of_table.map(|column| format!("{} AS {}", expression(column, version), out(column.name()))).collect();
