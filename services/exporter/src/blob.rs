@@ -109,7 +109,7 @@ impl BlobStore {
         if size < LARGE {
             return Ok(read()?);
         }
-        let read = tasks::off_reactor(read).await;
+        let read = tasks::compute(read).await;
         Ok(read.map_err(|panic| cut(&pointer.key, &panic))??)
     }
 }

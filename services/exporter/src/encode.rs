@@ -1,4 +1,5 @@
-//! Batches to Parquet bytes, off the reactor: row groups and files are closed by size, bytes leave in parts.
+//! Batches to Parquet bytes, off the reactor: columns are encoded side by side, row groups and files are closed by size, bytes
+//! leave in parts.
 
 use std::{
     io::{self, Write},
@@ -10,7 +11,14 @@ use arrow::{
     datatypes::SchemaRef,
 };
 use bytes::{Bytes, BytesMut};
-use parquet::{arrow::ArrowWriter, errors::ParquetError, file::properties::WriterProperties};
+use parquet::{
+    arrow::{
+        ArrowWriter,
+        arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves},
+    },
+    errors::ParquetError,
+    file::{properties::WriterProperties, writer::SerializedFileWriter},
+};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tracelift_core::{
@@ -52,7 +60,6 @@ pub(crate) struct Content {
 }
 
 /// How the files are written.
-#[derive(Clone)]
 pub(crate) struct Encoder {
     pub(crate) schema: SchemaRef,
     pub(crate) properties: WriterProperties,
@@ -64,6 +71,7 @@ impl Encoder {
     /// Encodes until the batches end, or until nobody takes the parts. A batch is encoded when the parts of the one
     /// before it are taken, so that what waits here is never more than a row group.
     pub(crate) async fn run(self, mut batches: mpsc::Receiver<Hydrated>, parts: mpsc::Sender<Encoded>) -> Result<(), Failure> {
+        let encoder = Arc::new(self);
         let mut open: Option<OpenFile> = None;
         loop {
             let next = tokio::select! {
@@ -72,21 +80,21 @@ impl Encoder {
                 next = batches.recv() => next,
             };
             let Some(hydrated) = next else { break };
-            let (encoder, file) = (self.clone(), open.take());
-            let (file, encoded) = off_reactor(move || encoder.step(file, hydrated)).await?;
+            let (encoder, file) = (encoder.clone(), open.take());
+            let (file, encoded) = compute(move || encoder.step(file, hydrated)).await?;
             open = file;
             if !hand_over(encoded, &parts).await {
                 return Ok(());
             }
         }
         if let Some(file) = open {
-            hand_over(off_reactor(move || file.close()).await?, &parts).await;
+            hand_over(compute(move || file.close()).await?, &parts).await;
         }
         Ok(())
     }
 
     /// Adds a batch to the file in hand or to a new one: what is still open then, and what has become ready.
-    fn step(self, file: Option<OpenFile>, hydrated: Hydrated) -> Result<(Option<OpenFile>, Vec<Encoded>), Failure> {
+    pub(crate) fn step(self: Arc<Self>, file: Option<OpenFile>, hydrated: Hydrated) -> Result<(Option<OpenFile>, Vec<Encoded>), Failure> {
         let mut file = match file {
             Some(file) => file,
             None => OpenFile::new(self, &hydrated)?,
@@ -100,9 +108,9 @@ impl Encoder {
     }
 }
 
-async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+async fn compute<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
     let died = |died: tasks::Died| Failure { step: Step::Encode, class: FailureClass::Internal, detail: died.to_string() };
-    tasks::off_reactor(work).await.map_err(died)?
+    tasks::compute(work).await.map_err(died)?
 }
 
 /// Whether somebody still takes them.
@@ -115,16 +123,24 @@ async fn hand_over(encoded: Vec<Encoded>, parts: &mpsc::Sender<Encoded>) -> bool
     true
 }
 
-struct OpenFile {
-    encoder: Encoder,
-    writer: ArrowWriter<PartSink>,
+/// The file in hand.
+pub(crate) struct OpenFile {
+    encoder: Arc<Encoder>,
+    writer: SerializedFileWriter<PartSink>,
+    columns: ArrowRowGroupWriterFactory,
+    group: Option<RowGroup>,
     content: Content,
-    /// Bytes of the rows in the open row group, as readers will hold them.
-    group_bytes: u64,
+}
+
+/// The row group in hand.
+struct RowGroup {
+    columns: Vec<ArrowColumnWriter>,
+    /// Bytes of its rows, as readers will hold them.
+    bytes: u64,
 }
 
 impl OpenFile {
-    fn new(encoder: Encoder, first: &Hydrated) -> Result<Self, Failure> {
+    fn new(encoder: Arc<Encoder>, first: &Hydrated) -> Result<Self, Failure> {
         let sink = PartSink {
             ready: Vec::new(),
             part_bytes: usize::try_from(encoder.limits.part_bytes).unwrap_or(usize::MAX),
@@ -132,7 +148,8 @@ impl OpenFile {
             digest: Sha256::new(),
             bytes: 0,
         };
-        let writer = ArrowWriter::try_new(sink, encoder.schema.clone(), Some(encoder.properties.clone())).map_err(broken)?;
+        let writer = ArrowWriter::try_new(sink, encoder.schema.clone(), Some(encoder.properties.clone()));
+        let (writer, columns) = writer.and_then(ArrowWriter::into_serialized_writer).map_err(broken)?;
         let content = Content {
             rows: 0,
             bytes: 0,
@@ -144,12 +161,13 @@ impl OpenFile {
             misses: Vec::new(),
             oversized: Oversized::default(),
         };
-        Ok(Self { encoder, writer, content, group_bytes: 0 })
+        Ok(Self { encoder, writer, columns, group: None, content })
     }
 
     fn add(&mut self, hydrated: Hydrated) -> Result<(), Failure> {
-        let _encoding = self.encoder.meter.time(Stage::Encode);
-        self.writer.write(&hydrated.batch).map_err(broken)?;
+        let meter = self.encoder.meter.clone();
+        let _encoding = meter.time(Stage::Encode);
+        self.write(&hydrated.batch).map_err(broken)?;
         let rows = hydrated.batch.num_rows() as u64;
         let content = &mut self.content;
         content.rows += rows;
@@ -159,17 +177,37 @@ impl OpenFile {
         let room = MAX_NAMED_MISSES - content.misses.len();
         content.misses.extend(hydrated.misses.into_iter().take(room));
         content.oversized = content.oversized.plus(oversized::count(&hydrated.batch));
-        self.encoder.meter.add_rows(rows);
-        self.group_bytes += held(&hydrated.batch);
-        if self.group_bytes >= self.encoder.limits.row_group_bytes {
-            self.writer.flush().map_err(broken)?;
-            self.group_bytes = 0;
-        }
+        meter.add_rows(rows);
         Ok(())
     }
 
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
+        let group = match self.group.take() {
+            Some(group) => group,
+            None => RowGroup { columns: self.columns.create_column_writers(self.writer.flushed_row_groups().len())?, bytes: 0 },
+        };
+        let group = self.group.insert(group);
+        let schema = &self.encoder.schema;
+        let columns = group.columns.iter_mut().zip(schema.fields()).zip(batch.columns()).collect();
+        tasks::side_by_side(columns, |((writer, field), array)| {
+            compute_leaves(field, array)?.iter().try_for_each(|leaf| writer.write(leaf))
+        })?;
+        group.bytes += held(batch);
+        if group.bytes >= self.encoder.limits.row_group_bytes { self.flush() } else { Ok(()) }
+    }
+
+    /// Closes the row group in hand.
+    fn flush(&mut self) -> Result<(), ParquetError> {
+        let Some(group) = self.group.take() else { return Ok(()) };
+        let chunks = tasks::side_by_side(group.columns, ArrowColumnWriter::close)?;
+        let mut group = self.writer.next_row_group()?;
+        chunks.into_iter().try_for_each(|chunk| chunk.append_to_row_group(&mut group))?;
+        group.close().map(drop)
+    }
+
     fn is_full(&self) -> bool {
-        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64 >= self.encoder.limits.file_bytes
+        let group = self.group.iter().flat_map(|group| &group.columns).map(ArrowColumnWriter::get_estimated_total_bytes);
+        (self.writer.bytes_written() + group.sum::<usize>()) as u64 >= self.encoder.limits.file_bytes
     }
 
     /// The parts that are full.
@@ -178,8 +216,10 @@ impl OpenFile {
     }
 
     /// The last parts, and what the file holds.
-    fn close(mut self) -> Result<Vec<Encoded>, Failure> {
-        let encoding = self.encoder.meter.time(Stage::Encode);
+    pub(crate) fn close(mut self) -> Result<Vec<Encoded>, Failure> {
+        let meter = self.encoder.meter.clone();
+        let encoding = meter.time(Stage::Encode);
+        self.flush().map_err(broken)?;
         let footer = self.writer.finish().map_err(broken)?.file_metadata().num_rows();
         if u64::try_from(footer) != Ok(self.content.rows) {
             let detail = format!("the footer of a file names {footer} rows where {} were written", self.content.rows);

@@ -30,8 +30,8 @@ use crate::{
         query::{POINTER_COLUMNS, out, pointer_column},
     },
 };
-use assemble::Assembly;
-use decide::Decider;
+pub(crate) use assemble::Assembly;
+pub(crate) use decide::Decider;
 
 /// Rows as they go into the file.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ enum Ready {
 
 /// One offloaded field.
 #[derive(Debug, Clone)]
-struct Cell {
+pub(crate) struct Cell {
     row: usize,
     column: Column,
     pointer: Result<Pointer, Miss>,
@@ -169,7 +169,7 @@ fn items<'a>(
 
 /// The offloaded fields of a batch that are needed, by row and then by column. A field with an inline value is not
 /// offloaded. Of a row that does not match none is needed; of one that matches whatever is in them, those that are exported.
-fn cells(batch: &RecordBatch, slice: &Slice, decider: Option<&Decider>) -> Result<Vec<Cell>, Failure> {
+pub(crate) fn cells(batch: &RecordBatch, slice: &Slice, decider: Option<&Decider>) -> Result<Vec<Cell>, Failure> {
     let exported = |column: Column| slice.columns.contains(column);
     let deciding = slice.filter.as_ref().map(Filter::content).unwrap_or_default();
     let mut sources = Vec::new();
@@ -208,7 +208,7 @@ fn place(batch: &RecordBatch, row: usize) -> Result<(Timestamp, Uuid), Failure> 
     Ok((found.start_time, found.id))
 }
 
-fn unexpected(batch: &RecordBatch) -> Failure {
+pub(crate) fn unexpected(batch: &RecordBatch) -> Failure {
     let columns: Vec<_> = batch.schema().fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
     let detail = format!("ClickHouse answered other columns than were asked for: {}", columns.join(", "));
     Failure { step: Step::Read, class: FailureClass::Internal, detail }

@@ -153,9 +153,9 @@ impl Job {
             why = lease.halted() => return Err(Halt::Stopped(why)),
             extent = workshop.source.extent(slice) => extent?,
         };
-        meter.estimate_rows(extent.rows.max(before.rows));
+        meter.estimate_rows(extent.rows().max(before.rows));
         let query_id = format!("tracelift-{}-{}", lease.run, lease.fence.0);
-        let mut rows = workshop.source.rows(slice, extent, &query_id, lease.drain().clone())?;
+        let mut rows = workshop.source.rows(slice, &extent, &query_id, lease.drain().clone())?;
         let (batch_sink, batches) = mpsc::channel(1);
         let (part_sink, mut parts) = mpsc::channel(1);
 

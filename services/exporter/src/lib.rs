@@ -21,6 +21,7 @@ mod report;
 mod schema;
 mod settings;
 mod source;
+pub mod stages;
 mod upload;
 
 use std::time::Duration;

@@ -61,8 +61,9 @@ pub(crate) struct Origin {
     pub(crate) run: RunId,
 }
 
-/// Pages hold about that many bytes.
-const PAGE_BYTES: usize = 1 << 20;
+/// Pages hold about that many bytes: so few that a page is encoded and compressed while it is in the processor's cache, which
+/// takes a quarter less time than pages of a mebibyte and makes files 1 % larger.
+const PAGE_BYTES: usize = 128 << 10;
 /// The writer looks at a page's size after that many rows: few, because a row can be megabytes.
 const ROWS_BETWEEN_LOOKS: usize = 128;
 

@@ -3,6 +3,7 @@
 //! A stream that ends without Arrow's end marker was cut, whatever the transport says, and is never taken for its end.
 
 mod answer;
+mod extent;
 mod feedback;
 pub(crate) mod filter;
 pub(crate) mod query;
@@ -27,6 +28,8 @@ use tracelift_runtime::secret::SecretError;
 use uuid::Uuid;
 
 use answer::Answer;
+pub(crate) use extent::Extent;
+use extent::Stretch;
 use feedback::LookUp;
 use filter::Pushed;
 pub(crate) use stream::{Rows, place};
@@ -65,25 +68,11 @@ impl Slice {
     }
 }
 
-/// What there is to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Extent {
-    /// Rows, about.
-    pub(crate) rows: u64,
-    /// Bytes of the widest row's inline fields.
-    pub(crate) widest: u64,
-}
-
-/// Rows in a batch: ClickHouse bounds what it merges by rows only, so the number is chosen by the widest row. More rows
-/// than the upper bound gain no speed; fewer than the lower one cost much of it when just one row is wide.
-const BLOCK_ROWS: std::ops::RangeInclusive<u64> = 16..=2048;
 /// Rows of feedback in a block of an answer: few, because a row can be wide; more gain little.
 const FEEDBACK_BLOCK_ROWS: u64 = 16;
 /// Where feedback is exported, the batch that is looked up, its feedback and the batch that is read meanwhile share the bytes
 /// of one batch, so that a run holds no more than another one.
 const FEEDBACK_SHARES: u64 = 3;
-/// Bytes of a row's other fields, roughly.
-const ROW_BYTES: u64 = 1024;
 /// Longest wait for an answer to a kill.
 const KILL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 /// Seconds for which the server waits while the exporter is held up by its destination.
@@ -116,12 +105,12 @@ impl Source {
 
     /// The rows of a slice, with their feedback where it is exported, until it ends or `drain` is cancelled. `query_id` names
     /// the query, for [`Source::kill`].
-    pub(crate) fn rows(&self, slice: &Slice, extent: Extent, query_id: &str, drain: CancellationToken) -> Result<Rows, Failure> {
+    pub(crate) fn rows(&self, slice: &Slice, extent: &Extent, query_id: &str, drain: CancellationToken) -> Result<Rows, Failure> {
         let pushed = self.pushed(slice);
         let sql = query::rows(&self.table, &slice.columns, slice.version, slice.cursor.is_some(), pushed.as_ref());
         let looks_up = slice.columns.contains(Column::Feedbacks);
         let batch_bytes = if looks_up { self.batch_bytes / FEEDBACK_SHARES } else { self.batch_bytes };
-        let block_rows = block_rows(batch_bytes, extent, slice.narrow);
+        let block_rows = narrowed(extent.block_rows(batch_bytes), slice.narrow);
         let query = self
             .behind(sql, slice)
             .with_setting("query_id", query_id)
@@ -148,10 +137,11 @@ impl Source {
     /// What there is to read in a slice. A row that cannot be measured may be one that cannot be read: it is read with few
     /// others at once, and reading it finds out.
     pub(crate) async fn extent(&self, slice: &Slice) -> Result<Extent, Failure> {
-        let found: Result<(u64, u64), _> = self.of_slice(&query::extent(&self.table, self.pushed(slice).as_ref()), slice).fetch_one().await;
-        match found {
-            Ok((rows, widest)) => Ok(Extent { rows, widest }),
-            Err(error) if code(&error.to_string()).is_some() && broke(&error) => Ok(Extent { rows: 0, widest: self.batch_bytes }),
+        let width = Extent::stretch_micros(slice.window.end().micros() - slice.window.start().micros());
+        let query = self.of_slice(&query::extent(&self.table, self.pushed(slice).as_ref()), slice).param("width", width);
+        match query.fetch_all::<(u64, u64, u64)>().await {
+            Ok(found) => Ok(Extent::of(found.into_iter().map(|(rows, bytes, widest)| Stretch { rows, bytes, widest }).collect())),
+            Err(error) if code(&error.to_string()).is_some() && broke(&error) => Ok(Extent::unknown()),
             Err(error) => Err(failure(&error)),
         }
     }
@@ -250,8 +240,7 @@ impl Source {
 }
 
 /// Rows that are asked for at once: a quarter with each time that the answer broke off, one by one in the end.
-fn block_rows(batch_bytes: u64, extent: Extent, narrow: u32) -> u64 {
-    let rows = (batch_bytes / (extent.widest + ROW_BYTES)).clamp(*BLOCK_ROWS.start(), *BLOCK_ROWS.end());
+fn narrowed(rows: u64, narrow: u32) -> u64 {
     if narrow >= NARROWEST { 1 } else { (rows >> (2 * narrow)).max(1) }
 }
 

@@ -3,10 +3,16 @@
 use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::LazyLock,
 };
 
+use rayon::{
+    ThreadPool, ThreadPoolBuilder,
+    iter::{IndexedParallelIterator as _, IntoParallelIterator as _, ParallelIterator as _},
+};
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
+    sync::oneshot,
     task::{JoinHandle, JoinSet},
 };
 use tracing::{Instrument as _, Span};
@@ -32,13 +38,43 @@ pub fn detached(name: &'static str, work: impl Future<Output = ()> + Send + 'sta
 #[error("it panicked: {0}")]
 pub struct Died(String);
 
-/// Work for the CPU or the disk, which must not hold up the reactor: on a thread of its own where the runtime has
+/// Work that waits for a disk or a lock, which must not hold up the reactor: on a thread of its own where the runtime has
 /// several, else where it stands. So a runtime of one thread, as in the simulation, does everything in a fixed order.
 pub async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Died> {
-    let threads = Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() != RuntimeFlavor::CurrentThread);
-    if threads {
+    if several_threads() {
         return tokio::task::spawn_blocking(work).await.map_err(|error| Died(error.to_string()));
     }
+    caught(work)
+}
+
+/// One thread a processor, for as long as the process lives: so many can be of use, and an allocator that keeps memory by
+/// thread keeps no more than theirs.
+static PROCESSORS: LazyLock<Option<ThreadPool>> =
+    LazyLock::new(|| ThreadPoolBuilder::new().thread_name(|index| format!("processor-{index}")).build().ok());
+
+/// Work for the processor, which must not hold up the reactor: on one of a few threads that are there for it, else as
+/// [`off_reactor`].
+pub async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Died> {
+    let Some(processors) = PROCESSORS.as_ref().filter(|_| several_threads()) else { return off_reactor(work).await };
+    let (done, outcome) = oneshot::channel();
+    processors.spawn(move || drop(done.send(caught(work))));
+    outcome.await.unwrap_or_else(|_| Err(Died("its thread ended".to_owned())))
+}
+
+/// Does the same to each item: side by side within [`compute`], else one after the other. The outcomes are in the order of the
+/// items; the first error ends it.
+pub fn side_by_side<T: Send, U: Send, E: Send>(items: Vec<T>, work: impl Fn(T) -> Result<U, E> + Sync + Send) -> Result<Vec<U>, E> {
+    if rayon::current_thread_index().is_some() {
+        return items.into_par_iter().with_max_len(1).map(work).collect();
+    }
+    items.into_iter().map(work).collect()
+}
+
+fn several_threads() -> bool {
+    Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() != RuntimeFlavor::CurrentThread)
+}
+
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Died> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Died(words(panic.as_ref())))
 }
 
@@ -82,5 +118,27 @@ mod tests {
     async fn work_that_panics_is_an_error() {
         let died = off_reactor(|| panic!("row {}", 7)).await;
         assert_eq!(died.unwrap_err().to_string(), "it panicked: row 7");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn work_for_the_processor_is_done_on_its_threads_and_may_panic() {
+        let name = || thread::current().name().map(str::to_owned);
+        assert!(compute(name).await.unwrap().unwrap().starts_with("processor-"));
+        let died = compute(|| panic!("row {}", 7)).await;
+        assert_eq!(died.unwrap_err().to_string(), "it panicked: row 7");
+    }
+
+    #[tokio::test]
+    async fn a_runtime_of_one_thread_computes_where_it_stands() {
+        let here = thread::current().id();
+        assert_eq!(compute(|| thread::current().id()).await.unwrap(), here);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn outcomes_of_work_side_by_side_are_in_order_and_an_error_is_told() {
+        let squares = || side_by_side((0..100).collect(), |n| Ok::<_, ()>(n * n));
+        assert_eq!(compute(squares).await.unwrap(), squares());
+        let odd = |n: u32| if n.is_multiple_of(2) { Ok(n) } else { Err("odd") };
+        assert_eq!(compute(move || side_by_side(vec![2, 3, 4], odd)).await.unwrap(), Err("odd"));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use aws_sdk_s3::primitives::ByteStream;
 use clap::{Parser, ValueEnum};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{TryStreamExt as _, stream};
 use secrecy::SecretString;
 use tracelift_bucket::{Connector, EndpointPolicy, Grant, Keys};
 use tracelift_core::destination::BucketInput;

@@ -17,7 +17,7 @@ use super::{Cell, Hydrated, decide::Decider, exported, named, place, unexpected}
 use crate::{blob::NoBlob, meter::Meter, schema, source::Slice};
 
 /// One source batch on its way into the file.
-pub(super) struct Assembly<'a> {
+pub(crate) struct Assembly<'a> {
     slice: &'a Slice,
     batch: Arc<RecordBatch>,
     /// Which rows match, unless all of them do.
@@ -36,7 +36,7 @@ pub(super) struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    pub(super) fn new(slice: &'a Slice, batch: Arc<RecordBatch>, cells: Vec<Cell>, decider: Option<Decider>, max_bytes: u64) -> Self {
+    pub(crate) fn new(slice: &'a Slice, batch: Arc<RecordBatch>, cells: Vec<Cell>, decider: Option<Decider>, max_bytes: u64) -> Self {
         let mut awaited = cells.into_iter();
         let awaited_row = awaited.next().map(|cell| cell.row);
         let (filled, misses) = (HashMap::new(), Vec::new());
@@ -44,7 +44,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// Takes in the next awaited field.
-    pub(super) fn fill(&mut self, cell: &Cell, found: Result<String, NoBlob>, meter: &Meter) -> Result<(), Failure> {
+    pub(crate) fn fill(&mut self, cell: &Cell, found: Result<String, NoBlob>, meter: &Meter) -> Result<(), Failure> {
         let value = match found {
             Ok(text) => {
                 self.bytes += text.len() as u64;
@@ -67,7 +67,7 @@ impl<'a> Assembly<'a> {
 
     /// The next rows that are ready: when their fields fill a batch, or when the source batch ends. None when none of
     /// those matches.
-    pub(super) fn next(&mut self) -> Result<Option<Hydrated>, Failure> {
+    pub(crate) fn next(&mut self) -> Result<Option<Hydrated>, Failure> {
         let rows = self.batch.num_rows();
         let complete = self.awaited_row.unwrap_or(rows);
         let enough = complete == rows || self.bytes >= self.max_bytes;

@@ -18,7 +18,7 @@ use crate::source::{
 
 /// Decides the rows of one source batch.
 #[derive(Debug)]
-pub(super) struct Decider {
+pub(crate) struct Decider {
     undecided: BooleanArray,
     answers: Vec<BooleanArray>,
     open: Tree<Open>,

@@ -59,10 +59,15 @@ pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resum
     sql
 }
 
-/// How many rows a slice has, about (rows that are there twice count twice), and the bytes of its widest row.
+/// Rows, their bytes and those of the widest, of each short stretch of a slice that has any, in order. Rows that are there twice
+/// count twice.
 pub(crate) fn extent(table: &str, filter: Option<&Pushed>) -> String {
-    let widths = ["inputs", "outputs", "error", "extra", "events"].map(|name| format!("length(r.{name})")).join(" + ");
-    format!("SELECT count(), max({widths}) FROM {table} AS r WHERE {SLICE}{}", only(filter))
+    let bytes = ["inputs", "outputs", "error", "extra", "events"].map(|name| format!("length(r.{name})")).join(" + ");
+    format!(
+        "SELECT count(), sum({bytes}), max({bytes}) FROM {table} AS r WHERE {SLICE}{}
+GROUP BY intDiv(toUnixTimestamp64Micro(r.start_time) - {{start:Int64}}, {{width:Int64}}) AS stretch ORDER BY stretch",
+        only(filter)
+    )
 }
 
 /// How many rows a slice has, each once; with a filter on content those that may match.

@@ -41,7 +41,7 @@ impl Question {
     pub(super) fn name(&self) -> &'static str {
         match self.sql.as_str() {
             sql if sql.starts_with("KILL QUERY") => "kill",
-            sql if sql.starts_with("SELECT count(), max(") => "extent",
+            sql if sql.starts_with("SELECT count(), sum(") => "extent",
             sql if sql.starts_with("SELECT count() FROM") => "count",
             sql if sql.starts_with("SELECT toUnixTimestamp64Micro(") => "next",
             sql if sql.starts_with("SELECT toString(r.session_id) AS session") => "experiments",
@@ -84,12 +84,14 @@ impl Question {
         data.rows.iter().filter(move |row| self.of_project() && window.contains(&row.start_time) && behind(row))
     }
 
+    /// One stretch for all.
     fn extent(&self, data: &Data) -> Bytes {
-        let mut answer = header(&[("rows", "UInt64"), ("widest", "UInt64")]);
-        let widest =
-            self.slice(data).map(|row| [&row.inputs, &row.outputs].map(|field| field.inline().map_or(0, str::len)).iter().sum()).max();
-        for number in [self.slice(data).count() as u64, widest.unwrap_or(0_usize) as u64] {
-            answer.extend_from_slice(&number.to_le_bytes());
+        let mut answer = header(&[("rows", "UInt64"), ("bytes", "UInt64"), ("widest", "UInt64")]);
+        let widths: Vec<usize> =
+            self.slice(data).map(|row| [&row.inputs, &row.outputs].map(|field| field.inline().map_or(0, str::len)).iter().sum()).collect();
+        let Some(widest) = widths.iter().max() else { return answer.into() };
+        for number in [widths.len(), widths.iter().sum(), *widest] {
+            answer.extend_from_slice(&(number as u64).to_le_bytes());
         }
         answer.into()
     }

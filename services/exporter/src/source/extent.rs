@@ -1,0 +1,129 @@
+//! What there is to read in a slice, and how many rows to ask for at once. Pure.
+//!
+//! ClickHouse bounds a block of its answer by rows only, an exporter's memory is bounded in bytes. The widest row alone would
+//! make every block small, for one row in hundreds is many times as wide as the others; so the slice is measured in short
+//! stretches of time, and a block may have as many rows as fit wherever it begins.
+
+/// A block has at most so many rows: more gain no speed.
+const MOST: u64 = 2048;
+/// A block has at least so many rows: fewer cost much speed when just one row is wide.
+const LEAST: u64 = 16;
+/// Bytes of a row's other fields, roughly.
+const ROW_BYTES: u64 = 1024;
+/// Into how many stretches the window of a slice is divided.
+const STRETCHES: i64 = 16_384;
+
+/// A stretch of the slice's window with rows in it. Versions of a row count each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stretch {
+    pub(super) rows: u64,
+    /// Bytes of its rows' inline fields.
+    pub(super) bytes: u64,
+    /// Those of its widest row.
+    pub(super) widest: u64,
+}
+
+/// What there is to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// In the order of time; `None` where they cannot be measured.
+    stretches: Option<Vec<Stretch>>,
+}
+
+impl Extent {
+    pub(super) fn of(stretches: Vec<Stretch>) -> Self {
+        Self { stretches: Some(stretches) }
+    }
+
+    /// Of rows that cannot be measured, and so perhaps not be read: they are read few at a time.
+    pub(super) fn unknown() -> Self {
+        Self { stretches: None }
+    }
+
+    /// Microseconds of a stretch of a window that long.
+    pub(super) fn stretch_micros(window_micros: i64) -> i64 {
+        (window_micros / STRETCHES).max(1)
+    }
+
+    /// Rows, about.
+    pub(crate) fn rows(&self) -> u64 {
+        self.stretches.iter().flatten().map(|stretch| stretch.rows).sum()
+    }
+
+    /// The most rows that hold no more than `bytes` wherever they begin, within bounds.
+    pub(super) fn block_rows(&self, bytes: u64) -> u64 {
+        let Some(stretches) = &self.stretches else { return LEAST };
+        let widest = stretches.iter().map(|stretch| stretch.widest).max().unwrap_or_default();
+        let fits = |rows: &u64| rows * ROW_BYTES + (rows * widest).min(heaviest(stretches, *rows)) <= bytes;
+        std::iter::successors(Some(MOST), |rows| Some(rows / 2)).take_while(|rows| *rows > LEAST).find(fits).unwrap_or(LEAST)
+    }
+}
+
+/// Bytes that so many rows in a row have at most, wherever they begin.
+fn heaviest(stretches: &[Stretch], rows: u64) -> u64 {
+    // Rows and bytes before each stretch, and in the end of all.
+    let mut before = vec![(0, 0)];
+    for stretch in stretches {
+        let (rows, bytes) = before[before.len() - 1];
+        before.push((rows + stretch.rows, bytes + stretch.bytes));
+    }
+    let from = |begin: usize| {
+        // From its last row on they reach into that stretch, at most.
+        let reach = before[begin + 1].0 + rows;
+        let last = before.partition_point(|(rows, _)| *rows < reach) - 1;
+        before[(last + 1).min(stretches.len())].1 - before[begin].1
+    };
+    (0..stretches.len()).map(from).max().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// Rows of these widths, so many to a stretch.
+    fn extent(widths: &[u64], to_a_stretch: usize) -> Extent {
+        let stretch = |widths: &[u64]| {
+            let widest = widths.iter().copied().max().unwrap_or_default();
+            Stretch { rows: widths.len() as u64, bytes: widths.iter().sum(), widest }
+        };
+        Extent::of(widths.chunks(to_a_stretch).map(stretch).collect())
+    }
+
+    #[test]
+    fn a_few_wide_rows_among_many_do_not_make_blocks_small() {
+        let widths: Vec<u64> = (0..100_000).map(|row| if row % 200 == 7 { 25_000 } else { 1_000 }).collect();
+        assert_eq!(extent(&widths, 25).block_rows(8 * MIB), 2048);
+        let clustered: Vec<u64> = (0..100_000).map(|row| if row < 500 { 25_000 } else { 1_000 }).collect();
+        assert_eq!(extent(&clustered, 25).block_rows(8 * MIB), 256);
+    }
+
+    #[test]
+    fn blocks_have_as_many_rows_as_the_widest_allow_when_stretches_say_less() {
+        assert_eq!(extent(&[3 * MIB; 40], 40).block_rows(8 * MIB), 16, "not fewer than that");
+        assert_eq!(extent(&[100_000; 1000], 1000).block_rows(8 * MIB), 64);
+        assert_eq!(extent(&[10; 7], 1).block_rows(8 * MIB), 2048);
+        assert_eq!((extent(&[], 1).block_rows(8 * MIB), extent(&[], 1).rows()), (2048, 0));
+        assert_eq!((Extent::unknown().block_rows(8 * MIB), Extent::unknown().rows()), (16, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn no_block_is_larger_than_asked_for(
+            widths in proptest::collection::vec(prop_oneof![0..2000_u64, 20_000..200_000_u64], 1..600),
+            to_a_stretch in 1..60_usize,
+            bytes in 100_000..4_000_000_u64,
+        ) {
+            let rows = extent(&widths, to_a_stretch).block_rows(bytes);
+            prop_assert!(rows.is_power_of_two() && (LEAST..=MOST).contains(&rows));
+            if rows > LEAST {
+                let block = |rows: &[u64]| rows.iter().map(|width| width + ROW_BYTES).sum::<u64>();
+                let size = usize::try_from(rows).unwrap().min(widths.len());
+                prop_assert!(widths.windows(size).all(|rows| block(rows) <= bytes));
+            }
+        }
+    }
+}

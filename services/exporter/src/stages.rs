@@ -1,0 +1,86 @@
+//! The pure stages of the data path, each alone and on one thread: what the micro-benchmarks measure. Nothing else calls them.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use tracelift_core::{
+    column::{Column, Columns},
+    export::{Compression, FormatVersion},
+    failure::Failure,
+    id::{ExportId, RunId, SessionId, TenantId},
+    time::{Timestamp, Window},
+};
+use uuid::Uuid;
+
+use crate::{
+    Limits,
+    encode::{Encoded, Encoder, OpenFile},
+    hydrate::{Assembly, Hydrated, cells},
+    meter::Meter,
+    pointer, schema,
+    source::Slice,
+};
+
+/// The stages for rows with these columns.
+#[derive(Debug)]
+pub struct Stages {
+    slice: Slice,
+}
+
+impl Stages {
+    /// For format version 1.
+    #[must_use]
+    pub fn of(columns: &Columns) -> Option<Self> {
+        let window = Window::new(Timestamp::from_micros(0)?, Timestamp::from_micros(1)?)?;
+        let (tenant, session) = (TenantId(Uuid::nil()), SessionId(Uuid::nil()));
+        let (columns, version) = (columns.clone(), FormatVersion::V1);
+        Some(Self { slice: Slice { tenant, session, window, columns, version, filter: None, cursor: None, narrow: 0 } })
+    }
+
+    /// Whether `text` says where `column` lies.
+    #[must_use]
+    pub fn pointer(column: Column, text: &str) -> bool {
+        pointer::decode(column, text).is_ok_and(|found| found.is_some())
+    }
+
+    /// The rows of the file: a batch as ClickHouse answers it, with `text` in each offloaded field.
+    pub fn hydrate(&self, batch: &Arc<RecordBatch>, text: &str) -> Result<RecordBatch, String> {
+        self.hydrated(batch, text).map(|hydrated| hydrated.batch).map_err(told)
+    }
+
+    /// Bytes of a file with these rows, batches as ClickHouse answers them.
+    pub fn encode(&self, batches: &[Arc<RecordBatch>], compression: Compression) -> Result<usize, String> {
+        let rows = batches.iter().map(|batch| self.hydrated(batch, "")).collect::<Result<Vec<_>, _>>().map_err(told)?;
+        self.encoded(rows, compression).map_err(told)
+    }
+
+    fn hydrated(&self, batch: &Arc<RecordBatch>, text: &str) -> Result<Hydrated, Failure> {
+        let (cells, meter) = (cells(batch, &self.slice, None)?, Meter::default());
+        let mut assembly = Assembly::new(&self.slice, batch.clone(), cells.clone(), None, u64::MAX);
+        cells.iter().try_for_each(|cell| assembly.fill(cell, Ok(text.to_owned()), &meter))?;
+        let hydrated = assembly.next()?;
+        hydrated.ok_or_else(|| crate::hydrate::unexpected(batch))
+    }
+
+    fn encoded(&self, rows: Vec<Hydrated>, compression: Compression) -> Result<usize, Failure> {
+        let (columns, version) = (&self.slice.columns, self.slice.version);
+        let origin = schema::Origin { export: ExportId(Uuid::nil()), run: RunId(Uuid::nil()) };
+        let properties = schema::properties(columns, version, compression, origin);
+        let limits: Limits = crate::Settings::defaults().limits;
+        let encoder = Arc::new(Encoder { schema: schema::arrow(columns, version), properties, limits, meter: Arc::default() });
+        let (mut open, mut bytes) = (None, 0);
+        for rows in rows {
+            let (file, encoded) = encoder.clone().step(open.take(), rows)?;
+            (open, bytes) = (file, bytes + size(&encoded));
+        }
+        Ok(bytes + open.map(OpenFile::close).transpose()?.map_or(0, |rest| size(&rest)))
+    }
+}
+
+fn size(encoded: &[Encoded]) -> usize {
+    encoded.iter().map(|part| if let Encoded::Part(bytes) = part { bytes.len() } else { 0 }).sum()
+}
+
+fn told(failure: Failure) -> String {
+    failure.detail
+}
