@@ -6,6 +6,7 @@
 #   make chaos    kill, freeze and restart the real programs ROUNDS times, then compare every row; STORE=postgres, SEED=
 #   make servers  install MinIO and Garage, S3 servers that tests write to (needs Go; the first time takes 10 minutes)
 #   make up       start everything in the foreground (ROWS=, and the ports below)
+#   make bench    measure against ClickHouse's own writer, pyarrow and the bare object store (ROWS=; PART=inline for a part of it)
 #   make fuzz     feed the reader of filters nonsense for SECONDS (needs Rust nightly)
 #   make lint     formatting, clippy, docs, licences, protobuf style
 
@@ -36,7 +37,8 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 UP = --rows $(ROWS) --grpc-port $(GRPC_PORT) --rest-port $(REST_PORT) --clickhouse-port $(CLICKHOUSE_PORT) --s3-port $(S3_PORT)
 
-.PHONY: help install install-node install-spark build up demo sim chaos servers fuzz test test-rust test-python test-sim test-chaos lint clean
+.PHONY: help install install-node install-spark install-bench build release stages up demo sim chaos servers bench instructions-record fuzz \
+	test test-rust test-python test-sim test-chaos test-instructions lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -58,6 +60,12 @@ install-spark: $(VENV)/installed-spark
 $(VENV)/installed-spark: $(VENV)/installed tests/requirements-spark.txt
 	@deploy/needs.sh java
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-spark.txt
+	touch $@
+
+install-bench: $(VENV)/installed-bench
+
+$(VENV)/installed-bench: $(VENV)/installed tests/requirements-bench.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-bench.txt
 	touch $@
 
 install-node: $(NODE_MODULES)/installed
@@ -100,6 +108,10 @@ $(TRACELIFT_MINIO):
 build:
 	cargo build --locked --workspace --bins
 
+# As operators run it. Ten minutes on two processors the first time.
+release:
+	cargo build --locked --release -p tracelift-exporter -p tracelift-control-plane -p tracelift-gateway -p tracelift -p tracelift-bench --bins
+
 up: install build
 	@PATH="$(TRACELIFT_BIN):$$PATH" $(TRACELIFT_BIN)/up $(UP)
 
@@ -115,12 +127,18 @@ chaos: install
 	cargo build --locked --workspace --bins
 	@$(TRACELIFT_BIN)/chaos --rounds $(ROUNDS) --store $(STORE) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(SEED),--seed $(SEED))
 
+# Writes target/bench/report.json and report.md. The machine should have nothing else to do.
+bench: install-bench servers release
+	@deploy/needs.sh postgres
+	TRACELIFT_BIN=$(CARGO_TARGET_DIR)/release $(TRACELIFT_PYTHON) tests/bench/bench.py --rows $(if $(filter command%,$(origin ROWS)),$(ROWS),1000000) $(PART)
+	cargo bench --locked -p tracelift-bench --bench stages
+
 fuzz: $(CARGO_FUZZ)/bin/cargo-fuzz
 	PATH="$(CARGO_FUZZ)/bin:$$PATH" cargo +nightly fuzz run --target-dir $(CARGO_TARGET_DIR)/fuzz filter -- -dict=fuzz/filter.dict -max_len=4096 -max_total_time=$(SECONDS)
 
 # ---- checking -------------------------------------------------------------------------------------------------------
 
-test: test-rust test-python test-sim test-chaos
+test: test-rust test-python test-sim test-chaos test-instructions
 
 test-rust: install build
 	@deploy/needs.sh postgres
@@ -137,6 +155,17 @@ test-sim:
 test-chaos:
 	@$(MAKE) --no-print-directory chaos ROUNDS=2
 	@$(MAKE) --no-print-directory chaos ROUNDS=2 STORE=postgres REPLICAS=2
+
+# The hot pure parts of the data path, as released: no more than a tenth more instructions than are recorded.
+test-instructions: stages
+	$(PYTHON) tests/bench/instructions.py $(CARGO_TARGET_DIR)/release/stages
+
+instructions-record: stages
+	$(PYTHON) tests/bench/instructions.py $(CARGO_TARGET_DIR)/release/stages --record
+
+stages:
+	@deploy/needs.sh valgrind
+	cargo build --locked --release -p tracelift-bench --bin stages
 
 lint: install-node $(CARGO_DENY)/bin/cargo-deny
 	@deploy/needs.sh clippy

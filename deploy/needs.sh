@@ -1,7 +1,7 @@
 #!/bin/sh
 # Says what is missing on this machine before anything is built, and how to get it. As root on Debian (and in CI, where
 # sudo asks nothing) it gets the packages itself. Arguments: what is needed besides a compiler and Python: node, curl, clippy, go,
-# java (Spark runs in it), postgres (the server's programs; the tests start servers of their own).
+# java (Spark runs in it), postgres (the server's programs; the tests start servers of their own), valgrind.
 set -eu
 
 python="${PYTHON:-python3}"
@@ -14,6 +14,7 @@ has "$python" || packages="$packages python3"
 for thing in "$@"; do
     case "$thing" in
         node) has node && has npm || packages="$packages nodejs npm" ;;
+        valgrind) has valgrind || packages="$packages valgrind" ;;
         curl) has curl || packages="$packages curl" ;;
         java) has java || packages="$packages default-jre-headless" ;;
         postgres) has initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages="$packages postgresql" ;;

@@ -10,6 +10,7 @@ Everything is started here on free ports and stopped in the end. Writes FOLDER/r
 
 import argparse
 import datetime
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -26,6 +27,8 @@ from report import write
 
 HERE = pathlib.Path(__file__).resolve().parent
 RANGE = ("2024-01-01", "2024-01-04")
+DAY = ("2024-01-02", "2024-01-03")
+QUARTERS = [("2024-01-02" + start, end) for start, end in (("", "2024-01-02T06:00:00Z"), ("T06:00:00Z", "2024-01-02T12:00:00Z"), ("T12:00:00Z", "2024-01-02T18:00:00Z"), ("T18:00:00Z", "2024-01-03"))]
 
 
 def said(text):
@@ -72,27 +75,31 @@ class Bench:
             self.figures["ratios"][peer] = round(median(turns[peer]) / median(turns["tracelift"]), 3)
         self.figures["ratios"]["size_to_clickhouse"] = round(turns["tracelift"][-1]["bytes"] / turns["clickhouse"][-1]["bytes"], 4)
 
-    def ours(self, installation, source, fields=()):
-        """One export: seconds from asked for to Completed, CPU seconds of exporters and ClickHouse, peak memory, sizes, stages."""
+    def ours(self, installation, source, windows=(RANGE,), fields=()):
+        """Exports of those windows together: seconds from asked for to the last completed, CPU seconds of exporters and ClickHouse,
+        peak memory, sizes, and what each run says of its stages."""
         for exporter in installation.exporters:
             exporter.forget_peak()
-        working = [*installation.exporters, source.process]
+        working = [*installation.exporters, source.process, self.s3.process]
         before = [process.cpu_seconds() for process in working]
-        export = installation.export(*RANGE, fields=fields)
-        spent = [process.cpu_seconds() - earlier for process, earlier in zip(working, before)]
-        runs = installation.runs(export)
-        progress = export["progress"]
+        exports = installation.exports(windows, fields)
+        *exporters, clickhouse, s3 = [process.cpu_seconds() - earlier for process, earlier in zip(working, before)]
+        runs = [run for export in exports for run in installation.runs(export)]
+        done, stages = [run["result"] for run in runs if run["result"]], [run["progress"]["stage_seconds"] for run in runs if run["progress"]]
+        progress = [export["progress"] for export in exports]
         return {
-            "wall_s": seconds(export["created_at"], export["finished_at"]),
-            "cpu_s": sum(spent),
-            "exporter_cpu_s": sum(spent[:-1]),
+            "wall_s": seconds(min(export["created_at"] for export in exports), max(export["finished_at"] for export in exports)),
+            "cpu_s": sum(exporters) + clickhouse,
+            "exporter_cpu_s": sum(exporters),
+            "clickhouse_cpu_s": clickhouse,
+            "s3_cpu_s": s3,
             "peak_bytes": max(exporter.peak_bytes() for exporter in installation.exporters),
-            "rows": progress["rows_written"],
-            "bytes": progress["bytes_written"],
-            "files": progress["files_written"],
-            "objects": sum(run["result"]["hydrated_objects"] for run in runs if run["result"]),
-            "misses": sum(run["result"]["hydration_misses"] for run in runs if run["result"]),
-            "stages": [run["progress"]["stage_seconds"] for run in runs if run["progress"]],
+            "rows": sum(told["rows_written"] for told in progress),
+            "bytes": sum(told["bytes_written"] for told in progress),
+            "files": sum(told["files_written"] for told in progress),
+            "objects": sum(result["hydrated_objects"] for result in done),
+            "misses": sum(result["hydration_misses"] for result in done),
+            "stage_seconds": {stage: round(sum(run[stage] for run in stages), 3) for stage in stages[0]},
         }
 
     def peer(self, name, rows):
@@ -147,19 +154,29 @@ class Bench:
     def growth(self):
         self.figures["growth"] = []
         for rows in self.options.growth:
-            said(f"{rows} rows, one exporter")
-            self.s3.empty()
             source = self.clickhouse(rows, 0)
-            for exporters in (1, 2, 4) if rows == self.options.growth[0] else (1,):
-                ours = Installation(self.fresh("tracelift"), source, self.s3, exporters=exporters)
-                turn = self.ours(ours, source)
-                ours.stop()
-                self.figures["growth"].append({"exporters": exporters, **turn})
-                said(f"  {exporters} exporters: {turn['wall_s']:.1f} s, peak {turn['peak_bytes'] >> 20} MiB")
-                self.s3.empty()
+            first = rows == self.options.growth[0]
+            for exporters in (1, 2, 4) if first else (1,):
+                self.grown(source, "three days", exporters, (RANGE,))
+            if first:
+                self.grown(source, "one day, one run", 1, (DAY,))
+                self.grown(source, "one day, four runs", 1, QUARTERS)
             source.process.stop()
             if rows > self.options.rows:
                 shutil.rmtree(self.data / f"rows-{rows}-0", ignore_errors=True)
+        of_three_days = [turn for turn in self.figures["growth"] if turn["what"] == "three days"]
+        least, most = of_three_days[0], of_three_days[-1]
+        self.figures["ratios"]["time_of_most_to_least_rows"] = round(most["wall_s"] / least["wall_s"], 3)
+        two = next(turn for turn in of_three_days if turn["exporters"] == 2)
+        self.figures["ratios"]["two_exporters"] = round(least["wall_s"] / two["wall_s"], 3)
+
+    def grown(self, source, what, exporters, windows):
+        ours = Installation(self.fresh("tracelift"), source, self.s3, exporters=exporters)
+        turn = self.ours(ours, source, windows)
+        ours.stop()
+        self.figures["growth"].append({"what": what, "exporters": exporters, **turn})
+        said(f"{turn['rows']} rows, {what}, {exporters} exporters: {turn['wall_s']:.1f} s, peak {turn['peak_bytes'] >> 20} MiB")
+        self.s3.empty()
 
     def stop(self):
         self.s3.stop()
@@ -194,8 +211,19 @@ def median(turns):
 def machine():
     model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text())
-    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    return {"cpu": model and model.group(1), "cores": os.cpu_count(), "memory_gib": round(int(memory.group(1)) / 2**20, 1), "commit": commit}
+
+    def said_by(*words):
+        return subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+    versions = {
+        "commit": said_by("git", "rev-parse", "--short", "HEAD"),
+        "rustc": said_by("rustc", "--version").split()[1],
+        "chdb-core": importlib.metadata.version("chdb-core"),
+        "pyarrow": importlib.metadata.version("pyarrow"),
+        "Garage": said_by(os.environ["TRACELIFT_GARAGE"], "--version").split()[1],
+    }
+    told = {"cpu": model and model.group(1), "cores": os.cpu_count(), "memory_gib": round(int(memory.group(1)) / 2**20, 1)}
+    return {**told, "versions": versions}
 
 
 def main():

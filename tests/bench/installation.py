@@ -133,13 +133,16 @@ class Installation:
             raise RuntimeError(f"tracelift {' '.join(map(str, words))}: {done.stderr}")
         return json.loads(done.stdout)
 
-    def export(self, start, end, fields=()):
-        """A completed export of the project."""
+    def exports(self, windows, fields=()):
+        """Completed exports of the project, one a window, all asked for before the first is waited for."""
         chosen = [word for name in fields for word in ("--field", name)]
-        words = ["--destination", self.destination, "--project", PROJECT, "--start", start, "--end", end]
-        made = self.command("export", "create", *words, *chosen)
-        watched = subprocess.run([self.bin / "tracelift", "export", "watch", made["id"]], env={**os.environ, **self.env}, capture_output=True)
-        export = self.command("export", "get", made["id"])
+        words = ["--destination", self.destination, "--project", PROJECT, *chosen]
+        made = [self.command("export", "create", *words, "--start", start, "--end", end) for start, end in windows]
+        return [self.completed(export["id"]) for export in made]
+
+    def completed(self, id_):
+        watched = subprocess.run([self.bin / "tracelift", "export", "watch", id_], env={**os.environ, **self.env}, capture_output=True)
+        export = self.command("export", "get", id_)
         if watched.returncode or export["status"] != "Completed":
             raise RuntimeError(f"the export is {export['status']}: {export.get('error')}")
         return export

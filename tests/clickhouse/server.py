@@ -12,6 +12,7 @@ How an engine without a network is made to look like a server:
 - A fresh session per query (0.2 ms) carries that query's database and settings, so nothing leaks into the next one.
 - The engine makes its own query ids. Ours travels in the setting `log_comment`, and whoever reads `system.processes` or says KILL QUERY
   is shown PROCESSES, where it stands in for the engine's.
+- Arrow comes from ClickHouse's own writer, as from a server of that version; the engine alone still has an older one as its default.
 - A stream of the engine is a row of complete answers, one per block. Formats without header and footer are simply concatenated, Arrow
   streams are joined (`arrow_part`), for anything else the whole answer is taken at once.
 """
@@ -154,7 +155,7 @@ class Engine:
     def session(self, query):
         """A session for the query, listed as running until the block ends. Who asks about queries or kills them never has to wait."""
         free = KILL.match(query.sql) or PROCESSES in query.sql
-        settings = {"implicit_select": "0"} | query.settings | {"log_comment": query.id}
+        settings = {"implicit_select": "0", "output_format_arrow_use_native_writer": "1"} | query.settings | {"log_comment": query.id}
         with contextlib.nullcontext() if free else self.places, self.listed(query):
             session = self.new_session()
             try:

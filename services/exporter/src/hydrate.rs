@@ -3,6 +3,7 @@
 
 mod assemble;
 mod decide;
+mod repeated;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ use crate::{
 };
 pub(crate) use assemble::Assembly;
 pub(crate) use decide::Decider;
+use repeated::Repeated;
 
 /// Rows as they go into the file.
 #[derive(Debug)]
@@ -56,6 +58,9 @@ pub(crate) struct Hydrator {
     pub(crate) limits: Limits,
 }
 
+/// Of the bytes of a batch, so much is for objects that several of its fields point at.
+const REPEATED_SHARE: u64 = 4;
+
 /// A source batch, or one field of the batch before it, in the order in which they are used.
 enum Item {
     Batch(Arc<RecordBatch>, Vec<Cell>, Option<Decider>),
@@ -74,13 +79,15 @@ pub(crate) struct Cell {
     row: usize,
     column: Column,
     pointer: Result<Pointer, Miss>,
+    /// Set when other fields of the batch point at the same object.
+    repeated: Option<Arc<Repeated>>,
 }
 
 impl Hydrator {
     /// Fills in `rows`, and hands each finished batch to `sink`, until the rows end or the sink has gone.
     pub(crate) async fn run(&self, slice: &Slice, rows: &mut Rows, meter: &Meter, sink: &mpsc::Sender<Hydrated>) -> Result<(), Failure> {
         let budget = Budget::new(self.limits.batch_bytes);
-        let items = items(rows, slice, &budget, meter);
+        let items = items(rows, slice, &budget, self.limits.batch_bytes / REPEATED_SHARE, meter);
         let ready = items.map(|item| async {
             Ok::<_, Failure>(match item? {
                 Item::Batch(batch, cells, decider) => Ready::Batch(batch, cells, decider),
@@ -118,7 +125,11 @@ impl Hydrator {
     /// A field's text. An object that is gone may have moved when its trace's retention was extended: its row is asked again.
     async fn fetch(&self, slice: &Slice, batch: &RecordBatch, cell: &Cell, turn: &mut Turn) -> Result<String, NoBlob> {
         let pointer = cell.pointer.clone()?;
-        let gone = match self.blobs.fetch(cell.column, &pointer, turn).await {
+        let outcome = match &cell.repeated {
+            Some(repeated) => repeated.or_fetch(turn, async |turn| self.blobs.fetch(cell.column, &pointer, turn).await).await,
+            None => self.blobs.fetch(cell.column, &pointer, turn).await,
+        };
+        let gone = match outcome {
             Err(NoBlob::Miss(Miss::NotFound)) => NoBlob::Miss(Miss::NotFound),
             outcome => return outcome,
         };
@@ -137,6 +148,7 @@ fn items<'a>(
     rows: &'a mut Rows,
     slice: &'a Slice,
     budget: &'a Arc<Budget>,
+    repeated_bytes: u64,
     meter: &'a Meter,
 ) -> impl Stream<Item = Result<Item, Failure>> + 'a {
     let batches = stream::unfold(rows, move |rows| async move {
@@ -149,7 +161,9 @@ fn items<'a>(
     batches.flat_map(move |batch| {
         let read = batch.and_then(|batch| {
             let decider = Decider::of(slice, &batch)?;
-            Ok((cells(&batch, slice, decider.as_ref())?, decider, Arc::new(batch)))
+            let mut cells = cells(&batch, slice, decider.as_ref())?;
+            Repeated::mark(&mut cells, repeated_bytes);
+            Ok((cells, decider, Arc::new(batch)))
         });
         let items: Vec<_> = match read {
             Err(failure) => vec![Err(failure)],
@@ -186,7 +200,7 @@ pub(crate) fn cells(batch: &RecordBatch, slice: &Slice, decider: Option<&Decider
             .filter(|(_, inline, pointers)| !pointers.value(row).is_empty() && !inline.is_valid(row))
             .filter_map(|(column, _, pointers)| {
                 let pointer = pointer::decode(*column, pointers.value(row)).map_err(Miss::Pointer).transpose()?;
-                Some(Cell { row, column: *column, pointer })
+                Some(Cell { row, column: *column, pointer, repeated: None })
             })
             .collect();
         let matches = decider.map_or(Some(true), |decider| decider.at_first(row, &found.iter().collect::<Vec<_>>()));
