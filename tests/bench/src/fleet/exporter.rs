@@ -2,7 +2,7 @@
 //! run is complete with no rows and no files.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -81,8 +81,16 @@ impl Exporter {
     async fn work(self) -> Outcome<()> {
         let (outbox, mut told, beat) = self.connect().await?;
         let Self { mut play, ledger, capacity, .. } = self;
-        let mut work =
-            Holding { outbox, ledger, play: *play.borrow_and_update(), capacity, seq: 0, jobs: HashMap::new(), free: VecDeque::new() };
+        let mut work = Holding {
+            outbox,
+            ledger,
+            play: *play.borrow_and_update(),
+            capacity,
+            seq: 0,
+            last: HashSet::new(),
+            jobs: HashMap::new(),
+            free: VecDeque::new(),
+        };
         let (mut beats, mut ticks) = (interval(beat), interval(PROGRESS_INTERVAL));
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -133,6 +141,8 @@ struct Holding {
     play: Play,
     capacity: u32,
     seq: u64,
+    /// Numbers of runs' last reports that are not stored yet.
+    last: HashSet<u64>,
     jobs: HashMap<String, Job>,
     /// Since when slots are free that were used before.
     free: VecDeque<Instant>,
@@ -142,8 +152,8 @@ impl Holding {
     async fn hear(&mut self, told: Told) -> Outcome<()> {
         match told {
             Told::Assignment(assignment) => self.take(assignment).await,
-            Told::Ack(_) => {
-                self.ledger.write().reports.1 += 1;
+            Told::Ack(v1::Ack { seq }) => {
+                self.ledger.write().ended += usize::from(self.last.remove(&seq));
                 Ok(())
             }
             Told::Publish(v1::Publish { run_id, fence, .. }) => {
@@ -218,7 +228,7 @@ impl Holding {
             if let Some(job) = self.jobs.get_mut(&run_id) {
                 (job.due, job.kept) = (None, false);
                 let said = Said::RunFinished(v1::RunFinished { fence: job.fence, run_id, seq, files: 0, rows: 0 });
-                self.report(said).await?;
+                self.say(said).await?;
             }
         }
         Ok(())
@@ -237,7 +247,7 @@ impl Holding {
         }
     }
 
-    /// The last report of a run: its slot is free.
+    /// The last report of a run, which has the newest number: its slot is free.
     async fn end(&mut self, said: Said) -> Outcome<()> {
         let run = match &said {
             Said::RunPublished(report) => &report.run_id,
@@ -248,9 +258,9 @@ impl Holding {
         if self.jobs.remove(run).is_none() {
             return Ok(()); // it was stopped
         }
-        self.report(said).await?;
+        self.last.insert(self.seq);
+        self.say(said).await?;
         self.free.push_back(Instant::now());
-        self.ledger.write().ended += 1;
         Ok(())
     }
 
@@ -285,11 +295,6 @@ impl Holding {
     fn next(&mut self) -> u64 {
         self.seq += 1;
         self.seq
-    }
-
-    async fn report(&self, said: Said) -> Outcome<()> {
-        self.ledger.write().reports.0 += 1;
-        self.say(said).await
     }
 
     async fn say(&self, said: Said) -> Outcome<()> {

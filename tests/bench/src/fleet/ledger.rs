@@ -29,22 +29,12 @@ pub(crate) struct Seen {
     pub(crate) partitions: usize,
     /// Runs that came while no slot was free.
     pub(crate) declined: usize,
-    /// Runs of any kind that were brought to their end.
+    /// Runs of any kind whose last report is stored.
     pub(crate) ended: usize,
-    /// Reports that were said, and stored.
-    pub(crate) reports: (usize, usize),
     /// How long each exporter took from its connection to its welcome.
     pub(crate) welcomes: Vec<Duration>,
     /// Why an exporter gave up.
     failed: Option<String>,
-}
-
-impl Seen {
-    /// Whether that many runs were brought to their end, and every report of it is stored.
-    pub(crate) fn has_ended(&self, runs: usize) -> bool {
-        let (said, stored) = self.reports;
-        self.ended == runs && said == stored
-    }
 }
 
 /// The one book of the fleet.

@@ -67,7 +67,7 @@ impl Bench {
             caller.create(self.options.calm_days).await?;
             let answered = Instant::now();
             let all = self.options.calm_days as usize + UNSEEN;
-            self.ledger.until("the idle fleet was given an export", |seen| seen.has_ended(all)).await?;
+            self.ledger.until("the idle fleet was given an export", |seen| seen.ended == all).await?;
             let seen = self.ledger.take();
             calls.push(answered - asked);
             for arrival in seen.arrivals.iter().filter(|arrival| arrival.partition) {
@@ -95,6 +95,7 @@ impl Bench {
             "creates_per_s": creates,
             "seconds": time.as_secs_f64(),
             "assignments_per_s": reached,
+            "lost_leases": seen.stops.len(),
             "free_slot_to_assignment": spread(waits(&seen)),
         });
         Ok((figures, reached))
@@ -112,6 +113,7 @@ impl Bench {
             "held_s": hold.as_secs_f64(),
             "wanted_per_s": pace,
             "assignments_per_s": rate(seen.arrivals.len(), time),
+            "lost_leases": seen.stops.len(),
             "free_slot_to_assignment": spread(waits(&seen)),
         }))
     }
@@ -134,7 +136,7 @@ impl Bench {
         }
         let time = began.elapsed();
         self.ledger.until("being told of the cancels", |seen| seen.stops.len() == slots).await?;
-        self.ledger.until("cleaning up", |seen| seen.has_ended(slots)).await?;
+        self.ledger.until("cleaning up", |seen| seen.ended == slots).await?;
         let seen = self.ledger.take();
         let told = seen.stops.iter().filter_map(|(export, at)| Some(*at - *asked.get(export)?)).collect();
         Ok(json!({
@@ -180,7 +182,7 @@ impl Bench {
         let (all, began) = (self.runs(exports) + UNSEEN * exports, Instant::now());
         self.ledger.write().arrivals.clear();
         self.play.send_replace(play);
-        self.ledger.until("working the queue off", |seen| seen.has_ended(all)).await?;
+        self.ledger.until("working the queue off", |seen| seen.ended == all).await?;
         let time = began.elapsed();
         Ok((self.ledger.take(), time))
     }
