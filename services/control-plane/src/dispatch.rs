@@ -5,12 +5,13 @@
 mod assignment;
 mod desk;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::{
     broadcast::{self, error::RecvError},
     mpsc,
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracelift_core::{
@@ -60,6 +61,8 @@ pub(crate) struct Session {
     pub(crate) capacity: u32,
     /// Whether it may have a free slot, so that it waits for work.
     pub(crate) room: bool,
+    /// When progress was stored that need not be stored again yet, by run.
+    pub(crate) progressed: HashMap<RunId, Instant>,
     pub(crate) outbox: mpsc::Sender<Result<v1::ConnectResponse, Status>>,
 }
 
@@ -268,8 +271,15 @@ impl Session {
         if self.room { Ok(()) } else { self.assign().await }
     }
 
-    async fn progress(&self, progress: v1::Progress) -> Result<(), End> {
+    async fn progress(&mut self, progress: v1::Progress) -> Result<(), End> {
         let (run, fence) = under(&progress.run_id, progress.fence)?;
+        // Never so rarely that a run would seem to stand still.
+        let interval = self.desk.progress_interval().min(Duration::from_secs(u64::from(self.terms.progress_seconds / 3)));
+        self.progressed.retain(|_, at| at.elapsed() < interval);
+        if self.progressed.contains_key(&run) {
+            return Ok(()); // the next one says this too
+        }
+        self.progressed.insert(run, Instant::now());
         match self.store.progress(run, fence, reported(progress)?, self.store.now().await?).await? {
             Heard::Yes(_) => Ok(()),
             Heard::Stale => self.refuse(run, fence).await,

@@ -1,6 +1,6 @@
 //! FleetService: the door of the exporters. A stream that says hello becomes a session.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
 use futures::Stream;
 use tokio::sync::mpsc;
@@ -70,6 +70,7 @@ impl FleetService for Fleet {
             incarnation: hello.incarnation.clone(),
             capacity: hello.capacity.unwrap_or_default().runs,
             room: true,
+            progressed: HashMap::new(),
             outbox,
         };
         #[allow(clippy::disallowed_methods, reason = "the tracker waits for every session when the process stops")]

@@ -24,6 +24,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// News of its own that a slow session may fall behind by, before it misses some: more than an exporter holds runs.
 const NEWS: usize = 256;
 
+/// Exporters whose progress is stored each time that they say it, once a second.
+const PROGRESS: usize = 200;
+
 /// Where sessions hear of what concerns them.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
@@ -35,6 +38,12 @@ impl Desk {
     /// What is told to this exporter, from now on.
     pub(crate) fn news(&self, exporter: &ExporterId) -> broadcast::Receiver<Change> {
         self.sessions().entry(exporter.clone()).or_insert_with(|| broadcast::channel(NEWS).0).subscribe()
+    }
+
+    /// How long a run's progress stands before it is stored again, so that a large fleet's does not keep the store from giving
+    /// out work: as often as it is said in a fleet of up to [`PROGRESS`], every so many seconds in one that many times larger.
+    pub(crate) fn progress_interval(&self) -> Duration {
+        Duration::from_secs((self.sessions().len() / PROGRESS) as u64)
     }
 
     /// Waits until there may be work and it is this one's turn. Giving up the wait gives the turn to the next.
