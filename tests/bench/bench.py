@@ -4,6 +4,7 @@
   inline     one exporter against ClickHouse's own writer and against a pyarrow pipeline (peers.py)
   offloaded  inputs and outputs in objects: objects a second, against a bare loop of GETs of the same objects
   growth     more rows: seconds and peak memory; several exporters; a day planned as one run and as several
+  control_plane  many simulated exporters: assignments a second, and how soon slots and cancels are answered
 
 Everything is started here on free ports and stopped in the end. Writes FOLDER/report.json and FOLDER/report.md (with charts).
 """
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import time
 
+from control_plane import on_postgres, on_sqlite
 from garage import Garage
 from installation import ROOT, ClickHouse, Installation
 from report import write
@@ -178,6 +180,14 @@ class Bench:
         said(f"{turn['rows']} rows, {what}, {exporters} exporters: {turn['wall_s']:.1f} s, peak {turn['peak_bytes'] >> 20} MiB")
         self.s3.empty()
 
+    # ---- the control plane -------------------------------------------------------------------------------------------
+
+    def control_plane(self):
+        exporters, runs = self.options.fleet, self.options.fleet_runs
+        for name, measure in (("sqlite", on_sqlite), ("postgres", on_postgres)):
+            said(f"{exporters} simulated exporters, {runs} runs, {name}")
+            self.figures.setdefault("control_plane", {})[name] = measure(self.fresh(f"control-plane-{name}"), self.s3, exporters, runs)
+
     def stop(self):
         self.s3.stop()
 
@@ -228,16 +238,18 @@ def machine():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help="inline, offloaded, growth; all of them without a word")
+    parser.add_argument("parts", nargs="*", help="inline, offloaded, growth, control_plane; all of them without a word")
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "target/bench")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--offloaded-rows", type=int, default=50_000)
     parser.add_argument("--growth", type=lambda text: [int(word) for word in text.split(",")], default=[1_000_000, 3_000_000, 10_000_000])
+    parser.add_argument("--fleet", type=int, default=1000, help="simulated exporters")
+    parser.add_argument("--fleet-runs", type=int, default=20_000)
     options = parser.parse_args()
     bench = Bench(options)
     try:
-        for part in options.parts or ["inline", "offloaded", "growth"]:
+        for part in options.parts or ["inline", "offloaded", "growth", "control_plane"]:
             getattr(bench, part)()
     finally:
         bench.stop()

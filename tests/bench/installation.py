@@ -99,17 +99,17 @@ class ClickHouse:
 
 
 class Installation:
-    """A control plane on SQLite and exporters; one workspace with one destination."""
+    """A control plane, on SQLite unless another database is given, and exporters; one workspace with one destination."""
 
-    def __init__(self, folder, clickhouse, s3, exporters=1, **settings):
-        self.folder, self.bin = folder, pathlib.Path(os.environ["TRACELIFT_BIN"])
+    def __init__(self, folder, clickhouse, s3, exporters=1, database=None, **settings):
+        self.folder, self.bin, self.s3 = folder, pathlib.Path(os.environ["TRACELIFT_BIN"]), s3
         folder.mkdir(parents=True, exist_ok=True)
         port, fleet, admin = free_port(), secrets.token_urlsafe(32), secrets.token_urlsafe(32)
-        grpc = f"http://127.0.0.1:{port}"
+        grpc, self.fleet = f"http://127.0.0.1:{port}", fleet
         common = {"TRACELIFT_FLEET_TOKEN": fleet, "TRACELIFT_ALLOW_PRIVATE_ENDPOINTS": "true"}
         self.control_plane = Process(
             "control-plane", [self.bin / "tracelift-control-plane"], folder, **common, TRACELIFT_LISTEN=f"127.0.0.1:{port}",
-            TRACELIFT_DATABASE=str(folder / "control-plane.db"), TRACELIFT_ADMIN_TOKEN=admin,
+            TRACELIFT_DATABASE=database or str(folder / "control-plane.db"), TRACELIFT_ADMIN_TOKEN=admin,
             TRACELIFT_MASTER_KEYS=f"bench:{subprocess.check_output(['openssl', 'rand', '-base64', '32'], text=True).strip()}",
         ).listening(port)  # fmt: skip
         self.exporters = [
@@ -120,12 +120,16 @@ class Installation:
             )
             for number in range(exporters)
         ]  # fmt: skip
-        self.env = {"TRACELIFT_GRPC": grpc, "TRACELIFT_ADMIN_TOKEN": admin, "TRACELIFT_TENANT_ID": TENANT}
-        self.env |= {"S3_ACCESS_KEY_ID": s3.key, "S3_SECRET_ACCESS_KEY": s3.secret}
-        self.command("tenant", "create", "--id", TENANT, "--name", "bench")
-        self.env["TRACELIFT_API_KEY"] = self.command("key", "create", "--name", "bench")["key"]
-        place = ["--bucket", s3.bucket, "--prefix", "ours", "--region", s3.region, "--endpoint-url", s3.url]
-        self.destination = self.command("destination", "create", "--name", "bench", *place)["id"]
+        self.env = {"TRACELIFT_GRPC": grpc, "TRACELIFT_ADMIN_TOKEN": admin, "S3_ACCESS_KEY_ID": s3.key, "S3_SECRET_ACCESS_KEY": s3.secret}
+        _, self.destination = self.workspace(TENANT, "bench")
+
+    def workspace(self, tenant, name):
+        """A new workspace, which is the caller from now on: its key and its destination."""
+        self.env["TRACELIFT_TENANT_ID"] = tenant
+        self.command("tenant", "create", "--id", tenant, "--name", name)
+        self.env["TRACELIFT_API_KEY"] = self.command("key", "create", "--name", name)["key"]
+        place = ["--bucket", self.s3.bucket, "--prefix", "ours", "--region", self.s3.region, "--endpoint-url", self.s3.url]
+        return self.env["TRACELIFT_API_KEY"], self.command("destination", "create", "--name", name, *place)["id"]
 
     def command(self, *words):
         done = subprocess.run([self.bin / "tracelift", "--json", *map(str, words)], env={**os.environ, **self.env}, capture_output=True, text=True)

@@ -35,6 +35,8 @@ def write(figures, folder):
             cpu = ", ".join(f"{turn[name]:.1f}" for name in ("exporter_cpu_s", "clickhouse_cpu_s", "s3_cpu_s"))
             cells = [turn["what"], f"{turn['rows']:,}", turn["exporters"], f"{turn['wall_s']:.1f}", cpu, turn["peak_bytes"] >> 20, turn["files"]]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
+    if fleets := figures.get("control_plane"):
+        lines += ["", "## The control plane and its simulated fleet", "", *control_plane(fleets)]
     (folder / "report.md").write_text("\n".join(lines) + "\n")
 
 
@@ -62,6 +64,40 @@ def turns(told):
     last = told["tracelift"][-1]
     stages = ", ".join(f"{stage} {spent:.1f}" for stage, spent in last["stage_seconds"].items())
     return [*lines, "", f"Tracelift's last round: stage seconds of all runs {stages}; CPU seconds of the S3 server {last['s3_cpu_s']:.1f}."]
+
+
+def control_plane(told):
+    """A row a figure, a column a database. Times are p50 / p99 / most, in milliseconds."""
+    times = {
+        ("paced", "free_slot_to_assignment"): "free slot to assignment at half of the most; p99 wanted: 100 ms",
+        ("calm", "create_call_begun_to_assignment"): "idle fleet: an export asked for to its assignments",
+        ("saturated", "free_slot_to_assignment"): "free slot to assignment at the most",
+        ("cancel", "cancel_call_begun_to_delivery"): "cancel asked for to delivery; p99 wanted: 250 ms",
+        ("saturated", "create_call"): "call that creates an export, while every slot is taken",
+        ("connect", "welcome"): "connection to welcome, while all connect",
+    }
+    rates = {
+        ("saturated", "assignments_per_s"): "assignments a second, most",
+        ("paced", "assignments_per_s"): "assignments a second, paced",
+        ("cancel", "cancels_per_s"): "cancels a second",
+    }
+    rows = [["exporters", *(told[name]["connect"]["exporters"] for name in told)]]
+    rows += [[words, *(f"{told[name][phase][figure]:,.0f}" for name in told)] for (phase, figure), words in rates.items()]
+    rows += [[f"{words} (ms)", *(spread(told[name][phase][figure]) for name in told)] for (phase, figure), words in times.items()]
+    for phase in ("idle", "saturated", "paced", "cancel"):
+        rows.append([f"CPU seconds, {phase}", *(cpu(told[name][phase]) for name in told)])
+    rows.append(["peak MiB", *(told[name]["peak_bytes"] >> 20 for name in told)])
+    lines = ["| | " + " | ".join(told) + " |", "|---" * (len(told) + 1) + "|"]
+    return lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+
+
+def spread(told):
+    return " / ".join(f"{told[part]:,.1f}" for part in ("p50_ms", "p99_ms", "max_ms")) if told["count"] else "none"
+
+
+def cpu(phase):
+    database = f", database {phase['database_cpu_s']:.1f}" if "database_cpu_s" in phase else ""
+    return f"{phase['cpu_s']:.1f}{database}"
 
 
 def mebibytes(rounds, field):

@@ -3,13 +3,15 @@
 //! A session keeps no state that matters: leases, fences and files are the store's. Losing it loses nothing.
 
 mod assignment;
+mod desk;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::{
     broadcast::{self, error::RecvError},
     mpsc,
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracelift_core::{
@@ -30,6 +32,7 @@ use tracelift_proto::{
 use uuid::Uuid;
 
 use assignment::{assignment, publish};
+pub(crate) use desk::Desk;
 
 use crate::store::{Change, Heard, ReportError, Reported, Store, Verdict};
 
@@ -49,17 +52,20 @@ pub struct LeaseTerms {
 /// One exporter, connected.
 pub(crate) struct Session {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) terms: LeaseTerms,
     pub(crate) limits: AtOnce,
     pub(crate) exporter: ExporterId,
     pub(crate) incarnation: String,
     /// How many runs it wants to hold at once.
     pub(crate) capacity: u32,
+    /// Whether it may have a free slot, so that it waits for work.
+    pub(crate) room: bool,
+    /// When progress was stored that need not be stored again yet, by run.
+    pub(crate) progressed: HashMap<RunId, Instant>,
     pub(crate) outbox: mpsc::Sender<Result<v1::ConnectResponse, Status>>,
 }
 
-/// A session looks for work after that long even when it heard of none: retries become due, news can be lost.
-const SWEEP: Duration = Duration::from_secs(1);
 /// When an exporter should come back after its control plane stopped.
 const RECONNECT_SECONDS: i64 = 1;
 
@@ -93,7 +99,7 @@ impl Session {
     ) {
         tracing::info!(capacity = self.capacity, held = hello.held.len(), "exporter connected");
         let session = Uuid::new_v4();
-        let superseded = superseded(self.store.changes(), self.exporter.clone(), session);
+        let superseded = superseded(self.desk.news(&self.exporter), session);
         let end = tokio::select! {
             end = self.serve(session, hello, protocol, &mut incoming, stopping) => end,
             () = superseded => Err(End::Refused(Status::aborted("the exporter has connected anew"))),
@@ -115,7 +121,7 @@ impl Session {
         incoming: &mut Streaming<v1::ConnectRequest>,
         stopping: CancellationToken,
     ) -> Result<(), End> {
-        let mut news = self.store.changes();
+        let (desk, mut news) = (self.desk.clone(), self.desk.news(&self.exporter));
         let held = held(&hello.held)?;
         let now = self.store.now().await?;
         let verdicts = self.store.hello(session, self.lease(now), held, self.terms.max_retries, now).await?;
@@ -128,7 +134,6 @@ impl Session {
         }))
         .await?;
         self.assign().await?;
-        let mut sweep = tokio::time::interval(SWEEP);
         loop {
             tokio::select! {
                 said = incoming.message() => match said {
@@ -137,13 +142,15 @@ impl Session {
                     Ok(None) | Err(_) => return Err(End::Gone),
                 },
                 change = news.recv() => match change {
-                    Ok(Change::Stopped { run, fence, exporter }) if exporter == self.exporter => self.cancel(run, fence).await?,
-                    Ok(Change::Work) => self.assign().await?,
+                    Ok(Change::Stopped { run, fence, .. }) => {
+                        self.cancel(run, fence).await?;
+                        self.assign().await?;
+                    }
                     Ok(Change::Missed) | Err(RecvError::Lagged(_)) => self.look().await?,
                     Ok(_) => {}
                     Err(RecvError::Closed) => return Err(End::Gone),
                 },
-                _ = sweep.tick() => self.assign().await?,
+                () = desk.turn(), if self.room => self.assign().await?,
                 () = stopping.cancelled() => {
                     let reconnect_after = Some(prost_types::Duration { seconds: RECONNECT_SECONDS, nanos: 0 });
                     return self.send(Answer::Drain(v1::Drain { reconnect_after })).await;
@@ -166,10 +173,16 @@ impl Session {
         self.outbox.send(Ok(v1::ConnectResponse { message: Some(answer) })).await.map_err(|_| End::Gone)
     }
 
-    /// Fills the exporter's free slots. What is sent was committed before.
-    async fn assign(&self) -> Result<(), End> {
+    /// Fills the exporter's free slots. What is sent was committed before. Where there was enough to fill them all, there
+    /// may be more for others.
+    async fn assign(&mut self) -> Result<(), End> {
         let now = self.store.now().await?;
-        for claimed in self.store.claim(self.lease(now), self.capacity, self.limits, now).await? {
+        let given = self.store.claim(self.lease(now), self.capacity, self.limits, now).await?;
+        let turn = std::mem::replace(&mut self.room, given.room); // with room it may have been its turn
+        if !given.room && (turn || !given.runs.is_empty()) {
+            self.desk.next();
+        }
+        for claimed in given.runs {
             tracing::info!(run = %claimed.run.id, export = %claimed.run.export, fence = claimed.run.fence.0, "run assigned");
             self.send(Answer::Assignment(assignment(claimed))).await?;
         }
@@ -181,7 +194,7 @@ impl Session {
     }
 
     /// After news was lost: whatever it may have been. What is older than a lease, a heartbeat was told meanwhile.
-    async fn look(&self) -> Result<(), End> {
+    async fn look(&mut self) -> Result<(), End> {
         let since = self.store.now().await?.plus_seconds(-i64::from(self.terms.lease_seconds));
         for (run, fence) in self.store.stopped(self.exporter.clone(), since).await? {
             self.cancel(run, fence).await?;
@@ -236,7 +249,10 @@ impl Session {
                 plausible("rows", [counted.rows])?;
                 let about = under(&counted.run_id, counted.fence)?;
                 match self.heard(about, Event::Counted { rows: counted.rows }, Some(counted.seq)).await? {
-                    Some(run) => self.compare(&run).await,
+                    Some(run) => {
+                        self.compare(&run).await?;
+                        self.assign().await
+                    }
                     None => Ok(()),
                 }
             }
@@ -250,11 +266,20 @@ impl Session {
         }
         let now = self.store.now().await?;
         let verdicts = self.store.heartbeat(self.lease(now), held(&heartbeat.held)?, now).await?;
-        self.send(Answer::HeartbeatReply(v1::HeartbeatReply { verdicts: with_verdicts(heartbeat.held, verdicts) })).await
+        self.send(Answer::HeartbeatReply(v1::HeartbeatReply { verdicts: with_verdicts(heartbeat.held, verdicts) })).await?;
+        // A slot is free too when its lease has lapsed, or when the exporter can do more than before.
+        if self.room { Ok(()) } else { self.assign().await }
     }
 
-    async fn progress(&self, progress: v1::Progress) -> Result<(), End> {
+    async fn progress(&mut self, progress: v1::Progress) -> Result<(), End> {
         let (run, fence) = under(&progress.run_id, progress.fence)?;
+        // Never so rarely that a run would seem to stand still.
+        let interval = self.desk.progress_interval().min(Duration::from_secs(u64::from(self.terms.progress_seconds / 3)));
+        self.progressed.retain(|_, at| at.elapsed() < interval);
+        if self.progressed.contains_key(&run) {
+            return Ok(()); // the next one says this too
+        }
+        self.progressed.insert(run, Instant::now());
         match self.store.progress(run, fence, reported(progress)?, self.store.now().await?).await? {
             Heard::Yes(_) => Ok(()),
             Heard::Stale => self.refuse(run, fence).await,
@@ -262,7 +287,7 @@ impl Session {
     }
 
     /// All files are done: past the commit point, or a fault of ours when the rows do not add up.
-    async fn finished(&self, finished: v1::RunFinished) -> Result<(), End> {
+    async fn finished(&mut self, finished: v1::RunFinished) -> Result<(), End> {
         let (run, fence) = under(&finished.run_id, finished.fence)?;
         let event = Event::Finished { files: finished.files, rows: finished.rows };
         match self.store.report(run, fence, event, self.store.now().await?).await {
@@ -284,8 +309,19 @@ impl Session {
         }
     }
 
-    async fn report(&self, about: (RunId, Fence), event: Event, seq: Option<u64>) -> Result<(), End> {
-        self.heard(about, event, seq).await.map(drop)
+    /// Stores a report. A run that has ended with it makes room for the next one.
+    async fn report(&mut self, about: (RunId, Fence), event: Event, seq: Option<u64>) -> Result<(), End> {
+        let calmly = matches!(event, Event::Failed { .. } | Event::Declined);
+        match self.heard(about, event, seq).await? {
+            Some(run) if run.lease().is_some() => Ok(()),
+            // One that cannot do its runs, or has no room, does not get the next ones faster than others.
+            Some(_) if calmly => {
+                self.room = true;
+                Ok(())
+            }
+            Some(_) => self.assign().await,
+            None => Ok(()),
+        }
     }
 
     /// The run after a report, once it is stored and acknowledged; `None` when it is somebody else's now.
@@ -326,11 +362,11 @@ impl Session {
 
 /// Waits until the exporter has connected anew, here or at another replica: a stream that nobody noticed breaking must
 /// not go on claiming runs. What is told before this session's own hello is of sessions before it.
-async fn superseded(mut news: broadcast::Receiver<Change>, exporter: ExporterId, session: Uuid) {
+async fn superseded(mut news: broadcast::Receiver<Change>, session: Uuid) {
     let mut said_hello = false;
     loop {
         match news.recv().await {
-            Ok(Change::Connected { exporter: who, session: which }) if who == exporter => match which == session {
+            Ok(Change::Connected { session: which, .. }) => match which == session {
                 true => said_hello = true,
                 false if said_hello => return,
                 false => {}

@@ -195,8 +195,10 @@ impl Service {
         };
         let destinations =
             api::destinations::Destinations { store: store.clone(), vault: vault.clone(), connector, own_rights: settings.own_rights() };
+        let desk = Arc::new(dispatch::Desk::default());
         let fleet = api::fleet::Fleet {
             store: store.clone(),
+            desk: desk.clone(),
             vault,
             terms: settings.lease_terms(),
             own_rights: settings.own_rights(),
@@ -236,6 +238,9 @@ impl Service {
                 FleetServiceServer::new(fleet).max_decoding_message_size(MAX_FLEET_BYTES).max_encoding_message_size(MAX_FLEET_BYTES),
             );
 
+        let news = store.changes();
+        let stopped = stopping.clone();
+        let desk = tasks::start("desk", async move { desk.pass_on(news, stopped).await });
         let sweep = tasks::start("sweep", sweep::sweep(store, settings.lease_terms(), settings.ageing(), stopping.clone()));
         let served = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
         let all = async {
@@ -246,7 +251,7 @@ impl Service {
         };
         let outcome = until_grace(all, &stopping, Duration::from_secs(settings.stop_seconds)).await;
         stopping.cancel();
-        let _ = tokio::join!(sweep, health); // they end with `stopping` and have nothing to say
+        let _ = tokio::join!(sweep, health, desk); // they end with `stopping` and have nothing to say
         outcome
     }
 }

@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 pub use outcomes::{Access, Deletion, Heard, Made, MadeDestination, NewDestination, NewExport, RequestKey, Retry, TimeLimits, Verdict};
 pub use rows::quota::Full;
-pub use views::{ApiKey, Claimed, ExportView, Page, Permission, PublishedRun, Reported, RunView, Tenant, Usage, Wanted};
+pub use views::{ApiKey, Claimed, ExportView, Given, Page, Permission, PublishedRun, Reported, RunView, Tenant, Usage, Wanted};
 
 use crate::vault::Sealed;
 
@@ -186,7 +186,7 @@ pub trait Store: Send + Sync + 'static {
     async fn heartbeat(&self, lease: Lease, held: Vec<(RunId, Fence)>, now: Timestamp) -> Result<Vec<Verdict>, StoreError>;
     /// Gives queued runs to an exporter until it holds `capacity`: within the limits, fairly between tenants, of each those of
     /// its oldest exports. What callers do not see comes first and under no limit.
-    async fn claim(&self, lease: Lease, capacity: u32, limits: AtOnce, now: Timestamp) -> Result<Vec<Claimed>, StoreError>;
+    async fn claim(&self, lease: Lease, capacity: u32, limits: AtOnce, now: Timestamp) -> Result<Given, StoreError>;
     /// Runs stopped since then that this exporter was the last to hold, under the fence it knows.
     async fn stopped(&self, exporter: ExporterId, since: Timestamp) -> Result<Vec<(RunId, Fence)>, StoreError>;
     /// A report about a run, heard only under its newest fence.

@@ -1,6 +1,6 @@
 //! FleetService: the door of the exporters. A stream that says hello becomes a session.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
 use futures::Stream;
 use tokio::sync::mpsc;
@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 
 use super::{unavailable, vault};
 use crate::{
-    dispatch::{LeaseTerms, Session},
+    dispatch::{Desk, LeaseTerms, Session},
     settings::OwnRights,
     store::Store,
     vault::Vault,
@@ -29,6 +29,7 @@ use crate::{
 
 pub(crate) struct Fleet {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) terms: LeaseTerms,
     pub(crate) limits: AtOnce,
@@ -62,11 +63,14 @@ impl FleetService for Fleet {
         let span = tracing::info_span!("exporter", exporter = exporter.as_str(), incarnation = hello.incarnation);
         let session = Session {
             store: self.store.clone(),
+            desk: self.desk.clone(),
             terms: self.terms,
             limits: self.limits,
             exporter,
             incarnation: hello.incarnation.clone(),
             capacity: hello.capacity.unwrap_or_default().runs,
+            room: true,
+            progressed: HashMap::new(),
             outbox,
         };
         #[allow(clippy::disallowed_methods, reason = "the tracker waits for every session when the process stops")]

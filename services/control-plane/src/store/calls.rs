@@ -13,7 +13,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    Access, ApiKey, Change, Claimed, Deletion, ExportView, Heard, Made, MadeDestination, NewDestination, NewExport, Page, ReportError,
+    Access, ApiKey, Change, Deletion, ExportView, Given, Heard, Made, MadeDestination, NewDestination, NewExport, Page, ReportError,
     Reported, RequestKey, Retry, RunView, Store, StoreError, Tenant, TimeLimits, Usage, Verdict, Wanted, claims, exports, leases,
     rows::{self, destinations, files, runs, tenants},
     schedules,
@@ -151,7 +151,7 @@ impl<D: Database> Store for D {
         self.transact(move |tx| leases::heartbeat(tx, &lease, &held, now)).await
     }
 
-    async fn claim(&self, lease: Lease, capacity: u32, limits: AtOnce, now: Timestamp) -> Result<Vec<Claimed>, StoreError> {
+    async fn claim(&self, lease: Lease, capacity: u32, limits: AtOnce, now: Timestamp) -> Result<Given, StoreError> {
         self.transact(move |tx| claims::claim(tx, &lease, capacity, limits, now)).await
     }
 

@@ -13,7 +13,7 @@ use tracelift_core::{
 };
 
 use super::{
-    Claimed, PublishedRun, Reported, StoreError,
+    Claimed, Given, PublishedRun, Reported, StoreError,
     exports::settle,
     rows::{
         exports, files,
@@ -23,18 +23,12 @@ use super::{
     transaction::Transaction,
 };
 
-pub(super) fn claim(
-    tx: &mut dyn Transaction,
-    lease: &Lease,
-    capacity: u32,
-    limits: AtOnce,
-    now: Timestamp,
-) -> Result<Vec<Claimed>, StoreError> {
+pub(super) fn claim(tx: &mut dyn Transaction, lease: &Lease, capacity: u32, limits: AtOnce, now: Timestamp) -> Result<Given, StoreError> {
     tx.lock_exporter(&lease.exporter)?; // two sessions of one name must not fill the same slots
     let held = runs::leased_to(tx, &lease.exporter)?.len();
     let free = usize::try_from(capacity).unwrap_or(usize::MAX).saturating_sub(held);
     if free == 0 {
-        return Ok(Vec::new());
+        return Ok(Given { runs: Vec::new(), room: false });
     }
     // Whole exports wait for what callers do not see, so it comes first and under no limit.
     let mut next = runs::lock_queued_unseen(tx, free, now)?;
@@ -54,7 +48,8 @@ pub(super) fn claim(
         }
         settle(tx, export, now)?;
     }
-    claimed.into_iter().map(|run| with_details(tx, run)).collect()
+    let runs = claimed.into_iter().map(|run| with_details(tx, run)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Given { room: runs.len() < free, runs })
 }
 
 /// Up to `slots` partitions, locked: fairly between tenants, of each those of its oldest exports.

@@ -225,10 +225,13 @@ pub(crate) fn sealed(n: u128) -> Sealed {
     Sealed(format!("k1.nonce.{n}"))
 }
 
+pub(crate) fn tenant(n: u128) -> Tenant {
+    Tenant { id: TenantId(Uuid::from_u128(n)), display_name: format!("tenant {n}"), created_at: at(0) }
+}
+
 pub(crate) async fn owner(store: &dyn Store, n: u128) -> Owner {
     let owner = Owner { tenant: TenantId(Uuid::from_u128(n)), destination: DestinationId(Uuid::from_u128(0xd000 + n)) };
-    let tenant = Tenant { id: owner.tenant, display_name: format!("tenant {n}"), created_at: at(0) };
-    store.create_tenant(tenant).await.unwrap();
+    store.create_tenant(tenant(n)).await.unwrap();
     store.create_destination(NewDestination::of(destination(owner, 0), Some(sealed(n)))).await.unwrap();
     owner
 }
@@ -322,7 +325,7 @@ pub(crate) fn lease_of(name: &str, incarnation: &str, now: i64) -> Lease {
 }
 
 pub(crate) async fn claim(store: &dyn Store, name: &str, capacity: u32, now: i64) -> Vec<Claimed> {
-    store.claim(lease(name, now), capacity, UNLIMITED, at(now)).await.unwrap()
+    store.claim(lease(name, now), capacity, UNLIMITED, at(now)).await.unwrap().runs
 }
 
 /// The one run that there is to claim.

@@ -1,16 +1,21 @@
-//! The store in one SQLite file: nothing to install. One connection, one transaction at a time, off the reactor.
+//! The store in one SQLite file: nothing to install. One connection, one transaction at a time, off the reactor; what waits
+//! for it meanwhile shares the next one ([`line`]).
+
+mod line;
 
 use std::{
     fmt,
     path::Path,
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex},
 };
 
-use rusqlite::{Connection, ErrorCode, ToSql, TransactionBehavior, params_from_iter, types::ToSqlOutput, types::ValueRef};
+use rusqlite::{Connection, ErrorCode, ToSql, params_from_iter, types::ToSqlOutput, types::ValueRef};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, oneshot};
 use tracelift_core::{id::ExporterId, time::Timestamp};
 use tracelift_runtime::clock::{SharedClock, SystemClock};
+
+use line::{Asked, Line};
 
 use super::{
     Change, NEWS, StoreError,
@@ -41,6 +46,7 @@ static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
 #[derive(Clone)]
 pub struct SqliteStore {
     connection: Arc<Mutex<Connection>>,
+    line: Arc<Line>,
     changes: broadcast::Sender<Change>,
     clock: SharedClock,
 }
@@ -81,7 +87,7 @@ impl SqliteStore {
             other => StoreError::Unavailable(other.to_string()),
         })?;
         let (changes, _) = broadcast::channel(NEWS);
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), changes, clock: Arc::new(SystemClock) })
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), line: Arc::default(), changes, clock: Arc::new(SystemClock) })
     }
 }
 
@@ -91,20 +97,13 @@ impl Database for SqliteStore {
         T: Send + 'static,
         E: Failure,
     {
-        let store = self.clone();
-        let done = tracelift_runtime::tasks::off_reactor(move || {
-            let mut connection = store.connection.lock().unwrap_or_else(PoisonError::into_inner);
-            let inner = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::from)?;
-            let mut transaction = SqliteTransaction { inner, news: Vec::new() };
-            let value = work(&mut transaction)?;
-            transaction.inner.commit().map_err(StoreError::from)?;
-            // Told before the next transaction can begin, so that news comes in the order of commits.
-            for change in transaction.news {
-                let _ = store.changes.send(change); // nobody listens: nobody is waiting
-            }
-            Ok(value)
-        });
-        done.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string()).into()))
+        let (asker, answer) = oneshot::channel();
+        if self.line.join(Box::new(Asked { work, outcome: None, asker })) {
+            let store = self.clone();
+            let served = tracelift_runtime::tasks::off_reactor(move || line::serve(store));
+            served.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        }
+        answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the store is closing".to_owned()).into()))
     }
 
     async fn time(&self) -> Result<Timestamp, StoreError> {

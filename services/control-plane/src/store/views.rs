@@ -177,6 +177,15 @@ pub struct PublishedRun {
     pub partition: Partition,
 }
 
+/// What an exporter was given.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Given {
+    /// Runs, under a lease each.
+    pub runs: Vec<Claimed>,
+    /// Whether it could hold another one.
+    pub room: bool,
+}
+
 /// A run that was claimed, with all that its exporter needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claimed {

@@ -18,7 +18,7 @@ async fn claim(plane: &Plane) -> Run {
     let now = plane.clock.now();
     let exporter = ExporterId::parse("e", "a").unwrap();
     let lease = Lease { exporter, incarnation: "first".into(), until: now.plus_seconds(30), progressed_at: now, patience: 600 };
-    plane.store.claim(lease, 1, AtOnce::default(), now).await.unwrap().remove(0).run
+    plane.store.claim(lease, 1, AtOnce::default(), now).await.unwrap().runs.remove(0).run
 }
 
 async fn asked(mine: &Workspace, spec: &v1::ExportSpec, key: &str) -> Result<v1::Export, Status> {

@@ -22,7 +22,7 @@ async fn claim(plane: &Plane) -> tracelift_core::run::Run {
         progressed_at: now,
         patience: 600,
     };
-    plane.store.claim(lease, 1, AtOnce::default(), now).await.unwrap().remove(0).run
+    plane.store.claim(lease, 1, AtOnce::default(), now).await.unwrap().runs.remove(0).run
 }
 
 #[tokio::test]

@@ -141,6 +141,7 @@ async fn a_database_that_goes_away_is_told_and_found_again() {
         assert!(!status.details().is_empty(), "it says when");
         becomes(plane, ServingStatus::NotServing).await;
     }
+    exporter.say(Said::Heartbeat(v1::Heartbeat { held: vec![held(&run)], capacity: None })).await;
     assert_eq!(exporter.end().await.unwrap_err().code(), Code::Unavailable);
     let mut settings = settings();
     settings.database = url.parse().unwrap();

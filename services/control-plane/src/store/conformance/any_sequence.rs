@@ -202,7 +202,7 @@ impl<'a> Game<'a> {
     }
 
     async fn claim(&mut self, who: usize, capacity: u32) {
-        let claimed = self.store.claim(self.lease(who), capacity, UNLIMITED, at(self.now)).await.unwrap();
+        let claimed = self.store.claim(self.lease(who), capacity, UNLIMITED, at(self.now)).await.unwrap().runs;
         for claimed in &claimed {
             let (run, fence) = (claimed.run.id, claimed.run.fence);
             if claimed.run.work == Work::Finalise {
@@ -311,7 +311,8 @@ impl<'a> Game<'a> {
         self.now += 1000 + LEASE;
         self.store.lapse(RETRIES, at(self.now)).await.unwrap();
         self.now += 1000;
-        while let Some(claimed) = self.store.claim(lease_of("honest", "1", self.now), 1, UNLIMITED, at(self.now)).await.unwrap().pop() {
+        while let Some(claimed) = self.store.claim(lease_of("honest", "1", self.now), 1, UNLIMITED, at(self.now)).await.unwrap().runs.pop()
+        {
             let run = claimed.run;
             let mut events = vec![Event::Finished { files: run.totals.files, rows: run.totals.rows }, last_word(run.work)];
             if !matches!(run.work, Work::Partition(_)) {

@@ -164,7 +164,7 @@ pub(crate) async fn progress_is_shown_while_its_exporter_works(store: &dyn Store
     let forgotten = Reported { stage: "queued".into(), rows_estimate: Some(100), ..Reported::default() };
     assert_eq!(run_view(store, &run).await.reported, forgotten, "the count of rows is still true");
 
-    let again = store.claim(lease_of("b", "first", 11), 1, UNLIMITED, at(11)).await.unwrap().remove(0).run;
+    let again = store.claim(lease_of("b", "first", 11), 1, UNLIMITED, at(11)).await.unwrap().runs.remove(0).run;
     store.progress(again.id, again.fence, Reported { rows_estimate: None, ..said.clone() }, at(12)).await.unwrap();
     assert_eq!(run_view(store, &again).await.reported, said);
 }

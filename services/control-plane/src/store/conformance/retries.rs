@@ -168,9 +168,9 @@ pub(crate) async fn an_export_that_is_begun_anew_waits_its_turn(store: &dyn Stor
     report(store, &run, failed(FailureClass::CustomerConfig), 2).await;
     clean(store, &run, 3).await;
     let second = export(store, mine, 2, 2).await;
-    let next = store.claim(lease("a", 4), 1, limits, at(4)).await.unwrap();
+    let next = store.claim(lease("a", 4), 1, limits, at(4)).await.unwrap().runs;
     assert_eq!(next[0].export.id, second);
     retried(store, &run, 5).await;
-    let more = store.claim(lease("b", 6), 9, limits, at(6)).await.unwrap();
+    let more = store.claim(lease("b", 6), 9, limits, at(6)).await.unwrap().runs;
     assert_eq!(more.iter().map(|claimed| claimed.export.id).collect::<Vec<_>>(), [second], "another one is at work");
 }

@@ -229,3 +229,50 @@ async fn no_secret_stands_in_the_file() {
     let (tenant, id, sealed) = store.all_sealed().await.unwrap().into_iter().find(|(_, id, _)| *id == second.id).unwrap();
     assert_eq!(vault.open(tenant, id, &sealed).unwrap().secret_access_key, "hunter2hunter2");
 }
+
+/// A call in the line that adds tenant `number`, says so, and ends as `end` does.
+fn adds(store: &SqliteStore, number: u128, end: fn() -> Result<(), StoreError>) -> oneshot::Receiver<Result<(), StoreError>> {
+    let (asker, answer) = oneshot::channel();
+    let work = move |tx: &mut dyn Transaction| {
+        crate::store::rows::tenants::create(tx, &conformance::tenant(number))?;
+        tx.tell(Change::Export(ExportId(Uuid::from_u128(number))));
+        end()
+    };
+    store.line.join(Box::new(Asked { work, outcome: None, asker }));
+    answer
+}
+
+#[tokio::test]
+async fn a_call_that_fails_takes_nothing_of_those_that_are_done_with_it() {
+    let store = in_memory().await;
+    let mut news = store.changes();
+    let first = adds(&store, 1, || Ok(()));
+    let failing = adds(&store, 2, || Err(StoreError::Contended));
+    let dying = adds(&store, 3, || panic!("a row of three legs"));
+    let last = adds(&store, 4, || Ok(()));
+    line::serve(store.clone());
+    assert!(first.await.unwrap().is_ok() && last.await.unwrap().is_ok());
+    assert!(matches!(failing.await.unwrap(), Err(StoreError::Contended)));
+    let error = dying.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("a row of three legs"), "{error}");
+    let mut tenants: Vec<_> = store.tenants().await.unwrap().into_iter().map(|tenant| tenant.id.0.as_u128()).collect();
+    tenants.sort_unstable();
+    assert_eq!(tenants, [1, 4]);
+    for number in [1, 4] {
+        assert_eq!(news.try_recv().unwrap(), Change::Export(ExportId(Uuid::from_u128(number))));
+    }
+    assert!(news.try_recv().is_err(), "what is undone is not told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_come_at_once_are_all_done_however_many() {
+    let store = in_memory().await;
+    let calls = (1..=500).map(|number| {
+        let store = store.clone();
+        async move { store.create_tenant(conformance::tenant(number)).await }
+    });
+    for made in futures::future::join_all(calls).await {
+        made.unwrap();
+    }
+    assert_eq!(store.tenants().await.unwrap().len(), 500);
+}

@@ -1,0 +1,150 @@
+//! The desk: hears the store's news once for all sessions of this control plane, and passes on to each exporter's what concerns it.
+//!
+//! Work is called out to one session with a free slot, and by it to the next one, until a session finds no more: of a thousand that
+//! wait only as many ask the store as there are runs to give out, and one more. It keeps nothing that matters: a call
+//! that is lost is made again with the next tick.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{
+    Notify,
+    broadcast::{self, error::RecvError},
+};
+use tokio_util::sync::CancellationToken;
+use tracelift_core::id::ExporterId;
+
+use crate::store::Change;
+
+/// Work is called out after that long even when nobody told of any: retries become due, news can be lost.
+const SWEEP: Duration = Duration::from_secs(1);
+/// News of its own that a slow session may fall behind by, before it misses some: more than an exporter holds runs.
+const NEWS: usize = 256;
+
+/// Exporters whose progress is stored each time that they say it, once a second.
+const PROGRESS: usize = 200;
+
+/// Where sessions hear of what concerns them.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    sessions: Mutex<BTreeMap<ExporterId, broadcast::Sender<Change>>>,
+    work: Notify,
+}
+
+impl Desk {
+    /// What is told to this exporter, from now on.
+    pub(crate) fn news(&self, exporter: &ExporterId) -> broadcast::Receiver<Change> {
+        self.sessions().entry(exporter.clone()).or_insert_with(|| broadcast::channel(NEWS).0).subscribe()
+    }
+
+    /// How long a run's progress stands before it is stored again, so that a large fleet's does not keep the store from giving
+    /// out work: as often as it is said in a fleet of up to [`PROGRESS`], every so many seconds in one that many times larger.
+    pub(crate) fn progress_interval(&self) -> Duration {
+        Duration::from_secs((self.sessions().len() / PROGRESS) as u64)
+    }
+
+    /// Waits until there may be work and it is this one's turn. Giving up the wait gives the turn to the next.
+    pub(crate) async fn turn(&self) {
+        self.work.notified().await;
+    }
+
+    /// There may be work: it is the turn of whoever waits longest.
+    pub(crate) fn next(&self) {
+        self.work.notify_one();
+    }
+
+    /// Passes news on until `stopping`, or until there is none any more.
+    pub(crate) async fn pass_on(&self, mut news: broadcast::Receiver<Change>, stopping: CancellationToken) {
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                change = news.recv() => match change {
+                    Ok(Change::Work) => self.next(),
+                    Ok(change @ (Change::Stopped { .. } | Change::Connected { .. })) => self.tell(change),
+                    Ok(Change::Export(_)) => {}
+                    Ok(Change::Missed) | Err(RecvError::Lagged(_)) => self.tell_all(&Change::Missed),
+                    Err(RecvError::Closed) => return,
+                },
+                _ = sweep.tick() => {
+                    self.sessions().retain(|_, session| session.receiver_count() > 0);
+                    self.next();
+                }
+                () = stopping.cancelled() => return,
+            }
+        }
+    }
+
+    fn tell(&self, change: Change) {
+        let (Change::Stopped { exporter, .. } | Change::Connected { exporter, .. }) = &change else { return };
+        if let Some(session) = self.sessions().get(exporter) {
+            let _ = session.send(change); // it may have gone: nobody is waiting
+        }
+    }
+
+    fn tell_all(&self, change: &Change) {
+        for session in self.sessions().values() {
+            let _ = session.send(change.clone()); // it may have gone: nobody is waiting
+        }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, BTreeMap<ExporterId, broadcast::Sender<Change>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use tracelift_core::{
+        id::{ExportId, RunId},
+        run::Fence,
+    };
+    use tracelift_runtime::tasks::{self, Owned};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn exporter(name: &str) -> ExporterId {
+        ExporterId::parse("", name).unwrap()
+    }
+
+    fn stopped(name: &str) -> Change {
+        Change::Stopped { run: RunId(Uuid::nil()), fence: Fence(1), exporter: exporter(name) }
+    }
+
+    #[tokio::test]
+    async fn an_exporter_hears_what_concerns_it_and_nothing_else() {
+        let (desk, (store, news)) = (std::sync::Arc::new(Desk::default()), broadcast::channel(8));
+        let (mut a, mut b) = (desk.news(&exporter("a")), desk.news(&exporter("b")));
+        let at_work = desk.clone();
+        let _open = Owned(tasks::start("desk", async move { at_work.pass_on(news, CancellationToken::new()).await }));
+        for change in [stopped("b"), Change::Export(ExportId(Uuid::nil())), Change::Work, stopped("a"), Change::Missed] {
+            store.send(change).unwrap();
+        }
+        assert_eq!((a.recv().await.unwrap(), a.recv().await.unwrap()), (stopped("a"), Change::Missed));
+        assert_eq!((b.recv().await.unwrap(), b.recv().await.unwrap()), (stopped("b"), Change::Missed));
+    }
+
+    #[tokio::test]
+    async fn one_session_at_a_time_is_called_and_whoever_gives_up_calls_the_next() {
+        let desk = Desk::default();
+        let (mut first, mut second) = (Box::pin(desk.turn()), Box::pin(desk.turn()));
+        assert_eq!(((&mut first).now_or_never(), (&mut second).now_or_never()), (None, None));
+        desk.next();
+        assert_eq!((&mut second).now_or_never(), None);
+        drop(first);
+        assert_eq!((&mut second).now_or_never(), Some(()));
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_told_of_is_looked_for_again_and_again() {
+        let (desk, (_store, news)) = (std::sync::Arc::new(Desk::default()), broadcast::channel::<Change>(8));
+        let at_work = desk.clone();
+        let _open = Owned(tasks::start("desk", async move { at_work.pass_on(news, CancellationToken::new()).await }));
+        desk.turn().await;
+        desk.turn().await; // would never come
+    }
+}

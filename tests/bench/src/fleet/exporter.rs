@@ -1,0 +1,308 @@
+//! One simulated exporter: speaks the stream as a real one does, heartbeats and progress included, and does no work. An empty
+//! run is complete with no rows and no files.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::{MissedTickBehavior, interval, sleep_until},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Request, Streaming,
+    metadata::{Ascii, MetadataValue},
+    transport::Endpoint,
+};
+use tracelift_proto::{
+    PROTOCOL,
+    fleet::v1::{
+        self, assignment::Work, connect_request::Message as Said, connect_response::Message as Told,
+        fleet_service_client::FleetServiceClient,
+    },
+    v1::RunProgress,
+};
+use uuid::Uuid;
+
+use crate::{
+    Outcome,
+    ledger::{Arrival, Ledger},
+};
+
+/// What exporters do with partitions. Everything else they end at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Play {
+    /// End them at once.
+    AtOnce,
+    /// Hold each anywhere between half and one and a half times as long.
+    Hold(Duration),
+    /// Hold them until told otherwise.
+    Keep,
+}
+
+/// What it is told at its start.
+pub(crate) struct Exporter {
+    pub(crate) name: String,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) token: MetadataValue<Ascii>,
+    pub(crate) capacity: u32,
+    /// Room among those that are just connecting.
+    pub(crate) connecting: Arc<Semaphore>,
+    pub(crate) play: watch::Receiver<Play>,
+    pub(crate) ledger: Arc<Ledger>,
+}
+
+/// A run that it holds.
+struct Job {
+    export: String,
+    fence: u64,
+    /// When it is to be finished; `None` when it is kept, or finished already.
+    due: Option<tokio::time::Instant>,
+    kept: bool,
+    rows: u64,
+}
+
+/// As the real one: messages that wait to be sent, and how often progress is said.
+const OUTBOX: usize = 64;
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Exporter {
+    /// Connects and works until it is dropped.
+    pub(crate) async fn run(self) {
+        let (name, ledger) = (self.name.clone(), self.ledger.clone());
+        if let Err(error) = self.work().await {
+            ledger.fail(format!("{name}: {error}"));
+        }
+    }
+
+    async fn work(self) -> Outcome<()> {
+        let (outbox, mut told, beat) = self.connect().await?;
+        let Self { mut play, ledger, capacity, .. } = self;
+        let mut work = Holding {
+            outbox,
+            ledger,
+            play: *play.borrow_and_update(),
+            capacity,
+            seq: 0,
+            last: HashSet::new(),
+            jobs: HashMap::new(),
+            free: VecDeque::new(),
+        };
+        let (mut beats, mut ticks) = (interval(beat), interval(PROGRESS_INTERVAL));
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let due = work.next_due();
+            tokio::select! {
+                message = told.message() => match message? {
+                    Some(v1::ConnectResponse { message: Some(message) }) => work.hear(message).await?,
+                    _ => return Err("the control plane closed the stream".into()),
+                },
+                _ = beats.tick() => work.heartbeat().await?,
+                _ = ticks.tick() => work.progress().await?,
+                () = sleep_until(due.unwrap_or_else(tokio::time::Instant::now)), if due.is_some() => work.finish_due().await?,
+                Ok(()) = play.changed() => work.changed(*play.borrow_and_update()),
+            }
+        }
+    }
+
+    async fn connect(&self) -> Outcome<(mpsc::Sender<v1::ConnectRequest>, Streaming<v1::ConnectResponse>, Duration)> {
+        let _place = self.connecting.acquire().await?;
+        let began = Instant::now();
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        let hello = v1::Hello {
+            exporter_id: self.name.clone(),
+            incarnation: Uuid::new_v4().to_string(),
+            protocol_min: *PROTOCOL.start(),
+            protocol_max: *PROTOCOL.end(),
+            capacity: Some(v1::Capacity { runs: self.capacity }),
+            held: Vec::new(),
+        };
+        outbox.send(v1::ConnectRequest { message: Some(Said::Hello(hello)) }).await?;
+        let mut request = Request::new(ReceiverStream::new(messages));
+        request.metadata_mut().insert("authorization", self.token.clone());
+        let mut told = FleetServiceClient::new(self.endpoint.connect().await?).connect(request).await?.into_inner();
+        let Some(v1::ConnectResponse { message: Some(Told::Welcome(welcome)) }) = told.message().await? else {
+            return Err("the control plane did not say welcome".into());
+        };
+        let beat = welcome.heartbeat_interval.and_then(|beat| Duration::try_from(beat).ok()).ok_or("the welcome names no heartbeat")?;
+        self.ledger.write().welcomes.push(began.elapsed());
+        Ok((outbox, told, beat))
+    }
+}
+
+/// An exporter at work.
+struct Holding {
+    outbox: mpsc::Sender<v1::ConnectRequest>,
+    ledger: Arc<Ledger>,
+    play: Play,
+    capacity: u32,
+    seq: u64,
+    /// Numbers of runs' last reports that are not stored yet.
+    last: HashSet<u64>,
+    jobs: HashMap<String, Job>,
+    /// Since when slots are free that were used before.
+    free: VecDeque<Instant>,
+}
+
+impl Holding {
+    async fn hear(&mut self, told: Told) -> Outcome<()> {
+        match told {
+            Told::Assignment(assignment) => self.take(assignment).await,
+            Told::Ack(v1::Ack { seq }) => {
+                self.ledger.write().ended += usize::from(self.last.remove(&seq));
+                Ok(())
+            }
+            Told::Publish(v1::Publish { run_id, fence, .. }) => {
+                let seq = self.next();
+                self.end(Said::RunPublished(v1::RunPublished { run_id, fence, seq })).await
+            }
+            Told::Cancel(v1::Cancel { run_id, fence }) | Told::Revoked(v1::Revoked { run_id, fence }) => {
+                self.stop(&run_id, fence);
+                Ok(())
+            }
+            Told::HeartbeatReply(reply) => {
+                let lost = reply.verdicts.iter().filter(|verdict| verdict.verdict() != v1::Verdict::Keep);
+                lost.for_each(|verdict| self.stop(&verdict.run_id, verdict.fence));
+                Ok(())
+            }
+            Told::Drain(_) | Told::Welcome(_) => Err("the control plane says what nobody asked for".into()),
+        }
+    }
+
+    async fn take(&mut self, assignment: v1::Assignment) -> Outcome<()> {
+        let (at, v1::Assignment { run_id, export_id, fence, work, .. }) = (Instant::now(), assignment);
+        if self.jobs.len() >= self.capacity as usize {
+            // As the real one does: a slot that a cancel has freed can be given away before the cancel is heard.
+            self.ledger.write().declined += 1;
+            return self.say(Said::Declined(v1::Declined { run_id, fence, reason: "no room is left for another run".to_owned() })).await;
+        }
+        let partition = matches!(work, Some(Work::Slice(_)));
+        let waited = self.free.pop_front().map(|since| at - since);
+        {
+            let mut seen = self.ledger.write();
+            seen.arrivals.push(Arrival { at, waited, partition });
+            seen.partitions += usize::from(partition);
+        }
+        self.jobs.insert(run_id.clone(), Job { export: export_id, fence, due: None, kept: partition, rows: 0 });
+        self.say(Said::Accepted(v1::Accepted { run_id: run_id.clone(), fence })).await?;
+        if partition {
+            let due = self.due();
+            if let Some(job) = self.jobs.get_mut(&run_id) {
+                job.due = due;
+            }
+            return self.finish_due().await;
+        }
+        let seq = self.next();
+        self.end(match work {
+            Some(Work::Publish(_) | Work::Finalise(_)) => Said::RunPublished(v1::RunPublished { run_id, fence, seq }),
+            Some(Work::CleanUp(_)) => Said::CleanedUp(v1::CleanedUp { run_id, fence, seq, adopted: None }),
+            Some(Work::Reconcile(_)) => Said::Counted(v1::Counted { run_id, fence, seq, rows: 0 }),
+            Some(Work::Slice(_) | Work::FindExperiments(_)) | None => return Err("an assignment that this fleet cannot do".into()),
+        })
+        .await
+    }
+
+    /// When a partition that is begun now is to be finished.
+    fn due(&self) -> Option<tokio::time::Instant> {
+        let now = tokio::time::Instant::now();
+        match self.play {
+            Play::AtOnce => Some(now),
+            Play::Hold(time) => Some(now + time.mul_f64(0.5 + chance())),
+            Play::Keep => None,
+        }
+    }
+
+    fn next_due(&self) -> Option<tokio::time::Instant> {
+        self.jobs.values().filter_map(|job| job.due).min()
+    }
+
+    async fn finish_due(&mut self) -> Outcome<()> {
+        let now = tokio::time::Instant::now();
+        let due: Vec<_> = self.jobs.iter().filter(|(_, job)| job.due.is_some_and(|due| due <= now)).map(|(run, _)| run.clone()).collect();
+        for run_id in due {
+            let seq = self.next();
+            if let Some(job) = self.jobs.get_mut(&run_id) {
+                (job.due, job.kept) = (None, false);
+                let said = Said::RunFinished(v1::RunFinished { fence: job.fence, run_id, seq, files: 0, rows: 0 });
+                self.say(said).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is kept is begun anew; what is to be held, as if it had been for a while.
+    fn changed(&mut self, play: Play) {
+        self.play = play;
+        let now = tokio::time::Instant::now();
+        for job in self.jobs.values_mut().filter(|job| job.kept) {
+            job.due = match play {
+                Play::AtOnce => Some(now),
+                Play::Hold(time) => Some(now + time.mul_f64(chance())),
+                Play::Keep => None,
+            };
+        }
+    }
+
+    /// The last report of a run, which has the newest number: its slot is free.
+    async fn end(&mut self, said: Said) -> Outcome<()> {
+        let run = match &said {
+            Said::RunPublished(report) => &report.run_id,
+            Said::CleanedUp(report) => &report.run_id,
+            Said::Counted(report) => &report.run_id,
+            _ => return Err("no last report".into()),
+        };
+        if self.jobs.remove(run).is_none() {
+            return Ok(()); // it was stopped
+        }
+        self.last.insert(self.seq);
+        self.say(said).await?;
+        self.free.push_back(Instant::now());
+        Ok(())
+    }
+
+    fn stop(&mut self, run: &str, fence: u64) {
+        if self.jobs.get(run).is_some_and(|job| job.fence == fence)
+            && let Some(job) = self.jobs.remove(run)
+        {
+            self.free.push_back(Instant::now());
+            self.ledger.write().stops.push((job.export, Instant::now()));
+        }
+    }
+
+    async fn heartbeat(&self) -> Outcome<()> {
+        let held = self.jobs.iter().map(|(run, job)| v1::HeldLease { run_id: run.clone(), fence: job.fence });
+        let capacity = Some(v1::Capacity { runs: self.capacity });
+        self.say(Said::Heartbeat(v1::Heartbeat { held: held.collect(), capacity })).await
+    }
+
+    async fn progress(&mut self) -> Outcome<()> {
+        let mut said = Vec::new();
+        for (run, job) in &mut self.jobs {
+            job.rows += 10_000;
+            let progress = Some(RunProgress { rows: job.rows, ..RunProgress::default() });
+            said.push(Said::Progress(v1::Progress { run_id: run.clone(), fence: job.fence, stage: "reading".to_owned(), progress }));
+        }
+        for said in said {
+            self.say(said).await?;
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    async fn say(&self, said: Said) -> Outcome<()> {
+        Ok(self.outbox.send(v1::ConnectRequest { message: Some(said) }).await?)
+    }
+}
+
+/// Anywhere from 0 to 1.
+fn chance() -> f64 {
+    f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
+}
