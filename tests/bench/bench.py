@@ -23,8 +23,8 @@ import sys
 import time
 
 from control_plane import on_postgres, on_sqlite
-from garage import Garage
 from installation import ROOT, ClickHouse, Installation
+from minio_server import Minio
 from report import write
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -42,7 +42,7 @@ class Bench:
         self.options, self.folder = options, options.folder
         self.data = self.folder / "data"
         self.data.mkdir(parents=True, exist_ok=True)
-        self.s3 = Garage(self.fresh("garage"), region="us-east-1")
+        self.s3 = Minio(self.fresh("minio"))
         self.figures = {"machine": machine(), "options": {name: str(value) for name, value in vars(options).items()}, "ratios": {}}
 
     def fresh(self, name):
@@ -121,7 +121,7 @@ class Bench:
         for mix in ("small", "mixed"):
             said(f"{rows} rows offloaded, {mix} objects, {rounds} rounds, in turns")
             self.s3.stop()
-            self.s3 = Garage(self.fresh("garage"), region="us-east-1")
+            self.s3 = Minio(self.fresh("minio"))
             source = self.clickhouse(rows, 1)
             objects = blobs(source, mix)
             self.loop("load", objects)
@@ -230,7 +230,7 @@ def machine():
         "rustc": said_by("rustc", "--version").split()[1],
         "chdb-core": importlib.metadata.version("chdb-core"),
         "pyarrow": importlib.metadata.version("pyarrow"),
-        "Garage": said_by(os.environ["TRACELIFT_GARAGE"], "--version").split()[1],
+        "MinIO": re.search(r"MINIO_VERSION := (\S+)", (ROOT / "Makefile").read_text()).group(1),
     }
     told = {"cpu": model and model.group(1), "cores": os.cpu_count(), "memory_gib": round(int(memory.group(1)) / 2**20, 1)}
     return {**told, "versions": versions}
