@@ -1,6 +1,7 @@
 //! Batches with the offloaded fields filled in: many objects in flight, used in order, bounded in bytes. Rows that turn
 //! out not to match the filter once their fields are there go no further.
 
+mod ahead;
 mod assemble;
 mod decide;
 mod repeated;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use futures::{Stream, StreamExt as _, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracelift_core::{
     column::{Column, Columns},
     export::FormatVersion,
@@ -31,6 +32,7 @@ use crate::{
         query::{POINTER_COLUMNS, out, pointer_column},
     },
 };
+use ahead::Ahead;
 pub(crate) use assemble::Assembly;
 pub(crate) use decide::Decider;
 use repeated::Repeated;
@@ -61,15 +63,26 @@ pub(crate) struct Hydrator {
 /// Of the bytes of a batch, so much is for objects that several of its fields point at.
 const REPEATED_SHARE: u64 = 4;
 
+/// Source batches that are here at once: the one that is filled in, and the next one, whose objects are fetched already.
+const BATCHES: usize = 2;
+
+/// A source batch on its way through this stage, which has room for [`BATCHES`].
+struct Read {
+    batch: Arc<RecordBatch>,
+    cells: Vec<Cell>,
+    decider: Option<Decider>,
+    room: OwnedSemaphorePermit,
+}
+
 /// A source batch, or one field of the batch before it, in the order in which they are used.
 enum Item {
-    Batch(Arc<RecordBatch>, Vec<Cell>, Option<Decider>),
+    Batch(Read),
     Field(Arc<RecordBatch>, Cell, Turn),
 }
 
 /// An item once its object is there.
 enum Ready {
-    Batch(Arc<RecordBatch>, Vec<Cell>, Option<Decider>),
+    Batch(Read),
     Field(Cell, Result<String, NoBlob>, Turn),
 }
 
@@ -86,39 +99,39 @@ pub(crate) struct Cell {
 impl Hydrator {
     /// Fills in `rows`, and hands each finished batch to `sink`, until the rows end or the sink has gone.
     pub(crate) async fn run(&self, slice: &Slice, rows: &mut Rows, meter: &Meter, sink: &mpsc::Sender<Hydrated>) -> Result<(), Failure> {
-        let budget = Budget::new(self.limits.batch_bytes);
-        let items = items(rows, slice, &budget, self.limits.batch_bytes / REPEATED_SHARE, meter);
+        let (budget, room) = (Budget::new(self.limits.batch_bytes), Arc::new(Semaphore::new(BATCHES)));
+        let items = items(rows, slice, &budget, &room, self.limits.batch_bytes / REPEATED_SHARE);
         let ready = items.map(|item| async {
             Ok::<_, Failure>(match item? {
-                Item::Batch(batch, cells, decider) => Ready::Batch(batch, cells, decider),
+                Item::Batch(read) => Ready::Batch(read),
                 Item::Field(batch, cell, mut turn) => {
                     let found = self.fetch(slice, &batch, &cell, &mut turn).await;
                     Ready::Field(cell, found, turn)
                 }
             })
         });
-        let mut ready = std::pin::pin!(ready.buffered(self.concurrency));
+        let ready = std::pin::pin!(ready.buffered(self.concurrency));
+        let mut ready = Ahead::of(ready, self.concurrency);
         let mut assembly: Option<Assembly<'_>> = None;
         loop {
-            let waiting = meter.time(Stage::Hydrate);
+            let waiting = meter.time(if assembly.is_some() { Stage::Hydrate } else { Stage::Read });
             let next = ready.next().await;
             drop(waiting);
-            let Some(next) = next else { return Ok(()) };
-            match next? {
-                Ready::Batch(batch, cells, decider) => {
-                    assembly = Some(Assembly::new(slice, batch, cells, decider, self.limits.batch_bytes));
-                }
-                Ready::Field(cell, found, _turn) => {
+            match next.transpose()? {
+                Some(Ready::Batch(read)) => assembly = Some(Assembly::new(slice, read, self.limits.batch_bytes)),
+                Some(Ready::Field(cell, found, _turn)) => {
                     if let Some(assembly) = &mut assembly {
                         assembly.fill(&cell, found, meter)?;
                     }
                 }
+                None => return Ok(()),
             }
             while let Some(hydrated) = assembly.as_mut().map(Assembly::next).transpose()?.flatten() {
-                if sink.send(hydrated).await.is_err() {
+                if ready.meanwhile(sink.send(hydrated)).await.is_err() {
                     return Ok(());
                 }
             }
+            assembly = assembly.filter(|assembly| !assembly.is_done());
         }
     }
 
@@ -148,33 +161,34 @@ fn items<'a>(
     rows: &'a mut Rows,
     slice: &'a Slice,
     budget: &'a Arc<Budget>,
+    room: &'a Arc<Semaphore>,
     repeated_bytes: u64,
-    meter: &'a Meter,
 ) -> impl Stream<Item = Result<Item, Failure>> + 'a {
     let batches = stream::unfold(rows, move |rows| async move {
-        let reading = meter.time(Stage::Read);
-        let next = rows.next().await;
-        drop(reading);
-        next.transpose().map(|next| (next, rows))
+        let room = room.clone().acquire_owned().await.ok()?;
+        rows.next().await.transpose().map(|next| (next.map(|batch| (batch, room)), rows))
     });
     let mut index = 0;
     batches.flat_map(move |batch| {
-        let read = batch.and_then(|batch| {
+        let read = batch.and_then(|(batch, room)| {
             let decider = Decider::of(slice, &batch)?;
             let mut cells = cells(&batch, slice, decider.as_ref())?;
             Repeated::mark(&mut cells, repeated_bytes);
-            Ok((cells, decider, Arc::new(batch)))
+            Ok(Read { batch: Arc::new(batch), cells, decider, room })
         });
         let items: Vec<_> = match read {
             Err(failure) => vec![Err(failure)],
-            Ok((cells, decider, batch)) => {
-                let mut items = Vec::with_capacity(cells.len() + 1);
-                items.push(Ok(Item::Batch(batch.clone(), cells.clone(), decider)));
-                for cell in cells {
-                    items.push(Ok(Item::Field(batch.clone(), cell, budget.turn(index))));
-                    index += 1;
-                }
-                items
+            Ok(read) => {
+                let mut fields = Vec::with_capacity(read.cells.len() + 1);
+                fields.extend(
+                    read.cells
+                        .iter()
+                        .zip(index..)
+                        .map(|(cell, index)| Ok(Item::Field(read.batch.clone(), cell.clone(), budget.turn(index)))),
+                );
+                index += fields.len() as u64;
+                fields.insert(0, Ok(Item::Batch(read)));
+                fields
             }
         };
         stream::iter(items)

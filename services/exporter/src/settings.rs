@@ -137,7 +137,7 @@ pub struct Limits {
     pub batch_bytes: u64,
 }
 
-/// Batches of one run that exist at once: being read (and looked up), being filled in, waiting, being encoded.
+/// Batches of one run that exist at once: being read (and looked up) with its objects fetched, being filled in, waiting, being encoded.
 const BATCHES: u64 = 4;
 
 impl Limits {

@@ -56,7 +56,7 @@ impl Stages {
 
     fn hydrated(&self, batch: &Arc<RecordBatch>, text: &str) -> Result<Hydrated, Failure> {
         let (cells, meter) = (cells(batch, &self.slice, None)?, Meter::default());
-        let mut assembly = Assembly::new(&self.slice, batch.clone(), cells.clone(), None, u64::MAX);
+        let mut assembly = Assembly::alone(&self.slice, batch.clone(), cells.clone(), None, u64::MAX);
         cells.iter().try_for_each(|cell| assembly.fill(cell, Ok(text.to_owned()), &meter))?;
         let hydrated = assembly.next()?;
         hydrated.ok_or_else(|| crate::hydrate::unexpected(batch))

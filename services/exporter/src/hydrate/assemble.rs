@@ -13,8 +13,9 @@ use tracelift_core::{
     file::HydrationMiss,
 };
 
-use super::{Cell, Hydrated, decide::Decider, exported, named, place, unexpected};
+use super::{Cell, Hydrated, Read, decide::Decider, exported, named, place, unexpected};
 use crate::{blob::NoBlob, meter::Meter, schema, source::Slice};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// One source batch on its way into the file.
 pub(crate) struct Assembly<'a> {
@@ -22,6 +23,8 @@ pub(crate) struct Assembly<'a> {
     batch: Arc<RecordBatch>,
     /// Which rows match, unless all of them do.
     decider: Option<Decider>,
+    /// Given back when it is dropped.
+    _room: Option<OwnedSemaphorePermit>,
     /// Offloaded fields that have not come yet.
     awaited: std::vec::IntoIter<Cell>,
     /// The row of the first of those.
@@ -36,11 +39,22 @@ pub(crate) struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    pub(crate) fn new(slice: &'a Slice, batch: Arc<RecordBatch>, cells: Vec<Cell>, decider: Option<Decider>, max_bytes: u64) -> Self {
+    pub(super) fn new(slice: &'a Slice, read: Read, max_bytes: u64) -> Self {
+        let Read { batch, cells, decider, room } = read;
+        Self { _room: Some(room), ..Self::alone(slice, batch, cells, decider, max_bytes) }
+    }
+
+    /// Of a batch that takes nobody's room.
+    pub(crate) fn alone(slice: &'a Slice, batch: Arc<RecordBatch>, cells: Vec<Cell>, decider: Option<Decider>, max_bytes: u64) -> Self {
         let mut awaited = cells.into_iter();
         let awaited_row = awaited.next().map(|cell| cell.row);
         let (filled, misses) = (HashMap::new(), Vec::new());
-        Self { slice, batch, decider, awaited, awaited_row, filled, misses, bytes: 0, max_bytes, done: 0 }
+        Self { slice, batch, decider, _room: None, awaited, awaited_row, filled, misses, bytes: 0, max_bytes, done: 0 }
+    }
+
+    /// Whether every row was handed on.
+    pub(super) fn is_done(&self) -> bool {
+        self.done == self.batch.num_rows()
     }
 
     /// Takes in the next awaited field.
