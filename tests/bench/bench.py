@@ -146,10 +146,13 @@ class Bench:
         words += ["--region", self.s3.region, "--in-flight", "64"]
         env = {**os.environ, "S3_ACCESS_KEY_ID": self.s3.key, "S3_SECRET_ACCESS_KEY": self.s3.secret}
         lines = "".join(f"{key} {size}\n" for key, size in objects)
+        before = os.times()
         done = subprocess.run([str(word) for word in words], input=lines, capture_output=True, text=True, env=env)
         if done.returncode:
             raise RuntimeError(f"blob-loop {what}: {done.stderr[-3000:]}")
-        return json.loads(done.stdout)
+        after = os.times()
+        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        return {**json.loads(done.stdout), "cpu_s": round(cpu, 2)}
 
     # ---- growth ------------------------------------------------------------------------------------------------------
 
