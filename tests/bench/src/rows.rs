@@ -33,7 +33,7 @@ pub fn rows(from: u64, count: u64, large: Large) -> Result<Arc<RecordBatch>, Arr
             ColumnType::Text => text(&|row| field(column, row, large, &vocabulary)),
             ColumnType::Timestamp if column == Column::StartTime => times(0),
             ColumnType::Timestamp => times(1_500_000),
-            ColumnType::Bool => Arc::new(rows.clone().map(|row| Some(row % 3 == 0)).collect::<BooleanArray>()),
+            ColumnType::Bool => Arc::new(rows.clone().map(|row| Some(row.is_multiple_of(3))).collect::<BooleanArray>()),
             ColumnType::Int => Arc::new(rows.clone().map(|row| (row % 3000).cast_signed()).collect::<Int64Array>()),
             ColumnType::Cost => Arc::new(rows.clone().map(|row| (row % 700) as f64 / 100_000.0).collect::<Float64Array>()),
         };
@@ -64,17 +64,17 @@ fn field(column: Column, row: u64, large: Large, vocabulary: &[String]) -> Optio
             r#"{{"metadata":{{"ls_model_name":"gpt-4o","thread_id":"{:012x}"}},"runtime":{{"sdk":"langsmith-py","platform":"Linux"}}}}"#,
             mixed(row) >> 16
         )),
-        Column::Error => (row % 20 == 0).then(|| format!("ValueError: something went wrong at step {row}")),
+        Column::Error => row.is_multiple_of(20).then(|| format!("ValueError: something went wrong at step {row}")),
         Column::Events => Some("[]".to_owned()),
         Column::FeedbackStats => Some("{}".to_owned()),
         Column::Id => Some(uuid(row)),
         Column::TraceId => Some(uuid(row - row % 3)),
-        Column::ParentRunId => (row % 3 != 0).then(|| uuid(row - row % 3)),
+        Column::ParentRunId => (!row.is_multiple_of(3)).then(|| uuid(row - row % 3)),
         Column::ReferenceExampleId => None,
         Column::DottedOrder => Some(format!("20240101T000000{row:06}Z{}", uuid(row))),
         Column::Tags => Some(format!(r#"["prod","v{}"]"#, row % 7)),
         Column::Name => Some(format!("ChatOpenAI-{}", row % 50)),
-        Column::Status => Some(if row % 20 == 0 { "error" } else { "success" }.to_owned()),
+        Column::Status => Some(if row.is_multiple_of(20) { "error" } else { "success" }.to_owned()),
         _ => Some("00000000-0000-0000-0000-000000000001".to_owned()),
     }
 }
