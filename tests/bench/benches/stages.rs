@@ -3,6 +3,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tracelift_bench::work;
 
+#[allow(clippy::expect_used, reason = "a benchmark that cannot do its work has nothing to report")]
 fn stages(criterion: &mut Criterion) {
     for work in work::all().expect("the rows can be made") {
         let mut group = criterion.benchmark_group(work.name);
