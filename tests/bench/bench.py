@@ -30,7 +30,8 @@ from report import write
 HERE = pathlib.Path(__file__).resolve().parent
 RANGE = ("2024-01-01", "2024-01-04")
 DAY = ("2024-01-02", "2024-01-03")
-QUARTERS = [("2024-01-02" + start, end) for start, end in (("", "2024-01-02T06:00:00Z"), ("T06:00:00Z", "2024-01-02T12:00:00Z"), ("T12:00:00Z", "2024-01-02T18:00:00Z"), ("T18:00:00Z", "2024-01-03"))]
+QUARTER_DAYS = ["2024-01-02", "2024-01-02T06:00:00Z", "2024-01-02T12:00:00Z", "2024-01-02T18:00:00Z", "2024-01-03"]
+QUARTERS = list(zip(QUARTER_DAYS, QUARTER_DAYS[1:]))
 
 
 def said(text):

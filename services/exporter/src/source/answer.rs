@@ -1,4 +1,5 @@
-//! The bytes of an ArrowStream answer as batches, with text where ClickHouse has Strings. One that ends without Arrow's end marker was cut, whatever the transport says.
+//! The bytes of an ArrowStream answer as batches, with text where ClickHouse has Strings. One that ends without Arrow's end
+//! marker was cut, whatever the transport says.
 
 use arrow::{array::RecordBatch, buffer::Buffer, ipc::reader::StreamDecoder};
 use bytes::Bytes;
