@@ -190,7 +190,12 @@ class Bench:
         exporters, runs = self.options.fleet, self.options.fleet_runs
         for name, measure in (("sqlite", on_sqlite), ("postgres", on_postgres)):
             said(f"{exporters} simulated exporters, {runs} runs, {name}")
-            self.figures.setdefault("control_plane", {})[name] = measure(self.fresh(f"control-plane-{name}"), self.s3, exporters, runs)
+            try:
+                told = measure(self.fresh(f"control-plane-{name}"), self.s3, exporters, runs)
+            except RuntimeError as error:
+                said(f"  {error}")
+                told = {"failed": str(error)}
+            self.figures.setdefault("control_plane", {})[name] = told
 
     def stop(self):
         self.s3.stop()
@@ -257,9 +262,10 @@ def main():
             getattr(bench, part)()
     finally:
         bench.stop()
-    write(bench.figures, options.folder)
+        write(bench.figures, options.folder)
     print(json.dumps(bench.figures["ratios"], indent=2))
+    return 1 if any("failed" in told for told in bench.figures.get("control_plane", {}).values()) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

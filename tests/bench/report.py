@@ -36,7 +36,9 @@ def write(figures, folder):
             cells = [turn["what"], f"{turn['rows']:,}", turn["exporters"], f"{turn['wall_s']:.1f}", cpu, turn["peak_bytes"] >> 20, turn["files"]]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
     if fleets := figures.get("control_plane"):
-        lines += ["", "## The control plane and its simulated fleet", "", *control_plane(fleets)]
+        measured = {name: told for name, told in fleets.items() if "failed" not in told}
+        lines += ["", "## The control plane and its simulated fleet", "", *(control_plane(measured) if measured else [])]
+        lines += [f"\n{name} was not measured to the end: {told['failed']}" for name, told in fleets.items() if "failed" in told]
     (folder / "report.md").write_text("\n".join(lines) + "\n")
 
 
