@@ -119,14 +119,12 @@ impl Reader {
         let mut request = Request::new(SdkBody::empty());
         request.set_uri(format!("{}{path}", self.origin)).map_err(|error| invalid(&error.to_string()))?;
         self.signer.sign(&path, request.headers_mut());
-        let answer = match tokio::time::timeout(self.timeout, self.connector.call(request)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(self.nothing(&error)),
-            Err(_) => return Err(unavailable(format!("nothing within {} s", self.timeout.as_secs()))),
+        let answered = async {
+            let answer = self.connector.call(request).await.map_err(|error| self.nothing(&error))?;
+            if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
         };
-        if !answer.status().is_success() {
-            return Err(self.refusal(answer).await);
-        }
+        let late = |_| Err(unavailable(format!("nothing within {} s", self.timeout.as_secs())));
+        let answer = tokio::time::timeout(self.timeout, answered).await.unwrap_or_else(late)?;
         let header = |name| answer.headers().get(name).map(str::to_owned);
         let size = header("content-length").and_then(|size| size.parse().ok());
         Ok(Object { size, encoding: header("content-encoding"), body: answer.into_body() })

@@ -64,8 +64,10 @@ impl From<Miss> for NoBlob {
     }
 }
 
-/// Longest time for one object.
+/// Longest time until an object's answer begins.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest time for its body, which may be large and the line slow: a store that falls silent must not hold a run.
+const BODY_TIMEOUT: Duration = Duration::from_secs(300);
 /// How often a transient fault is tried within one attempt of the run.
 const FETCH_ATTEMPTS: u32 = 5;
 
@@ -100,7 +102,8 @@ impl BlobStore {
         }
         turn.wait_for(size).await;
         let encoding = object.encoding.clone();
-        let body = object.bytes().await.map_err(|error| cut(&pointer.key, &error))?;
+        let body = tokio::time::timeout(BODY_TIMEOUT, object.bytes()).await.map_err(|late| cut(&pointer.key, &late))?;
+        let body = body.map_err(|error| cut(&pointer.key, &error))?;
         if body.len() as u64 != size {
             return Err(cut(&pointer.key, &"it is shorter than announced"));
         }
