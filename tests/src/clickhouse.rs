@@ -4,11 +4,15 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use clickhouse::{Client, Compression};
 
 use crate::{python, repository};
+
+/// Longest wait for the end of a query that was killed: hundreds of times what it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
 pub struct ClickHouse {
@@ -52,6 +56,12 @@ impl ClickHouse {
     pub async fn running(&self, prefix: &str) -> usize {
         let all: Vec<String> = self.client().query_raw("SELECT query_id FROM system.processes").fetch_all().await.expect("processes");
         all.iter().filter(|id| id.starts_with(prefix)).count()
+    }
+
+    /// Waits until none is: ClickHouse ends a query a moment after it was killed. A test in which one goes on does not end well.
+    pub async fn ended(&self, prefix: &str) {
+        let ended = async { while self.running(prefix).await > 0 {} };
+        tokio::time::timeout(PATIENCE, ended).await.expect("every query ends that was killed");
     }
 
     /// Ends the server at once.

@@ -274,11 +274,11 @@ async fn a_clickhouse_that_cannot_answer_about_feedback_is_asked_again_and_nothi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_export_leaves_no_question_about_feedback_behind() {
     let world = World::start().await;
-    (1..=400).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), b"{}"));
-    world.insert(&offloaded(400)).await;
+    (1..=240).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), b"{}"));
+    world.insert(&offloaded(240)).await;
     insert(&world, &[said(1, 1, &json!({}))]).await;
-    // 40 MB of feedback, which nobody takes while the first part of the file is held.
-    let wide = "randomPrintableASCII(100000) AS comment, r.id AS run_id, generateUUIDv4() AS id";
+    // One question of 48 MB. While the first part of the file is held, half of it at most is taken or on its way.
+    let wide = "randomPrintableASCII(200000) AS comment, r.id AS run_id, generateUUIDv4() AS id";
     world.clickhouse.execute(&format!("INSERT INTO feedbacks SELECT f.* REPLACE ({wide}) FROM feedbacks AS f, runs AS r")).await;
     let mut settings = world.exporter_settings("exporter-1");
     settings.limits.batch_bytes = 1 << 20;
@@ -294,6 +294,6 @@ async fn a_cancelled_export_leaves_no_question_about_feedback_behind() {
     world.exports().cancel_export(CancelExportRequest { id: export.clone() }).await.unwrap();
     exporter.stop().await;
     assert_eq!(world.runs(&export).await[0].status(), RunStatus::Cancelled);
-    assert_eq!(world.clickhouse.running("tracelift-").await, 0);
+    world.clickhouse.ended("tracelift-").await;
     gate.open();
 }

@@ -62,7 +62,8 @@ async fn a_cancel_given_to_one_replica_stops_the_exporter_at_the_other() {
     let cancelled = world.exports_at(0).cancel_export(request).await.unwrap().into_inner().export.unwrap();
     assert_eq!(cancelled.status(), ExportStatus::Cancelled);
     exporter.stop().await;
-    assert_eq!((world.s3.open_uploads(), world.clickhouse.running("tracelift-").await), (Vec::new(), 0));
+    assert_eq!(world.s3.open_uploads(), []);
+    world.clickhouse.ended("tracelift-").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
