@@ -195,14 +195,14 @@ impl Service {
         };
         let destinations =
             api::destinations::Destinations { store: store.clone(), vault: vault.clone(), connector, own_rights: settings.own_rights() };
-        let desk = Arc::new(dispatch::Desk::default());
+        let (desk, line) = dispatch::Desk::new();
+        let desk = Arc::new(desk);
         let fleet = api::fleet::Fleet {
             store: store.clone(),
             desk: desk.clone(),
             vault,
             terms: settings.lease_terms(),
             own_rights: settings.own_rights(),
-            limits: settings.at_once(),
             stopping: stopping.clone(),
             sessions: sessions.clone(),
         };
@@ -241,6 +241,7 @@ impl Service {
         let news = store.changes();
         let stopped = stopping.clone();
         let desk = tasks::start("desk", async move { desk.pass_on(news, stopped).await });
+        let claims = tasks::start("claims", dispatch::give_out(store.clone(), line, settings.at_once(), stopping.clone()));
         let sweep = tasks::start("sweep", sweep::sweep(store, settings.lease_terms(), settings.ageing(), stopping.clone()));
         let served = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
         let all = async {
@@ -251,7 +252,7 @@ impl Service {
         };
         let outcome = until_grace(all, &stopping, Duration::from_secs(settings.stop_seconds)).await;
         stopping.cancel();
-        let _ = tokio::join!(sweep, health, desk); // they end with `stopping` and have nothing to say
+        let _ = tokio::join!(sweep, health, desk, claims); // they end with `stopping` and have nothing to say
         outcome
     }
 }

@@ -33,7 +33,9 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-pub use outcomes::{Access, Deletion, Heard, Made, MadeDestination, NewDestination, NewExport, RequestKey, Retry, TimeLimits, Verdict};
+pub use outcomes::{
+    Access, Ask, Deletion, Heard, Made, MadeDestination, NewDestination, NewExport, RequestKey, Retry, TimeLimits, Verdict,
+};
 pub use rows::quota::Full;
 pub use views::{ApiKey, Claimed, ExportView, Given, Page, Permission, PublishedRun, Reported, RunView, Tenant, Usage, Wanted};
 
@@ -43,7 +45,7 @@ use crate::vault::Sealed;
 const NEWS: usize = 1024;
 
 /// Why a call to the store failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be used now.
     #[error("the database is not available: {0}")]
@@ -184,9 +186,10 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<Verdict>, StoreError>;
     /// An exporter is alive: verdicts over what it holds, in that order.
     async fn heartbeat(&self, lease: Lease, held: Vec<(RunId, Fence)>, now: Timestamp) -> Result<Vec<Verdict>, StoreError>;
-    /// Gives queued runs to an exporter until it holds `capacity`: within the limits, fairly between tenants, of each those of
-    /// its oldest exports. What callers do not see comes first and under no limit.
-    async fn claim(&self, lease: Lease, capacity: u32, limits: AtOnce, now: Timestamp) -> Result<Given, StoreError>;
+    /// Gives queued runs to exporters, one after the other in turns, until each holds its capacity: within the limits, fairly between
+    /// tenants, of each those of its oldest exports. What callers do not see comes first and under no limit. What each is given, in
+    /// the order of `asks`; of two that are of one exporter only the later one is heard.
+    async fn claim(&self, asks: Vec<Ask>, limits: AtOnce, now: Timestamp) -> Result<Vec<Given>, StoreError>;
     /// Runs stopped since then that this exporter was the last to hold, under the fence it knows.
     async fn stopped(&self, exporter: ExporterId, since: Timestamp) -> Result<Vec<(RunId, Fence)>, StoreError>;
     /// A report about a run, heard only under its newest fence.

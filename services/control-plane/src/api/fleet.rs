@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming};
-use tracelift_core::{Invalid, destination::Identity, id::ExporterId, limit::AtOnce};
+use tracelift_core::{Invalid, destination::Identity, id::ExporterId};
 use tracelift_proto::{
     PROTOCOL,
     fleet::v1::{
@@ -32,7 +32,6 @@ pub(crate) struct Fleet {
     pub(crate) desk: Arc<Desk>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) terms: LeaseTerms,
-    pub(crate) limits: AtOnce,
     pub(crate) own_rights: OwnRights,
     pub(crate) stopping: CancellationToken,
     pub(crate) sessions: TaskTracker,
@@ -65,7 +64,6 @@ impl FleetService for Fleet {
             store: self.store.clone(),
             desk: self.desk.clone(),
             terms: self.terms,
-            limits: self.limits,
             exporter,
             incarnation: hello.incarnation.clone(),
             capacity: hello.capacity.unwrap_or_default().runs,

@@ -1,23 +1,24 @@
 //! The desk: hears the store's news once for all sessions of this control plane, and passes on to each exporter's what concerns it.
 //!
 //! Work is called out to one session with a free slot, and by it to the next one, until a session finds no more: of a thousand that
-//! wait only as many ask the store as there are runs to give out, and one more. It keeps nothing that matters: a call
-//! that is lost is made again with the next tick.
+//! wait only as many ask the store as there are runs to give out, and one more. Sessions that ask at the same moment are given runs by
+//! one transaction. It keeps nothing that matters: a call that is lost is made again with the next tick.
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::{
     Notify,
     broadcast::{self, error::RecvError},
+    mpsc, oneshot,
 };
 use tokio_util::sync::CancellationToken;
-use tracelift_core::id::ExporterId;
+use tracelift_core::{id::ExporterId, limit::AtOnce};
 
-use crate::store::Change;
+use crate::store::{Ask, Change, Given, Store, StoreError};
 
 /// Work is called out after that long even when nobody told of any: retries become due, news can be lost.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -27,14 +28,41 @@ const NEWS: usize = 256;
 /// Exporters whose progress is stored each time that they say it, once a second.
 const PROGRESS: usize = 200;
 
-/// Where sessions hear of what concerns them.
-#[derive(Debug, Default)]
+/// Most exporters that are given runs by one transaction.
+const ASKS: usize = 32;
+
+/// Where sessions hear of what concerns them, and ask for runs.
+#[derive(Debug)]
 pub(crate) struct Desk {
     sessions: Mutex<BTreeMap<ExporterId, broadcast::Sender<Change>>>,
     work: Notify,
+    asks: mpsc::UnboundedSender<Asked>,
+}
+
+/// Those who wait for runs, in the order in which they came.
+pub(crate) type Line = mpsc::UnboundedReceiver<Asked>;
+
+/// An exporter that asks for runs, and where it is answered.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    ask: Ask,
+    answer: oneshot::Sender<Result<Given, StoreError>>,
 }
 
 impl Desk {
+    /// A desk and the line before it.
+    pub(crate) fn new() -> (Self, Line) {
+        let (asks, line) = mpsc::unbounded_channel(); // one of each session at most
+        (Self { sessions: Mutex::default(), work: Notify::default(), asks }, line)
+    }
+
+    /// Runs for an exporter that may have room; none from a desk that closes.
+    pub(crate) async fn ask(&self, ask: Ask) -> Result<Given, StoreError> {
+        let (answer, given) = oneshot::channel();
+        let _ = self.asks.send(Asked { ask, answer }); // closed: the answer says so too
+        given.await.unwrap_or(Ok(Given { runs: Vec::new(), room: true }))
+    }
+
     /// What is told to this exporter, from now on.
     pub(crate) fn news(&self, exporter: &ExporterId) -> broadcast::Receiver<Change> {
         self.sessions().entry(exporter.clone()).or_insert_with(|| broadcast::channel(NEWS).0).subscribe()
@@ -95,6 +123,23 @@ impl Desk {
     }
 }
 
+/// Gives runs to those in line until `stopping`. What was given to a session that has gone meanwhile, its exporter hands back when it
+/// comes again.
+pub(crate) async fn give_out(store: Arc<dyn Store>, mut line: Line, limits: AtOnce, stopping: CancellationToken) {
+    let mut asked = Vec::new();
+    while stopping.run_until_cancelled(line.recv_many(&mut asked, ASKS)).await.is_some_and(|came| came > 0) {
+        let (asks, answers): (Vec<_>, Vec<_>) = asked.drain(..).map(|Asked { ask, answer }| (ask, answer)).unzip();
+        let given = match asks.iter().map(|ask| ask.lease.progressed_at).max() {
+            Some(now) => store.claim(asks, limits, now).await,
+            None => Ok(Vec::new()),
+        };
+        match given {
+            Ok(given) => answers.into_iter().zip(given).for_each(|(answer, given)| drop(answer.send(Ok(given)))),
+            Err(error) => answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone())))),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
@@ -106,6 +151,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::store::conformance;
 
     fn exporter(name: &str) -> ExporterId {
         ExporterId::parse("", name).unwrap()
@@ -117,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_exporter_hears_what_concerns_it_and_nothing_else() {
-        let (desk, (store, news)) = (std::sync::Arc::new(Desk::default()), broadcast::channel(8));
+        let (desk, (store, news)) = (Arc::new(Desk::new().0), broadcast::channel(8));
         let (mut a, mut b) = (desk.news(&exporter("a")), desk.news(&exporter("b")));
         let at_work = desk.clone();
         let _open = Owned(tasks::start("desk", async move { at_work.pass_on(news, CancellationToken::new()).await }));
@@ -130,7 +176,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_session_at_a_time_is_called_and_whoever_gives_up_calls_the_next() {
-        let desk = Desk::default();
+        let desk = Desk::new().0;
         let (mut first, mut second) = (Box::pin(desk.turn()), Box::pin(desk.turn()));
         assert_eq!(((&mut first).now_or_never(), (&mut second).now_or_never()), (None, None));
         desk.next();
@@ -140,8 +186,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_asks_is_answered_and_a_desk_that_closes_has_nothing() {
+        let ((desk, line), stopping) = (Desk::new(), CancellationToken::new());
+        let store = Arc::new(crate::store::sqlite::SqliteStore::in_memory().unwrap());
+        let mine = conformance::owner(&*store, 1).await;
+        conformance::export(&*store, mine, 1, 3).await;
+        let ask = |name| desk.ask(Ask { lease: conformance::lease(name, 1), capacity: 2 });
+        let at_work = give_out(store.clone(), line, AtOnce::default(), stopping.clone());
+        let asked = async {
+            let (a, b) = tokio::join!(ask("a"), ask("b"));
+            stopping.cancel();
+            (a.unwrap(), b.unwrap())
+        };
+        let ((a, b), ()) = tokio::join!(asked, at_work);
+        assert_eq!(((a.runs.len(), a.room), (b.runs.len(), b.room)), ((2, false), (1, true)));
+        let closed = ask("c").await.unwrap();
+        assert_eq!((closed.runs.len(), closed.room), (0, true));
+    }
+
+    #[tokio::test]
     async fn work_that_nobody_told_of_is_looked_for_again_and_again() {
-        let (desk, (_store, news)) = (std::sync::Arc::new(Desk::default()), broadcast::channel::<Change>(8));
+        let (desk, (_store, news)) = (Arc::new(Desk::new().0), broadcast::channel::<Change>(8));
         let at_work = desk.clone();
         let _open = Owned(tasks::start("desk", async move { at_work.pass_on(news, CancellationToken::new()).await }));
         desk.turn().await;

@@ -13,7 +13,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    Access, ApiKey, Change, Deletion, ExportView, Given, Heard, Made, MadeDestination, NewDestination, NewExport, Page, ReportError,
+    Access, ApiKey, Ask, Change, Deletion, ExportView, Given, Heard, Made, MadeDestination, NewDestination, NewExport, Page, ReportError,
     Reported, RequestKey, Retry, RunView, Store, StoreError, Tenant, TimeLimits, Usage, Verdict, Wanted, claims, exports, leases,
     rows::{self, destinations, files, runs, tenants},
     schedules,
@@ -151,8 +151,8 @@ impl<D: Database> Store for D {
         self.transact(move |tx| leases::heartbeat(tx, &lease, &held, now)).await
     }
 
-    async fn claim(&self, lease: Lease, capacity: u32, limits: AtOnce, now: Timestamp) -> Result<Given, StoreError> {
-        self.transact(move |tx| claims::claim(tx, &lease, capacity, limits, now)).await
+    async fn claim(&self, asks: Vec<Ask>, limits: AtOnce, now: Timestamp) -> Result<Vec<Given>, StoreError> {
+        self.transact(move |tx| claims::claim(tx, &asks, limits, now)).await
     }
 
     async fn stopped(&self, exporter: ExporterId, since: Timestamp) -> Result<Vec<(RunId, Fence)>, StoreError> {

@@ -3,53 +3,81 @@
 //! Limits are counted within a tenant, and a tenant's runs are given out by one transaction at a time: its row is locked
 //! first. So they hold exactly, however many control planes give out. What nobody waits for locks nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracelift_core::{
+    export::Export,
     id::{ExportId, RunId, TenantId},
     limit::{AtOnce, Queue, shares},
-    run::{Event, Lease, Run, Work},
+    run::{Event, Run, Work},
     time::Timestamp,
 };
 
 use super::{
-    Claimed, Given, PublishedRun, Reported, StoreError,
+    Ask, Claimed, Given, PublishedRun, Reported, StoreError,
     exports::settle,
     rows::{
         exports, files,
         queues::{self, Served},
-        reported, runs,
+        runs,
     },
     transaction::Transaction,
 };
 
-pub(super) fn claim(tx: &mut dyn Transaction, lease: &Lease, capacity: u32, limits: AtOnce, now: Timestamp) -> Result<Given, StoreError> {
-    tx.lock_exporter(&lease.exporter)?; // two sessions of one name must not fill the same slots
-    let held = runs::leased_to(tx, &lease.exporter)?.len();
-    let free = usize::try_from(capacity).unwrap_or(usize::MAX).saturating_sub(held);
-    if free == 0 {
-        return Ok(Given { runs: Vec::new(), room: false });
+pub(super) fn claim(tx: &mut dyn Transaction, asks: &[Ask], limits: AtOnce, now: Timestamp) -> Result<Vec<Given>, StoreError> {
+    let free = free(tx, asks)?;
+    let slots = free.iter().sum();
+    let mut given: Vec<_> = free.iter().map(|_| Given { runs: Vec::new(), room: false }).collect();
+    if slots == 0 {
+        return Ok(given);
     }
     // Whole exports wait for what callers do not see, so it comes first and under no limit.
-    let mut next = runs::lock_queued_unseen(tx, free, now)?;
-    let partitions = partitions(tx, free - next.len(), limits, now)?;
+    let mut next = runs::lock_queued_unseen(tx, slots, now)?;
+    let partitions = partitions(tx, slots - next.len(), limits, now)?;
     next.extend(partitions);
     let mut claimed = Vec::new();
-    for run in next {
-        let Ok(run) = run.apply(Event::Claimed(lease.clone()), now) else { continue };
-        runs::save(tx, &run)?;
-        reported::save(tx, run.id, &Reported { stage: "assigned".to_owned(), ..Reported::default() })?;
-        claimed.push(run);
+    for (run, to) in next.into_iter().zip(in_turns(&free)) {
+        let Ok(run) = run.apply(Event::Claimed(asks[to].lease.clone()), now) else { continue };
+        runs::save_reported(tx, &run, &Reported { stage: "assigned".to_owned(), ..Reported::default() })?;
+        claimed.push((run, to));
     }
-    let begun: BTreeSet<_> = claimed.iter().filter(|run| run.work.counts()).map(|run| run.export).collect();
-    for export in claimed.iter().map(|run| run.export).collect::<BTreeSet<_>>() {
-        if begun.contains(&export) {
-            exports::begin(tx, export, now)?;
+    let begun: BTreeSet<_> = claimed.iter().filter(|(run, _)| run.work.counts()).map(|(run, _)| run.export).collect();
+    let mut exports = BTreeMap::new();
+    for id in claimed.iter().map(|(run, _)| run.export).collect::<BTreeSet<_>>() {
+        if begun.contains(&id) {
+            exports::begin(tx, id, now)?;
         }
-        settle(tx, export, now)?;
+        exports.insert(id, settle(tx, id, now)?);
     }
-    let runs = claimed.into_iter().map(|run| with_details(tx, run)).collect::<Result<Vec<_>, _>>()?;
-    Ok(Given { room: runs.len() < free, runs })
+    for (run, to) in claimed {
+        let export = exports[&run.export].clone();
+        given[to].runs.push(with_details(tx, run, export)?);
+    }
+    for (given, free) in given.iter_mut().zip(free) {
+        given.room = given.runs.len() < free;
+    }
+    Ok(given)
+}
+
+/// How many more runs each may hold. Nobody else gives these exporters any, or counts what they hold, until the transaction ends.
+fn free(tx: &mut dyn Transaction, asks: &[Ask]) -> Result<Vec<usize>, StoreError> {
+    // Two sessions of one name must not fill the same slots: the later one is the one that counts.
+    let latest: BTreeMap<_, _> = asks.iter().enumerate().map(|(index, ask)| (&ask.lease.exporter, index)).collect();
+    let exporters: Vec<_> = latest.keys().copied().collect();
+    exporters.iter().try_for_each(|exporter| tx.lock_exporter(exporter))?;
+    let held = runs::held(tx, &exporters)?;
+    let mut free = vec![0; asks.len()];
+    for (exporter, index) in latest {
+        let capacity = usize::try_from(asks[index].capacity).unwrap_or(usize::MAX);
+        free[index] = capacity.saturating_sub(held.get(exporter.as_str()).copied().unwrap_or_default());
+    }
+    Ok(free)
+}
+
+/// Whose turn it is, one slot after the other: each of those with any left gets one, then each another one.
+fn in_turns(free: &[usize]) -> impl Iterator<Item = usize> {
+    let most = free.iter().copied().max().unwrap_or_default();
+    (0..most).flat_map(move |round| free.iter().enumerate().filter(move |(_, free)| round < **free).map(|(index, _)| index))
 }
 
 /// Up to `slots` partitions, locked: fairly between tenants, of each those of its oldest exports.
@@ -71,18 +99,14 @@ fn partitions(tx: &mut dyn Transaction, slots: usize, limits: AtOnce, now: Times
     let shares = shares(&sizes.collect::<Vec<_>>(), slots);
     let mut next = Vec::new();
     for ((served, waiting), share) in served.iter().zip(waiting).zip(shares) {
-        for id in waiting.into_iter().take(share) {
-            // One that is being stopped at this moment is passed over, and one that was stopped and asked for anew since.
-            let free = runs::lock_free(tx, id)?;
-            if !runs::is_cleaned(tx, id)? {
-                next.extend(free);
-            }
-        }
+        next.extend(waiting.into_iter().take(share));
         if share > 0 {
             queues::serve(tx, served.tenant, now)?;
         }
     }
-    Ok(next)
+    // One that is being stopped at this moment is passed over, and one that was stopped and asked for anew since.
+    let mut free = runs::lock_free(tx, &next)?;
+    Ok(next.into_iter().filter_map(|id| free.remove(&id)).collect())
 }
 
 /// Up to `most` partitions of a tenant that may be given out now, in order. The tenant is locked.
@@ -104,8 +128,7 @@ fn candidates(tx: &mut dyn Transaction, tenant: TenantId, limits: AtOnce, most: 
     Ok(found)
 }
 
-fn with_details(tx: &mut dyn Transaction, run: Run) -> Result<Claimed, StoreError> {
-    let export = exports::of_run(tx, run.export)?;
+fn with_details(tx: &mut dyn Transaction, run: Run, export: Export) -> Result<Claimed, StoreError> {
     let files = if run.frozen { files::all(tx, run.id)? } else { Vec::new() };
     let published = match run.work {
         Work::FindExperiments(_) | Work::Partition(_) | Work::CleanUp(_) => Vec::new(),

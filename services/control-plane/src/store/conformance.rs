@@ -33,7 +33,7 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-use super::{Claimed, ExportView, Heard, Made, NewDestination, NewExport, Page, ReportError, RunView, Store, Tenant};
+use super::{Ask, Claimed, ExportView, Heard, Made, NewDestination, NewExport, Page, ReportError, RunView, Store, Tenant};
 use crate::vault::Sealed;
 
 /// Makes a test of every case, for the store that `$fresh` makes; `$sequences` says how many are made up.
@@ -121,6 +121,7 @@ macro_rules! suite {
             claims {
                 capacity_counts_what_is_held,
                 no_run_is_claimed_twice_however_many_ask_at_once,
+                exporters_that_ask_together_are_served_in_turns,
                 a_run_is_not_claimed_before_its_time,
                 a_claim_moves_the_fence_and_the_export_runs,
                 a_run_goes_on_where_its_last_file_ended,
@@ -325,7 +326,11 @@ pub(crate) fn lease_of(name: &str, incarnation: &str, now: i64) -> Lease {
 }
 
 pub(crate) async fn claim(store: &dyn Store, name: &str, capacity: u32, now: i64) -> Vec<Claimed> {
-    store.claim(lease(name, now), capacity, UNLIMITED, at(now)).await.unwrap().runs
+    claim_under(store, lease(name, now), capacity, UNLIMITED, now).await
+}
+
+pub(crate) async fn claim_under(store: &dyn Store, lease: Lease, capacity: u32, limits: AtOnce, now: i64) -> Vec<Claimed> {
+    store.claim(vec![Ask { lease, capacity }], limits, at(now)).await.unwrap().remove(0).runs
 }
 
 /// The one run that there is to claim.

@@ -1,7 +1,7 @@
 //! The rules of exports: planned, settled as their runs end, cancelled.
 
 use tracelift_core::{
-    export::{ExportStatus, Projects},
+    export::{Export, ExportStatus, Projects},
     id::{ExportId, RunId, TenantId},
     limit::Quota,
     plan::{self, Experiment, Partition},
@@ -143,34 +143,36 @@ pub(super) fn begin_partitions(tx: &mut dyn Transaction, finder: &Run, found: &[
     partitions.into_iter().try_for_each(|partition| begin(tx, finder.export, finder.tenant, Work::Partition(partition), now))
 }
 
-/// Brings an export's status up to date after one of its runs has changed, and begins its finalising run when it is due.
+/// Brings an export's status up to date after one of its runs has changed, and begins its finalising run when it is due. The
+/// export as it is then.
 ///
 /// The export is locked before its runs are read: of two runs that end at the same time, the later one sees both.
-pub(super) fn settle(tx: &mut dyn Transaction, id: ExportId, now: Timestamp) -> Result<(), StoreError> {
+pub(super) fn settle(tx: &mut dyn Transaction, id: ExportId, now: Timestamp) -> Result<Export, StoreError> {
     tx.tell(Change::Export(id));
     let export = exports::lock(tx, id)?;
     if export.status.ended() {
-        return Ok(());
+        return Ok(export);
     }
-    let all = runs::of_export(tx, id)?;
-    let first: Vec<_> = all.iter().filter(|run| run.work.comes_first()).map(Run::status).collect();
+    let (first, finalising) = runs::standing(tx, id)?;
     if first.is_empty() {
         return Err(StoreError::Corrupt(format!("export {} has no runs", export.id)));
     }
-    let finalising = all.iter().find(|run| run.work == Work::Finalise).map(Run::status);
     if finalising.is_none() && first.iter().all(|status| *status == RunStatus::Completed) {
         begin(tx, id, export.tenant, Work::Finalise, now)?;
     }
     let status = ExportStatus::of_runs(&first, finalising);
     if !status.ended() {
-        return exports::go_on(tx, id, status, now);
+        exports::go_on(tx, id, status, now)?;
+        return Ok(Export { status, updated_at: now, ..export });
     }
     // Where a filter reads content the trace store alone cannot say how many rows there are.
     let countable = export.spec.filter.as_ref().is_none_or(|filter| !filter.reads_content());
     if status == ExportStatus::Completed && countable {
         begin(tx, id, export.tenant, Work::Reconcile, now)?;
     }
-    exports::end(tx, id, status, why(&all, status).as_deref(), now)
+    let error = if status == ExportStatus::Completed { None } else { why(&runs::of_export(tx, id)?, status) };
+    exports::end(tx, id, status, error.as_deref(), now)?;
+    Ok(Export { status, error, updated_at: now, finished_at: Some(now), ..export })
 }
 
 /// Why an export ended without completing, for people.

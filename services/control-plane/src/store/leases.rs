@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracelift_core::{
     file::File,
     id::{ExportId, ExporterId, RunId},
-    run::{Event, Fence, IllegalEvent, Lease, Run, State, Work},
+    run::{Event, Fence, IllegalEvent, Lease, Run, State},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -30,7 +30,7 @@ pub(super) fn hello(
 ) -> Result<Vec<Verdict>, StoreError> {
     tx.lock_exporter(&lease.exporter)?;
     let leased = runs::leased_to(tx, &lease.exporter)?;
-    let mut locked = lock(tx, leased.iter().map(|run| run.id).chain(held.iter().map(|(run, _)| *run)))?;
+    let mut locked = runs::lock_all(tx, &leased.iter().map(|run| run.id).chain(held.iter().map(|(run, _)| *run)).collect())?;
     let mut changed = BTreeSet::new();
     for run in locked.values_mut() {
         let Some(theirs) = run.lease().filter(|theirs| theirs.exporter == lease.exporter) else { continue };
@@ -48,19 +48,8 @@ pub(super) fn hello(
 }
 
 pub(super) fn heartbeat(tx: &mut dyn Transaction, lease: &Lease, held: &Held, now: Timestamp) -> Result<Vec<Verdict>, StoreError> {
-    let mut locked = lock(tx, held.iter().map(|(run, _)| *run))?;
+    let mut locked = runs::lock_all(tx, &held.iter().map(|(run, _)| *run).collect())?;
     verdicts(tx, &mut locked, lease, held, now)
-}
-
-/// Locks runs in the order of their ids.
-fn lock(tx: &mut dyn Transaction, ids: impl Iterator<Item = RunId>) -> Result<BTreeMap<RunId, Run>, StoreError> {
-    let mut locked = BTreeMap::new();
-    for id in ids.collect::<BTreeSet<_>>() {
-        if let Some(run) = runs::lock(tx, id)? {
-            locked.insert(id, run);
-        }
-    }
-    Ok(locked)
 }
 
 fn verdicts(
@@ -87,8 +76,7 @@ fn verdict(tx: &mut dyn Transaction, run: &mut Run, lease: &Lease, fence: Fence,
 }
 
 pub(super) fn report(tx: &mut dyn Transaction, id: RunId, fence: Fence, event: Event, now: Timestamp) -> Result<Heard, ReportError> {
-    let subject = runs::one(tx, id)?.and_then(|run| if let Work::CleanUp(subject) = run.work { Some(subject) } else { None });
-    let mut locked = lock(tx, [id].into_iter().chain(subject))?;
+    let mut locked = runs::lock_with_subject(tx, id)?;
     let Some(before) = locked.remove(&id) else { return Ok(Heard::Stale) };
     if !before.hears(fence, &event) {
         return Ok(if already_done(&before, fence, &event) { Heard::Yes(Box::new(before)) } else { Heard::Stale });
@@ -133,17 +121,17 @@ fn cleaned_up(tx: &mut dyn Transaction, left: Run, adopted: Option<Box<File>>, n
 }
 
 pub(super) fn progress(tx: &mut dyn Transaction, id: RunId, fence: Fence, said: &Reported, now: Timestamp) -> Result<Heard, StoreError> {
-    let Some(run) = runs::lock(tx, id)? else { return Ok(Heard::Stale) };
+    let Some((mut run, before)) = runs::lock_reported(tx, id)? else { return Ok(Heard::Stale) };
     if run.lease().is_none() || run.fence != fence {
         return Ok(Heard::Stale);
     }
-    if reported::is_further(tx, id, said)?
+    if reported::is_further(&before, said)
         && let Ok(further) = run.clone().apply(Event::Progressed, now)
     {
-        runs::save(tx, &further)?;
+        run = further;
     }
-    reported::save(tx, id, said)?;
-    reported::touch(tx, id, now)?;
+    run.updated_at = now;
+    runs::save_reported(tx, &run, said)?;
     tx.tell(Change::Export(run.export));
     Ok(Heard::Yes(Box::new(run)))
 }
@@ -164,7 +152,7 @@ pub(super) fn lapse(tx: &mut dyn Transaction, max_retries: u32, now: Timestamp) 
 pub(super) fn time_out(tx: &mut dyn Transaction, limits: TimeLimits, now: Timestamp) -> Result<usize, StoreError> {
     let ago = |seconds: u32| now.plus_seconds(-i64::from(seconds));
     let overdue = runs::overdue(tx, ago(limits.run), ago(limits.export))?;
-    let locked = lock(tx, overdue.into_iter())?;
+    let locked = runs::lock_all(tx, &overdue.into_iter().collect())?;
     let (count, changed) = (locked.len(), locked.values().map(|run| run.export).collect());
     for run in locked.into_values() {
         stop(tx, run, Event::TimedOut, now)?;
@@ -185,7 +173,7 @@ fn take_back(tx: &mut dyn Transaction, run: Run, event: Event, now: Timestamp) -
 
 /// Settles exports in the order of their ids, after every run was locked.
 fn settle_all(tx: &mut dyn Transaction, changed: BTreeSet<ExportId>, now: Timestamp) -> Result<(), StoreError> {
-    changed.into_iter().try_for_each(|export| settle(tx, export, now))
+    changed.into_iter().try_for_each(|export| settle(tx, export, now).map(drop))
 }
 
 pub(super) fn access(

@@ -5,7 +5,7 @@ use tracelift_core::{
     export::Export,
     id::{DestinationId, ExportId, TenantId},
     limit::Quota,
-    run::{Run, RunStatus},
+    run::{Lease, Run, RunStatus},
 };
 
 use super::{ExportView, RunView, rows::quota::Full};
@@ -106,6 +106,15 @@ pub struct TimeLimits {
     pub run: u32,
     /// An export, from when its first run was taken.
     pub export: u32,
+}
+
+/// An exporter that asks for runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask {
+    /// Under which lease it would hold them.
+    pub lease: Lease,
+    /// How many it can hold at once.
+    pub capacity: u32,
 }
 
 /// What became of a report.

@@ -1,15 +1,23 @@
 //! The store in PostgreSQL, for any number of control planes over one database. Transactions run side by side (READ
 //! COMMITTED) and lock the rows that they change; the clock is the database's.
+//!
+//! What a call costs is its round trips. So a transaction sends what it writes together with the next thing that it reads, or with
+//! its commit; sessions that ask for the time at once are answered by one question; and news is told for many transactions at once.
 
+mod clock;
 mod news;
 mod schema;
 mod settings;
 mod values;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{borrow::Cow, future::Future, sync::Arc, time::Duration};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
-use tokio::{runtime::Handle, sync::broadcast};
+use futures::future::join_all;
+use tokio::{
+    runtime::Handle,
+    sync::{broadcast, mpsc},
+};
 use tokio_postgres::types::ToSql;
 use tracelift_core::{id::ExporterId, time::Timestamp};
 use tracelift_runtime::tasks::{self, Owned};
@@ -20,6 +28,7 @@ use super::{
     transaction::{Database, Failure, Transaction},
 };
 
+use clock::Clock;
 pub use settings::PostgresSettings;
 
 /// How often a transaction is run when others are in its way.
@@ -33,8 +42,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct PostgresStore {
     pool: Pool,
+    clock: Clock,
     changes: broadcast::Sender<Change>,
-    _listening: Owned<()>,
+    /// What committed transactions tell, on its way to the database.
+    told: mpsc::UnboundedSender<Change>,
+    _news: Owned<()>,
 }
 
 impl PostgresStore {
@@ -60,9 +72,10 @@ impl PostgresStore {
             .build()
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let (changes, _) = broadcast::channel(NEWS);
-        let listener = news::Listener::connect(settings).await?;
-        let listening = Owned(tasks::start("news", news::listen(settings.clone(), listener, changes.clone())));
-        Ok(Self { pool, changes, _listening: listening })
+        let (told, to_tell) = mpsc::unbounded_channel();
+        let line = news::Line::connect(settings).await?;
+        let news = Owned(tasks::start("news", news::pass_on(settings.clone(), line, to_tell, changes.clone())));
+        Ok(Self { pool, clock: Clock::default(), changes, told, _news: news })
     }
 
     async fn connection(&self) -> Result<Object, StoreError> {
@@ -78,14 +91,15 @@ impl PostgresStore {
         T: Send + 'static,
         E: Failure,
     {
-        let mut connection = self.connection().await?;
-        let runtime = Handle::current();
+        let connection = self.connection().await?;
+        let (runtime, told) = (Handle::current(), self.told.clone());
         let done = tokio::task::spawn_blocking(move || {
-            let outcome = within(&mut connection, &runtime, work.as_ref());
-            if let Err(error) = &outcome
-                && matches!(error.of_store(), Some(StoreError::Unavailable(_)))
-            {
-                drop(Object::take(connection)); // not one to use again
+            let mut transaction = PostgresTransaction { connection: &connection, runtime: &runtime, unsent: vec![BEGIN], news: Vec::new() };
+            let outcome = work(&mut transaction).and_then(|value| transaction.commit().map(|()| value).map_err(E::from));
+            match &outcome {
+                Ok(_) => transaction.news.into_iter().for_each(|change| drop(told.send(change))), // refused only when the store closes
+                Err(error) if !matches!(error.of_store(), Some(StoreError::Unavailable(_))) && transaction.rolled_back() => {}
+                Err(_) => drop(Object::take(connection)), // not one to use again
             }
             outcome
         });
@@ -113,31 +127,12 @@ impl Database for PostgresStore {
     }
 
     async fn time(&self) -> Result<Timestamp, StoreError> {
-        let connection = self.connection().await?;
-        let statement = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-        let asked = async { connection.query_one(&connection.prepare_cached(statement).await?, &[]).await };
-        let micros: i64 = match answered(asked).await {
-            Ok(row) => row.get(0),
-            Err(error) => {
-                drop(Object::take(connection)); // not one to use again
-                return Err(error);
-            }
-        };
-        Timestamp::from_micros(micros).ok_or_else(|| StoreError::Corrupt(format!("{micros} is no time")))
+        self.clock.time(async || self.connection().await).await
     }
 
     fn news(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
-}
-
-/// Runs the work in a transaction of that connection, on a thread that may wait.
-fn within<T, E: Failure>(connection: &mut Object, runtime: &Handle, work: &dyn Fn(&mut dyn Transaction) -> Result<T, E>) -> Result<T, E> {
-    let inner = runtime.block_on(answered(connection.transaction()))?;
-    let mut transaction = PostgresTransaction { inner, runtime, news: Vec::new() };
-    let value = work(&mut transaction)?; // dropped without a commit, it is rolled back
-    transaction.commit()?;
-    Ok(value)
 }
 
 async fn answered<T>(answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, StoreError> {
@@ -153,29 +148,62 @@ fn waiting(most: Duration) -> Duration {
     most.mul_f64(f64::from(share) / f64::from(u32::MAX))
 }
 
+/// A statement with its values.
+type Statement = (Cow<'static, str>, Vec<Value>);
+
+const BEGIN: Statement = (Cow::Borrowed("BEGIN"), Vec::new());
+const COMMIT: Statement = (Cow::Borrowed("COMMIT"), Vec::new());
+const ROLLBACK: Statement = (Cow::Borrowed("ROLLBACK"), Vec::new());
+
+/// A transaction of one connection, on a thread that may wait.
 struct PostgresTransaction<'a> {
-    inner: deadpool_postgres::Transaction<'a>,
+    connection: &'a Object,
     runtime: &'a Handle,
+    /// Statements that go out with the next one whose answer is waited for: its begin at first.
+    unsent: Vec<Statement>,
     news: Vec<Change>,
 }
 
 impl PostgresTransaction<'_> {
-    fn ask(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<tokio_postgres::Row>, StoreError> {
-        self.runtime.block_on(answered(async { self.inner.query(&self.inner.prepare_cached(sql).await?, values).await }))
+    /// Sends this and all that is unsent, one behind the other; the answer to this one, or why the first of them that failed did.
+    fn ask(&mut self, statement: Statement) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+        let mut statements = std::mem::take(&mut self.unsent);
+        statements.push(statement);
+        self.runtime.block_on(answered(sent(self.connection, &statements)))
     }
 
-    fn commit(self) -> Result<(), StoreError> {
-        for change in &self.news {
-            self.ask("SELECT pg_notify($1, $2)", &[&news::CHANNEL, &news::written(change)])?;
-        }
-        self.runtime.block_on(answered(self.inner.commit()))
+    fn commit(&mut self) -> Result<(), StoreError> {
+        self.ask(COMMIT).map(drop)
     }
+
+    /// Ends it without a trace. Whether the connection can be used again.
+    fn rolled_back(&mut self) -> bool {
+        if self.unsent.first() == Some(&BEGIN) {
+            return true; // nothing was sent
+        }
+        self.unsent.clear();
+        self.ask(ROLLBACK).is_ok()
+    }
+}
+
+/// The answer to the last of these statements, of which each is sent before the one before it is answered. After one that
+/// failed the others of its transaction do nothing, its commit included.
+async fn sent(connection: &Object, statements: &[Statement]) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
+    let mut prepared = Vec::with_capacity(statements.len());
+    for (sql, _) in statements {
+        prepared.push(connection.prepare_cached(sql).await?); // sends nothing, but the first time
+    }
+    let answers = statements.iter().zip(&prepared).map(|((_, values), statement)| async move {
+        let values: Vec<_> = values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
+        connection.query(statement, &values).await
+    });
+    // All are polled in this order at first, which is when each is sent.
+    join_all(answers).await.into_iter().try_fold(Vec::new(), |_, answer| answer)
 }
 
 impl Transaction for PostgresTransaction<'_> {
     fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
-        let values: Vec<_> = values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-        let found = self.ask(sql, &values)?;
+        let found = self.ask((sql.to_owned().into(), values.to_vec()))?;
         let Some(first) = found.first() else { return Ok(Vec::new()) };
         let names: Arc<[String]> = first.columns().iter().map(|column| column.name().to_owned()).collect();
         let unreadable = |error: tokio_postgres::Error| StoreError::Corrupt(error.to_string());
@@ -187,8 +215,8 @@ impl Transaction for PostgresTransaction<'_> {
     }
 
     fn execute(&mut self, sql: &str, values: &[Value]) -> Result<(), StoreError> {
-        let values: Vec<_> = values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-        self.ask(sql, &values).map(drop)
+        self.unsent.push((sql.to_owned().into(), values.to_vec()));
+        Ok(())
     }
 
     fn side_by_side(&self) -> bool {
@@ -196,11 +224,15 @@ impl Transaction for PostgresTransaction<'_> {
     }
 
     fn lock_exporter(&mut self, exporter: &ExporterId) -> Result<(), StoreError> {
-        self.ask("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[&exporter.as_str()]).map(drop)
+        self.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[exporter.as_str().into()])
     }
 
     fn tell(&mut self, change: Change) {
-        if !self.news.contains(&change) {
+        if let Change::Connected { .. } = change {
+            // Of two sessions of an exporter everybody is to hear of the later one last: in the order of the commits.
+            let told = (news::STATEMENT.into(), vec![news::CHANNEL.into(), Value::Text(news::written(&change))]);
+            self.unsent.push(told);
+        } else if !self.news.contains(&change) {
             self.news.push(change);
         }
     }

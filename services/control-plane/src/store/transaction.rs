@@ -20,13 +20,13 @@ use super::{
 pub(crate) trait Transaction {
     /// Reads rows.
     fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, StoreError>;
-    /// Writes.
+    /// Writes. A fault of it is told by this call, by the next query, or by the commit.
     fn execute(&mut self, sql: &str, values: &[Value]) -> Result<(), StoreError>;
     /// Whether transactions run side by side, so that rows must be locked before they are changed.
     fn side_by_side(&self) -> bool;
     /// Lets no other transaction count or change what this exporter holds, until this one ends.
     fn lock_exporter(&mut self, exporter: &ExporterId) -> Result<(), StoreError>;
-    /// Tells this, once, as soon as the transaction is durable.
+    /// Tells this as soon as the transaction is durable: whoever hears it sees what was written. It may be lost when the process ends.
     fn tell(&mut self, change: Change);
 }
 

@@ -1,7 +1,7 @@
 //! What callers may ask for: schedules, keys that repeat a request, limits, filters, runs anew.
 
 use tonic::{Code, Status};
-use tracelift_control_plane::store::{Page, Wanted};
+use tracelift_control_plane::store::{Ask, Page, Wanted};
 use tracelift_core::{
     export::Compression,
     failure::{Failure, FailureClass, Step},
@@ -18,7 +18,7 @@ async fn claim(plane: &Plane) -> Run {
     let now = plane.clock.now();
     let exporter = ExporterId::parse("e", "a").unwrap();
     let lease = Lease { exporter, incarnation: "first".into(), until: now.plus_seconds(30), progressed_at: now, patience: 600 };
-    plane.store.claim(lease, 1, AtOnce::default(), now).await.unwrap().runs.remove(0).run
+    plane.store.claim(vec![Ask { lease, capacity: 1 }], AtOnce::default(), now).await.unwrap().remove(0).runs.remove(0).run
 }
 
 async fn asked(mine: &Workspace, spec: &v1::ExportSpec, key: &str) -> Result<v1::Export, Status> {

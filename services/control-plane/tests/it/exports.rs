@@ -1,7 +1,7 @@
 //! Exports: planned, listed, watched, cancelled.
 
 use tonic::Code;
-use tracelift_control_plane::store::Reported;
+use tracelift_control_plane::store::{Ask, Reported};
 use tracelift_core::{
     id::ExporterId,
     limit::AtOnce,
@@ -22,7 +22,7 @@ async fn claim(plane: &Plane) -> tracelift_core::run::Run {
         progressed_at: now,
         patience: 600,
     };
-    plane.store.claim(lease, 1, AtOnce::default(), now).await.unwrap().runs.remove(0).run
+    plane.store.claim(vec![Ask { lease, capacity: 1 }], AtOnce::default(), now).await.unwrap().remove(0).runs.remove(0).run
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    ALL, LEASE, Owner, RETRIES, UNLIMITED, at,
+    ALL, LEASE, Owner, RETRIES, UNLIMITED, at, claim_under,
     experiments::{experiments, two_of_three_days},
     export, exporter, failed, file, intent, lease_of, owner,
 };
@@ -202,7 +202,7 @@ impl<'a> Game<'a> {
     }
 
     async fn claim(&mut self, who: usize, capacity: u32) {
-        let claimed = self.store.claim(self.lease(who), capacity, UNLIMITED, at(self.now)).await.unwrap().runs;
+        let claimed = claim_under(self.store, self.lease(who), capacity, UNLIMITED, self.now).await;
         for claimed in &claimed {
             let (run, fence) = (claimed.run.id, claimed.run.fence);
             if claimed.run.work == Work::Finalise {
@@ -311,8 +311,7 @@ impl<'a> Game<'a> {
         self.now += 1000 + LEASE;
         self.store.lapse(RETRIES, at(self.now)).await.unwrap();
         self.now += 1000;
-        while let Some(claimed) = self.store.claim(lease_of("honest", "1", self.now), 1, UNLIMITED, at(self.now)).await.unwrap().runs.pop()
-        {
+        while let Some(claimed) = claim_under(self.store, lease_of("honest", "1", self.now), 1, UNLIMITED, self.now).await.pop() {
             let run = claimed.run;
             let mut events = vec![Event::Finished { files: run.totals.files, rows: run.totals.rows }, last_word(run.work)];
             if !matches!(run.work, Work::Partition(_)) {

@@ -10,8 +10,8 @@ use tracelift_core::{
     run::{Event, Fence, State, Work},
 };
 
-use super::{ALL, at, claim, claim_one, complete, export, failed, file, intent, lease, owner, report, run_view, view};
-use crate::store::Store;
+use super::{ALL, UNLIMITED, at, claim, claim_one, complete, export, failed, file, intent, lease, lease_of, owner, report, run_view, view};
+use crate::store::{Ask, Store};
 
 pub(crate) async fn capacity_counts_what_is_held(store: &dyn Store) {
     let mine = owner(store, 1).await;
@@ -44,6 +44,23 @@ pub(crate) async fn no_run_is_claimed_twice_however_many_ask_at_once(store: &dyn
     }
     let free = store.runs(mine.tenant, id, ALL).await.unwrap().unwrap();
     assert_eq!(free.iter().filter(|view| view.run.lease().is_none()).count(), 4);
+}
+
+pub(crate) async fn exporters_that_ask_together_are_served_in_turns(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    export(store, mine, 1, 5).await;
+    let together = async |asks: &[(&str, &str, u32)]| {
+        let asks = asks.iter().map(|(name, incarnation, capacity)| Ask { lease: lease_of(name, incarnation, 1), capacity: *capacity });
+        store.claim(asks.collect(), UNLIMITED, at(1)).await.unwrap()
+    };
+    let given = together(&[("a", "old", 3), ("b", "first", 1), ("a", "new", 3), ("c", "first", 0)]).await;
+    let counts: Vec<_> = given.iter().map(|given| (given.runs.len(), given.room)).collect();
+    assert_eq!(counts, [(0, false), (1, false), (3, false), (0, false)], "of one name the later one counts");
+    let days = |nth: usize| given[nth].runs.iter().map(|claimed| claimed.run.work.partition().unwrap().window.start()).collect::<Vec<_>>();
+    assert!(days(1)[0] < days(2)[0], "one after the other, oldest first");
+    assert!(given[2].runs.iter().all(|claimed| claimed.run.lease().unwrap().incarnation == "new"));
+    let given = together(&[("d", "first", 2), ("e", "first", 2)]).await;
+    assert_eq!(given.iter().map(|given| (given.runs.len(), given.room)).collect::<Vec<_>>(), [(1, true), (0, true)]);
 }
 
 pub(crate) async fn a_run_is_not_claimed_before_its_time(store: &dyn Store) {

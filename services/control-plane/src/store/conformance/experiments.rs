@@ -14,7 +14,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    ALL, Owner, RETRIES, at, claim, claim_one, complete, everything, failed, first_runs, lease, make, owner, planned, report, view,
+    ALL, Owner, RETRIES, at, claim, claim_one, claim_under, complete, everything, failed, first_runs, lease, make, owner, planned, report,
+    view,
 };
 use crate::store::{Heard, Made, NewExport, RequestKey, Store, TimeLimits, Wanted};
 
@@ -203,7 +204,7 @@ pub(crate) async fn finding_them_is_the_beginning_of_an_export_under_its_limits(
     let mine = owner(store, 1).await;
     let ids = [experiments(store, mine, 1, 3).await, experiments(store, mine, 2, 3).await];
     let limits = AtOnce { runs_per_export: 2, exports: 1 };
-    let within = async |now| store.claim(lease("a", now), 9, limits, at(now)).await.unwrap().runs;
+    let within = async |now| claim_under(store, lease("a", now), 9, limits, now).await;
     let first = within(1).await;
     assert_eq!(first.iter().map(|claimed| claimed.export.id).collect::<Vec<_>>(), [ids[0]], "the other one waits");
     assert_eq!(store.usage(mine.tenant, at(2)).await.unwrap().queued_exports, 1);

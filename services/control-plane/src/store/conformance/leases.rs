@@ -8,8 +8,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    LEASE, RETRIES, UNLIMITED, at, bucket, claim, claim_one, complete, export, exporter, held, lease, lease_of, owner, report, run_view,
-    sealed, view,
+    LEASE, RETRIES, UNLIMITED, at, bucket, claim, claim_one, claim_under, complete, export, exporter, held, lease, lease_of, owner, report,
+    run_view, sealed, view,
 };
 use crate::store::{Access, Store, Verdict};
 
@@ -63,7 +63,7 @@ pub(crate) async fn a_new_process_of_an_exporter_loses_the_leases_of_the_old_one
     let run = run_view(store, &lost).await.run;
     assert_eq!((run.state, run.attempt, run.errors.len()), (State::Queued { not_before: at(1) }, 1, 1));
     assert_eq!(run_view(store, &other).await.run, other, "another exporter's lease is left alone");
-    let again = store.claim(lease_of("a", "second", 1), 1, UNLIMITED, at(1)).await.unwrap().runs.remove(0).run;
+    let again = claim_under(store, lease_of("a", "second", 1), 1, UNLIMITED, 1).await.remove(0).run;
     assert_eq!((again.id, again.fence), (lost.id, Fence(2)));
 }
 

@@ -11,11 +11,11 @@ use tracelift_core::{
     schedule::Hours,
 };
 
-use super::{ALL, Owner, UNLIMITED, at, claim, complete, export, lease, make, owner, planned, report, view};
+use super::{ALL, Owner, at, claim, claim_under, complete, export, lease, make, owner, planned, report, view};
 use crate::store::{Claimed, Full, Made, NewExport, Store, Usage, Wanted};
 
 async fn claim_within(store: &dyn Store, name: &str, capacity: u32, limits: AtOnce, now: i64) -> Vec<Claimed> {
-    store.claim(lease(name, now), capacity, limits, at(now)).await.unwrap().runs
+    claim_under(store, lease(name, now), capacity, limits, now).await
 }
 
 fn per_tenant(claimed: &[Claimed]) -> BTreeMap<TenantId, usize> {
@@ -175,5 +175,5 @@ pub(crate) async fn a_quota_holds_however_many_ask_at_once(store: &dyn Store) {
     let made = join_all((1..=9).map(|n| asked(store, mine, n, quota, false, 5))).await;
     assert_eq!(made.iter().filter(|made| matches!(made, Made::Now(_))).count(), 3);
     assert_eq!(store.exports(mine.tenant, Wanted::default(), ALL).await.unwrap().len(), 3);
-    assert_eq!(store.claim(lease("a", 6), 9, UNLIMITED, at(6)).await.unwrap().runs.len(), 3);
+    assert_eq!(claim(store, "a", 9, 6).await.len(), 3);
 }

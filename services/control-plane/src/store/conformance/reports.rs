@@ -10,8 +10,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    RETRIES, UNLIMITED, at, claim, claim_one, complete, everything, export, failed, file, illegal, intent, lease_of, owner, report,
-    run_view, view,
+    RETRIES, UNLIMITED, at, claim, claim_one, claim_under, complete, everything, export, failed, file, illegal, intent, lease_of, owner,
+    report, run_view, view,
 };
 use crate::store::{Heard, Reported, Store};
 
@@ -164,7 +164,7 @@ pub(crate) async fn progress_is_shown_while_its_exporter_works(store: &dyn Store
     let forgotten = Reported { stage: "queued".into(), rows_estimate: Some(100), ..Reported::default() };
     assert_eq!(run_view(store, &run).await.reported, forgotten, "the count of rows is still true");
 
-    let again = store.claim(lease_of("b", "first", 11), 1, UNLIMITED, at(11)).await.unwrap().runs.remove(0).run;
+    let again = claim_under(store, lease_of("b", "first", 11), 1, UNLIMITED, 11).await.remove(0).run;
     store.progress(again.id, again.fence, Reported { rows_estimate: None, ..said.clone() }, at(12)).await.unwrap();
     assert_eq!(run_view(store, &again).await.reported, said);
 }

@@ -8,7 +8,7 @@ use tracelift_core::{
     run::{Event, Run, RunStatus, Work},
 };
 
-use super::{RETRIES, at, claim, claim_one, complete, export, failed, file, intent, lease, owner, report, run_view, view};
+use super::{RETRIES, at, claim, claim_one, claim_under, complete, export, failed, file, intent, lease, owner, report, run_view, view};
 use crate::store::{Change, Deletion, Heard, Retry, Store, TimeLimits};
 
 async fn retry(store: &dyn Store, run: &Run, now: i64) -> Retry {
@@ -168,9 +168,9 @@ pub(crate) async fn an_export_that_is_begun_anew_waits_its_turn(store: &dyn Stor
     report(store, &run, failed(FailureClass::CustomerConfig), 2).await;
     clean(store, &run, 3).await;
     let second = export(store, mine, 2, 2).await;
-    let next = store.claim(lease("a", 4), 1, limits, at(4)).await.unwrap().runs;
+    let next = claim_under(store, lease("a", 4), 1, limits, 4).await;
     assert_eq!(next[0].export.id, second);
     retried(store, &run, 5).await;
-    let more = store.claim(lease("b", 6), 9, limits, at(6)).await.unwrap().runs;
+    let more = claim_under(store, lease("b", 6), 9, limits, 6).await;
     assert_eq!(more.iter().map(|claimed| claimed.export.id).collect::<Vec<_>>(), [second], "another one is at work");
 }

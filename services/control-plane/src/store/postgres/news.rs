@@ -1,9 +1,17 @@
-//! News between control planes: told by NOTIFY in the transaction it belongs to, heard by LISTEN on a connection of its own.
+//! News between control planes: told by NOTIFY after the transaction it belongs to, heard by LISTEN, both on a connection of their own.
+//!
+//! Not in the transaction, but for sessions that begin: PostgreSQL commits those that tell something one after the other, each until
+//! it is on the disk. What is lost between a commit and its news, because the process ends or the connection breaks, is what others look for anyway, and
+//! after a gap everybody is told to look.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt as _, future::Either, stream};
-use tokio::sync::broadcast;
+use futures::{
+    Stream, StreamExt as _,
+    future::{Either, OptionFuture},
+    stream,
+};
+use tokio::sync::{broadcast, mpsc::UnboundedReceiver};
 use tokio_postgres::{AsyncMessage, Client};
 use tracelift_core::{id::ExporterId, run::Fence};
 
@@ -12,6 +20,8 @@ use crate::store::{Change, StoreError};
 
 /// Where news is told. Channels are a database's own.
 pub(super) const CHANNEL: &str = "tracelift";
+/// Tells a change within a transaction.
+pub(super) const STATEMENT: &str = "SELECT pg_notify($1, $2)";
 /// Longest wait before the next try to listen again; the first is a fiftieth of it.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
@@ -43,15 +53,18 @@ pub(super) fn read(payload: &str) -> Change {
 }
 
 type Messages = Pin<Box<dyn Stream<Item = Result<AsyncMessage, tokio_postgres::Error>> + Send>>;
+type Telling = Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send>>;
 
-/// A connection that listens.
-pub(super) struct Listener {
-    /// Ends the connection when it is dropped.
-    _client: Client,
+/// Most changes that are told by one statement.
+const MOST: usize = 256;
+
+/// A connection that tells and listens.
+pub(super) struct Line {
+    client: Arc<Client>,
     messages: Messages,
 }
 
-impl Listener {
+impl Line {
     /// From here on nothing that is told is missed until the connection is lost.
     pub(super) async fn connect(settings: &PostgresSettings) -> Result<Self, StoreError> {
         let (client, mut connection) = settings.dedicated("news").connect(settings.tls()).await?;
@@ -67,41 +80,73 @@ impl Listener {
                 asked = unanswered;
             }
         }
-        Ok(Self { _client: client, messages })
+        Ok(Self { client: Arc::new(client), messages })
     }
 
-    /// Passes news on until the connection is lost; why it was.
-    async fn pass_on(&mut self, changes: &broadcast::Sender<Change>) -> String {
+    /// Passes news on, in both directions, until the connection is lost; why it was. What is told while the news before it is on
+    /// its way goes out together; `first` before all other.
+    async fn pass_on(
+        &mut self,
+        first: Option<Change>,
+        to_tell: &mut UnboundedReceiver<Change>,
+        changes: &broadcast::Sender<Change>,
+    ) -> String {
+        let mut telling = first.map(|change| tell(self.client.clone(), vec![change]));
+        let mut next = Vec::new();
         loop {
-            match self.messages.next().await {
-                Some(Ok(AsyncMessage::Notification(told))) if told.channel() == CHANNEL => {
-                    let _ = changes.send(read(told.payload())); // nobody listens: nobody is waiting
-                }
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return StoreError::from(error).to_string(),
-                None => return "the connection was closed".to_owned(),
+            tokio::select! {
+                message = self.messages.next() => match message {
+                    Some(Ok(AsyncMessage::Notification(told))) if told.channel() == CHANNEL => {
+                        let _ = changes.send(read(told.payload())); // nobody listens: nobody is waiting
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return StoreError::from(error).to_string(),
+                    None => return "the connection was closed".to_owned(),
+                },
+                told = OptionFuture::from(telling.as_mut()), if telling.is_some() => match told {
+                    Some(Err(error)) => return StoreError::from(error).to_string(),
+                    _ => telling = None,
+                },
+                received = to_tell.recv_many(&mut next, MOST), if telling.is_none() => match received {
+                    0 => std::future::pending().await, // the store is closing
+                    _ => telling = Some(tell(self.client.clone(), std::mem::take(&mut next))),
+                },
             }
         }
     }
 }
 
+/// Tells each change once. PostgreSQL passes what is told twice in a statement on once.
+fn tell(client: Arc<Client>, changes: Vec<Change>) -> Telling {
+    Box::pin(async move {
+        let payloads: Vec<_> = changes.iter().map(written).collect();
+        client.execute("SELECT pg_notify($1, told) FROM unnest($2::text[]) AS told", &[&CHANNEL, &payloads]).await.map(drop)
+    })
+}
+
 /// Passes news on for ever. After a gap everybody is told to look at the store.
-pub(super) async fn listen(settings: PostgresSettings, mut listener: Listener, changes: broadcast::Sender<Change>) {
+pub(super) async fn pass_on(
+    settings: PostgresSettings,
+    mut line: Line,
+    mut to_tell: UnboundedReceiver<Change>,
+    changes: broadcast::Sender<Change>,
+) {
+    let mut first = None;
     loop {
-        let reason = listener.pass_on(&changes).await;
-        tracing::warn!(reason, "news of other control planes is not heard; connecting again");
-        listener = again(&settings).await;
+        let reason = line.pass_on(first, &mut to_tell, &changes).await;
+        tracing::warn!(reason, "news between control planes is interrupted; connecting again");
+        line = again(&settings).await;
         tracing::info!("news is heard again");
-        let _ = changes.send(Change::Missed);
+        first = Some(Change::Missed); // nobody knows what was: all are to look, here and elsewhere
     }
 }
 
-async fn again(settings: &PostgresSettings) -> Listener {
+async fn again(settings: &PostgresSettings) -> Line {
     let mut most = LONGEST_WAIT / 50;
     loop {
         tokio::time::sleep(waiting(most)).await;
-        match Listener::connect(settings).await {
-            Ok(listener) => return listener,
+        match Line::connect(settings).await {
+            Ok(line) => return line,
             Err(error) => tracing::debug!(%error, "still not"),
         }
         most = LONGEST_WAIT.min(most * 2);

@@ -23,6 +23,10 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// A statement of ours takes milliseconds. One that takes longer than this stands in everybody's way, and so does a
 /// transaction whose control plane has gone silent.
 const LIMITS: &str = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=15s";
+/// Every statement that is asked often finds its few rows by one index, in its order. A plan that was made while the tables were new,
+/// when reading all of one costs nothing, stays for long after they have grown; and a bitmap of all that is queued, of which one
+/// row is wanted, costs as much as all of it.
+const PLANS: &str = "-c enable_seqscan=off -c enable_bitmapscan=off";
 
 /// A database of PostgreSQL, and how many connections to it are kept.
 #[derive(Clone)]
@@ -89,7 +93,7 @@ impl PostgresSettings {
     pub(super) fn pooled(&self) -> Config {
         let mut config = self.dedicated("transactions");
         let given = config.get_options().map(|options| format!("{options} ")).unwrap_or_default();
-        config.options(format!("{given}{LIMITS}"));
+        config.options(format!("{given}{LIMITS} {PLANS}"));
         config
     }
 

@@ -11,10 +11,11 @@ use uuid::Uuid;
 
 use super::*;
 use crate::store::{
-    Heard, Store as _,
+    Ask, Heard, Store as _,
     conformance::{
         ALL, RETRIES, UNLIMITED, at, claim, claim_one, complete, everything, export, exporter, file, held, lease, lease_of, owner, report,
     },
+    sql,
 };
 use tracelift_core::run::Event;
 
@@ -122,7 +123,7 @@ async fn replicas_in_each_others_way_end_well() {
             a.heartbeat(lease("x", 2), all.clone(), at(2)),
             b.hello(Uuid::from_u128(n), lease("x", 2), all[..3].to_vec(), RETRIES, at(2)),
             a.lapse(RETRIES, at(500)),
-            b.claim(lease_of("y", "first", 2), 3, UNLIMITED, at(2)),
+            b.claim(vec![Ask { lease: lease_of("y", "first", 2), capacity: 3 }], UNLIMITED, at(2)),
             b.cancel_export(mine.tenant, id, at(3)),
         );
         assert!(reports.into_iter().all(|report| matches!(report, Ok(Heard::Yes(_) | Heard::Stale))));
@@ -147,6 +148,39 @@ async fn a_lost_connection_for_news_comes_back_and_says_that_some_may_be_missed(
     hear(&mut news, Change::Missed).await;
     export(&a, mine, 1, 1).await;
     hear(&mut news, Change::Work).await;
+}
+
+/// Writes are sent with what comes behind them, so that a refused one is noticed late.
+#[tokio::test]
+async fn a_refused_write_leaves_nothing_and_its_connection_is_used_again() {
+    let url = server().await.new_database().await;
+    let one = PostgresSettings::new(&SecretString::from(url.as_str()), None, None, 1).unwrap();
+    let store = PostgresStore::open(&one).await.unwrap();
+    let mine = owner(&store, 1).await;
+    let connection =
+        || async { store.transact(|tx| sql::one(tx, "SELECT pg_backend_pid()::bigint AS pid", &[])?.unwrap().get::<i64>("pid")).await };
+    let before = connection().await.unwrap();
+    let refused = store
+        .transact(move |tx| {
+            tx.execute("UPDATE tenants SET display_name = 'lost'", &[])?;
+            tx.execute("INSERT INTO tenants (id, display_name, created_at) VALUES ($1, 'twice', 0)", &[mine.tenant.into()])?;
+            tx.execute("UPDATE tenants SET display_name = 'lost too'", &[])?;
+            tx.tell(Change::Work);
+            Ok::<_, StoreError>(())
+        })
+        .await;
+    assert!(matches!(refused, Err(StoreError::Exists(_))), "{refused:?}");
+    assert!(!store.tenants().await.unwrap()[0].display_name.as_str().contains("lost"));
+    assert_eq!(connection().await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn whoever_asks_for_the_time_is_told_one_between_the_question_and_the_answer() {
+    let store = fresh().await;
+    let before = store.now().await.unwrap();
+    let times = join_all((0..50).map(|_| store.now())).await;
+    let after = store.now().await.unwrap();
+    assert!(times.into_iter().all(|time| (before..=after).contains(&time.unwrap())));
 }
 
 #[tokio::test]

@@ -44,7 +44,8 @@ const QUEUED: &str = "q.state = 'queued' AND q.window_start IS NOT NULL AND q.st
 
 /// Whether an export has a partition that may be given out.
 fn waits() -> String {
-    format!("(SELECT q.id FROM runs q WHERE q.export_id = e.id AND {QUEUED} LIMIT 1) IS NOT NULL")
+    // In the order of its index, so that PostgreSQL takes that one.
+    format!("(SELECT q.id FROM runs q WHERE q.export_id = e.id AND {QUEUED} ORDER BY q.window_start, q.id LIMIT 1) IS NOT NULL")
 }
 
 /// Exports of a tenant (`{whose}`) that are worked on and have room (`$2`) for another run that waits.

@@ -1,15 +1,11 @@
 //! What an exporter said of a run last: columns of the run.
 
 use serde::{Deserialize, Serialize};
-use tracelift_core::{
-    id::RunId,
-    run::{Run, State},
-    time::Timestamp,
-};
+use tracelift_core::run::{Run, State};
 
 use crate::store::{
     Reported, StoreError,
-    sql::{self, Row, Value},
+    sql::{self, Row},
     transaction::Transaction,
 };
 
@@ -25,28 +21,21 @@ struct Record {
 }
 
 /// An estimate stays until there is another one: it is of the whole run, whoever works on it.
-pub(crate) fn save(tx: &mut dyn Transaction, run: RunId, reported: &Reported) -> Result<(), StoreError> {
+pub(crate) fn columns(reported: &Reported) -> Result<sql::Columns, StoreError> {
     let Reported { stage, rows, bytes, files, rows_estimate, hydrated_objects, hydration_misses, stage_seconds } = reported.clone();
     let record = Record { stage, files, hydrated_objects, hydration_misses, stage_seconds };
-    let mut columns: Vec<(&str, Value)> =
+    let mut columns: sql::Columns =
         vec![("reported", sql::json(&record)?), ("reported_rows", rows.into()), ("reported_bytes", bytes.into())];
     if let Some(estimate) = rows_estimate {
         columns.push(("rows_estimate", estimate.into()));
     }
-    sql::update(tx, "runs", run, columns)
+    Ok(columns)
 }
 
-/// Whether this is more than was said before: rows, bytes, files or objects.
-pub(crate) fn is_further(tx: &mut dyn Transaction, run: RunId, said: &Reported) -> Result<bool, StoreError> {
-    let sql = "SELECT reported, reported_rows, reported_bytes, rows_estimate FROM runs WHERE id = $1";
-    let Some(row) = sql::one(tx, sql, &[run.into()])? else { return Ok(false) };
+/// Whether more is said than before: rows, bytes, files or objects.
+pub(crate) fn is_further(before: &Reported, said: &Reported) -> bool {
     let counts = |reported: &Reported| (reported.rows, reported.bytes, reported.files, reported.hydrated_objects);
-    Ok(counts(&of(&row)?) != counts(said))
-}
-
-/// It was said now.
-pub(crate) fn touch(tx: &mut dyn Transaction, run: RunId, now: Timestamp) -> Result<(), StoreError> {
-    sql::update(tx, "runs", run, vec![("updated_at", now.into())])
+    counts(before) != counts(said)
 }
 
 /// What an exporter said of files that it did not finish is not true any more.
@@ -55,7 +44,7 @@ pub(crate) fn forget(tx: &mut dyn Transaction, run: &Run) -> Result<(), StoreErr
         State::Queued { .. } => "queued",
         _ => "ended",
     };
-    save(tx, run.id, &Reported { stage: stage.to_owned(), ..Reported::default() })
+    sql::update(tx, "runs", run.id, columns(&Reported { stage: stage.to_owned(), ..Reported::default() })?)
 }
 
 pub(crate) fn of(row: &Row) -> Result<Reported, StoreError> {

@@ -1,20 +1,25 @@
 //! Runs, as rows and as their owner sees them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use tracelift_core::{
     file::{Cursor, Totals},
     id::{ExportId, ExporterId, RunId, TenantId},
     plan::Partition,
-    run::{Fence, Lease, Run, State, Work},
+    run::{Fence, Lease, Run, RunStatus, State, Work},
     time::Timestamp,
 };
 use uuid::Uuid;
 
 use super::{destinations, exports, files, intent::IntentRecord, limit, offset, oversized, reported};
 use crate::store::{
-    Page, RunView, StoreError,
+    Page, Reported, RunView, StoreError,
     sql::{self, Row, Value},
     transaction::{Transaction, for_update, for_update_of_free},
 };
+
+/// Most runs, or exporters, that one statement names.
+const AT_ONCE: usize = 64;
 
 pub(crate) fn create(tx: &mut dyn Transaction, run: &Run) -> Result<(), StoreError> {
     let (kind, session, window, subject) = match run.work {
@@ -42,6 +47,13 @@ pub(crate) fn create(tx: &mut dyn Transaction, run: &Run) -> Result<(), StoreErr
 /// Writes what may change of a run.
 pub(crate) fn save(tx: &mut dyn Transaction, run: &Run) -> Result<(), StoreError> {
     sql::update(tx, "runs", run.id, changing(run)?)
+}
+
+/// The same, with what is said of it.
+pub(crate) fn save_reported(tx: &mut dyn Transaction, run: &Run, said: &Reported) -> Result<(), StoreError> {
+    let mut columns = changing(run)?;
+    columns.extend(reported::columns(said)?);
+    sql::update(tx, "runs", run.id, columns)
 }
 
 fn changing(run: &Run) -> Result<sql::Columns, StoreError> {
@@ -94,8 +106,55 @@ pub(crate) fn one(tx: &mut dyn Transaction, id: RunId) -> Result<Option<Run>, St
 
 /// A run that this transaction will change.
 pub(crate) fn lock(tx: &mut dyn Transaction, id: RunId) -> Result<Option<Run>, StoreError> {
+    Ok(lock_reported(tx, id)?.map(|(run, _)| run))
+}
+
+/// The same, with what was said of it last.
+pub(crate) fn lock_reported(tx: &mut dyn Transaction, id: RunId) -> Result<Option<(Run, Reported)>, StoreError> {
     let sql = format!("SELECT * FROM runs WHERE id = $1{}", for_update(tx));
-    sql::one(tx, &sql, &[id.into()])?.as_ref().map(run).transpose()
+    let found = sql::one(tx, &sql, &[id.into()])?;
+    found.map(|row| Ok((run(&row)?, reported::of(&row)?))).transpose()
+}
+
+/// Those of some runs that there are, locked in the order of their ids.
+pub(crate) fn lock_all(tx: &mut dyn Transaction, ids: &BTreeSet<RunId>) -> Result<BTreeMap<RunId, Run>, StoreError> {
+    let (ids, mut locked) = (ids.iter().copied().collect::<Vec<_>>(), BTreeMap::new());
+    for ids in ids.chunks(AT_ONCE) {
+        let sql = format!("SELECT * FROM runs WHERE id IN ({}) ORDER BY id{}", marks(ids.len()), for_update(tx));
+        let values: Vec<_> = ids.iter().map(|id| Value::from(*id)).collect();
+        for row in tx.query(&sql, &values)? {
+            let run = run(&row)?;
+            locked.insert(run.id, run);
+        }
+    }
+    Ok(locked)
+}
+
+/// A run and the one that it cleans up after, if it does, locked in the order of their ids.
+pub(crate) fn lock_with_subject(tx: &mut dyn Transaction, id: RunId) -> Result<BTreeMap<RunId, Run>, StoreError> {
+    let subject = "SELECT subject FROM runs WHERE id = $1";
+    let sql = format!("SELECT * FROM runs WHERE id IN ($1, ({subject})) ORDER BY id{}", for_update(tx));
+    tx.query(&sql, &[id.into()])?.iter().map(|row| run(row).map(|run| (run.id, run))).collect()
+}
+
+/// How an export's runs stand: each status of those that come first, once, and that of the finalising run.
+pub(crate) fn standing(tx: &mut dyn Transaction, export: ExportId) -> Result<(Vec<RunStatus>, Option<RunStatus>), StoreError> {
+    let sql = "SELECT kind, state, fence = 0 AS untouched FROM runs
+               WHERE export_id = $1 AND kind IN ('find_experiments', 'partition', 'finalise') GROUP BY kind, state, fence = 0";
+    let (mut first, mut finalising) = (Vec::new(), None);
+    for row in tx.query(sql, &[export.into()])? {
+        let status = match (row.get::<String>("state")?.as_str(), row.get("untouched")?) {
+            ("queued", true) => RunStatus::Created,
+            ("queued" | "leased", _) => RunStatus::Running,
+            ("completed", _) => RunStatus::Completed,
+            ("failed", _) => RunStatus::Failed,
+            ("cancelled", _) => RunStatus::Cancelled,
+            ("timed_out", _) => RunStatus::TimedOut,
+            (other, _) => return Err(StoreError::Corrupt(format!("column state: {other} is none"))),
+        };
+        if row.get::<String>("kind")? == "finalise" { finalising = Some(status) } else { first.push(status) }
+    }
+    Ok((first, finalising))
 }
 
 /// All runs of an export, by time; the finalising one before them.
@@ -122,6 +181,27 @@ pub(crate) fn leased_to(tx: &mut dyn Transaction, exporter: &ExporterId) -> Resu
     rows.iter().map(run).collect()
 }
 
+/// How many runs each of these exporters holds, by its name.
+pub(crate) fn held(tx: &mut dyn Transaction, exporters: &[&ExporterId]) -> Result<BTreeMap<String, usize>, StoreError> {
+    let mut held = BTreeMap::new();
+    for exporters in exporters.chunks(AT_ONCE) {
+        let sql = format!(
+            "SELECT exporter_id, count(*) AS n FROM runs WHERE state = 'leased' AND exporter_id IN ({}) GROUP BY exporter_id",
+            marks(exporters.len())
+        );
+        let values: Vec<_> = exporters.iter().map(|exporter| Value::from(exporter.as_str())).collect();
+        for row in tx.query(&sql, &values)? {
+            held.insert(row.get("exporter_id")?, row.get::<u32>("n")? as usize);
+        }
+    }
+    Ok(held)
+}
+
+/// `$1, $2, …`
+fn marks(number: usize) -> String {
+    (1..=number).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
+}
+
 /// Runs stopped since then that this exporter was the last to hold; stopping has put the fence up by one.
 pub(crate) fn stopped(tx: &mut dyn Transaction, exporter: &ExporterId, since: Timestamp) -> Result<Vec<(RunId, Fence)>, StoreError> {
     let rows = tx.query(
@@ -137,10 +217,20 @@ pub(crate) fn is_cleaned(tx: &mut dyn Transaction, subject: RunId) -> Result<boo
     Ok(sql::one(tx, sql, &[subject.into()])?.is_some())
 }
 
-/// A run that waits, locked; `None` when another transaction has it or has dealt with it.
-pub(crate) fn lock_free(tx: &mut dyn Transaction, id: RunId) -> Result<Option<Run>, StoreError> {
-    let sql = format!("SELECT * FROM runs WHERE id = $1 AND state = 'queued'{}", for_update_of_free(tx));
-    sql::one(tx, &sql, &[id.into()])?.as_ref().map(run).transpose()
+/// Those of some runs that wait, locked: not one that another transaction has or has dealt with, nor one that is to be cleaned up after.
+pub(crate) fn lock_free(tx: &mut dyn Transaction, ids: &[RunId]) -> Result<BTreeMap<RunId, Run>, StoreError> {
+    let mut free = BTreeMap::new();
+    for ids in ids.chunks(AT_ONCE) {
+        let (marks, values) = (marks(ids.len()), ids.iter().map(|id| Value::from(*id)).collect::<Vec<_>>());
+        let sql = format!("SELECT * FROM runs WHERE id IN ({marks}) ORDER BY id{}", for_update_of_free(tx));
+        let found = tx.query(&sql, &values)?.iter().map(run).collect::<Result<Vec<_>, _>>()?;
+        free.extend(found.into_iter().filter(|run| matches!(run.state, State::Queued { .. })).map(|run| (run.id, run)));
+        let sql = format!("SELECT subject FROM runs WHERE subject IN ({marks}) AND state IN ('queued', 'leased')");
+        for row in tx.query(&sql, &values)? {
+            free.remove(&row.get("subject")?);
+        }
+    }
+    Ok(free)
 }
 
 /// Up to `most` runs that callers do not see, are under no limit, and may be given out now, locked.

@@ -12,13 +12,9 @@ use crate::store::{
 };
 
 pub(crate) fn create(tx: &mut dyn Transaction, tenant: &Tenant) -> Result<(), StoreError> {
-    let exists = || StoreError::Exists(format!("tenant {}", tenant.id));
-    if self::exists(tx, tenant.id)? {
-        return Err(exists());
-    }
-    let columns = vec![("id", tenant.id.into()), ("display_name", (&tenant.display_name).into()), ("created_at", tenant.created_at.into())];
-    // Another replica may have made it since.
-    sql::insert(tx, "tenants", columns).map_err(|error| if matches!(error, StoreError::Exists(_)) { exists() } else { error })
+    let sql = "INSERT INTO tenants (id, display_name, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING RETURNING id";
+    let made = sql::one(tx, sql, &[tenant.id.into(), (&tenant.display_name).into(), tenant.created_at.into()])?;
+    made.map(drop).ok_or_else(|| StoreError::Exists(format!("tenant {}", tenant.id)))
 }
 
 /// Lets nobody else give out this tenant's runs, or make exports under its limits, until the transaction ends.

@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     auth::hash,
     store::{
-        ApiKey, NewDestination, NewExport, Permission, Store as _,
+        ApiKey, Ask, NewDestination, NewExport, Permission, Store as _,
         conformance::{self, ALL, Owner, at, claim_one, complete, destination, everything, export, file, owner, report},
     },
     vault::Vault,
@@ -122,7 +122,9 @@ async fn a_damaged_file_is_an_error_and_not_a_panic() {
         Ok(store) => {
             let error = store.export(mine.tenant, id).await.unwrap_err();
             assert!(error.to_string().contains("malformed"), "{error}");
-            assert!(store.claim(conformance::lease("a", 9), 9, conformance::UNLIMITED, at(9)).await.is_err());
+            assert!(
+                store.claim(vec![Ask { lease: conformance::lease("a", 9), capacity: 9 }], conformance::UNLIMITED, at(9)).await.is_err()
+            );
         }
     }
 }
