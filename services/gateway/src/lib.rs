@@ -21,6 +21,7 @@ mod stack;
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use axum::serve::ListenerExt as _;
 use control_plane::ControlPlane;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -119,8 +120,9 @@ impl Gateway {
             told.cancelled().await;
             stopping.cancel();
         };
+        let listener = self.listener.tap_io(|connection| drop(connection.set_nodelay(true))); // a socket that has gone needs none
         tokio::select! {
-            served = axum::serve(self.listener, self.service).with_graceful_shutdown(stop) => served?,
+            served = axum::serve(listener, self.service).with_graceful_shutdown(stop) => served?,
             () = overdue(shutdown) => tracing::warn!("requests were still under way after {} s, stopping anyway", GRACE.as_secs()),
         }
         Ok(())

@@ -15,6 +15,7 @@ use tokio::sync::{
     broadcast::{self, error::RecvError},
     mpsc, oneshot,
 };
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracelift_core::{id::ExporterId, limit::AtOnce};
 
@@ -30,6 +31,9 @@ const PROGRESS: usize = 200;
 
 /// Most exporters that are given runs by one transaction.
 const ASKS: usize = 32;
+/// Shortest time from one of these transactions to the next: whoever asks meanwhile is in the next one, for looking who waits costs the
+/// store as much for one exporter as for many.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Where sessions hear of what concerns them, and ask for runs.
 #[derive(Debug)]
@@ -126,8 +130,15 @@ impl Desk {
 /// Gives runs to those in line until `stopping`. What was given to a session that has gone meanwhile, its exporter hands back when it
 /// comes again.
 pub(crate) async fn give_out(store: Arc<dyn Store>, mut line: Line, limits: AtOnce, stopping: CancellationToken) {
-    let mut asked = Vec::new();
+    let (mut asked, mut turns) = (Vec::new(), tokio::time::interval(PAUSE));
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stopping.run_until_cancelled(line.recv_many(&mut asked, ASKS)).await.is_some_and(|came| came > 0) {
+        turns.tick().await;
+        while asked.len() < ASKS
+            && let Ok(more) = line.try_recv()
+        {
+            asked.push(more);
+        }
         let (asks, answers): (Vec<_>, Vec<_>) = asked.drain(..).map(|Asked { ask, answer }| (ask, answer)).unzip();
         let given = match asks.iter().map(|ask| ask.lease.progressed_at).max() {
             Some(now) => store.claim(asks, limits, now).await,

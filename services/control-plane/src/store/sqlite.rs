@@ -38,6 +38,7 @@ static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
         include_str!("sqlite/oversized.sql"),
         include_str!("sqlite/destination_requests.sql"),
         include_str!("sqlite/experiments.sql"),
+        include_str!("sqlite/queues.sql"),
     ];
     Migrations::new(changes.map(M::up).into())
 });

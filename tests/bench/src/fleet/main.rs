@@ -58,9 +58,9 @@ struct Options {
     /// Days of each of them
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=365))]
     calm_days: u32,
-    /// Runs a second of the paced phase; half of what the saturated phase had without it
-    #[arg(long)]
-    pace: Option<f64>,
+    /// Runs a second of the paced phase; half of what the saturated phase had, when that is less
+    #[arg(long, default_value_t = 200.0)]
+    pace: f64,
     /// Seconds of the paced phase
     #[arg(long, default_value_t = 30)]
     paced_seconds: u32,

@@ -41,7 +41,7 @@ impl Bench {
         say("calm", self.calm().await?);
         let (figures, reached) = self.saturated().await?;
         say("saturated", figures);
-        say("paced", self.paced(self.options.pace.unwrap_or(reached / 2.0)).await?);
+        say("paced", self.paced(self.options.pace.min(reached / 2.0)).await?);
         say("cancel", self.cancel().await?);
         Ok(())
     }

@@ -16,6 +16,7 @@ const CHANGES: &[&str] = &[
     include_str!("oversized.sql"),
     include_str!("destination_requests.sql"),
     include_str!("experiments.sql"),
+    include_str!("queues.sql"),
 ];
 
 /// Nobody else's lock, as long as nobody else chooses these bytes ("tracelft").

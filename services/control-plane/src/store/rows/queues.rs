@@ -34,7 +34,12 @@ pub(crate) struct Waiting {
     pub(crate) at_work: usize,
 }
 
-const OPEN: &str = "e.status IN ('Created', 'Running')";
+/// Tenants that are looked at closer than would be needed if all had as much at work.
+const CLOSER: u32 = 16;
+/// More than there ever are, and still a number with something added.
+const MANY: i64 = 1 << 40;
+
+const WAITING: &str = "r.state = 'queued' AND r.window_start IS NOT NULL";
 const BEGUN: &str = "e.status IN ('Created', 'Running') AND e.started_at IS NOT NULL";
 const NOT_BEGUN: &str = "e.status IN ('Created', 'Running') AND e.started_at IS NULL";
 const AT_WORK: &str = "r.state = 'leased' AND r.window_start IS NOT NULL";
@@ -66,26 +71,34 @@ fn most(number: usize) -> Value {
     Value::Number(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-/// Tenants with something that may be given out, those with least at work first, of several whoever waited longest.
-/// Nothing is locked: it is only where to look.
+/// Tenants with something that may be given out, those with least at work first, of several whoever waited longest: of the
+/// `number` + [`CLOSER`] that waited longest, so that not every tenant is looked at each time. Nothing is locked: it is only where to look.
 pub(crate) fn waiting(tx: &mut dyn Transaction, limits: AtOnce, number: usize, now: Timestamp) -> Result<Vec<TenantId>, StoreError> {
-    let (begun, waits) = (with_room("b.tenant_id"), waits());
-    // From one tenant to the next by index: a tenant with ten thousand exports is one step.
+    let (begun, waits) = (with_room("t.id"), waits());
+    // From one tenant to the next by index: a tenant with ten thousand runs is one step. Then one after the other, for as long as
+    // there are too few.
     let sql = format!(
-        "WITH RECURSIVE busy (tenant_id) AS (
-             SELECT (SELECT e.tenant_id FROM exports e WHERE {OPEN} ORDER BY e.tenant_id LIMIT 1)
+        "WITH RECURSIVE waiting (tenant_id) AS (
+             SELECT (SELECT r.tenant_id FROM runs r WHERE {WAITING} ORDER BY r.tenant_id LIMIT 1)
              UNION ALL
-             SELECT (SELECT e.tenant_id FROM exports e WHERE {OPEN} AND e.tenant_id > busy.tenant_id ORDER BY e.tenant_id LIMIT 1)
-             FROM busy WHERE busy.tenant_id IS NOT NULL
+             SELECT (SELECT r.tenant_id FROM runs r WHERE {WAITING} AND r.tenant_id > waiting.tenant_id ORDER BY r.tenant_id LIMIT 1)
+             FROM waiting WHERE waiting.tenant_id IS NOT NULL
          )
-         SELECT t.id FROM busy b JOIN tenants t ON t.id = b.tenant_id
-         WHERE (SELECT e.id FROM exports e WHERE {begun} LIMIT 1) IS NOT NULL
-            OR ((SELECT e.id FROM exports e WHERE {NOT_BEGUN} AND e.tenant_id = b.tenant_id AND {waits} LIMIT 1) IS NOT NULL
-                AND (SELECT count(*) FROM exports e WHERE {BEGUN} AND e.tenant_id = b.tenant_id) < $3)
-         ORDER BY (SELECT count(*) FROM runs r WHERE r.tenant_id = b.tenant_id AND {AT_WORK}), t.served_at NULLS FIRST, t.id
+         SELECT c.id FROM (
+             SELECT t.id, t.served_at FROM (
+                 SELECT t.id, t.served_at FROM waiting w JOIN tenants t ON t.id = w.tenant_id
+                 ORDER BY t.served_at NULLS FIRST, t.id LIMIT {MANY}
+             ) t
+             WHERE (SELECT e.id FROM exports e WHERE {begun} LIMIT 1) IS NOT NULL
+                OR ((SELECT e.id FROM exports e WHERE {NOT_BEGUN} AND e.tenant_id = t.id AND {waits} LIMIT 1) IS NOT NULL
+                    AND (SELECT count(*) FROM exports e WHERE {BEGUN} AND e.tenant_id = t.id) < $3)
+             LIMIT CAST($4 AS bigint) + {CLOSER}
+         ) c
+         ORDER BY (SELECT count(*) FROM runs r WHERE r.tenant_id = c.id AND {AT_WORK}), c.served_at NULLS FIRST, c.id
          LIMIT $4"
     );
-    let rows = tx.query(&sql, &[now.into(), or_many(limits.runs_per_export), or_many(limits.exports), most(number)])?;
+    let number = Value::Number(i64::try_from(number).unwrap_or(MANY).min(MANY));
+    let rows = tx.query(&sql, &[now.into(), or_many(limits.runs_per_export), or_many(limits.exports), number])?;
     rows.iter().map(|row| row.get("id")).collect()
 }
 
