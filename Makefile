@@ -131,7 +131,6 @@ chaos: install
 bench: install-bench servers release
 	@deploy/needs.sh postgres
 	TRACELIFT_BIN=$(CARGO_TARGET_DIR)/release $(TRACELIFT_PYTHON) tests/bench/bench.py --rows $(if $(filter command%,$(origin ROWS)),$(ROWS),1000000) $(PART)
-	cargo bench --locked -p tracelift-bench --bench stages
 
 fuzz: $(CARGO_FUZZ)/bin/cargo-fuzz
 	PATH="$(CARGO_FUZZ)/bin:$$PATH" cargo +nightly fuzz run --target-dir $(CARGO_TARGET_DIR)/fuzz filter -- -dict=fuzz/filter.dict -max_len=4096 -max_total_time=$(SECONDS)

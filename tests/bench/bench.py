@@ -5,6 +5,7 @@
   offloaded  inputs and outputs in objects: objects a second, against a bare loop of GETs of the same objects
   growth     more rows: seconds and peak memory; several exporters; a day planned as one run and as several
   control_plane  many simulated exporters: assignments a second, and how soon slots and cancels are answered
+  stages     the hot pure parts by criterion: filter to SQL, decoding pointers, filling in objects, encoding
 
 Everything is started here on free ports and stopped in the end. Writes FOLDER/report.json and FOLDER/report.md (with charts).
 """
@@ -31,6 +32,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 RANGE = ("2024-01-01", "2024-01-04")
 DAY = ("2024-01-02", "2024-01-03")
 QUARTER_DAYS = ["2024-01-02", "2024-01-02T06:00:00Z", "2024-01-02T12:00:00Z", "2024-01-02T18:00:00Z", "2024-01-03"]
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 QUARTERS = list(zip(QUARTER_DAYS, QUARTER_DAYS[1:]))
 
 
@@ -197,6 +199,20 @@ class Bench:
                 told = {"failed": str(error)}
             self.figures.setdefault("control_plane", {})[name] = told
 
+    # ---- the hot pure parts ------------------------------------------------------------------------------------------
+
+    def stages(self):
+        said("micro-benchmarks")
+        subprocess.run(["cargo", "bench", "--locked", "-p", "tracelift-bench", "--bench", "stages"], check=True, cwd=ROOT)
+        # Where criterion leaves its figures: a folder a benchmark, nanoseconds for all of its elements.
+        for told in sorted((TARGET / "criterion").glob("*/*/new/benchmark.json")):
+            name = json.loads(told.read_text())
+            nanoseconds = json.loads((told.parent / "estimates.json").read_text())["median"]["point_estimate"]
+            elements = name["throughput"]["Elements"]
+            self.figures.setdefault("stages", {})[name["group_id"]] = {
+                "unit": name["function_id"], "elements": elements, "ms": round(nanoseconds / 1e6, 3), "per_s": round(elements / nanoseconds * 1e9),
+            }
+
     def stop(self):
         self.s3.stop()
 
@@ -247,7 +263,7 @@ def machine():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help="inline, offloaded, growth, control_plane; all of them without a word")
+    parser.add_argument("parts", nargs="*", help="inline, offloaded, growth, control_plane, stages; all of them without a word")
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "target/bench")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -258,7 +274,7 @@ def main():
     options = parser.parse_args()
     bench = Bench(options)
     try:
-        for part in options.parts or ["inline", "offloaded", "growth", "control_plane"]:
+        for part in options.parts or ["inline", "offloaded", "growth", "control_plane", "stages"]:
             getattr(bench, part)()
     finally:
         bench.stop()
