@@ -139,6 +139,7 @@ pub(crate) async fn give_out(store: Arc<dyn Store>, mut line: Line, limits: AtOn
         {
             asked.push(more);
         }
+        asked.retain(|asked| !asked.answer.is_closed()); // its session has ended
         let (asks, answers): (Vec<_>, Vec<_>) = asked.drain(..).map(|Asked { ask, answer }| (ask, answer)).unzip();
         let given = match asks.iter().map(|ask| ask.lease.progressed_at).max() {
             Some(now) => store.claim(asks, limits, now).await,
@@ -203,6 +204,7 @@ mod tests {
         let mine = conformance::owner(&*store, 1).await;
         conformance::export(&*store, mine, 1, 3).await;
         let ask = |name| desk.ask(Ask { lease: conformance::lease(name, 1), capacity: 2 });
+        assert!(ask("gone").now_or_never().is_none()); // it asks, and ends before it is answered
         let at_work = give_out(store.clone(), line, AtOnce::default(), stopping.clone());
         let asked = async {
             let (a, b) = tokio::join!(ask("a"), ask("b"));

@@ -8,34 +8,63 @@ use super::{StoreError, answered};
 
 const STATEMENT: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
-/// What the clock said last, and when it was asked.
+/// What came of asking it last, and when that began.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
-    last: Mutex<Option<(Instant, Timestamp)>>,
+    last: Mutex<Option<(Instant, Result<Timestamp, StoreError>)>>,
 }
 
 impl Clock {
-    /// A time between this call and its answer. One question is under way at a time; those who came before it began share its answer.
+    /// A time between this call and its answer. One question is under way at a time; those who came before it began share its answer,
+    /// or its failure.
     pub(super) async fn time(&self, connection: impl AsyncFnOnce() -> Result<Object, StoreError>) -> Result<Timestamp, StoreError> {
         let came = Instant::now();
         let mut last = self.last.lock().await;
-        if let Some((asked, time)) = *last
-            && asked >= came
+        if let Some((began, answer)) = &*last
+            && *began >= came
         {
-            return Ok(time);
+            return answer.clone();
         }
-        let connection = connection().await?;
-        let asked = Instant::now();
-        let question = async { connection.query_one(&connection.prepare_cached(STATEMENT).await?, &[]).await };
-        let micros: i64 = match answered(question).await {
-            Ok(row) => row.get(0),
-            Err(error) => {
-                drop(Object::take(connection)); // not one to use again
-                return Err(error);
-            }
+        let began = Instant::now();
+        let answer = match connection().await {
+            Ok(connection) => ask(connection).await,
+            Err(error) => Err(error),
         };
-        let time = Timestamp::from_micros(micros).ok_or_else(|| StoreError::Corrupt(format!("{micros} is no time")))?;
-        *last = Some((asked, time));
-        Ok(time)
+        *last = Some((began, answer.clone()));
+        answer
+    }
+}
+
+async fn ask(connection: Object) -> Result<Timestamp, StoreError> {
+    let question = async { connection.query_one(&connection.prepare_cached(STATEMENT).await?, &[]).await };
+    let micros: i64 = match answered(question).await {
+        Ok(row) => row.get(0),
+        Err(error) => {
+            drop(Object::take(connection)); // not one to use again
+            return Err(error);
+        }
+    };
+    Timestamp::from_micros(micros).ok_or_else(|| StoreError::Corrupt(format!("{micros} is no time")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use futures::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn those_who_come_while_the_database_is_away_do_not_wait_for_each_others_failures() {
+        let (clock, questions) = (Clock::default(), AtomicUsize::new(0));
+        let away = async || {
+            questions.fetch_add(1, Relaxed);
+            tokio::task::yield_now().await;
+            Err(StoreError::Unavailable("nobody answers".to_owned()))
+        };
+        let answers = join_all((0..50).map(|_| clock.time(away))).await;
+        assert!(answers.into_iter().all(|answer| matches!(answer, Err(StoreError::Unavailable(_)))));
+        assert!(questions.into_inner() <= 2, "the first, and one for all who came while it was under way");
     }
 }
