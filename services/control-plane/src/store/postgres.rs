@@ -10,7 +10,13 @@ mod schema;
 mod settings;
 mod values;
 
-use std::{borrow::Cow, future::Future, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures::future::join_all;
@@ -95,7 +101,10 @@ impl PostgresStore {
         let (runtime, told) = (Handle::current(), self.told.clone());
         let done = tokio::task::spawn_blocking(move || {
             let mut transaction = PostgresTransaction { connection: &connection, runtime: &runtime, unsent: vec![BEGIN], news: Vec::new() };
-            let outcome = work(&mut transaction).and_then(|value| transaction.commit().map(|()| value).map_err(E::from));
+            let worked = || work(&mut transaction).and_then(|value| transaction.commit().map(|()| value).map_err(E::from));
+            let outcome = catch_unwind(AssertUnwindSafe(worked)).unwrap_or_else(|_| {
+                Err(StoreError::Unavailable("a transaction panicked".to_owned()).into()) // its connection is closed, so it is rolled back
+            });
             match &outcome {
                 Ok(_) => transaction.news.into_iter().for_each(|change| drop(told.send(change))), // refused only when the store closes
                 Err(error) if !matches!(error.of_store(), Some(StoreError::Unavailable(_))) && transaction.rolled_back() => {}

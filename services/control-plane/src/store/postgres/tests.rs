@@ -175,6 +175,24 @@ async fn a_refused_write_leaves_nothing_and_its_connection_is_used_again() {
 }
 
 #[tokio::test]
+async fn a_transaction_that_panics_leaves_nothing_for_the_next_one_on_its_connection() {
+    let url = server().await.new_database().await;
+    let one = PostgresSettings::new(&SecretString::from(url.as_str()), None, None, 1).unwrap();
+    let store = PostgresStore::open(&one).await.unwrap();
+    let mine = owner(&store, 1).await;
+    let fallen = store
+        .transact(|tx| {
+            tx.execute("UPDATE tenants SET display_name = 'lost'", &[])?;
+            tx.query("SELECT id FROM tenants", &[])?;
+            if tx.side_by_side() { panic!("a fault of ours") } else { Ok::<_, StoreError>(()) }
+        })
+        .await;
+    assert!(matches!(fallen, Err(StoreError::Unavailable(_))), "{fallen:?}");
+    export(&store, mine, 1, 1).await;
+    assert!(!store.tenants().await.unwrap()[0].display_name.as_str().contains("lost"));
+}
+
+#[tokio::test]
 async fn whoever_asks_for_the_time_is_told_one_between_the_question_and_the_answer() {
     let store = fresh().await;
     let before = store.now().await.unwrap();
