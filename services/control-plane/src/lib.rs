@@ -22,6 +22,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     sync::Semaphore,
+    task::{JoinError, JoinSet},
 };
 use tokio_stream::Stream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -100,6 +101,8 @@ pub enum Error {
     Serve(#[from] tonic::transport::Error),
     #[error("reflection cannot be built: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    #[error("a part of it died, which is a fault of ours: {0}; start it again, nothing is lost")]
+    Died(#[from] JoinError),
 }
 
 /// A control plane whose port is taken and whose store is open.
@@ -188,7 +191,8 @@ impl Service {
         let Self { settings, store, vault, tokens, connector } = self;
         let sessions = TaskTracker::new();
         let (health, health_service) = tonic_health::server::health_reporter();
-        let health = tasks::start("health", health::watch(store.clone(), health, stopping.clone()));
+        let mut background = JoinSet::new(); // ends with `stopping`, and not before
+        tasks::start_in(&mut background, "health", health::watch(store.clone(), health, stopping.clone()));
 
         let admin = api::admin::Admin { store: store.clone() };
         let exports = api::exports::Exports {
@@ -243,9 +247,9 @@ impl Service {
 
         let news = store.changes();
         let stopped = stopping.clone();
-        let desk = tasks::start("desk", async move { desk.pass_on(news, stopped).await });
-        let claims = tasks::start("claims", dispatch::give_out(store.clone(), line, settings.at_once(), stopping.clone()));
-        let sweep = tasks::start("sweep", sweep::sweep(store, settings.lease_terms(), settings.ageing(), stopping.clone()));
+        tasks::start_in(&mut background, "desk", async move { desk.pass_on(news, stopped).await });
+        tasks::start_in(&mut background, "claims", dispatch::give_out(store.clone(), line, settings.at_once(), stopping.clone()));
+        tasks::start_in(&mut background, "sweep", sweep::sweep(store, settings.lease_terms(), settings.ageing(), stopping.clone()));
         let served = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
         let all = async {
             served.await?;
@@ -253,11 +257,24 @@ impl Service {
             sessions.wait().await; // an exporter that reads nothing can hold its session: that too is cut after the grace
             Ok(())
         };
-        let outcome = until_grace(all, &stopping, Duration::from_secs(settings.stop_seconds)).await;
+        let outcome = tokio::select! {
+            outcome = until_grace(all, &stopping, Duration::from_secs(settings.stop_seconds)) => outcome,
+            died = first_death(&mut background) => Err(Error::Died(died)),
+        };
         stopping.cancel();
-        let _ = tokio::join!(sweep, health, desk, claims); // they end with `stopping` and have nothing to say
+        while background.join_next().await.is_some() {}
         outcome
     }
+}
+
+/// Waits until one of them panics: a control plane that does a part of its work only must not look alive.
+async fn first_death(background: &mut JoinSet<()>) -> JoinError {
+    while let Some(ended) = background.join_next().await {
+        if let Err(died) = ended {
+            return died;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Waits for the server and its sessions, but not longer than `grace` after `stopping`: a watch can last for ever.
@@ -289,4 +306,17 @@ async fn reseal(store: &dyn Store, vault: &Vault) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_dies_is_noticed_though_others_have_ended_as_they_should() {
+        let mut background = JoinSet::new();
+        tasks::start_in(&mut background, "ended", async {});
+        tasks::start_in(&mut background, "dying", async { panic!("of old age") });
+        assert!(first_death(&mut background).await.is_panic());
+    }
 }

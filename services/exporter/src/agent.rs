@@ -136,7 +136,8 @@ impl Agent {
 
     async fn serve(&mut self, stopping: &CancellationToken) -> Result<std::convert::Infallible, End> {
         let said_hello = Instant::now();
-        let (outbox, mut told) = self.connect(stopping.is_cancelled()).await?;
+        let mut draining = stopping.is_cancelled();
+        let (outbox, mut told) = self.connect(draining).await?;
         let welcome = match timeout(PATIENCE, told.message()).await.map_err(|_| Status::deadline_exceeded("no welcome"))?? {
             Some(v1::ConnectResponse { message: Some(Told::Welcome(welcome)) }) => welcome,
             _ => return Err(End::Lost(Status::unavailable("the control plane did not say welcome"))),
@@ -151,20 +152,22 @@ impl Agent {
         let (mut beats, mut ticks) = (interval(beat), interval(PROGRESS_INTERVAL));
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // When each heartbeat was sent that has no answer yet: a lease holds from then on, not from a later one.
+        // When each heartbeat was sent that has no answer yet: a lease holds from then on, not from a later one. And whether it said
+        // that no more runs are wanted: once that is answered, none is on its way.
         let mut unanswered = VecDeque::new();
-        let mut draining = false;
+        let mut given_no_more = draining; // hello said so
         loop {
-            if stopping.is_cancelled() && self.work.is_idle() {
+            if given_no_more && self.work.is_idle() {
                 return Err(End::Stopped);
             }
             tokio::select! {
                 message = told.message() => match message? {
                     Some(v1::ConnectResponse { message: Some(Told::HeartbeatReply(reply)) }) => {
-                        let sent = unanswered.pop_front().unwrap_or(said_hello);
+                        let (sent, wanted_no_more) = unanswered.pop_front().unwrap_or((said_hello, false));
                         self.work.judge(&reply.verdicts, sent + trusted);
+                        given_no_more |= wanted_no_more;
                     }
-                    Some(v1::ConnectResponse { message: Some(message) }) => self.hear(message, &outbox).await?,
+                    Some(v1::ConnectResponse { message: Some(message) }) => self.hear(message, draining, &outbox).await?,
                     Some(_) => {}
                     None => return Err(End::Lost(Status::unavailable("the control plane closed the stream"))),
                 },
@@ -178,8 +181,8 @@ impl Agent {
                     }
                 }
                 _ = beats.tick() => {
-                    unanswered.push_back(Instant::now());
-                    send(&outbox, self.heartbeat(stopping.is_cancelled())).await?;
+                    unanswered.push_back((Instant::now(), draining));
+                    send(&outbox, self.heartbeat(draining)).await?;
                 }
                 _ = ticks.tick() => {
                     self.work.fence();
@@ -190,8 +193,8 @@ impl Agent {
                 () = stopping.cancelled(), if !draining => {
                     draining = true;
                     self.work.stop_all(Stop::Drained);
-                    unanswered.push_back(Instant::now());
-                    send(&outbox, self.heartbeat(true)).await?;
+                    unanswered.push_back((Instant::now(), draining));
+                    send(&outbox, self.heartbeat(draining)).await?;
                 }
             }
         }
@@ -218,9 +221,9 @@ impl Agent {
         Said::Heartbeat(v1::Heartbeat { held: self.work.held(), capacity })
     }
 
-    async fn hear(&mut self, told: Told, outbox: &mpsc::Sender<v1::ConnectRequest>) -> Result<(), End> {
+    async fn hear(&mut self, told: Told, draining: bool, outbox: &mpsc::Sender<v1::ConnectRequest>) -> Result<(), End> {
         match told {
-            Told::Assignment(assignment) => send(outbox, self.begin(&assignment)).await?,
+            Told::Assignment(assignment) => send(outbox, self.begin(&assignment, draining)).await?,
             Told::Ack(ack) => self.work.stored_up_to(ack.seq),
             Told::Publish(publish) => self.work.frozen(publish),
             Told::Cancel(cancel) => self.work.stop(&cancel.run_id, cancel.fence, Stop::Cancelled),
@@ -236,8 +239,8 @@ impl Agent {
         Ok(())
     }
 
-    /// Starts the job of an assignment, or declines it.
-    fn begin(&mut self, assignment: &v1::Assignment) -> Said {
+    /// Starts the job of an assignment, declines it, or hands it back: it may have been on its way when the exporter was told to stop.
+    fn begin(&mut self, assignment: &v1::Assignment, draining: bool) -> Said {
         let decline = |reason: String| {
             tracing::warn!(run = assignment.run_id, reason, "assignment declined");
             Said::Declined(v1::Declined { run_id: assignment.run_id.clone(), fence: assignment.fence, reason })
@@ -254,6 +257,9 @@ impl Agent {
             older.stop(Stop::Revoked);
         } else if self.work.jobs.len() >= usize::try_from(self.capacity).unwrap_or(usize::MAX) {
             return decline("no memory is left for another run".to_owned());
+        }
+        if draining {
+            return self.work.hand_back(lease);
         }
         tracing::info!(run = %lease.run, export = %lease.export, fence = lease.fence.0, attempt = assignment.attempt, "run taken");
         let span = tracing::info_span!("run", run = %lease.run, export = %lease.export, fence = lease.fence.0);
@@ -365,6 +371,12 @@ impl Work {
         said.collect()
     }
 
+    fn hand_back(&mut self, lease: Lease) -> Said {
+        tracing::info!(run = %lease.run, "run handed back");
+        let said = Said::HandedBack(v1::HandedBack { run_id: lease.run.to_string(), fence: lease.fence.0, seq: 0 });
+        self.enqueue(lease, said, None)
+    }
+
     /// What is to be said of a job that has ended.
     fn finished(&mut self, done: Result<(Lease, Result<(), Halt>), tokio::task::JoinError>) -> Option<Said> {
         let (lease, outcome) = match done {
@@ -383,10 +395,7 @@ impl Work {
                 return None;
             }
             Err(Halt::Failed(failure)) => failed(&lease, &failure),
-            Err(Halt::Stopped(Stop::Drained)) => {
-                tracing::info!(run = %lease.run, "run handed back");
-                Said::HandedBack(v1::HandedBack { run_id: lease.run.to_string(), fence: lease.fence.0, seq: 0 })
-            }
+            Err(Halt::Stopped(Stop::Drained)) => return Some(self.hand_back(lease)),
             Err(Halt::Stopped(Stop::Cancelled | Stop::Revoked)) => return None,
         };
         Some(self.enqueue(lease, said, None))

@@ -3,6 +3,7 @@
 use tracelift_proto::v1::ExportStatus;
 use tracelift_tests::{
     s3::Operation,
+    wire::{Fate, Gate, Wire},
     world::{SOURCE_BUCKET, World},
 };
 
@@ -85,6 +86,24 @@ async fn an_exporter_that_stops_finishes_its_file_and_gives_the_run_back_without
     let _second = world.start_exporter(&settings);
     each_row_is_there_once(&world, &export).await;
     assert_eq!(world.runs(&export).await[0].retry_number, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_given_to_an_exporter_while_it_stops_is_handed_back_without_an_attempt() {
+    let (world, mut settings) = world().await;
+    let (wire, gate) = (Wire::to(&world.grpc).await, Gate::new());
+    settings.control_plane = wire.url.clone();
+    wire.next("assignment", Fate::Held(gate.clone()));
+    let first = world.start_exporter(&settings);
+    let export = world.export("2024-01-01", "2024-01-02").await;
+    gate.reached().await;
+    first.stopping.cancel(); // it holds nothing that it knows of
+    gate.open();
+    first.stop().await;
+    let _second = world.start_exporter(&settings);
+    each_row_is_there_once(&world, &export).await;
+    let run = &world.runs(&export).await[0];
+    assert_eq!((run.retry_number, run.errors.len()), (0, 0), "{:?}", run.errors);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

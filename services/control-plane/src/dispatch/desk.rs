@@ -17,9 +17,9 @@ use tokio::sync::{
 };
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracelift_core::{id::ExporterId, limit::AtOnce};
+use tracelift_core::{id::ExporterId, limit::AtOnce, run::Event, time::Timestamp};
 
-use crate::store::{Ask, Change, Given, Store, StoreError};
+use crate::store::{Ask, Change, Claimed, Given, Store, StoreError};
 
 /// Work is called out after that long even when nobody told of any: retries become due, news can be lost.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -127,8 +127,7 @@ impl Desk {
     }
 }
 
-/// Gives runs to those in line until `stopping`. What was given to a session that has gone meanwhile, its exporter hands back when it
-/// comes again.
+/// Gives runs to those in line until `stopping`.
 pub(crate) async fn give_out(store: Arc<dyn Store>, mut line: Line, limits: AtOnce, stopping: CancellationToken) {
     let (mut asked, mut turns) = (Vec::new(), tokio::time::interval(PAUSE));
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -141,19 +140,31 @@ pub(crate) async fn give_out(store: Arc<dyn Store>, mut line: Line, limits: AtOn
         }
         asked.retain(|asked| !asked.answer.is_closed()); // its session has ended
         let (asks, answers): (Vec<_>, Vec<_>) = asked.drain(..).map(|Asked { ask, answer }| (ask, answer)).unzip();
-        let given = match asks.iter().map(|ask| ask.lease.progressed_at).max() {
-            Some(now) => store.claim(asks, limits, now).await,
-            None => Ok(Vec::new()),
-        };
-        match given {
-            Ok(given) => answers.into_iter().zip(given).for_each(|(answer, given)| drop(answer.send(Ok(given)))),
+        let Some(now) = asks.iter().map(|ask| ask.lease.progressed_at).max() else { continue };
+        match store.claim(asks, limits, now).await {
+            Ok(given) => deliver(&*store, answers, given, now).await,
             Err(error) => answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone())))),
+        }
+    }
+}
+
+/// Answers with what was given. What was given to a session that has ended meanwhile goes back at once: its exporter may have connected
+/// anew before, and would be thought to hold what it never heard of until the lease lapses.
+async fn deliver(store: &dyn Store, answers: Vec<oneshot::Sender<Result<Given, StoreError>>>, given: Vec<Given>, now: Timestamp) {
+    for (answer, given) in answers.into_iter().zip(given) {
+        let Err(Ok(undelivered)) = answer.send(Ok(given)) else { continue };
+        for Claimed { run, .. } in undelivered.runs {
+            if let Err(error) = store.report(run.id, run.fence, Event::HandedBack, now).await {
+                tracing::warn!(run = %run.id, %error, "a run that nobody could be told of is held until its lease lapses");
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use futures::FutureExt as _;
     use tracelift_core::{
         id::{ExportId, RunId},
@@ -215,6 +226,22 @@ mod tests {
         assert_eq!(((a.runs.len(), a.room), (b.runs.len(), b.room)), ((2, false), (1, true)));
         let closed = ask("c").await.unwrap();
         assert_eq!((closed.runs.len(), closed.room), (0, true));
+    }
+
+    #[tokio::test]
+    async fn what_was_given_to_a_session_that_has_ended_goes_back_at_once() {
+        let store = crate::store::sqlite::SqliteStore::in_memory().unwrap();
+        let mine = conformance::owner(&store, 1).await;
+        conformance::export(&store, mine, 1, 3).await;
+        let asks = ["gone", "here"].map(|name| Ask { lease: conformance::lease(name, 1), capacity: 2 });
+        let given = store.claim(asks.into(), AtOnce::default(), conformance::at(1)).await.unwrap();
+        let lost: BTreeSet<_> = given[0].runs.iter().map(|claimed| claimed.run.id).collect();
+        let ((gone, _), (here, heard)) = (oneshot::channel(), oneshot::channel());
+        deliver(&store, vec![gone, here], given, conformance::at(1)).await;
+        assert_eq!(heard.await.unwrap().unwrap().runs.len(), 1);
+        let again = conformance::claim(&store, "other", 3, 1).await;
+        assert_eq!(again.iter().map(|claimed| claimed.run.id).collect::<BTreeSet<_>>(), lost);
+        assert!(again.iter().all(|claimed| claimed.run.errors.is_empty() && claimed.run.attempt == 0));
     }
 
     #[tokio::test]
