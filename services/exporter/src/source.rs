@@ -9,6 +9,7 @@ pub(crate) mod filter;
 pub(crate) mod query;
 mod stream;
 mod text;
+mod versions;
 
 use clickhouse::{Client, Compression};
 use secrecy::ExposeSecret as _;
@@ -32,7 +33,9 @@ pub(crate) use extent::Extent;
 use extent::Stretch;
 use feedback::LookUp;
 use filter::Pushed;
+use stream::Question;
 pub(crate) use stream::{Rows, place};
+use versions::Versions;
 
 use crate::settings::{ClickHouse, Limits};
 
@@ -106,19 +109,24 @@ impl Source {
     /// The rows of a slice, with their feedback where it is exported, until it ends or `drain` is cancelled. `query_id` names
     /// the query, for [`Source::kill`].
     pub(crate) fn rows(&self, slice: &Slice, extent: &Extent, query_id: &str, drain: CancellationToken) -> Result<Rows, Failure> {
-        let pushed = self.pushed(slice);
-        let sql = query::rows(&self.table, &slice.columns, slice.version, slice.cursor.is_some(), pushed.as_ref());
         let looks_up = slice.columns.contains(Column::Feedbacks);
         let batch_bytes = if looks_up { self.batch_bytes / FEEDBACK_SHARES } else { self.batch_bytes };
         let block_rows = narrowed(extent.block_rows(batch_bytes), slice.narrow);
+        let feedback = looks_up.then(|| LookUp::new(self.clone(), slice, query_id, batch_bytes));
+        let question = Question { source: self.clone(), slice: slice.clone(), query_id: query_id.to_owned(), block_rows };
+        Rows::new(question, extent.versions, feedback, drain)
+    }
+
+    /// The rows of a slice without their feedback.
+    fn table(&self, slice: &Slice, versions: Versions, query_id: &str, block_rows: u64) -> Result<Answer, Failure> {
+        let pushed = self.pushed(slice);
+        let sql = query::rows(&self.table, &slice.columns, slice.version, versions, slice.cursor.is_some(), pushed.as_ref());
         let query = self
             .behind(sql, slice)
             .with_setting("query_id", query_id)
             .with_setting("max_block_size", block_rows.to_string())
             .with_setting("http_send_timeout", SEND_TIMEOUT);
-        let bytes = query.fetch_bytes("ArrowStream").map_err(|error| failure(&error))?;
-        let feedback = looks_up.then(|| LookUp::new(self.clone(), slice, query_id, batch_bytes));
-        Ok(Rows::new(Answer::new(bytes), feedback, drain))
+        query.fetch_bytes("ArrowStream").map(Answer::new).map_err(|error| failure(&error))
     }
 
     /// The feedback on some rows of a slice, in the order of `ids`.
@@ -139,10 +147,26 @@ impl Source {
     pub(crate) async fn extent(&self, slice: &Slice) -> Result<Extent, Failure> {
         let width = Extent::stretch_micros(slice.window.end().micros() - slice.window.start().micros());
         let query = self.of_slice(&query::extent(&self.table, self.pushed(slice).as_ref()), slice).param("width", width);
-        match query.fetch_all::<(u64, u64, u64)>().await {
-            Ok(found) => Ok(Extent::of(found.into_iter().map(|(rows, bytes, widest)| Stretch { rows, bytes, widest }).collect())),
+        let (stretches, versions) = tokio::join!(query.fetch_all::<(u64, u64, u64)>(), self.versions(slice));
+        match stretches {
+            Ok(found) => Ok(Extent::of(found.into_iter().map(|(rows, bytes, widest)| Stretch { rows, bytes, widest }).collect(), versions)),
             Err(error) if code(&error.to_string()).is_some() && broke(&error) => Ok(Extent::unknown()),
             Err(error) => Err(failure(&error)),
+        }
+    }
+
+    /// How versions are read. A filter asks about the newest only, and a row that cannot be read is looked for among those that count.
+    async fn versions(&self, slice: &Slice) -> Versions {
+        if slice.filter.is_some() || slice.narrow > 0 {
+            return Versions::Merged;
+        }
+        match self.client.query_raw(query::KEYED).param("table", &self.table).fetch_one::<u64>().await {
+            Ok(1) => Versions::AsStored,
+            Ok(_) => Versions::Merged,
+            Err(error) => {
+                tracing::debug!(%error, "the key of the table is not known; ClickHouse merges the versions of its rows");
+                Versions::Merged
+            }
         }
     }
 
@@ -178,7 +202,10 @@ impl Source {
             .await
             .ok()??;
         let row = Cursor { start_time: Timestamp::from_micros(next.0)?, id: Uuid::parse_str(&next.1).ok()? };
-        let sql = format!("{}\nLIMIT 1", query::rows(&self.table, &slice.columns, slice.version, last.is_some(), pushed.as_ref()));
+        let sql = format!(
+            "{}\nLIMIT 1",
+            query::rows(&self.table, &slice.columns, slice.version, Versions::Merged, last.is_some(), pushed.as_ref())
+        );
         let mut bytes = self.behind(sql, &from).with_setting("max_block_size", "1").fetch_bytes("ArrowStream").ok()?;
         loop {
             match bytes.next().await {

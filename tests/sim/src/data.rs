@@ -1,5 +1,7 @@
 //! The trace rows of one seed: a few hundred over a few days, some with fields that lie in objects.
 
+use std::collections::BTreeSet;
+
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tracelift_core::time::{Timestamp, Window};
 use uuid::Uuid;
@@ -59,6 +61,8 @@ pub struct Row {
 #[derive(Debug)]
 pub struct Data {
     pub rows: Vec<Row>,
+    /// Rows that are stored twice; none with every other seed.
+    pub twice: BTreeSet<Uuid>,
     pub days: i64,
 }
 
@@ -79,7 +83,9 @@ impl Data {
             rows[index].start_time = rows[index * 7 % count].start_time;
         }
         rows.sort_by_key(|row| (row.start_time, row.id));
-        Self { rows, days }
+        let share = if rng.random_bool(0.5) { 0.0 } else { 0.02 };
+        let twice = rows.iter().map(|row| row.id).filter(|_| rng.random_bool(share)).collect();
+        Self { rows, twice, days }
     }
 
     /// The rows of a window.

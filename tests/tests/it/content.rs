@@ -5,7 +5,7 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 use tracelift_proto::v1::{Compression, ExportStatus, FormatVersion};
 use tracelift_tests::{
-    dataset::PROJECT_ID,
+    dataset::{PROJECT_ID, TENANT_ID},
     s3::Operation,
     world::{SOURCE_BUCKET, World},
 };
@@ -122,6 +122,35 @@ async fn every_id_appears_once_in_its_newest_version_and_deleted_ones_do_not() {
     let mut names: Vec<_> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
     names.sort_unstable();
     assert_eq!(names, ["kept", "new"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_so_wherever_in_a_block_of_the_answer_a_row_has_versions() {
+    const ROWS: u128 = 40;
+    let world = World::start().await;
+    let row = |day: u128, nth: u128, name: &str, second: u32, deleted: u8| {
+        let time = format!("2024-01-0{day} 12:00:{:02}", nth / 2); // two at once
+        json!({"id": id(day * 100 + nth), "start_time": time, "name": name, "modified_at": format!("2024-01-01 12:00:{second:02}"), "is_deleted": deleted})
+    };
+    // Blocks have 16 rows here: of each day another row has versions, the fifth day has none.
+    let versions = [0, 15, 16, 31, ROWS, ROWS - 1].map(|nth| move |other: u128| nth == other);
+    let days = || versions.iter().zip(1..).flat_map(|(has, day)| (0..ROWS).map(move |nth| (day, nth, has(nth))));
+    world.insert(&days().map(|(day, nth, _)| row(day, nth, "kept", 1, 0)).collect::<Vec<_>>()).await;
+    world.insert(&days().filter(|of| of.2).map(|(day, nth, _)| row(day, nth, "new", 2, 0)).collect::<Vec<_>>()).await;
+    world.insert(&[row(1, 7, "withdrawn", 2, 1), row(5, 20, "late", 0, 1)]).await;
+    let mut settings = world.exporter_settings("exporter-1");
+    settings.limits.batch_bytes = 10_000;
+    let _exporter = world.start_exporter(&settings);
+    let export = world.export("2024-01-01", "2024-01-07").await;
+    assert_eq!(world.ended(&export).await.status(), ExportStatus::Completed);
+    let rows = world.rows(&export);
+    let expected: Vec<_> = days().filter(|of| (of.0, of.1) != (1, 7)).map(|(day, nth, _)| id(day * 100 + nth)).collect();
+    assert_eq!(ids(&rows), expected);
+    for row in rows {
+        let new = days().any(|(day, nth, new)| new && row["id"] == id(day * 100 + nth));
+        assert_eq!(row["name"], if new { "new" } else { "kept" });
+        assert_eq!(row["tenant_id"], TENANT_ID);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,8 @@
 //! make every block small, for one row in hundreds is many times as wide as the others; so the slice is measured in short
 //! stretches of time, and a block may have as many rows as fit wherever it begins.
 
+use super::versions::Versions;
+
 /// A block has at most so many rows: more gain no speed.
 const MOST: u64 = 2048;
 /// A block has at least so many rows: fewer cost much speed when just one row is wide.
@@ -23,21 +25,22 @@ pub(super) struct Stretch {
     pub(super) widest: u64,
 }
 
-/// What there is to read.
+/// What there is to read, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Extent {
+    pub(super) versions: Versions,
     /// In the order of time; `None` where they cannot be measured.
     stretches: Option<Vec<Stretch>>,
 }
 
 impl Extent {
-    pub(super) fn of(stretches: Vec<Stretch>) -> Self {
-        Self { stretches: Some(stretches) }
+    pub(super) fn of(stretches: Vec<Stretch>, versions: Versions) -> Self {
+        Self { stretches: Some(stretches), versions }
     }
 
     /// Of rows that cannot be measured, and so perhaps not be read: they are read few at a time.
     pub(super) fn unknown() -> Self {
-        Self { stretches: None }
+        Self { stretches: None, versions: Versions::Merged }
     }
 
     /// Microseconds of a stretch of a window that long.
@@ -90,7 +93,7 @@ mod tests {
             let widest = widths.iter().copied().max().unwrap_or_default();
             Stretch { rows: widths.len() as u64, bytes: widths.iter().sum(), widest }
         };
-        Extent::of(widths.chunks(to_a_stretch).map(stretch).collect())
+        Extent::of(widths.chunks(to_a_stretch).map(stretch).collect(), Versions::Merged)
     }
 
     #[test]

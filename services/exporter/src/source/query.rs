@@ -10,6 +10,7 @@ use tracelift_core::{
 use super::{
     feedback::{FIELDS, Kind},
     filter::Pushed,
+    versions::Versions,
 };
 
 /// Pointers of `inputs`, of `outputs`, and of the other offloaded fields.
@@ -26,12 +27,20 @@ pub(crate) fn pointer_column(column: Column) -> &'static str {
 
 /// The rows of one slice in the order (start_time, id as text), from behind a cursor when there is one.
 ///
-/// It selects the exported columns with the types of the result (feedback is looked up by [`feedback`]), then `id` and
-/// `start_time` where they are not exported (the cursor needs them), then what decides a filter on content, then the
-/// pointers of the offloaded columns that are exported or that decide. A String of ClickHouse holds any bytes: `text`
-/// makes them text.
-pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resumes: bool, filter: Option<&Pushed>) -> String {
-    let of_table = columns.iter().filter(|column| *column != Column::Feedbacks);
+/// It selects the exported columns with the types of the result (feedback is looked up by [`feedback`], tenant and project are known),
+/// then `id` and `start_time` where they are not exported (the cursor needs them), then what decides a filter on content, then the
+/// pointers of the offloaded columns that are exported or that decide, then what tells versions apart that are not merged. A String of
+/// ClickHouse holds any bytes: `text` makes them text.
+pub(super) fn rows(
+    table: &str,
+    columns: &Columns,
+    version: FormatVersion,
+    versions: Versions,
+    resumes: bool,
+    filter: Option<&Pushed>,
+) -> String {
+    let elsewhere = [Column::Feedbacks, Column::TenantId, Column::SessionId];
+    let of_table = columns.iter().filter(|column| !elsewhere.contains(column));
     let mut selected: Vec<String> = of_table.map(|column| format!("{} AS {}", expression(column, version), out(column.name()))).collect();
     for column in [Column::Id, Column::StartTime] {
         if !columns.contains(column) {
@@ -51,7 +60,14 @@ pub(crate) fn rows(table: &str, columns: &Columns, version: FormatVersion, resum
         exported.chain(deciding.iter().copied()).any(|column| pointer_column(column) == pointer)
     };
     selected.extend(POINTER_COLUMNS.iter().filter(|pointer| used(pointer)).map(|pointer| format!("r.{pointer} AS {}", out(pointer))));
-    let mut sql = format!("SELECT {}\nFROM {table} AS r FINAL\nWHERE {SLICE}{}", selected.join(",\n       "), only(filter));
+    let merged = match versions {
+        Versions::AsStored => {
+            selected.push(format!("r.is_deleted AS {}", out(WITHDRAWN)));
+            ""
+        }
+        Versions::Merged => " FINAL",
+    };
+    let mut sql = format!("SELECT {}\nFROM {table} AS r{merged}\nWHERE {SLICE}{}", selected.join(",\n       "), only(filter));
     if resumes {
         sql.push_str(BEHIND);
     }
@@ -107,6 +123,14 @@ WHERE r.tenant_id = {{tenant:UUID}} AND r.session_id = {{session:UUID}}
   AND r.start_time = fromUnixTimestamp64Micro({{time:Int64}}, 'UTC') AND r.id = {{id:UUID}}"
     )
 }
+
+/// Whether versions of a row come next to each other in the order of a run, and are the only rows with one key.
+pub(crate) const KEYED: &str = "SELECT count() FROM system.tables
+WHERE database = currentDatabase() AND name = {table:String} AND endsWith(engine, 'ReplacingMergeTree')
+  AND sorting_key = 'tenant_id, session_id, start_time, id'";
+
+/// Whether a version of a row withdraws it.
+pub(crate) const WITHDRAWN: &str = "withdrawn";
 
 /// Whether a row that was found is yet to be decided.
 pub(crate) const UNDECIDED: &str = "undecided";
@@ -181,8 +205,9 @@ fn expression(column: Column, version: FormatVersion) -> String {
                 .to_owned()
         }
         Column::Tags => "toJSONString(arrayMap(tag -> toValidUTF8(tag), r.tags))".to_owned(),
-        Column::Id | Column::TenantId | Column::SessionId | Column::TraceId | Column::ParentRunId | Column::ReferenceExampleId => {
-            format!("toString(r.{name})")
+        // Its 16 bytes, of which `text` makes text. ClickHouse's own Arrow type for them is younger.
+        Column::Id | Column::TraceId | Column::ParentRunId | Column::ReferenceExampleId => {
+            format!("reinterpret(r.{name}, 'FixedString(16)')")
         }
         Column::Name | Column::RunType | Column::Status | Column::DottedOrder | Column::TraceTier => {
             format!("toString(r.{name})")
@@ -204,13 +229,13 @@ mod tests {
 
     #[test]
     fn the_query_of_all_columns() {
-        insta::assert_snapshot!(rows("runs", &Columns::default(), FormatVersion::V1, false, None));
+        insta::assert_snapshot!(rows("runs", &Columns::default(), FormatVersion::V1, Versions::AsStored, false, None));
     }
 
     #[test]
     fn a_resumed_query_of_few_columns_reads_their_pointers_only() {
         let columns = Columns::parse("f", &["outputs", "total_cost"]).unwrap();
-        insta::assert_snapshot!(rows("runs", &columns, FormatVersion::V2Beta, true, None));
+        insta::assert_snapshot!(rows("runs", &columns, FormatVersion::V2Beta, Versions::Merged, true, None));
     }
 
     #[test]
@@ -220,7 +245,7 @@ mod tests {
 
     #[test]
     fn rows_are_asked_for_without_their_feedback() {
-        let of = |names: &[&str]| rows("runs", &Columns::parse("f", names).unwrap(), FormatVersion::V1, true, None);
+        let of = |names: &[&str]| rows("runs", &Columns::parse("f", names).unwrap(), FormatVersion::V1, Versions::Merged, true, None);
         assert_eq!(of(&["name", "feedbacks", "id"]), of(&["name", "id"]));
         assert!(!of(&["feedbacks"]).contains("feedback"));
     }
@@ -235,6 +260,6 @@ mod tests {
         let columns = Columns::parse("f", &["name", "inputs"]).unwrap();
         let filter = Filter::read(r#"and(eq(is_root, true), or(neq(error, null), like(inputs, "%a%")), gt(latency, 2))"#).unwrap();
         let pushed = Pushed::of(&filter, "feedbacks");
-        insta::assert_snapshot!(rows("runs", &columns, FormatVersion::V1, true, Some(&pushed)));
+        insta::assert_snapshot!(rows("runs", &columns, FormatVersion::V1, Versions::Merged, true, Some(&pushed)));
     }
 }

@@ -1,9 +1,9 @@
 //! A query of the exporter and what ClickHouse answers to it. The SQL is only looked at, its parameters decide.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, iter::repeat_n, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray},
+    array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt8Array},
     datatypes::{Field, Schema},
     ipc::writer::StreamWriter,
 };
@@ -42,6 +42,7 @@ impl Question {
         match self.sql.as_str() {
             sql if sql.starts_with("KILL QUERY") => "kill",
             sql if sql.starts_with("SELECT count(), sum(") => "extent",
+            sql if sql.starts_with("SELECT count() FROM system.tables") => "key",
             sql if sql.starts_with("SELECT count() FROM") => "count",
             sql if sql.starts_with("SELECT toUnixTimestamp64Micro(") => "next",
             sql if sql.starts_with("SELECT toString(r.session_id) AS session") => "experiments",
@@ -54,6 +55,7 @@ impl Question {
         match self.name() {
             "kill" => Bytes::new(),
             "extent" => self.extent(data),
+            "key" => number("tables", 1),
             "count" => self.count(data),
             "next" => self.next(data),
             "experiments" => self.experiments(data),
@@ -97,9 +99,7 @@ impl Question {
     }
 
     fn count(&self, data: &Data) -> Bytes {
-        let mut answer = header(&[("rows", "UInt64")]);
-        answer.extend_from_slice(&(self.slice(data).count() as u64).to_le_bytes());
-        answer.into()
+        number("rows", self.slice(data).count() as u64)
     }
 
     fn next(&self, data: &Data) -> Bytes {
@@ -137,7 +137,9 @@ impl Question {
 
     fn rows(&self, data: &Data) -> Bytes {
         let names: Vec<&str> = self.sql.split(" AS x_").skip(1).map(|rest| rest.split([',', '\n']).next().expect("a name")).collect();
-        let rows: Vec<&Row> = self.slice(data).collect();
+        let merged = self.sql.contains(" FINAL");
+        let versions = |row: &Row| if !merged && data.twice.contains(&row.id) { 2 } else { 1 };
+        let rows: Vec<&Row> = self.slice(data).flat_map(|row| repeat_n(row, versions(row))).collect();
         let batch = |rows: &[&Row]| {
             let arrays: Vec<ArrayRef> = names.iter().map(|name| column(name, rows)).collect();
             let fields: Vec<Field> =
@@ -165,6 +167,7 @@ fn column(name: &str, rows: &[&Row]) -> ArrayRef {
         "inputs_s3_urls" => return texts(&|row| Some(row.inputs.pointer())),
         "outputs_s3_urls" => return texts(&|row| Some(row.outputs.pointer())),
         "s3_urls" => return texts(&|_| Some(String::new())),
+        "withdrawn" => return Arc::new(UInt8Array::from_value(0, rows.len())),
         _ => {}
     }
     let column = Column::named(name).expect("a column that is exported");
@@ -177,6 +180,13 @@ fn column(name: &str, rows: &[&Row]) -> ArrayRef {
         ColumnType::Int => Arc::new(rows.iter().map(|row| Some(number(row))).collect::<Int64Array>()),
         ColumnType::Cost => Arc::new(rows.iter().map(|row| Some(number(row) as f64 / 8.0)).collect::<Float64Array>()),
     }
+}
+
+/// One number.
+fn number(name: &str, value: u64) -> Bytes {
+    let mut answer = header(&[(name, "UInt64")]);
+    answer.extend_from_slice(&value.to_le_bytes());
+    answer.into()
 }
 
 /// RowBinaryWithNamesAndTypes, up to the first row.

@@ -1,0 +1,157 @@
+//! Versions of a row. What is written again or withdrawn stands beside what was there before, until ClickHouse merges the parts;
+//! FINAL merges while it reads, which in the order of a run costs it a quarter of its time, and most often there is nothing to merge.
+//!
+//! In a table with the documented key the versions of a row come next to each other. So its rows are read as they are stored for as long
+//! as each is the only one and not withdrawn, which is what FINAL would say of the same moment; from the first that is not,
+//! they are read with FINAL.
+
+use arrow::{
+    array::{AsArray as _, RecordBatch},
+    datatypes::{TimestampMicrosecondType, UInt8Type},
+};
+use tracelift_core::column::Column;
+
+use super::query::{WITHDRAWN, out};
+
+/// How the versions of a row are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Versions {
+    /// Each, as it is stored.
+    AsStored,
+    /// The newest only, unless that withdraws the row.
+    Merged,
+}
+
+/// A row that is there in several versions, or withdrawn.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Several;
+
+/// Batches as they are stored, one behind: whether the last row of a batch has another version, the next one says.
+#[derive(Debug, Default)]
+pub(super) struct Single {
+    held: Option<RecordBatch>,
+}
+
+impl Single {
+    /// The batch before `next`, each of whose rows is the only one with its key.
+    pub(super) fn pass(&mut self, next: Option<RecordBatch>) -> Result<Option<RecordBatch>, Several> {
+        if let Some(next) = &next {
+            if next.num_rows() == 0 {
+                return Ok(None); // it would part the one before it from the one behind it
+            }
+            let keys = Keys::of(next).ok_or(Several)?;
+            let follows = self.held.as_ref().and_then(Keys::of).is_none_or(|held| held.last() != keys.first());
+            if !follows || !keys.are_single() {
+                return Err(Several);
+            }
+        }
+        Ok(std::mem::replace(&mut self.held, next))
+    }
+
+    /// Whether everything has been passed on.
+    pub(super) fn is_done(&self) -> bool {
+        self.held.is_none()
+    }
+}
+
+/// What tells the rows of a batch apart, within a tenant's project.
+struct Keys<'a> {
+    times: &'a [i64],
+    ids: &'a arrow::array::StringArray,
+    withdrawn: &'a [u8],
+}
+
+impl<'a> Keys<'a> {
+    fn of(batch: &'a RecordBatch) -> Option<Self> {
+        let named = |name: &str| batch.column_by_name(&out(name));
+        Some(Self {
+            times: named(Column::StartTime.name())?.as_primitive_opt::<TimestampMicrosecondType>()?.values(),
+            ids: named(Column::Id.name())?.as_string_opt()?,
+            withdrawn: named(WITHDRAWN)?.as_primitive_opt::<UInt8Type>()?.values(),
+        })
+    }
+
+    fn key(&self, row: usize) -> Option<(i64, &str)> {
+        Some((*self.times.get(row)?, self.ids.value(row)))
+    }
+
+    fn first(&self) -> Option<(i64, &str)> {
+        self.key(0)
+    }
+
+    fn last(&self) -> Option<(i64, &str)> {
+        self.key(self.times.len().checked_sub(1)?)
+    }
+
+    /// Whether no two neighbours have one key, and none is withdrawn.
+    fn are_single(&self) -> bool {
+        let pairs = self.times.windows(2).enumerate();
+        let mut at_once = pairs.filter(|(_, pair)| pair[0] == pair[1]);
+        self.withdrawn.iter().all(|withdrawn| *withdrawn == 0) && at_once.all(|(row, _)| self.ids.value(row) != self.ids.value(row + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray, UInt8Array};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// (start time, id, withdrawn)
+    type Stored = (i64, u8, bool);
+
+    fn batch(rows: &[Stored]) -> RecordBatch {
+        let times = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.0));
+        let ids: StringArray = rows.iter().map(|row| Some(row.1.to_string())).collect();
+        let withdrawn = UInt8Array::from_iter_values(rows.iter().map(|row| u8::from(row.2)));
+        let columns: [(String, ArrayRef); 3] =
+            [(out("start_time"), Arc::new(times)), (out("id"), Arc::new(ids)), (out(WITHDRAWN), Arc::new(withdrawn))];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    /// Rows that are passed on of these batches, until there are several versions of one.
+    fn passed(batches: &[&[Stored]]) -> (usize, bool) {
+        let (mut single, mut rows) = (Single::default(), 0);
+        for next in batches.iter().map(|rows| Some(batch(rows))).chain([None]) {
+            match single.pass(next) {
+                Ok(passed) => rows += passed.map_or(0, |batch| batch.num_rows()),
+                Err(Several) => return (rows, true),
+            }
+        }
+        (rows, !single.is_done())
+    }
+
+    #[test]
+    fn rows_that_are_each_the_only_one_are_passed_on_and_others_never() {
+        assert_eq!(passed(&[]), (0, false));
+        assert_eq!(passed(&[&[(1, 1, false), (1, 2, false)], &[(2, 2, false)]]), (3, false));
+        assert_eq!(passed(&[&[(1, 1, false)], &[(2, 1, false), (2, 1, false)]]), (0, true), "twice in a batch");
+        assert_eq!(passed(&[&[(1, 1, false)], &[(2, 1, false)], &[(2, 1, false)]]), (1, true), "twice across two");
+        assert_eq!(passed(&[&[(1, 1, false)], &[(2, 1, true)]]), (0, true), "withdrawn");
+    }
+
+    #[test]
+    fn a_batch_that_does_not_tell_its_rows_apart_is_never_passed_on() {
+        let unnamed = batch(&[(1, 1, false)]).project(&[0, 1]).unwrap();
+        assert_eq!(Single::default().pass(Some(unnamed)), Err(Several));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_batches_are_what_is_passed_on_comes_before_the_first_row_with_versions(
+            mut rows in proptest::collection::vec((0..12_i64, 0..4_u8, proptest::bool::weighted(0.02)), 0..40),
+            size in 1..9_usize,
+        ) {
+            rows.sort_unstable();
+            let single = |row: &Stored| !row.2 && rows.iter().filter(|other| (other.0, other.1) == (row.0, row.1)).count() == 1;
+            let first = rows.iter().position(|row| !single(row));
+            let (passed, several) = passed(&rows.chunks(size).flat_map(|rows| [rows, &[]]).collect::<Vec<_>>());
+            prop_assert_eq!(several, first.is_some());
+            prop_assert!(passed <= first.unwrap_or(rows.len()));
+            prop_assert!(first.is_some() || passed == rows.len());
+        }
+    }
+}
