@@ -57,8 +57,8 @@ pub(crate) struct Session {
     pub(crate) capacity: u32,
     /// Whether it may have a free slot, so that it waits for work.
     pub(crate) room: bool,
-    /// When progress was stored that need not be stored again yet, by run.
-    pub(crate) progressed: HashMap<RunId, Instant>,
+    /// When progress is to be stored next, by run.
+    pub(crate) progress_due: HashMap<RunId, Instant>,
     pub(crate) outbox: mpsc::Sender<Result<v1::ConnectResponse, Status>>,
 }
 

@@ -14,7 +14,7 @@ use std::{
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -149,7 +149,7 @@ impl Agent {
         for (seq, (_, said, _)) in &self.work.pending {
             send(&outbox, numbered(said.clone(), *seq)).await?;
         }
-        let (mut beats, mut ticks) = (interval(beat), interval(PROGRESS_INTERVAL));
+        let (mut beats, mut ticks) = (spread(beat), spread(PROGRESS_INTERVAL));
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // When each heartbeat was sent that has no answer yet: a lease holds from then on, not from a later one. And whether it said
@@ -440,6 +440,12 @@ fn terms(welcome: &v1::Welcome) -> (Duration, Duration) {
         duration.and_then(|duration| Duration::try_from(duration).ok()).filter(|duration| !duration.is_zero()).unwrap_or(default)
     };
     (read(welcome.heartbeat_interval, Duration::from_secs(5)), read(welcome.lease_time, Duration::from_secs(30)))
+}
+
+/// Every so often, from anywhere within the first time on: exporters that connect at once, as when their control plane has started
+/// anew, must not speak all at once ever after.
+fn spread(period: Duration) -> Interval {
+    interval_at(Instant::now() + jitter(period), period)
 }
 
 /// Anywhere between nothing and `most`.

@@ -68,7 +68,7 @@ impl FleetService for Fleet {
             incarnation: hello.incarnation.clone(),
             capacity: hello.capacity.unwrap_or_default().runs,
             room: true,
-            progressed: HashMap::new(),
+            progress_due: HashMap::new(),
             outbox,
         };
         #[allow(clippy::disallowed_methods, reason = "the tracker waits for every session when the process stops")]

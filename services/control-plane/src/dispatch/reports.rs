@@ -1,6 +1,6 @@
 //! What an exporter says of its runs, and what it is answered: a report is acknowledged once it is stored.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 use tonic::Status;
@@ -94,11 +94,9 @@ impl Session {
         let (run, fence) = under(&progress.run_id, progress.fence)?;
         // Never so rarely that a run would seem to stand still.
         let interval = self.desk.progress_interval().min(Duration::from_secs(u64::from(self.terms.progress_seconds / 3)));
-        self.progressed.retain(|_, at| at.elapsed() < interval);
-        if self.progressed.contains_key(&run) {
+        if !is_due(&mut self.progress_due, run, interval, Instant::now()) {
             return Ok(()); // the next one says this too
         }
-        self.progressed.insert(run, Instant::now());
         match self.store.progress(run, fence, reported(progress)?, self.store.now().await?).await? {
             Heard::Yes(_) => Ok(()),
             Heard::Stale => self.refuse(run, fence).await,
@@ -179,6 +177,22 @@ impl Session {
     }
 }
 
+/// Whether a run's progress is to be stored now, and not for an interval again. Runs that began at once take turns: each has a place of
+/// its own in the interval.
+fn is_due(due: &mut HashMap<RunId, Instant>, run: RunId, interval: Duration, now: Instant) -> bool {
+    due.retain(|_, due| *due + SILENCE > now);
+    let place = f64::from(run.0.as_bytes()[15]) / 256.0;
+    let due = due.entry(run).or_insert_with(|| now + interval.mul_f64(place));
+    if *due > now {
+        return false;
+    }
+    *due = now + interval;
+    true
+}
+
+/// A run of which nothing was said for that long has ended, here at least.
+const SILENCE: Duration = Duration::from_secs(60);
+
 fn out_of_order(error: &IllegalEvent) -> End {
     End::Refused(Status::failed_precondition(error.to_string()))
 }
@@ -216,4 +230,35 @@ fn reported(progress: v1::Progress) -> Result<Reported, Invalid> {
         hydration_misses: said.hydration_misses,
         stage_seconds,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn progress_is_stored_once_an_interval_and_not_of_all_runs_at_once() {
+        let (began, mut due) = (Instant::now(), HashMap::new());
+        let mut stored = [0; 12];
+        for second in 0..60 {
+            let now = began + Duration::from_secs(second);
+            for run in 0..256 {
+                stored[second as usize / 5] += usize::from(is_due(&mut due, RunId(Uuid::from_u128(run)), Duration::from_secs(5), now));
+            }
+            let at_once = due.values().filter(|due| **due == now + Duration::from_secs(5)).count();
+            assert!(at_once <= 52, "{at_once} of 256 in second {second}");
+        }
+        assert_eq!(stored[1..], [256; 11]);
+        assert!(!is_due(&mut due, RunId(Uuid::from_u128(255)), Duration::from_secs(5), began + Duration::from_secs(200)));
+        assert_eq!(due.len(), 1, "runs that have ended are forgotten");
+    }
+
+    #[test]
+    fn a_small_fleets_progress_is_stored_whenever_it_is_said() {
+        let (began, mut due) = (Instant::now(), HashMap::new());
+        let said = (0..3).map(|second| is_due(&mut due, RunId(Uuid::max()), Duration::ZERO, began + Duration::from_secs(second)));
+        assert_eq!(said.collect::<Vec<_>>(), [true; 3]);
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{
     sync::{Semaphore, mpsc, watch},
-    time::{MissedTickBehavior, interval, sleep_until},
+    time::{Interval, MissedTickBehavior, interval_at, sleep_until},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
@@ -91,7 +91,7 @@ impl Exporter {
             jobs: HashMap::new(),
             free: VecDeque::new(),
         };
-        let (mut beats, mut ticks) = (interval(beat), interval(PROGRESS_INTERVAL));
+        let (mut beats, mut ticks) = (spread(beat), spread(PROGRESS_INTERVAL));
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -300,6 +300,11 @@ impl Holding {
     async fn say(&self, said: Said) -> Outcome<()> {
         Ok(self.outbox.send(v1::ConnectRequest { message: Some(said) }).await?)
     }
+}
+
+/// As the real one: every so often, from anywhere within the first time on.
+fn spread(period: Duration) -> Interval {
+    interval_at(tokio::time::Instant::now() + period.mul_f64(chance()), period)
 }
 
 /// Anywhere from 0 to 1.
