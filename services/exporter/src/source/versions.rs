@@ -1,5 +1,5 @@
 //! Versions of a row. What is written again or withdrawn stands beside what was there before, until ClickHouse merges the parts;
-//! FINAL merges while it reads, which in the order of a run costs it a quarter of its time, and most often there is nothing to merge.
+//! FINAL merges while it reads, which in the order of a run costs it a fifth of its time, and most often there is nothing to merge.
 //!
 //! In a table with the documented key the versions of a row come next to each other. So its rows are read as they are stored for as long
 //! as each is the only one and not withdrawn, which is what FINAL would say of the same moment; from the first that is not,
