@@ -3,13 +3,13 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use futures::Stream;
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -70,7 +70,7 @@ struct Rule {
 /// A proxy; it ends when it is dropped.
 pub struct Wire {
     pub url: String,
-    rules: Arc<Mutex<Vec<Rule>>>,
+    rules: Arc<watch::Sender<Vec<Rule>>>,
     _server: Owned<()>,
 }
 
@@ -79,7 +79,7 @@ impl Wire {
     pub async fn to(upstream: &str) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let address: SocketAddr = listener.local_addr().expect("an address");
-        let rules = Arc::new(Mutex::new(Vec::new()));
+        let rules = Arc::new(watch::Sender::new(Vec::new()));
         let channel = Endpoint::from_shared(upstream.to_owned()).expect("an address").connect_lazy();
         let proxy = FleetServiceServer::new(Proxy { channel, rules: rules.clone() });
         let server = tasks::start("wire", async move {
@@ -90,18 +90,23 @@ impl Wire {
 
     /// The next message of that kind has this fate. Kinds are the names of the messages' fields, e.g. `file_done`.
     pub fn next(&self, kind: &'static str, fate: Fate) {
-        self.rules.lock().expect("not poisoned").push(Rule { kind, fate });
+        self.rules.send_modify(|rules| rules.push(Rule { kind, fate }));
     }
 
     /// Whether everything that was ordered has happened.
     pub fn is_quiet(&self) -> bool {
-        self.rules.lock().expect("not poisoned").is_empty()
+        self.rules.borrow().is_empty()
+    }
+
+    /// Waits until it has.
+    pub async fn quiet(&self) {
+        self.rules.subscribe().wait_for(Vec::is_empty).await.expect("the wire is there");
     }
 }
 
 struct Proxy {
     channel: Channel,
-    rules: Arc<Mutex<Vec<Rule>>>,
+    rules: Arc<watch::Sender<Vec<Rule>>>,
 }
 
 type Answers = std::pin::Pin<Box<dyn Stream<Item = Result<v1::ConnectResponse, Status>> + Send>>;
@@ -161,11 +166,12 @@ impl FleetService for Proxy {
 }
 
 /// Hands a message on as its rule says; `None` when the stream breaks here.
-async fn pass<T: Clone>(rules: &Mutex<Vec<Rule>>, to: &mpsc::Sender<T>, kind: &str, message: T) -> Option<()> {
-    let rule = {
-        let mut rules = rules.lock().expect("not poisoned");
-        rules.iter().position(|rule| rule.kind == kind).map(|at| rules.remove(at))
-    };
+async fn pass<T: Clone>(rules: &watch::Sender<Vec<Rule>>, to: &mpsc::Sender<T>, kind: &str, message: T) -> Option<()> {
+    let mut rule = None;
+    rules.send_if_modified(|rules| {
+        rule = rules.iter().position(|rule| rule.kind == kind).map(|at| rules.remove(at));
+        rule.is_some()
+    });
     match rule.map(|rule| rule.fate) {
         Some(Fate::Lost) => return None,
         Some(Fate::LastOne) => {
