@@ -40,6 +40,11 @@ def said(text):
     print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
 
 
+def settle():
+    """Waits until the disk has written, and forgotten, what came before: no turn pays for the files of another."""
+    os.sync()
+
+
 class Bench:
     def __init__(self, options):
         self.options, self.folder = options, options.folder
@@ -83,6 +88,7 @@ class Bench:
     def ours(self, installation, source, windows=(RANGE,), fields=()):
         """Exports of those windows together: seconds from asked for to the last completed, CPU seconds of exporters and ClickHouse,
         peak memory, sizes, and what each run says of its stages."""
+        settle()
         for exporter in installation.exporters:
             exporter.forget_peak()
         working = [*installation.exporters, source.process, self.s3.process]
@@ -108,6 +114,7 @@ class Bench:
         }
 
     def peer(self, name, rows):
+        settle()
         keys = ["--endpoint", self.s3.url, "--bucket", self.s3.bucket, "--access-key", self.s3.key, "--secret-key", self.s3.secret]
         words = [sys.executable, HERE / "peers.py", "--chdb", self.data / f"peers-{rows}", "--rows", rows, "--runs", 1, "--peer", name, *keys]
         done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
@@ -147,6 +154,7 @@ class Bench:
         """The bare loop of requests, 64 in flight, over (key, size) pairs."""
         words = [pathlib.Path(os.environ["TRACELIFT_BIN"]) / "blob-loop", what, "--endpoint", self.s3.url, "--bucket", self.s3.bucket]
         words += ["--region", self.s3.region, "--in-flight", "64"]
+        settle()
         env = {**os.environ, "S3_ACCESS_KEY_ID": self.s3.key, "S3_SECRET_ACCESS_KEY": self.s3.secret}
         lines = "".join(f"{key} {size}\n" for key, size in objects)
         before = os.times()
