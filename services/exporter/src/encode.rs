@@ -12,10 +12,7 @@ use arrow::{
 };
 use bytes::{Bytes, BytesMut};
 use parquet::{
-    arrow::{
-        ArrowWriter,
-        arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves},
-    },
+    arrow::{ArrowWriter, arrow_writer::ArrowRowGroupWriterFactory},
     errors::ParquetError,
     file::{properties::WriterProperties, writer::SerializedFileWriter},
 };
@@ -28,6 +25,8 @@ use tracelift_core::{
     time::Timestamp,
 };
 use tracelift_runtime::tasks;
+
+use column::ColumnWriter;
 
 use crate::{
     hydrate::Hydrated,
@@ -134,7 +133,7 @@ pub(crate) struct OpenFile {
 
 /// The row group in hand.
 struct RowGroup {
-    columns: Vec<ArrowColumnWriter>,
+    columns: Vec<ColumnWriter>,
     /// Bytes of its rows, as readers will hold them.
     bytes: u64,
 }
@@ -184,14 +183,12 @@ impl OpenFile {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
         let group = match self.group.take() {
             Some(group) => group,
-            None => RowGroup { columns: self.columns.create_column_writers(self.writer.flushed_row_groups().len())?, bytes: 0 },
+            None => RowGroup { columns: ColumnWriter::all(&self.writer, &self.columns, &self.encoder.properties)?, bytes: 0 },
         };
         let group = self.group.insert(group);
         let schema = &self.encoder.schema;
         let columns = group.columns.iter_mut().zip(schema.fields()).zip(batch.columns()).collect();
-        tasks::side_by_side(columns, |((writer, field), array)| {
-            compute_leaves(field, array)?.iter().try_for_each(|leaf| writer.write(leaf))
-        })?;
+        tasks::side_by_side(columns, |((writer, field), array)| writer.write(field, array))?;
         group.bytes += held(batch);
         if group.bytes >= self.encoder.limits.row_group_bytes { self.flush() } else { Ok(()) }
     }
@@ -199,14 +196,14 @@ impl OpenFile {
     /// Closes the row group in hand.
     fn flush(&mut self) -> Result<(), ParquetError> {
         let Some(group) = self.group.take() else { return Ok(()) };
-        let chunks = tasks::side_by_side(group.columns, ArrowColumnWriter::close)?;
+        let chunks = tasks::side_by_side(group.columns, ColumnWriter::close)?;
         let mut group = self.writer.next_row_group()?;
-        chunks.into_iter().try_for_each(|chunk| chunk.append_to_row_group(&mut group))?;
+        chunks.into_iter().try_for_each(|chunk| chunk.append_to(&mut group))?;
         group.close().map(drop)
     }
 
     fn is_full(&self) -> bool {
-        let group = self.group.iter().flat_map(|group| &group.columns).map(ArrowColumnWriter::get_estimated_total_bytes);
+        let group = self.group.iter().flat_map(|group| &group.columns).map(ColumnWriter::bytes);
         (self.writer.bytes_written() + group.sum::<usize>()) as u64 >= self.encoder.limits.file_bytes
     }
 
@@ -279,6 +276,9 @@ fn broken(error: ParquetError) -> Failure {
     Failure { step: Step::Encode, class: FailureClass::Internal, detail: format!("the Parquet writer failed: {error}") }
 }
 
+mod column;
 mod oversized;
+mod plain;
+mod segments;
 #[cfg(test)]
 mod tests;

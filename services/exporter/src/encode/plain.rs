@@ -1,0 +1,244 @@
+//! Columns of texts that are written as they are, without dictionary and statistics, compressed by zstd: nearly all bytes of a file.
+//!
+//! A page is put together in one buffer and compressed into another, and both serve for every page of a column: each byte is moved
+//! once before it is compressed. The Parquet crate's own writer moves it four times (ADR 0028).
+
+use arrow::{
+    array::{BooleanBufferBuilder, StringArray},
+    buffer::BooleanBuffer,
+};
+use bytes::Bytes;
+use parquet::{
+    basic::{Compression, Encoding, EncodingMask, PageType},
+    column::{
+        page::{CompressedPage, Page, PageWriter as _},
+        writer::ColumnCloseResult,
+    },
+    errors::ParquetError,
+    file::{
+        metadata::{ColumnChunkMetaData, OffsetIndexBuilder, PageEncodingStats},
+        properties::{EnabledStatistics, WriterProperties},
+        writer::{SerializedPageWriter, TrackedWrite},
+    },
+    schema::types::ColumnDescPtr,
+};
+use zstd::{bulk::Compressor, zstd_safe::compress_bound};
+
+use super::segments::{Segments, Written};
+
+/// One column of a row group.
+pub(super) struct PlainTexts {
+    column: ColumnDescPtr,
+    codec: Compression,
+    compressor: Compressor<'static>,
+    /// A page ends before it has more bytes than that, unless one text alone has.
+    page_bytes: usize,
+    page_rows: usize,
+    page: OpenPage,
+    compressed: Vec<u8>,
+    chunk: TrackedWrite<Segments>,
+    pages: OffsetIndexBuilder,
+    page_count: i32,
+    rows: u64,
+    /// Bytes of all pages with their headers, before they were compressed.
+    uncompressed: usize,
+}
+
+/// What is known of the page in hand.
+struct OpenPage {
+    /// Room for the levels, which are known in the end, then the values, each after its length.
+    bytes: Vec<u8>,
+    /// Bytes of that room.
+    room: usize,
+    /// Which rows have a text.
+    valid: BooleanBufferBuilder,
+}
+
+/// Of a buffer so much is kept for the next page: texts may be large, and columns are many.
+const KEPT: usize = 2 << 20;
+
+impl PlainTexts {
+    /// None for a column that is to be written in another way: not of texts, with a dictionary or statistics, or by another codec.
+    pub(super) fn new(column: ColumnDescPtr, properties: &WriterProperties) -> Result<Option<Self>, ParquetError> {
+        let (path, codec) = (column.path(), properties.compression(column.path()));
+        let Compression::ZSTD(level) = codec else { return Ok(None) };
+        let texts =
+            column.physical_type() == parquet::basic::Type::BYTE_ARRAY && column.max_rep_level() == 0 && column.max_def_level() <= 1;
+        let bare = !properties.dictionary_enabled(path) && properties.statistics_enabled(path) == EnabledStatistics::None;
+        if !texts || !bare {
+            return Ok(None);
+        }
+        let (page_bytes, page_rows) = (properties.column_data_page_size_limit(path), properties.data_page_row_count_limit());
+        Ok(Some(Self {
+            codec,
+            compressor: Compressor::new(level.compression_level())?,
+            page_bytes,
+            page_rows,
+            page: OpenPage::new(if column.max_def_level() == 0 { 0 } else { room(page_rows) }, page_bytes),
+            compressed: Vec::new(),
+            chunk: TrackedWrite::new(Segments::default()),
+            pages: OffsetIndexBuilder::new(),
+            page_count: 0,
+            rows: 0,
+            uncompressed: 0,
+            column,
+        }))
+    }
+
+    /// Bytes so far, those of the page in hand as they are.
+    pub(super) fn bytes(&self) -> usize {
+        self.chunk.bytes_written() + self.page.size()
+    }
+
+    /// Adds texts and nulls.
+    pub(super) fn write(&mut self, texts: &StringArray) -> Result<(), ParquetError> {
+        for text in texts {
+            let size = text.map_or(0, |text| LENGTH + text.len());
+            if self.page.size() + size > self.page_bytes || self.page.valid.len() == self.page_rows {
+                self.end_page()?;
+            }
+            self.page.add(text);
+        }
+        Ok(())
+    }
+
+    /// The bytes of all pages, and what is to be said of them.
+    pub(super) fn close(mut self) -> Result<(Written, ColumnCloseResult), ParquetError> {
+        self.end_page()?;
+        let compressed = self.chunk.bytes_written();
+        let chunk = self.chunk.into_inner()?.done();
+        let stats = PageEncodingStats { page_type: PageType::DATA_PAGE, encoding: Encoding::PLAIN, count: self.page_count };
+        let count = |bytes: usize| i64::try_from(bytes).map_err(|_| ParquetError::General("a column of too many bytes".to_owned()));
+        let metadata = ColumnChunkMetaData::builder(self.column)
+            .set_compression(self.codec)
+            .set_encodings_mask(EncodingMask::new_from_encodings([Encoding::PLAIN, Encoding::RLE].iter()))
+            .set_page_encoding_stats(vec![stats])
+            .set_total_compressed_size(count(compressed)?)
+            .set_total_uncompressed_size(count(self.uncompressed)?)
+            .set_num_values(i64::try_from(self.rows).unwrap_or(i64::MAX))
+            .set_data_page_offset(0)
+            .build()?;
+        let told = ColumnCloseResult {
+            bytes_written: compressed as u64,
+            rows_written: self.rows,
+            metadata,
+            bloom_filter: None,
+            column_index: None,
+            offset_index: Some(self.pages.build()),
+        };
+        Ok((chunk, told))
+    }
+
+    fn end_page(&mut self) -> Result<(), ParquetError> {
+        let rows = self.page.valid.len();
+        if rows == 0 {
+            return Ok(());
+        }
+        let content = self.page.end();
+        self.compressed.reserve(compress_bound(content.len()));
+        self.compressor.compress_to_buffer(content, &mut self.compressed)?;
+        let (size, compressed) = (content.len(), Bytes::from(std::mem::take(&mut self.compressed)));
+        let page = Page::DataPage {
+            buf: compressed.clone(),
+            num_values: u32::try_from(rows).map_err(|_| ParquetError::General("a page of too many rows".to_owned()))?,
+            encoding: Encoding::PLAIN,
+            def_level_encoding: Encoding::RLE,
+            rep_level_encoding: Encoding::RLE,
+            statistics: None,
+        };
+        let written = SerializedPageWriter::new(&mut self.chunk).write_page(CompressedPage::new(page, size))?;
+        self.pages.append_row_count(i64::from(written.num_values));
+        self.pages.append_offset_and_size(
+            i64::try_from(written.offset).unwrap_or(i64::MAX),
+            i32::try_from(written.compressed_size).unwrap_or(i32::MAX),
+        );
+        self.page_count += 1;
+        self.rows += u64::from(written.num_values);
+        self.uncompressed += written.uncompressed_size;
+        self.compressed = compressed.into(); // the page is gone, so this is the same buffer again
+        emptied(&mut self.compressed, 0);
+        self.page.begin();
+        Ok(())
+    }
+}
+
+/// Bytes of the length before each text.
+const LENGTH: usize = size_of::<u32>();
+
+/// Bytes that the levels of so many rows take at most: their length, a header, a bit for each.
+fn room(rows: usize) -> usize {
+    LENGTH + size_of::<u32>() + 1 + rows.div_ceil(8)
+}
+
+impl OpenPage {
+    fn new(room: usize, page_bytes: usize) -> Self {
+        let mut bytes = Vec::with_capacity(room + page_bytes);
+        bytes.resize(room, 0);
+        Self { bytes, room, valid: BooleanBufferBuilder::new(0) }
+    }
+
+    /// Bytes of its texts.
+    fn size(&self) -> usize {
+        self.bytes.len() - self.room
+    }
+
+    fn add(&mut self, text: Option<&str>) {
+        self.valid.append(text.is_some());
+        if let Some(text) = text {
+            // Never cut: texts of Arrow are shorter than 2 GiB.
+            self.bytes.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
+            self.bytes.extend_from_slice(text.as_bytes());
+        }
+    }
+
+    /// The whole page: levels, where there can be nulls, then values.
+    fn end(&mut self) -> &[u8] {
+        let valid = self.valid.finish();
+        if self.room == 0 {
+            return &self.bytes;
+        }
+        let levels = levels(&valid);
+        let start = self.room - levels.len();
+        self.bytes[start..self.room].copy_from_slice(&levels);
+        &self.bytes[start..]
+    }
+
+    fn begin(&mut self) {
+        emptied(&mut self.bytes, self.room);
+    }
+}
+
+/// Cut to `length`, and not larger than need be.
+fn emptied(buffer: &mut Vec<u8>, length: usize) {
+    buffer.truncate(length);
+    buffer.shrink_to(KEPT);
+}
+
+/// The definition levels of a page after their length, in the hybrid of runs and packed bits: one run where every row has a text or
+/// none has, or else Arrow's own bits, whose order is the same.
+fn levels(valid: &BooleanBuffer) -> Vec<u8> {
+    let (rows, texts) = (valid.len(), valid.count_set_bits());
+    let mut run = Vec::with_capacity(room(rows));
+    if texts == 0 || texts == rows {
+        varint(rows << 1, &mut run);
+        run.push(u8::from(texts > 0));
+    } else {
+        let bytes = rows.div_ceil(8);
+        varint((bytes << 1) | 1, &mut run);
+        run.extend_from_slice(&valid.values()[..bytes]);
+    }
+    let length = u32::try_from(run.len()).unwrap_or(u32::MAX);
+    [&length.to_le_bytes()[..], &run].concat()
+}
+
+/// Seven bits a byte, the lowest first; the highest bit of a byte says that more follow.
+fn varint(mut number: usize, to: &mut Vec<u8>) {
+    while number >= 0x80 {
+        to.push(u8::try_from(number & 0x7f).unwrap_or_default() | 0x80);
+        number >>= 7;
+    }
+    to.push(u8::try_from(number).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests;
