@@ -17,7 +17,6 @@ use aws_smithy_runtime_api::{
     http::Request,
 };
 use aws_smithy_types::body::SdkBody;
-use bytes::Bytes;
 use tracelift_core::{destination::Bucket, time::Timestamp};
 
 use crate::{BucketError, Connector, Fault, Grant, Keys};
@@ -54,9 +53,16 @@ pub struct Object {
 }
 
 impl Object {
-    /// The body, whole; in words why it did not come.
-    pub async fn bytes(self) -> Result<Bytes, String> {
-        ByteStream::new(self.body).collect().await.map(|body| body.into_bytes()).map_err(|error| error.to_string())
+    /// The body, whole; in words why it did not come. `silence` bounds the wait for the next of its bytes, not for all of them: it may
+    /// be large and the line slow.
+    pub async fn bytes(self, silence: Duration) -> Result<Vec<u8>, String> {
+        let size = self.size.and_then(|size| usize::try_from(size).ok());
+        let (mut body, mut whole) = (ByteStream::new(self.body), Vec::with_capacity(size.unwrap_or_default()));
+        let silent = |_| format!("nothing more came within {} s", silence.as_secs());
+        while let Some(next) = tokio::time::timeout(silence, body.next()).await.map_err(silent)? {
+            whole.extend_from_slice(&next.map_err(|error| root(&error).to_string())?);
+        }
+        Ok(whole)
     }
 }
 
@@ -138,9 +144,13 @@ impl Reader {
     }
 
     fn nothing(&self, error: &ConnectorError) -> BucketError {
-        let root = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source()).last();
-        unavailable(root.map_or_else(|| "nothing".to_owned(), |root| format!("nothing ({root})")))
+        unavailable(format!("nothing ({})", root(error)))
     }
+}
+
+/// What it came from in the first place.
+fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
 }
 
 fn unavailable(words: String) -> BucketError {

@@ -106,8 +106,8 @@ pub struct Blobs {
     /// Objects fetched at once, per run
     #[arg(long, env = "BLOB_CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub blob_concurrency: u16,
-    /// Largest object that is filled in, in bytes; a larger one counts as a miss
-    #[arg(long, env = "BLOB_MAX_BYTES", default_value_t = 256 << 20)]
+    /// Largest object that is filled in, in bytes, 1 GiB at most; a larger one counts as a miss
+    #[arg(long, env = "BLOB_MAX_BYTES", default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     pub blob_max_bytes: u64,
 }
 

@@ -80,7 +80,7 @@ async fn run(options: &Options) -> Outcome<serde_json::Value> {
                     client.s3.put_object().bucket(bucket).key(key).body(ByteStream::from(json(*size))).send().await?;
                     Ok(*size)
                 }
-                What::Get => Ok(reader.get(key).await?.bytes().await?.len()),
+                What::Get => Ok(reader.get(key).await?.bytes(timeout).await?.len()),
                 What::GetSdk => Ok(client.s3.get_object().bucket(bucket).key(key).send().await?.body.collect().await?.into_bytes().len()),
             }
         }

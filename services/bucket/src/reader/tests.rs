@@ -11,6 +11,8 @@ use tracelift_core::destination::BucketInput;
 use super::*;
 use crate::{EndpointPolicy, answers::answers};
 
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// A reader to which the store answers each attempt in turn; the last answer repeats.
 async fn reader(endpoint: &str, said: Vec<http::Response<SdkBody>>) -> (Reader, Arc<AtomicU32>) {
     let (count, said) = (Arc::new(AtomicU32::new(0)), std::sync::Mutex::new(said));
@@ -51,14 +53,14 @@ async fn an_object_comes_with_its_size_and_encoding() {
     let (reader, _) = reader("http://store.example.com", vec![said]).await;
     let object = reader.get("k").await.unwrap();
     assert_eq!((object.size, object.encoding.as_deref()), (Some(7), Some("gzip")));
-    assert_eq!(object.bytes().await.unwrap(), "content");
+    assert_eq!(object.bytes(SILENCE).await.unwrap(), b"content");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_transient_fault_is_tried_again_and_any_other_told() {
     let slow = || answer(503, "<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>");
     let (reader_, asked) = reader("http://store.example.com", vec![slow(), answer(500, ""), answer(200, "x")]).await;
-    assert_eq!(reader_.get("k").await.unwrap().bytes().await.unwrap(), "x");
+    assert_eq!(reader_.get("k").await.unwrap().bytes(SILENCE).await.unwrap(), b"x");
     assert_eq!(asked.load(Ordering::Relaxed), 3);
 
     let (reader_, asked) = reader("http://store.example.com", vec![slow(), slow(), slow(), answer(200, "too late")]).await;
@@ -71,4 +73,38 @@ async fn a_transient_fault_is_tried_again_and_any_other_told() {
     let error = reader_.get("k").await.unwrap_err();
     assert_eq!((error.fault, error.words.as_str()), (Fault::NoSuchKey, "404 NoSuchKey: [access key id] asked in vain"));
     assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_may_take_long_but_not_fall_silent() {
+    let (mut store, body) = http_body_util::channel::Channel::<bytes::Bytes, std::io::Error>::new(1);
+    let object = Object { size: None, encoding: None, body: SdkBody::from_body_1_x(body) };
+    let slowly = async move {
+        for _ in 0..10 {
+            tokio::time::sleep(SILENCE - Duration::from_secs(1)).await;
+            store.send_data("part ".into()).await.unwrap();
+        }
+        store
+    };
+    let began = tokio::time::Instant::now();
+    let (_store, told) = tokio::join!(slowly, object.bytes(SILENCE));
+    assert_eq!(told.unwrap_err(), "nothing more came within 60 s");
+    assert_eq!(began.elapsed().as_secs(), 10 * 59 + 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_in_parts_is_whole_and_one_that_breaks_off_is_told() {
+    for breaks in [false, true] {
+        let (mut store, body) = http_body_util::channel::Channel::<bytes::Bytes, std::io::Error>::new(8);
+        let object = Object { size: Some(10), encoding: None, body: SdkBody::from_body_1_x(body) };
+        store.send_data("part ".into()).await.unwrap();
+        store.send_data("part ".into()).await.unwrap();
+        if breaks {
+            store.abort(std::io::Error::other("connection reset"))
+        } else {
+            drop(store)
+        }
+        let told = object.bytes(SILENCE).await;
+        assert_eq!(told.as_deref().map_err(|words| words.contains("reset")), if breaks { Err(true) } else { Ok(&b"part part "[..]) });
+    }
 }
