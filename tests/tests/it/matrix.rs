@@ -130,20 +130,44 @@ async fn an_export_is_cancelled_at_every_request_to_the_bucket() {
             let first = world.start_exporter(&settings(&world, "exporter-1", in_parts));
             gate.reached().await;
             cancel(&world, &export).await;
-            if dies {
+            let first = if dies {
                 first.crash().await;
-            }
+                None
+            } else {
+                Some(first)
+            };
             world.s3.faults.clear();
             gate.open();
             let second = world.start_exporter(&settings(&world, "exporter-2", in_parts));
             let success = world.ended(&export).await.status();
             assert_eq!(success, ExportStatus::Cancelled, "{case}");
+            if let Some(first) = first {
+                first.stop().await; // what was on its way has landed, and is told
+            }
             if key.ends_with(".parquet") {
                 is_whole(&world, &export, ExportStatus::Cancelled, &case).await;
             }
             second.stop().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_lands_after_its_cancelled_run_was_cleaned_up_is_listed() {
+    let world = world().await;
+    let export = world.export("2024-01-01", "2024-01-02").await;
+    let gate = world.s3.faults.hold(Operation::PutObject, "-00001.parquet");
+    let first = world.start_exporter(&settings(&world, "exporter-1", false));
+    gate.reached().await;
+    cancel(&world, &export).await;
+    let second = world.start_exporter(&settings(&world, "exporter-2", false));
+    assert_eq!(world.cleaned_up(&export).await[0].result.as_ref().map(|result| result.exported_files.len()), Some(1));
+    world.s3.faults.clear();
+    gate.open();
+    first.stop().await;
+    is_whole(&world, &export, ExportStatus::Cancelled, "it landed late").await;
+    assert_eq!(world.s3.keys(DESTINATION_BUCKET).iter().filter(|key| key.ends_with("-00001.parquet")).count(), 1);
+    second.stop().await;
 }
 
 /// What an exporter says, and what it is told, in the course of an export.
