@@ -1,7 +1,7 @@
 //! Columns of texts that are written as they are, without dictionary and statistics, compressed by zstd: nearly all bytes of a file.
 //!
 //! A page is put together in one buffer and compressed into another, and both serve for every page of a column: each byte is moved
-//! once before it is compressed. The Parquet crate's own writer moves it four times (ADR 0028).
+//! once before it is compressed, by the Parquet crate's own writer several times (ADR 0028).
 
 use arrow::{
     array::{BooleanBufferBuilder, StringArray},
