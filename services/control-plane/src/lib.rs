@@ -251,46 +251,41 @@ impl Service {
         tasks::start_in(&mut background, "claims", dispatch::give_out(store.clone(), line, settings.at_once(), stopping.clone()));
         tasks::start_in(&mut background, "sweep", sweep::sweep(store, settings.lease_terms(), settings.ageing(), stopping.clone()));
         let served = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
-        let all = async {
-            served.await?;
+        let server = async {
+            let served = served.await;
+            stopping.cancel(); // when it has ended by itself
+            served?;
             sessions.close();
-            sessions.wait().await; // an exporter that reads nothing can hold its session: that too is cut after the grace
+            sessions.wait().await;
             Ok(())
         };
-        let outcome = tokio::select! {
-            outcome = until_grace(all, &stopping, Duration::from_secs(settings.stop_seconds)) => outcome,
-            died = first_death(&mut background) => Err(Error::Died(died)),
-        };
-        stopping.cancel();
-        while background.join_next().await.is_some() {}
+        let all = async { tokio::try_join!(server, ended(&mut background)).map(drop) };
+        let outcome = until_grace(all, &stopping, Duration::from_secs(settings.stop_seconds)).await;
+        stopping.cancel(); // when a part of it has died
+        background.shutdown().await;
         outcome
     }
 }
 
-/// Waits until one of them panics: a control plane that does a part of its work only must not look alive.
-async fn first_death(background: &mut JoinSet<()>) -> JoinError {
+/// Waits until all of them have ended, or one has panicked: a control plane that does a part of its work only must not look alive.
+async fn ended(background: &mut JoinSet<()>) -> Result<(), Error> {
     while let Some(ended) = background.join_next().await {
-        if let Err(died) = ended {
-            return died;
-        }
+        ended?;
     }
-    std::future::pending().await
+    Ok(())
 }
 
-/// Waits for the server and its sessions, but not longer than `grace` after `stopping`: a watch can last for ever.
-async fn until_grace(
-    served: impl Future<Output = Result<(), tonic::transport::Error>>,
-    stopping: &CancellationToken,
-    grace: Duration,
-) -> Result<(), Error> {
+/// Waits for all of it, but not longer than `grace` after `stopping`: a watch can last for ever, an exporter that reads nothing can hold
+/// its session, a database may not answer.
+async fn until_grace(all: impl Future<Output = Result<(), Error>>, stopping: &CancellationToken, grace: Duration) -> Result<(), Error> {
     let out_of_grace = async {
         stopping.cancelled().await;
         tokio::time::sleep(grace).await;
     };
     tokio::select! {
-        outcome = served => Ok(outcome?),
+        outcome = all => outcome,
         () = out_of_grace => {
-            tracing::warn!("some calls did not end in time; they are cut");
+            tracing::warn!("not everything ended in time; the rest is cut");
             Ok(())
         }
     }
@@ -310,13 +305,69 @@ async fn reseal(store: &dyn Store, vault: &Vault) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::{future, io};
+
+    use secrecy::SecretString;
+    use tokio::{
+        io::DuplexStream,
+        sync::{Notify, broadcast},
+    };
+    use tracelift_bucket::EndpointPolicy;
+    use tracelift_core::time::Timestamp;
+
     use super::*;
+    use crate::store::{
+        Change,
+        transaction::{Database, Failure, Transaction},
+    };
+
+    /// A database that does not say what time it is, but that it was asked.
+    struct Silent {
+        store: SqliteStore,
+        asked: Notify,
+    }
+
+    impl Database for Silent {
+        async fn transact<T, E>(&self, work: impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static) -> Result<T, E>
+        where
+            T: Send + 'static,
+            E: Failure,
+        {
+            self.store.transact(work).await
+        }
+
+        async fn time(&self) -> Result<Timestamp, StoreError> {
+            self.asked.notify_one();
+            future::pending().await
+        }
+
+        fn news(&self) -> broadcast::Receiver<Change> {
+            self.store.news()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_database_that_does_not_answer_holds_up_no_control_plane_that_stops() {
+        let mut settings = Settings::defaults();
+        settings.master_keys = Some(SecretString::from("k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="));
+        settings.fleet_token = Some(SecretString::from("fleet-token"));
+        settings.stop_seconds = 0;
+        let store = Arc::new(Silent { store: SqliteStore::in_memory().unwrap(), asked: Notify::new() });
+        let service = Service::new(settings, store.clone(), Connector::new(EndpointPolicy::PublicOnly)).await.unwrap();
+        let stopping = CancellationToken::new();
+        let nobody = tokio_stream::pending::<io::Result<DuplexStream>>();
+        let plane = tasks::start("plane", service.serve(nobody, stopping.clone()));
+        store.asked.notified().await;
+        stopping.cancel();
+        let stopped = tokio::time::timeout(Duration::from_secs(60), plane).await; // it would wait for ever
+        stopped.expect("it does not stop").unwrap().unwrap();
+    }
 
     #[tokio::test]
     async fn a_part_that_dies_is_noticed_though_others_have_ended_as_they_should() {
         let mut background = JoinSet::new();
         tasks::start_in(&mut background, "ended", async {});
         tasks::start_in(&mut background, "dying", async { panic!("of old age") });
-        assert!(first_death(&mut background).await.is_panic());
+        assert!(matches!(ended(&mut background).await, Err(Error::Died(died)) if died.is_panic()));
     }
 }

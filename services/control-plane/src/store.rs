@@ -18,7 +18,7 @@ mod rows;
 mod schedules;
 mod sql;
 pub mod sqlite;
-mod transaction;
+pub(crate) mod transaction;
 mod views;
 
 use async_trait::async_trait;

@@ -3,6 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
+use tonic::transport::Endpoint;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tracelift_postgres_server::Postgres;
 
 use crate::{
@@ -75,8 +77,9 @@ impl Fleet {
         let bucket = Bucket::new(&Places::url(places.bucket));
         let buckets = [tracelift_tests::world::SOURCE_BUCKET, tracelift_tests::world::DESTINATION_BUCKET];
         tokio::time::timeout(START, bucket.create(&buckets)).await.expect("the S3 server answers");
-        for port in std::iter::once(&places.clickhouse).chain(&places.control_planes) {
-            listens(*port).await;
+        listens(places.clickhouse).await;
+        for port in &places.control_planes {
+            fleet.serves(*port).await;
         }
         let rows = source::load(&tracelift_tests::clickhouse::client(&Places::url(places.clickhouse)), &bucket, rows).await;
         let control_planes: Vec<_> = places.control_planes.iter().map(|port| Places::url(*port)).collect();
@@ -100,6 +103,23 @@ impl Fleet {
         let url = server.new_database().await;
         self.parts.push(Part { name: "postgres".to_owned(), role: Role::Postgres, engine: Engine::Postgres(server), state: State::Up });
         url
+    }
+
+    /// Waits until that control plane serves. On a slow machine the database may answer too late for one that starts.
+    async fn serves(&mut self, port: u16) {
+        let endpoint = Endpoint::from_shared(Places::url(port)).expect("an address").timeout(Duration::from_secs(5));
+        let mut health = HealthClient::new(endpoint.connect_lazy());
+        let patience = tokio::time::timeout(START, async {
+            loop {
+                self.revive();
+                let answer = health.check(HealthCheckRequest::default()).await;
+                if answer.is_ok_and(|answer| answer.into_inner().status() == ServingStatus::Serving) {
+                    return;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        patience.await.unwrap_or_else(|_| panic!("no control plane serves on port {port}"));
     }
 
     /// The part of that role and number.
