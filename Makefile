@@ -108,7 +108,7 @@ $(TRACELIFT_MINIO):
 build:
 	cargo build --locked --workspace --bins
 
-# As operators run it. Ten minutes on two processors the first time.
+# As operators run it. A quarter of an hour on two processors the first time.
 release:
 	cargo build --locked --release -p tracelift-exporter -p tracelift-control-plane -p tracelift-gateway -p tracelift -p tracelift-bench --bins
 

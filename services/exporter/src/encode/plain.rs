@@ -97,7 +97,7 @@ impl PlainTexts {
             if self.page.size() + size > self.page_bytes || self.page.valid.len() == self.page_rows {
                 self.end_page()?;
             }
-            self.page.add(text);
+            self.page.add(text)?;
         }
         Ok(())
     }
@@ -108,14 +108,13 @@ impl PlainTexts {
         let compressed = self.chunk.bytes_written();
         let chunk = self.chunk.into_inner()?.done();
         let stats = PageEncodingStats { page_type: PageType::DATA_PAGE, encoding: Encoding::PLAIN, count: self.page_count };
-        let count = |bytes: usize| i64::try_from(bytes).map_err(|_| ParquetError::General("a column of too many bytes".to_owned()));
         let metadata = ColumnChunkMetaData::builder(self.column)
             .set_compression(self.codec)
             .set_encodings_mask(EncodingMask::new_from_encodings([Encoding::PLAIN, Encoding::RLE].iter()))
             .set_page_encoding_stats(vec![stats])
-            .set_total_compressed_size(count(compressed)?)
-            .set_total_uncompressed_size(count(self.uncompressed)?)
-            .set_num_values(i64::try_from(self.rows).unwrap_or(i64::MAX))
+            .set_total_compressed_size(number(compressed)?)
+            .set_total_uncompressed_size(number(self.uncompressed)?)
+            .set_num_values(number(self.rows)?)
             .set_data_page_offset(0)
             .build()?;
         let told = ColumnCloseResult {
@@ -134,13 +133,13 @@ impl PlainTexts {
         if rows == 0 {
             return Ok(());
         }
-        let content = self.page.end();
+        let content = self.page.end()?;
         self.compressed.reserve(compress_bound(content.len()));
         self.compressor.compress_to_buffer(content, &mut self.compressed)?;
         let (size, compressed) = (content.len(), Bytes::from(std::mem::take(&mut self.compressed)));
         let page = Page::DataPage {
             buf: compressed.clone(),
-            num_values: u32::try_from(rows).map_err(|_| ParquetError::General("a page of too many rows".to_owned()))?,
+            num_values: number(rows)?,
             encoding: Encoding::PLAIN,
             def_level_encoding: Encoding::RLE,
             rep_level_encoding: Encoding::RLE,
@@ -148,10 +147,7 @@ impl PlainTexts {
         };
         let written = SerializedPageWriter::new(&mut self.chunk).write_page(CompressedPage::new(page, size))?;
         self.pages.append_row_count(i64::from(written.num_values));
-        self.pages.append_offset_and_size(
-            i64::try_from(written.offset).unwrap_or(i64::MAX),
-            i32::try_from(written.compressed_size).unwrap_or(i32::MAX),
-        );
+        self.pages.append_offset_and_size(number(written.offset)?, number(written.compressed_size)?);
         self.page_count += 1;
         self.rows += u64::from(written.num_values);
         self.uncompressed += written.uncompressed_size;
@@ -182,30 +178,36 @@ impl OpenPage {
         self.bytes.len() - self.room
     }
 
-    fn add(&mut self, text: Option<&str>) {
+    fn add(&mut self, text: Option<&str>) -> Result<(), ParquetError> {
         self.valid.append(text.is_some());
         if let Some(text) = text {
-            // Never cut: texts of Arrow are shorter than 2 GiB.
-            self.bytes.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
+            let length: u32 = number(text.len())?;
+            self.bytes.extend_from_slice(&length.to_le_bytes());
             self.bytes.extend_from_slice(text.as_bytes());
         }
+        Ok(())
     }
 
     /// The whole page: levels, where there can be nulls, then values.
-    fn end(&mut self) -> &[u8] {
+    fn end(&mut self) -> Result<&[u8], ParquetError> {
         let valid = self.valid.finish();
         if self.room == 0 {
-            return &self.bytes;
+            return Ok(&self.bytes);
         }
-        let levels = levels(&valid);
+        let levels = levels(&valid)?;
         let start = self.room - levels.len();
         self.bytes[start..self.room].copy_from_slice(&levels);
-        &self.bytes[start..]
+        Ok(&self.bytes[start..])
     }
 
     fn begin(&mut self) {
         emptied(&mut self.bytes, self.room);
     }
+}
+
+/// As Parquet keeps it: in 32 or 64 bits, most of them with a sign.
+fn number<N: TryFrom<T>, T>(count: T) -> Result<N, ParquetError> {
+    N::try_from(count).map_err(|_| ParquetError::General("a column, a page or a text is too large for Parquet".to_owned()))
 }
 
 /// Cut to `length`, and not larger than need be.
@@ -216,7 +218,7 @@ fn emptied(buffer: &mut Vec<u8>, length: usize) {
 
 /// The definition levels of a page after their length, in the hybrid of runs and packed bits: one run where every row has a text or
 /// none has, or else Arrow's own bits, whose order is the same.
-fn levels(valid: &BooleanBuffer) -> Vec<u8> {
+fn levels(valid: &BooleanBuffer) -> Result<Vec<u8>, ParquetError> {
     let (rows, texts) = (valid.len(), valid.count_set_bits());
     let mut run = Vec::with_capacity(room(rows));
     if texts == 0 || texts == rows {
@@ -227,17 +229,17 @@ fn levels(valid: &BooleanBuffer) -> Vec<u8> {
         varint((bytes << 1) | 1, &mut run);
         run.extend_from_slice(&valid.values()[..bytes]);
     }
-    let length = u32::try_from(run.len()).unwrap_or(u32::MAX);
-    [&length.to_le_bytes()[..], &run].concat()
+    let length: u32 = number(run.len())?;
+    Ok([&length.to_le_bytes()[..], &run].concat())
 }
 
 /// Seven bits a byte, the lowest first; the highest bit of a byte says that more follow.
 fn varint(mut number: usize, to: &mut Vec<u8>) {
     while number >= 0x80 {
-        to.push(u8::try_from(number & 0x7f).unwrap_or_default() | 0x80);
+        to.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
     }
-    to.push(u8::try_from(number).unwrap_or_default());
+    to.push(number.to_le_bytes()[0]);
 }
 
 #[cfg(test)]
