@@ -86,7 +86,7 @@ class ClickHouse:
         return json.loads(text)["data"] if text else []
 
     def load(self, rows, offload):
-        """The data set, once."""
+        """The data set, once, and at rest: no turn pays for the merges of what was inserted before."""
         for statement in (ROOT / "deploy/clickhouse/schema.sql").read_text().split(";\n"):
             if statement.strip():
                 self.query(statement)
@@ -96,6 +96,15 @@ class ClickHouse:
             for name, value in (("table", "runs"), ("rows", str(rows)), ("offload", str(offload))):
                 sql = sql.replace("{%s}" % name, value)
             self.query(sql)
+        until("the end of merges", lambda: self.merges() == 0 or None, seconds=900)
+
+    def merges(self):
+        """Merges that were under way within a second."""
+        looks = []
+        for _ in range(10):
+            looks.append(int(self.query("SELECT count() FROM system.merges")[0][0]))
+            time.sleep(0.1)
+        return max(looks)
 
 
 class Installation:
