@@ -22,6 +22,7 @@ use tracelift_core::destination::{Addressing, Bucket, RoleArn, UsEast1};
 
 use crate::{
     BucketError, EndpointPolicy, Fault,
+    bounded::with_bounded_answers,
     endpoint::{GuardedResolver, Refused},
 };
 
@@ -87,7 +88,7 @@ impl Connector {
     /// A pool whose connections follow `policy`.
     pub fn new(policy: EndpointPolicy) -> Self {
         let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-        let pool = |policy| Builder::new().tls_provider(tls.clone()).build_with_resolver(GuardedResolver(policy));
+        let pool = |policy| with_bounded_answers(Builder::new().tls_provider(tls.clone()).build_with_resolver(GuardedResolver(policy)));
         let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
         let reading = HttpPool::builder().connector_settings(settings).sleep_impl(TokioSleep::new()).enable_tcp_nodelay(true);
         let reading = SharedHttpConnector::new(reading.tls_provider(tls.clone()).build_with_resolver(GuardedResolver(policy)));
@@ -96,7 +97,7 @@ impl Connector {
 
     /// The same over a network of the caller's. Only addresses that stand in an endpoint are judged then, not names.
     pub fn over(connector: SharedHttpConnector, policy: EndpointPolicy) -> Self {
-        let (reading, http) = (connector.clone(), http_client_fn(move |_, _| connector.clone()));
+        let (reading, http) = (connector.clone(), with_bounded_answers(http_client_fn(move |_, _| connector.clone())));
         Self { identity: http.clone(), http, policy, reading }
     }
 

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod answers;
+mod bounded;
 mod check;
 mod client;
 mod endpoint;

@@ -19,7 +19,7 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::body::SdkBody;
 use tracelift_core::{destination::Bucket, time::Timestamp};
 
-use crate::{BucketError, Connector, Fault, Grant, Keys};
+use crate::{BucketError, Connector, Fault, Grant, Keys, bounded::bounded};
 use signature::Signer;
 
 /// Which call the errors name.
@@ -138,7 +138,7 @@ impl Reader {
 
     async fn refusal(&self, answer: HttpResponse) -> BucketError {
         let status = answer.status().as_u16();
-        let body = ByteStream::new(answer.into_body()).collect().await.map(|body| body.into_bytes()).unwrap_or_default();
+        let body = ByteStream::new(bounded(answer.into_body())).collect().await.map(|body| body.into_bytes()).unwrap_or_default();
         let text = String::from_utf8_lossy(&body);
         BucketError::told_by(CALL, status, element(&text, "Code"), element(&text, "Message").unwrap_or_default(), &self.key_id)
     }
