@@ -258,9 +258,8 @@ impl S3 for Served {
         self.faults.before(Operation::CreateMultipartUpload, &input.key).await?;
         let id = self.uploads.create(&input.key, input.metadata)?;
         self.faults.after(Operation::CreateMultipartUpload, &input.key).await?;
-        let made =
-            CreateMultipartUploadOutput { bucket: Some(input.bucket), key: Some(input.key), upload_id: Some(id), ..Default::default() };
-        Ok(S3Response::new(made))
+        let (bucket, key, upload_id) = (Some(input.bucket), Some(input.key), Some(self.faults.answered(id)));
+        Ok(S3Response::new(CreateMultipartUploadOutput { bucket, key, upload_id, ..Default::default() }))
     }
 
     async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {

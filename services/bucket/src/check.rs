@@ -8,7 +8,7 @@ use aws_sdk_s3::{
 use tracelift_core::layout;
 use uuid::Uuid;
 
-use crate::{BucketError, Client, Fault, SignedAsAsked as _, WriteArguments as _};
+use crate::{BucketError, Client, Fault, SignedAsAsked as _, WriteArguments as _, upload};
 
 /// What the probe object holds.
 const WORDS: &[u8] = b"Written by Tracelift to see whether this bucket takes exports. It may be deleted.\n";
@@ -32,15 +32,11 @@ pub async fn check(client: &Client, name: Uuid) -> Result<(), BucketError> {
         answered => answered,
     };
     match upload {
-        Ok(Some(id)) => {
+        Ok(id) => {
             // Ending it needs a right that an export can do without; completing it does not.
             if !abort(client, &key, &id).await && !complete(client, &key, &id).await {
                 end_uploads(client, &key).await;
             }
-            Ok(())
-        }
-        Ok(None) => {
-            end_uploads(client, &key).await;
             Ok(())
         }
         Err(error) => {
@@ -51,12 +47,12 @@ pub async fn check(client: &Client, name: Uuid) -> Result<(), BucketError> {
 }
 
 /// Opens an upload. The SDK's own second try would hide that a first one may have opened one.
-async fn create(client: &Client, key: &str) -> Result<Option<String>, BucketError> {
+async fn create(client: &Client, key: &str) -> Result<String, BucketError> {
     let bucket = client.bucket();
     let once = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
     let call = client.s3.create_multipart_upload().with_options_of(bucket).bucket(&bucket.name).key(key);
     let opened = call.customize().config_override(once).send().await;
-    opened.map(|opened| opened.upload_id).map_err(|error| client.judge("CreateMultipartUpload", &error))
+    upload::opened(opened.map_err(|error| client.judge("CreateMultipartUpload", &error))?)
 }
 
 /// Whether an upload is gone.
@@ -80,10 +76,8 @@ async fn complete(client: &Client, key: &str, id: &str) -> bool {
 /// Aborts every upload of the probe's key, where the bucket lets us list them; what stays holds nothing.
 async fn end_uploads(client: &Client, key: &str) {
     let listed = client.s3.list_multipart_uploads().bucket(&client.bucket().name).prefix(key).send().await;
-    for upload in listed.iter().flat_map(|listed| listed.uploads()).filter(|upload| upload.key() == Some(key)) {
-        if let Some(id) = upload.upload_id()
-            && !abort(client, key, id).await
-        {
+    for id in listed.iter().flat_map(|listed| upload::listed(listed, key)) {
+        if !abort(client, key, id).await {
             tracing::debug!("the probe upload stays");
         }
     }

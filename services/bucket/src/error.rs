@@ -84,7 +84,8 @@ impl Fault {
     }
 }
 
-/// A call to a store that failed. Holds no secret: the access key id is cut out of the provider's words.
+/// A call to a store that failed. Holds no secret: the access key id is cut out of the provider's words, of which it keeps a thousand
+/// characters, all printable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketError {
     /// What it means.
@@ -187,7 +188,7 @@ impl BucketError {
             Some(code) => format!("{status} {code}: {message}"),
             None => format!("{status} without an S3 error code"),
         };
-        Self { fault: judge(code, message, status), call, words: without(words, key_id) }
+        Self { fault: judge(code, message, status), call, words: shown(words, key_id) }
     }
 
     /// What `error` of `call` means; `key_id` is cut out of its text.
@@ -195,9 +196,9 @@ impl BucketError {
     where
         E: Error + ProvideErrorMetadata + 'static,
     {
-        let cut = |text: String| without(text, key_id);
+        let shown = |words: String| shown(words, key_id);
         if let Some(cause) = causes(error).find(|cause| cause.is::<CredentialsError>()) {
-            return Self { fault: Fault::NoIdentity, call: "AssumeRole", words: cut(root(cause).unwrap_or_else(|| cause.to_string())) };
+            return Self { fault: Fault::NoIdentity, call: "AssumeRole", words: shown(root(cause).unwrap_or_else(|| cause.to_string())) };
         }
         match error {
             SdkError::ServiceError(refusal) => {
@@ -210,14 +211,21 @@ impl BucketError {
                 let fault = if status >= 500 { Fault::Unavailable } else { Fault::InvalidEndpoint };
                 Self { fault, call, words: format!("{status} with a body that S3 does not send") }
             }
-            SdkError::ConstructionFailure(_) => Self { fault: Fault::InvalidEndpoint, call, words: cut(nothing(error)) },
-            other => Self { fault: Fault::Unavailable, call, words: cut(nothing(other)) },
+            SdkError::ConstructionFailure(_) => Self { fault: Fault::InvalidEndpoint, call, words: shown(nothing(error)) },
+            other => Self { fault: Fault::Unavailable, call, words: shown(nothing(other)) },
         }
     }
 }
 
-fn without(text: String, key_id: &str) -> String {
-    if key_id.is_empty() { text } else { text.replace(key_id, "[access key id]") }
+/// Most characters of a provider's words, which are kept with the run, told to callers and logged.
+const MAX_CHARACTERS: usize = 1000;
+
+/// A provider's words as they can be shown: without the access key id, not endless, on one line.
+fn shown(words: String, key_id: &str) -> String {
+    let words = if key_id.is_empty() { words } else { words.replace(key_id, "[access key id]") };
+    let cut = if words.chars().nth(MAX_CHARACTERS).is_some() { "…" } else { "" };
+    let printable = |letter: char| if letter.is_control() { ' ' } else { letter };
+    words.chars().take(MAX_CHARACTERS).map(printable).collect::<String>() + cut
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -261,5 +269,15 @@ mod tests {
             .map(|(who, code, message, status)| format!("{who} {code:?} {status}: {:?}", judge(*code, message, *status)))
             .collect();
         insta::assert_snapshot!(judged.join("\n"));
+    }
+
+    #[test]
+    fn a_providers_words_are_shown_without_the_key_id_not_endless_and_on_one_line() {
+        let words = |message: &str| BucketError::told_by("PutObject", 403, Some("AccessDenied"), message, "AKIAKEY").words;
+        assert_eq!(words("no AKIAKEY\r\n\u{1b}[31mERROR all is lost"), "403 AccessDenied: no [access key id]   [31mERROR all is lost");
+        let endless = words(&"é".repeat(8 << 20));
+        assert_eq!((endless.chars().count(), endless.chars().last()), (MAX_CHARACTERS + 1, Some('…')));
+        let full = words(&"é".repeat(MAX_CHARACTERS - "403 AccessDenied: ".len()));
+        assert_eq!((full.chars().count(), full.chars().last()), (MAX_CHARACTERS, Some('é')));
     }
 }

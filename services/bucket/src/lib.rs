@@ -11,6 +11,7 @@ mod client;
 mod endpoint;
 mod error;
 mod reader;
+pub mod upload;
 
 pub use check::check;
 pub use client::{Client, Connector, Grant, Keys, SignedAsAsked, WriteArguments};

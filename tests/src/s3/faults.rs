@@ -75,6 +75,8 @@ pub struct Faults {
     calls: AtomicU64,
     no_conditions: AtomicBool,
     small_parts: AtomicBool,
+    /// What uploads are called in answers, instead of their ids.
+    upload_id: Mutex<Option<String>>,
     /// Access key ids, and the keys of objects on which they are no longer good.
     expired: Mutex<Vec<(String, String)>>,
 }
@@ -119,6 +121,11 @@ impl Faults {
         self.small_parts.store(true, SeqCst);
     }
 
+    /// From now on every upload is answered with that id, which is none.
+    pub fn misname_uploads(&self, id: String) {
+        *self.upload_id.lock().expect("not poisoned") = Some(id);
+    }
+
     /// From now on writes with that access key id are answered with ExpiredToken.
     pub fn expire(&self, access_key_id: &str, key_part: &str) {
         self.expired.lock().expect("not poisoned").push((access_key_id.to_owned(), key_part.to_owned()));
@@ -131,6 +138,10 @@ impl Faults {
             return Err(S3Error::with_message(S3ErrorCode::ExpiredToken, "The provided token has expired."));
         }
         Ok(())
+    }
+
+    pub(super) fn answered(&self, upload_id: String) -> String {
+        self.upload_id.lock().expect("not poisoned").clone().unwrap_or(upload_id)
     }
 
     pub(super) fn small_parts_allowed(&self) -> bool {

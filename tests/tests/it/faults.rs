@@ -99,6 +99,20 @@ fn in_parts(world: &World) -> Running {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_gives_uploads_no_usable_id_fails_the_run_at_once_with_the_fix_named() {
+    let world = world_with(30).await;
+    let export = world.export(DAY.0, DAY.1).await;
+    world.s3.faults.misname_uploads("x".repeat(1 << 20));
+    let _exporter = in_parts(&world);
+    assert_eq!(world.ended(&export).await.status(), ExportStatus::Failed);
+    let run = &world.runs(&export).await[0];
+    assert_eq!((run.status(), run.retry_number), (RunStatus::Failed, 0));
+    let advice = "give the address of an S3-compatible store, or omit endpoint_url for AWS";
+    let answered = "CreateMultipartUpload answered without an upload id of at most 4096 bytes";
+    assert_eq!(run.errors, [format!("the destination must be mended by its owner (upload): {answered}; {advice}")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_that_answers_503_is_tried_again_and_no_attempt_is_counted() {
     let world = world_with(30).await;
     let export = world.export(DAY.0, DAY.1).await;

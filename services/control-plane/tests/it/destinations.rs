@@ -1,6 +1,6 @@
 //! Destinations: nothing is saved before the bucket has taken a probe, and a refusal says what to do.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::LazyLock};
 
 use tokio::net::TcpListener;
 use tonic::{Code, Status};
@@ -37,11 +37,16 @@ async fn create(owner: &Workspace, endpoint: &str) -> Result<v1::Destination, St
     Ok(created.into_inner().destination.unwrap())
 }
 
+static ENDLESS_ID: LazyLock<String> = LazyLock::new(|| {
+    let id = "x".repeat(1 << 20);
+    format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>")
+});
+
 /// Which fault, and how a bucket with it answers.
 type Recorded = (&'static str, fn(&str) -> Answer);
 
 /// As the providers send them; a hostile one repeats the key id.
-const RECORDED: [Recorded; 12] = [
+const RECORDED: [Recorded; 13] = [
     ("no such bucket", |_| (404, "<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>")),
     ("access denied", |_| (403, "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")),
     ("unknown key id", |_| {
@@ -76,6 +81,7 @@ const RECORDED: [Recorded; 12] = [
         Some("POST") => (403, "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"),
         _ => (200, ""),
     }),
+    ("an upload id that no address can hold", |line| if line.starts_with("POST") { (200, &ENDLESS_ID) } else { (200, "") }),
     ("asks to slow down", |_| (503, "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>")),
 ];
 

@@ -3,10 +3,10 @@
 use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_s3::config::retry::RetryConfig;
-use tracelift_bucket::{Client, Fault, WriteArguments as _};
+use tracelift_bucket::{Client, Fault, WriteArguments as _, upload};
 use tracelift_core::{failure::Step, file::FileIntent};
 
-use super::{PARQUET, Uploader, out_of_step};
+use super::{PARQUET, Uploader};
 use crate::{
     destination::{NoAnswer, chance},
     job::Halt,
@@ -60,7 +60,7 @@ impl Uploader<'_> {
             let once = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
             call.customize().config_override(once).send()
         });
-        created.await?.upload_id.ok_or_else(|| NoAnswer::Access(out_of_step()))
+        upload::opened(created.await?).map_err(NoAnswer::Refused)
     }
 
     /// What an object of ours says of itself.
@@ -120,8 +120,7 @@ impl Uploader<'_> {
             }
             Err(error) => return Err(error.at(Step::Upload)),
         };
-        for upload in listed.uploads().iter().filter(|upload| upload.key() == Some(key)) {
-            let Some(id) = upload.upload_id() else { continue };
+        for id in upload::listed(&listed, key) {
             tracing::info!(key, "an upload that nobody knew is aborted");
             self.abort_until_gone(key, id).await?;
         }

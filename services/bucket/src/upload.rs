@@ -1,0 +1,56 @@
+//! The ids of multipart uploads, as stores give them.
+
+use aws_sdk_s3::operation::{create_multipart_upload::CreateMultipartUploadOutput, list_multipart_uploads::ListMultipartUploadsOutput};
+
+use crate::{BucketError, Fault};
+
+/// Longest id that is used; stores' own have some hundred bytes. It is kept with the run and sent in addresses, and the SDK panics over one
+/// that no address can hold.
+const MAX_ID_BYTES: usize = 4096;
+
+/// The id of the upload that a call has opened.
+pub fn opened(answer: CreateMultipartUploadOutput) -> Result<String, BucketError> {
+    answer.upload_id.filter(|id| is_usable(id)).ok_or_else(|| BucketError {
+        fault: Fault::InvalidEndpoint,
+        call: "CreateMultipartUpload",
+        words: format!("without an upload id of at most {MAX_ID_BYTES} bytes"),
+    })
+}
+
+/// The ids of the open uploads of this very key.
+pub fn listed<'a>(answer: &'a ListMultipartUploadsOutput, key: &'a str) -> impl Iterator<Item = &'a str> {
+    let of_key = answer.uploads().iter().filter(move |upload| upload.key() == Some(key));
+    of_key.filter_map(|upload| upload.upload_id()).filter(|id| is_usable(id))
+}
+
+fn is_usable(id: &str) -> bool {
+    (1..=MAX_ID_BYTES).contains(&id.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::types::MultipartUpload;
+
+    use super::*;
+
+    #[test]
+    fn an_id_that_no_address_can_hold_is_none() {
+        let answer = |id: Option<String>| CreateMultipartUploadOutput::builder().set_upload_id(id).build();
+        assert_eq!(opened(answer(Some("x".repeat(MAX_ID_BYTES)))), Ok("x".repeat(MAX_ID_BYTES)));
+        for id in [None, Some(String::new()), Some("x".repeat(MAX_ID_BYTES + 1))] {
+            assert_eq!(
+                opened(answer(id)).unwrap_err().to_string(),
+                "Invalid endpoint: CreateMultipartUpload answered without an upload id of at most 4096 bytes; give the address of an \
+                 S3-compatible store, or omit endpoint_url for AWS"
+            );
+        }
+    }
+
+    #[test]
+    fn of_the_uploads_that_are_listed_those_of_the_key_count_that_can_be_named() {
+        let upload = |key: &str, id: &str| MultipartUpload::builder().key(key).upload_id(id).build();
+        let answer = [upload("a", "1"), upload("ab", "2"), upload("a", &"x".repeat(1 << 20)), upload("a", ""), upload("a", "3")];
+        let answer = ListMultipartUploadsOutput::builder().set_uploads(Some(answer.into())).build();
+        assert_eq!(listed(&answer, "a").collect::<Vec<_>>(), ["1", "3"]);
+    }
+}
