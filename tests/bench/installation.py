@@ -13,6 +13,8 @@ import sys
 import time
 import urllib.request
 
+# Where control groups are, and how long a share of a processor is reckoned over.
+GROUPS, PERIOD_US = pathlib.Path("/sys/fs/cgroup"), 20_000
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TENANT, PROJECT = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
 
@@ -36,8 +38,14 @@ def until(what, attempt, seconds=60):
     raise TimeoutError(f"{what} did not come within {seconds} s")
 
 
+class NoShare(Exception):
+    """A process cannot be held to a share of a processor here."""
+
+
 class Process:
     """A child with its log, its CPU seconds and its peak memory."""
+
+    group = None
 
     def __init__(self, name, words, folder, **environment):
         self.name, self.log = name, folder / f"{name}.log"
@@ -65,9 +73,24 @@ class Process:
         status = pathlib.Path(f"/proc/{self.child.pid}/status").read_text()
         return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
 
+    def hold_to(self, share):
+        """That share of a processor and no more, by a control group, which needs root."""
+        of_its_own = (GROUPS / "cpu").is_dir()  # version 1: a tree for processors alone
+        self.group = GROUPS / ("cpu" if of_its_own else "") / f"tracelift-bench-{self.child.pid}"
+        quota = int(share * PERIOD_US)
+        limits = {"cpu.cfs_period_us": PERIOD_US, "cpu.cfs_quota_us": quota} if of_its_own else {"cpu.max": f"{quota} {PERIOD_US}"}
+        try:
+            self.group.mkdir()
+            for name, value in {**limits, "cgroup.procs": self.child.pid}.items():
+                (self.group / name).write_text(str(value))
+        except OSError as error:
+            raise NoShare(f"{self.name} cannot be held to a share of a processor: {error}") from error
+
     def stop(self):
         self.child.terminate()
         self.child.wait(60)
+        if self.group and self.group.is_dir():
+            self.group.rmdir()
 
 
 class ClickHouse:
