@@ -3,9 +3,10 @@
 //! Offloaded fields are millions of small objects, and for each the SDK's client spends more on itself than on the object
 //! (ADR 0021). Everything else (writes, checks, roles) goes through the SDK.
 
+mod flow;
 mod signature;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aws_sdk_s3::{presigning::PresigningConfig, primitives::ByteStream};
 use aws_smithy_runtime_api::{
@@ -20,6 +21,7 @@ use aws_smithy_types::body::SdkBody;
 use tracelift_core::{destination::Bucket, time::Timestamp};
 
 use crate::{BucketError, Connector, Fault, Grant, Keys, bounded::bounded};
+use flow::Flow;
 use signature::Signer;
 
 /// Which call the errors name.
@@ -27,7 +29,7 @@ const CALL: &str = "GetObject";
 /// Before the second attempt; twice as long before each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
-/// Reads the objects of one bucket with keys. Clones share their connections.
+/// Reads the objects of one bucket with keys. Clones share their connections, and ask less at once when the store asks to slow down.
 #[derive(Debug, Clone)]
 pub struct Reader {
     connector: SharedHttpConnector,
@@ -40,6 +42,7 @@ pub struct Reader {
     key_id: String,
     timeout: Duration,
     attempts: u32,
+    flow: Arc<Flow>,
 }
 
 /// An object whose body is still to come.
@@ -95,6 +98,7 @@ impl Connector {
             key_id: keys.access_key_id.clone(),
             timeout,
             attempts,
+            flow: Arc::default(),
         })
     }
 }
@@ -130,7 +134,15 @@ impl Reader {
             if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
         };
         let late = |_| Err(unavailable(format!("nothing within {} s", self.timeout.as_secs())));
-        let answer = tokio::time::timeout(self.timeout, answered).await.unwrap_or_else(late)?;
+        let request = self.flow.enter().await;
+        let answer = tokio::time::timeout(self.timeout, answered).await.unwrap_or_else(late);
+        match &answer {
+            Err(error) if error.fault == Fault::Throttled => request.refused(),
+            Err(error) if error.fault == Fault::Unavailable => {}
+            _ => request.taken(),
+        }
+        drop(request);
+        let answer = answer?;
         let header = |name| answer.headers().get(name).map(str::to_owned);
         let size = header("content-length").and_then(|size| size.parse().ok());
         Ok(Object { size, encoding: header("content-encoding"), body: answer.into_body() })

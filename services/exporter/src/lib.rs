@@ -34,7 +34,7 @@ use tracelift_runtime::{metrics::MetricsError, secret::SecretError, tls::TlsErro
 use uuid::Uuid;
 
 pub use network::Network;
-pub use settings::{Blobs, ClickHouse, Limits, Settings};
+pub use settings::{Blobs, ClickHouse, Limits, Packing, Settings};
 pub use source::filter::Pushed;
 
 use crate::{

@@ -71,12 +71,34 @@ pub struct ClickHouse {
     /// Database
     #[arg(long, env = "CLICKHOUSE_DATABASE", default_value = "default")]
     pub clickhouse_database: String,
+    /// Packing of the rows on their way: lz4 where the line from ClickHouse is slow or paid for, at more processor time on both sides
+    #[arg(long, env = "CLICKHOUSE_COMPRESSION", value_enum, default_value_t = Packing::None)]
+    pub clickhouse_compression: Packing,
     /// Table of the trace rows
     #[arg(long, env = "CLICKHOUSE_RUNS_TABLE", default_value = "runs", value_parser = identifier)]
     pub runs_table: String,
     /// Table of the feedback on them
     #[arg(long, env = "CLICKHOUSE_FEEDBACKS_TABLE", default_value = "feedbacks", value_parser = identifier)]
     pub feedbacks_table: String,
+}
+
+/// How ClickHouse packs its answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Packing {
+    /// Not at all.
+    None,
+    /// LZ4, column by column.
+    Lz4,
+}
+
+impl Packing {
+    /// Its word in ClickHouse.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4_frame",
+        }
+    }
 }
 
 /// The bucket of the offloaded fields.

@@ -93,7 +93,7 @@ impl Source {
             client = client.with_password(password.expose_secret());
         }
         let client = client
-            .with_setting("output_format_arrow_compression_method", "none")
+            .with_setting("output_format_arrow_compression_method", settings.clickhouse_compression.as_str())
             .with_setting("output_format_arrow_string_as_string", "0")
             .with_setting("output_format_arrow_low_cardinality_as_dictionary", "0")
             .with_setting("cancel_http_readonly_queries_on_client_close", "1")

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use serde_json::{Value, json};
+use tracelift_exporter::Packing;
 use tracelift_proto::v1::{Compression, ExportStatus, FormatVersion};
 use tracelift_tests::{
     dataset::{PROJECT_ID, TENANT_ID},
@@ -60,6 +61,22 @@ async fn every_form_of_pointer_is_filled_in() {
     assert_eq!(field(3, "inputs"), Value::Null);
     assert_eq!(field(4, "inputs"), r#"{"both":"inline wins"}"#);
     assert_eq!(world.manifest(&export, None)["totals"]["hydration_misses"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_clickhouse_packs_on_their_way_are_the_same() {
+    let world = World::start().await;
+    let row = |n: u128| json!({"id": id(n), "name": format!("é{n}"), "inputs": format!(r#"{{"text":"{}"}}"#, "packed ".repeat(40)), "tags": ["a", "b"]});
+    world.insert(&(1..=100).map(row).collect::<Vec<_>>()).await;
+    let mut exports = Vec::new();
+    for packing in [Packing::None, Packing::Lz4] {
+        let mut settings = world.exporter_settings("exporter-1");
+        settings.clickhouse.clickhouse_compression = packing;
+        let _exporter = world.start_exporter(&settings);
+        exports.push(export(&world).await.1);
+    }
+    assert_eq!(ids(&exports[1]), all(100));
+    assert_eq!(exports[0], exports[1]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

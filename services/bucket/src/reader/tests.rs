@@ -5,6 +5,11 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
+use aws_smithy_runtime_api::{
+    client::http::{HttpConnector, HttpConnectorFuture},
+    shared::IntoShared as _,
+};
+use futures::{StreamExt as _, stream};
 use secrecy::SecretString;
 use tracelift_core::destination::BucketInput;
 
@@ -22,12 +27,15 @@ async fn reader(endpoint: &str, said: Vec<http::Response<SdkBody>>) -> (Reader, 
         let mut said = said.lock().unwrap();
         if said.len() > 1 { said.remove(0) } else { said.pop().unwrap_or_else(|| answer(500, "")) }
     });
+    (reader_over(connector, endpoint, 3).await, count)
+}
+
+async fn reader_over(network: SharedHttpConnector, endpoint: &str, attempts: u32) -> Reader {
     let bucket =
         BucketInput { bucket_name: "traces".into(), endpoint_url: endpoint.into(), region: "eu-west-1".into(), ..BucketInput::default() };
     let keys = Keys { access_key_id: "AKIDVISIBLE".into(), secret_access_key: SecretString::from("s"), session_token: None };
-    let connector = Connector::over(connector, EndpointPolicy::AllowPrivate);
-    let reader = connector.reader(&bucket.check().unwrap(), &keys, Duration::from_secs(5), 3, || Timestamp::EPOCH).await.unwrap();
-    (reader, count)
+    let connector = Connector::over(network, EndpointPolicy::AllowPrivate);
+    connector.reader(&bucket.check().unwrap(), &keys, Duration::from_secs(5), attempts, || Timestamp::EPOCH).await.unwrap()
 }
 
 fn answer(status: u16, body: &'static str) -> http::Response<SdkBody> {
@@ -73,6 +81,43 @@ async fn a_transient_fault_is_tried_again_and_any_other_told() {
     let error = reader_.get("k").await.unwrap_err();
     assert_eq!((error.fault, error.words.as_str()), (Fault::NoSuchKey, "404 NoSuchKey: [access key id] asked in vain"));
     assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+/// A store that takes so many requests at once, each for a tenth of a second, and refuses what is more.
+#[derive(Clone, Debug, Default)]
+struct Narrow {
+    at_once: u32,
+    under_way: Arc<AtomicU32>,
+    refused: Arc<AtomicU32>,
+}
+
+impl HttpConnector for Narrow {
+    fn call(&self, _: aws_smithy_runtime_api::client::orchestrator::HttpRequest) -> HttpConnectorFuture {
+        let store = self.clone();
+        HttpConnectorFuture::new(async move {
+            let fits = store.under_way.fetch_add(1, Ordering::Relaxed) < store.at_once;
+            tokio::time::sleep(Duration::from_millis(if fits { 100 } else { 10 })).await;
+            store.under_way.fetch_sub(1, Ordering::Relaxed);
+            let answer = if fits {
+                answer(200, "x")
+            } else {
+                store.refused.fetch_add(1, Ordering::Relaxed);
+                answer(503, "<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>")
+            };
+            Ok(HttpResponse::try_from(answer).unwrap())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_asks_to_slow_down_is_asked_less_at_once_and_every_object_comes() {
+    let store = Narrow { at_once: 8, ..Narrow::default() };
+    let reader = reader_over(store.clone().into_shared(), "http://store.example.com", 5).await;
+    let objects = stream::iter(0..1000).map(|_| reader.get("k")).buffered(64);
+    assert!(objects.all(async |object| object.is_ok()).await);
+    // The first wave's, and what finds out again and again how many the store takes.
+    let refused = store.refused.load(Ordering::Relaxed);
+    assert!((56..=200).contains(&refused), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]
