@@ -39,6 +39,6 @@ pub const MAX_FLEET_BYTES: usize = 64 << 20;
 
 pub use convert::{
     destinations::BucketSecrets,
-    fleet::{oversized_from, oversized_to, under},
+    fleet::{identity_from, left_out_from, oversized_from, oversized_to, under},
     time_from, time_to,
 };

@@ -138,7 +138,8 @@ def arrow_part(chunk, first):
 class Engine:
     """chDB on one data folder: at most `sessions` queries at a time, each in a session of its own."""
 
-    def __init__(self, path, sessions):
+    def __init__(self, path, sessions, profile=None):
+        self.profile_file = profile
         sys.modules.setdefault("pyarrow", None)  # optional for chDB, unused here, and a third of the start time
         from chdb.session import Session
 
@@ -151,15 +152,25 @@ class Engine:
         self.control = Session(path)  # kills, and keeps the engine open while no query runs
         self.version, self.timezone = self.control.query("SELECT version(), serverTimezone()", "TSV").bytes().decode().split()
 
+    def profile(self):
+        """The settings of the only user, which may change while the server runs; none while there is no such file."""
+        try:
+            with open(self.profile_file or "", encoding="utf-8") as file:
+                return json.load(file)
+        except FileNotFoundError:
+            return {}
+
     @contextlib.contextmanager
     def session(self, query):
         """A session for the query, listed as running until the block ends. Who asks about queries or kills them never has to wait."""
         free = KILL.match(query.sql) or PROCESSES in query.sql
-        settings = {"implicit_select": "0", "output_format_arrow_use_native_writer": "1"} | query.settings | {"log_comment": query.id}
+        profile = self.profile()
+        first = {"implicit_select": "0", "output_format_arrow_use_native_writer": "1", "log_comment": query.id} | profile
         with contextlib.nullcontext() if free else self.places, self.listed(query):
             session = self.new_session()
             try:
-                session.query("SET " + ", ".join(f"`{name}` = {quoted(value)}" for name, value in settings.items()))
+                for settings in filter(None, (first, query.settings)):  # as of a user's profile, then of the query
+                    session.query("SET " + ", ".join(f"`{name}` = {quoted(value)}" for name, value in settings.items()))
                 if query.database != "default":
                     session.query("USE `" + query.database.replace("`", "\\`") + "`")
                 yield session
@@ -413,7 +424,7 @@ def main():
     except OSError as error:
         print(f"server.py: cannot listen on {options.host}:{options.port}: {error.strerror}", file=sys.stderr)
         return 2
-    engine = Engine(options.path, options.sessions)
+    engine = Engine(options.path, options.sessions, options.profile)
     if options.schema:
         with open(options.schema, encoding="utf-8") as schema:
             engine.control.query(schema.read())
@@ -447,6 +458,7 @@ def arguments():
     parser.add_argument("--user", default="default")
     parser.add_argument("--password", default="")
     parser.add_argument("--schema", help="SQL file to run at start")
+    parser.add_argument("--profile", help="JSON file with settings that every query begins with, read before each; it need not exist")
     parser.add_argument("--sessions", type=int, default=16, help="queries at a time; more of them wait")
     parser.add_argument("--die-with-parent", action="store_true", help="end when the process that started this one ends")
     return parser.parse_args()

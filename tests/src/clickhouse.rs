@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct ClickHouse {
     child: Child,
     pub url: String,
+    profile: PathBuf,
 }
 
 impl ClickHouse {
@@ -31,9 +32,15 @@ impl ClickHouse {
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).map_err(|error| error.to_string())?;
         match line.trim().strip_prefix("listening on ") {
-            Some(url) => Ok(Self { child, url: url.to_owned() }),
+            Some(url) => Ok(Self { child, url: url.to_owned(), profile: profile(path) }),
             None => Err("the embedded ClickHouse did not start".to_owned()),
         }
+    }
+
+    /// Gives the only user other settings to begin every query with.
+    pub fn set_profile(&self, settings: &[(&str, &str)]) {
+        let settings: serde_json::Map<_, _> = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+        std::fs::write(&self.profile, serde_json::Value::Object(settings).to_string()).expect("a profile");
     }
 
     /// A client of the default database.
@@ -86,6 +93,11 @@ pub fn client(url: &str) -> Client {
 pub fn command(path: &Path, port: u16) -> Command {
     let mut command = Command::new(python());
     command.arg(repository().join("tests/clickhouse/server.py")).args(["--die-with-parent", "--port", &port.to_string()]);
-    command.arg("--path").arg(path).arg("--schema").arg(repository().join("deploy/clickhouse/schema.sql"));
+    command.arg("--path").arg(path).arg("--profile").arg(profile(path)).arg("--schema").arg(repository().join("deploy/clickhouse/schema.sql"));
     command
+}
+
+/// Where the settings of its user stand.
+fn profile(path: &Path) -> PathBuf {
+    path.with_extension("profile.json")
 }

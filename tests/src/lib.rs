@@ -5,6 +5,7 @@
 
 pub mod clickhouse;
 pub mod dataset;
+pub mod line;
 pub mod rows;
 pub mod s3;
 pub mod wire;

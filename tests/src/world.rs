@@ -263,10 +263,15 @@ impl World {
 
     /// Adds rows to `runs`; what is not given has a default.
     pub async fn insert(&self, rows: &[Value]) {
+        self.insert_into("runs", rows).await;
+    }
+
+    /// The same to another table with its columns.
+    pub async fn insert_into(&self, table: &str, rows: &[Value]) {
         let rows: Vec<_> = rows.iter().map(|row| full_row(row).to_string()).collect();
         self.clickhouse
             .client()
-            .query_raw(&format!("INSERT INTO runs FORMAT JSONEachRow\n{}", rows.join("\n")))
+            .query_raw(&format!("INSERT INTO {table} FORMAT JSONEachRow\n{}", rows.join("\n")))
             .execute()
             .await
             .expect("rows");

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use tracelift_core::{
     Invalid,
     failure::{Failure, FailureClass, Step},
-    file::{self, Cursor, File, FileIntent, HydrationMiss},
+    file::{self, Cursor, File, FileIntent, HydrationMiss, LeftOut},
     id::{RunId, SessionId},
     oversized::Oversized,
     plan::Experiment,
-    run::Fence,
+    run::{Fence, Finished, Identity},
 };
 use uuid::Uuid;
 
@@ -52,6 +52,7 @@ impl From<&File> for v1::File {
             hydration_misses: file.hydration_misses,
             misses: file.misses.iter().map(Into::into).collect(),
             oversized: oversized_to(file.oversized),
+            left_out: Some((&file.left_out).into()),
         }
     }
 }
@@ -80,7 +81,51 @@ impl TryFrom<&v1::File> for File {
             hydration_misses: file.hydration_misses,
             misses: file.misses.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             oversized: oversized_from(&file.oversized),
+            left_out: left_out_from("file.left_out", file.left_out.as_ref())?,
         })
+    }
+}
+
+impl From<&LeftOut> for v1::LeftOut {
+    fn from(left_out: &LeftOut) -> Self {
+        let named = left_out.named.iter().map(Into::into).collect();
+        Self { undecided: left_out.undecided, decided_against: left_out.decided_against, named }
+    }
+}
+
+/// Nothing was left out where an exporter does not say.
+pub fn left_out_from(field: &str, left_out: Option<&v1::LeftOut>) -> Result<LeftOut, Invalid> {
+    let Some(left_out) = left_out else { return Ok(LeftOut::default()) };
+    if left_out.named.len() > file::MAX_NAMED_MISSES {
+        return Err(Invalid::new(format!("{field}.named"), format!("must name at most {} fields", file::MAX_NAMED_MISSES)));
+    }
+    let named = left_out.named.iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+    Ok(LeftOut { undecided: left_out.undecided, decided_against: left_out.decided_against, named })
+}
+
+impl From<Identity> for v1::Identity {
+    fn from(identity: Identity) -> Self {
+        match identity {
+            Identity::Id => Self::Id,
+            Identity::IdAndStartTime => Self::IdAndStartTime,
+        }
+    }
+}
+
+/// An exporter that does not say knows nothing of ids at several start times.
+pub fn identity_from(identity: i32) -> Identity {
+    match v1::Identity::try_from(identity) {
+        Ok(v1::Identity::Id) => Identity::Id,
+        _ => Identity::IdAndStartTime,
+    }
+}
+
+impl TryFrom<&v1::RunFinished> for Finished {
+    type Error = Invalid;
+
+    fn try_from(finished: &v1::RunFinished) -> Result<Self, Invalid> {
+        let rest = left_out_from("rest", finished.rest.as_ref())?;
+        Ok(Self { files: finished.files, rows: finished.rows, rest, identity: identity_from(finished.identity) })
     }
 }
 
@@ -222,6 +267,8 @@ impl From<FailureClass> for v1::FailureClass {
             FailureClass::SourceMemory => Self::SourceMemory,
             FailureClass::SourceBroke => Self::SourceBroke,
             FailureClass::SourceRow => Self::SourceRow,
+            FailureClass::SourceConfig => Self::SourceConfig,
+            FailureClass::SourceShort => Self::SourceShort,
             FailureClass::TooLarge => Self::TooLarge,
             FailureClass::Lost => Self::Lost,
             FailureClass::Internal => Self::Internal,
@@ -252,6 +299,11 @@ mod tests {
             hydration_misses: 1,
             misses: vec![HydrationMiss { row_id: Uuid::from_u128(2), column: "inputs".into(), reason: "gone".into() }],
             oversized: Oversized::from_named([("redshift_varchar", 4), ("bigquery_row", 1)]),
+            left_out: LeftOut {
+                undecided: 2,
+                decided_against: 3,
+                named: vec![HydrationMiss { row_id: Uuid::from_u128(3), column: "extra".into(), reason: "gone".into() }],
+            },
         };
         assert_eq!(File::try_from(&v1::File::from(&file)), Ok(file.clone()));
         let (key, upload_id, token) = ("k".into(), "u".into(), "t".into());

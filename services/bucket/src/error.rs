@@ -182,7 +182,7 @@ pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
 
 impl BucketError {
     /// What a refusal means that came with that status, error code and message; `key_id` is cut out of its text.
-    pub(crate) fn told_by(call: &'static str, status: u16, code: Option<&str>, message: &str, key_id: &str) -> Self {
+    pub fn told_by(call: &'static str, status: u16, code: Option<&str>, message: &str, key_id: &str) -> Self {
         let words = match code {
             Some(code) if message.is_empty() => format!("{status} {code}"),
             Some(code) => format!("{status} {code}: {message}"),

@@ -18,6 +18,7 @@ use aws_smithy_runtime_api::{
     http::Request,
 };
 use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
 use tracelift_core::{destination::Bucket, time::Timestamp};
 
 use crate::{BucketError, Connector, Fault, Grant, Keys, bounded::bounded};
@@ -52,18 +53,24 @@ pub struct Object {
     pub size: Option<u64>,
     /// Its Content-Encoding.
     pub encoding: Option<String>,
-    body: SdkBody,
+    body: ByteStream,
 }
 
 impl Object {
-    /// The body, whole; in words why it did not come. `silence` bounds the wait for the next of its bytes, not for all of them: it may
-    /// be large and the line slow.
-    pub async fn bytes(self, silence: Duration) -> Result<Vec<u8>, String> {
-        let size = self.size.and_then(|size| usize::try_from(size).ok());
-        let (mut body, mut whole) = (ByteStream::new(self.body), Vec::with_capacity(size.unwrap_or_default()));
+    /// The next bytes of the body, `None` at its end; in words why they did not come. `silence` bounds the wait for them, not for the
+    /// whole body: it may be large and the line slow.
+    pub async fn next(&mut self, silence: Duration) -> Result<Option<Bytes>, String> {
         let silent = |_| format!("nothing more came within {} s", silence.as_secs());
-        while let Some(next) = tokio::time::timeout(silence, body.next()).await.map_err(silent)? {
-            whole.extend_from_slice(&next.map_err(|error| root(&error).to_string())?);
+        let next = tokio::time::timeout(silence, self.body.next()).await.map_err(silent)?;
+        next.transpose().map_err(|error| root(&error).to_string())
+    }
+
+    /// The body, whole.
+    pub async fn bytes(mut self, silence: Duration) -> Result<Vec<u8>, String> {
+        let size = self.size.and_then(|size| usize::try_from(size).ok());
+        let mut whole = Vec::with_capacity(size.unwrap_or_default());
+        while let Some(next) = self.next(silence).await? {
+            whole.extend_from_slice(&next);
         }
         Ok(whole)
     }
@@ -145,7 +152,7 @@ impl Reader {
         let answer = answer?;
         let header = |name| answer.headers().get(name).map(str::to_owned);
         let size = header("content-length").and_then(|size| size.parse().ok());
-        Ok(Object { size, encoding: header("content-encoding"), body: answer.into_body() })
+        Ok(Object { size, encoding: header("content-encoding"), body: ByteStream::new(answer.into_body()) })
     }
 
     async fn refusal(&self, answer: HttpResponse) -> BucketError {

@@ -70,18 +70,21 @@ pub(crate) fn export(export: &v1::Export) -> Value {
             "files_written": progress.files_written,
             "rows_total_estimate": progress.rows_total_estimate,
             "eta_seconds": progress.eta_seconds,
+            "rows_undecided": progress.rows_undecided,
         },
         "error": text(&export.error),
         "reconciliation": export.reconciliation.as_ref().map(|found| json!({
             "rows_exported": found.rows_exported,
             "rows_in_source": found.rows_in_source,
             "reconciled_at": time(found.reconciled_at.as_ref()),
+            "rows_undecided": found.rows_undecided,
+            "rows_decided_against": found.rows_decided_against,
         })),
     })
 }
 
 pub(crate) fn run(run: &v1::ExportRun) -> Value {
-    let errors = run.errors.iter().enumerate().map(|(attempt, error)| (format!("retry_{attempt}"), error.as_str().into()));
+    let errors = run.errors.iter().enumerate().filter(|(_, error)| !error.is_empty()).map(|(attempt, error)| (format!("retry_{attempt}"), error.as_str().into()));
     let errors: Map<_, _> = errors.collect();
     json!({
         "id": run.id,
@@ -117,6 +120,13 @@ fn result(result: &v1::RunResult) -> Value {
             "file_path": pending.file_path,
             "rows_count": pending.rows_count,
         })),
+        "undecided": result.undecided,
+        "decided_against": result.decided_against,
+        "undecided_fields": result.undecided_fields.iter().map(|field| json!({
+            "id": field.id,
+            "column": field.column,
+            "reason": field.reason,
+        })).collect::<Vec<_>>(),
     })
 }
 

@@ -94,6 +94,7 @@ pub(crate) fn export(export: &v1::Export) -> String {
         ("filter", spec.filter),
         ("runs", format!("{} of {}", progress.runs_completed, progress.runs_total)),
         ("rows", rows(&progress)),
+        ("undecided", Some(progress.rows_undecided).filter(|rows| *rows > 0).map(undecided).unwrap_or_default()),
         ("bytes", bytes(progress.bytes_written)),
         ("files", count(progress.files_written.into())),
         ("eta", progress.eta_seconds.map(seconds).unwrap_or_default()),
@@ -104,13 +105,19 @@ pub(crate) fn export(export: &v1::Export) -> String {
     ])
 }
 
-/// `1,002 rows, 2 more than were exported`
+/// `2 rows: content that the filter reads could not be had; the manifest names them`
+fn undecided(rows: u64) -> String {
+    format!("{}: content that the filter reads could not be had; the manifest names them", counted(rows, "row"))
+}
+
+/// `1,002 rows, 2 more than were exported`; with a filter on content those that may match, and that were looked at.
 fn in_source(found: &v1::Reconciliation) -> String {
-    let rows = count(found.rows_in_source);
-    match found.rows_in_source.cmp(&found.rows_exported) {
-        Ordering::Equal => format!("{rows} rows, all exported"),
-        Ordering::Greater => format!("{rows} rows, {} more than were exported", count(found.rows_in_source - found.rows_exported)),
-        Ordering::Less => format!("{rows} rows, {} fewer than were exported", count(found.rows_exported - found.rows_in_source)),
+    let (rows, judged) = (count(found.rows_in_source), found.rows_undecided + found.rows_decided_against);
+    let (read, done) = (found.rows_exported + judged, if judged == 0 { "exported" } else { "looked at" });
+    match found.rows_in_source.cmp(&read) {
+        Ordering::Equal => format!("{rows} rows, all {done}"),
+        Ordering::Greater => format!("{rows} rows, {} more than were {done}", count(found.rows_in_source - read)),
+        Ordering::Less => format!("{rows} rows, {} fewer than were {done}", count(read - found.rows_in_source)),
     }
 }
 

@@ -72,6 +72,10 @@ pub enum FailureClass {
     SourceBroke,
     /// The trace store cannot read one row, and that row is named.
     SourceRow,
+    /// The trace store refuses, and will until its operator changes something: a setting, a right, a name.
+    SourceConfig,
+    /// The trace store answered fewer rows than it counts.
+    SourceShort,
     /// There is more to export than one export may hold.
     TooLarge,
     /// The exporter was lost.
@@ -102,12 +106,14 @@ pub const MAX_RETRIES: u32 = 20;
 
 /// Longest wait in seconds before a retry.
 const LONGEST_WAIT: u32 = 300;
+/// How often a run is tried again whose rows the trace store did not answer completely.
+const SHORT_RETRIES: u32 = 2;
 /// How long a run waits whose store asked to slow down, in seconds; its exporter has waited before.
 const THROTTLED_WAIT: u32 = 30;
 
 impl FailureClass {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::CustomerConfig,
         Self::CustomerTransient,
         Self::Throttled,
@@ -116,6 +122,8 @@ impl FailureClass {
         Self::SourceMemory,
         Self::SourceBroke,
         Self::SourceRow,
+        Self::SourceConfig,
+        Self::SourceShort,
         Self::TooLarge,
         Self::Lost,
         Self::Internal,
@@ -132,6 +140,8 @@ impl FailureClass {
             Self::SourceMemory => "the trace store ran out of memory, its operator may need to look",
             Self::SourceBroke => "the trace store broke off, its operator may need to look",
             Self::SourceRow => "the trace store cannot read one row, its operator must mend it",
+            Self::SourceConfig => "the trace store refuses, its operator must change its setup",
+            Self::SourceShort => "the trace store answered fewer rows than it counts, its operator must look",
             Self::TooLarge => "the export is too large, its caller must ask for less",
             Self::Lost => "an exporter was lost, nobody needs to act",
             Self::Internal => "a fault of this service, report it",
@@ -143,10 +153,17 @@ impl FailureClass {
     /// The wait doubles from the class's first wait up to five minutes; jitter is the caller's.
     pub fn remedy(self, attempt: u32, max_retries: u32) -> Remedy {
         let first = match self {
-            Self::CustomerConfig | Self::CustomerTransient | Self::SourceRow | Self::TooLarge | Self::Internal => return Remedy::GiveUp,
+            Self::CustomerConfig
+            | Self::CustomerTransient
+            | Self::SourceRow
+            | Self::SourceConfig
+            | Self::TooLarge
+            | Self::Internal => return Remedy::GiveUp,
+            // A replica that lags catches up; a setting that cuts answers does not.
+            Self::SourceShort if attempt >= SHORT_RETRIES => return Remedy::GiveUp,
             Self::Lost => 0,
             Self::SourceTransient | Self::SourceBroke | Self::DestinationTransient => 1,
-            Self::SourceMemory => 5,
+            Self::SourceMemory | Self::SourceShort => 5,
             Self::Throttled => return Remedy::WaitFor { seconds: THROTTLED_WAIT },
         };
         if attempt >= max_retries {

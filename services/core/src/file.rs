@@ -50,12 +50,35 @@ pub struct File {
     pub misses: Vec<HydrationMiss>,
     /// Values that are larger than warehouses take.
     pub oversized: Oversized,
+    /// Rows that were read and not exported, from behind the file before up to its last row.
+    pub left_out: LeftOut,
 }
 
-/// How many misses of one file are named; all are counted.
+/// How many misses of one file are named, and how many undecided fields of one run; all are counted.
 pub const MAX_NAMED_MISSES: usize = 1000;
 
-/// A field that is null in the file although its row has a pointer.
+/// Rows that the query gave and that are not exported, because the filter reads content that lies in objects.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LeftOut {
+    /// Rows that nobody can decide: content that the filter reads could not be had.
+    pub undecided: u64,
+    /// Rows that do not match, as their content says.
+    pub decided_against: u64,
+    /// The content of undecided rows that could not be had; at most [`MAX_NAMED_MISSES`].
+    pub named: Vec<HydrationMiss>,
+}
+
+impl LeftOut {
+    /// Adds others. Of their names as many are kept as may be.
+    pub fn add(&mut self, other: Self) {
+        self.undecided += other.undecided;
+        self.decided_against += other.decided_against;
+        let room = MAX_NAMED_MISSES.saturating_sub(self.named.len());
+        self.named.extend(other.named.into_iter().take(room));
+    }
+}
+
+/// A field whose content could not be had: null in the file, or the reason why its row is undecided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HydrationMiss {
     /// Id of the row.
@@ -98,6 +121,10 @@ pub struct Totals {
     pub hydration_misses: u64,
     /// Values that are larger than warehouses take.
     pub oversized: Oversized,
+    /// Rows that were read and that nobody can decide.
+    pub undecided: u64,
+    /// Rows that were read and do not match, as their content says.
+    pub decided_against: u64,
 }
 
 impl Totals {
@@ -111,8 +138,19 @@ impl Totals {
                 hydrated_objects: file.hydrated_objects,
                 hydration_misses: file.hydration_misses,
                 oversized: file.oversized,
+                ..Self::of_left_out(&file.left_out)
             })
         })
+    }
+
+    /// Of rows that are in no file.
+    pub fn of_left_out(left_out: &LeftOut) -> Self {
+        Self { undecided: left_out.undecided, decided_against: left_out.decided_against, ..Self::default() }
+    }
+
+    /// Rows that were read: exported, undecided or decided against.
+    pub fn candidates(self) -> u64 {
+        self.rows + self.undecided + self.decided_against
     }
 
     /// Both together.
@@ -125,6 +163,8 @@ impl Totals {
             hydrated_objects: self.hydrated_objects + other.hydrated_objects,
             hydration_misses: self.hydration_misses + other.hydration_misses,
             oversized: self.oversized.plus(other.oversized),
+            undecided: self.undecided + other.undecided,
+            decided_against: self.decided_against + other.decided_against,
         }
     }
 }

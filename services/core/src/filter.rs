@@ -17,7 +17,7 @@ pub use check::{MAX_CONDITIONS, MAX_VALUES};
 pub use condition::{
     Condition, EntryTest, Family, IdField, Leaf, NumberField, Part, Plain, Test, TextField, TextTest, TimeField, Tree, ValueTest, path,
 };
-pub use evaluate::{Content, Feedback, Json, Row, numbers};
+pub use evaluate::{Content, Feedback, Row, numbers};
 pub use like::Pattern;
 
 use crate::{Invalid, column::Column};

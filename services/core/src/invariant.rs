@@ -126,6 +126,7 @@ mod tests {
             hydration_misses: 0,
             misses: Vec::new(),
             oversized: crate::oversized::Oversized::default(),
+            left_out: crate::file::LeftOut::default(),
         }
     }
 

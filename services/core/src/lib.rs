@@ -12,6 +12,7 @@ pub mod filter;
 pub mod id;
 pub mod invalid;
 pub mod invariant;
+pub mod json;
 pub mod layout;
 pub mod limit;
 pub mod oversized;

@@ -19,13 +19,13 @@ mod event;
 mod state;
 mod work;
 
-pub use event::{Event, IllegalEvent};
+pub use event::{Event, Finished, IllegalEvent};
 pub use state::{Lease, RunStatus, State};
 pub use work::Work;
 
 use crate::{
     failure::{Failure, FailureClass, Remedy, Step},
-    file::{Cursor, File, FileIntent, Totals},
+    file::{Cursor, File, FileIntent, HydrationMiss, LeftOut, MAX_NAMED_MISSES, Totals},
     id::{ExportId, RunId, TenantId},
     plan,
     time::Timestamp,
@@ -58,16 +58,20 @@ pub struct Run {
     pub fence: Fence,
     /// Which attempt this is, from 0.
     pub attempt: u32,
-    /// How many attempts were made before a caller last asked for it anew: those count no more.
+    /// How many attempts count no more: those that were made before its last file was complete, or before a caller asked for it anew.
     pub spent: u32,
-    /// Why each earlier attempt failed.
+    /// Why each earlier attempt failed; empty where nobody remembers ([`MAX_ERRORS`]).
     pub errors: Vec<String>,
     /// How often the trace store broke off lately, at most [`NARROWEST`]: the higher, the fewer rows are read at once.
     pub narrow: u32,
     /// When it was first claimed, since a caller last asked for it.
     pub started_at: Option<Timestamp>,
-    /// Its complete files, added up.
+    /// Its complete files, added up, and the rows that were left out.
     pub totals: Totals,
+    /// The content of its undecided rows that could not be had; at most [`MAX_NAMED_MISSES`].
+    pub undecided: Vec<HydrationMiss>,
+    /// What was read as one row, once its exporter has said so at the commit point.
+    pub identity: Option<Identity>,
     /// The last row of its last complete file.
     pub cursor: Option<Cursor>,
     /// The upload that may be open.
@@ -80,6 +84,27 @@ pub struct Run {
     pub updated_at: Timestamp,
 }
 
+/// What an export has once: rows that differ in it are different rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// An id, in its newest version, whatever its start time.
+    Id,
+    /// An id at a start time, because the operator has ruled the other one out.
+    IdAndStartTime,
+}
+
+impl Identity {
+    /// The columns that tell rows apart.
+    pub fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Id => &["id"],
+            Self::IdAndStartTime => &["id", "start_time"],
+        }
+    }
+}
+
+/// So many of a run's errors are remembered, the newest ones.
+pub const MAX_ERRORS: usize = 20;
 /// How long a run that an exporter had no room for waits, in seconds.
 const DECLINED_WAIT: i64 = 2;
 /// After that many broken answers in a row a run is read row by row, and the row that cannot be read is named.
@@ -101,6 +126,8 @@ impl Run {
             narrow: 0,
             started_at: None,
             totals: Totals::default(),
+            undecided: Vec::new(),
+            identity: None,
             cursor: None,
             intent: None,
             frozen: false,
@@ -179,6 +206,7 @@ impl Run {
                 self.add(&file)?;
                 self.got_on(now);
                 self.narrow = self.narrow.saturating_sub(1);
+                self.spent = self.attempt; // attempts that get on may be as many as it takes
             }
             (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) if file.number < self.totals.files => {}
             (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) if may_grow => self.add(&file)?,
@@ -191,9 +219,14 @@ impl Run {
                 }
                 self.intent = None;
             }
-            (State::Leased(_), Event::Finished { files, rows }) if partition => {
+            (State::Leased(_), Event::Finished(finished)) if partition => {
+                let Finished { files, rows, rest, identity } = finished;
                 if (files, rows) != (self.totals.files, self.totals.rows) {
                     return Err(IllegalEvent::Totals { files, rows, recorded: self.totals });
+                }
+                if !frozen {
+                    self.leave_out(rest);
+                    self.identity = Some(identity);
                 }
                 self.frozen = true;
                 self.got_on(now);
@@ -246,10 +279,17 @@ impl Run {
 
     fn add(&mut self, file: &File) -> Result<(), IllegalEvent> {
         self.expect_file(file.number)?;
-        self.totals = self.totals.plus(Totals::of([file]));
+        self.totals = self.totals.plus(Totals { undecided: 0, decided_against: 0, ..Totals::of([file]) });
+        self.leave_out(file.left_out.clone());
         self.cursor = Some(file.cursor);
         self.intent = None;
         Ok(())
+    }
+
+    fn leave_out(&mut self, left_out: LeftOut) {
+        self.totals = self.totals.plus(Totals::of_left_out(&left_out));
+        let room = MAX_NAMED_MISSES.saturating_sub(self.undecided.len());
+        self.undecided.extend(left_out.named.into_iter().take(room));
     }
 
     fn fail(&mut self, failure: &Failure, max_retries: u32, now: Timestamp) {
@@ -268,14 +308,22 @@ impl Run {
             }
             Remedy::GiveUp => State::Failed(now),
         };
-        self.errors.push(failure.to_string());
+        self.remember(failure.to_string());
         self.state = after;
+    }
+
+    /// Entry n is of attempt n: of those that are forgotten an empty one stays.
+    fn remember(&mut self, error: String) {
+        self.errors.push(error);
+        if let Some(forgotten) = self.errors.len().checked_sub(MAX_ERRORS + 1) {
+            self.errors[forgotten].clear();
+        }
     }
 
     /// As far as it had come, with as many attempts as a new one and all the time.
     fn retry(&mut self, now: Timestamp) {
         if matches!(self.state, State::TimedOut(_)) {
-            self.errors.push("it took longer than the operator allows".to_owned());
+            self.remember("it took longer than the operator allows".to_owned());
         }
         self.attempt += 1;
         self.spent = self.attempt;

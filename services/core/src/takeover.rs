@@ -81,6 +81,7 @@ mod tests {
             hydration_misses: 0,
             misses: Vec::new(),
             oversized: crate::oversized::Oversized::default(),
+            left_out: crate::file::LeftOut::default(),
         };
         let whole = sealed.then(|| Box::new(whole));
         FileIntent { number: 0, key: "k".into(), upload_id: "u".into(), token: "mine".into(), whole }

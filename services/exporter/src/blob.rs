@@ -1,15 +1,22 @@
-//! Offloaded objects: fetched, unpacked, checked. A missing or broken one is a miss, not a failure.
+//! Offloaded objects: fetched and unpacked. What they hold is passed on as it would be inline; one that cannot be had is a miss, not a
+//! failure.
 
-use std::{io::Read as _, time::Duration};
+use std::{
+    borrow::Cow,
+    io::Read,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use secrecy::ExposeSecret as _;
-use serde::de::IgnoredAny;
-use tracelift_bucket::{BucketError, Connector, Fault, Keys, Reader};
+use tracelift_bucket::{BucketError, Connector, Fault, Keys, Object, Reader};
 use tracelift_core::{
     column::Column,
     destination::{Addressing, Bucket, ClientOptions, WriteOptions},
     failure::{Failure, FailureClass, Step},
+    json,
 };
+use tokio::time::Instant;
 use tracelift_runtime::{
     clock::{Clock as _, SystemClock},
     tasks,
@@ -22,30 +29,34 @@ use crate::{budget::Turn, pointer::Pointer, settings::Blobs};
 pub(crate) struct BlobStore {
     objects: Reader,
     max_bytes: u64,
+    /// When it last gave an object, or said of one what is wrong with that.
+    gave: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Why a field stays null. The words go into the manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Miss {
     NotFound,
+    /// The store gives other objects, not this one: it is archived, encrypted with a key that we have not, or its key is none for this
+    /// store. What it answered, without its message.
+    Refused(String),
+    /// It may be that the store gives us no object at all.
+    Denied(String),
     TooLarge,
     ForeignBucket,
-    NotText,
-    NotJson,
     NotUnpackable,
     Pointer(&'static str),
 }
 
 impl Miss {
-    pub(crate) fn reason(self) -> &'static str {
+    pub(crate) fn reason(&self) -> String {
         match self {
-            Self::NotFound => "the object does not exist",
-            Self::TooLarge => "the object is larger than the exporter's limit",
-            Self::ForeignBucket => "the pointer names a bucket that the exporter does not read",
-            Self::NotText => "the object is not UTF-8 text",
-            Self::NotJson => "the object is not JSON",
-            Self::NotUnpackable => "the object cannot be unpacked",
-            Self::Pointer(reason) => reason,
+            Self::NotFound => "the object does not exist".to_owned(),
+            Self::Refused(answer) | Self::Denied(answer) => format!("the store refused the object: {answer}"),
+            Self::TooLarge => "the object is larger than the exporter's limit".to_owned(),
+            Self::ForeignBucket => "the pointer names a bucket that the exporter does not read".to_owned(),
+            Self::NotUnpackable => "the object cannot be unpacked".to_owned(),
+            Self::Pointer(reason) => (*reason).to_owned(),
         }
     }
 }
@@ -67,6 +78,8 @@ impl From<Miss> for NoBlob {
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time in which nothing more of its body comes: a store that falls silent must not hold a run.
 const BODY_SILENCE: Duration = Duration::from_secs(60);
+/// For so long a store that gave an object counts as one that gives objects.
+const MEMORY: Duration = Duration::from_secs(600);
 /// How often a transient fault is tried within one attempt of the run.
 const FETCH_ATTEMPTS: u32 = 5;
 
@@ -85,7 +98,13 @@ impl BlobStore {
             client: ClientOptions::default(),
         };
         let objects = connector.reader(&bucket, &keys, FETCH_TIMEOUT, FETCH_ATTEMPTS, || SystemClock.now()).await?;
-        Ok(Self { objects, max_bytes: settings.blob_max_bytes })
+        Ok(Self { objects, max_bytes: settings.blob_max_bytes, gave: Arc::default() })
+    }
+
+    /// Whether it lets us have objects, as far as it has shown lately.
+    pub(crate) fn gives(&self) -> bool {
+        let gave = *self.gave.lock().unwrap_or_else(PoisonError::into_inner);
+        gave.is_some_and(|at| at.elapsed() < MEMORY)
     }
 
     /// The text of a field. The body is read when its `turn` has room for it.
@@ -93,41 +112,96 @@ impl BlobStore {
         if pointer.bucket.as_ref().is_some_and(|named| named != self.objects.bucket()) {
             return Err(Miss::ForeignBucket.into());
         }
-        let object = self.objects.get(&pointer.key).await.map_err(|error| no_blob(&error))?;
-        // Every store announces the length; a body without one could be endless.
-        let size = object.size.ok_or_else(|| cut(&pointer.key, &"its length was not announced"))?;
-        if size > self.max_bytes {
-            return Err(Miss::TooLarge.into());
+        let answer = self.objects.get(&pointer.key).await.map_err(|error| no_blob(&error));
+        if matches!(answer, Ok(_) | Err(NoBlob::Miss(Miss::NotFound | Miss::Refused(_)))) {
+            *self.gave.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
-        turn.wait_for(size).await;
-        let encoding = object.encoding.clone();
-        let body = object.bytes(BODY_SILENCE).await.map_err(|error| cut(&pointer.key, &error))?;
-        if body.len() as u64 != size {
-            return Err(cut(&pointer.key, &"it is shorter than announced"));
-        }
-        let max_bytes = self.max_bytes;
-        let read = move || field(column, unpack(body, encoding.as_deref(), max_bytes)?);
+        let mut object = answer?;
+        let (encoding, max_bytes) = (object.encoding.clone(), self.max_bytes);
+        let body = self.body(&pointer.key, &mut object, turn).await?;
+        let size = body.len() as u64;
+        let read = move || Ok(field(column, unpack(body, encoding.as_deref(), max_bytes)?));
         if size < LARGE {
-            return Ok(read()?);
+            return read();
         }
         let read = tasks::compute(read).await;
-        Ok(read.map_err(|panic| cut(&pointer.key, &panic))??)
+        read.map_err(|panic| cut(&pointer.key, &panic))?
+    }
+
+    /// The body, whole. Room is taken for what is announced, and step by step for what is not.
+    async fn body(&self, key: &str, object: &mut Object, turn: &mut Turn) -> Result<Vec<u8>, NoBlob> {
+        let announced = object.size;
+        let mut room = announced.unwrap_or_default();
+        if room > self.max_bytes {
+            return Err(Miss::TooLarge.into());
+        }
+        turn.wait_for(room).await;
+        let mut body = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
+        while let Some(more) = object.next(BODY_SILENCE).await.map_err(|error| cut(key, &error))? {
+            let size = (body.len() + more.len()) as u64;
+            if size > self.max_bytes {
+                return Err(Miss::TooLarge.into());
+            }
+            if size > room {
+                let step = (size - room).max(STEP);
+                turn.wait_for(step).await;
+                room += step;
+            }
+            body.extend_from_slice(&more);
+        }
+        match announced {
+            Some(size) if size != body.len() as u64 => Err(cut(key, &"it is not as long as announced")),
+            _ => Ok(body),
+        }
     }
 }
 
+/// So much room is taken at a time for a body whose length is not announced.
+const STEP: u64 = 64 << 10;
 /// From that many bytes on an object is unpacked and checked off the reactor.
 const LARGE: u64 = 64 << 10;
 
+/// What a refusal is about: this object, the store as it is set up, or this moment.
 fn no_blob(error: &BucketError) -> NoBlob {
+    // Its message may hold anything.
+    let answer = error.words.split(": ").next().unwrap_or_default().to_owned();
     let class = match error.fault {
         Fault::NoSuchKey => return Miss::NotFound.into(),
+        Fault::AccessDenied if answer.contains("SignatureDoesNotMatch") => FailureClass::SourceConfig,
+        // A reader that may not list is not told that an object is missing.
+        Fault::AccessDenied if is_about_one(&answer, &error.words) => return Miss::Refused(answer).into(),
+        Fault::AccessDenied => return Miss::Denied(answer).into(),
         Fault::Throttled => FailureClass::Throttled,
-        _ => FailureClass::SourceTransient,
+        Fault::Unavailable | Fault::ClockSkewed => FailureClass::SourceTransient,
+        Fault::UnknownKeyId
+        | Fault::ExpiredToken
+        | Fault::NoIdentity
+        | Fault::WrongRegion
+        | Fault::BucketNotValid
+        | Fault::InvalidBucketName => FailureClass::SourceConfig,
+        _ => return Miss::Refused(answer).into(),
     };
-    // Its advice is meant for a customer's bucket, but a wrong clock is the operator's in any case.
-    let advice = if error.fault == Fault::ClockSkewed { format!("; {}", error.fault.advice()) } else { String::new() };
+    // The advice is meant for a customer's bucket, but a wrong clock is the operator's in any case.
+    let advice = match (error.fault, class) {
+        (Fault::ClockSkewed, _) => format!("; {}", error.fault.advice()),
+        (_, FailureClass::SourceConfig) => "; check BLOB_BUCKET, BLOB_ENDPOINT, BLOB_REGION and the keys of the exporter".to_owned(),
+        _ => String::new(),
+    };
     let detail = format!("the store of offloaded fields: {} answered {}{advice}", error.call, error.words);
     NoBlob::Failure(Failure { step: Step::Hydrate, class, detail })
+}
+
+/// Whether a denial says that it is for this object alone.
+fn is_about_one(answer: &str, words: &str) -> bool {
+    answer.contains("InvalidObjectState") || ["ListBucket", "kms:"].iter().any(|cause| words.contains(cause))
+}
+
+/// Every object is refused.
+pub(crate) fn refuses_all(answer: &str) -> Failure {
+    let detail = format!(
+        "the store of offloaded fields refuses every object: GetObject answered {answer}; allow s3:GetObject on BLOB_BUCKET for the exporter's keys"
+    );
+    Failure { step: Step::Hydrate, class: FailureClass::SourceConfig, detail }
 }
 
 fn cut(key: &str, reason: &dyn std::fmt::Display) -> NoBlob {
@@ -135,31 +209,70 @@ fn cut(key: &str, reason: &dyn std::fmt::Display) -> NoBlob {
     NoBlob::Failure(Failure { step: Step::Hydrate, class: FailureClass::SourceTransient, detail })
 }
 
-/// Unpacks gzip and zstd, recognised by Content-Encoding or by their first bytes.
-fn unpack(body: Vec<u8>, encoding: Option<&str>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
-    let encoded = |name: &str| encoding.is_some_and(|encoding| encoding.eq_ignore_ascii_case(name));
-    let mut text = Vec::new();
-    let limit = max_bytes.saturating_add(1);
-    let unpacked = if encoded("gzip") || body.starts_with(&[0x1f, 0x8b]) {
-        flate2::read::MultiGzDecoder::new(&body[..]).take(limit).read_to_end(&mut text)
-    } else if encoded("zstd") || body.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        zstd::stream::read::Decoder::new(&body[..]).and_then(|decoder| decoder.take(limit).read_to_end(&mut text))
+/// The body without its packing: as its Content-Encoding says where that fits, and as its first bytes say. A label that does not fit is
+/// wrong: proxies unpack on the way and leave it.
+fn unpack(mut body: Vec<u8>, encoding: Option<&str>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
+    let labels = encoding.unwrap_or_default().split(',').map(|label| label.trim().to_ascii_lowercase());
+    for label in labels.collect::<Vec<_>>().into_iter().rev() {
+        body = match label.as_str() {
+            "gzip" | "x-gzip" | "zstd" => unpack_by_magic(body, max_bytes)?,
+            "deflate" => unpack_deflate(body, max_bytes)?,
+            "br" => unpack_brotli(body, max_bytes)?,
+            _ => body,
+        };
+    }
+    unpack_by_magic(body, max_bytes)
+}
+
+fn unpack_by_magic(body: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
+    let unpacked = if body.starts_with(&[0x1f, 0x8b]) {
+        unpacked(flate2::read::MultiGzDecoder::new(&body[..]), max_bytes)
+    } else if body.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        zstd::stream::read::Decoder::new(&body[..]).and_then(|decoder| unpacked(decoder, max_bytes))
     } else {
         return Ok(body);
     };
-    unpacked.map_err(|_| Miss::NotUnpackable)?;
-    text.shrink_to_fit();
-    if text.len() as u64 > max_bytes { Err(Miss::TooLarge) } else { Ok(text) }
+    within(unpacked.map_err(|_| Miss::NotUnpackable)?, max_bytes)
 }
 
-/// What the column holds: JSON text as it stands; for `error` plain text, so a JSON string loses its quotes.
-fn field(column: Column, content: Vec<u8>) -> Result<String, Miss> {
-    let text = String::from_utf8(content).map_err(|_| Miss::NotText)?;
-    if column == Column::Error {
-        return Ok(serde_json::from_str::<String>(&text).unwrap_or(text));
+/// With zlib's header or without; text that is neither stays.
+fn unpack_deflate(body: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
+    if let Ok(zlib) = unpacked(flate2::read::ZlibDecoder::new(&body[..]), max_bytes) {
+        return within(zlib, max_bytes);
     }
-    serde_json::from_str::<IgnoredAny>(&text).map_err(|_| Miss::NotJson)?;
-    Ok(text)
+    if std::str::from_utf8(&body).is_ok() {
+        return Ok(body);
+    }
+    within(unpacked(flate2::read::DeflateDecoder::new(&body[..]), max_bytes).map_err(|_| Miss::NotUnpackable)?, max_bytes)
+}
+
+/// Packed bytes are no text; text is not packed.
+fn unpack_brotli(body: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
+    if std::str::from_utf8(&body).is_ok() {
+        return Ok(body);
+    }
+    within(unpacked(brotli_decompressor::Decompressor::new(&body[..], 4096), max_bytes).map_err(|_| Miss::NotUnpackable)?, max_bytes)
+}
+
+/// What comes out, up to a byte more than it may be.
+fn unpacked(packed: impl Read, max_bytes: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    packed.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+    bytes.shrink_to_fit();
+    Ok(bytes)
+}
+
+fn within(bytes: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
+    if bytes.len() as u64 > max_bytes { Err(Miss::TooLarge) } else { Ok(bytes) }
+}
+
+/// What the column holds: the text as it stands, as if it had been inline; for `error` plain text, so a JSON text loses its quotes.
+fn field(column: Column, content: Vec<u8>) -> String {
+    let text = String::from_utf8(content).unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned());
+    if column != Column::Error {
+        return text;
+    }
+    json::whole_text(&text).map(Cow::into_owned).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -177,30 +290,87 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn zlib(text: &str) -> Vec<u8> {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn deflate(text: &str) -> Vec<u8> {
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// `TEXT`, packed by Node's zlib.
+    const BROTLI: [u8; 15] = [0x0b, 0x05, 0x80, 0x7b, 0x22, 0x61, 0x22, 0x3a, 0x20, 0x22, 0xc3, 0xa9, 0x22, 0x7d, 0x03];
+
     #[test]
     fn packed_objects_are_unpacked_whether_or_not_they_say_so() {
         let (zstd, plain) = (zstd::encode_all(TEXT.as_bytes(), 1).unwrap(), TEXT.as_bytes().to_vec());
-        for (body, encoding) in
-            [(gzip(TEXT), None), (gzip(TEXT), Some("GZIP")), (zstd, None), (plain.clone(), None), (plain, Some("identity"))]
-        {
+        let packed = [
+            (gzip(TEXT), None),
+            (gzip(TEXT), Some("GZIP")),
+            (gzip(TEXT), Some("gzip, aws-chunked")),
+            (gzip(TEXT), Some("zstd")),
+            (gzip(TEXT), Some("unheard-of")),
+            (zstd.clone(), None),
+            (zstd, Some("zstd")),
+            (zlib(TEXT), Some("deflate")),
+            (deflate(TEXT), Some("deflate")),
+            (BROTLI.to_vec(), Some("br")),
+            (gzip(TEXT), Some("gzip, gzip")),
+        ];
+        for (body, encoding) in packed {
             assert_eq!(unpack(body, encoding, MAX), Ok(TEXT.as_bytes().to_vec()), "{encoding:?}");
+        }
+        for label in ["identity", "gzip", "x-gzip", "zstd", "deflate", "br", "aws-chunked", "utf-8", "", "gzip,zstd"] {
+            assert_eq!(unpack(plain.clone(), Some(label), MAX), Ok(plain.clone()), "a wrong label: {label}");
         }
     }
 
     #[test]
     fn a_bomb_is_stopped_at_the_limit_and_a_broken_pack_is_a_miss() {
         assert_eq!(unpack(gzip(&"x".repeat(2000)), None, MAX), Err(Miss::TooLarge));
+        assert_eq!(unpack(zlib(&"x".repeat(2000)), Some("deflate"), MAX), Err(Miss::TooLarge));
         assert_eq!(unpack(gzip(TEXT)[..15].to_vec(), None, MAX), Err(Miss::NotUnpackable));
-        assert_eq!(unpack(TEXT.as_bytes().to_vec(), Some("gzip"), MAX), Err(Miss::NotUnpackable));
     }
 
     #[test]
-    fn a_field_holds_json_and_an_error_plain_text() {
-        let field = |column, text: &str| field(column, text.as_bytes().to_vec());
-        assert_eq!(field(Column::Inputs, TEXT), Ok(TEXT.to_owned()));
-        assert_eq!(field(Column::Inputs, "{"), Err(Miss::NotJson));
-        assert_eq!(field(Column::Inputs, ""), Err(Miss::NotJson));
-        assert_eq!(field(Column::Error, r#""ValueError: \"x\"""#), Ok("ValueError: \"x\"".to_owned()));
-        assert_eq!(field(Column::Error, "ValueError"), Ok("ValueError".to_owned()));
+    fn a_field_is_the_text_that_it_would_be_inline() {
+        let field = |column, text: &[u8]| field(column, text.to_vec());
+        for text in [TEXT, "{", "", "\n", r#"{"score": NaN}"#, "\u{feff}{}", "{}\0", "plain"] {
+            assert_eq!(field(Column::Inputs, text.as_bytes()), text);
+        }
+        assert_eq!(field(Column::Inputs, b"a\xffb"), "a\u{fffd}b");
+        assert_eq!(field(Column::Error, br#""ValueError: \"x\"""#), "ValueError: \"x\"");
+        assert_eq!(field(Column::Error, br#""cut \ud83d""#), "cut \u{fffd}");
+        assert_eq!(field(Column::Error, b"ValueError"), "ValueError");
+        assert_eq!(field(Column::Error, br#""a" is not "b""#), r#""a" is not "b""#);
+    }
+
+    #[test]
+    fn a_refusal_is_about_the_object_the_setup_or_the_moment() {
+        let told = |status, code, message: &str| match no_blob(&BucketError::told_by("GetObject", status, Some(code), message, "")) {
+            NoBlob::Miss(miss) => miss.reason(),
+            NoBlob::Failure(failure) => format!("{:?}: {}", failure.class, failure.detail),
+        };
+        let answers = [
+            (404, "NoSuchKey", ""),
+            (403, "AccessDenied", "Access Denied."),
+            (403, "AccessDenied", "no identity-based policy allows the s3:ListBucket action"),
+            (403, "InvalidObjectState", "The operation is not valid for the object's storage class"),
+            (400, "KeyTooLongError", "Your key is too long"),
+            (400, "XMinioInvalidObjectName", "Object name contains unsupported characters."),
+            (400, "InvalidRequest", "The object was stored using a form of Server Side Encryption."),
+            (400, "KMS.DisabledException", "the key is off"),
+            (404, "NoSuchBucket", "The specified bucket does not exist"),
+            (403, "InvalidAccessKeyId", ""),
+            (403, "SignatureDoesNotMatch", ""),
+            (503, "SlowDown", ""),
+            (500, "InternalError", ""),
+        ];
+        let told: Vec<_> = answers.iter().map(|(status, code, message)| told(*status, code, message)).collect();
+        insta::assert_snapshot!(told.join("\n"));
     }
 }

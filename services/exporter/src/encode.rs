@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tracelift_core::{
     failure::{Failure, FailureClass, Step},
-    file::{Cursor, HydrationMiss, MAX_NAMED_MISSES},
+    file::{Cursor, HydrationMiss, LeftOut, MAX_NAMED_MISSES},
     oversized::Oversized,
     time::Timestamp,
 };
@@ -29,7 +29,7 @@ use tracelift_runtime::tasks;
 use column::ColumnWriter;
 
 use crate::{
-    hydrate::Hydrated,
+    hydrate::{Hydrated, HydratedRows},
     meter::{Meter, Stage},
     schema,
     settings::Limits,
@@ -56,6 +56,7 @@ pub(crate) struct Content {
     pub(crate) miss_count: u64,
     pub(crate) misses: Vec<HydrationMiss>,
     pub(crate) oversized: Oversized,
+    pub(crate) left_out: LeftOut,
 }
 
 /// How the files are written.
@@ -67,38 +68,49 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Encodes until the batches end, or until nobody takes the parts. A batch is encoded when the parts of the one
-    /// before it are taken, so that what waits here is never more than a row group.
-    pub(crate) async fn run(self, mut batches: mpsc::Receiver<Hydrated>, parts: mpsc::Sender<Encoded>) -> Result<(), Failure> {
+    /// Encodes until the batches end, or until nobody takes the parts: the rows behind the last file that were left out. A batch is encoded
+    /// when the parts of the one before it are taken, so that what waits here is never more than a row group.
+    pub(crate) async fn run(self, mut batches: mpsc::Receiver<Hydrated>, parts: mpsc::Sender<Encoded>) -> Result<LeftOut, Failure> {
         let encoder = Arc::new(self);
-        let mut open: Option<OpenFile> = None;
+        let (mut open, mut rest): (Option<OpenFile>, _) = (None, LeftOut::default());
         loop {
             let next = tokio::select! {
                 biased;
-                () = parts.closed() => return Ok(()),
+                () = parts.closed() => return Ok(rest),
                 next = batches.recv() => next,
             };
-            let Some(hydrated) = next else { break };
-            let (encoder, file) = (encoder.clone(), open.take());
-            let (file, encoded) = compute(move || encoder.step(file, hydrated)).await?;
-            open = file;
-            if !hand_over(encoded, &parts).await {
-                return Ok(());
+            let Some(Hydrated { rows, before, behind }) = next else { break };
+            rest.add(before);
+            if let Some(rows) = rows {
+                let (encoder, file, left_out) = (encoder.clone(), open.take(), std::mem::take(&mut rest));
+                let (file, encoded) = compute(move || encoder.step(file, rows, left_out)).await?;
+                open = file;
+                if !hand_over(encoded, &parts).await {
+                    return Ok(rest);
+                }
             }
+            rest.add(behind);
         }
         if let Some(file) = open {
             hand_over(compute(move || file.close()).await?, &parts).await;
         }
-        Ok(())
+        Ok(rest)
     }
 
-    /// Adds a batch to the file in hand or to a new one: what is still open then, and what has become ready.
-    pub(crate) fn step(self: Arc<Self>, file: Option<OpenFile>, hydrated: Hydrated) -> Result<(Option<OpenFile>, Vec<Encoded>), Failure> {
+    /// Adds rows to the file in hand or to a new one, with those before the last of them that were left out: what is still open then, and
+    /// what has become ready.
+    pub(crate) fn step(
+        self: Arc<Self>,
+        file: Option<OpenFile>,
+        rows: HydratedRows,
+        left_out: LeftOut,
+    ) -> Result<(Option<OpenFile>, Vec<Encoded>), Failure> {
         let mut file = match file {
             Some(file) => file,
-            None => OpenFile::new(self, &hydrated)?,
+            None => OpenFile::new(self, &rows)?,
         };
-        file.add(hydrated)?;
+        file.content.left_out.add(left_out);
+        file.add(rows)?;
         if file.is_full() {
             return Ok((None, file.close()?));
         }
@@ -139,7 +151,7 @@ struct RowGroup {
 }
 
 impl OpenFile {
-    fn new(encoder: Arc<Encoder>, first: &Hydrated) -> Result<Self, Failure> {
+    fn new(encoder: Arc<Encoder>, first: &HydratedRows) -> Result<Self, Failure> {
         let sink = PartSink {
             ready: Vec::new(),
             part_bytes: usize::try_from(encoder.limits.part_bytes).unwrap_or(usize::MAX),
@@ -154,23 +166,24 @@ impl OpenFile {
             bytes: 0,
             sha256: String::new(),
             min_start_time: first.first,
-            cursor: Cursor { start_time: first.last.0, id: first.last.1 },
+            cursor: first.last,
             objects: 0,
             miss_count: 0,
             misses: Vec::new(),
             oversized: Oversized::default(),
+            left_out: LeftOut::default(),
         };
         Ok(Self { encoder, writer, columns, group: None, content })
     }
 
-    fn add(&mut self, hydrated: Hydrated) -> Result<(), Failure> {
+    fn add(&mut self, hydrated: HydratedRows) -> Result<(), Failure> {
         let meter = self.encoder.meter.clone();
         let _encoding = meter.time(Stage::Encode);
         self.write(&hydrated.batch).map_err(broken)?;
         let rows = hydrated.batch.num_rows() as u64;
         let content = &mut self.content;
         content.rows += rows;
-        content.cursor = Cursor { start_time: hydrated.last.0, id: hydrated.last.1 };
+        content.cursor = hydrated.last;
         content.objects += hydrated.objects;
         content.miss_count += hydrated.misses.len() as u64;
         let room = MAX_NAMED_MISSES - content.misses.len();

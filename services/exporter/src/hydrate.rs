@@ -8,21 +8,20 @@ mod repeated;
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, AsArray as _, RecordBatch};
+use arrow::array::{Array as _, AsArray as _, RecordBatch, StringArray};
 use futures::{Stream, StreamExt as _, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracelift_core::{
     column::{Column, Columns},
     export::FormatVersion,
     failure::{Failure, FailureClass, Step},
-    file::HydrationMiss,
+    file::{Cursor, HydrationMiss, LeftOut},
     filter::Filter,
     time::Timestamp,
 };
-use uuid::Uuid;
 
 use crate::{
-    blob::{BlobStore, Miss, NoBlob},
+    blob::{self, BlobStore, Miss, NoBlob},
     budget::{Budget, Turn},
     meter::{Meter, Stage},
     pointer::{self, Pointer},
@@ -37,14 +36,26 @@ pub(crate) use assemble::Assembly;
 pub(crate) use decide::Decider;
 use repeated::Repeated;
 
-/// Rows as they go into the file.
+/// Rows as they go into the file, and how many between them do not.
 #[derive(Debug)]
 pub(crate) struct Hydrated {
+    /// What is exported; `None` when nothing is.
+    pub(crate) rows: Option<HydratedRows>,
+    /// Rows that were left out before the last one that is exported.
+    pub(crate) before: LeftOut,
+    /// Rows that were left out behind it; all of them when none is exported.
+    pub(crate) behind: LeftOut,
+}
+
+/// Rows that are exported, at least one.
+#[derive(Debug)]
+pub(crate) struct HydratedRows {
     /// The exported columns, in order.
     pub(crate) batch: RecordBatch,
-    /// First and last start_time, and the last row's id.
+    /// Start time of the first row.
     pub(crate) first: Timestamp,
-    pub(crate) last: (Timestamp, Uuid),
+    /// The last row.
+    pub(crate) last: Cursor,
     /// Fields that were filled in.
     pub(crate) objects: u64,
     /// Fields that could not be.
@@ -113,6 +124,7 @@ impl Hydrator {
         let ready = std::pin::pin!(ready.buffered(self.concurrency));
         let mut ready = Ahead::of(ready, self.concurrency);
         let mut assembly: Option<Assembly<'_>> = None;
+        let mut denied = Denied::default();
         loop {
             let waiting = meter.time(if assembly.is_some() { Stage::Hydrate } else { Stage::Read });
             let next = ready.next().await;
@@ -120,11 +132,12 @@ impl Hydrator {
             match next.transpose()? {
                 Some(Ready::Batch(read)) => assembly = Some(Assembly::new(slice, read, self.limits.batch_bytes)),
                 Some(Ready::Field(cell, found, _turn)) => {
+                    denied.judge(&found, &self.blobs)?;
                     if let Some(assembly) = &mut assembly {
                         assembly.fill(&cell, found, meter)?;
                     }
                 }
-                None => return Ok(()),
+                None => return denied.at_the_end(&self.blobs),
             }
             while let Some(hydrated) = assembly.as_mut().map(Assembly::next).transpose()?.flatten() {
                 if ready.meanwhile(sink.send(hydrated)).await.is_err() {
@@ -143,16 +156,42 @@ impl Hydrator {
             None => self.blobs.fetch(cell.column, &pointer, turn).await,
         };
         let gone = match outcome {
-            Err(NoBlob::Miss(Miss::NotFound)) => NoBlob::Miss(Miss::NotFound),
+            // A reader that may not list is told that it is denied what is not there.
+            Err(NoBlob::Miss(miss @ (Miss::NotFound | Miss::Denied(_)))) => NoBlob::Miss(miss),
             outcome => return outcome,
         };
-        let (time, id) = place(batch, cell.row).map_err(NoBlob::Failure)?;
-        let Some(now) = self.source.pointers(slice, time, id).await.map_err(NoBlob::Failure)? else { return Err(gone) };
+        let place = place(batch, cell.row).map_err(NoBlob::Failure)?;
+        let Some(now) = self.source.pointers(slice, place).await.map_err(NoBlob::Failure)? else { return Err(gone) };
         let index = POINTER_COLUMNS.iter().position(|name| *name == pointer_column(cell.column)).unwrap_or_default();
         match pointer::decode(cell.column, &now[index]) {
             Ok(Some(moved)) if moved != pointer => self.blobs.fetch(cell.column, &moved, turn).await,
             _ => Err(gone),
         }
+    }
+}
+
+/// Objects of a run that were denied, as long as the store has given none.
+#[derive(Debug, Default)]
+struct Denied {
+    objects: u32,
+    answer: String,
+}
+
+/// So many objects without one that is given are the store's doing, not theirs.
+const DENIED_ALL: u32 = 16;
+
+impl Denied {
+    /// A failure once it is clear that the store gives us nothing at all.
+    fn judge(&mut self, found: &Result<String, NoBlob>, blobs: &BlobStore) -> Result<(), Failure> {
+        let Err(NoBlob::Miss(Miss::Denied(answer))) = found else { return Ok(()) };
+        self.objects += 1;
+        self.answer.clone_from(answer);
+        if self.objects >= DENIED_ALL { self.at_the_end(blobs) } else { Ok(()) }
+    }
+
+    /// Of several objects not one was given. A single one may well be gone.
+    fn at_the_end(&self, blobs: &BlobStore) -> Result<(), Failure> {
+        if self.objects > 1 && !blobs.gives() { Err(blob::refuses_all(&self.answer)) } else { Ok(()) }
     }
 }
 
@@ -196,7 +235,7 @@ fn items<'a>(
 }
 
 /// The offloaded fields of a batch that are needed, by row and then by column. A field with an inline value is not
-/// offloaded. Of a row that does not match none is needed; of one that matches whatever is in them, those that are exported.
+/// offloaded, unless that is empty. Of a row that does not match none is needed; of one that matches whatever is in them, those that are exported.
 pub(crate) fn cells(batch: &RecordBatch, slice: &Slice, decider: Option<&Decider>) -> Result<Vec<Cell>, Failure> {
     let exported = |column: Column| slice.columns.contains(column);
     let deciding = slice.filter.as_ref().map(Filter::content).unwrap_or_default();
@@ -204,14 +243,15 @@ pub(crate) fn cells(batch: &RecordBatch, slice: &Slice, decider: Option<&Decider
     for column in Column::ALL.iter().copied().filter(|column| column.offloadable()) {
         if exported(column) || deciding.contains(&column) {
             let pointers = named(batch, pointer_column(column))?.as_string_opt::<i32>().ok_or_else(|| unexpected(batch))?;
-            sources.push((column, named(batch, column.name())?.clone(), pointers));
+            let inline = named(batch, column.name())?.as_string_opt::<i32>().ok_or_else(|| unexpected(batch))?;
+            sources.push((column, inline, pointers));
         }
     }
     let mut needed = Vec::new();
     for row in 0..batch.num_rows() {
         let found: Vec<_> = sources
             .iter()
-            .filter(|(_, inline, pointers)| !pointers.value(row).is_empty() && !inline.is_valid(row))
+            .filter(|(_, inline, pointers)| !pointers.value(row).is_empty() && is_placeholder(inline, row))
             .filter_map(|(column, _, pointers)| {
                 let pointer = pointer::decode(*column, pointers.value(row)).map_err(Miss::Pointer).transpose()?;
                 Some(Cell { row, column: *column, pointer, repeated: None })
@@ -226,14 +266,20 @@ pub(crate) fn cells(batch: &RecordBatch, slice: &Slice, decider: Option<&Decider
     Ok(needed)
 }
 
+/// What may stand inline beside a pointer without being the value: nothing, or something empty.
+pub(crate) const PLACEHOLDERS: [&str; 5] = ["", "{}", "[]", "null", "\"\""];
+
+fn is_placeholder(inline: &StringArray, row: usize) -> bool {
+    inline.is_null(row) || PLACEHOLDERS.contains(&inline.value(row))
+}
+
 fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a arrow::array::ArrayRef, Failure> {
     batch.column_by_name(&out(name)).ok_or_else(|| unexpected(batch))
 }
 
 /// The place of a row in the order of the run.
-fn place(batch: &RecordBatch, row: usize) -> Result<(Timestamp, Uuid), Failure> {
-    let found = source::place(batch, row).ok_or_else(|| unexpected(batch))?;
-    Ok((found.start_time, found.id))
+fn place(batch: &RecordBatch, row: usize) -> Result<Cursor, Failure> {
+    source::place(batch, row).ok_or_else(|| unexpected(batch))
 }
 
 pub(crate) fn unexpected(batch: &RecordBatch) -> Failure {

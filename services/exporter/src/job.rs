@@ -9,16 +9,17 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracelift_bucket::Connector;
 use tracelift_core::{
+    Invalid,
     destination::Bucket,
     export::ExportSpec,
     failure::{Failure, FailureClass, Step},
-    file::{Cursor, File, FileIntent, Totals},
+    file::{Cursor, File, FileIntent, LeftOut, Totals},
     id::RunId,
     layout::Layout,
     plan::Partition,
-    run::NARROWEST,
+    run::{Finished, Identity, NARROWEST},
 };
-use tracelift_proto::fleet::v1;
+use tracelift_proto::{fleet::v1, identity_from, left_out_from};
 
 use crate::{
     access::Access,
@@ -31,7 +32,7 @@ use crate::{
     report::Reporter,
     schema::{self, Origin},
     settings::Limits,
-    source::{Slice, Source},
+    source::{Extent, Slice, Source},
     upload::Uploader,
 };
 
@@ -73,7 +74,7 @@ pub(crate) enum Task {
         unresolved: Option<FileIntent>,
     },
     /// Write a run's manifest: its file list is frozen already.
-    Publish { slice: Slice, files: Vec<File> },
+    Publish { slice: Slice, frozen: Frozen },
     /// Write the export's manifest and `_SUCCESS`.
     Finalise { runs: Vec<PublishedRun> },
     /// End what a run that was stopped or has failed may have left open.
@@ -115,10 +116,10 @@ impl Job {
         let destination = Destination::open(access, connector, self.lease.clone(), self.meter.clone()).await?;
         match task {
             Task::Slice { slice, before, unresolved } => {
-                let files = self.export(&destination, slice.clone(), before, unresolved).await?;
-                self.publish(&destination, &slice, &files).await
+                let frozen = self.export(&destination, slice.clone(), before, unresolved).await?;
+                self.publish(&destination, &slice, &frozen).await
             }
-            Task::Publish { slice, files } => self.publish(&destination, &slice, &files).await,
+            Task::Publish { slice, frozen } => self.publish(&destination, &slice, &frozen).await,
             Task::Finalise { runs } => self.finalise(&destination, &runs).await,
             Task::CleanUp(left) => self.clean_up(&destination, &left).await,
             Task::FindExperiments => self.find_experiments().await,
@@ -133,7 +134,7 @@ impl Job {
         mut slice: Slice,
         mut before: Totals,
         unresolved: Option<FileIntent>,
-    ) -> Result<Vec<File>, Halt> {
+    ) -> Result<Frozen, Halt> {
         let (Self { workshop, lease, spec, meter }, limits) = (self, self.workshop.limits);
         let (bucket, partition) = (destination.bucket(), slice.partition());
         let key = |number| self.layout(&bucket).data_file(partition, lease.run, number);
@@ -148,12 +149,13 @@ impl Job {
         }
         let slice = &slice;
 
+        let before_candidates = before.candidates();
         meter.doing("reading");
         let extent = tokio::select! {
             why = lease.halted() => return Err(Halt::Stopped(why)),
             extent = workshop.source.extent(slice) => extent?,
         };
-        meter.estimate_rows(extent.rows().max(before.rows));
+        meter.estimate_rows(before.candidates() + extent.rows());
         let query_id = format!("tracelift-{}-{}", lease.run, lease.fence.0);
         let mut rows = workshop.source.rows(slice, &extent, &query_id, lease.drain().clone())?;
         let (batch_sink, batches) = mpsc::channel(1);
@@ -193,26 +195,32 @@ impl Job {
         if let Some(why) = lease.stopped() {
             return Err(Halt::Stopped(why));
         }
-        encoded?;
+        let rest = encoded?;
         let totals = uploaded?;
         if let Err(halt) = read {
-            return Err(self.named(slice, rows.last(), halt).await);
+            return Err(self.named(slice, &extent, rows.last(), halt).await);
         }
         if !rows.complete() {
             return Err(Halt::Stopped(Stop::Drained));
         }
-        self.commit(totals).await
+        let read = totals.plus(Totals::of_left_out(&rest)).candidates() - before_candidates;
+        if read != rows.count() {
+            let detail = format!("{read} rows are accounted for where {} were read", rows.count());
+            return Err(internal(Step::Read, &detail).into());
+        }
+        let finished = Finished { files: totals.files, rows: totals.rows, rest, identity: workshop.source.identity() };
+        self.commit(&finished).await
     }
 
     /// A failure of reading, with the row named that cannot be read, once the rows are asked for one by one.
-    async fn named(&self, slice: &Slice, last: Option<Cursor>, halt: Halt) -> Halt {
+    async fn named(&self, slice: &Slice, extent: &Extent, last: Option<Cursor>, halt: Halt) -> Halt {
         let Halt::Failed(failure) = &halt else { return halt };
         if slice.narrow < NARROWEST || !matches!(failure.class, FailureClass::SourceBroke | FailureClass::SourceMemory) {
             return halt;
         }
         let row = tokio::select! {
             why = self.lease.halted() => return Halt::Stopped(why),
-            row = self.workshop.source.unreadable(slice, last.or(slice.cursor)) => row,
+            row = self.workshop.source.unreadable(slice, extent, last.or(slice.cursor)) => row,
         };
         let Some(row) = row else { return halt };
         let detail = format!("the row {} of {} cannot be read: {}", row.id, row.start_time, failure.detail);
@@ -220,9 +228,9 @@ impl Job {
     }
 
     /// The commit point: from here on the file list is what the control plane says.
-    async fn commit(&self, totals: Totals) -> Result<Vec<File>, Halt> {
-        let frozen = self.workshop.reporter.finished(&self.lease, totals).await?;
-        files(&frozen).map_err(Halt::Failed)
+    async fn commit(&self, finished: &Finished) -> Result<Frozen, Halt> {
+        let frozen = self.workshop.reporter.finished(&self.lease, finished).await?;
+        Frozen::read(&frozen).map_err(Halt::Failed)
     }
 
     fn uploader<'a>(&'a self, destination: &'a Arc<Destination>, run: RunId, key: &'a (dyn Fn(u32) -> String + Sync)) -> Uploader<'a> {
@@ -263,12 +271,12 @@ impl Job {
         self.workshop.reporter.counted(&self.lease, rows).await
     }
 
-    async fn publish(&self, destination: &Destination, slice: &Slice, files: &[File]) -> Result<(), Halt> {
+    async fn publish(&self, destination: &Destination, slice: &Slice, frozen: &Frozen) -> Result<(), Halt> {
         self.meter.doing("publishing");
         let _writing = self.meter.time(Stage::Upload);
         let bucket = destination.bucket();
         let layout = self.layout(&bucket);
-        let manifest = publish::run_manifest(&layout, self.lease.run, slice, files);
+        let manifest = publish::run_manifest(&layout, self.lease.run, slice, frozen);
         publish::put(destination, &layout.run_manifest(self.lease.run), &manifest).await?;
         self.workshop.reporter.published(&self.lease).await
     }
@@ -289,9 +297,23 @@ impl Job {
     }
 }
 
-/// The files in a frozen list.
-pub(crate) fn files(frozen: &v1::Publish) -> Result<Vec<File>, Failure> {
-    frozen.files.iter().map(File::try_from).collect::<Result<_, _>>().map_err(|fault| internal(Step::Publish, &fault))
+/// What the control plane has of a run past its commit point.
+#[derive(Debug, Clone)]
+pub(crate) struct Frozen {
+    pub(crate) files: Vec<File>,
+    pub(crate) left_out: LeftOut,
+    pub(crate) identity: Identity,
+}
+
+impl Frozen {
+    pub(crate) fn read(frozen: &v1::Publish) -> Result<Self, Failure> {
+        let read = || {
+            let files = frozen.files.iter().map(File::try_from).collect::<Result<_, _>>()?;
+            let left_out = left_out_from("left_out", frozen.left_out.as_ref())?;
+            Ok::<_, Invalid>(Self { files, left_out, identity: identity_from(frozen.identity) })
+        };
+        read().map_err(|fault| internal(Step::Publish, &fault))
+    }
 }
 
 fn internal(step: Step, cause: &dyn std::fmt::Display) -> Failure {
@@ -304,6 +326,7 @@ pub(crate) fn slice(spec: &ExportSpec, lease: &Lease, Partition { session, windo
         tenant: lease.tenant,
         session,
         window,
+        of_export: spec.window,
         columns: spec.columns.clone(),
         version: spec.format_version,
         filter: spec.filter.clone(),

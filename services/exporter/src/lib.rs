@@ -34,7 +34,7 @@ use tracelift_runtime::{metrics::MetricsError, secret::SecretError, tls::TlsErro
 use uuid::Uuid;
 
 pub use network::Network;
-pub use settings::{Blobs, ClickHouse, Limits, Packing, Settings};
+pub use settings::{Blobs, ClickHouse, Limits, Packing, Settings, UniqueBy};
 pub use source::filter::Pushed;
 
 use crate::{
@@ -129,7 +129,18 @@ impl Exporter {
     /// Works until `stopping`, then finishes the files in hand and gives its runs back.
     pub async fn run(self, stopping: CancellationToken) {
         tracing::info!(exporter = self.agent.exporter, runs = self.agent.capacity, "exporter started");
-        self.agent.run(stopping).await;
+        let source = self.agent.workshop.source.clone();
+        let inspected = async {
+            match source.inspect().await {
+                Ok(()) => tracing::debug!("the trace store can be read"),
+                Err(failure) => tracing::error!(%failure, "the trace store cannot be read as it is now"),
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = inspected => {}
+            () = self.agent.run(stopping) => {}
+        }
         tracing::info!("exporter stopped");
     }
 }

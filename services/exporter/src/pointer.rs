@@ -2,9 +2,13 @@
 //!
 //! - `{"ROOT": "<key>"}` and `{"ROOT": {"s3_url": "<key or s3://bucket/key>"}}` for inputs and outputs,
 //! - `{"extra": "<key>"}` and `{"extra": {"s3_url": "…"}}` for the others, by column name.
+//!
+//! Each entry is read for itself: what is wrong with one does not take the others with it.
 
-use serde_json::Value;
-use tracelift_core::column::Column;
+use tracelift_core::{
+    column::Column,
+    json::{self, Value},
+};
 
 /// An object's place.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -16,25 +20,39 @@ pub(crate) struct Pointer {
 
 /// The pointer of `column` in `text`; `Ok(None)` when there is none, `Err` when there is one that cannot be read.
 pub(crate) fn decode(column: Column, text: &str) -> Result<Option<Pointer>, &'static str> {
-    if text.is_empty() {
-        return Ok(None);
+    let of_root = matches!(column, Column::Inputs | Column::Outputs);
+    let name = if of_root { "ROOT" } else { column.name() };
+    let (mut entries, mut others) = (json::entries(text), false);
+    for (key, raw) in entries.by_ref() {
+        if key == name {
+            return entry(raw);
+        }
+        others = true;
     }
-    let Ok(Value::Object(map)) = serde_json::from_str::<Value>(text) else { return Err("the pointer is not a JSON object") };
-    let name = match column {
-        Column::Inputs | Column::Outputs => "ROOT",
-        other => other.name(),
-    };
-    match map.get(name) {
-        None if matches!(column, Column::Inputs | Column::Outputs) && !map.is_empty() => Err("the pointer has no ROOT"),
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(url)) => place(url).map(Some),
-        Some(Value::Object(inner)) => match inner.get("s3_url") {
-            Some(Value::String(url)) => place(url).map(Some),
-            _ => Err("the pointer has no s3_url"),
-        },
-        Some(_) => Err("the pointer is neither a key nor an object with s3_url"),
+    match json::value(text) {
+        Value::Null => Ok(None),
+        Value::Object(_) if !entries.is_whole() => Err("the pointer cannot be read"),
+        Value::Object(_) if of_root && others => Err("the pointer has no ROOT"),
+        Value::Object(_) => Ok(None),
+        _ => Err("the pointer is not a JSON object"),
     }
 }
+
+/// What a key is mapped to.
+fn entry(raw: &str) -> Result<Option<Pointer>, &'static str> {
+    match json::value(raw) {
+        Value::Null => Ok(None),
+        Value::Text(url) => place(&url).map(Some),
+        Value::Object(inner) => match json::entries(inner).find(|(key, _)| key == "s3_url").map(|(_, raw)| json::value(raw)) {
+            Some(Value::Text(url)) => place(&url).map(Some),
+            _ => Err("the pointer has no s3_url"),
+        },
+        _ => Err("the pointer is neither a key nor an object with s3_url"),
+    }
+}
+
+/// Bytes of the longest key that S3 and its like take.
+const LONGEST_KEY: usize = 1024;
 
 fn place(url: &str) -> Result<Pointer, &'static str> {
     let (bucket, key) = match url.strip_prefix("s3://") {
@@ -45,6 +63,9 @@ fn place(url: &str) -> Result<Pointer, &'static str> {
         None if url.contains("://") => return Err("the pointer is not an S3 address"),
         None => (None, url.trim_start_matches('/')),
     };
+    if key.len() > LONGEST_KEY {
+        return Err("the pointer's key is longer than any store takes");
+    }
     if key.is_empty() || bucket.as_deref() == Some("") {
         return Err("the pointer is empty");
     }
@@ -74,11 +95,24 @@ mod tests {
 
     #[test]
     fn no_pointer_is_no_fault() {
-        for (column, text) in
-            [(Column::Inputs, ""), (Column::Inputs, "{}"), (Column::Events, r#"{"extra": "k"}"#), (Column::Extra, r#"{"extra": null}"#)]
-        {
+        for (column, text) in [
+            (Column::Inputs, ""),
+            (Column::Inputs, "{}"),
+            (Column::Inputs, "null"),
+            (Column::Events, r#"{"extra": "k"}"#),
+            (Column::Extra, r#"{"extra": null}"#),
+        ] {
             assert_eq!(decode(column, text), Ok(None), "{text}");
         }
+    }
+
+    #[test]
+    fn a_broken_entry_does_not_take_the_others_with_it() {
+        let map = r#"{"error": 7, "attachment.a": "caf\ud83d", "attachment.b": NaN, "extra": "k", "events": "e"#;
+        assert_eq!(decode(Column::Extra, map), key("k"));
+        assert!(decode(Column::Error, map).is_err());
+        assert_eq!(decode(Column::Events, map), Err("the pointer cannot be read"), "it was cut");
+        assert_eq!(decode(Column::Inputs, "{\"ROOT\": \"k\"}\0"), key("k"));
     }
 
     #[test]

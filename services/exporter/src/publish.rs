@@ -7,16 +7,22 @@ use tracelift_bucket::{SignedAsAsked as _, WriteArguments as _};
 use tracelift_core::{
     export::{ExportSpec, Projects},
     failure::Step,
-    file::{File, Totals},
+    file::{File, HydrationMiss, Totals},
     filter::Filter,
     id::RunId,
     layout::Layout,
     oversized::Oversized,
     plan::Partition,
+    run::Identity,
     time::Timestamp,
 };
 
-use crate::{destination::Destination, job::Halt, schema, source::Slice};
+use crate::{
+    destination::Destination,
+    job::{Frozen, Halt},
+    schema,
+    source::Slice,
+};
 
 /// A partition as the export's manifest lists it.
 #[derive(Debug, Clone)]
@@ -24,10 +30,12 @@ pub(crate) struct PublishedRun {
     pub(crate) run: RunId,
     pub(crate) partition: Partition,
     pub(crate) totals: Totals,
+    pub(crate) identity: Identity,
 }
 
 /// The manifest of one run.
-pub(crate) fn run_manifest(layout: &Layout<'_>, run: RunId, slice: &Slice, files: &[File]) -> Value {
+pub(crate) fn run_manifest(layout: &Layout<'_>, run: RunId, slice: &Slice, frozen: &Frozen) -> Value {
+    let Frozen { files, left_out, identity } = frozen;
     json!({
         "version": 1,
         "export_id": layout.export.to_string(),
@@ -40,13 +48,18 @@ pub(crate) fn run_manifest(layout: &Layout<'_>, run: RunId, slice: &Slice, files
         "format_version": layout.version.as_str(),
         "schema_hash": schema::hash(&slice.columns, slice.version),
         "columns": slice.columns.names(),
-        "totals": totals(Totals::of(files)),
+        "unique_by": identity.columns(),
+        "totals": totals(Totals::of(files).plus(Totals::of_left_out(left_out))),
+        "undecided_fields": misses(&left_out.named),
         "files": files.iter().map(file).collect::<Vec<_>>(),
     })
 }
 
+fn misses(misses: &[HydrationMiss]) -> Vec<Value> {
+    misses.iter().map(|miss| json!({"id": miss.row_id.to_string(), "column": miss.column, "reason": miss.reason})).collect()
+}
+
 fn file(file: &File) -> Value {
-    let misses = file.misses.iter().map(|miss| json!({"id": miss.row_id.to_string(), "column": miss.column, "reason": miss.reason}));
     json!({
         "key": file.key,
         "rows": file.rows,
@@ -57,7 +70,7 @@ fn file(file: &File) -> Value {
         "max_start_time": time(file.max_start_time),
         "hydrated_objects": file.hydrated_objects,
         "hydration_misses": file.hydration_misses,
-        "misses": misses.collect::<Vec<_>>(),
+        "misses": misses(&file.misses),
         "oversized_values": oversized(file.oversized),
     })
 }
@@ -65,6 +78,9 @@ fn file(file: &File) -> Value {
 /// The manifest of an export. `session_id` is null when it is of all experiments.
 pub(crate) fn export_manifest(layout: &Layout<'_>, spec: &ExportSpec, runs: &[PublishedRun]) -> Value {
     let sum = runs.iter().fold(Totals::default(), |sum, run| sum.plus(run.totals));
+    // The rule that held for all of them.
+    let weak = runs.iter().any(|run| run.identity == Identity::IdAndStartTime);
+    let identity = if weak { Identity::IdAndStartTime } else { Identity::Id };
     let runs = runs.iter().map(|published| {
         json!({
             "run_id": published.run.to_string(),
@@ -87,6 +103,7 @@ pub(crate) fn export_manifest(layout: &Layout<'_>, spec: &ExportSpec, runs: &[Pu
         "format_version": layout.version.as_str(),
         "schema_hash": schema::hash(&spec.columns, spec.format_version),
         "export_path": layout.export_path(spec.projects),
+        "unique_by": identity.columns(),
         "totals": totals(sum),
         "runs": runs.collect::<Vec<_>>(),
     })
@@ -97,6 +114,8 @@ fn totals(totals: Totals) -> Value {
         "files": totals.files,
         "rows": totals.rows,
         "bytes": totals.bytes,
+        "undecided": totals.undecided,
+        "decided_against": totals.decided_against,
         "hydration_misses": totals.hydration_misses,
         "oversized_values": oversized(totals.oversized),
     })
@@ -137,7 +156,7 @@ mod tests {
     use tracelift_core::{
         column::Columns,
         export::{Compression, FormatVersion},
-        file::{Cursor, HydrationMiss},
+        file::{Cursor, LeftOut},
         id::{DestinationId, ExportId, SessionId, TenantId},
         time::Window,
     };
@@ -155,6 +174,7 @@ mod tests {
             tenant: layout.tenant,
             session: SessionId(id(3)),
             window,
+            of_export: window,
             columns: Columns::parse("f", &["id", "inputs"]).unwrap(),
             version: FormatVersion::V1,
             filter: Some(Filter::read("eq(name, \"x\")").unwrap()),
@@ -175,9 +195,14 @@ mod tests {
             hydration_misses: 1,
             misses: vec![HydrationMiss { row_id: id(6), column: "inputs".into(), reason: "the object does not exist".into() }],
             oversized: Oversized::from_named([("redshift_varchar", 3)]),
+            left_out: LeftOut::default(),
         };
-        let run = PublishedRun { run: RunId(id(4)), partition: slice.partition(), totals: Totals::of([&file]) };
-        let run_manifest = run_manifest(&layout, RunId(id(4)), &slice, &[file]);
+        let named = vec![HydrationMiss { row_id: id(8), column: "extra".into(), reason: "the object does not exist".into() }];
+        let left_out = LeftOut { undecided: 1, decided_against: 2, named };
+        let totals = Totals::of([&file]).plus(Totals::of_left_out(&left_out));
+        let run = PublishedRun { run: RunId(id(4)), partition: slice.partition(), totals, identity: Identity::IdAndStartTime };
+        let frozen = Frozen { files: vec![file], left_out, identity: Identity::Id };
+        let run_manifest = run_manifest(&layout, RunId(id(4)), &slice, &frozen);
         let spec = ExportSpec {
             destination: DestinationId(id(7)),
             projects: Projects::One(slice.session),

@@ -2,8 +2,9 @@
 
 use tokio::sync::{mpsc, oneshot};
 use tracelift_core::{
-    file::{File, FileIntent, Totals},
+    file::{File, FileIntent},
     plan::Experiment,
+    run::Finished,
 };
 use tracelift_proto::fleet::v1::{self, connect_request::Message as Said};
 
@@ -50,8 +51,16 @@ impl Reporter {
     }
 
     /// Passes the commit point: the answer is the frozen file list.
-    pub(crate) async fn finished(&self, lease: &Lease, totals: Totals) -> Result<v1::Publish, Halt> {
-        let said = v1::RunFinished { run_id: lease.run.to_string(), fence: lease.fence.0, seq: 0, files: totals.files, rows: totals.rows };
+    pub(crate) async fn finished(&self, lease: &Lease, finished: &Finished) -> Result<v1::Publish, Halt> {
+        let said = v1::RunFinished {
+            run_id: lease.run.to_string(),
+            fence: lease.fence.0,
+            seq: 0,
+            files: finished.files,
+            rows: finished.rows,
+            rest: Some((&finished.rest).into()),
+            identity: v1::Identity::from(finished.identity).into(),
+        };
         match self.report(lease, Said::RunFinished(said)).await? {
             Stored::Frozen(publish) => Ok(publish),
             Stored::Done => Err(Halt::Stopped(Stop::Revoked)),

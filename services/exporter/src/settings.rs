@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use secrecy::SecretString;
+use tracelift_core::run::Identity;
 use tracelift_runtime::{
     metrics::MetricsSettings,
     secret::{self, SecretError},
@@ -80,6 +81,28 @@ pub struct ClickHouse {
     /// Table of the feedback on them
     #[arg(long, env = "CLICKHOUSE_FEEDBACKS_TABLE", default_value = "feedbacks", value_parser = identifier)]
     pub feedbacks_table: String,
+    /// What an export has once: an id, in its newest version, or an id at a start time, where looking for ids that were ingested again with
+    /// another start time costs the trace store too much
+    #[arg(long, env = "CLICKHOUSE_UNIQUE_BY", value_enum, default_value_t = UniqueBy::Id)]
+    pub unique_by: UniqueBy,
+}
+
+/// What an export has once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum UniqueBy {
+    /// An id, in its newest version, whatever its start time.
+    Id,
+    /// An id at a start time.
+    IdAndStartTime,
+}
+
+impl From<UniqueBy> for Identity {
+    fn from(unique_by: UniqueBy) -> Self {
+        match unique_by {
+            UniqueBy::Id => Self::Id,
+            UniqueBy::IdAndStartTime => Self::IdAndStartTime,
+        }
+    }
 }
 
 /// How ClickHouse packs its answers.

@@ -1,28 +1,37 @@
 //! Trace rows out of ClickHouse: one slice as a stream of Arrow batches, in order, from a cursor on.
 //!
-//! A stream that ends without Arrow's end marker was cut, whatever the transport says, and is never taken for its end.
+//! A stream that ends without Arrow's end marker was cut, whatever the transport says, and is never taken for its end. One that has the
+//! marker and lacks rows was cut by a setting, and is not taken for its end either ([`tally`]).
 
 mod answer;
 mod extent;
+mod failures;
 mod feedback;
 pub(crate) mod filter;
+mod merging;
+mod moved;
+mod pins;
 pub(crate) mod query;
 mod stream;
+mod tally;
 mod text;
 mod versions;
 
-use clickhouse::{Client, Compression};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clickhouse::{Client, Compression, query::Query};
 use secrecy::ExposeSecret as _;
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracelift_core::{
     column::{Column, Columns},
     export::FormatVersion,
-    failure::{Failure, FailureClass, Step},
+    failure::{Failure, FailureClass},
     file::Cursor,
     filter::Filter,
     id::{SessionId, TenantId},
     plan::{Experiment, MAX_PARTITIONS, Partition},
-    run::NARROWEST,
+    run::{Identity, NARROWEST},
     time::{Timestamp, Window},
 };
 use tracelift_runtime::secret::SecretError;
@@ -30,11 +39,16 @@ use uuid::Uuid;
 
 use answer::Answer;
 pub(crate) use extent::Extent;
-use extent::Stretch;
+use extent::{Approach, Stretch};
+use failures::{broke, code, config, cut, failure};
 use feedback::LookUp;
 use filter::Pushed;
+use merging::{Merging, Table};
+use moved::Moved;
+use query::Asked;
 use stream::Question;
 pub(crate) use stream::{Rows, place};
+use tally::Counts;
 use versions::Versions;
 
 use crate::settings::{ClickHouse, Limits};
@@ -46,6 +60,10 @@ pub(crate) struct Source {
     table: String,
     feedbacks: String,
     batch_bytes: u64,
+    identity: Identity,
+    /// The clause that ends every query, and when the server was asked for it.
+    pins: Arc<Mutex<Option<(Arc<str>, Instant)>>>,
+    moved: Arc<Moved>,
 }
 
 /// Which rows.
@@ -54,6 +72,8 @@ pub(crate) struct Slice {
     pub(crate) tenant: TenantId,
     pub(crate) session: SessionId,
     pub(crate) window: Window,
+    /// That of the whole export.
+    pub(crate) of_export: Window,
     pub(crate) columns: Columns,
     pub(crate) version: FormatVersion,
     /// Only rows that match.
@@ -77,9 +97,11 @@ const FEEDBACK_BLOCK_ROWS: u64 = 16;
 /// of one batch, so that a run holds no more than another one.
 const FEEDBACK_SHARES: u64 = 3;
 /// Longest wait for an answer to a kill.
-const KILL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Seconds for which the server waits while the exporter is held up by its destination.
 const SEND_TIMEOUT: &str = "600";
+/// For so long a server is believed to know the settings that it knew: it may be replaced by another version.
+const PINS_MEMORY: Duration = Duration::from_secs(600);
 
 impl Source {
     pub(crate) fn new(client: Client, settings: &ClickHouse, limits: &Limits) -> Result<Self, SecretError> {
@@ -103,7 +125,88 @@ impl Source {
             table: settings.runs_table.clone(),
             feedbacks: settings.feedbacks_table.clone(),
             batch_bytes: limits.batch_bytes,
+            identity: settings.unique_by.into(),
+            pins: Arc::default(),
+            moved: Arc::default(),
         })
+    }
+
+    /// What is read as one row.
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Whether rows can be read as they must be, as far as can be known without reading any.
+    pub(crate) async fn inspect(&self) -> Result<(), Failure> {
+        self.prepare().await?;
+        self.merging(&self.table).await?;
+        self.merging_of_feedback().await.map(drop)
+    }
+
+    /// Asks the server which of the settings it knows that every query must carry.
+    async fn prepare(&self) -> Result<(), Failure> {
+        let asked = self.pins.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, asked)| *asked);
+        if asked.is_some_and(|asked| asked.elapsed() < PINS_MEMORY) {
+            return Ok(());
+        }
+        let known = match self.client.query_raw(&pins::question()).fetch_all::<String>().await {
+            Ok(known) => known,
+            Err(error) if code(&error.to_string()) == Some(NO_GRANT) => {
+                tracing::warn!(%error, "system.settings cannot be read; only settings that every version of ClickHouse knows are pinned");
+                Vec::new()
+            }
+            Err(error) => return Err(failure(&error)),
+        };
+        *self.pins.lock().unwrap_or_else(PoisonError::into_inner) = Some((pins::clause(&known).into(), Instant::now()));
+        Ok(())
+    }
+
+    /// A query under the settings that it must have.
+    fn query(&self, sql: &str) -> Query {
+        let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(pins, _)| pins.clone());
+        self.client.query_raw(&format!("{sql}{}", pins.unwrap_or_else(|| pins::clause(&[]).into())))
+    }
+
+    /// How the versions of the trace rows are merged.
+    async fn merging(&self, table: &str) -> Result<Merging, Failure> {
+        let found = self.query(query::TABLE).param("table", table).fetch_optional::<(String, String, String)>().await;
+        match found {
+            Ok(Some((engine, engine_full, sorting_key))) => Table { engine, engine_full, sorting_key }.merging(table),
+            Ok(None) => Err(config(format!(
+                "the table {table} does not exist, or the exporter's ClickHouse user may not see it; check CLICKHOUSE_DATABASE, \
+                 CLICKHOUSE_RUNS_TABLE and CLICKHOUSE_FEEDBACKS_TABLE, and grant SELECT"
+            ))),
+            Err(error) if code(&error.to_string()) == Some(NO_GRANT) => {
+                tracing::debug!(%error, table, "the engine of the table is not known; the exporter merges the versions of its rows");
+                Ok(Merging::Ours)
+            }
+            Err(error) => Err(failure(&error)),
+        }
+    }
+
+    /// How those of feedback are. A table that is not there is missed by those who need it.
+    async fn merging_of_feedback(&self) -> Result<Merging, Failure> {
+        match self.merging(&self.feedbacks).await {
+            Err(failure) if failure.class == FailureClass::SourceConfig => Ok(Merging::Final),
+            found => found,
+        }
+    }
+
+    /// How the rows of a slice are read, without knowing whether ids have moved.
+    async fn approach(&self, slice: &Slice) -> Result<Approach, Failure> {
+        self.prepare().await?;
+        let needs_feedback = slice.filter.is_some() || slice.columns.contains(Column::Feedbacks);
+        let merging = self.merging(&self.table).await?;
+        let feedback = if needs_feedback { self.merging_of_feedback().await? } else { Merging::Final };
+        Ok(Approach { merging, feedback, moved: false })
+    }
+
+    /// Whether ids of the export also stand at other start times.
+    async fn has_moved(&self, slice: &Slice) -> Result<bool, Failure> {
+        match self.identity {
+            Identity::Id => self.moved.of(self, slice).await,
+            Identity::IdAndStartTime => Ok(false),
+        }
     }
 
     /// The rows of a slice, with their feedback where it is exported, until it ends or `drain` is cancelled. `query_id` names
@@ -112,17 +215,16 @@ impl Source {
         let looks_up = slice.columns.contains(Column::Feedbacks);
         let batch_bytes = if looks_up { self.batch_bytes / FEEDBACK_SHARES } else { self.batch_bytes };
         let block_rows = narrowed(extent.block_rows(batch_bytes), slice.narrow);
-        let feedback = looks_up.then(|| LookUp::new(self.clone(), slice, query_id, batch_bytes));
-        let question = Question { source: self.clone(), slice: slice.clone(), query_id: query_id.to_owned(), block_rows };
-        Rows::new(question, extent.versions, feedback, drain)
+        let approach = extent.approach;
+        let feedback = looks_up.then(|| LookUp::new(self.clone(), slice, approach.feedback, query_id, batch_bytes));
+        let question = Question { source: self.clone(), slice: slice.clone(), approach, query_id: query_id.to_owned(), block_rows };
+        Rows::new(question, extent, feedback, drain)
     }
 
     /// The rows of a slice without their feedback.
-    fn table(&self, slice: &Slice, versions: Versions, query_id: &str, block_rows: u64) -> Result<Answer, Failure> {
-        let pushed = self.pushed(slice);
-        let sql = query::rows(&self.table, &slice.columns, slice.version, versions, slice.cursor.is_some(), pushed.as_ref());
+    fn table(&self, slice: &Slice, approach: &Approach, versions: Versions, query_id: &str, block_rows: u64) -> Result<Answer, Failure> {
         let query = self
-            .behind(sql, slice)
+            .about(slice, approach, |asked| query::rows(asked, &slice.columns, slice.version, versions))
             .with_setting("query_id", query_id)
             .with_setting("max_block_size", block_rows.to_string())
             .with_setting("http_send_timeout", SEND_TIMEOUT);
@@ -130,8 +232,8 @@ impl Source {
     }
 
     /// The feedback on some rows of a slice, in the order of `ids`.
-    fn feedback(&self, slice: &Slice, ids: &[&str], query_id: &str) -> Result<Answer, Failure> {
-        let query = self.client.query_raw(&query::feedback(&self.feedbacks));
+    fn feedback(&self, slice: &Slice, merging: Merging, ids: &[&str], query_id: &str) -> Result<Answer, Failure> {
+        let query = self.query(&query::feedback(&self.feedbacks, merging));
         let query = query
             .param("tenant", slice.tenant.to_string())
             .param("session", slice.session.to_string())
@@ -142,44 +244,56 @@ impl Source {
         query.fetch_bytes("ArrowStream").map(Answer::new).map_err(|error| failure(&error))
     }
 
-    /// What there is to read in a slice. A row that cannot be measured may be one that cannot be read: it is read with few
-    /// others at once, and reading it finds out.
+    /// What there is to read in a slice.
     pub(crate) async fn extent(&self, slice: &Slice) -> Result<Extent, Failure> {
-        let width = Extent::stretch_micros(slice.window.end().micros() - slice.window.start().micros());
-        let query = self.of_slice(&query::extent(&self.table, self.pushed(slice).as_ref()), slice).param("width", width);
-        let (stretches, versions) = tokio::join!(query.fetch_all::<(u64, u64, u64)>(), self.versions(slice));
-        match stretches {
-            Ok(found) => Ok(Extent::of(found.into_iter().map(|(rows, bytes, widest)| Stretch { rows, bytes, widest }).collect(), versions)),
-            Err(error) if code(&error.to_string()).is_some() && broke(&error) => Ok(Extent::unknown()),
+        let approach = self.approach(slice).await?;
+        // Hardly ever have any: what is measured meanwhile is good then.
+        let (moved, extent) = tokio::join!(self.has_moved(slice), self.measure(slice, approach));
+        if moved? { self.measure(slice, Approach { moved: true, ..approach }).await } else { extent }
+    }
+
+    /// A row that cannot be measured may be one that cannot be read: it is read with few others at once, and reading it finds out.
+    async fn measure(&self, slice: &Slice, approach: Approach) -> Result<Extent, Failure> {
+        let versions = match approach.merging {
+            // A filter asks about the newest only, and a row that cannot be read is looked for among those that count.
+            Merging::Final if slice.filter.is_none() && slice.narrow == 0 && !approach.moved => Versions::AsStored,
+            _ => approach.merged(),
+        };
+        let query = self.about(slice, &approach, |asked| query::extent(asked, versions)).param("width", Extent::stretch_of(slice.window));
+        match query.fetch_all::<(i64, u64, u64, u64)>().await {
+            Ok(found) => {
+                let stretch = |(number, rows, bytes, widest)| (number, Stretch { rows, bytes, widest });
+                Ok(Extent::of(approach, versions, found.into_iter().map(stretch).collect()))
+            }
+            Err(error) if code(&error.to_string()).is_some() && broke(&error) => {
+                let versions = approach.merged();
+                let counts = self.counts(slice, &approach, versions).await.ok();
+                Ok(Extent::unknown(approach, versions, counts))
+            }
             Err(error) => Err(failure(&error)),
         }
     }
 
-    /// How versions are read. A filter asks about the newest only, and a row that cannot be read is looked for among those that count.
-    async fn versions(&self, slice: &Slice) -> Versions {
-        if slice.filter.is_some() || slice.narrow > 0 {
-            return Versions::Merged;
-        }
-        match self.client.query_raw(query::KEYED).param("table", &self.table).fetch_one::<u64>().await {
-            Ok(1) => Versions::AsStored,
-            Ok(_) => Versions::Merged,
-            Err(error) => {
-                tracing::debug!(%error, "the key of the table is not known; ClickHouse merges the versions of its rows");
-                Versions::Merged
-            }
-        }
+    /// How many rows there are in each stretch of a slice.
+    async fn counts(&self, slice: &Slice, approach: &Approach, versions: Versions) -> Result<Counts, Failure> {
+        let query = self.about(slice, approach, |asked| query::counts(asked, versions)).param("width", Extent::stretch_of(slice.window));
+        let found = query.fetch_all::<(i64, u64, u64, u64)>().await.map_err(|error| failure(&error))?;
+        Ok(found.into_iter().map(|(number, rows, ..)| (number, rows)).collect())
     }
 
     /// How many rows of a slice there are.
     pub(crate) async fn count(&self, slice: &Slice) -> Result<u64, Failure> {
-        self.of_slice(&query::count(&self.table, self.pushed(slice).as_ref()), slice).fetch_one().await.map_err(|error| failure(&error))
+        let approach = self.approach(slice).await?;
+        let approach = Approach { moved: self.has_moved(slice).await?, ..approach };
+        self.about(slice, &approach, query::count).fetch_one().await.map_err(|error| failure(&error))
     }
 
     /// The experiments of a tenant with rows in a window, at most one more than an export may have.
     pub(crate) async fn experiments(&self, tenant: TenantId, window: Window) -> Result<Vec<Experiment>, Failure> {
+        self.prepare().await?;
+        let merging = self.merging(&self.table).await?;
         let query = self
-            .client
-            .query_raw(&query::experiments(&self.table))
+            .query(&query::experiments(&self.table, merging))
             .param("tenant", tenant.to_string())
             .param("start", window.start().micros())
             .param("end", window.end().micros())
@@ -193,20 +307,12 @@ impl Source {
     }
 
     /// The row behind `last`, if it is the one that cannot be read: it was asked for alone, and failed again.
-    pub(crate) async fn unreadable(&self, slice: &Slice, last: Option<Cursor>) -> Option<Cursor> {
-        let from = Slice { cursor: last, ..slice.clone() };
-        let pushed = self.pushed(slice);
-        let next = self
-            .behind(query::next(&self.table, last.is_some(), pushed.as_ref()), &from)
-            .fetch_optional::<(i64, String)>()
-            .await
-            .ok()??;
+    pub(crate) async fn unreadable(&self, slice: &Slice, extent: &Extent, last: Option<Cursor>) -> Option<Cursor> {
+        let (from, approach) = (Slice { cursor: last, ..slice.clone() }, &extent.approach);
+        let next = self.about(&from, approach, query::next).fetch_optional::<(i64, String)>().await.ok()??;
         let row = Cursor { start_time: Timestamp::from_micros(next.0)?, id: Uuid::parse_str(&next.1).ok()? };
-        let sql = format!(
-            "{}\nLIMIT 1",
-            query::rows(&self.table, &slice.columns, slice.version, Versions::Merged, last.is_some(), pushed.as_ref())
-        );
-        let mut bytes = self.behind(sql, &from).with_setting("max_block_size", "1").fetch_bytes("ArrowStream").ok()?;
+        let sql = |asked: &Asked<'_>| format!("{}\nLIMIT 1", query::rows(asked, &slice.columns, slice.version, approach.merged()));
+        let mut bytes = self.about(&from, approach, sql).with_setting("max_block_size", "1").fetch_bytes("ArrowStream").ok()?;
         loop {
             match bytes.next().await {
                 Ok(Some(_)) => {}
@@ -217,39 +323,43 @@ impl Source {
     }
 
     /// A query of a slice from behind its cursor on.
-    fn behind(&self, sql: String, slice: &Slice) -> clickhouse::query::Query {
-        let query = self.of_slice(&sql, slice);
-        match slice.cursor {
+    fn about(&self, slice: &Slice, approach: &Approach, sql: impl FnOnce(&Asked<'_>) -> String) -> Query {
+        let feedbacks = query::feedback_of_project(&self.feedbacks, approach.feedback);
+        let pushed = slice.filter.as_ref().map(|filter| Pushed::of(filter, &feedbacks));
+        let asked = Asked {
+            table: &self.table,
+            merging: approach.merging,
+            moved: approach.moved,
+            filter: pushed.as_ref(),
+            resumes: slice.cursor.is_some(),
+        };
+        let query = self.of_project(&sql(&asked), slice, slice.window);
+        let query = match slice.cursor {
             Some(cursor) => query.param("cursor_time", cursor.start_time.micros()).param("cursor_id", cursor.id.to_string()),
             None => query,
-        }
-    }
-
-    fn of_slice(&self, sql: &str, slice: &Slice) -> clickhouse::query::Query {
-        let query = self
-            .client
-            .query_raw(sql)
-            .param("tenant", slice.tenant.to_string())
-            .param("session", slice.session.to_string())
-            .param("start", slice.window.start().micros())
-            .param("end", slice.window.end().micros());
-        let parameters = self.pushed(slice).map(|pushed| pushed.parameters).unwrap_or_default();
+        };
+        let parameters = pushed.map(|pushed| pushed.parameters).unwrap_or_default();
         // Escaped already: `param` leaves NUL and carriage return as they are.
         parameters.into_iter().fold(query, |query, (name, value)| query.with_setting(format!("param_{name}"), value))
     }
 
-    fn pushed(&self, slice: &Slice) -> Option<Pushed> {
-        slice.filter.as_ref().map(|filter| Pushed::of(filter, &self.feedbacks))
+    /// A query of the project of a slice, and of a window.
+    fn of_project(&self, sql: &str, slice: &Slice, window: Window) -> Query {
+        self.query(sql)
+            .param("tenant", slice.tenant.to_string())
+            .param("session", slice.session.to_string())
+            .param("start", window.start().micros())
+            .param("end", window.end().micros())
     }
 
     /// The pointers of one row as they are now, in the order of [`query::POINTER_COLUMNS`]; `None` when the row is gone.
-    pub(crate) async fn pointers(&self, slice: &Slice, time: Timestamp, id: Uuid) -> Result<Option<[String; 3]>, Failure> {
-        let query = self.client.query_raw(&query::pointers(&self.table));
+    pub(crate) async fn pointers(&self, slice: &Slice, row: Cursor) -> Result<Option<[String; 3]>, Failure> {
+        let query = self.query(&query::pointers(&self.table));
         let query = query
             .param("tenant", slice.tenant.to_string())
             .param("session", slice.session.to_string())
-            .param("time", time.micros())
-            .param("id", id.to_string());
+            .param("time", row.start_time.micros())
+            .param("id", row.id.to_string());
         let found: Option<(String, String, String)> = query.fetch_optional().await.map_err(|error| failure(&error))?;
         Ok(found.map(|(inputs, outputs, others)| [inputs, outputs, others]))
     }
@@ -266,56 +376,10 @@ impl Source {
     }
 }
 
+/// ClickHouse's code for a missing right.
+const NO_GRANT: u32 = 497;
+
 /// Rows that are asked for at once: a quarter with each time that the answer broke off, one by one in the end.
 fn narrowed(rows: u64, narrow: u32) -> u64 {
     if narrow >= NARROWEST { 1 } else { (rows >> (2 * narrow)).max(1) }
-}
-
-/// The code of a server's exception.
-fn code(text: &str) -> Option<u32> {
-    text.split("Code: ").nth(1)?.split(['.', ' ']).next()?.parse().ok()
-}
-
-/// Whether an answer that had been asked for broke off, rather than nobody being there to ask.
-fn broke(error: &clickhouse::error::Error) -> bool {
-    let text = error.to_string();
-    code(&text).map_or(!refused_connection(error), |code| !matches!(code, 202 | 252 | 439 | 36 | 43 | 46 | 47 | 62))
-}
-
-fn refused_connection(error: &clickhouse::error::Error) -> bool {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    let mut kinds = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-    kinds.any(|kind| kind == std::io::ErrorKind::ConnectionRefused)
-}
-
-/// A failure of the answer to the rows' query: the row that comes next may be why.
-fn broken_off(error: &clickhouse::error::Error) -> Failure {
-    let failure = failure(error);
-    let class = if failure.class == FailureClass::SourceTransient && broke(error) { FailureClass::SourceBroke } else { failure.class };
-    Failure { class, ..failure }
-}
-
-/// What an error of ClickHouse means, by its code where it gives one.
-fn failure(error: &clickhouse::error::Error) -> Failure {
-    let text = error.to_string();
-    let class = match code(&text) {
-        Some(173 | 241 | 307) => FailureClass::SourceMemory,
-        Some(202 | 252 | 439) => FailureClass::Throttled,
-        // A query of ours that the server does not understand will not be understood the next time either.
-        Some(36 | 43 | 46 | 47 | 62) => FailureClass::Internal,
-        _ => FailureClass::SourceTransient,
-    };
-    let sources = std::iter::successors(std::error::Error::source(error), |source| source.source()).last();
-    let cause = sources.map(|cause| format!(" ({cause})")).unwrap_or_default();
-    Failure { step: Step::Read, class, detail: format!("ClickHouse: {}{cause}", first_line(&text)) }
-}
-
-/// Server errors may quote rows after their first sentence; only that sentence is kept.
-fn first_line(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    line.chars().take(300).collect()
-}
-
-fn cut(reason: impl std::fmt::Display) -> Failure {
-    Failure { step: Step::Read, class: FailureClass::SourceBroke, detail: format!("ClickHouse's answer was cut short: {reason}") }
 }

@@ -7,6 +7,7 @@ use tracelift_core::{
     column::{Column, Columns},
     export::{Compression, FormatVersion},
     failure::Failure,
+    file::LeftOut,
     id::{ExportId, RunId, SessionId, TenantId},
     time::{Timestamp, Window},
 };
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use crate::{
     Limits,
     encode::{Encoded, Encoder, OpenFile},
-    hydrate::{Assembly, Hydrated, cells},
+    hydrate::{Assembly, HydratedRows, cells},
     meter::Meter,
     pointer, schema,
     source::Slice,
@@ -34,7 +35,7 @@ impl Stages {
         let window = Window::new(Timestamp::from_micros(0)?, Timestamp::from_micros(1)?)?;
         let (tenant, session) = (TenantId(Uuid::nil()), SessionId(Uuid::nil()));
         let (columns, version) = (columns.clone(), FormatVersion::V1);
-        Some(Self { slice: Slice { tenant, session, window, columns, version, filter: None, cursor: None, narrow: 0 } })
+        Some(Self { slice: Slice { tenant, session, window, of_export: window, columns, version, filter: None, cursor: None, narrow: 0 } })
     }
 
     /// Whether `text` says where `column` lies.
@@ -45,7 +46,7 @@ impl Stages {
 
     /// The rows of the file: a batch as ClickHouse answers it, with `text` in each offloaded field.
     pub fn hydrate(&self, batch: &Arc<RecordBatch>, text: &str) -> Result<RecordBatch, String> {
-        self.hydrated(batch, text).map(|hydrated| hydrated.batch).map_err(told)
+        self.hydrated(batch, text).map(|rows| rows.batch).map_err(told)
     }
 
     /// Bytes of a file with these rows, batches as ClickHouse answers them.
@@ -54,15 +55,15 @@ impl Stages {
         self.encoded(rows, compression).map_err(told)
     }
 
-    fn hydrated(&self, batch: &Arc<RecordBatch>, text: &str) -> Result<Hydrated, Failure> {
+    fn hydrated(&self, batch: &Arc<RecordBatch>, text: &str) -> Result<HydratedRows, Failure> {
         let (cells, meter) = (cells(batch, &self.slice, None)?, Meter::default());
         let mut assembly = Assembly::alone(&self.slice, batch.clone(), cells.clone(), None, u64::MAX);
         cells.iter().try_for_each(|cell| assembly.fill(cell, Ok(text.to_owned()), &meter))?;
-        let hydrated = assembly.next()?;
+        let hydrated = assembly.next()?.and_then(|hydrated| hydrated.rows);
         hydrated.ok_or_else(|| crate::hydrate::unexpected(batch))
     }
 
-    fn encoded(&self, rows: Vec<Hydrated>, compression: Compression) -> Result<usize, Failure> {
+    fn encoded(&self, rows: Vec<HydratedRows>, compression: Compression) -> Result<usize, Failure> {
         let (columns, version) = (&self.slice.columns, self.slice.version);
         let origin = schema::Origin { export: ExportId(Uuid::nil()), run: RunId(Uuid::nil()) };
         let properties = schema::properties(columns, version, compression, origin);
@@ -70,7 +71,7 @@ impl Stages {
         let encoder = Arc::new(Encoder { schema: schema::arrow(columns, version), properties, limits, meter: Arc::default() });
         let (mut open, mut bytes) = (None, 0);
         for rows in rows {
-            let (file, encoded) = encoder.clone().step(open.take(), rows)?;
+            let (file, encoded) = encoder.clone().step(open.take(), rows, LeftOut::default())?;
             (open, bytes) = (file, bytes + size(&encoded));
         }
         Ok(bytes + open.map(OpenFile::close).transpose()?.map_or(0, |rest| size(&rest)))

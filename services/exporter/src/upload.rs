@@ -222,6 +222,7 @@ fn describe(intent: &FileIntent, content: Content) -> File {
         hydration_misses: content.miss_count,
         misses: content.misses,
         oversized: content.oversized,
+        left_out: content.left_out,
     }
 }
 

@@ -100,9 +100,11 @@ async fn a_field_that_cannot_be_had_is_null_and_named_and_its_row_stays() {
     let _exporter = world.exporter();
     let (export, rows) = export(&world).await;
     assert_eq!(ids(&rows), all(7));
-    assert!(rows.iter().all(|row| row["inputs"].is_null()));
+    let inputs = |n: u128| rows.iter().find(|row| row["id"] == id(n)).unwrap()["inputs"].clone();
+    assert_eq!([inputs(2), inputs(3)], ["not json", "\u{fffd}\u{fffd}"], "content is passed on, whatever it is");
+    assert!([1, 4, 5, 6, 7].into_iter().all(|n| inputs(n).is_null()));
     let run = &world.runs(&export).await[0];
-    assert_eq!(run.result.as_ref().unwrap().hydration_misses, 7);
+    assert_eq!(run.result.as_ref().unwrap().hydration_misses, 5);
     let manifest = world.manifest(&export, Some(&run.id));
     let misses = manifest["files"][0]["misses"].as_array().unwrap();
     let reasons: Vec<_> = misses.iter().map(|miss| format!("{} {}: {}", miss["id"], miss["column"], miss["reason"])).collect();

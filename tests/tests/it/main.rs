@@ -4,6 +4,7 @@
 
 mod binaries;
 mod cancel;
+mod complete;
 mod content;
 mod deadlines;
 mod experiments;
@@ -11,8 +12,10 @@ mod faults;
 mod feedback;
 mod filter;
 mod matrix;
+mod odd;
 mod replicas;
 mod restarts;
+mod setup;
 mod s3_server;
 mod takeover;
 mod zombie;

@@ -132,7 +132,7 @@ async fn one_that_heeds_no_clock_and_tries_everything_changes_nothing() {
     let (run_id, fence, seq) = about(1);
     let intent = v1::FileIntent { run_id, fence, seq, number: 2, key, upload_id, token: "t".into(), whole: None };
     let (run_id, fence, seq) = about(2);
-    let finished = v1::RunFinished { run_id, fence, seq, files: 1, rows: 1 };
+    let finished = v1::RunFinished { run_id, fence, seq, files: 1, rows: 1, ..Default::default() };
     let (run_id, fence, seq) = about(3);
     let published = v1::RunPublished { run_id, fence, seq };
     let hello = v1::Hello {

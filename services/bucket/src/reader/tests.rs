@@ -123,7 +123,7 @@ async fn a_store_that_asks_to_slow_down_is_asked_less_at_once_and_every_object_c
 #[tokio::test(start_paused = true)]
 async fn a_body_may_take_long_but_not_fall_silent() {
     let (mut store, body) = http_body_util::channel::Channel::<bytes::Bytes, std::io::Error>::new(1);
-    let object = Object { size: None, encoding: None, body: SdkBody::from_body_1_x(body) };
+    let object = Object { size: None, encoding: None, body: SdkBody::from_body_1_x(body).into() };
     let slowly = async move {
         for _ in 0..10 {
             tokio::time::sleep(SILENCE - Duration::from_secs(1)).await;
@@ -141,7 +141,7 @@ async fn a_body_may_take_long_but_not_fall_silent() {
 async fn a_body_in_parts_is_whole_and_one_that_breaks_off_is_told() {
     for breaks in [false, true] {
         let (mut store, body) = http_body_util::channel::Channel::<bytes::Bytes, std::io::Error>::new(8);
-        let object = Object { size: Some(10), encoding: None, body: SdkBody::from_body_1_x(body) };
+        let object = Object { size: Some(10), encoding: None, body: SdkBody::from_body_1_x(body).into() };
         store.send_data("part ".into()).await.unwrap();
         store.send_data("part ".into()).await.unwrap();
         if breaks {

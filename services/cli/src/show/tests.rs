@@ -56,9 +56,10 @@ fn some_export() -> v1::Export {
             files_written: 2,
             rows_total_estimate: Some(3_000_000),
             eta_seconds: Some(3725),
+            rows_undecided: 2,
         }),
         error: "Access denied\u{1b}[2J".into(),
-        reconciliation: Some(v1::Reconciliation { rows_exported: 1_234_567, rows_in_source: 1_234_569, reconciled_at: at(20) }),
+        reconciliation: Some(v1::Reconciliation { rows_exported: 1_234_567, rows_in_source: 1_234_569, reconciled_at: at(20), ..Default::default() }),
     }
 }
 

@@ -164,6 +164,7 @@ mod tests {
             files_written: 1,
             rows_total_estimate: Some(300_000),
             eta_seconds: Some(65),
+            rows_undecided: 0,
         });
         lines.push(line(&export, Some(12_345.6)));
         export.status = v1::ExportStatus::Completed.into();

@@ -2,7 +2,7 @@
 
 use tracelift_core::{
     destination::Bucket,
-    file::FileIntent,
+    file::{FileIntent, HydrationMiss},
     layout::Layout,
     run::{Run, State},
     time::Timestamp,
@@ -17,6 +17,8 @@ pub(crate) fn export(view: &ExportView, now: Timestamp) -> v1::Export {
         rows_exported: view.rows,
         rows_in_source,
         reconciled_at: Some(time_to(at)),
+        rows_undecided: view.undecided,
+        rows_decided_against: view.decided_against,
     });
     v1::Export { progress: Some(progress(view, now)), reconciliation, ..(&view.export).into() }
 }
@@ -31,6 +33,7 @@ fn progress(view: &ExportView, now: Timestamp) -> v1::ExportProgress {
         files_written: view.files,
         rows_total_estimate: estimate,
         eta_seconds: estimate.and_then(|rows| eta(view, rows, now)),
+        rows_undecided: view.undecided,
     }
 }
 
@@ -92,7 +95,17 @@ fn result(view: &RunView) -> Option<v1::RunResult> {
         hydrated_objects: run.totals.hydrated_objects,
         hydration_misses: run.totals.hydration_misses,
         pending_upload: run.intent.as_ref().map(|intent| pending(bucket, intent)),
+        undecided: run.totals.undecided,
+        decided_against: run.totals.decided_against,
+        undecided_fields: run.undecided.iter().take(MAX_UNDECIDED_FIELDS).map(undecided).collect(),
     })
+}
+
+/// So many fields are named in a run's result; its manifest names more.
+const MAX_UNDECIDED_FIELDS: usize = 100;
+
+fn undecided(field: &HydrationMiss) -> v1::UndecidedField {
+    v1::UndecidedField { id: field.row_id.to_string(), column: field.column.clone(), reason: field.reason.clone() }
 }
 
 fn pending(bucket: &Bucket, intent: &FileIntent) -> v1::PendingUpload {

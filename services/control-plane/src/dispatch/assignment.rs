@@ -24,7 +24,17 @@ pub(super) fn publish(run: &Run, files: &[File]) -> v1::Publish {
         end_time: partition.map(|partition| time_to(partition.window.end())),
         session_id: partition.map(|partition| partition.session.to_string()).unwrap_or_default(),
         files: files.iter().map(Into::into).collect(),
+        left_out: Some(v1::LeftOut {
+            undecided: run.totals.undecided,
+            decided_against: run.totals.decided_against,
+            named: run.undecided.iter().map(Into::into).collect(),
+        }),
+        identity: identity(run).into(),
     }
+}
+
+fn identity(run: &Run) -> v1::Identity {
+    run.identity.map_or(v1::Identity::Unspecified, Into::into)
 }
 
 fn published(of: &PublishedRun) -> v1::PublishedRun {
@@ -39,6 +49,9 @@ fn published(of: &PublishedRun) -> v1::PublishedRun {
         bytes: totals.bytes,
         hydration_misses: totals.hydration_misses,
         oversized: oversized_to(totals.oversized),
+        undecided: totals.undecided,
+        decided_against: totals.decided_against,
+        identity: identity(&of.run).into(),
     }
 }
 

@@ -10,7 +10,7 @@ use tracelift_core::{
     file::{File, FileIntent},
     id::RunId,
     plan::{Experiment, MAX_PARTITIONS},
-    run::{Event, Fence, IllegalEvent, Run},
+    run::{Event, Fence, Finished, IllegalEvent, Run},
 };
 use tracelift_proto::{
     fleet::v1::{self, connect_request::Message as Said, connect_response::Message as Answer},
@@ -42,6 +42,7 @@ impl Session {
                 let file = done.file.as_ref().ok_or_else(|| Invalid::new("file", "is required"))?;
                 plausible("file", [file.rows, file.bytes, file.hydrated_objects, file.hydration_misses])?;
                 file.oversized.values().try_for_each(|count| plausible("file.oversized", [*count]))?;
+                file.left_out.iter().try_for_each(|rows| plausible("file.left_out", [rows.undecided, rows.decided_against]))?;
                 let event = Event::FileDone(File::try_from(file)?);
                 self.report(under(&done.run_id, done.fence)?, event, Some(done.seq)).await
             }
@@ -106,7 +107,9 @@ impl Session {
     /// All files are done: past the commit point, or a fault of ours when the rows do not add up.
     async fn finished(&mut self, finished: v1::RunFinished) -> Result<(), End> {
         let (run, fence) = under(&finished.run_id, finished.fence)?;
-        let event = Event::Finished { files: finished.files, rows: finished.rows };
+        let rest = finished.rest.as_ref().map_or([0, 0], |rest| [rest.undecided, rest.decided_against]);
+        plausible("rest", rest)?;
+        let event = Event::Finished(Finished::try_from(&finished)?);
         match self.store.report(run, fence, event, self.store.now().await?).await {
             Ok(Heard::Yes(done)) => {
                 let files = self.store.files(run).await?;
@@ -159,7 +162,8 @@ impl Session {
     /// Shows what arrived late, or is gone, after an export was completed and counted.
     async fn compare(&self, run: &Run) -> Result<(), End> {
         let Some(view) = self.store.export(run.tenant, run.export).await? else { return Ok(()) };
-        let (exported, now) = (view.rows, view.reconciled.map_or(view.rows, |(rows, _)| rows));
+        let exported = view.rows + view.undecided + view.decided_against;
+        let now = view.reconciled.map_or(exported, |(rows, _)| rows);
         metrics::counter!("tracelift_exports_reconciled_total").increment(1);
         metrics::counter!("tracelift_late_rows_total").increment(now.saturating_sub(exported));
         metrics::counter!("tracelift_vanished_rows_total").increment(exported.saturating_sub(now));

@@ -22,13 +22,13 @@ use tracelift_core::{
     destination::{Bucket, BucketInput, Destination, DisplayName, Identity},
     export::{Compression, Export, ExportSpec, ExportStatus, FormatVersion, Projects},
     failure::{Failure, FailureClass, Step},
-    file::{Cursor, File, FileIntent, HydrationMiss},
+    file::{Cursor, File, FileIntent, HydrationMiss, LeftOut},
     filter::Filter,
     id::{DestinationId, ExportId, ExporterId, RunId, SessionId, TenantId},
     limit::AtOnce,
     oversized::Oversized,
     plan,
-    run::{Event, Fence, Lease, Run},
+    run::{Event, Fence, Finished, Identity as RowIdentity, Lease, Run},
     time::{Timestamp, Window},
 };
 use uuid::Uuid;
@@ -139,6 +139,7 @@ macro_rules! suite {
                 wrong_totals_do_not_pass_the_commit_point,
                 files_are_read_back_as_they_were_reported,
                 progress_is_shown_while_its_exporter_works,
+                rows_that_were_left_out_are_kept_with_their_run_and_added_up,
                 words_that_a_database_cannot_hold_lose_no_report,
                 an_export_fails_with_its_run_in_words_when_the_others_have_ended,
             }
@@ -361,7 +362,7 @@ pub(crate) async fn complete(store: &dyn Store, run: &Run, files: u32, now: i64)
     for number in 0..files {
         report(store, run, Event::FileDone(file(number)), now).await;
     }
-    report(store, run, Event::Finished { files, rows: u64::from(files) * 10 }, now).await;
+    report(store, run, finished(files, u64::from(files) * 10), now).await;
     report(store, run, Event::Published, now).await
 }
 
@@ -381,7 +382,13 @@ pub(crate) fn file(number: u32) -> File {
         hydration_misses: 1,
         misses: vec![HydrationMiss { row_id: Uuid::from_u128(8), column: "inputs".into(), reason: "404 \"gone\"".into() }],
         oversized: Oversized::from_named([("redshift_varchar", 2), ("athena_row", 1)]),
+        left_out: LeftOut::default(),
     }
+}
+
+/// The commit point of a run of which nothing was left out.
+pub(crate) fn finished(files: u32, rows: u64) -> Event {
+    Event::Finished(Finished { files, rows, rest: LeftOut::default(), identity: RowIdentity::Id })
 }
 
 pub(crate) fn intent(number: u32) -> FileIntent {

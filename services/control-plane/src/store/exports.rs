@@ -165,9 +165,7 @@ pub(super) fn settle(tx: &mut dyn Transaction, id: ExportId, now: Timestamp) -> 
         exports::go_on(tx, id, status, now)?;
         return Ok(Export { status, updated_at: now, ..export });
     }
-    // Where a filter reads content the trace store alone cannot say how many rows there are.
-    let countable = export.spec.filter.as_ref().is_none_or(|filter| !filter.reads_content());
-    if status == ExportStatus::Completed && countable {
+    if status == ExportStatus::Completed {
         begin(tx, id, export.tenant, Work::Reconcile, now)?;
     }
     let error = if status == ExportStatus::Completed { None } else { why(&runs::of_export(tx, id)?, status) };

@@ -82,6 +82,10 @@ pub struct ExportView {
     pub bytes: u64,
     /// Complete files.
     pub files: u32,
+    /// Rows that nobody can decide.
+    pub undecided: u64,
+    /// Rows that were read and do not match.
+    pub decided_against: u64,
     /// Runs whose rows were counted.
     pub runs_counted: u32,
     /// Their rows.
@@ -106,6 +110,8 @@ impl ExportView {
             rows: 0,
             bytes: 0,
             files: 0,
+            undecided: 0,
+            decided_against: 0,
             runs_counted: 0,
             rows_counted: 0,
             started_at: None,

@@ -131,7 +131,7 @@ pub(crate) fn file_done(assignment: &v1::Assignment, seq: u64, number: u32) -> v
 
 pub(crate) fn finished(assignment: &v1::Assignment, seq: u64, files: u32) -> Said {
     let (run_id, fence) = (assignment.run_id.clone(), assignment.fence);
-    Said::RunFinished(v1::RunFinished { run_id, fence, seq, files, rows: u64::from(files) * 10 })
+    Said::RunFinished(v1::RunFinished { run_id, fence, seq, files, rows: u64::from(files) * 10, ..Default::default() })
 }
 
 pub(crate) fn published(assignment: &v1::Assignment, seq: u64) -> Said {

@@ -7,31 +7,16 @@ use super::{
     condition::{Condition, EntryTest, Family, IdField, Leaf, NumberField, Part, Plain, TextField, TextTest, TimeField, ValueTest, path},
     syntax::is_number,
 };
-use crate::{column::Column, time::Timestamp};
-
-/// A JSON value, as far as a filter looks into it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Json {
-    /// `null`, and what is no JSON at all.
-    Null,
-    /// `true` or `false`.
-    Bool(bool),
-    /// A number, as a double.
-    Number(f64),
-    /// A text, without its quotes.
-    Text(String),
-    /// Its entries.
-    Object(Vec<(String, Json)>),
-    /// A list, whose items no filter looks at.
-    List,
-}
+use crate::{
+    column::Column,
+    json::{self, Value},
+    time::Timestamp,
+};
 
 /// Columns whose value may lie in an object.
 pub trait Content {
-    /// The text of `inputs`, `outputs`, `extra` or `error`, empty when there is none; `None` when it is not known yet.
+    /// The text of `inputs`, `outputs`, `extra` or `error`, empty when there is none; `None` when it is not known.
     fn text(&self, column: Column) -> Option<&str>;
-    /// The same as JSON.
-    fn json(&self, column: Column) -> Option<&Json>;
 }
 
 /// Feedback on a row.
@@ -123,36 +108,29 @@ impl Leaf {
         let column = self.condition.content()?;
         let holds = match &self.condition {
             Condition::Text(_, test) => test.holds(content.text(column)?),
-            Condition::Entry(family, tests) => there_is(entries(*family, content.json(column)?), tests),
+            Condition::Entry(family, tests) => there_is(*family, content.text(column)?, tests),
             _ => return None,
         };
         Some(holds != self.negated)
     }
 }
 
-/// The entries of a family: the keys of an object, or of its `metadata`.
-fn entries(family: Family, json: &Json) -> &[(String, Json)] {
-    let within = if family == Family::Metadata { json.at("metadata") } else { Some(json) };
-    if let Some(Json::Object(entries)) = within { entries } else { &[] }
-}
-
-/// A key is one of the object's own, or, where it is named with dots, one of an object within it.
-fn there_is(entries: &[(String, Json)], tests: &[EntryTest]) -> bool {
-    let holds = |key: &str, value: &Json| tests.iter().all(|test| test.of_json(key, value));
-    entries.iter().any(|(key, value)| holds(key, value))
+/// Whether an entry of that family meets all tests: a key of the object itself, or of its `metadata`; or, where a key is named with
+/// dots, one of an object within it.
+fn there_is(family: Family, text: &str, tests: &[EntryTest]) -> bool {
+    let within = if family == Family::Metadata { at(text, "metadata") } else { Some(text) };
+    let Some(object) = within else { return false };
+    let holds = |key: &str, raw: &str| tests.iter().all(|test| test.of_json(key, raw));
+    json::entries(object).any(|(key, raw)| holds(&key, raw))
         || named_paths(tests).into_iter().any(|key| {
-            let mut parts = path(key).into_iter();
-            let first = parts.next().and_then(|first| entries.iter().find(|(key, _)| key == first));
-            let value = first.and_then(|(_, value)| parts.try_fold(value, |value, part| value.at(part)));
-            value.is_some_and(|value| holds(key, value))
+            let found = path(key).into_iter().try_fold(object, at);
+            found.is_some_and(|raw| holds(key, raw))
         })
 }
 
-impl Json {
-    fn at(&self, key: &str) -> Option<&Self> {
-        let Self::Object(entries) = self else { return None };
-        entries.iter().find(|(name, _)| name == key).map(|(_, value)| value)
-    }
+/// The source of the first value with that key.
+fn at<'a>(object: &'a str, key: &str) -> Option<&'a str> {
+    json::entries(object).find(|(name, _)| name == key).map(|(_, raw)| raw)
 }
 
 impl TextTest {
@@ -172,10 +150,10 @@ impl EntryTest {
         self.part != Part::Key || self.test.of_text(key) != self.negated
     }
 
-    fn of_json(&self, key: &str, value: &Json) -> bool {
+    fn of_json(&self, key: &str, raw: &str) -> bool {
         match self.part {
             Part::Key => self.of_key(key),
-            Part::Value => self.test.of_json(value) != self.negated,
+            Part::Value => self.test.of_json(&json::value(raw)) != self.negated,
             Part::Score => self.negated,
         }
     }
@@ -201,13 +179,13 @@ impl ValueTest {
         }
     }
 
-    fn of_json(&self, value: &Json) -> bool {
+    fn of_json(&self, value: &Value<'_>) -> bool {
         match (self, value) {
-            (Self::Present, value) => *value != Json::Null,
-            (_, Json::Text(text)) => self.of_text(text),
-            (Self::Is(any), Json::Bool(value)) => any.iter().any(|wanted| *wanted == value.to_string()),
-            (Self::Is(any), Json::Number(number)) => numbers(any).contains(number),
-            (Self::Number(test), Json::Number(number)) => test.holds(number),
+            (Self::Present, value) => *value != Value::Null,
+            (_, Value::Text(text)) => self.of_text(text),
+            (Self::Is(any), Value::Bool(value)) => any.iter().any(|wanted| *wanted == value.to_string()),
+            (Self::Is(any), Value::Number(number)) => numbers(any).contains(number),
+            (Self::Number(test), Value::Number(number)) => test.holds(number),
             _ => false,
         }
     }

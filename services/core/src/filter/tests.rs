@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 /// Content of which some is not known yet.
 #[derive(Debug, Clone, Default)]
-struct Known(Vec<(Column, String, Json)>);
+struct Known(Vec<(Column, String)>);
 
 impl Known {
-    fn with(mut self, column: Column, text: &str, json: Json) -> Self {
-        self.0.push((column, text.to_owned(), json));
+    fn with(mut self, column: Column, text: &str) -> Self {
+        self.0.push((column, text.to_owned()));
         self
     }
 }
@@ -19,31 +19,16 @@ impl Content for Known {
     fn text(&self, column: Column) -> Option<&str> {
         self.0.iter().find(|known| known.0 == column).map(|known| known.1.as_str())
     }
-
-    fn json(&self, column: Column) -> Option<&Json> {
-        self.0.iter().find(|known| known.0 == column).map(|known| &known.2)
-    }
 }
 
-fn text(text: &str) -> Json {
-    Json::Text(text.into())
-}
-
-fn object<const N: usize>(entries: [(&str, Json); N]) -> Json {
-    Json::Object(entries.map(|(key, value)| (key.to_owned(), value)).to_vec())
-}
+const EXTRA: &str = r#"{
+    "metadata": {
+        "env": "prod", "version": 2.0, "beta": true, "nothing": null, "session_id": "thread 1", "user": {"name": "Ada"}, "a.b": "whole"
+    },
+    "other": {"hidden": "x"}
+}"#;
 
 fn row() -> Row<Known> {
-    let metadata = object([
-        ("env", text("prod")),
-        ("version", Json::Number(2.0)),
-        ("beta", Json::Bool(true)),
-        ("nothing", Json::Null),
-        ("session_id", text("thread 1")),
-        ("user", object([("name", text("Ada"))])),
-        ("a.b", text("whole")),
-    ]);
-    let inputs = object([("question", text("Why?")), ("k", Json::List)]);
     Row {
         id: Uuid::from_u128(1),
         trace_id: Uuid::from_u128(2),
@@ -64,10 +49,10 @@ fn row() -> Row<Known> {
             Feedback { key: "user_score".into(), score: Some(1.0), value: "good".into() },
         ],
         content: Known::default()
-            .with(Column::Inputs, r#"{"question":"Why?","k":[1]}"#, inputs)
-            .with(Column::Outputs, "", Json::Null)
-            .with(Column::Error, "", Json::Null)
-            .with(Column::Extra, "{…}", object([("metadata", metadata), ("other", object([("hidden", text("x"))]))])),
+            .with(Column::Inputs, r#"{"question":"Why?","k":[1]}"#)
+            .with(Column::Outputs, "")
+            .with(Column::Error, "")
+            .with(Column::Extra, EXTRA),
     }
 }
 

@@ -1,9 +1,9 @@
 //! What can happen to a run.
 
-use super::Lease;
+use super::{Identity, Lease};
 use crate::{
     failure::Failure,
-    file::{File, FileIntent, Totals},
+    file::{File, FileIntent, LeftOut, Totals},
     plan::Experiment,
     time::Timestamp,
 };
@@ -24,13 +24,8 @@ pub enum Event {
     FileIntent(FileIntent),
     /// A file is complete in the bucket.
     FileDone(File),
-    /// All files are; how many and with how many rows, as the exporter counted.
-    Finished {
-        /// Files of the whole run.
-        files: u32,
-        /// Rows of the whole run.
-        rows: u64,
-    },
+    /// All files are.
+    Finished(Finished),
     /// The manifest is in the bucket.
     Published,
     /// The attempt failed.
@@ -74,6 +69,19 @@ pub enum Event {
     Retried,
 }
 
+/// What an exporter says at the commit point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// Files of the whole run, as it counted them.
+    pub files: u32,
+    /// Their rows.
+    pub rows: u64,
+    /// Rows behind the last file that were read and not exported.
+    pub rest: LeftOut,
+    /// What was read as one row.
+    pub identity: Identity,
+}
+
 impl Event {
     /// Its name.
     pub fn name(&self) -> &'static str {
@@ -83,7 +91,7 @@ impl Event {
             Self::Progressed => "Progressed",
             Self::FileIntent(_) => "FileIntent",
             Self::FileDone(_) => "FileDone",
-            Self::Finished { .. } => "Finished",
+            Self::Finished(_) => "Finished",
             Self::Published => "Published",
             Self::Failed { .. } => "Failed",
             Self::Lapsed { .. } => "Lapsed",

@@ -42,7 +42,17 @@ fn file(number: u32) -> File {
         hydration_misses: 0,
         misses: Vec::new(),
         oversized: crate::oversized::Oversized::default(),
+        left_out: LeftOut { undecided: 1, decided_against: 2, named: vec![undecided(number.into())] },
     }
+}
+
+fn undecided(row: u128) -> HydrationMiss {
+    HydrationMiss { row_id: Uuid::from_u128(row), column: "extra".into(), reason: "gone".into() }
+}
+
+fn finished(files: u32, rows: u64) -> Event {
+    let rest = LeftOut { undecided: 3, decided_against: 4, named: vec![undecided(99)] };
+    Event::Finished(Finished { files, rows, rest, identity: Identity::Id })
 }
 
 fn failure(class: FailureClass) -> Failure {
@@ -56,7 +66,7 @@ fn events() -> Vec<Event> {
         Event::Progressed,
         Event::FileIntent(FileIntent { number: 0, key: "k".into(), upload_id: "u".into(), token: "t".into(), whole: None }),
         Event::FileDone(file(0)),
-        Event::Finished { files: 0, rows: 0 },
+        finished(0, 0),
         Event::Published,
         Event::Failed { failure: failure(FailureClass::SourceTransient), max_retries: 20 },
         Event::Failed { failure: failure(FailureClass::Throttled), max_retries: 20 },
@@ -77,7 +87,7 @@ fn events() -> Vec<Event> {
 #[test]
 fn the_matrix_of_states_and_events() {
     let leased = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
-    let frozen = leased.clone().apply(Event::Finished { files: 0, rows: 0 }, at(2)).unwrap();
+    let frozen = leased.clone().apply(finished(0, 0), at(2)).unwrap();
     let ended = |state| Run { state, ..leased.clone() };
     let states = [
         queued(),
@@ -140,7 +150,46 @@ fn a_repeated_file_is_counted_once_and_a_skipped_one_is_refused() {
 fn a_run_whose_rows_do_not_add_up_does_not_pass_the_commit_point() {
     let leased = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
     let one = leased.apply(Event::FileDone(file(0)), at(2)).unwrap();
-    assert!(matches!(one.apply(Event::Finished { files: 1, rows: 9 }, at(3)), Err(IllegalEvent::Totals { .. })));
+    assert!(matches!(one.apply(finished(1, 9), at(3)), Err(IllegalEvent::Totals { .. })));
+}
+
+#[test]
+fn rows_that_were_left_out_are_counted_once_whatever_is_said_again() {
+    let leased = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
+    let one = leased.apply(Event::FileDone(file(0)), at(2)).unwrap().apply(Event::FileDone(file(0)), at(3)).unwrap();
+    assert_eq!((one.totals.undecided, one.totals.decided_against), (1, 2));
+    let done = one.apply(finished(1, 10), at(4)).unwrap().apply(finished(1, 10), at(5)).unwrap();
+    assert_eq!((done.totals.undecided, done.totals.decided_against, done.totals.candidates()), (4, 6, 20));
+    assert_eq!(done.undecided, [undecided(0), undecided(99)]);
+    assert_eq!(done.identity, Some(Identity::Id));
+}
+
+#[test]
+fn attempts_count_from_the_last_finished_file_on() {
+    let cut = || Event::Failed { failure: failure(FailureClass::SourceBroke), max_retries: 2 };
+    let (mut run, mut now) = (queued(), 0);
+    for number in 0..30 {
+        now += 1000;
+        run = run.apply(Event::Claimed(lease("x")), at(now)).unwrap();
+        run = run.apply(Event::FileDone(file(number)), at(now)).unwrap().apply(cut(), at(now)).unwrap();
+        assert_eq!(run.state, State::Queued { not_before: at(now + 1) }, "each got on, so each is like the first");
+    }
+    for attempt in 1..=2 {
+        now += 1000;
+        run = run.apply(Event::Claimed(lease("x")), at(now)).unwrap().apply(cut(), at(now)).unwrap();
+        assert_eq!(matches!(run.state, State::Failed(_)), attempt == 2, "without a file there are so many");
+    }
+}
+
+#[test]
+fn of_many_attempts_the_newest_errors_are_remembered() {
+    let mut run = queued();
+    for n in 0..50 {
+        run.remember(format!("error {n}"));
+    }
+    assert_eq!(run.errors.len(), 50);
+    assert_eq!(run.errors.iter().filter(|error| !error.is_empty()).count(), MAX_ERRORS);
+    assert_eq!((run.errors[29].as_str(), run.errors[30].as_str()), ("", "error 30"));
 }
 
 #[test]
@@ -253,7 +302,7 @@ fn finding_experiments_ends_with_what_was_found_or_fails_when_that_is_too_much()
 fn any_event() -> impl Strategy<Value = Event> {
     (0u32..4, 0usize..events().len()).prop_map(|(number, index)| match events().swap_remove(index) {
         Event::FileDone(_) => Event::FileDone(file(number)),
-        Event::Finished { .. } => Event::Finished { files: number, rows: u64::from(number) * 10 },
+        Event::Finished(_) => finished(number, u64::from(number) * 10),
         event => event,
     })
 }

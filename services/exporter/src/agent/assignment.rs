@@ -12,11 +12,11 @@ use tracelift_core::{
 };
 use tracelift_proto::{
     fleet::v1::{self, assignment::Work},
-    oversized_from, time_from, under,
+    identity_from, oversized_from, time_from, under,
 };
 
 use crate::{
-    job::{Left, Task, files, slice},
+    job::{Frozen, Left, Task, slice},
     lease::{Lease, Trust},
     publish::PublishedRun,
 };
@@ -35,10 +35,10 @@ pub(super) fn read(assignment: &v1::Assignment, trust: &Arc<Trust>) -> Result<(L
         Work::FindExperiments(_) => (Task::FindExperiments, Totals::default()),
         Work::Slice(work) => rows(&lease, &spec, work)?,
         Work::Publish(work) => {
-            let files = files(work).map_err(|failure| Invalid::new("publish.files", failure))?;
+            let frozen = Frozen::read(work).map_err(|failure| Invalid::new("publish", failure))?;
             let partition = partition(&work.session_id, work.start_time.as_ref(), work.end_time.as_ref())?;
-            let before = Totals::of(&files);
-            (Task::Publish { slice: slice(&spec, &lease, partition), files }, before)
+            let before = Totals::of(&frozen.files);
+            (Task::Publish { slice: slice(&spec, &lease, partition), frozen }, before)
         }
         Work::Finalise(work) => {
             let runs = work.runs.iter().map(published).collect::<Result<_, _>>()?;
@@ -81,7 +81,10 @@ fn published(run: &v1::PublishedRun) -> Result<PublishedRun, Invalid> {
             hydrated_objects: 0,
             hydration_misses: run.hydration_misses,
             oversized: oversized_from(&run.oversized),
+            undecided: run.undecided,
+            decided_against: run.decided_against,
         },
+        identity: identity_from(run.identity),
     })
 }
 

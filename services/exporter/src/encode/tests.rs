@@ -21,25 +21,31 @@ fn hydrated(from: usize, rows: usize) -> Hydrated {
     let last = from + rows - 1;
     let arrays: Vec<ArrayRef> =
         vec![Arc::new(StringArray::from(ids)), Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC"))];
-    Hydrated {
+    let rows = HydratedRows {
         batch: RecordBatch::try_new(schema(), arrays).unwrap(),
         first: at(from),
-        last: (at(last), Uuid::from_u128(last as u128 * 0x1234_5678_9abc_def1)),
+        last: Cursor { start_time: at(last), id: Uuid::from_u128(last as u128 * 0x1234_5678_9abc_def1) },
         objects: 1,
         misses: Vec::new(),
-    }
+    };
+    Hydrated { rows: Some(rows), before: left_out(1), behind: left_out(10) }
+}
+
+fn left_out(rows: u64) -> LeftOut {
+    LeftOut { undecided: rows, decided_against: 2 * rows, named: Vec::new() }
 }
 
 async fn encode(batches: Vec<Hydrated>, file_bytes: u64) -> Vec<(Vec<Bytes>, Content)> {
     let limits = Limits { file_bytes, part_bytes: 1000, row_group_bytes: 8000, ..crate::Settings::defaults().limits };
     let encoder = Encoder { schema: schema(), properties: WriterProperties::default(), limits, meter: Arc::default() };
-    let (batch_sink, batch_source) = mpsc::channel(batches.len().max(1));
+    let number = batches.len();
+    let (batch_sink, batch_source) = mpsc::channel(number.max(1));
     for batch in batches {
         batch_sink.try_send(batch).unwrap();
     }
     drop(batch_sink);
     let (part_sink, mut part_source) = mpsc::channel(10_000);
-    encoder.run(batch_source, part_sink).await.unwrap();
+    let rest = encoder.run(batch_source, part_sink).await.unwrap();
     let (mut files, mut parts) = (Vec::new(), Vec::new());
     while let Ok(encoded) = part_source.try_recv() {
         match encoded {
@@ -48,6 +54,9 @@ async fn encode(batches: Vec<Hydrated>, file_bytes: u64) -> Vec<(Vec<Bytes>, Con
         }
     }
     assert!(parts.is_empty(), "every part belongs to a file");
+    let told: u64 = files.iter().map(|(_, content): &(Vec<Bytes>, Content)| content.left_out.undecided).sum();
+    assert_eq!(told + rest.undecided, 11 * number as u64, "every row that was left out is told once");
+    assert!(number == 0 || rest == left_out(10), "those behind the last row are in no file");
     files
 }
 

@@ -1,21 +1,22 @@
 //! Puts a source batch and its fetched fields together into batches of the file's schema, bounded in bytes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use arrow::{
-    array::{Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringBuilder},
+    array::{Array as _, ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringBuilder},
     compute::{cast, filter_record_batch},
-    datatypes::DataType,
+    datatypes::{DataType, Int64Type},
 };
 use tracelift_core::{
     column::Column,
     failure::{Failure, FailureClass, Step},
-    file::HydrationMiss,
+    file::{HydrationMiss, LeftOut, MAX_NAMED_MISSES},
 };
 
-use super::{Cell, Hydrated, Read, decide::Decider, exported, named, place, unexpected};
+use super::{Cell, Hydrated, HydratedRows, Read, decide::Decider, exported, named, place, unexpected};
 use crate::{blob::NoBlob, meter::Meter, schema, source::Slice};
 use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
 
 /// One source batch on its way into the file.
 pub(crate) struct Assembly<'a> {
@@ -29,7 +30,7 @@ pub(crate) struct Assembly<'a> {
     awaited: std::vec::IntoIter<Cell>,
     /// The row of the first of those.
     awaited_row: Option<usize>,
-    /// Fields that have come, by place.
+    /// Fields that have come, by place; `None` for those that could not be had.
     filled: HashMap<(usize, Column), Option<String>>,
     misses: Vec<(usize, HydrationMiss)>,
     bytes: u64,
@@ -66,8 +67,8 @@ impl<'a> Assembly<'a> {
                 Some(text)
             }
             Err(NoBlob::Miss(miss)) => {
-                let (_, row_id) = place(&self.batch, cell.row)?;
-                let (column, reason) = (cell.column.name().to_owned(), miss.reason().to_owned());
+                let row_id = place(&self.batch, cell.row)?.id;
+                let (column, reason) = (cell.column.name().to_owned(), miss.reason());
                 self.misses.push((cell.row, HydrationMiss { row_id, column, reason }));
                 meter.add_hydration(0, 1);
                 None
@@ -79,8 +80,7 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// The next rows that are ready: when their fields fill a batch, or when the source batch ends. None when none of
-    /// those matches.
+    /// The next rows that are ready: when their fields fill a batch, or when the source batch ends.
     pub(crate) fn next(&mut self) -> Result<Option<Hydrated>, Failure> {
         let rows = self.batch.num_rows();
         let complete = self.awaited_row.unwrap_or(rows);
@@ -89,6 +89,39 @@ impl<'a> Assembly<'a> {
             return Ok(None);
         }
         let range = self.done..complete;
+        let judged: Vec<_> = range.clone().map(|row| self.matches(row)).collect();
+        let batch = if judged.contains(&Some(true)) { Some(self.batch(range.clone(), &judged)?) } else { None };
+        // A field of the next row may be here already while another of the same row is awaited: it stays.
+        let (filled, next): (HashMap<_, _>, HashMap<_, _>) =
+            std::mem::take(&mut self.filled).into_iter().partition(|((row, _), _)| *row < complete);
+        let (misses, missing): (Vec<_>, Vec<_>) = std::mem::take(&mut self.misses).into_iter().partition(|(row, _)| *row < complete);
+        self.bytes = next.values().flatten().map(|text| text.len() as u64).sum();
+        (self.filled, self.misses, self.done) = (next, missing, complete);
+        let last = judged.iter().rposition(|judged| *judged == Some(true)).map(|index| range.start + index);
+        let (before, behind) = match last {
+            Some(last) => (self.left_out(range.start..last, &judged, range.start, &misses), self.left_out(last..range.end, &judged, range.start, &misses)),
+            None => (LeftOut::default(), self.left_out(range.clone(), &judged, range.start, &misses)),
+        };
+        let first = judged.iter().position(|judged| *judged == Some(true)).map(|index| range.start + index);
+        let (Some(batch), Some(first), Some(last)) = (batch, first, last) else {
+            return Ok(Some(Hydrated { rows: None, before, behind }));
+        };
+        let matches = |row: usize| judged[row - range.start] == Some(true);
+        let mut misses: Vec<_> = misses.into_iter().filter(|(row, _)| matches(*row)).map(|(_, miss)| miss).collect();
+        let exported: Vec<_> = range.clone().filter(|row| matches(*row)).collect();
+        let batch = without_overflow(batch, |row| Ok(place(&self.batch, exported[row])?.id), &mut misses)?;
+        let rows = HydratedRows {
+            batch,
+            first: place(&self.batch, first)?.start_time,
+            last: place(&self.batch, last)?,
+            objects: filled.iter().filter(|((row, _), value)| value.is_some() && matches(*row)).count() as u64,
+            misses,
+        };
+        Ok(Some(Hydrated { rows: Some(rows), before, behind }))
+    }
+
+    /// The rows of a range that match, as they go into the file.
+    fn batch(&self, range: Range<usize>, judged: &[Option<bool>]) -> Result<RecordBatch, Failure> {
         let (columns, version) = exported(self.slice);
         let arrays = columns.iter().map(|column| {
             let source = named(&self.batch, column.name())?.slice(range.start, range.len());
@@ -96,28 +129,28 @@ impl<'a> Assembly<'a> {
             typed(array, &schema::data_type(column, version))
         });
         let arrays = arrays.collect::<Result<Vec<_>, Failure>>()?;
-        let mut batch = RecordBatch::try_new(schema::arrow(columns, version), arrays).map_err(|_| unexpected(&self.batch))?;
-        let matching: Vec<usize> = range.clone().filter(|row| self.matches(*row)).collect();
-        if matching.len() < range.len() {
-            let kept: BooleanArray = range.map(|row| Some(matching.binary_search(&row).is_ok())).collect();
-            batch = filter_record_batch(&batch, &kept).map_err(|_| unexpected(&self.batch))?;
+        let batch = RecordBatch::try_new(schema::arrow(columns, version), arrays).map_err(|_| unexpected(&self.batch))?;
+        if judged.iter().all(|judged| *judged == Some(true)) {
+            return Ok(batch);
         }
-        // A field of the next row may be here already while another of the same row is awaited: it stays.
-        let (filled, next): (HashMap<_, _>, HashMap<_, _>) =
-            std::mem::take(&mut self.filled).into_iter().partition(|((row, _), _)| *row < complete);
-        let (misses, missing): (Vec<_>, Vec<_>) = std::mem::take(&mut self.misses).into_iter().partition(|(row, _)| *row < complete);
-        self.bytes = next.values().flatten().map(|text| text.len() as u64).sum();
-        (self.filled, self.misses, self.done) = (next, missing, complete);
-        let (Some(first), Some(last)) = (matching.first(), matching.last()) else { return Ok(None) };
-        let kept = |row: &usize| matching.binary_search(row).is_ok();
-        let objects = filled.iter().filter(|((row, _), value)| value.is_some() && kept(row)).count() as u64;
-        let misses = misses.into_iter().filter(|(row, _)| kept(row)).map(|(_, miss)| miss).collect();
-        Ok(Some(Hydrated { batch, first: place(&self.batch, *first)?.0, last: place(&self.batch, *last)?, objects, misses }))
+        let kept: BooleanArray = judged.iter().map(|judged| Some(*judged == Some(true))).collect();
+        filter_record_batch(&batch, &kept).map_err(|_| unexpected(&self.batch))
     }
 
-    fn matches(&self, row: usize) -> bool {
+    /// The rows of a range that are not exported; `judged` begins at row `from`.
+    fn left_out(&self, range: Range<usize>, judged: &[Option<bool>], from: usize, misses: &[(usize, HydrationMiss)]) -> LeftOut {
+        let Some(decider) = &self.decider else { return LeftOut::default() };
+        let of_range = &judged[range.start - from..range.end - from];
+        let count = |outcome| of_range.iter().filter(|judged| **judged == outcome).count() as u64;
+        let undecided = |row: usize| range.contains(&row) && judged[row - from].is_none();
+        let named = misses.iter().filter(|(row, miss)| undecided(*row) && decider.reads(&miss.column)).map(|(_, miss)| miss.clone());
+        LeftOut { undecided: count(None), decided_against: count(Some(false)), named: named.take(MAX_NAMED_MISSES).collect() }
+    }
+
+    /// Whether a row matches; `None` when that hangs on content that could not be had.
+    fn matches(&self, row: usize) -> Option<bool> {
         let filled = |column| self.filled.get(&(row, column)).map(Option::as_deref);
-        self.decider.as_ref().is_none_or(|decider| decider.at_last(row, &filled))
+        self.decider.as_ref().map_or(Some(true), |decider| decider.at_last(row, &filled))
     }
 
     fn merge(&self, column: Column, source: &ArrayRef, from: usize) -> Result<ArrayRef, Failure> {
@@ -126,13 +159,36 @@ impl<'a> Assembly<'a> {
         let mut merged = StringBuilder::with_capacity(inline.len(), fetched);
         for row in 0..inline.len() {
             match self.filled.get(&(from + row, column)) {
-                Some(value) => merged.append_option(value.as_deref()),
+                // An empty text is nothing, as it is inline.
+                Some(value) => merged.append_option(value.as_deref().filter(|text| !text.is_empty())),
                 None if inline.is_valid(row) => merged.append_value(inline.value(row)),
                 None => merged.append_null(),
             }
         }
         Ok(Arc::new(merged.finish()))
     }
+}
+
+/// Numbers of tokens that are larger than a signed number of 64 bits come as negative ones: they are null, and named.
+fn without_overflow(
+    batch: RecordBatch,
+    id: impl Fn(usize) -> Result<Uuid, Failure>,
+    misses: &mut Vec<HydrationMiss>,
+) -> Result<RecordBatch, Failure> {
+    let mut columns = batch.columns().to_vec();
+    for (index, field) in batch.schema().fields().iter().enumerate() {
+        let Some(numbers) = columns[index].as_primitive_opt::<Int64Type>() else { continue };
+        if numbers.values().iter().all(|number| *number >= 0) {
+            continue;
+        }
+        for row in (0..numbers.len()).filter(|row| numbers.is_valid(*row) && numbers.value(*row) < 0) {
+            let reason = "the number does not fit into a signed integer of 64 bits".to_owned();
+            misses.push(HydrationMiss { row_id: id(row)?, column: field.name().clone(), reason });
+        }
+        let held: Int64Array = numbers.iter().map(|number| number.filter(|number| *number >= 0)).collect();
+        columns[index] = Arc::new(held);
+    }
+    RecordBatch::try_new(batch.schema(), columns).map_err(|_| unexpected(&batch))
 }
 
 /// The array in the type of the file. ClickHouse's types differ between versions in small ways.

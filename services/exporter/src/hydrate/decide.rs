@@ -1,13 +1,10 @@
 //! Whether a row matches a filter that reads content: what the table could not say, decided once the content is there.
 
-use std::cell::OnceCell;
-
 use arrow::array::{Array as _, AsArray as _, BooleanArray, RecordBatch, StringArray};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tracelift_core::{
     column::Column,
     failure::Failure,
-    filter::{Content, Json, Open, Tree},
+    filter::{Content, Open, Tree},
 };
 
 use super::{Cell, named, unexpected};
@@ -40,24 +37,30 @@ impl Decider {
         Ok(Some(Self { undecided: boolean(UNDECIDED)?, answers, open, inline: inline.collect::<Result<_, _>>()? }))
     }
 
+    /// Whether the filter reads a column whose value may lie in an object.
+    pub(super) fn reads(&self, column: &str) -> bool {
+        self.inline.iter().any(|(read, _)| read.name() == column)
+    }
+
     /// Whether a row matches, before any of its offloaded fields is there; `None` when that hangs on them.
     pub(super) fn at_first(&self, row: usize, offloaded: &[&Cell]) -> Option<bool> {
-        self.decide(row, &|column| offloaded.iter().all(|cell| cell.column != column).then_some(None))
+        self.decide(row, &|column| offloaded.iter().any(|cell| cell.column == column).then_some(None))
     }
 
-    /// Whether it matches, given each field that has come: its text, or nothing for a miss.
-    pub(super) fn at_last<'a>(&self, row: usize, filled: &impl Fn(Column) -> Option<Option<&'a str>>) -> bool {
-        self.decide(row, &|column| Some(filled(column).flatten())).unwrap_or(false)
+    /// Whether it matches, given each offloaded field that was asked for: its text, or nothing where that could not be had; `None` when it
+    /// hangs on one of those.
+    pub(super) fn at_last<'a>(&self, row: usize, filled: &impl Fn(Column) -> Option<Option<&'a str>>) -> Option<bool> {
+        self.decide(row, filled)
     }
 
-    /// `fetched` says `None` for what is not there yet, and `Some(None)` where nothing was or will be.
-    fn decide<'a>(&self, row: usize, fetched: &dyn Fn(Column) -> Option<Option<&'a str>>) -> Option<bool> {
+    /// `offloaded` says `None` for a field that is in the table or nowhere, and `Some(None)` for one whose text is not known.
+    fn decide<'a>(&self, row: usize, offloaded: &dyn Fn(Column) -> Option<Option<&'a str>>) -> Option<bool> {
         if !self.undecided.value(row) {
             return Some(true);
         }
         let texts = self.inline.iter().map(|(column, texts)| {
-            let text = if texts.is_valid(row) { Some(texts.value(row)) } else { fetched(*column).map(Option::unwrap_or_default) };
-            Field { column: *column, text, json: OnceCell::new() }
+            let inline = || Some(if texts.is_valid(row) { texts.value(row) } else { "" });
+            (*column, offloaded(*column).unwrap_or_else(inline))
         });
         let fields = Fields(texts.collect());
         self.open.decide(&|open| match open {
@@ -67,104 +70,11 @@ impl Decider {
     }
 }
 
-/// The content of one row.
-struct Fields<'a>(Vec<Field<'a>>);
-
-struct Field<'a> {
-    column: Column,
-    text: Option<&'a str>,
-    /// Read when it is asked for: it may be large.
-    json: OnceCell<Json>,
-}
-
-impl Fields<'_> {
-    fn of(&self, column: Column) -> Option<&Field<'_>> {
-        self.0.iter().find(|field| field.column == column)
-    }
-}
+/// The content of one row, as far as it is known.
+struct Fields<'a>(Vec<(Column, Option<&'a str>)>);
 
 impl Content for Fields<'_> {
     fn text(&self, column: Column) -> Option<&str> {
-        self.of(column)?.text
-    }
-
-    fn json(&self, column: Column) -> Option<&Json> {
-        let field = self.of(column)?;
-        let text = field.text?;
-        Some(field.json.get_or_init(|| serde_json::from_str(text).map_or(Json::Null, |Read(json)| json)))
-    }
-}
-
-/// JSON as a filter looks at it, without the lists.
-struct Read(Json);
-
-impl<'de> Deserialize<'de> for Read {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader).map(Self)
-    }
-}
-
-struct Reader;
-
-impl<'de> Visitor<'de> for Reader {
-    type Value = Json;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Json, E> {
-        Ok(Json::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
-        Ok(Json::Bool(value))
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "a filter compares numbers as doubles")]
-    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
-        Ok(Json::Number(value as f64))
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "a filter compares numbers as doubles")]
-    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
-        Ok(Json::Number(value as f64))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
-        Ok(Json::Number(value))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
-        Ok(Json::Text(value.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Json::List)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json, A::Error> {
-        let mut object = Vec::new();
-        while let Some((key, Read(value))) = entries.next_entry::<String, Read>()? {
-            object.push((key, value));
-        }
-        Ok(Json::Object(object))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_is_read_as_far_as_a_filter_looks() {
-        let read = |text| serde_json::from_str(text).map_or(Json::Null, |Read(json)| json);
-        let entries = vec![("a".to_owned(), Json::Number(-1.5)), ("b".to_owned(), Json::Object(vec![("c".to_owned(), Json::Bool(true))]))];
-        assert_eq!(read(r#" {"a": -1.5, "b": {"c": true}} "#), Json::Object(entries));
-        assert_eq!(read(r#"["a", [null]]"#), Json::List);
-        assert_eq!(read(r#""\u00e9""#), Json::Text("é".to_owned()));
-        assert_eq!(read("18446744073709551615"), Json::Number(18_446_744_073_709_551_615.0));
-        assert_eq!(read(r#"{"a": "#), Json::Null);
+        self.0.iter().find(|field| field.0 == column)?.1
     }
 }

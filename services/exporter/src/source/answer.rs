@@ -6,7 +6,10 @@ use bytes::Bytes;
 use clickhouse::query::BytesCursor;
 use tracelift_core::failure::Failure;
 
-use super::{broken_off, cut, text::texts};
+use super::{
+    failures::{broken_off, cut},
+    text::texts,
+};
 
 /// How an Arrow stream ends: continuation marker and a length of zero.
 const END_OF_STREAM: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];

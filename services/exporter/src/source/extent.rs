@@ -4,7 +4,9 @@
 //! make every block small, for one row in hundreds is many times as wide as the others; so the slice is measured in short
 //! stretches of time, and a block may have as many rows as fit wherever it begins.
 
-use super::versions::Versions;
+use tracelift_core::time::Window;
+
+use super::{merging::Merging, tally::Counts, versions::Versions};
 
 /// A block has at most so many rows: more gain no speed.
 const MOST: u64 = 2048;
@@ -25,32 +27,56 @@ pub(super) struct Stretch {
     pub(super) widest: u64,
 }
 
+/// How rows are read that count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Approach {
+    pub(super) merging: Merging,
+    /// How the versions of feedback are merged.
+    pub(super) feedback: Merging,
+    /// Whether ids of the export also stand at other start times.
+    pub(super) moved: bool,
+}
+
+impl Approach {
+    /// How the newest versions alone are read.
+    pub(super) fn merged(&self) -> Versions {
+        match self.merging {
+            Merging::Final => Versions::Merged,
+            Merging::Ours => Versions::Neighbours,
+        }
+    }
+}
+
 /// What there is to read, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Extent {
+    pub(super) approach: Approach,
     pub(super) versions: Versions,
     /// In the order of time; `None` where they cannot be measured.
     stretches: Option<Vec<Stretch>>,
+    /// Rows by stretch that the answer must have; `None` where they cannot be counted.
+    pub(super) counts: Option<Counts>,
 }
 
 impl Extent {
-    pub(super) fn of(stretches: Vec<Stretch>, versions: Versions) -> Self {
-        Self { stretches: Some(stretches), versions }
+    pub(super) fn of(approach: Approach, versions: Versions, stretches: Vec<(i64, Stretch)>) -> Self {
+        let counts = Some(stretches.iter().map(|(number, stretch)| (*number, stretch.rows)).collect());
+        Self { approach, versions, stretches: Some(stretches.into_iter().map(|(_, stretch)| stretch).collect()), counts }
     }
 
     /// Of rows that cannot be measured, and so perhaps not be read: they are read few at a time.
-    pub(super) fn unknown() -> Self {
-        Self { stretches: None, versions: Versions::Merged }
+    pub(super) fn unknown(approach: Approach, versions: Versions, counts: Option<Counts>) -> Self {
+        Self { approach, versions, stretches: None, counts }
     }
 
-    /// Microseconds of a stretch of a window that long.
-    pub(super) fn stretch_micros(window_micros: i64) -> i64 {
-        (window_micros / STRETCHES).max(1)
+    /// Microseconds of a stretch of a window.
+    pub(super) fn stretch_of(window: Window) -> i64 {
+        ((window.end().micros() - window.start().micros()) / STRETCHES).max(1)
     }
 
     /// Rows, about.
     pub(crate) fn rows(&self) -> u64 {
-        self.stretches.iter().flatten().map(|stretch| stretch.rows).sum()
+        self.counts.iter().flatten().map(|(_, rows)| rows).sum()
     }
 
     /// The most rows that hold no more than `bytes` wherever they begin, within bounds.
@@ -93,8 +119,10 @@ mod tests {
             let widest = widths.iter().copied().max().unwrap_or_default();
             Stretch { rows: widths.len() as u64, bytes: widths.iter().sum(), widest }
         };
-        Extent::of(widths.chunks(to_a_stretch).map(stretch).collect(), Versions::Merged)
+        Extent::of(APPROACH, Versions::Merged, (0..).zip(widths.chunks(to_a_stretch).map(stretch)).collect())
     }
+
+    const APPROACH: Approach = Approach { merging: Merging::Final, feedback: Merging::Final, moved: false };
 
     #[test]
     fn a_few_wide_rows_among_many_do_not_make_blocks_small() {
@@ -110,7 +138,8 @@ mod tests {
         assert_eq!(extent(&[100_000; 1000], 1000).block_rows(8 * MIB), 64);
         assert_eq!(extent(&[10; 7], 1).block_rows(8 * MIB), 2048);
         assert_eq!((extent(&[], 1).block_rows(8 * MIB), extent(&[], 1).rows()), (2048, 0));
-        assert_eq!((Extent::unknown().block_rows(8 * MIB), Extent::unknown().rows()), (16, 0));
+        let unknown = Extent::unknown(APPROACH, Versions::Merged, Some([(3, 7)].into()));
+        assert_eq!((unknown.block_rows(8 * MIB), unknown.rows()), (16, 7));
     }
 
     proptest! {

@@ -18,7 +18,7 @@ use tracelift_core::{
     failure::{Failure, FailureClass, Step},
 };
 
-use super::{Slice, Source, answer::Answer, query, stream::Table};
+use super::{Slice, Source, answer::Answer, merging::Merging, query, stream::Table};
 pub(super) use json::{FIELDS, Kind};
 use json::{Fields, Lists};
 
@@ -29,6 +29,7 @@ const MOST_IDS: usize = 2048;
 pub(super) struct LookUp {
     source: Source,
     slice: Slice,
+    merging: Merging,
     /// Each question's id is this and a number, so that [`Source::kill`] finds it.
     query_id: String,
     questions: u64,
@@ -39,8 +40,9 @@ pub(super) struct LookUp {
 }
 
 impl LookUp {
-    pub(super) fn new(source: Source, slice: &Slice, query_id: &str, piece_bytes: u64) -> Self {
-        Self { source, slice: slice.clone(), query_id: query_id.to_owned(), questions: 0, piece_bytes, in_hand: None, ahead: None }
+    pub(super) fn new(source: Source, slice: &Slice, merging: Merging, query_id: &str, piece_bytes: u64) -> Self {
+        let (slice, query_id) = (slice.clone(), query_id.to_owned());
+        Self { source, slice, merging, query_id, questions: 0, piece_bytes, in_hand: None, ahead: None }
     }
 
     /// The next rows with their feedback; `None` at the end of the table, or when the process drains.
@@ -59,7 +61,7 @@ impl LookUp {
             if in_hand.is_to_be_asked() {
                 self.questions += 1;
                 let id = format!("{}-{}", self.query_id, self.questions);
-                in_hand.ask(|ids| self.source.feedback(&self.slice, ids, &id))?;
+                in_hand.ask(|ids| self.source.feedback(&self.slice, self.merging, ids, &id))?;
             }
             tokio::select! {
                 biased;

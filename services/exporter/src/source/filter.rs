@@ -13,6 +13,7 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
+use crate::hydrate::PLACEHOLDERS;
 use parameter::{Parameters, decimal};
 
 /// What a filter becomes in a query of trace rows (`r`).
@@ -33,7 +34,7 @@ pub struct Pushed {
 }
 
 impl Pushed {
-    /// The SQL of `filter`, with feedback in the table of that name.
+    /// The SQL of `filter`; `feedbacks` is what stands behind FROM for the table of feedback, as `f`.
     #[must_use]
     pub fn of(filter: &Filter, feedbacks: &str) -> Self {
         let (open, questions) = filter.split();
@@ -60,7 +61,7 @@ fn unknown(leaf: &Leaf) -> Option<String> {
         // Nearly every row with anything offloaded has text here; a backslash may hide a name.
         _ => format!("(position(r.{pointer}, '{name}') > 0 OR position(r.{pointer}, '\\\\') > 0)"),
     };
-    let away = format!("r.{name} = '' AND {points}");
+    let away = format!("r.{name} IN ({}) AND {points}", PLACEHOLDERS.map(|empty| format!("'{empty}'")).join(", "));
     Some(match leaf.condition {
         Condition::Entry(..) => format!(
             "({away} OR r.{name} != '' AND (NOT isValidJSON(toValidUTF8(r.{name})) OR match(r.{name}, '-[0-9]{{19}}|[0-9]{{20}}')))"
@@ -130,7 +131,7 @@ impl Sql<'_> {
             Condition::Entry(Family::Feedback, tests) => {
                 let tests: Vec<_> = tests.iter().map(|test| self.of_feedback(test)).collect();
                 format!(
-                    "r.id IN (SELECT f.run_id FROM {} AS f FINAL WHERE f.tenant_id = {{tenant:UUID}} AND f.session_id = {{session:UUID}} AND f.is_deleted = 0 AND {})",
+                    "r.id IN (SELECT f.run_id FROM {} WHERE f.tenant_id = {{tenant:UUID}} AND f.session_id = {{session:UUID}} AND f.is_deleted = 0 AND {})",
                     self.feedbacks,
                     tests.join(" AND ")
                 )

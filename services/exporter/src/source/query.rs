@@ -1,7 +1,5 @@
 //! The SQL of the source, as pure text. Values are parameters (`{name:Type}`), never pasted.
 
-use std::fmt::Write as _;
-
 use tracelift_core::{
     column::{Column, ColumnType, Columns},
     export::FormatVersion,
@@ -10,6 +8,7 @@ use tracelift_core::{
 use super::{
     feedback::{FIELDS, Kind},
     filter::Pushed,
+    merging::Merging,
     versions::Versions,
 };
 
@@ -25,20 +24,51 @@ pub(crate) fn pointer_column(column: Column) -> &'static str {
     }
 }
 
+/// Whose rows are asked for, and what stands between them and those that count.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) table: &'a str,
+    pub(super) merging: Merging,
+    /// Whether ids of the slice also stand at other start times: then each counts where its newest version is.
+    pub(super) moved: bool,
+    pub(super) filter: Option<&'a Pushed>,
+    /// Whether it is asked from behind a cursor on.
+    pub(super) resumes: bool,
+}
+
+impl Asked<'_> {
+    /// What a row must meet, whatever version of it.
+    fn keys(&self) -> String {
+        let moved = if self.moved { unmoved(self.table) } else { String::new() };
+        format!("{SLICE}{moved}{}", if self.resumes { BEHIND } else { "" })
+    }
+
+    /// What its newest version must meet.
+    fn only(&self) -> String {
+        self.filter.map(|filter| format!("\n  AND ({})", filter.condition)).unwrap_or_default()
+    }
+
+    /// The newest versions of the rows, where the engine does not merge them: their keys, bytes, and whether they count.
+    fn newest(&self) -> String {
+        let counts = self.filter.map_or("1", |filter| &filter.condition);
+        format!(
+            "(SELECT r.start_time AS start_time, r.id AS id,
+       argMax(({}, r.is_deleted = 0 AND ({counts})), (r.modified_at, r.is_deleted)) AS newest
+FROM {} AS r WHERE {} GROUP BY r.start_time, r.id)",
+            inline_bytes(),
+            self.table,
+            self.keys()
+        )
+    }
+}
+
 /// The rows of one slice in the order (start_time, id as text), from behind a cursor when there is one.
 ///
 /// It selects the exported columns with the types of the result (feedback is looked up by [`feedback`], tenant and project are known),
 /// then `id` and `start_time` where they are not exported (the cursor needs them), then what decides a filter on content, then the
 /// pointers of the offloaded columns that are exported or that decide, then what tells versions apart that are not merged. A String of
 /// ClickHouse holds any bytes: `text` makes them text.
-pub(super) fn rows(
-    table: &str,
-    columns: &Columns,
-    version: FormatVersion,
-    versions: Versions,
-    resumes: bool,
-    filter: Option<&Pushed>,
-) -> String {
+pub(super) fn rows(asked: &Asked<'_>, columns: &Columns, version: FormatVersion, versions: Versions) -> String {
     let elsewhere = [Column::Feedbacks, Column::TenantId, Column::SessionId];
     let of_table = columns.iter().filter(|column| !elsewhere.contains(column));
     let mut selected: Vec<String> = of_table.map(|column| format!("{} AS {}", expression(column, version), out(column.name()))).collect();
@@ -47,8 +77,8 @@ pub(super) fn rows(
             selected.push(format!("{} AS {}", expression(column, version), out(column.name())));
         }
     }
-    let deciding: &[Column] = filter.map_or(&[], |filter| &filter.content);
-    if let Some((filter, undecided)) = filter.and_then(|filter| Some((filter, filter.undecided.as_ref()?))) {
+    let deciding: &[Column] = asked.filter.map_or(&[], |filter| &filter.content);
+    if let Some((filter, undecided)) = asked.filter.and_then(|filter| Some((filter, filter.undecided.as_ref()?))) {
         selected.push(format!("toBool({undecided}) AS {}", out(UNDECIDED)));
         let answers = filter.questions.iter().enumerate();
         selected.extend(answers.map(|(index, question)| format!("toBool({question}) AS {}", out(&answer(index)))));
@@ -60,77 +90,143 @@ pub(super) fn rows(
         exported.chain(deciding.iter().copied()).any(|column| pointer_column(column) == pointer)
     };
     selected.extend(POINTER_COLUMNS.iter().filter(|pointer| used(pointer)).map(|pointer| format!("r.{pointer} AS {}", out(pointer))));
-    let merged = match versions {
-        Versions::AsStored => {
-            selected.push(format!("r.is_deleted AS {}", out(WITHDRAWN)));
-            ""
-        }
-        Versions::Merged => " FINAL",
+    let (merged, only, order) = match versions {
+        Versions::Merged => (" FINAL", asked.only(), ""),
+        Versions::AsStored => (" ", String::new(), ""),
+        // Which versions come first decides which of them count, and only then whether they match.
+        Versions::Neighbours => (" ", String::new(), ", r.modified_at DESC, r.is_deleted DESC"),
     };
-    let mut sql = format!("SELECT {}\nFROM {table} AS r{merged}\nWHERE {SLICE}{}", selected.join(",\n       "), only(filter));
-    if resumes {
-        sql.push_str(BEHIND);
+    if versions != Versions::Merged {
+        selected.push(format!("r.is_deleted AS {}", out(WITHDRAWN)));
     }
-    let _ = write!(sql, "\nORDER BY r.start_time, toString(r.id)");
-    sql
+    if let (Versions::Neighbours, Some(filter)) = (versions, asked.filter) {
+        selected.push(format!("toBool({}) AS {}", filter.condition, out(MATCHES)));
+    }
+    format!(
+        "SELECT {}\nFROM {} AS r{}\nWHERE {}{only}\nORDER BY r.start_time, toString(r.id){order}",
+        selected.join(",\n       "),
+        asked.table,
+        merged.trim_end(),
+        asked.keys()
+    )
 }
 
-/// Rows, their bytes and those of the widest, of each short stretch of a slice that has any, in order. Rows that are there twice
-/// count twice.
-pub(crate) fn extent(table: &str, filter: Option<&Pushed>) -> String {
-    let bytes = ["inputs", "outputs", "error", "extra", "events"].map(|name| format!("length(r.{name})")).join(" + ");
+/// Number, rows, their bytes and those of the widest, of each short stretch of a slice that has any, in order. Rows that are
+/// there twice count twice where they are read as they are stored.
+pub(super) fn extent(asked: &Asked<'_>, versions: Versions) -> String {
+    stretches(asked, versions, &inline_bytes())
+}
+
+/// The same without their bytes: what can be counted although it cannot be measured.
+pub(super) fn counts(asked: &Asked<'_>, versions: Versions) -> String {
+    stretches(asked, versions, "0")
+}
+
+fn stretches(asked: &Asked<'_>, versions: Versions, bytes: &str) -> String {
+    let (from, bytes, time) = match versions {
+        Versions::AsStored => (format!("{} AS r WHERE {}", asked.table, asked.keys()), bytes, "r.start_time"),
+        Versions::Merged => (format!("{} AS r FINAL WHERE {}{}", asked.table, asked.keys(), asked.only()), bytes, "r.start_time"),
+        Versions::Neighbours => (format!("{} AS r WHERE r.newest.2", asked.newest()), "r.newest.1", "r.start_time"),
+    };
     format!(
-        "SELECT count(), sum({bytes}), max({bytes}) FROM {table} AS r WHERE {SLICE}{}
-GROUP BY intDiv(toUnixTimestamp64Micro(r.start_time) - {{start:Int64}}, {{width:Int64}}) AS stretch ORDER BY stretch",
-        only(filter)
+        "SELECT intDiv(toUnixTimestamp64Micro({time}) - {{start:Int64}}, {{width:Int64}}) AS stretch,
+       count(), toUInt64(sum({bytes})), toUInt64(max({bytes}))
+FROM {from}
+GROUP BY stretch ORDER BY stretch"
     )
 }
 
 /// How many rows a slice has, each once; with a filter on content those that may match.
-pub(crate) fn count(table: &str, filter: Option<&Pushed>) -> String {
-    format!("SELECT count() FROM {table} AS r FINAL WHERE {SLICE}{}", only(filter))
+pub(super) fn count(asked: &Asked<'_>) -> String {
+    match asked.merging {
+        Merging::Final => format!("SELECT count() FROM {} AS r FINAL WHERE {}{}", asked.table, asked.keys(), asked.only()),
+        Merging::Ours => format!("SELECT count() FROM {} AS r WHERE r.newest.2", asked.newest()),
+    }
+}
+
+/// Rows of a project, and of a window of it, as they are stored.
+pub(super) fn sizes(table: &str) -> String {
+    format!("SELECT count(), countIf({WITHIN}) FROM {table} AS r WHERE {PROJECT}")
+}
+
+/// Whether ids of a window stand at several start times within the project: 0 or 1. Of the ids only a share of one in `shares` is looked
+/// at, number `share`, so that a server's memory holds them.
+pub(super) fn moved(table: &str, nearly_all: bool) -> String {
+    // Where most rows are of the window anyway it is quicker to look at all of them.
+    let of_window = format!("\n  AND r.id IN (SELECT r.id FROM {table} AS r WHERE {SLICE} AND {SHARE})");
+    format!(
+        "SELECT count() FROM (
+SELECT r.id FROM {table} AS r WHERE {PROJECT} AND {SHARE}{}
+GROUP BY r.id HAVING min(r.start_time) != max(r.start_time) LIMIT 1)",
+        if nearly_all { "" } else { &of_window }
+    )
+}
+
+/// The share of the ids that is looked at.
+const SHARE: &str = "cityHash64(r.id) % {shares:UInt64} = {share:UInt64}";
+
+/// That an id's newest version is at this start time, and not withdrawn. Only ids of the slice that stand at several are looked at.
+fn unmoved(table: &str) -> String {
+    format!(
+        "
+  AND (r.start_time, r.id) NOT IN (
+    SELECT arrayJoin(arrayFilter(time -> time != newest.1 OR newest.2 != 0, times)), id
+    FROM (
+      SELECT r.id AS id, groupUniqArray(r.start_time) AS times,
+             argMax((r.start_time, r.is_deleted), (r.modified_at, r.inserted_at, r.start_time, r.is_deleted)) AS newest
+      FROM {table} AS r
+      WHERE {PROJECT} AND r.id IN (SELECT r.id FROM {table} AS r WHERE {SLICE})
+      GROUP BY r.id HAVING length(times) > 1))"
+    )
 }
 
 /// The projects with a reference dataset that have rows in a window: id, start times of the first and the last row in
 /// microseconds. It is a dataset of any row of theirs, in the window or not.
-pub(crate) fn experiments(table: &str) -> String {
+pub(super) fn experiments(table: &str, merging: Merging) -> String {
+    // Withdrawn rows make a partition too many, in which there is nothing.
+    let merged = if merging == Merging::Final { " FINAL" } else { "" };
     format!(
         "SELECT toString(r.session_id) AS session, toUnixTimestamp64Micro(min(r.start_time)), toUnixTimestamp64Micro(max(r.start_time))
-FROM {table} AS r FINAL
-WHERE r.tenant_id = {{tenant:UUID}}{WINDOW}
+FROM {table} AS r{merged}
+WHERE r.tenant_id = {{tenant:UUID}}
+  AND {WITHIN}
   AND r.session_id IN (
-    SELECT e.session_id FROM {table} AS e FINAL WHERE e.tenant_id = {{tenant:UUID}} AND e.reference_dataset_id IS NOT NULL
+    SELECT e.session_id FROM {table} AS e{merged} WHERE e.tenant_id = {{tenant:UUID}} AND e.reference_dataset_id IS NOT NULL
   )
 GROUP BY r.session_id ORDER BY session LIMIT {{most:UInt64}}"
     )
 }
 
 /// Start time in microseconds and id of the first row, from behind a cursor when there is one.
-pub(crate) fn next(table: &str, resumes: bool, filter: Option<&Pushed>) -> String {
-    let only = only(filter);
-    let behind = if resumes { BEHIND } else { "" };
+pub(super) fn next(asked: &Asked<'_>) -> String {
+    let merged = if asked.merging == Merging::Final { " FINAL" } else { "" };
     format!(
-        "SELECT toUnixTimestamp64Micro(r.start_time), toString(r.id) FROM {table} AS r FINAL WHERE {SLICE}{only}{behind}
-ORDER BY r.start_time, toString(r.id) LIMIT 1"
+        "SELECT toUnixTimestamp64Micro(r.start_time), toString(r.id) FROM {} AS r{merged} WHERE {}{}
+ORDER BY r.start_time, toString(r.id) LIMIT 1",
+        asked.table,
+        asked.keys(),
+        asked.only()
     )
 }
 
 /// The pointers of one row as they are now.
-pub(crate) fn pointers(table: &str) -> String {
+pub(super) fn pointers(table: &str) -> String {
     format!(
-        "SELECT r.inputs_s3_urls, r.outputs_s3_urls, r.s3_urls FROM {table} AS r FINAL
-WHERE r.tenant_id = {{tenant:UUID}} AND r.session_id = {{session:UUID}}
-  AND r.start_time = fromUnixTimestamp64Micro({{time:Int64}}, 'UTC') AND r.id = {{id:UUID}}"
+        "SELECT r.inputs_s3_urls, r.outputs_s3_urls, r.s3_urls FROM {table} AS r
+WHERE {PROJECT} AND r.start_time = fromUnixTimestamp64Micro({{time:Int64}}, 'UTC') AND r.id = {{id:UUID}}
+ORDER BY r.modified_at DESC LIMIT 1"
     )
 }
 
-/// Whether versions of a row come next to each other in the order of a run, and are the only rows with one key.
-pub(crate) const KEYED: &str = "SELECT count() FROM system.tables
-WHERE database = currentDatabase() AND name = {table:String} AND endsWith(engine, 'ReplacingMergeTree')
-  AND sorting_key = 'tenant_id, session_id, start_time, id'";
+/// What a table is.
+pub(crate) const TABLE: &str = "SELECT engine, engine_full, sorting_key FROM system.tables
+WHERE database = currentDatabase() AND name = {table:String}";
 
 /// Whether a version of a row withdraws it.
 pub(crate) const WITHDRAWN: &str = "withdrawn";
+
+/// Whether a version of a row matches the filter, or may.
+pub(crate) const MATCHES: &str = "matches";
 
 /// Whether a row that was found is yet to be decided.
 pub(crate) const UNDECIDED: &str = "undecided";
@@ -140,8 +236,8 @@ pub(crate) fn answer(index: usize) -> String {
     format!("answer_{index}")
 }
 
-fn only(filter: Option<&Pushed>) -> String {
-    filter.map(|filter| format!("\n  AND ({})", filter.condition)).unwrap_or_default()
+fn inline_bytes() -> String {
+    ["inputs", "outputs", "error", "extra", "events"].map(|name| format!("length(r.{name})")).join(" + ")
 }
 
 /// Which of the rows that were asked for a row of feedback is on, from 1.
@@ -152,7 +248,7 @@ pub(crate) const ON: &str = "x_on";
 /// The table is not ordered by the row that feedback is on, and merging the versions (FINAL) of a whole project costs more than
 /// looking through it. So the keys of every version that is on one of the rows are found first, in one column, and only
 /// what has those keys is merged. The inner query has blocks of the usual size: it looks at much, of which little is answered.
-pub(crate) fn feedback(table: &str) -> String {
+pub(super) fn feedback(table: &str, merging: Merging) -> String {
     let selected = FIELDS.map(|(name, kind)| {
         let expression = match kind {
             Kind::Uuid => format!("toString(f.{name})"),
@@ -162,26 +258,50 @@ pub(crate) fn feedback(table: &str) -> String {
         };
         format!("{expression} AS {}", out(name))
     });
+    let keys = format!(
+        "(SELECT v.start_time, v.id FROM {table} AS v
+    WHERE v.tenant_id = {{tenant:UUID}} AND v.session_id = {{session:UUID}} AND v.run_id IN {{ids:Array(UUID)}}
+    SETTINGS max_block_size = 65409)"
+    );
+    let from = match merging {
+        Merging::Final => format!(
+            "{table} AS f FINAL
+WHERE f.tenant_id = {{tenant:UUID}} AND f.session_id = {{session:UUID}}
+  AND (f.start_time, f.id) IN {keys}"
+        ),
+        Merging::Ours => format!("{}\nWHERE 1", newest_feedback(table, &format!("\n  AND (v.start_time, v.id) IN {keys}"))),
+    };
     format!(
         "SELECT toUInt64(indexOf({{ids:Array(UUID)}}, f.run_id)) AS {ON},
        {}
-FROM {table} AS f FINAL
-WHERE f.tenant_id = {{tenant:UUID}} AND f.session_id = {{session:UUID}}
-  AND (f.start_time, f.id) IN (
-    SELECT v.start_time, v.id FROM {table} AS v
-    WHERE v.tenant_id = {{tenant:UUID}} AND v.session_id = {{session:UUID}} AND v.run_id IN {{ids:Array(UUID)}}
-    SETTINGS max_block_size = 65409)
+FROM {from}
   AND f.run_id IN {{ids:Array(UUID)}} AND f.is_deleted = 0
 ORDER BY {ON}, f.created_at, toString(f.id)",
         selected.join(",\n       ")
     )
 }
 
+/// The table of feedback as a filter looks into it, each row in its newest version.
+pub(super) fn feedback_of_project(table: &str, merging: Merging) -> String {
+    match merging {
+        Merging::Final => format!("{table} AS f FINAL"),
+        Merging::Ours => newest_feedback(table, ""),
+    }
+}
+
+fn newest_feedback(table: &str, only: &str) -> String {
+    format!(
+        "(SELECT * FROM {table} AS v WHERE v.tenant_id = {{tenant:UUID}} AND v.session_id = {{session:UUID}}{only}
+  ORDER BY v.modified_at DESC, v.is_deleted DESC LIMIT 1 BY v.start_time, v.id) AS f"
+    )
+}
+
 /// Stops a query by its id, and those that were asked for its sake.
 pub(crate) const KILL: &str = "KILL QUERY WHERE query_id = {id:String} OR startsWith(query_id, concat({id:String}, '-')) ASYNC";
 
-const WINDOW: &str = "
-  AND r.start_time >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
+const PROJECT: &str = "r.tenant_id = {tenant:UUID} AND r.session_id = {session:UUID}";
+
+const WITHIN: &str = "r.start_time >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
   AND r.start_time < fromUnixTimestamp64Micro({end:Int64}, 'UTC')";
 
 const SLICE: &str = "r.tenant_id = {tenant:UUID} AND r.session_id = {session:UUID}
@@ -227,39 +347,68 @@ mod tests {
 
     use super::*;
 
+    fn asked(merging: Merging) -> Asked<'static> {
+        Asked { table: "runs", merging, moved: false, filter: None, resumes: false }
+    }
+
     #[test]
     fn the_query_of_all_columns() {
-        insta::assert_snapshot!(rows("runs", &Columns::default(), FormatVersion::V1, Versions::AsStored, false, None));
+        insta::assert_snapshot!(rows(&asked(Merging::Final), &Columns::default(), FormatVersion::V1, Versions::AsStored));
     }
 
     #[test]
     fn a_resumed_query_of_few_columns_reads_their_pointers_only() {
         let columns = Columns::parse("f", &["outputs", "total_cost"]).unwrap();
-        insta::assert_snapshot!(rows("runs", &columns, FormatVersion::V2Beta, Versions::Merged, true, None));
+        let asked = Asked { resumes: true, ..asked(Merging::Final) };
+        insta::assert_snapshot!(rows(&asked, &columns, FormatVersion::V2Beta, Versions::Merged));
     }
 
     #[test]
     fn the_query_of_feedback() {
-        insta::assert_snapshot!(feedback("feedbacks"));
+        insta::assert_snapshot!(feedback("feedbacks", Merging::Final));
     }
 
     #[test]
     fn rows_are_asked_for_without_their_feedback() {
-        let of = |names: &[&str]| rows("runs", &Columns::parse("f", names).unwrap(), FormatVersion::V1, Versions::Merged, true, None);
+        let of = |names: &[&str]| rows(&asked(Merging::Final), &Columns::parse("f", names).unwrap(), FormatVersion::V1, Versions::Merged);
         assert_eq!(of(&["name", "feedbacks", "id"]), of(&["name", "id"]));
         assert!(!of(&["feedbacks"]).contains("feedback"));
     }
 
     #[test]
     fn the_query_of_experiments() {
-        insta::assert_snapshot!(experiments("runs"));
+        insta::assert_snapshot!(experiments("runs", Merging::Final));
     }
 
     #[test]
     fn a_query_with_a_filter_on_content_selects_what_decides_it() {
         let columns = Columns::parse("f", &["name", "inputs"]).unwrap();
         let filter = Filter::read(r#"and(eq(is_root, true), or(neq(error, null), like(inputs, "%a%")), gt(latency, 2))"#).unwrap();
-        let pushed = Pushed::of(&filter, "feedbacks");
-        insta::assert_snapshot!(rows("runs", &columns, FormatVersion::V1, Versions::Merged, true, Some(&pushed)));
+        let pushed = Pushed::of(&filter, "feedbacks AS f FINAL");
+        let asked = Asked { resumes: true, filter: Some(&pushed), ..asked(Merging::Final) };
+        insta::assert_snapshot!(rows(&asked, &columns, FormatVersion::V1, Versions::Merged));
+    }
+
+    #[test]
+    fn where_the_engine_does_not_merge_versions_the_newest_decides() {
+        let columns = Columns::parse("f", &["name"]).unwrap();
+        let filter = Filter::read(r#"and(eq(name, "a"), eq(feedback_key, "k"))"#).unwrap();
+        let pushed = Pushed::of(&filter, &feedback_of_project("feedbacks", Merging::Ours));
+        let asked = Asked { filter: Some(&pushed), resumes: true, ..asked(Merging::Ours) };
+        let told = [
+            rows(&asked, &columns, FormatVersion::V1, Versions::Neighbours),
+            extent(&asked, Versions::Neighbours),
+            count(&asked),
+            experiments("runs", Merging::Ours),
+            feedback("feedbacks", Merging::Ours),
+        ];
+        insta::assert_snapshot!(told.join("\n\n"));
+    }
+
+    #[test]
+    fn an_id_that_moved_counts_where_its_newest_version_is() {
+        let asked = Asked { moved: true, ..asked(Merging::Final) };
+        let told = [sizes("runs"), moved("runs", false), moved("runs", true), count(&asked), extent(&asked, Versions::Merged)];
+        insta::assert_snapshot!(told.join("\n\n"));
     }
 }

@@ -7,16 +7,23 @@ use arrow::{
     datatypes::{DataType, Field, Schema, TimestampMicrosecondType},
 };
 use tokio_util::sync::CancellationToken;
-use tracelift_core::{column::Column, failure::Failure, file::Cursor, time::Timestamp};
+use tracelift_core::{
+    column::Column,
+    failure::{Failure, FailureClass, Step},
+    file::Cursor,
+    time::Timestamp,
+};
 use uuid::Uuid;
 
 use super::{
     Slice, Source,
     answer::Answer,
-    cut,
+    extent::{Approach, Extent},
+    failures::cut,
     feedback::LookUp,
     query::out,
-    versions::{Several, Single, Versions},
+    tally::{self, Counts, Tally},
+    versions::{Neighbours, Several, Single, Versions},
 };
 
 /// Batches of a slice.
@@ -27,8 +34,8 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn new(question: Question, versions: Versions, feedback: Option<LookUp>, drain: CancellationToken) -> Result<Self, Failure> {
-        Ok(Self { table: Table::new(question, versions, drain)?, feedback })
+    pub(super) fn new(question: Question, extent: &Extent, feedback: Option<LookUp>, drain: CancellationToken) -> Result<Self, Failure> {
+        Ok(Self { table: Table::new(question, extent, drain)?, feedback })
     }
 
     /// The next batch; `None` at the end of the slice, or when the process drains.
@@ -44,6 +51,11 @@ impl Rows {
         self.table.is_done() && self.feedback.as_ref().is_none_or(LookUp::is_done)
     }
 
+    /// How many rows were read.
+    pub(crate) fn count(&self) -> u64 {
+        self.table.count
+    }
+
     /// The last row that was read from the table.
     pub(crate) fn last(&self) -> Option<Cursor> {
         self.table.last
@@ -54,6 +66,7 @@ impl Rows {
 pub(super) struct Question {
     pub(super) source: Source,
     pub(super) slice: Slice,
+    pub(super) approach: Approach,
     pub(super) query_id: String,
     pub(super) block_rows: u64,
 }
@@ -62,17 +75,44 @@ pub(super) struct Question {
 pub(super) struct Table {
     question: Question,
     answer: Answer,
-    /// While rows are read as they are stored.
-    single: Option<Single>,
+    merge: Merge,
+    /// Rows beside those that were counted before; `None` where they could not be.
+    tally: Option<Tally>,
+    /// Fewer rows came than were counted: what is here now, and why, is not handed on before that is explained.
+    short: Vec<tally::Short>,
+    /// What was counted once more, since the answer was begun.
+    counted_again: Option<Counts>,
+    /// A batch that can be handed on.
+    ready: Option<RecordBatch>,
+    /// The answer was judged to its end.
+    judged: bool,
     drain: CancellationToken,
     last: Option<Cursor>,
+    count: u64,
+}
+
+/// What becomes of the versions in an answer.
+enum Merge {
+    /// The engine has merged them.
+    Done,
+    /// Rows as they are stored, as long as each is the only one.
+    Single(Single),
+    /// They are merged here.
+    Neighbours(Neighbours),
 }
 
 impl Table {
-    fn new(question: Question, versions: Versions, drain: CancellationToken) -> Result<Self, Failure> {
-        let answer = question.source.table(&question.slice, versions, &question.query_id, question.block_rows)?;
-        let single = (versions == Versions::AsStored).then(Single::default);
-        Ok(Self { question, answer, single, drain, last: None })
+    fn new(question: Question, extent: &Extent, drain: CancellationToken) -> Result<Self, Failure> {
+        let Question { source, slice, approach, query_id, block_rows } = &question;
+        let answer = source.table(slice, approach, extent.versions, query_id, *block_rows)?;
+        let merge = match extent.versions {
+            Versions::AsStored => Merge::Single(Single::default()),
+            Versions::Merged => Merge::Done,
+            Versions::Neighbours => Merge::Neighbours(Neighbours::default()),
+        };
+        let tally = extent.counts.clone().map(|counts| question.tally(counts));
+        let (short, counted_again, ready) = (Vec::new(), None, None);
+        Ok(Self { question, answer, merge, tally, short, counted_again, ready, judged: false, drain, last: None, count: 0 })
     }
 
     /// The next batch of the table; nothing is lost when it is dropped while it waits.
@@ -81,37 +121,84 @@ impl Table {
             if self.drain.is_cancelled() {
                 return Ok(None);
             }
+            if !self.short.is_empty() {
+                self.explain().await?;
+            }
+            if let Some(ready) = self.ready.take() {
+                return Ok(Some(ready));
+            }
             let Some(read) = self.drain.run_until_cancelled(self.answer.next()).await else { return Ok(None) };
             let read = read?;
             let ended = read.is_none();
-            let passed = match &mut self.single {
-                Some(single) => single.pass(read),
-                None => Ok(read),
-            };
-            match passed {
-                Ok(Some(batch)) => return self.hand_on(batch).map(Some),
-                Ok(None) if ended => return Ok(None),
+            match self.merged(read)? {
+                Ok(Some(batch)) => self.take_in(batch)?,
+                Ok(None) if ended && self.judged => return Ok(None),
+                Ok(None) if ended => self.end(),
                 Ok(None) => {}
-                Err(Several) => self.merge()?,
+                Err(Several) => self.ask_merged().await?,
+            }
+        }
+    }
+
+    fn merged(&mut self, read: Option<RecordBatch>) -> Result<Result<Option<RecordBatch>, Several>, Failure> {
+        match &mut self.merge {
+            Merge::Done => Ok(Ok(read)),
+            Merge::Single(single) => Ok(single.pass(read)),
+            Merge::Neighbours(neighbours) => {
+                let merge = |batch| neighbours.merge(&batch).ok_or_else(|| cut("it does not tell its rows apart"));
+                Ok(Ok(read.map(merge).transpose()?))
             }
         }
     }
 
     /// Asks again for the rows behind those that were handed on, in their newest version.
-    fn merge(&mut self) -> Result<(), Failure> {
-        let Question { source, slice, query_id, block_rows } = &self.question;
+    async fn ask_merged(&mut self) -> Result<(), Failure> {
+        let Question { source, slice, approach, query_id, block_rows } = &self.question;
         tracing::debug!(query_id, "rows have several versions; ClickHouse merges them from here on");
         let rest = Slice { cursor: self.last.or(slice.cursor), ..slice.clone() };
-        self.answer = source.table(&rest, Versions::Merged, &format!("{query_id}-merged"), *block_rows)?;
-        self.single = None;
+        let counts = source.counts(&rest, approach, Versions::Merged).await?;
+        self.answer = source.table(&rest, approach, Versions::Merged, &format!("{query_id}-merged"), *block_rows)?;
+        (self.merge, self.counted_again, self.tally) = (Merge::Done, None, Some(self.question.tally(counts)));
+        self.question.slice.cursor = rest.cursor;
         Ok(())
     }
 
-    fn hand_on(&mut self, batch: RecordBatch) -> Result<RecordBatch, Failure> {
+    fn take_in(&mut self, batch: RecordBatch) -> Result<(), Failure> {
+        let no_place = || cut("its rows have no place in the order");
         if let Some(last) = batch.num_rows().checked_sub(1) {
-            self.last = Some(place(&batch, last).ok_or_else(|| cut("its rows have no place in the order"))?);
+            self.last = Some(place(&batch, last).ok_or_else(no_place)?);
         }
-        self.with_owner(batch)
+        if let Some(tally) = &mut self.tally {
+            tally.take(times(&batch).ok_or_else(no_place)?);
+            self.short = tally.short();
+        }
+        self.count += batch.num_rows() as u64;
+        self.ready = Some(self.with_owner(batch)?);
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.judged = true;
+        if let Some(tally) = &mut self.tally {
+            tally.end();
+            self.short = tally.short();
+        }
+    }
+
+    /// Counts once more, in the newest versions: rows may have gone meanwhile. A failure when they have not.
+    async fn explain(&mut self) -> Result<(), Failure> {
+        let Question { source, slice, approach, .. } = &self.question;
+        let after = match self.counted_again.take() {
+            Some(after) => after,
+            None => source.counts(slice, approach, approach.merged()).await?,
+        };
+        let missing = tally::missing(&self.short, &after);
+        if let (1.., Some(first)) = (missing, self.short.first()) {
+            return Err(short(slice, first, missing));
+        }
+        tracing::info!(rows = self.short.len(), "rows were withdrawn, deleted or moved while they were read");
+        (self.short, self.counted_again) = (Vec::new(), Some(after));
+        Ok(())
     }
 
     /// With the columns that are the same in every row of a slice, and so not asked for.
@@ -130,13 +217,37 @@ impl Table {
     }
 
     fn is_done(&self) -> bool {
-        self.answer.ended() && self.single.as_ref().is_none_or(Single::is_done)
+        let merged = if let Merge::Single(single) = &self.merge { single.is_done() } else { true };
+        self.answer.ended() && merged && self.judged && self.ready.is_none() && self.short.is_empty()
     }
 
     /// Cancelled when no further rows should be read.
     pub(super) fn drain(&self) -> CancellationToken {
         self.drain.clone()
     }
+}
+
+impl Question {
+    fn tally(&self, counts: Counts) -> Tally {
+        let window = self.slice.window;
+        Tally::new(window.start().micros(), Extent::stretch_of(window), counts)
+    }
+}
+
+/// The answer lacks rows that are there.
+fn short(slice: &Slice, first: &tally::Short, missing: u64) -> Failure {
+    let from = slice.window.start().micros() + first.stretch * Extent::stretch_of(slice.window);
+    let from = Timestamp::from_micros(from).unwrap_or(slice.window.start());
+    let detail = format!(
+        "ClickHouse's answer lacks {missing} rows that it counts, the first of them at {from} or soon after: look for what cuts or filters \
+         answers (the profile of the exporter's user, a row policy, a proxy), and for a replica that lags behind"
+    );
+    Failure { step: Step::Read, class: FailureClass::SourceShort, detail }
+}
+
+fn times(batch: &RecordBatch) -> Option<&[i64]> {
+    let times = batch.column_by_name(&out(Column::StartTime.name()))?;
+    Some(times.as_primitive_opt::<TimestampMicrosecondType>()?.values())
 }
 
 /// The place of a row in the order of the run; `None` when the answer has not the columns for it.

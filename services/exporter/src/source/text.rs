@@ -13,7 +13,7 @@ use arrow::{
 use tracelift_core::{column::Column, failure::Failure};
 use uuid::{Uuid, fmt::Hyphenated};
 
-use super::{cut, query::out};
+use super::{failures::cut, query::out};
 
 /// The same rows with text where ClickHouse answered bytes or UUIDs. What is empty in a column of large texts is nothing.
 pub(super) fn texts(batch: &RecordBatch) -> Result<RecordBatch, Failure> {

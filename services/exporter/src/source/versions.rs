@@ -1,25 +1,31 @@
 //! Versions of a row. What is written again or withdrawn stands beside what was there before, until ClickHouse merges the parts;
 //! FINAL merges while it reads, which in the order of a run costs it a fifth of its time, and most often there is nothing to merge.
 //!
+//! Where the engine of the table does not merge them, or not by the documented key and version ([`super::merging`]), rows are read as they
+//! are stored, the newest version first, and merged here.
+//!
 //! In a table with the documented key the versions of a row come next to each other. So its rows are read as they are stored for as long
 //! as each is the only one and not withdrawn, which is what FINAL would say of the same moment; from the first that is not,
 //! they are read with FINAL.
 
 use arrow::{
-    array::{AsArray as _, RecordBatch},
+    array::{AsArray as _, BooleanArray, BooleanBufferBuilder, RecordBatch},
+    compute::filter_record_batch,
     datatypes::{TimestampMicrosecondType, UInt8Type},
 };
 use tracelift_core::column::Column;
 
-use super::query::{WITHDRAWN, out};
+use super::query::{MATCHES, WITHDRAWN, out};
 
 /// How the versions of a row are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Versions {
     /// Each, as it is stored.
     AsStored,
-    /// The newest only, unless that withdraws the row.
+    /// The newest only, unless that withdraws the row: the engine merges them.
     Merged,
+    /// Each, the newest first: they are merged here.
+    Neighbours,
 }
 
 /// A row that is there in several versions, or withdrawn.
@@ -51,6 +57,32 @@ impl Single {
     /// Whether everything has been passed on.
     pub(super) fn is_done(&self) -> bool {
         self.held.is_none()
+    }
+}
+
+/// Versions that come one behind the other, the newest first: that one counts, unless it withdraws the row or does not match.
+#[derive(Debug, Default)]
+pub(super) struct Neighbours {
+    last: Option<(i64, String)>,
+}
+
+impl Neighbours {
+    /// The rows of a batch that count; `None` when it does not tell its rows apart.
+    pub(super) fn merge(&mut self, batch: &RecordBatch) -> Option<RecordBatch> {
+        let keys = Keys::of(batch)?;
+        let matches = batch.column_by_name(&out(MATCHES)).map(|matches| matches.as_boolean_opt().ok_or(())).transpose().ok()?;
+        let mut counts = BooleanBufferBuilder::new(batch.num_rows());
+        for row in 0..batch.num_rows() {
+            let newest = match row.checked_sub(1) {
+                Some(before) => keys.key(before) != keys.key(row),
+                None => self.last.as_ref().map(|(time, id)| (*time, id.as_str())) != keys.key(row),
+            };
+            counts.append(newest && keys.withdrawn[row] == 0 && matches.is_none_or(|matches| matches.value(row)));
+        }
+        if let Some((time, id)) = keys.last() {
+            self.last = Some((time, id.to_owned()));
+        }
+        filter_record_batch(batch, &BooleanArray::new(counts.finish(), None)).ok()
     }
 }
 
@@ -137,6 +169,23 @@ mod tests {
     fn a_batch_that_does_not_tell_its_rows_apart_is_never_passed_on() {
         let unnamed = batch(&[(1, 1, false)]).project(&[0, 1]).unwrap();
         assert_eq!(Single::default().pass(Some(unnamed)), Err(Several));
+    }
+
+    #[test]
+    fn of_neighbours_the_first_counts_unless_it_is_withdrawn_or_does_not_match() {
+        let merged = |batches: &[&[Stored]]| {
+            let mut neighbours = Neighbours::default();
+            let rows = batches.iter().map(|rows| neighbours.merge(&batch(rows)).unwrap().num_rows());
+            rows.collect::<Vec<_>>()
+        };
+        assert_eq!(merged(&[&[(1, 1, false), (1, 1, false), (1, 2, false)], &[(1, 2, false), (2, 2, false)]]), [2, 1]);
+        assert_eq!(merged(&[&[(1, 1, true), (1, 1, false)], &[(1, 1, false)], &[], &[(1, 1, false), (1, 2, false)]]), [0, 0, 0, 1]);
+        let rows = batch(&[(1, 1, false), (1, 1, false), (2, 2, false)]);
+        let matches: ArrayRef = Arc::new(BooleanArray::from(vec![false, true, true]));
+        let schema = rows.schema();
+        let columns = schema.fields().iter().map(|field| field.name().clone()).zip(rows.columns().iter().cloned());
+        let rows = RecordBatch::try_from_iter(columns.chain([(out(MATCHES), matches)])).unwrap();
+        assert_eq!(Neighbours::default().merge(&rows).unwrap().num_rows(), 1, "an older version that matches does not count");
     }
 
     proptest! {

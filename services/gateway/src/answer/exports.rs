@@ -57,6 +57,9 @@ struct Reconciliation {
     rows_in_source: u64,
     #[schema(format = DateTime)]
     reconciled_at: Option<String>,
+    /// Of a filter that reads content: then rows_in_source should be the sum of the three other counts.
+    rows_undecided: u64,
+    rows_decided_against: u64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -68,6 +71,8 @@ struct ExportProgress {
     files_written: u32,
     rows_total_estimate: Option<u64>,
     eta_seconds: Option<u64>,
+    /// Rows that are not exported because nobody can decide whether they match the filter.
+    rows_undecided: u64,
 }
 
 impl From<v1::Export> for BulkExport {
@@ -99,6 +104,8 @@ impl From<v1::Export> for BulkExport {
                 rows_exported: found.rows_exported,
                 rows_in_source: found.rows_in_source,
                 reconciled_at: time(found.reconciled_at.as_ref()),
+                rows_undecided: found.rows_undecided,
+                rows_decided_against: found.rows_decided_against,
             }),
         }
     }
@@ -134,6 +141,7 @@ impl From<v1::ExportProgress> for ExportProgress {
             files_written: progress.files_written,
             rows_total_estimate: progress.rows_total_estimate,
             eta_seconds: progress.eta_seconds,
+            rows_undecided: progress.rows_undecided,
         }
     }
 }

@@ -60,6 +60,21 @@ struct RunResult {
     export_path: String,
     latest_cursor: Option<String>,
     pending_upload: Option<PendingUpload>,
+    /// Beyond LangSmith: rows that are not exported because nobody can decide whether they match the filter.
+    undecided: u64,
+    /// Beyond LangSmith: rows that were read and do not match the filter, as their content says.
+    decided_against: u64,
+    /// Beyond LangSmith: the content for which rows are undecided, 100 fields at most.
+    undecided_fields: Vec<UndecidedField>,
+}
+
+/// Content that could not be had.
+#[derive(Debug, Serialize, ToSchema)]
+struct UndecidedField {
+    #[schema(format = Uuid)]
+    id: String,
+    column: String,
+    reason: String,
 }
 
 /// A file that is on its way.
@@ -141,6 +156,13 @@ impl From<v1::RunResult> for RunResult {
                 file_path: pending.file_path,
                 rows_count: pending.rows_count,
             }),
+            undecided: result.undecided,
+            decided_against: result.decided_against,
+            undecided_fields: result
+                .undecided_fields
+                .into_iter()
+                .map(|field| UndecidedField { id: field.id, column: field.column, reason: field.reason })
+                .collect(),
         }
     }
 }

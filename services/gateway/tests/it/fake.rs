@@ -135,9 +135,10 @@ pub(crate) fn export() -> v1::Export {
             files_written: 2,
             rows_total_estimate: Some(3000),
             eta_seconds: None,
+            rows_undecided: 2,
         }),
         error: String::new(),
-        reconciliation: Some(v1::Reconciliation { rows_exported: 1000, rows_in_source: 1002, reconciled_at: at(13) }),
+        reconciliation: Some(v1::Reconciliation { rows_exported: 1000, rows_in_source: 1002, reconciled_at: at(13), ..Default::default() }),
     }
 }
 
@@ -168,6 +169,13 @@ pub(crate) fn runs() -> Vec<v1::ExportRun> {
                 file_path: "bucket/root/export_id=1/0-00001.parquet".into(),
                 rows_count: 500,
             }),
+            undecided: 2,
+            decided_against: 3,
+            undecided_fields: vec![v1::UndecidedField {
+                id: RUN.into(),
+                column: "extra".into(),
+                reason: "the object does not exist".into(),
+            }],
         }),
         stage: "done".into(),
         progress: Some(v1::RunProgress {

@@ -227,7 +227,7 @@ impl Holding {
             let seq = self.next();
             if let Some(job) = self.jobs.get_mut(&run_id) {
                 (job.due, job.kept) = (None, false);
-                let said = Said::RunFinished(v1::RunFinished { fence: job.fence, run_id, seq, files: 0, rows: 0 });
+                let said = Said::RunFinished(v1::RunFinished { fence: job.fence, run_id, seq, files: 0, rows: 0, ..Default::default() });
                 self.say(said).await?;
             }
         }

@@ -41,8 +41,11 @@ impl Question {
     pub(super) fn name(&self) -> &'static str {
         match self.sql.as_str() {
             sql if sql.starts_with("KILL QUERY") => "kill",
-            sql if sql.starts_with("SELECT count(), sum(") => "extent",
-            sql if sql.starts_with("SELECT count() FROM system.tables") => "key",
+            sql if sql.starts_with("SELECT intDiv(") => "extent",
+            sql if sql.starts_with("SELECT name FROM system.settings") => "settings",
+            sql if sql.starts_with("SELECT engine") => "engine",
+            sql if sql.starts_with("SELECT count(), countIf(") => "sizes",
+            sql if sql.starts_with("SELECT count() FROM (") => "moved",
             sql if sql.starts_with("SELECT count() FROM") => "count",
             sql if sql.starts_with("SELECT toUnixTimestamp64Micro(") => "next",
             sql if sql.starts_with("SELECT toString(r.session_id) AS session") => "experiments",
@@ -55,7 +58,10 @@ impl Question {
         match self.name() {
             "kill" => Bytes::new(),
             "extent" => self.extent(data),
-            "key" => number("tables", 1),
+            "settings" => header(&[("name", "String")]).into(),
+            "engine" => engine(),
+            "sizes" => self.sizes(data),
+            "moved" => number("ids", 0),
             "count" => self.count(data),
             "next" => self.next(data),
             "experiments" => self.experiments(data),
@@ -86,15 +92,28 @@ impl Question {
         data.rows.iter().filter(move |row| self.of_project() && window.contains(&row.start_time) && behind(row))
     }
 
-    /// One stretch for all.
     fn extent(&self, data: &Data) -> Bytes {
-        let mut answer = header(&[("rows", "UInt64"), ("bytes", "UInt64"), ("widest", "UInt64")]);
-        let widths: Vec<usize> =
-            self.slice(data).map(|row| [&row.inputs, &row.outputs].map(|field| field.inline().map_or(0, str::len)).iter().sum()).collect();
-        let Some(widest) = widths.iter().max() else { return answer.into() };
-        for number in [widths.len(), widths.iter().sum(), *widest] {
-            answer.extend_from_slice(&(number as u64).to_le_bytes());
+        let (start, width) = (self.number("start").expect("a start"), self.number("width").expect("a width"));
+        let merged = self.sql.contains(" FINAL");
+        let mut stretches: BTreeMap<i64, (u64, u64, u64)> = BTreeMap::new();
+        for row in self.slice(data) {
+            let bytes: usize = [&row.inputs, &row.outputs].map(|field| field.inline().map_or(0, str::len)).iter().sum();
+            let versions = if !merged && data.twice.contains(&row.id) { 2 } else { 1 };
+            let (rows, sum, widest) = stretches.entry((row.start_time - start) / width).or_default();
+            (*rows, *sum, *widest) = (*rows + versions, *sum + bytes as u64, (*widest).max(bytes as u64));
         }
+        let mut answer = header(&[("stretch", "Int64"), ("rows", "UInt64"), ("bytes", "UInt64"), ("widest", "UInt64")]);
+        for (stretch, (rows, bytes, widest)) in stretches {
+            answer.extend_from_slice(&stretch.to_le_bytes());
+            [rows, bytes, widest].iter().for_each(|number| answer.extend_from_slice(&number.to_le_bytes()));
+        }
+        answer.into()
+    }
+
+    fn sizes(&self, data: &Data) -> Bytes {
+        let mut answer = header(&[("rows", "UInt64"), ("of_window", "UInt64")]);
+        let rows = self.slice(data).count() as u64;
+        [rows, rows].iter().for_each(|number| answer.extend_from_slice(&number.to_le_bytes()));
         answer.into()
     }
 
@@ -180,6 +199,15 @@ fn column(name: &str, rows: &[&Row]) -> ArrayRef {
         ColumnType::Int => Arc::new(rows.iter().map(|row| Some(number(row))).collect::<Int64Array>()),
         ColumnType::Cost => Arc::new(rows.iter().map(|row| Some(number(row) as f64 / 8.0)).collect::<Float64Array>()),
     }
+}
+
+/// The table is that of the reference schema.
+fn engine() -> Bytes {
+    let mut answer = header(&[("engine", "String"), ("engine_full", "String"), ("sorting_key", "String")]);
+    for text in ["ReplacingMergeTree", "ReplacingMergeTree(modified_at, is_deleted)", "tenant_id, session_id, start_time, id"] {
+        string(&mut answer, text);
+    }
+    answer.into()
 }
 
 /// One number.

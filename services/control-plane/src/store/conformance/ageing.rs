@@ -9,7 +9,7 @@ use tracelift_core::{
 };
 
 use super::{
-    ALL, LEASE, PATIENCE, RETRIES, at, claim, claim_one, complete, export, failed, file, held, intent, lease, make, owner, planned, report,
+    ALL, LEASE, PATIENCE, RETRIES, at, claim, claim_one, complete, export, failed, file, finished, held, intent, lease, make, owner, planned, report,
     run_view, view,
 };
 use crate::store::{Change, Heard, Reported, Store, TimeLimits, Verdict};
@@ -46,7 +46,7 @@ pub(crate) async fn whatever_gets_a_run_further_is_progress(store: &dyn Store) {
     export(store, mine, 1, 1).await;
     let run = claim_one(store, "a", 0).await;
     let mut now = 0;
-    for event in [Event::FileIntent(intent(0)), Event::FileDone(file(0)), Event::Finished { files: 1, rows: 10 }] {
+    for event in [Event::FileIntent(intent(0)), Event::FileDone(file(0)), finished(1, 10)] {
         now += i64::from(PATIENCE) - 1;
         store.heartbeat(lease("a", now), held(&[&run]), at(now)).await.unwrap();
         report(store, &run, event, now).await;

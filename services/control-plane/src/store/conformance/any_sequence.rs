@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{
     ALL, LEASE, Owner, RETRIES, UNLIMITED, at, claim_under,
     experiments::{experiments, two_of_three_days},
-    export, exporter, failed, file, intent, lease_of, owner,
+    export, exporter, failed, file, finished, intent, lease_of, owner,
 };
 use crate::store::{ExportView, Heard, Retry, Store, TimeLimits, Verdict};
 
@@ -252,7 +252,7 @@ impl<'a> Game<'a> {
         let event = match said {
             Said::Intent(offset) => Event::FileIntent(intent(number(offset))),
             Said::Done(offset) => Event::FileDone(file(number(offset))),
-            Said::Finished { right } => Event::Finished { files: totals.files, rows: totals.rows + u64::from(!right) },
+            Said::Finished { right } => finished(totals.files, totals.rows + u64::from(!right)),
             Said::Published => last_word(had.work),
             Said::Failed(class) => failed(class),
             Said::HandedBack => Event::HandedBack,
@@ -313,7 +313,7 @@ impl<'a> Game<'a> {
         self.now += 1000;
         while let Some(claimed) = claim_under(self.store, lease_of("honest", "1", self.now), 1, UNLIMITED, self.now).await.pop() {
             let run = claimed.run;
-            let mut events = vec![Event::Finished { files: run.totals.files, rows: run.totals.rows }, last_word(run.work)];
+            let mut events = vec![finished(run.totals.files, run.totals.rows), last_word(run.work)];
             if !matches!(run.work, Work::Partition(_)) {
                 events.remove(0);
             }

@@ -10,7 +10,7 @@ use tracelift_core::{
     run::{Event, Fence, State, Work},
 };
 
-use super::{ALL, UNLIMITED, at, claim, claim_one, complete, export, failed, file, intent, lease, lease_of, owner, report, run_view, view};
+use super::{ALL, UNLIMITED, at, claim, claim_one, complete, export, failed, file, finished, intent, lease, lease_of, owner, report, run_view, view};
 use crate::store::{Ask, Store};
 
 pub(crate) async fn capacity_counts_what_is_held(store: &dyn Store) {
@@ -111,7 +111,7 @@ pub(crate) async fn a_run_past_its_commit_point_comes_with_its_files(store: &dyn
     for number in 0..2 {
         report(store, &run, Event::FileDone(file(number)), 2).await;
     }
-    report(store, &run, Event::Finished { files: 2, rows: 20 }, 3).await;
+    report(store, &run, finished(2, 20), 3).await;
     report(store, &run, Event::HandedBack, 4).await;
     let claimed = claim(store, "b", 1, 5).await.remove(0);
     assert!(claimed.run.frozen);

@@ -24,6 +24,8 @@ pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
         rows: 0,
         bytes: 0,
         files: 0,
+        undecided: 0,
+        decided_against: 0,
         runs_counted: 0,
         rows_counted: 0,
         started_at: None,

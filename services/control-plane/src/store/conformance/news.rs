@@ -7,7 +7,7 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-use super::{RETRIES, at, claim_one, complete, export, exporter, file, lease, owner, planned, report, run_view, view};
+use super::{RETRIES, at, claim_one, complete, export, exporter, file, finished, lease, owner, planned, report, run_view, view};
 use crate::store::{Change, Made, NewExport, Reported, Store};
 
 /// Waits for that news. A store may tell more than it must, so what comes between is passed over.
@@ -44,7 +44,7 @@ pub(crate) async fn every_change_of_an_export_is_told(store: &dyn Store) {
     let mut news = store.changes();
     store.progress(run.id, run.fence, Reported::default(), at(2)).await.unwrap();
     hear(&mut news, Change::Export(id)).await;
-    for event in [Event::FileDone(file(0)), Event::Finished { files: 1, rows: 10 }, Event::Published] {
+    for event in [Event::FileDone(file(0)), finished(1, 10), Event::Published] {
         let mut news = store.changes();
         report(store, &run, event, 3).await;
         hear(&mut news, Change::Export(id)).await;

@@ -3,14 +3,14 @@
 use tracelift_core::{
     export::ExportStatus,
     failure::{Failure, FailureClass, Step},
-    file::{File, HydrationMiss, Totals},
+    file::{File, FileIntent, HydrationMiss, LeftOut, Totals},
     id::RunId,
-    run::{Event, Fence, RunStatus, Work},
+    run::{Event, Fence, Finished, Identity as RowIdentity, RunStatus, Work},
 };
 use uuid::Uuid;
 
 use super::{
-    RETRIES, UNLIMITED, at, claim, claim_one, claim_under, complete, everything, export, failed, file, illegal, intent, lease_of, owner,
+    RETRIES, UNLIMITED, at, claim, claim_one, claim_under, complete, everything, export, failed, file, finished, illegal, intent, lease_of, owner,
     report, run_view, view,
 };
 use crate::store::{Heard, Reported, Store};
@@ -19,7 +19,7 @@ fn every_report() -> [Event; 8] {
     [
         Event::FileIntent(intent(0)),
         Event::FileDone(file(0)),
-        Event::Finished { files: 0, rows: 0 },
+        finished(0, 0),
         Event::Published,
         failed(FailureClass::SourceTransient),
         failed(FailureClass::Internal),
@@ -67,7 +67,7 @@ pub(crate) async fn a_repeated_report_is_heard_and_changes_nothing(store: &dyn S
         Event::FileDone(file(0)),
         Event::FileIntent(intent(1)),
         Event::FileDone(file(1)),
-        Event::Finished { files: 2, rows: 20 },
+        finished(2, 20),
         Event::Published,
     ];
     for event in reports {
@@ -110,7 +110,7 @@ pub(crate) async fn a_file_completed_in_the_moment_of_a_cancel_is_listed(store: 
     assert_eq!(run_view(store, &run).await.keys, [file(0).key, file(1).key]);
     let shown = view(store, mine, id).await;
     assert_eq!((shown.files, shown.rows, shown.export.status), (2, 20, ExportStatus::Cancelled));
-    for event in [Event::FileIntent(intent(2)), Event::Finished { files: 2, rows: 20 }, Event::HandedBack] {
+    for event in [Event::FileIntent(intent(2)), finished(2, 20), Event::HandedBack] {
         assert_eq!(store.report(run.id, run.fence, event, at(6)).await.unwrap(), Heard::Stale);
     }
 }
@@ -121,9 +121,9 @@ pub(crate) async fn wrong_totals_do_not_pass_the_commit_point(store: &dyn Store)
     let run = claim_one(store, "a", 1).await;
     report(store, &run, Event::FileDone(file(0)), 2).await;
     let before = everything(store, mine, id).await;
-    let said = illegal(store, &run, Event::Finished { files: 1, rows: 9 }).await;
+    let said = illegal(store, &run, finished(1, 9)).await;
     assert_eq!(said, "the exporter counts 1 files with 9 rows, recorded are 1 files with 10 rows");
-    illegal(store, &run, Event::Finished { files: 2, rows: 10 }).await;
+    illegal(store, &run, finished(2, 10)).await;
     assert_eq!(everything(store, mine, id).await, before);
 }
 
@@ -167,6 +167,27 @@ pub(crate) async fn progress_is_shown_while_its_exporter_works(store: &dyn Store
     let again = claim_under(store, lease_of("b", "first", 11), 1, UNLIMITED, 11).await.remove(0).run;
     store.progress(again.id, again.fence, Reported { rows_estimate: None, ..said.clone() }, at(12)).await.unwrap();
     assert_eq!(run_view(store, &again).await.reported, said);
+}
+
+pub(crate) async fn rows_that_were_left_out_are_kept_with_their_run_and_added_up(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = export(store, mine, 1, 1).await;
+    let run = claim_one(store, "a", 1).await;
+    let named = |n: u128| HydrationMiss { row_id: Uuid::from_u128(n), column: "extra".into(), reason: "it's \"gone\"".into() };
+    let left_out = |n: u128| LeftOut { undecided: 1, decided_against: 5, named: vec![named(n)] };
+    let whole = File { left_out: left_out(1), etag: String::new(), ..file(0) };
+    let sealed = FileIntent { whole: Some(Box::new(whole.clone())), ..intent(0) };
+    report(store, &run, Event::FileIntent(sealed.clone()), 2).await;
+    assert_eq!(run_view(store, &run).await.run.intent, Some(sealed), "who takes it over knows of them");
+    report(store, &run, Event::FileDone(whole), 3).await;
+    let rest = Finished { files: 1, rows: 10, rest: left_out(2), identity: RowIdentity::IdAndStartTime };
+    report(store, &run, Event::Finished(rest.clone()), 4).await;
+    report(store, &run, Event::Finished(rest), 5).await;
+    let seen = run_view(store, &run).await.run;
+    assert_eq!((seen.totals.undecided, seen.totals.decided_against), (2, 10));
+    assert_eq!((seen.undecided, seen.identity), (vec![named(1), named(2)], Some(RowIdentity::IdAndStartTime)));
+    let view = view(store, mine, id).await;
+    assert_eq!((view.undecided, view.decided_against), (2, 10));
 }
 
 pub(crate) async fn an_export_fails_with_its_run_in_words_when_the_others_have_ended(store: &dyn Store) {

@@ -8,7 +8,7 @@ use tracelift_core::{
     run::{Event, Run, RunStatus, Work},
 };
 
-use super::{RETRIES, at, claim, claim_one, claim_under, complete, export, failed, file, intent, lease, owner, report, run_view, view};
+use super::{RETRIES, at, claim, claim_one, claim_under, complete, export, failed, file, finished, intent, lease, owner, report, run_view, view};
 use crate::store::{Change, Deletion, Heard, Retry, Store, TimeLimits};
 
 async fn retry(store: &dyn Store, run: &Run, now: i64) -> Retry {
@@ -53,7 +53,7 @@ pub(crate) async fn a_failed_run_goes_on_behind_its_files_and_its_export_ends_an
     assert_eq!((second.id, second.cursor, second.fence.0), (run.id, Some(file(0).cursor), 2));
     assert_eq!(view(store, mine, id).await.started_at, Some(at(120)));
     report(store, &second, Event::FileDone(file(1)), 121).await;
-    report(store, &second, Event::Finished { files: 2, rows: 20 }, 122).await;
+    report(store, &second, finished(2, 20), 122).await;
     report(store, &second, Event::Published, 122).await;
     report(store, &claim_one(store, "c", 123).await, Event::Published, 124).await;
     let done = view(store, mine, id).await;

@@ -24,6 +24,8 @@ const VIEW: &str = "
            CAST(coalesce(sum(CASE WHEN r.rows > r.reported_rows THEN r.rows ELSE r.reported_rows END), 0) AS bigint) AS live_rows,
            CAST(coalesce(sum(CASE WHEN r.bytes > r.reported_bytes THEN r.bytes ELSE r.reported_bytes END), 0) AS bigint) AS live_bytes,
            CAST(coalesce(sum(r.files), 0) AS bigint) AS files,
+           CAST(coalesce(sum(r.undecided), 0) AS bigint) AS undecided,
+           CAST(coalesce(sum(r.decided_against), 0) AS bigint) AS decided_against,
            count(r.rows_estimate) AS runs_counted,
            CAST(coalesce(sum(r.rows_estimate), 0) AS bigint) AS rows_counted
     FROM exports e LEFT JOIN runs r ON r.export_id = e.id AND r.kind = 'partition'";
@@ -195,6 +197,8 @@ fn view_of(row: &Row) -> Result<ExportView, StoreError> {
         rows: row.get("live_rows")?,
         bytes: row.get("live_bytes")?,
         files: row.get("files")?,
+        undecided: row.get("undecided")?,
+        decided_against: row.get("decided_against")?,
         runs_counted: row.get("runs_counted")?,
         rows_counted: row.get("rows_counted")?,
         started_at: row.get("started_at")?,

@@ -1,20 +1,22 @@
 //! The complete files of a run.
 
 use tracelift_core::{
-    file::{Cursor, File, HydrationMiss},
+    file::{Cursor, File, LeftOut},
     id::RunId,
 };
-use uuid::Uuid;
 
 use crate::store::{
     StoreError,
-    rows::oversized,
+    rows::{
+        intent::{self, MissRecord, miss_record},
+        oversized,
+    },
     sql::{self, Row},
     transaction::Transaction,
 };
 
 pub(crate) fn create(tx: &mut dyn Transaction, run: RunId, file: &File) -> Result<(), StoreError> {
-    let misses: Vec<_> = file.misses.iter().map(|miss| (miss.row_id, &miss.column, &miss.reason)).collect();
+    let misses: Vec<_> = file.misses.iter().map(miss_record).collect();
     let columns = vec![
         ("run_id", run.into()),
         ("number", file.number.into()),
@@ -45,7 +47,7 @@ pub(crate) fn keys(tx: &mut dyn Transaction, run: RunId) -> Result<Vec<String>, 
 }
 
 fn file(row: &Row) -> Result<File, StoreError> {
-    let misses: Vec<(Uuid, String, String)> = row.json("misses")?;
+    let misses: Vec<MissRecord> = row.json("misses")?;
     Ok(File {
         number: row.get("number")?,
         key: row.get("key")?,
@@ -58,7 +60,8 @@ fn file(row: &Row) -> Result<File, StoreError> {
         cursor: Cursor { start_time: row.get("cursor_time")?, id: row.get("cursor_id")? },
         hydrated_objects: row.get("hydrated_objects")?,
         hydration_misses: row.get("hydration_misses")?,
-        misses: misses.into_iter().map(|(row_id, column, reason)| HydrationMiss { row_id, column, reason }).collect(),
+        misses: misses.into_iter().map(intent::miss).collect(),
         oversized: oversized::read(row)?,
+        left_out: LeftOut::default(), // its run has added it up
     })
 }

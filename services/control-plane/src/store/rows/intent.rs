@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tracelift_core::{
-    file::{Cursor, File, FileIntent, HydrationMiss},
+    file::{Cursor, File, FileIntent, HydrationMiss, LeftOut},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -30,9 +30,30 @@ struct FileRecord {
     cursor: (i64, Uuid),
     hydrated_objects: u64,
     hydration_misses: u64,
-    misses: Vec<(Uuid, String, String)>,
+    misses: Vec<MissRecord>,
     #[serde(default)]
     oversized: oversized::Record,
+    #[serde(default)]
+    left_out: LeftOutRecord,
+}
+
+/// Row, column and reason.
+pub(super) type MissRecord = (Uuid, String, String);
+
+/// What a version before wrote has left nothing out.
+#[derive(Default, Serialize, Deserialize)]
+struct LeftOutRecord {
+    undecided: u64,
+    decided_against: u64,
+    named: Vec<MissRecord>,
+}
+
+pub(super) fn miss_record(miss: &HydrationMiss) -> MissRecord {
+    (miss.row_id, miss.column.clone(), miss.reason.clone())
+}
+
+pub(super) fn miss((row_id, column, reason): MissRecord) -> HydrationMiss {
+    HydrationMiss { row_id, column, reason }
 }
 
 impl From<&FileIntent> for IntentRecord {
@@ -47,8 +68,13 @@ impl From<&FileIntent> for IntentRecord {
             cursor: (file.cursor.start_time.micros(), file.cursor.id),
             hydrated_objects: file.hydrated_objects,
             hydration_misses: file.hydration_misses,
-            misses: file.misses.into_iter().map(|miss| (miss.row_id, miss.column, miss.reason)).collect(),
+            misses: file.misses.iter().map(miss_record).collect(),
             oversized: oversized::record(file.oversized),
+            left_out: LeftOutRecord {
+                undecided: file.left_out.undecided,
+                decided_against: file.left_out.decided_against,
+                named: file.left_out.named.iter().map(miss_record).collect(),
+            },
         });
         Self { number, key, upload_id, token, whole }
     }
@@ -78,8 +104,13 @@ impl FileRecord {
             cursor: Cursor { start_time: Timestamp::from_micros(self.cursor.0)?, id: self.cursor.1 },
             hydrated_objects: self.hydrated_objects,
             hydration_misses: self.hydration_misses,
-            misses: self.misses.into_iter().map(|(row_id, column, reason)| HydrationMiss { row_id, column, reason }).collect(),
+            misses: self.misses.into_iter().map(miss).collect(),
             oversized: oversized::from_record(&self.oversized),
+            left_out: LeftOut {
+                undecided: self.left_out.undecided,
+                decided_against: self.left_out.decided_against,
+                named: self.left_out.named.into_iter().map(miss).collect(),
+            },
         })
     }
 }

@@ -6,12 +6,16 @@ use tracelift_core::{
     file::{Cursor, Totals},
     id::{ExportId, ExporterId, RunId, TenantId},
     plan::Partition,
-    run::{Fence, Lease, Run, RunStatus, State, Work},
+    run::{Fence, Identity, Lease, Run, RunStatus, State, Work},
     time::Timestamp,
 };
 use uuid::Uuid;
 
-use super::{destinations, exports, files, intent::IntentRecord, limit, offset, oversized, reported};
+use super::{
+    destinations, exports, files,
+    intent::{self, IntentRecord, MissRecord, miss_record},
+    limit, offset, oversized, reported,
+};
 use crate::store::{
     Page, Reported, RunView, StoreError,
     sql::{self, Row, Value},
@@ -81,6 +85,10 @@ fn changing(run: &Run) -> Result<sql::Columns, StoreError> {
         ("hydrated_objects", run.totals.hydrated_objects.into()),
         ("hydration_misses", run.totals.hydration_misses.into()),
         ("oversized", oversized::column(run.totals.oversized)?),
+        ("undecided", run.totals.undecided.into()),
+        ("decided_against", run.totals.decided_against.into()),
+        ("undecided_fields", sql::json(&run.undecided.iter().map(miss_record).collect::<Vec<_>>())?),
+        ("identity", run.identity.map(identity_word).into()),
         ("cursor_time", run.cursor.map(|cursor| cursor.start_time).into()),
         ("cursor_id", run.cursor.map(|cursor| cursor.id).into()),
         ("intent", intent.unwrap_or(Value::Null)),
@@ -341,7 +349,11 @@ fn run(row: &Row) -> Result<Run, StoreError> {
             hydrated_objects: row.get("hydrated_objects")?,
             hydration_misses: row.get("hydration_misses")?,
             oversized: oversized::read(row)?,
+            undecided: row.get("undecided")?,
+            decided_against: row.get("decided_against")?,
         },
+        undecided: row.json::<Vec<MissRecord>>("undecided_fields")?.into_iter().map(intent::miss).collect(),
+        identity: identity(row)?,
         cursor,
         intent,
         frozen: row.get("frozen")?,
@@ -360,6 +372,22 @@ fn work(row: &Row) -> Result<Work, StoreError> {
         ("reconcile", None, None) => Work::Reconcile,
         (other, ..) => return Err(StoreError::Corrupt(format!("column kind: {other} does not go with the rest of the row"))),
     })
+}
+
+fn identity_word(identity: Identity) -> &'static str {
+    match identity {
+        Identity::Id => "id",
+        Identity::IdAndStartTime => "id_and_start_time",
+    }
+}
+
+fn identity(row: &Row) -> Result<Option<Identity>, StoreError> {
+    match row.get::<Option<String>>("identity")?.as_deref() {
+        None => Ok(None),
+        Some("id") => Ok(Some(Identity::Id)),
+        Some("id_and_start_time") => Ok(Some(Identity::IdAndStartTime)),
+        Some(other) => Err(StoreError::Corrupt(format!("column identity: {other} is none"))),
+    }
 }
 
 fn state(row: &Row) -> Result<State, StoreError> {

@@ -25,20 +25,13 @@ impl Sql<'_> {
             Family::Output => ("toValidUTF8(r.outputs)", ""),
             Family::Input | Family::Feedback => ("toValidUTF8(r.inputs)", ""),
         };
-        let mut found = Vec::new();
-        match named_keys(tests).as_slice() {
-            // One key is looked up; else every entry is looked at.
-            [[one]] => found.extend(self.at_path(json, within, one, &[one.as_str()], tests)),
-            _ => {
-                let tests: Vec<_> = tests.iter().map(|test| self.of_pair(test)).collect();
-                found.push(format!("arrayExists(e -> {}, JSONExtractKeysAndValuesRaw({json}{within}))", tests.join(" AND ")));
-            }
-        }
+        // Every entry is looked at: a key may be there twice.
+        let of_pair: Vec<_> = tests.iter().map(|test| self.of_pair(test)).collect();
+        let mut found = vec![format!("arrayExists(e -> {}, JSONExtractKeysAndValuesRaw({json}{within}))", of_pair.join(" AND "))];
         for key in named_keys(tests).into_iter().flatten().filter(|key| !path(key).is_empty()) {
             found.extend(self.at_path(json, within, key, &path(key), tests));
         }
         match found.as_slice() {
-            [] => "0".to_owned(),
             [one] => one.clone(),
             _ => format!("({})", found.join(" OR ")),
         }

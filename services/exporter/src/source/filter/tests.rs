@@ -3,7 +3,7 @@
 use super::*;
 
 fn pushed(filter: &str) -> Pushed {
-    Pushed::of(&Filter::read(filter).unwrap_or_else(|errors| panic!("{filter}: {errors:?}")), "feedbacks")
+    Pushed::of(&Filter::read(filter).unwrap_or_else(|errors| panic!("{filter}: {errors:?}")), "feedbacks AS f FINAL")
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn only_a_filter_on_content_leaves_rows_undecided() {
     let some = pushed("and(eq(is_root, true), not(and(eq(name, 'a'), neq(error, null))))");
     assert_eq!(some.questions, ["r.is_root = true", "NOT (toValidUTF8(r.name) = {f0:String})"]);
     assert_eq!(some.content, [Column::Error]);
-    assert_eq!(some.undecided.as_deref(), Some("(r.error = '' AND (position(r.s3_urls, 'error') > 0 OR position(r.s3_urls, '\\\\') > 0))"));
+    assert_eq!(some.undecided.as_deref(), Some("(r.error IN ('', '{}', '[]', 'null', '\"\"') AND (position(r.s3_urls, 'error') > 0 OR position(r.s3_urls, '\\\\') > 0))"));
 }
 
 /// A server takes 128 KiB in a field of a request, unless it is told otherwise; the rest of the query has some of that.

@@ -1,0 +1,63 @@
+//! Ids that stand at several start times: an SDK that corrects its clock ingests a row again with another one. The key of the table has the
+//! start time in it, so the engine keeps both. Of an export each id counts once, where its newest version is.
+//!
+//! Hardly any project has such ids, and to look for them costs a look at every id. So it is asked once for an export in a while, and only where
+//! there are any do its queries say which rows count.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::{
+    sync::OnceCell,
+    time::{Duration, Instant},
+};
+use tracelift_core::{
+    failure::Failure,
+    id::{SessionId, TenantId},
+    time::Window,
+};
+
+use super::{Slice, Source, failures::failure, query};
+
+/// Whether a project's ids have moved within, into or out of an export's window, by project and window.
+#[derive(Debug, Default)]
+pub(super) struct Moved(Mutex<HashMap<Of, (Instant, Answer)>>);
+
+type Of = (TenantId, SessionId, Window);
+type Answer = Arc<OnceCell<bool>>;
+
+/// For so long an answer holds: rows of a window that has ended seldom move.
+const MEMORY: Duration = Duration::from_secs(600);
+/// Ids that are looked at by one query, which holds each in the server's memory.
+const IDS_AT_ONCE: u64 = 8_000_000;
+
+impl Moved {
+    /// Those who ask for the same export wait for one answer.
+    pub(super) async fn of(&self, source: &Source, slice: &Slice) -> Result<bool, Failure> {
+        let answer = self.answer((slice.tenant, slice.session, slice.of_export));
+        answer.get_or_try_init(|| ask(source, slice)).await.copied()
+    }
+
+    fn answer(&self, of: Of) -> Answer {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (asked, _)| asked.elapsed() < MEMORY);
+        known.entry(of).or_insert_with(|| (Instant::now(), Answer::default())).1.clone()
+    }
+}
+
+async fn ask(source: &Source, slice: &Slice) -> Result<bool, Failure> {
+    let sizes = source.of_project(&query::sizes(&source.table), slice, slice.of_export).fetch_one::<(u64, u64)>().await;
+    let (of_project, of_window) = sizes.map_err(|error| failure(&error))?;
+    let sql = query::moved(&source.table, of_window >= of_project / 2);
+    let shares = of_window.div_ceil(IDS_AT_ONCE);
+    for share in 0..shares {
+        let query = source.of_project(&sql, slice, slice.of_export).param("shares", shares).param("share", share);
+        if query.fetch_one::<u64>().await.map_err(|error| failure(&error))? > 0 {
+            tracing::info!(session = %slice.session, "ids stand at several start times; each counts where its newest version is");
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

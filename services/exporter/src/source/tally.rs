@@ -1,0 +1,149 @@
+//! Rows that came, beside rows that were counted before: an answer that is cut short is noticed, whatever has cut it.
+//!
+//! The rows of an answer come in the order of time, and were counted stretch by stretch of time when it was asked for. Once a later
+//! stretch has come, those before it must be whole. One that is not may have lost rows meanwhile, so it is counted once more: only rows
+//! that were there before and are there after are missing from an answer between the two.
+
+use std::{collections::BTreeMap, iter::Peekable, vec};
+
+/// Rows by stretch.
+pub(super) type Counts = BTreeMap<i64, u64>;
+
+/// The stretches of an answer that is being read.
+#[derive(Debug)]
+pub(super) struct Tally {
+    start: i64,
+    width: i64,
+    /// What is to come, in order.
+    expected: Peekable<vec::IntoIter<(i64, u64)>>,
+    /// The stretch of the last row, and how many rows of it have come.
+    current: Option<(i64, u64)>,
+    short: Vec<Short>,
+}
+
+/// A stretch of which fewer rows came than were counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Short {
+    pub(super) stretch: i64,
+    pub(super) came: u64,
+    pub(super) counted: u64,
+}
+
+impl Tally {
+    /// Of stretches of `width` microseconds from `start` on.
+    pub(super) fn new(start: i64, width: i64, counts: Counts) -> Self {
+        let expected = counts.into_iter().collect::<Vec<_>>().into_iter().peekable();
+        Self { start, width, expected, current: None, short: Vec::new() }
+    }
+
+    /// Takes in the start times of the next rows.
+    pub(super) fn take(&mut self, times: &[i64]) {
+        for time in times {
+            let stretch = (time - self.start) / self.width;
+            match &mut self.current {
+                Some((current, came)) if *current == stretch => *came += 1,
+                _ => {
+                    self.pass(Some(stretch));
+                    self.current = Some((stretch, 1));
+                }
+            }
+        }
+    }
+
+    /// No more rows come.
+    pub(super) fn end(&mut self) {
+        self.pass(None);
+    }
+
+    /// The stretches that are passed and not whole; each is told once.
+    pub(super) fn short(&mut self) -> Vec<Short> {
+        std::mem::take(&mut self.short)
+    }
+
+    /// Judges every stretch before `next`, all of them when there is none.
+    fn pass(&mut self, next: Option<i64>) {
+        let current = self.current.take();
+        while let Some((stretch, counted)) = self.expected.next_if(|(stretch, _)| next.is_none_or(|next| *stretch < next)) {
+            let came = current.filter(|(current, _)| *current == stretch).map_or(0, |(_, came)| came);
+            if came < counted {
+                self.short.push(Short { stretch, came, counted });
+            }
+        }
+    }
+}
+
+/// Rows that are missing, given what is counted afterwards: those that were there before and still are.
+pub(super) fn missing(short: &[Short], after: &Counts) -> u64 {
+    let still = |short: &Short| after.get(&short.stretch).copied().unwrap_or_default().min(short.counted);
+    short.iter().map(|short| still(short).saturating_sub(short.came)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn counts(times: &[i64]) -> Counts {
+        times.iter().fold(Counts::new(), |mut counts, time| {
+            *counts.entry(time / 10).or_default() += 1;
+            counts
+        })
+    }
+
+    /// What is missing of an answer with rows at `came`, of which there were some before and some after.
+    fn lacks(before: &[i64], came: &[i64], after: &[i64], batch: usize) -> u64 {
+        let mut tally = Tally::new(0, 10, counts(before));
+        let mut short = Vec::new();
+        for times in came.chunks(batch) {
+            tally.take(times);
+            short.extend(tally.short());
+        }
+        tally.end();
+        short.extend(tally.short());
+        missing(&short, &counts(after))
+    }
+
+    #[test]
+    fn an_answer_that_lacks_rows_is_noticed_wherever_they_are_missing() {
+        let all: Vec<i64> = (0..100).collect();
+        assert_eq!(lacks(&all, &all, &all, 7), 0);
+        assert_eq!(lacks(&all, &all[..30], &all, 7), 70, "the end");
+        assert_eq!(lacks(&all, &all[30..], &all, 7), 30, "the beginning");
+        assert_eq!(lacks(&all, &[], &all, 7), 100);
+        let holes: Vec<_> = all.iter().copied().filter(|time| time % 10 != 3).collect();
+        assert_eq!(lacks(&all, &holes, &all, 7), 10);
+    }
+
+    #[test]
+    fn rows_that_come_or_go_meanwhile_are_not_missing() {
+        let all: Vec<i64> = (0..100).collect();
+        assert_eq!(lacks(&all, &all[..30], &all[..30], 7), 0, "they were deleted");
+        assert_eq!(lacks(&all[..30], &all[..30], &all, 7), 0, "they came later");
+        assert_eq!(lacks(&all[..30], &all, &all, 7), 0, "they came in time");
+    }
+
+    #[test]
+    fn a_short_stretch_is_told_before_rows_of_later_ones_are_handed_on() {
+        let mut tally = Tally::new(0, 10, counts(&[1, 2, 3, 25]));
+        tally.take(&[1, 3]);
+        assert_eq!(tally.short(), []);
+        tally.take(&[25]);
+        assert_eq!(tally.short(), [Short { stretch: 0, came: 2, counted: 3 }]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_missing_is_exactly_what_was_there_all_the_time_where_nothing_else_happens(
+            mut rows in proptest::collection::vec((0..200_i64, any::<bool>()), 0..80),
+            batch in 1..9_usize,
+        ) {
+            rows.sort_unstable();
+            let all: Vec<_> = rows.iter().map(|row| row.0).collect();
+            let came: Vec<_> = rows.iter().filter(|row| row.1).map(|row| row.0).collect();
+            prop_assert_eq!(lacks(&all, &came, &all, batch), (all.len() - came.len()) as u64);
+            prop_assert_eq!(lacks(&came, &came, &all, batch), 0);
+            prop_assert_eq!(lacks(&all, &came, &came, batch), 0);
+        }
+    }
+}
