@@ -18,7 +18,8 @@ pub(crate) struct BulkExportCreate {
     session_id: Option<String>,
     /// Instead of a project: every one with a reference dataset that has rows in the range, as found when the export starts.
     all_experiments: Option<bool>,
-    /// Inclusive.
+    /// Inclusive. Unix time in seconds or milliseconds is taken too, as a number or as text. A time between two microseconds counts
+    /// as the later one, here and in `end_time`.
     #[schema(format = DateTime)]
     start_time: String,
     /// Exclusive; needed without `interval_hours`, forbidden with it.
