@@ -181,3 +181,11 @@ pub(crate) struct Idempotency {
     #[param(rename = "Idempotency-Key")]
     idempotency_key: Option<String>,
 }
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct LastEvent {
+    /// The last event that a client was told before its stream broke.
+    #[param(rename = "Last-Event-ID")]
+    last_event_id: Option<String>,
+}

@@ -31,6 +31,7 @@ struct Memory {
     asked: Vec<String>,
     metadata: MetadataMap,
     hang: bool,
+    ended: bool,
     watch: Option<Watch>,
 }
 
@@ -54,6 +55,11 @@ impl Fake {
     /// From now on no call is answered.
     pub(crate) fn hang(&self) {
         self.memory.lock().unwrap().hang = true;
+    }
+
+    /// From now on the export has ended.
+    pub(crate) fn end(&self) {
+        self.memory.lock().unwrap().ended = true;
     }
 
     /// The watch that somebody begins.
@@ -243,7 +249,11 @@ impl ExportService for Fake {
 
     async fn get_export(&self, request: Request<v1::GetExportRequest>) -> Result<Response<v1::GetExportResponse>, Status> {
         self.hear(request).await?;
-        Ok(Response::new(v1::GetExportResponse { export: Some(export()) }))
+        let mut export = export();
+        if self.memory.lock().unwrap().ended {
+            export.set_status(v1::ExportStatus::Completed);
+        }
+        Ok(Response::new(v1::GetExportResponse { export: Some(export) }))
     }
 
     async fn list_exports(&self, request: Request<v1::ListExportsRequest>) -> Result<Response<v1::ListExportsResponse>, Status> {
