@@ -77,6 +77,8 @@ pub(crate) fn export(export: &v1::Export) -> Value {
             "rows_in_source": found.rows_in_source,
             "reconciled_at": time(found.reconciled_at.as_ref()),
         })),
+        "read_at": time(export.read_at.as_ref()),
+        "window_open": export.window_open,
     })
 }
 

@@ -99,9 +99,15 @@ pub(crate) fn export(export: &v1::Export) -> String {
         ("eta", progress.eta_seconds.map(seconds).unwrap_or_default()),
         ("created", time(export.created_at.as_ref())),
         ("finished", time(export.finished_at.as_ref())),
+        ("window", if export.window_open { open_window(export) } else { String::new() }),
         ("in source", export.reconciliation.as_ref().map(in_source).unwrap_or_default()),
         ("error", export.error.clone()),
     ])
+}
+
+/// What came since is not in it.
+fn open_window(export: &v1::Export) -> String {
+    format!("still open when it was read at {}: rows that came later may be missing", time(export.read_at.as_ref()))
 }
 
 /// `1,002 rows, 2 more than were exported`

@@ -255,6 +255,7 @@ impl Settings {
             lease_seconds: self.lease_seconds,
             progress_seconds: self.progress_seconds,
             max_retries: self.max_retries,
+            grace_seconds: self.schedule_grace_seconds,
         }
     }
 

@@ -192,8 +192,9 @@ pub trait Store: Send + Sync + 'static {
     async fn claim(&self, asks: Vec<Ask>, limits: AtOnce, now: Timestamp) -> Result<Vec<Given>, StoreError>;
     /// Runs stopped since then that this exporter was the last to hold, under the fence it knows.
     async fn stopped(&self, exporter: ExporterId, since: Timestamp) -> Result<Vec<(RunId, Fence)>, StoreError>;
-    /// A report about a run, heard only under its newest fence.
-    async fn report(&self, run: RunId, fence: Fence, event: Event, now: Timestamp) -> Result<Heard, ReportError>;
+    /// A report about a run, heard only under its newest fence. The rows of an export that it completes are counted `grace` seconds after
+    /// its window has ended at the earliest.
+    async fn report(&self, run: RunId, fence: Fence, event: Event, grace: u32, now: Timestamp) -> Result<Heard, ReportError>;
     /// What an exporter says of a run it works on; dropped when stale.
     async fn progress(&self, run: RunId, fence: Fence, reported: Reported, now: Timestamp) -> Result<Heard, StoreError>;
     /// The complete files of a run, in order.

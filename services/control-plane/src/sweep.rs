@@ -113,8 +113,9 @@ mod tests {
         let run = claim_one(store.as_ref(), "a", 0).await;
         let mut news = store.changes();
         let stopping = CancellationToken::new();
-        let terms = LeaseTerms { heartbeat_seconds: 0, lease_seconds: 0, progress_seconds: 600, max_retries: 20 };
-        let ageing = Ageing { limits: TimeLimits { run: 3600, export: 3600 }, retention_days: 0, grace_seconds: 600 };
+        let terms = LeaseTerms { heartbeat_seconds: 0, lease_seconds: 0, progress_seconds: 600, max_retries: 20, grace_seconds: 600 };
+        let ageing =
+            Ageing { limits: TimeLimits { run: 3600, export: 3600 }, retention_days: 0, grace_seconds: 600 };
         let sweep = tasks::start("sweep", sweep(store.clone(), terms, ageing, stopping.clone()));
         while news.recv().await.unwrap() != Change::Work {}
         let queued = run_view(store.as_ref(), &run).await.run;

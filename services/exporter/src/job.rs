@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracelift_bucket::Connector;
 use tracelift_core::{
+    Invalid,
     destination::Bucket,
     export::ExportSpec,
     failure::{Failure, FailureClass, Step},
@@ -17,8 +18,9 @@ use tracelift_core::{
     layout::Layout,
     plan::Partition,
     run::NARROWEST,
+    time::Window,
 };
-use tracelift_proto::fleet::v1;
+use tracelift_proto::{fleet::v1, time_from};
 
 use crate::{
     access::Access,
@@ -27,7 +29,7 @@ use crate::{
     hydrate::Hydrator,
     lease::{Lease, Stop},
     meter::{Meter, Stage},
-    publish::{self, PublishedRun},
+    publish::{self, PublishedRun, Read},
     report::Reporter,
     schema::{self, Origin},
     settings::Limits,
@@ -73,15 +75,31 @@ pub(crate) enum Task {
         unresolved: Option<FileIntent>,
     },
     /// Write a run's manifest: its file list is frozen already.
-    Publish { slice: Slice, files: Vec<File> },
+    Publish { slice: Slice, frozen: Frozen },
     /// Write the export's manifest and `_SUCCESS`.
-    Finalise { runs: Vec<PublishedRun> },
+    Finalise { runs: Vec<PublishedRun>, read: Read },
     /// End what a run that was stopped or has failed may have left open.
     CleanUp(Left),
     /// Find the experiments with rows in the export's window.
     FindExperiments,
     /// Count the export's rows once more, project by project.
     Reconcile { slices: Vec<Slice> },
+}
+
+/// What a run holds once its file list is frozen.
+#[derive(Debug, Clone)]
+pub(crate) struct Frozen {
+    pub(crate) files: Vec<File>,
+    pub(crate) read: Read,
+}
+
+impl Frozen {
+    /// As the control plane says it of a run of that window.
+    pub(crate) fn of(told: &v1::Publish, window: Window) -> Result<Self, Invalid> {
+        let files = told.files.iter().map(File::try_from).collect::<Result<_, _>>()?;
+        let read_at = told.read_at.as_ref().map(|at| time_from("read_at", Some(at))).transpose()?;
+        Ok(Self { files, read: Read::of(window, read_at) })
+    }
 }
 
 /// What a run that was stopped or has failed may have left at the key of its next file.
@@ -115,11 +133,11 @@ impl Job {
         let destination = Destination::open(access, connector, self.lease.clone(), self.meter.clone()).await?;
         match task {
             Task::Slice { slice, before, unresolved } => {
-                let files = self.export(&destination, slice.clone(), before, unresolved).await?;
-                self.publish(&destination, &slice, &files).await
+                let frozen = self.export(&destination, slice.clone(), before, unresolved).await?;
+                self.publish(&destination, &slice, &frozen).await
             }
-            Task::Publish { slice, files } => self.publish(&destination, &slice, &files).await,
-            Task::Finalise { runs } => self.finalise(&destination, &runs).await,
+            Task::Publish { slice, frozen } => self.publish(&destination, &slice, &frozen).await,
+            Task::Finalise { runs, read } => self.finalise(&destination, &runs, read).await,
             Task::CleanUp(left) => self.clean_up(&destination, &left).await,
             Task::FindExperiments => self.find_experiments().await,
             Task::Reconcile { slices } => self.reconcile(&slices).await,
@@ -133,7 +151,7 @@ impl Job {
         mut slice: Slice,
         mut before: Totals,
         unresolved: Option<FileIntent>,
-    ) -> Result<Vec<File>, Halt> {
+    ) -> Result<Frozen, Halt> {
         let (Self { workshop, lease, spec, meter }, limits) = (self, self.workshop.limits);
         let (bucket, partition) = (destination.bucket(), slice.partition());
         let key = |number| self.layout(&bucket).data_file(partition, lease.run, number);
@@ -201,7 +219,7 @@ impl Job {
         if !rows.complete() {
             return Err(Halt::Stopped(Stop::Drained));
         }
-        self.commit(totals).await
+        self.commit(slice, totals).await
     }
 
     /// A failure of reading, with the row named that cannot be read, once the rows are asked for one by one.
@@ -220,9 +238,9 @@ impl Job {
     }
 
     /// The commit point: from here on the file list is what the control plane says.
-    async fn commit(&self, totals: Totals) -> Result<Vec<File>, Halt> {
-        let frozen = self.workshop.reporter.finished(&self.lease, totals).await?;
-        files(&frozen).map_err(Halt::Failed)
+    async fn commit(&self, slice: &Slice, totals: Totals) -> Result<Frozen, Halt> {
+        let told = self.workshop.reporter.finished(&self.lease, totals).await?;
+        Frozen::of(&told, slice.window).map_err(|fault| Halt::Failed(internal(Step::Publish, &fault)))
     }
 
     fn uploader<'a>(&'a self, destination: &'a Arc<Destination>, run: RunId, key: &'a (dyn Fn(u32) -> String + Sync)) -> Uploader<'a> {
@@ -263,22 +281,22 @@ impl Job {
         self.workshop.reporter.counted(&self.lease, rows).await
     }
 
-    async fn publish(&self, destination: &Destination, slice: &Slice, files: &[File]) -> Result<(), Halt> {
+    async fn publish(&self, destination: &Destination, slice: &Slice, frozen: &Frozen) -> Result<(), Halt> {
         self.meter.doing("publishing");
         let _writing = self.meter.time(Stage::Upload);
         let bucket = destination.bucket();
         let layout = self.layout(&bucket);
-        let manifest = publish::run_manifest(&layout, self.lease.run, slice, files);
+        let manifest = publish::run_manifest(&layout, self.lease.run, slice, &frozen.files, frozen.read);
         publish::put(destination, &layout.run_manifest(self.lease.run), &manifest).await?;
         self.workshop.reporter.published(&self.lease).await
     }
 
-    async fn finalise(&self, destination: &Destination, runs: &[PublishedRun]) -> Result<(), Halt> {
+    async fn finalise(&self, destination: &Destination, runs: &[PublishedRun], read: Read) -> Result<(), Halt> {
         self.meter.doing("publishing");
         let _writing = self.meter.time(Stage::Upload);
         let bucket = destination.bucket();
         let layout = self.layout(&bucket);
-        let manifest = publish::export_manifest(&layout, &self.spec, runs);
+        let manifest = publish::export_manifest(&layout, &self.spec, runs, read);
         publish::put(destination, &layout.export_manifest(), &manifest).await?;
         publish::put_success(destination, &layout.success()).await?;
         self.workshop.reporter.published(&self.lease).await
@@ -287,11 +305,6 @@ impl Job {
     fn layout<'a>(&self, bucket: &'a Bucket) -> Layout<'a> {
         Layout { prefix: &bucket.prefix, export: self.lease.export, tenant: self.lease.tenant, version: self.spec.format_version }
     }
-}
-
-/// The files in a frozen list.
-pub(crate) fn files(frozen: &v1::Publish) -> Result<Vec<File>, Failure> {
-    frozen.files.iter().map(File::try_from).collect::<Result<_, _>>().map_err(|fault| internal(Step::Publish, &fault))
 }
 
 fn internal(step: Step, cause: &dyn std::fmt::Display) -> Failure {

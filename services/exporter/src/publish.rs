@@ -13,7 +13,7 @@ use tracelift_core::{
     layout::Layout,
     oversized::Oversized,
     plan::Partition,
-    time::Timestamp,
+    time::{Timestamp, Window},
 };
 
 use crate::{destination::Destination, job::Halt, schema, source::Slice};
@@ -24,10 +24,26 @@ pub(crate) struct PublishedRun {
     pub(crate) run: RunId,
     pub(crate) partition: Partition,
     pub(crate) totals: Totals,
+    /// When it was read, where the control plane knows.
+    pub(crate) read_at: Option<Timestamp>,
+}
+
+/// When rows were first read, where the control plane knows, and whether that was before the end of their window.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Read {
+    pub(crate) at: Option<Timestamp>,
+    pub(crate) window_open: bool,
+}
+
+impl Read {
+    /// Of one window.
+    pub(crate) fn of(window: Window, at: Option<Timestamp>) -> Self {
+        Self { at, window_open: at.is_some_and(|at| at < window.end()) }
+    }
 }
 
 /// The manifest of one run.
-pub(crate) fn run_manifest(layout: &Layout<'_>, run: RunId, slice: &Slice, files: &[File]) -> Value {
+pub(crate) fn run_manifest(layout: &Layout<'_>, run: RunId, slice: &Slice, files: &[File], read: Read) -> Value {
     json!({
         "version": 1,
         "export_id": layout.export.to_string(),
@@ -36,6 +52,8 @@ pub(crate) fn run_manifest(layout: &Layout<'_>, run: RunId, slice: &Slice, files
         "session_id": slice.session.to_string(),
         "start_time": time(slice.window.start()),
         "end_time": time(slice.window.end()),
+        "read_at": read.at.map(time),
+        "window_open": read.window_open,
         "filter": slice.filter.as_ref().map(Filter::text),
         "format_version": layout.version.as_str(),
         "schema_hash": schema::hash(&slice.columns, slice.version),
@@ -63,14 +81,17 @@ fn file(file: &File) -> Value {
 }
 
 /// The manifest of an export. `session_id` is null when it is of all experiments.
-pub(crate) fn export_manifest(layout: &Layout<'_>, spec: &ExportSpec, runs: &[PublishedRun]) -> Value {
+pub(crate) fn export_manifest(layout: &Layout<'_>, spec: &ExportSpec, runs: &[PublishedRun], read: Read) -> Value {
     let sum = runs.iter().fold(Totals::default(), |sum, run| sum.plus(run.totals));
     let runs = runs.iter().map(|published| {
+        let read = Read::of(published.partition.window, published.read_at);
         json!({
             "run_id": published.run.to_string(),
             "session_id": published.partition.session.to_string(),
             "start_time": time(published.partition.window.start()),
             "end_time": time(published.partition.window.end()),
+            "read_at": read.at.map(time),
+            "window_open": read.window_open,
             "manifest": layout.run_manifest(published.run),
             "totals": totals(published.totals),
         })
@@ -83,6 +104,8 @@ pub(crate) fn export_manifest(layout: &Layout<'_>, spec: &ExportSpec, runs: &[Pu
         "all_experiments": spec.projects == Projects::Experiments,
         "start_time": time(spec.window.start()),
         "end_time": time(spec.window.end()),
+        "read_at": read.at.map(time),
+        "window_open": read.window_open,
         "filter": spec.filter.as_ref().map(Filter::text),
         "format_version": layout.version.as_str(),
         "schema_hash": schema::hash(&spec.columns, spec.format_version),
@@ -139,7 +162,6 @@ mod tests {
         export::{Compression, FormatVersion},
         file::{Cursor, HydrationMiss},
         id::{DestinationId, ExportId, SessionId, TenantId},
-        time::Window,
     };
     use uuid::Uuid;
 
@@ -176,8 +198,10 @@ mod tests {
             misses: vec![HydrationMiss { row_id: id(6), column: "inputs".into(), reason: "the object does not exist".into() }],
             oversized: Oversized::from_named([("redshift_varchar", 3)]),
         };
-        let run = PublishedRun { run: RunId(id(4)), partition: slice.partition(), totals: Totals::of([&file]) };
-        let run_manifest = run_manifest(&layout, RunId(id(4)), &slice, &[file]);
+        let read_at = Some(at("2024-01-01T23:59:59.999999Z"));
+        let run = PublishedRun { run: RunId(id(4)), partition: slice.partition(), totals: Totals::of([&file]), read_at };
+        let read = Read::of(window, read_at);
+        let run_manifest = run_manifest(&layout, RunId(id(4)), &slice, &[file], read);
         let spec = ExportSpec {
             destination: DestinationId(id(7)),
             projects: Projects::One(slice.session),
@@ -188,8 +212,9 @@ mod tests {
             columns: slice.columns.clone(),
             filter: slice.filter.clone(),
         };
-        let of_one = export_manifest(&layout, &spec, std::slice::from_ref(&run));
-        let of_all = export_manifest(&layout, &ExportSpec { projects: Projects::Experiments, ..spec }, &[run]);
+        let of_one = export_manifest(&layout, &spec, std::slice::from_ref(&run), read);
+        let late = PublishedRun { read_at: Some(window.end()), ..run };
+        let of_all = export_manifest(&layout, &ExportSpec { projects: Projects::Experiments, ..spec }, &[late], Read::default());
         insta::assert_snapshot!(format!("{run_manifest:#}\n{of_one:#}\n{of_all:#}"));
     }
 }

@@ -120,7 +120,8 @@ impl From<Status> for Refusal {
         }
         if is_too_large(&status) {
             tracing::error!(code = ?status.code(), cause = status.message(), "a message is too large");
-            let detail = format!("A message of the control plane is too large, and will be again; the operator must look: {}", status.message());
+            let detail =
+                format!("A message of the control plane is too large, and will be again; the operator must look: {}", status.message());
             return Self::plain(StatusCode::INTERNAL_SERVER_ERROR, detail);
         }
         match http_status(status.code()) {

@@ -11,6 +11,7 @@ mod faults;
 mod feedback;
 mod filter;
 mod matrix;
+mod open_windows;
 mod replicas;
 mod restarts;
 mod s3_server;

@@ -18,7 +18,13 @@ pub(crate) fn export(view: &ExportView, now: Timestamp) -> v1::Export {
         rows_in_source,
         reconciled_at: Some(time_to(at)),
     });
-    v1::Export { progress: Some(progress(view, now)), reconciliation, ..(&view.export).into() }
+    v1::Export {
+        progress: Some(progress(view, now)),
+        reconciliation,
+        read_at: view.read_at.map(time_to),
+        window_open: view.window_open,
+        ..(&view.export).into()
+    }
 }
 
 fn progress(view: &ExportView, now: Timestamp) -> v1::ExportProgress {

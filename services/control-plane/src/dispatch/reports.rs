@@ -107,7 +107,7 @@ impl Session {
     async fn finished(&mut self, finished: v1::RunFinished) -> Result<(), End> {
         let (run, fence) = under(&finished.run_id, finished.fence)?;
         let event = Event::Finished { files: finished.files, rows: finished.rows };
-        match self.store.report(run, fence, event, self.store.now().await?).await {
+        match self.store.report(run, fence, event, self.terms.grace_seconds, self.store.now().await?).await {
             Ok(Heard::Yes(done)) => {
                 let files = self.store.files(run).await?;
                 self.send(Answer::Ack(v1::Ack { seq: finished.seq })).await?;
@@ -143,7 +143,7 @@ impl Session {
 
     /// The run after a report, once it is stored and acknowledged; `None` when it is somebody else's now.
     async fn heard(&self, (run, fence): (RunId, Fence), event: Event, seq: Option<u64>) -> Result<Option<Run>, End> {
-        match self.store.report(run, fence, event, self.store.now().await?).await {
+        match self.store.report(run, fence, event, self.terms.grace_seconds, self.store.now().await?).await {
             Ok(Heard::Yes(run)) => {
                 if let Some(seq) = seq {
                     self.send(Answer::Ack(v1::Ack { seq })).await?;

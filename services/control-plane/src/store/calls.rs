@@ -13,8 +13,9 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    Access, ApiKey, Ask, Change, Deletion, ExportView, Given, Heard, Made, MadeDestination, NewDestination, NewExport, Page, ReportError,
-    Reported, RequestKey, Retry, RunView, Store, StoreError, Tenant, TimeLimits, Usage, Verdict, Wanted, claims, exports, leases,
+    Access, ApiKey, Ask, Change, Deletion, ExportView, Given, Heard, Made, MadeDestination, NewDestination, NewExport, Page,
+    ReportError, Reported, RequestKey, Retry, RunView, Store, StoreError, Tenant, TimeLimits, Usage, Verdict, Wanted, claims, exports,
+    leases,
     rows::{self, destinations, files, runs, tenants},
     schedules,
     transaction::Database,
@@ -159,8 +160,8 @@ impl<D: Database> Store for D {
         self.transact(move |tx| runs::stopped(tx, &exporter, since)).await
     }
 
-    async fn report(&self, run: RunId, fence: Fence, event: Event, now: Timestamp) -> Result<Heard, ReportError> {
-        self.transact(move |tx| leases::report(tx, run, fence, event.clone(), now)).await
+    async fn report(&self, run: RunId, fence: Fence, event: Event, grace: u32, now: Timestamp) -> Result<Heard, ReportError> {
+        self.transact(move |tx| leases::report(tx, run, fence, event.clone(), grace, now)).await
     }
 
     async fn progress(&self, run: RunId, fence: Fence, reported: Reported, now: Timestamp) -> Result<Heard, StoreError> {

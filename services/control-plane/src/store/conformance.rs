@@ -150,6 +150,8 @@ macro_rules! suite {
                 what_a_stopped_run_left_is_cleaned_up_once,
                 a_failed_run_is_cleaned_up_and_one_that_nobody_began_is_not,
                 a_completed_export_is_counted_once_more,
+                an_export_whose_window_is_open_says_so_and_is_counted_after_its_end_and_the_grace,
+                a_search_for_experiments_in_an_open_window_is_told_though_it_found_none,
                 an_export_whose_filter_reads_content_is_not_counted,
                 records_of_old_exports_are_removed_and_young_or_busy_ones_stay,
             }
@@ -203,6 +205,9 @@ pub(crate) fn at(seconds: i64) -> Timestamp {
 
 /// How often a run is tried again.
 pub(crate) const RETRIES: u32 = 2;
+
+/// Seconds for rows that come late.
+pub(crate) const GRACE: u32 = 600;
 
 /// How long a lease lasts.
 pub(crate) const LEASE: i64 = 30;
@@ -342,7 +347,7 @@ pub(crate) async fn claim_one(store: &dyn Store, name: &str, now: i64) -> Run {
 
 /// A report that must be heard.
 pub(crate) async fn report(store: &dyn Store, run: &Run, event: Event, now: i64) -> Run {
-    match store.report(run.id, run.fence, event.clone(), at(now)).await {
+    match store.report(run.id, run.fence, event.clone(), GRACE, at(now)).await {
         Ok(Heard::Yes(run)) => *run,
         other => panic!("{event:?} was answered {other:?}"),
     }
@@ -350,7 +355,7 @@ pub(crate) async fn report(store: &dyn Store, run: &Run, event: Event, now: i64)
 
 /// A report that must be illegal.
 pub(crate) async fn illegal(store: &dyn Store, run: &Run, event: Event) -> String {
-    match store.report(run.id, run.fence, event, at(1)).await {
+    match store.report(run.id, run.fence, event, GRACE, at(1)).await {
         Err(ReportError::Illegal(error)) => error.to_string(),
         other => panic!("it was answered {other:?}"),
     }

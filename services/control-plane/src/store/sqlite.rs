@@ -39,6 +39,7 @@ static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
         include_str!("sqlite/destination_requests.sql"),
         include_str!("sqlite/experiments.sql"),
         include_str!("sqlite/queues.sql"),
+        include_str!("sqlite/open_windows.sql"),
     ];
     Migrations::new(changes.map(M::up).into())
 });

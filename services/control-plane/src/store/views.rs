@@ -90,6 +90,10 @@ pub struct ExportView {
     pub started_at: Option<Timestamp>,
     /// Rows that were there when it was last begun anew.
     pub rows_before: u64,
+    /// When somebody first began to read rows of it.
+    pub read_at: Option<Timestamp>,
+    /// Whether that, or the reading of any of its runs, was before the end of the window that was read.
+    pub window_open: bool,
     /// After it was completed: how many rows the trace store had, and when.
     pub reconciled: Option<(u64, Timestamp)>,
 }
@@ -110,6 +114,8 @@ impl ExportView {
             rows_counted: 0,
             started_at: None,
             rows_before: 0,
+            read_at: None,
+            window_open: false,
             reconciled: None,
         }
     }
@@ -197,6 +203,8 @@ pub struct Claimed {
     pub files: Vec<File>,
     /// The export's partitions, when the run finalises or counts them.
     pub published: Vec<PublishedRun>,
+    /// When the export was first read, and whether a window was open then, when the run finalises it.
+    pub read: Option<(Timestamp, bool)>,
     /// The run to clean up after, when that is what there is to do.
     pub left: Option<Run>,
 }

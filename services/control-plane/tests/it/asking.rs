@@ -153,7 +153,7 @@ async fn a_failed_run_is_asked_for_anew() {
     let mut refused = vec![shown(retry(&mine.read, run.id.to_string()).await), shown(retry(&mine.manage, "x".into()).await)];
     refused.push(shown(retry(&mine.manage, run.id.to_string()).await).replace(&run.id.to_string(), "[run]"));
     let failure = Failure { step: Step::Upload, class: FailureClass::CustomerConfig, detail: "Access denied".into() };
-    plane.store.report(run.id, run.fence, Event::Failed { failure, max_retries: 20 }, plane.clock.now()).await.unwrap();
+    plane.store.report(run.id, run.fence, Event::Failed { failure, max_retries: 20 }, 0, plane.clock.now()).await.unwrap();
     assert_eq!(mine.get(&export.id).await.status(), v1::ExportStatus::Failed);
 
     let queued = retry(&mine.manage, run.id.to_string()).await.unwrap();

@@ -144,6 +144,8 @@ pub(crate) fn export() -> v1::Export {
         }),
         error: String::new(),
         reconciliation: Some(v1::Reconciliation { rows_exported: 1000, rows_in_source: 1002, reconciled_at: at(13) }),
+        read_at: at(-1),
+        window_open: true,
     }
 }
 

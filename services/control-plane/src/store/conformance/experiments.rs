@@ -14,8 +14,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    ALL, Owner, RETRIES, at, claim, claim_one, claim_under, complete, everything, failed, first_runs, lease, make, owner, planned, report,
-    view,
+    ALL, GRACE, Owner, RETRIES, at, claim, claim_one, claim_under, complete, everything, failed, first_runs, lease, make, owner, planned,
+    report, view,
 };
 use crate::store::{Heard, Made, NewExport, RequestKey, Store, TimeLimits, Wanted};
 
@@ -107,7 +107,7 @@ pub(crate) async fn of_reports_that_come_at_once_one_makes_partitions(store: &dy
     let mine = owner(store, 1).await;
     let id = experiments(store, mine, 1, 3).await;
     let finder = claim_one(store, "a", 1).await;
-    let heard = join_all((0..4).map(|_| store.report(finder.id, finder.fence, found(), at(2)))).await;
+    let heard = join_all((0..4).map(|_| store.report(finder.id, finder.fence, found(), GRACE, at(2)))).await;
     assert!(heard.iter().all(|heard| matches!(heard, Ok(Heard::Yes(_)))), "{heard:?}");
     assert_eq!(partitions(store, mine, id).await, [(7, 1), (7, 2), (8, 2)]);
 }
@@ -117,13 +117,13 @@ pub(crate) async fn who_was_lost_while_finding_makes_no_partitions(store: &dyn S
     let id = experiments(store, mine, 1, 3).await;
     let lost = claim_one(store, "a", 1).await;
     assert_eq!(store.lapse(RETRIES, at(40)).await.unwrap(), 1);
-    assert_eq!(store.report(lost.id, lost.fence, found(), at(41)).await.unwrap(), Heard::Stale);
+    assert_eq!(store.report(lost.id, lost.fence, found(), GRACE, at(41)).await.unwrap(), Heard::Stale);
     let finder = claim_one(store, "b", 42).await;
     assert_eq!((finder.id, finder.fence.0), (lost.id, 2));
-    assert_eq!(store.report(lost.id, lost.fence, found(), at(43)).await.unwrap(), Heard::Stale);
+    assert_eq!(store.report(lost.id, lost.fence, found(), GRACE, at(43)).await.unwrap(), Heard::Stale);
     assert_eq!(partitions(store, mine, id).await, []);
     report(store, &finder, Event::ExperimentsFound(vec![experiment(9, 3, 3)]), 44).await;
-    assert_eq!(store.report(lost.id, lost.fence, found(), at(45)).await.unwrap(), Heard::Stale);
+    assert_eq!(store.report(lost.id, lost.fence, found(), GRACE, at(45)).await.unwrap(), Heard::Stale);
     assert_eq!(partitions(store, mine, id).await, [(9, 3)]);
 }
 
@@ -184,7 +184,7 @@ pub(crate) async fn an_export_is_cancelled_while_its_experiments_are_found(store
         assert_eq!((cancelled.export.status, cancelled.runs_total), (ExportStatus::Cancelled, 0));
     }
     assert_eq!(store.stopped(super::exporter("a"), at(0)).await.unwrap(), [(finder.id, finder.fence)], "its exporter is told");
-    assert_eq!(store.report(finder.id, finder.fence, found(), at(3)).await.unwrap(), Heard::Stale);
+    assert_eq!(store.report(finder.id, finder.fence, found(), GRACE, at(3)).await.unwrap(), Heard::Stale);
     assert_eq!(partitions(store, mine, id).await, []);
     assert_eq!(claim(store, "a", 9, 4).await, [], "there is nothing to clean up after");
 }
@@ -197,7 +197,7 @@ pub(crate) async fn finding_that_takes_too_long_times_out(store: &dyn Store) {
     let ended = view(store, mine, id).await.export;
     assert_eq!(ended.status, ExportStatus::TimedOut);
     assert!(ended.error.unwrap().starts_with("finding the experiments of [2024-01-01"));
-    assert_eq!(store.report(finder.id, finder.fence, found(), at(63)).await.unwrap(), Heard::Stale);
+    assert_eq!(store.report(finder.id, finder.fence, found(), GRACE, at(63)).await.unwrap(), Heard::Stale);
 }
 
 pub(crate) async fn finding_them_is_the_beginning_of_an_export_under_its_limits(store: &dyn Store) {

@@ -28,6 +28,8 @@ pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
         rows_counted: 0,
         started_at: None,
         rows_before: 0,
+        read_at: None,
+        window_open: false,
         reconciled: None,
     };
     assert_eq!(view(store, mine, made.id).await, expected);

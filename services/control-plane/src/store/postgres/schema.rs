@@ -17,6 +17,7 @@ const CHANGES: &[&str] = &[
     include_str!("destination_requests.sql"),
     include_str!("experiments.sql"),
     include_str!("queues.sql"),
+    include_str!("open_windows.sql"),
 ];
 
 /// Nobody else's lock, as long as nobody else chooses these bytes ("tracelft").

@@ -16,17 +16,20 @@ use crate::store::{
     transaction::{Transaction, for_update, for_update_of_free},
 };
 
-/// Exports with what their partitions add up to. Sums of bigints are numeric in PostgreSQL, hence the casts.
+/// Exports with what their partitions add up to, and when they and the search for experiments began to read. Sums of bigints are numeric
+/// in PostgreSQL, hence the casts.
 const VIEW: &str = "
     SELECT e.*,
-           count(r.id) AS runs_total,
-           count(CASE WHEN r.state = 'completed' THEN 1 END) AS runs_completed,
+           count(CASE WHEN r.kind = 'partition' THEN 1 END) AS runs_total,
+           count(CASE WHEN r.kind = 'partition' AND r.state = 'completed' THEN 1 END) AS runs_completed,
            CAST(coalesce(sum(CASE WHEN r.rows > r.reported_rows THEN r.rows ELSE r.reported_rows END), 0) AS bigint) AS live_rows,
            CAST(coalesce(sum(CASE WHEN r.bytes > r.reported_bytes THEN r.bytes ELSE r.reported_bytes END), 0) AS bigint) AS live_bytes,
            CAST(coalesce(sum(r.files), 0) AS bigint) AS files,
            count(r.rows_estimate) AS runs_counted,
-           CAST(coalesce(sum(r.rows_estimate), 0) AS bigint) AS rows_counted
-    FROM exports e LEFT JOIN runs r ON r.export_id = e.id AND r.kind = 'partition'";
+           CAST(coalesce(sum(r.rows_estimate), 0) AS bigint) AS rows_counted,
+           min(r.read_at) AS read_at,
+           count(CASE WHEN r.read_at < r.window_end THEN 1 END) AS runs_open
+    FROM exports e LEFT JOIN runs r ON r.export_id = e.id AND r.kind IN ('partition', 'find_experiments')";
 
 pub(crate) fn create(tx: &mut dyn Transaction, export: &Export) -> Result<(), StoreError> {
     let spec = &export.spec;
@@ -199,6 +202,8 @@ fn view_of(row: &Row) -> Result<ExportView, StoreError> {
         rows_counted: row.get("rows_counted")?,
         started_at: row.get("started_at")?,
         rows_before: row.get("rows_before")?,
+        read_at: row.get("read_at")?,
+        window_open: row.get::<u32>("runs_open")? > 0,
         reconciled: row.get::<Option<u64>>("rows_in_source")?.zip(row.get("reconciled_at")?),
     })
 }

@@ -75,6 +75,7 @@ fn changing(run: &Run) -> Result<sql::Columns, StoreError> {
         ("errors", sql::json(&run.errors)?),
         ("narrow", run.narrow.into()),
         ("started_at", run.started_at.into()),
+        ("read_at", run.read_at.into()),
         ("files", run.totals.files.into()),
         ("rows", run.totals.rows.into()),
         ("bytes", run.totals.bytes.into()),
@@ -334,6 +335,7 @@ fn run(row: &Row) -> Result<Run, StoreError> {
         errors: row.json("errors")?,
         narrow: row.get("narrow")?,
         started_at: row.get("started_at")?,
+        read_at: row.get("read_at")?,
         totals: Totals {
             files: row.get("files")?,
             rows: row.get("rows")?,
