@@ -183,7 +183,13 @@ pub(crate) fn limits(limits: &v1::Limits) -> String {
         ("time for an export", seconds(limits.export_timeout_seconds.into())),
         ("retries of a run", limits.retries_per_run.to_string()),
         ("days of an export", limits.days_per_export.to_string()),
+        ("days back of a schedule", or_none(limits.schedule_days_back)),
+        ("exports of a schedule", or_none(limits.exports_per_schedule)),
     ])
+}
+
+fn or_none(limit: u32) -> String {
+    if limit == 0 { "no limit".to_owned() } else { limit.to_string() }
 }
 
 /// `valid`, or a line for each thing that is wrong.

@@ -34,7 +34,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 pub use outcomes::{
-    Access, Ask, Deletion, Heard, Made, MadeDestination, NewDestination, NewExport, RequestKey, Retry, TimeLimits, Verdict,
+    Access, Ask, Deletion, Due, Heard, Made, MadeDestination, NewDestination, NewExport, RequestKey, Retry, TimeLimits, Verdict,
 };
 pub use rows::quota::Full;
 pub use views::{ApiKey, Claimed, ExportView, Given, Page, Permission, PublishedRun, Reported, RunView, Tenant, Usage, Wanted};
@@ -208,11 +208,11 @@ pub trait Store: Send + Sync + 'static {
     /// Queues every run again whose lease has passed a deadline; how many.
     async fn lapse(&self, max_retries: u32, now: Timestamp) -> Result<usize, StoreError>;
 
-    /// Schedules whose next window ended before `limit`, a bounded number of them.
-    async fn due_schedules(&self, limit: Timestamp) -> Result<Vec<ExportId>, StoreError>;
-    /// Spawns the exports of a schedule's windows that ended before `limit`, oldest first, a bounded number of them; how
-    /// many. None when another control plane is at it.
-    async fn spawn(&self, schedule: ExportId, limit: Timestamp, now: Timestamp) -> Result<usize, StoreError>;
+    /// Schedules with a window that is due, a bounded number of them.
+    async fn due_schedules(&self, due: Due) -> Result<Vec<ExportId>, StoreError>;
+    /// Spawns the exports of a schedule's windows that are due, oldest first, a bounded number of them; how many. None when
+    /// another control plane is at it.
+    async fn spawn(&self, schedule: ExportId, due: Due, now: Timestamp) -> Result<usize, StoreError>;
 
     /// The store's time, the only one that leases are judged by.
     ///

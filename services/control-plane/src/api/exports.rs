@@ -14,6 +14,7 @@ use tracelift_core::{
     filter::Filter,
     id::{DestinationId, ExportId, RunId, SessionId, TenantId},
     invalid::Faults,
+    schedule,
     time::Timestamp,
 };
 use tracelift_proto::{
@@ -69,9 +70,13 @@ fn absent(id: ExportId) -> Status {
 }
 
 /// What is asked for, and under which key; or every wrong field. Requests are compared after every default was filled in.
-fn asked(spec: &v1::ExportSpec, key: String, terms: &Terms) -> Result<(ExportSpec, Option<RequestKey>), Vec<Invalid>> {
+fn asked(spec: &v1::ExportSpec, key: String, terms: &Terms, now: Timestamp) -> Result<(ExportSpec, Option<RequestKey>), Vec<Invalid>> {
     let mut faults = Faults::default();
     let spec = faults.take_all("spec", spec.check(terms.max_days, terms.compression));
+    if let Some(schedule) = spec.as_ref().filter(|spec| spec.every.is_some()) {
+        let start = schedule::check_start(schedule.window.start(), terms.max_days_back, now);
+        faults.take(start.map_err(|fault| fault.within("spec")));
+    }
     let key = faults.take(request_key(key));
     let (spec, key) = faults.finish(spec.zip(key))?;
     let digest = || Sha256::digest(v1::ExportSpec::from(&spec).encode_to_vec()).into();
@@ -102,9 +107,10 @@ impl ExportService for Exports {
     async fn create_export(&self, request: Request<v1::CreateExportRequest>) -> Result<Response<v1::CreateExportResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Manage)?.tenant;
         let v1::CreateExportRequest { spec, idempotency_key } = request.into_inner();
-        let (spec, request) = asked(&spec.unwrap_or_default(), idempotency_key, &self.terms).map_err(invalid)?;
+        let now = self.now().await?;
+        let (spec, request) = asked(&spec.unwrap_or_default(), idempotency_key, &self.terms, now).map_err(invalid)?;
         let destination = spec.destination;
-        let (export, runs) = planned(tenant, spec, None, self.now().await?);
+        let (export, runs) = planned(tenant, spec, None, now);
         let new = NewExport { export, runs, quota: self.terms.quota, request };
         match self.store.create_export(new).await.map_err(unavailable)? {
             Made::Now(view) | Made::Before(view) => Ok(Response::new(v1::CreateExportResponse { export: self.shown(&view).await? })),

@@ -13,7 +13,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    Access, ApiKey, Ask, Change, Deletion, ExportView, Given, Heard, Made, MadeDestination, NewDestination, NewExport, Page,
+    Access, ApiKey, Ask, Change, Deletion, Due, ExportView, Given, Heard, Made, MadeDestination, NewDestination, NewExport, Page,
     ReportError, Reported, RequestKey, Retry, RunView, Store, StoreError, Tenant, TimeLimits, Usage, Verdict, Wanted, claims, exports,
     leases,
     rows::{self, destinations, files, runs, tenants},
@@ -188,12 +188,12 @@ impl<D: Database> Store for D {
         self.transact(move |tx| rows::exports::remove_ended(tx, limit)).await
     }
 
-    async fn due_schedules(&self, limit: Timestamp) -> Result<Vec<ExportId>, StoreError> {
-        self.transact(move |tx| rows::schedules::due(tx, limit)).await
+    async fn due_schedules(&self, due: Due) -> Result<Vec<ExportId>, StoreError> {
+        self.transact(move |tx| rows::schedules::due(tx, due)).await
     }
 
-    async fn spawn(&self, schedule: ExportId, limit: Timestamp, now: Timestamp) -> Result<usize, StoreError> {
-        self.transact(move |tx| schedules::spawn(tx, schedule, limit, now)).await
+    async fn spawn(&self, schedule: ExportId, due: Due, now: Timestamp) -> Result<usize, StoreError> {
+        self.transact(move |tx| schedules::spawn(tx, schedule, due, now)).await
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {

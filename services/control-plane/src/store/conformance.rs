@@ -83,6 +83,8 @@ macro_rules! suite {
                 a_year_of_missed_windows_is_exported_step_by_step_oldest_first,
                 however_many_look_at_once_a_window_is_exported_once,
                 a_schedule_with_much_to_catch_up_on_keeps_no_other_waiting,
+                a_schedule_has_only_so_many_exports_under_way_and_the_next_windows_wait_in_order,
+                a_schedule_from_before_there_was_a_limit_goes_on_when_enough_have_ended,
                 a_cancelled_schedule_spawns_nothing_more_and_leaves_what_it_spawned,
                 a_schedule_never_times_out,
                 runs_of_a_schedule_are_those_of_the_exports_it_spawned,

@@ -8,8 +8,9 @@ use tracelift_core::{
     id::ExporterId,
     limit::AtOnce,
     run::{Event, Lease, Run},
+    time::Timestamp,
 };
-use tracelift_proto::v1;
+use tracelift_proto::{time_to, v1};
 use tracelift_runtime::clock::Clock as _;
 
 use crate::plane::{Plane, Workspace, plane, plane_with, shown, soon, spec};
@@ -57,6 +58,24 @@ async fn a_schedule_has_no_end_no_runs_and_is_watched_until_it_is_cancelled() {
         refused.push(shown(mine.create(wrong).await));
     }
     insta::assert_snapshot!(refused.join("\n"));
+}
+
+#[tokio::test]
+async fn a_schedule_that_starts_too_far_back_is_refused_with_the_limit_and_what_to_do() {
+    let plane = plane_with(|settings| settings.max_schedule_days_back = 30).await;
+    let mine = plane.workspace(1).await;
+    let from = |start: Timestamp| {
+        let mut spec = spec("", "2024-06-02", "2024-06-03");
+        (spec.start_time, spec.end_time, spec.interval_hours) = (Some(time_to(start)), None, 1);
+        spec
+    };
+    let (now, destination_id) = (plane.clock.now(), plane.destination(&mine).await.to_string());
+    let bound = now.plus_seconds(-30 * 86_400);
+    mine.create(v1::ExportSpec { destination_id: destination_id.clone(), ..from(bound) }).await.unwrap();
+    let far = mine.create(v1::ExportSpec { destination_id: destination_id.clone(), ..from(bound.plus_seconds(-1)) }).await;
+    insta::assert_snapshot!(shown(far));
+    let once = v1::ExportSpec { destination_id, ..spec("", "1970-01-01", "1970-01-02") };
+    mine.create(once).await.unwrap();
 }
 
 #[tokio::test]

@@ -215,6 +215,8 @@ fn limits() -> v1::Limits {
         export_timeout_seconds: 86_400,
         retries_per_run: 20,
         days_per_export: 366,
+        schedule_days_back: 366,
+        exports_per_schedule: 0,
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     ALL, GRACE, Owner, RETRIES, at, claim, claim_one, claim_under, complete, everything, failed, first_runs, lease, make, owner, planned,
     report, view,
 };
-use crate::store::{Heard, Made, NewExport, RequestKey, Store, TimeLimits, Wanted};
+use crate::store::{Due, Heard, Made, NewExport, RequestKey, Store, TimeLimits, Wanted};
 
 /// Stores export `n` of all experiments of `days` days, made at second 0.
 pub(crate) async fn experiments(store: &dyn Store, owner: Owner, n: u128, days: i64) -> ExportId {
@@ -222,7 +222,7 @@ pub(crate) async fn each_export_of_a_schedule_finds_them_for_itself(store: &dyn 
     let day = |day: u32| noon(day).day().start();
     assert_eq!(first_runs(&made), [], "a schedule has no runs of its own");
     make(store, made.clone(), Vec::new()).await;
-    assert_eq!(store.spawn(made.id, day(3), at(1)).await.unwrap(), 2);
+    assert_eq!(store.spawn(made.id, Due { before: day(3), under_way: 0 }, at(1)).await.unwrap(), 2);
     let claimed = claim(store, "a", 9, 2).await;
     let windows: Vec<_> = claimed.iter().map(|claimed| claimed.run.work).collect();
     assert_eq!(windows, [1, 2].map(|n| Work::FindExperiments(Window::new(day(n), day(n + 1)).unwrap())));
