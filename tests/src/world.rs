@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Request, Status,
+    Request, Response, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
@@ -20,7 +20,7 @@ use tracelift_control_plane::{ControlPlane, Database};
 use tracelift_exporter::Exporter;
 use tracelift_postgres_server::Postgres;
 use tracelift_proto::{
-    time_to,
+    pages, time_to,
     v1::{
         self, admin_service_client::AdminServiceClient, destination_service_client::DestinationServiceClient,
         export_service_client::ExportServiceClient,
@@ -363,8 +363,12 @@ impl World {
 
     /// The runs of an export.
     pub async fn runs(&self, id: &str) -> Vec<v1::ExportRun> {
-        let request = v1::ListRunsRequest { export_id: id.to_owned(), limit: 0, offset: 0 };
-        self.exports().list_runs(request).await.expect("runs").into_inner().runs
+        let runs = pages::follow(0, |limit, page_token| {
+            let request = v1::ListRunsRequest { export_id: id.to_owned(), limit, offset: 0, page_token };
+            let mut exports = self.exports();
+            async move { exports.list_runs(request).await.map(Response::into_inner) }
+        });
+        runs.await.expect("runs")
     }
 
     /// Every row that the export's data tree holds, as a reader that globs it would see them.

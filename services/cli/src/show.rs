@@ -160,7 +160,7 @@ pub(crate) fn runs(runs: &[v1::ExportRun]) -> String {
             time(run.start_time.as_ref()),
             time(run.end_time.as_ref()),
             count(result.rows_written.max(run.progress.map_or(0, |progress| progress.rows))),
-            result.exported_files.len().to_string(),
+            count(result.files.into()),
             run.retry_number.to_string(),
             run.errors.last().cloned().unwrap_or_default(),
         ]);

@@ -37,7 +37,9 @@ pub use outcomes::{
     Access, Ask, Deletion, Due, Heard, Made, MadeDestination, NewDestination, NewExport, RequestKey, Retry, TimeLimits, Verdict,
 };
 pub use rows::quota::Full;
-pub use views::{ApiKey, Claimed, ExportView, Given, Page, Permission, PublishedRun, Reported, RunView, Tenant, Usage, Wanted};
+pub use views::{
+    ApiKey, Claimed, ExportView, Given, Page, Permission, Place, PublishedRun, Reported, RunFiles, RunView, Tenant, Usage, Wanted,
+};
 
 use crate::vault::Sealed;
 
@@ -169,6 +171,15 @@ pub trait Store: Send + Sync + 'static {
     async fn runs(&self, tenant: TenantId, export: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError>;
     /// One partition.
     async fn run(&self, tenant: TenantId, export: ExportId, run: RunId) -> Result<Option<RunView>, StoreError>;
+    /// Up to `most` complete files of a partition, behind that number; `None` when there is no such partition.
+    async fn run_files(
+        &self,
+        tenant: TenantId,
+        export: ExportId,
+        run: RunId,
+        after: Option<u32>,
+        most: u32,
+    ) -> Result<Option<RunFiles>, StoreError>;
     /// Queues a run again that has failed or timed out; `None` when there is none.
     async fn retry_run(&self, tenant: TenantId, export: ExportId, run: RunId, now: Timestamp) -> Result<Option<Retry>, StoreError>;
     /// The partitions of all exports that a tenant's schedule spawned; `None` when there is no such schedule.

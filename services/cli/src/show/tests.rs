@@ -77,7 +77,12 @@ fn some_run() -> v1::ExportRun {
         start_time: at(-86_400),
         end_time: at(0),
         prefix: "root".into(),
-        result: Some(v1::RunResult { rows_written: 1000, exported_files: vec!["traces/root/0.parquet".into()], ..Default::default() }),
+        result: Some(v1::RunResult {
+            rows_written: 1000,
+            exported_files: vec!["traces/root/0.parquet".into()],
+            files: 1,
+            ..Default::default()
+        }),
         stage: "reading".into(),
         progress: Some(v1::RunProgress { rows: 1500, ..Default::default() }),
         exporter_id: "exporter-1".into(),

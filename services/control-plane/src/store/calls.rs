@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::{
     Access, ApiKey, Ask, Change, Deletion, Due, ExportView, Given, Heard, Made, MadeDestination, NewDestination, NewExport, Page,
-    ReportError, Reported, RequestKey, Retry, RunView, Store, StoreError, Tenant, TimeLimits, Usage, Verdict, Wanted, claims, exports,
-    leases,
+    ReportError, Reported, RequestKey, Retry, RunFiles, RunView, Store, StoreError, Tenant, TimeLimits, Usage, Verdict, Wanted, claims,
+    exports, leases,
     rows::{self, destinations, files, runs, tenants},
     schedules,
     transaction::Database,
@@ -127,6 +127,17 @@ impl<D: Database> Store for D {
 
     async fn run(&self, tenant: TenantId, export: ExportId, run: RunId) -> Result<Option<RunView>, StoreError> {
         self.transact(move |tx| runs::view(tx, tenant, export, run)).await
+    }
+
+    async fn run_files(
+        &self,
+        tenant: TenantId,
+        export: ExportId,
+        run: RunId,
+        after: Option<u32>,
+        most: u32,
+    ) -> Result<Option<RunFiles>, StoreError> {
+        self.transact(move |tx| runs::files(tx, tenant, export, run, after, most)).await
     }
 
     async fn retry_run(&self, tenant: TenantId, export: ExportId, run: RunId, now: Timestamp) -> Result<Option<Retry>, StoreError> {

@@ -56,6 +56,8 @@ macro_rules! suite {
                 an_export_is_read_back_as_it_was_made,
                 an_export_to_another_tenants_destination_is_not_stored,
                 exports_come_newest_first_in_pages,
+                what_is_made_between_two_pages_shifts_none_of_them,
+                files_of_a_run_come_in_order_in_pages_to_their_owner_only,
                 a_list_may_be_of_some_statuses_destinations_or_projects_only,
                 runs_come_oldest_first_in_pages,
                 another_tenants_export_is_invisible,
@@ -220,7 +222,7 @@ pub(crate) const PATIENCE: u32 = 600;
 /// Most cases are about something else.
 pub(crate) const UNLIMITED: AtOnce = AtOnce::UNLIMITED;
 
-pub(crate) const ALL: Page = Page { limit: None, offset: 0 };
+pub(crate) const ALL: Page = Page::ALL;
 
 /// A tenant with a destination.
 #[derive(Debug, Clone, Copy)]

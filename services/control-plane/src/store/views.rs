@@ -9,6 +9,7 @@ use tracelift_core::{
     run::Run,
     time::Timestamp,
 };
+use uuid::Uuid;
 
 /// A workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +55,24 @@ pub struct Page {
     pub limit: Option<u32>,
     /// After that many.
     pub offset: u32,
+    /// Behind this one.
+    pub after: Option<Place>,
 }
+
+impl Page {
+    /// Everything.
+    pub const ALL: Self = Self { limit: None, offset: 0, after: None };
+
+    /// Up to `most` behind that one; with the offset as long as there is none.
+    #[must_use]
+    pub fn from(self, after: Option<Place>, most: u32) -> Self {
+        Self { limit: Some(most), offset: if after.is_some() { 0 } else { self.offset }, after }
+    }
+}
+
+/// Where something stands in a list: of exports when it was made, of runs where its partition begins; then its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(pub Timestamp, pub Uuid);
 
 /// Which exports of a list; nothing means all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -166,12 +184,21 @@ pub struct RunView {
     pub export: Export,
     /// The destination's bucket.
     pub bucket: Bucket,
-    /// Keys of its complete files, in order.
+    /// Keys of its complete files, in order; of very many the first ones.
     pub keys: Vec<String>,
     /// What its exporter said last.
     pub reported: Reported,
     /// Who holds it, or held it last.
     pub exporter: Option<String>,
+}
+
+/// Complete files of a run, a page of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunFiles {
+    /// The destination's bucket.
+    pub bucket: Bucket,
+    /// Their numbers and keys, in order.
+    pub keys: Vec<(u32, String)>,
 }
 
 /// A partition as the export's manifest lists it.

@@ -176,7 +176,7 @@ pub(crate) async fn runs_of_a_schedule_are_those_of_the_exports_it_spawned(store
     let found = store.schedule_runs(mine.tenant, id, ALL).await.unwrap().unwrap();
     assert_eq!(found.len(), 4, "two exports of two days");
     assert!(found.iter().all(|view| view.export.source == Some(id)));
-    let page = store.schedule_runs(mine.tenant, id, Page { limit: Some(3), offset: 2 }).await.unwrap().unwrap();
+    let page = store.schedule_runs(mine.tenant, id, Page { limit: Some(3), offset: 2, after: None }).await.unwrap().unwrap();
     assert_eq!(page, found[2..]);
     assert_eq!(store.schedule_runs(other.tenant, id, ALL).await.unwrap(), None);
 }

@@ -11,7 +11,7 @@ use tracelift_core::{
 
 use super::{limit, offset, requests};
 use crate::store::{
-    ExportView, Page, StoreError, Wanted,
+    ExportView, Page, Place, StoreError, Wanted,
     sql::{self, Row, Value},
     transaction::{Transaction, for_update, for_update_of_free},
 };
@@ -92,6 +92,7 @@ pub(crate) fn views(tx: &mut dyn Transaction, tenant: TenantId, wanted: &Wanted,
     }
     conditions.extend(wanted.destination.map(|id| format!("destination_id = {}", mark(id.into()))));
     conditions.extend(wanted.session.map(|id| format!("session_id = {}", mark(id.into()))));
+    conditions.extend(page.after.map(|Place(made, id)| format!("(created_at, id) < ({}, {})", mark(made.into()), mark(id.into()))));
     let conditions = conditions.join(" AND ");
     let sql = format!(
         "{VIEW} WHERE e.id IN (SELECT id FROM exports WHERE {conditions} ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3)
