@@ -120,7 +120,7 @@ pub struct Settings {
     /// Longest range of one export, in UTC days
     #[arg(long, env = "TRACELIFT_MAX_EXPORT_DAYS", default_value_t = MAX_DAYS, value_parser = clap::value_parser!(u64).range(1..=3660))]
     pub max_export_days: u64,
-    /// Seconds between the end of a schedule's window and its export, for rows that come late
+    /// Seconds for rows that come late: between the end of a schedule's window and its export, or of any window and the count of its rows
     #[arg(long, env = "TRACELIFT_SCHEDULE_GRACE_SECONDS", default_value_t = GRACE_SECONDS, value_parser = clap::value_parser!(u32).range(0..=604_800))]
     pub schedule_grace_seconds: u32,
     /// How many days back a new schedule may start; 0 for no limit
