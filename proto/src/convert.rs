@@ -14,11 +14,10 @@ pub fn time_to(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos: (micros.rem_euclid(1_000_000) * 1000) as i32 }
 }
 
-/// The time in a required field. Finer than a microsecond is cut.
+/// The time in a required field. Between two microseconds it is the later one, as the bounds of windows need it.
 pub fn time_from(field: &str, time: Option<&prost_types::Timestamp>) -> Result<Timestamp, Invalid> {
     let time = time.ok_or_else(|| Invalid::new(field, "is required"))?;
-    let micros = time.seconds.checked_mul(1_000_000).and_then(|micros| micros.checked_add(i64::from(time.nanos) / 1000));
-    micros.and_then(Timestamp::from_micros).ok_or_else(|| Invalid::new(field, "must lie between the years 1900 and 2299"))
+    Timestamp::from_nanos(field, time.seconds, time.nanos)
 }
 
 fn required<'a, T>(field: &str, message: Option<&'a T>) -> Result<&'a T, Invalid> {
@@ -35,6 +34,12 @@ mod tests {
             let time = Timestamp::from_micros(micros).unwrap();
             assert_eq!(time_from("t", Some(&time_to(time))), Ok(time));
         }
+    }
+
+    #[test]
+    fn a_time_between_two_microseconds_is_the_later_one() {
+        let at = |seconds, nanos| time_from("t", Some(&prost_types::Timestamp { seconds, nanos })).unwrap().micros();
+        assert_eq!([at(0, 999_999_999), at(0, 1), at(0, 1000), at(-1, 999_999_999)], [1_000_000, 1, 1, 0]);
     }
 
     #[test]

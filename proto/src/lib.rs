@@ -6,6 +6,7 @@
 #![allow(clippy::result_large_err, reason = "tonic::Status is what gRPC handlers return")]
 
 mod convert;
+pub mod pages;
 mod redacted;
 pub mod status;
 

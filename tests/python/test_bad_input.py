@@ -98,6 +98,13 @@ def test_a_range_over_the_limit_names_end_time(stack, destination):
     assert list(found) == ["body.end_time"] and "366" in found["body.end_time"]
 
 
+def test_a_schedule_from_long_ago_names_the_limit_and_what_to_do(stack, destination):
+    body = stack.export_body(destination["id"], start_time="1970-01-01", interval_hours=1)
+    del body["end_time"]
+    (field, words), = wrong_fields(stack, "POST", EXPORTS, body).items()
+    assert field == "body.start_time" and "at most 366 days back" in words and "end_time" in words
+
+
 def test_an_unknown_destination_is_not_found(stack):
     status, answer = stack.rest("POST", EXPORTS, stack.export_body(UNKNOWN))
     assert (status, answer["detail"]) == (404, f"destination {UNKNOWN} does not exist")

@@ -69,6 +69,36 @@ def test_the_events_of_an_export_end_with_it(stack, destination):
     assert told[-1][2]["status"] == "Completed"
 
 
+def test_a_client_that_comes_back_after_the_end_is_told_to_stay_away(stack, destination):
+    export = stack.ok("POST", EXPORTS, stack.export_body(destination["id"], **ONE_DAY))
+    *_, (_, number, _) = events(stack, export["id"])
+    request = urllib.request.Request(f"{stack.env['TRACELIFT_URL']}{EXPORTS}/{export['id']}/events")
+    request.add_header("X-API-Key", stack.env["TRACELIFT_API_KEY"])
+    request.add_header("Last-Event-ID", str(number))
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert (answer.status, answer.read()) == (204, b"")
+
+
+@pytest.mark.parametrize("start", [1704067200, 1704067200000, "1704067200", "2024-01-01T00:00Z", "2024-01-01T01:00:00+0100", "2024-01-01 00:00"])
+def test_times_and_paths_are_taken_as_the_original_takes_them(stack, destination, start):
+    body = stack.export_body(destination["id"], start_time=start, end_time="2024-01-01T23:59:59.999999999Z")
+    export = stack.ok("POST", f"{EXPORTS}/", body)
+    assert export["start_time"] == "2024-01-01T00:00:00.000000+00:00"
+    assert export["end_time"] == "2024-01-02T00:00:00.000000+00:00", "the last microsecond is in it"
+    assert stack.ok("PATCH", f"{EXPORTS}/{export['id']}/", {})["id"] == export["id"]
+
+
+def test_an_export_of_a_window_that_is_still_open_says_so(stack, destination):
+    now = datetime.datetime.now(datetime.UTC)
+    times = {"start_time": (now - datetime.timedelta(hours=1)).isoformat(), "end_time": (now + datetime.timedelta(hours=1)).isoformat()}
+    export = stack.ok("POST", EXPORTS, stack.export_body(destination["id"], **times))
+    assert stack.command("export", "watch", export["id"]).returncode == 0
+    export = stack.ok("GET", f"{EXPORTS}/{export['id']}")
+    assert (export["status"], export["window_open"], export["reconciliation"]) == ("Completed", True, None)
+    assert now < datetime.datetime.fromisoformat(export["read_at"]) < now + datetime.timedelta(hours=1)
+    assert "still open when it was read" in stack.command("export", "get", export["id"]).stdout
+
+
 def post(stack, body, key):
     """Status and JSON of an export that is asked for under a key."""
     request = urllib.request.Request(stack.env["TRACELIFT_URL"] + EXPORTS, method="POST", data=json.dumps(body).encode())

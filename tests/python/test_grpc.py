@@ -53,6 +53,23 @@ def test_an_export_is_cancelled_while_it_is_watched(grpc_api, destination):
     assert messages.RUN_STATUS_CANCELLED in {run.status for run in runs} <= ended
 
 
+def test_lists_come_in_pages(grpc_api, destination):
+    messages = grpc_api.export_messages
+    export = grpc_api.create_export(destination.id, DAYS)
+    request = messages.ListRunsRequest(export_id=export.id, limit=1)
+    days = []
+    while True:
+        page = grpc_api.exports.ListRuns(request)
+        days += [run.start_time.ToJsonString()[:10] for run in page.runs]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert days == ["2024-01-01", "2024-01-02", "2024-01-03"]
+    with pytest.raises(grpc.RpcError) as refused:
+        grpc_api.exports.ListRuns(messages.ListRunsRequest(export_id=export.id, page_token="nonsense"))
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_reflection_lists_the_services(grpc_api):
     services = set(ProtoReflectionDescriptorDatabase(grpc_api.channel).get_services())
     ours = {"tracelift.v1.AdminService", "tracelift.v1.DestinationService", "tracelift.v1.ExportService", "tracelift.fleet.v1.FleetService"}

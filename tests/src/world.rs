@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Request, Status,
+    Request, Response, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
@@ -20,7 +20,7 @@ use tracelift_control_plane::{ControlPlane, Database};
 use tracelift_exporter::Exporter;
 use tracelift_postgres_server::Postgres;
 use tracelift_proto::{
-    time_to,
+    pages, time_to,
     v1::{
         self, admin_service_client::AdminServiceClient, destination_service_client::DestinationServiceClient,
         export_service_client::ExportServiceClient,
@@ -101,7 +101,7 @@ pub struct World {
     pub grpc: String,
     control_planes: Vec<Replica>,
     database: Database,
-    progress_seconds: u32,
+    options: Options,
     /// When the control planes have PostgreSQL.
     pub postgres: Option<Arc<Postgres>>,
     api_key: String,
@@ -123,11 +123,13 @@ pub struct Options {
     pub replicas: usize,
     /// Seconds that a run may take to get on.
     pub progress_seconds: u32,
+    /// Seconds that rows may come late.
+    pub grace_seconds: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { postgres: false, replicas: 1, progress_seconds: 600 }
+        Self { postgres: false, replicas: 1, progress_seconds: 600, grace_seconds: 600 }
     }
 }
 
@@ -149,21 +151,11 @@ impl World {
         let (postgres, database) = database(&dir, options.postgres).await;
         let mut control_planes = Vec::new();
         for _ in 0..options.replicas {
-            let (running, address) = control_plane(&database, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), options.progress_seconds).await;
+            let (running, address) = control_plane(&database, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), options).await;
             control_planes.push(Replica { running: Some(running), address });
         }
         let grpc = format!("http://{}", control_planes[0].address);
-        let mut world = Self {
-            clickhouse,
-            s3,
-            grpc,
-            control_planes,
-            database,
-            progress_seconds: options.progress_seconds,
-            postgres,
-            api_key: String::new(),
-            dir,
-        };
+        let mut world = Self { clickhouse, s3, grpc, control_planes, database, options, postgres, api_key: String::new(), dir };
         world.api_key = world.key_of(TENANT_ID).await;
         world
     }
@@ -251,7 +243,7 @@ impl World {
     /// Starts it again, on its port and the same database.
     pub async fn restart_replica(&mut self, n: usize) {
         let replica = &mut self.control_planes[n];
-        replica.running = Some(control_plane(&self.database, replica.address, self.progress_seconds).await.0);
+        replica.running = Some(control_plane(&self.database, replica.address, self.options).await.0);
     }
 
     /// Starts ClickHouse again, on the same port and data.
@@ -376,8 +368,12 @@ impl World {
 
     /// The runs of an export.
     pub async fn runs(&self, id: &str) -> Vec<v1::ExportRun> {
-        let request = v1::ListRunsRequest { export_id: id.to_owned(), limit: 0, offset: 0 };
-        self.exports().list_runs(request).await.expect("runs").into_inner().runs
+        let runs = pages::follow(0, |limit, page_token| {
+            let request = v1::ListRunsRequest { export_id: id.to_owned(), limit, offset: 0, page_token };
+            let mut exports = self.exports();
+            async move { exports.list_runs(request).await.map(Response::into_inner) }
+        });
+        runs.await.expect("runs")
     }
 
     /// Every row that the export's data tree holds, as a reader that globs it would see them.
@@ -408,7 +404,7 @@ async fn database(dir: &TempDir, postgres: bool) -> (Option<Arc<Postgres>>, Data
     (Some(server), url.parse().expect("an address"))
 }
 
-async fn control_plane(database: &Database, listen: SocketAddr, progress_seconds: u32) -> (Running, SocketAddr) {
+async fn control_plane(database: &Database, listen: SocketAddr, options: Options) -> (Running, SocketAddr) {
     let mut settings = tracelift_control_plane::Settings::defaults();
     settings.listen = listen;
     settings.database = database.clone();
@@ -418,7 +414,8 @@ async fn control_plane(database: &Database, listen: SocketAddr, progress_seconds
     settings.allow_private_endpoints = true;
     settings.heartbeat_seconds = 1;
     settings.lease_seconds = 3;
-    settings.progress_seconds = progress_seconds;
+    settings.progress_seconds = options.progress_seconds;
+    settings.schedule_grace_seconds = options.grace_seconds;
     settings.stop_seconds = 1;
     let bound = ControlPlane::bind(settings).await.expect("a control plane");
     let address = bound.address();

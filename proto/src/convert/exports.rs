@@ -127,7 +127,7 @@ impl From<&ExportSpec> for v1::ExportSpec {
 }
 
 impl From<&Export> for v1::Export {
-    /// Without its progress and its reconciliation, which are derived from its runs.
+    /// Without its progress, its reconciliation and when it was read, which are derived from its runs.
     fn from(export: &Export) -> Self {
         Self {
             id: export.id.to_string(),
@@ -141,6 +141,8 @@ impl From<&Export> for v1::Export {
             progress: None,
             error: export.error.clone().unwrap_or_default(),
             reconciliation: None,
+            read_at: None,
+            window_open: false,
         }
     }
 }

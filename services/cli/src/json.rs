@@ -80,6 +80,8 @@ pub(crate) fn export(export: &v1::Export) -> Value {
             "rows_undecided": found.rows_undecided,
             "rows_decided_against": found.rows_decided_against,
         })),
+        "read_at": time(export.read_at.as_ref()),
+        "window_open": export.window_open,
     })
 }
 
@@ -158,6 +160,8 @@ pub(crate) fn limits(limits: &v1::Limits) -> Value {
         "export_timeout_seconds": limits.export_timeout_seconds,
         "retries_per_run": limits.retries_per_run,
         "days_per_export": limits.days_per_export,
+        "schedule_days_back": Some(limits.schedule_days_back).filter(|days| *days > 0),
+        "exports_per_schedule": Some(limits.exports_per_schedule).filter(|exports| *exports > 0),
     })
 }
 

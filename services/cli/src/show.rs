@@ -100,6 +100,7 @@ pub(crate) fn export(export: &v1::Export) -> String {
         ("eta", progress.eta_seconds.map(seconds).unwrap_or_default()),
         ("created", time(export.created_at.as_ref())),
         ("finished", time(export.finished_at.as_ref())),
+        ("window", if export.window_open { open_window(export) } else { String::new() }),
         ("in source", export.reconciliation.as_ref().map(in_source).unwrap_or_default()),
         ("error", export.error.clone()),
     ])
@@ -108,6 +109,11 @@ pub(crate) fn export(export: &v1::Export) -> String {
 /// `2 rows: content that the filter reads could not be had; the manifest names them`
 fn undecided(rows: u64) -> String {
     format!("{}: content that the filter reads could not be had; the manifest names them", counted(rows, "row"))
+}
+
+/// What came since is not in it.
+fn open_window(export: &v1::Export) -> String {
+    format!("still open when it was read at {}: rows that came later may be missing", time(export.read_at.as_ref()))
 }
 
 /// `1,002 rows, 2 more than were exported`; with a filter on content those that may match, and that were looked at.
@@ -161,7 +167,7 @@ pub(crate) fn runs(runs: &[v1::ExportRun]) -> String {
             time(run.start_time.as_ref()),
             time(run.end_time.as_ref()),
             count(result.rows_written.max(run.progress.map_or(0, |progress| progress.rows))),
-            result.exported_files.len().to_string(),
+            count(result.files.into()),
             run.retry_number.to_string(),
             run.errors.last().cloned().unwrap_or_default(),
         ]);
@@ -184,7 +190,13 @@ pub(crate) fn limits(limits: &v1::Limits) -> String {
         ("time for an export", seconds(limits.export_timeout_seconds.into())),
         ("retries of a run", limits.retries_per_run.to_string()),
         ("days of an export", limits.days_per_export.to_string()),
+        ("days back of a schedule", or_none(limits.schedule_days_back)),
+        ("exports of a schedule", or_none(limits.exports_per_schedule)),
     ])
+}
+
+fn or_none(limit: u32) -> String {
+    if limit == 0 { "no limit".to_owned() } else { limit.to_string() }
 }
 
 /// `valid`, or a line for each thing that is wrong.

@@ -5,16 +5,14 @@ pub(crate) mod destinations;
 pub(crate) mod exports;
 pub(crate) mod fleet;
 pub(crate) mod limits;
+mod pages;
 pub(crate) mod view;
 
 use tonic::Status;
 use tracelift_core::Invalid;
 use tracelift_proto::status;
 
-use crate::{
-    store::{Page, StoreError},
-    vault::VaultError,
-};
+use crate::{store::StoreError, vault::VaultError};
 
 /// Seconds after which a caller should try again when the database is away.
 const RETRY_SECONDS: u64 = 2;
@@ -51,12 +49,4 @@ fn request_key(key: String) -> Result<Option<String>, Invalid> {
         return Err(Invalid::new("idempotency_key", format!("must have at most {LONGEST_KEY} visible ASCII characters")));
     }
     Ok(Some(key).filter(|key| !key.is_empty()))
-}
-
-fn page(limit: u32, offset: u32, default: Option<u32>) -> Result<Page, Status> {
-    if limit > 1000 {
-        return Err(status::invalid([Invalid::new("limit", "must be between 1 and 1000")]));
-    }
-    let limit = if limit == 0 { default } else { Some(limit) };
-    Ok(Page { limit, offset })
 }

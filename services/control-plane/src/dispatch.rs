@@ -44,6 +44,8 @@ pub struct LeaseTerms {
     pub progress_seconds: u32,
     /// How often a run is tried again.
     pub max_retries: u32,
+    /// How long rows may come late, after the end of a window, in seconds.
+    pub grace_seconds: u32,
 }
 
 /// One exporter, connected.

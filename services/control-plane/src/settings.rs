@@ -15,7 +15,7 @@ use tracelift_core::{
     export::{Compression, MAX_DAYS},
     failure::MAX_RETRIES,
     limit::{AtOnce, Quota},
-    schedule::GRACE_SECONDS,
+    schedule::{GRACE_SECONDS, MAX_DAYS_BACK, MAX_UNDER_WAY},
 };
 use tracelift_runtime::{metrics::MetricsSettings, secret, telemetry::LogSettings, tls::ServerTls};
 
@@ -120,9 +120,15 @@ pub struct Settings {
     /// Longest range of one export, in UTC days
     #[arg(long, env = "TRACELIFT_MAX_EXPORT_DAYS", default_value_t = MAX_DAYS, value_parser = clap::value_parser!(u64).range(1..=3660))]
     pub max_export_days: u64,
-    /// Seconds between the end of a schedule's window and its export, for rows that come late
+    /// Seconds for rows that come late: between the end of a schedule's window and its export, or of any window and the count of its rows
     #[arg(long, env = "TRACELIFT_SCHEDULE_GRACE_SECONDS", default_value_t = GRACE_SECONDS, value_parser = clap::value_parser!(u32).range(0..=604_800))]
     pub schedule_grace_seconds: u32,
+    /// How many days back a new schedule may start; 0 for no limit
+    #[arg(long, env = "TRACELIFT_MAX_SCHEDULE_DAYS_BACK", default_value_t = MAX_DAYS_BACK)]
+    pub max_schedule_days_back: u32,
+    /// Exports of one schedule that may be under way at once, its next windows wait until one has ended; 0 for no limit
+    #[arg(long, env = "TRACELIFT_MAX_EXPORTS_PER_SCHEDULE", default_value_t = MAX_UNDER_WAY)]
+    pub max_exports_per_schedule: u32,
     /// How often a run is tried again
     #[arg(long, env = "TRACELIFT_MAX_RETRIES", default_value_t = MAX_RETRIES)]
     pub max_retries: u32,
@@ -255,6 +261,7 @@ impl Settings {
             lease_seconds: self.lease_seconds,
             progress_seconds: self.progress_seconds,
             max_retries: self.max_retries,
+            grace_seconds: self.schedule_grace_seconds,
         }
     }
 
@@ -265,6 +272,8 @@ impl Settings {
     pub(crate) fn terms(&self) -> Terms {
         Terms {
             max_days: self.max_export_days,
+            max_days_back: self.max_schedule_days_back,
+            exports_per_schedule: self.max_exports_per_schedule,
             compression: self.default_compression,
             max_retries: self.max_retries,
             at_once: self.at_once(),
@@ -278,6 +287,7 @@ impl Settings {
             limits: TimeLimits { run: self.run_timeout_seconds, export: self.export_timeout_seconds },
             retention_days: self.retention_days,
             grace_seconds: self.schedule_grace_seconds,
+            exports_per_schedule: self.max_exports_per_schedule,
         }
     }
 }

@@ -34,10 +34,12 @@ use tracelift_core::{
 use uuid::Uuid;
 
 pub use outcomes::{
-    Access, Ask, Deletion, Heard, Made, MadeDestination, NewDestination, NewExport, RequestKey, Retry, TimeLimits, Verdict,
+    Access, Ask, Deletion, Due, Heard, Made, MadeDestination, NewDestination, NewExport, RequestKey, Retry, TimeLimits, Verdict,
 };
 pub use rows::quota::Full;
-pub use views::{ApiKey, Claimed, ExportView, Given, Page, Permission, PublishedRun, Reported, RunView, Tenant, Usage, Wanted};
+pub use views::{
+    ApiKey, Claimed, ExportView, Given, Page, Permission, Place, PublishedRun, Reported, RunFiles, RunView, Tenant, Usage, Wanted,
+};
 
 use crate::vault::Sealed;
 
@@ -169,6 +171,15 @@ pub trait Store: Send + Sync + 'static {
     async fn runs(&self, tenant: TenantId, export: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError>;
     /// One partition.
     async fn run(&self, tenant: TenantId, export: ExportId, run: RunId) -> Result<Option<RunView>, StoreError>;
+    /// Up to `most` complete files of a partition, behind that number; `None` when there is no such partition.
+    async fn run_files(
+        &self,
+        tenant: TenantId,
+        export: ExportId,
+        run: RunId,
+        after: Option<u32>,
+        most: u32,
+    ) -> Result<Option<RunFiles>, StoreError>;
     /// Queues a run again that has failed or timed out; `None` when there is none.
     async fn retry_run(&self, tenant: TenantId, export: ExportId, run: RunId, now: Timestamp) -> Result<Option<Retry>, StoreError>;
     /// The partitions of all exports that a tenant's schedule spawned; `None` when there is no such schedule.
@@ -192,8 +203,9 @@ pub trait Store: Send + Sync + 'static {
     async fn claim(&self, asks: Vec<Ask>, limits: AtOnce, now: Timestamp) -> Result<Vec<Given>, StoreError>;
     /// Runs stopped since then that this exporter was the last to hold, under the fence it knows.
     async fn stopped(&self, exporter: ExporterId, since: Timestamp) -> Result<Vec<(RunId, Fence)>, StoreError>;
-    /// A report about a run, heard only under its newest fence.
-    async fn report(&self, run: RunId, fence: Fence, event: Event, now: Timestamp) -> Result<Heard, ReportError>;
+    /// A report about a run, heard only under its newest fence. The rows of an export that it completes are counted `grace` seconds after
+    /// its window has ended at the earliest.
+    async fn report(&self, run: RunId, fence: Fence, event: Event, grace: u32, now: Timestamp) -> Result<Heard, ReportError>;
     /// What an exporter says of a run it works on; dropped when stale.
     async fn progress(&self, run: RunId, fence: Fence, reported: Reported, now: Timestamp) -> Result<Heard, StoreError>;
     /// The complete files of a run, in order.
@@ -207,11 +219,11 @@ pub trait Store: Send + Sync + 'static {
     /// Queues every run again whose lease has passed a deadline; how many.
     async fn lapse(&self, max_retries: u32, now: Timestamp) -> Result<usize, StoreError>;
 
-    /// Schedules whose next window ended before `limit`, a bounded number of them.
-    async fn due_schedules(&self, limit: Timestamp) -> Result<Vec<ExportId>, StoreError>;
-    /// Spawns the exports of a schedule's windows that ended before `limit`, oldest first, a bounded number of them; how
-    /// many. None when another control plane is at it.
-    async fn spawn(&self, schedule: ExportId, limit: Timestamp, now: Timestamp) -> Result<usize, StoreError>;
+    /// Schedules with a window that is due, a bounded number of them.
+    async fn due_schedules(&self, due: Due) -> Result<Vec<ExportId>, StoreError>;
+    /// Spawns the exports of a schedule's windows that are due, oldest first, a bounded number of them; how many. None when
+    /// another control plane is at it.
+    async fn spawn(&self, schedule: ExportId, due: Due, now: Timestamp) -> Result<usize, StoreError>;
 
     /// The store's time, the only one that leases are judged by.
     ///

@@ -8,7 +8,7 @@ use tracelift_core::time::Timestamp;
 
 use crate::{
     dispatch::LeaseTerms,
-    store::{Store, StoreError, TimeLimits},
+    store::{Due, Store, StoreError, TimeLimits},
 };
 
 /// How old things may get.
@@ -20,6 +20,8 @@ pub(crate) struct Ageing {
     pub(crate) retention_days: u32,
     /// A schedule's window, from its end until it is exported, in seconds.
     pub(crate) grace_seconds: u32,
+    /// Exports of one schedule under way at once; 0 is no limit.
+    pub(crate) exports_per_schedule: u32,
 }
 
 /// How often the sweep looks.
@@ -59,7 +61,8 @@ async fn look(store: &dyn Store, terms: LeaseTerms, ageing: Ageing) -> Result<()
         metrics::counter!("tracelift_runs_timed_out_total").increment(timed_out as u64);
         tracing::warn!(timed_out, "runs took too long; they are stopped");
     }
-    spawn(store, now.plus_seconds(-i64::from(ageing.grace_seconds)), now).await?;
+    let due = Due { before: now.plus_seconds(-i64::from(ageing.grace_seconds)), under_way: ageing.exports_per_schedule };
+    spawn(store, due, now).await?;
     store.forget_requests(now).await?;
     if ageing.retention_days > 0 {
         let removed = store.remove_ended(now.plus_seconds(-86_400 * i64::from(ageing.retention_days))).await?;
@@ -71,9 +74,9 @@ async fn look(store: &dyn Store, terms: LeaseTerms, ageing: Ageing) -> Result<()
 }
 
 /// Spawns what is due. A schedule that cannot be read keeps none of the others waiting.
-async fn spawn(store: &dyn Store, limit: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-    for schedule in store.due_schedules(limit).await? {
-        match store.spawn(schedule, limit, now).await {
+async fn spawn(store: &dyn Store, due: Due, now: Timestamp) -> Result<(), StoreError> {
+    for schedule in store.due_schedules(due).await? {
+        match store.spawn(schedule, due, now).await {
             Ok(0) => {}
             Ok(spawned) => {
                 metrics::counter!("tracelift_exports_spawned_total").increment(spawned as u64);
@@ -113,8 +116,9 @@ mod tests {
         let run = claim_one(store.as_ref(), "a", 0).await;
         let mut news = store.changes();
         let stopping = CancellationToken::new();
-        let terms = LeaseTerms { heartbeat_seconds: 0, lease_seconds: 0, progress_seconds: 600, max_retries: 20 };
-        let ageing = Ageing { limits: TimeLimits { run: 3600, export: 3600 }, retention_days: 0, grace_seconds: 600 };
+        let terms = LeaseTerms { heartbeat_seconds: 0, lease_seconds: 0, progress_seconds: 600, max_retries: 20, grace_seconds: 600 };
+        let ageing =
+            Ageing { limits: TimeLimits { run: 3600, export: 3600 }, retention_days: 0, grace_seconds: 600, exports_per_schedule: 0 };
         let sweep = tasks::start("sweep", sweep(store.clone(), terms, ageing, stopping.clone()));
         while news.recv().await.unwrap() != Change::Work {}
         let queued = run_view(store.as_ref(), &run).await.run;

@@ -8,7 +8,6 @@ mod condition;
 mod evaluate;
 mod field;
 mod like;
-mod number;
 pub mod syntax;
 
 use std::{fmt, sync::Arc};

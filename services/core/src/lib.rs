@@ -18,6 +18,7 @@ pub mod limit;
 pub mod oversized;
 pub mod part;
 pub mod plan;
+pub mod rounded;
 pub mod run;
 pub mod schedule;
 pub mod takeover;

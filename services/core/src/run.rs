@@ -66,6 +66,8 @@ pub struct Run {
     pub narrow: u32,
     /// When it was first claimed, since a caller last asked for it.
     pub started_at: Option<Timestamp>,
+    /// When somebody began to read what it holds. Rows that come to the trace store later may be missing from it.
+    pub read_at: Option<Timestamp>,
     /// Its complete files, added up, and the rows that were left out.
     pub totals: Totals,
     /// The content of its undecided rows that could not be had; at most [`MAX_NAMED_MISSES`].
@@ -125,6 +127,7 @@ impl Run {
             errors: Vec::new(),
             narrow: 0,
             started_at: None,
+            read_at: None,
             totals: Totals::default(),
             undecided: Vec::new(),
             identity: None,
@@ -192,6 +195,7 @@ impl Run {
             (State::Queued { not_before }, Event::Claimed(lease)) if *not_before <= now => {
                 self.fence = self.fence.next();
                 self.started_at = self.started_at.or(Some(now));
+                self.read_from(now);
                 self.state = State::Leased(lease);
             }
             (State::Leased(lease), Event::Renewed { until }) => lease.until = until.max(lease.until),
@@ -264,6 +268,19 @@ impl Run {
         }
         self.updated_at = now;
         Ok(self)
+    }
+
+    /// Whether it was read before the end of its window: rows that belong to it may have come since.
+    pub fn window_open(&self) -> bool {
+        self.work.window().zip(self.read_at).is_some_and(|(window, read_at)| read_at < window.end())
+    }
+
+    /// An attempt that goes on behind files, or takes an upload over, keeps what was read before it.
+    fn read_from(&mut self, now: Timestamp) {
+        let anew = self.totals.files == 0 && self.intent.is_none() && !self.frozen;
+        if self.work.window().is_some() && (anew || self.read_at.is_none()) {
+            self.read_at = Some(now);
+        }
     }
 
     fn got_on(&mut self, now: Timestamp) {

@@ -18,6 +18,12 @@ pub const NO_END: &str = "must not be given together with interval_hours: a sche
 /// Seconds between a window's end and its export, unless the operator sets another number: rows come late.
 pub const GRACE_SECONDS: u32 = 600;
 
+/// Days that the start of a schedule may lie back, unless the operator sets another number.
+pub const MAX_DAYS_BACK: u32 = 366;
+
+/// Exports of one schedule that may be under way at once, unless the operator sets another number.
+pub const MAX_UNDER_WAY: u32 = 50;
+
 /// A week.
 const LONGEST: u32 = 168;
 const MICROS_PER_HOUR: i64 = 3_600_000_000;
@@ -50,6 +56,17 @@ impl Hours {
         }
         self.window(start, 0).ok_or_else(|| Invalid::new("start_time", "must lie at least one interval before the year 2300"))
     }
+}
+
+/// Whether a new schedule may start then: at most so many days back, 0 being no limit.
+pub fn check_start(start: Timestamp, max_days_back: u32, now: Timestamp) -> Result<(), Invalid> {
+    if max_days_back == 0 || start >= now.plus_seconds(-86_400 * i64::from(max_days_back)) {
+        return Ok(());
+    }
+    let message = format!(
+        "may lie at most {max_days_back} days back: start the schedule later, and export what was before by exports with an end_time"
+    );
+    Err(Invalid::new("start_time", message))
 }
 
 impl ExportSpec {
@@ -87,6 +104,16 @@ mod tests {
         assert!(first("2024-01-01T06:00:00Z", 36, 2).is_err());
         assert!(first("2024-01-01T06:00:00Z", 36, 3).is_ok());
         assert_eq!(first("2299-12-31T23:00:00Z", 168, 366).unwrap_err().field, "start_time");
+    }
+
+    #[test]
+    fn a_schedule_starts_only_so_many_days_back() {
+        let (now, bound) = (at("2024-06-02"), at("2024-06-01"));
+        assert!(check_start(bound, 1, now).is_ok() && check_start(at("2025-01-01"), 1, now).is_ok());
+        let fault = check_start(at("2024-05-31T23:59:59.999999Z"), 1, now).unwrap_err();
+        assert!(fault.to_string().starts_with("start_time: may lie at most 1 days back"), "{fault}");
+        assert!(check_start(at("1970-01-01"), 0, now).is_ok(), "0 is no limit");
+        assert!(check_start(at("1970-01-01"), u32::MAX, now).is_ok());
     }
 
     proptest! {

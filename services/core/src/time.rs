@@ -2,11 +2,13 @@
 //!
 //! Cutting to seconds and inclusive bounds are how peers lost and doubled rows; neither can be written here.
 
+mod written;
+
 use std::fmt;
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 
-use crate::Invalid;
+use crate::{Invalid, rounded::Rounded};
 
 /// Microseconds since 1970-01-01T00:00:00Z, within the years 1900 to 2299 (ClickHouse's `DateTime64`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,18 +35,27 @@ impl Timestamp {
         self.0
     }
 
-    /// Reads RFC 3339, with `T` or a space, with or without a zone (without: UTC), or a bare date (midnight UTC).
+    /// A bound of a window, of any form that [`read`](Self::read) takes. Between two microseconds it is the later one: windows are
+    /// half-open, so the rows from it on and those before it are the same.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
-        let micros = DateTime::parse_from_rfc3339(text)
-            .map(|t| t.timestamp_micros())
-            .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").map(|t| t.and_utc().timestamp_micros()))
-            .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").map(|t| t.and_utc().timestamp_micros()))
-            .or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M").map(|t| t.and_utc().timestamp_micros()))
-            .or_else(|_| {
-                NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|d| d.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros())
-            })
-            .map_err(|_| Invalid::new(field, "must be a date and time such as 2024-01-01T00:00:00Z"))?;
-        Self::from_micros(micros).ok_or_else(|| Invalid::new(field, "must lie between the years 1900 and 2299"))
+        Self::read(field, text)?.up(field)
+    }
+
+    /// The same of whole seconds after the epoch and nanoseconds after them.
+    pub fn from_nanos(field: &str, seconds: i64, nanos: i32) -> Result<Self, Invalid> {
+        let nanos = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        Self::rounded(field, Rounded { floor: nanos.div_euclid(1000), exact: nanos.rem_euclid(1000) == 0 })?.up(field)
+    }
+
+    /// Reads a time in any form that pydantic takes, rounded down. Without a zone it is UTC, a bare date is its midnight, and a number is Unix
+    /// time: in milliseconds if that is beyond 2·10^10, in seconds otherwise.
+    pub fn read(field: &str, text: &str) -> Result<Rounded<Self>, Invalid> {
+        let micros = written::micros(text).ok_or_else(|| Invalid::new(field, "must be a date and time such as 2024-01-01T00:00:00Z"))?;
+        Self::rounded(field, micros)
+    }
+
+    fn rounded(field: &str, micros: Rounded<i128>) -> Result<Rounded<Self>, Invalid> {
+        micros.try_map(|micros| i64::try_from(micros).ok().and_then(Self::from_micros).ok_or_else(|| beyond(field)))
     }
 
     /// This many seconds later (earlier when negative), held within the allowed years.
@@ -66,6 +77,18 @@ impl Timestamp {
     fn utc(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).unwrap_or_default()
     }
+}
+
+impl Rounded<Timestamp> {
+    /// The first microsecond that is not earlier.
+    fn up(self, field: &str) -> Result<Timestamp, Invalid> {
+        let up = self.floor.0 + i64::from(!self.exact);
+        Timestamp::from_micros(up).ok_or_else(|| beyond(field))
+    }
+}
+
+fn beyond(field: &str) -> Invalid {
+    Invalid::new(field, "must lie between the years 1900 and 2299")
 }
 
 impl fmt::Display for Timestamp {
@@ -134,34 +157,4 @@ impl fmt::Display for Window {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shown(text: &str) -> String {
-        Timestamp::parse("t", text).map_or_else(|fault| fault.to_string(), |t| t.to_string())
-    }
-
-    #[test]
-    fn a_time_without_zone_is_utc() {
-        assert_eq!(shown("2024-01-01T00:00:00"), shown("2024-01-01T00:00:00Z"));
-        assert_eq!(shown("2024-01-01"), "2024-01-01T00:00:00.000000+00:00");
-    }
-
-    #[test]
-    fn a_zone_is_honoured_and_microseconds_are_kept() {
-        assert_eq!(shown("2024-01-01T02:00:00.123456+02:00"), "2024-01-01T00:00:00.123456+00:00");
-    }
-
-    #[test]
-    fn nonsense_is_refused_by_field_name() {
-        assert_eq!(shown("yesterday"), "t: must be a date and time such as 2024-01-01T00:00:00Z");
-        assert_eq!(shown("1850-01-01T00:00:00Z"), "t: must lie between the years 1900 and 2299");
-        assert_eq!(shown(""), "t: must be a date and time such as 2024-01-01T00:00:00Z");
-    }
-
-    #[test]
-    fn days_before_1970_are_days_too() {
-        let day = Timestamp::parse("t", "1969-12-31T23:59:59.999999Z").map(|t| t.day().civil());
-        assert_eq!(day, Ok((1969, 12, 31)));
-    }
-}
+mod tests;

@@ -18,8 +18,9 @@ use tracelift_core::{
     layout::Layout,
     plan::Partition,
     run::{Finished, Identity, NARROWEST},
+    time::Window,
 };
-use tracelift_proto::{fleet::v1, identity_from, left_out_from};
+use tracelift_proto::{fleet::v1, identity_from, left_out_from, time_from};
 
 use crate::{
     access::Access,
@@ -28,7 +29,7 @@ use crate::{
     hydrate::Hydrator,
     lease::{Lease, Stop},
     meter::{Meter, Stage},
-    publish::{self, PublishedRun},
+    publish::{self, PublishedRun, Read},
     report::Reporter,
     schema::{self, Origin},
     settings::Limits,
@@ -76,13 +77,32 @@ pub(crate) enum Task {
     /// Write a run's manifest: its file list is frozen already.
     Publish { slice: Slice, frozen: Frozen },
     /// Write the export's manifest and `_SUCCESS`.
-    Finalise { runs: Vec<PublishedRun> },
+    Finalise { runs: Vec<PublishedRun>, read: Read },
     /// End what a run that was stopped or has failed may have left open.
     CleanUp(Left),
     /// Find the experiments with rows in the export's window.
     FindExperiments,
     /// Count the export's rows once more, project by project.
     Reconcile { slices: Vec<Slice> },
+}
+
+/// What a run holds once its file list is frozen.
+#[derive(Debug, Clone)]
+pub(crate) struct Frozen {
+    pub(crate) files: Vec<File>,
+    pub(crate) left_out: LeftOut,
+    pub(crate) identity: Identity,
+    pub(crate) read: Read,
+}
+
+impl Frozen {
+    /// As the control plane says it of a run of that window.
+    pub(crate) fn of(told: &v1::Publish, window: Window) -> Result<Self, Invalid> {
+        let files = told.files.iter().map(File::try_from).collect::<Result<_, _>>()?;
+        let left_out = left_out_from("left_out", told.left_out.as_ref())?;
+        let read_at = told.read_at.as_ref().map(|at| time_from("read_at", Some(at))).transpose()?;
+        Ok(Self { files, left_out, identity: identity_from(told.identity), read: Read::of(window, read_at) })
+    }
 }
 
 /// What a run that was stopped or has failed may have left at the key of its next file.
@@ -120,7 +140,7 @@ impl Job {
                 self.publish(&destination, &slice, &frozen).await
             }
             Task::Publish { slice, frozen } => self.publish(&destination, &slice, &frozen).await,
-            Task::Finalise { runs } => self.finalise(&destination, &runs).await,
+            Task::Finalise { runs, read } => self.finalise(&destination, &runs, read).await,
             Task::CleanUp(left) => self.clean_up(&destination, &left).await,
             Task::FindExperiments => self.find_experiments().await,
             Task::Reconcile { slices } => self.reconcile(&slices).await,
@@ -209,7 +229,7 @@ impl Job {
             return Err(internal(Step::Read, &detail).into());
         }
         let finished = Finished { files: totals.files, rows: totals.rows, rest, identity: workshop.source.identity() };
-        self.commit(&finished).await
+        self.commit(slice, &finished).await
     }
 
     /// A failure of reading, with the row named that cannot be read, once the rows are asked for one by one.
@@ -228,9 +248,9 @@ impl Job {
     }
 
     /// The commit point: from here on the file list is what the control plane says.
-    async fn commit(&self, finished: &Finished) -> Result<Frozen, Halt> {
-        let frozen = self.workshop.reporter.finished(&self.lease, finished).await?;
-        Frozen::read(&frozen).map_err(Halt::Failed)
+    async fn commit(&self, slice: &Slice, finished: &Finished) -> Result<Frozen, Halt> {
+        let told = self.workshop.reporter.finished(&self.lease, finished).await?;
+        Frozen::of(&told, slice.window).map_err(|fault| Halt::Failed(internal(Step::Publish, &fault)))
     }
 
     fn uploader<'a>(&'a self, destination: &'a Arc<Destination>, run: RunId, key: &'a (dyn Fn(u32) -> String + Sync)) -> Uploader<'a> {
@@ -281,12 +301,12 @@ impl Job {
         self.workshop.reporter.published(&self.lease).await
     }
 
-    async fn finalise(&self, destination: &Destination, runs: &[PublishedRun]) -> Result<(), Halt> {
+    async fn finalise(&self, destination: &Destination, runs: &[PublishedRun], read: Read) -> Result<(), Halt> {
         self.meter.doing("publishing");
         let _writing = self.meter.time(Stage::Upload);
         let bucket = destination.bucket();
         let layout = self.layout(&bucket);
-        let manifest = publish::export_manifest(&layout, &self.spec, runs);
+        let manifest = publish::export_manifest(&layout, &self.spec, runs, read);
         publish::put(destination, &layout.export_manifest(), &manifest).await?;
         publish::put_success(destination, &layout.success()).await?;
         self.workshop.reporter.published(&self.lease).await
@@ -294,25 +314,6 @@ impl Job {
 
     fn layout<'a>(&self, bucket: &'a Bucket) -> Layout<'a> {
         Layout { prefix: &bucket.prefix, export: self.lease.export, tenant: self.lease.tenant, version: self.spec.format_version }
-    }
-}
-
-/// What the control plane has of a run past its commit point.
-#[derive(Debug, Clone)]
-pub(crate) struct Frozen {
-    pub(crate) files: Vec<File>,
-    pub(crate) left_out: LeftOut,
-    pub(crate) identity: Identity,
-}
-
-impl Frozen {
-    pub(crate) fn read(frozen: &v1::Publish) -> Result<Self, Failure> {
-        let read = || {
-            let files = frozen.files.iter().map(File::try_from).collect::<Result<_, _>>()?;
-            let left_out = left_out_from("left_out", frozen.left_out.as_ref())?;
-            Ok::<_, Invalid>(Self { files, left_out, identity: identity_from(frozen.identity) })
-        };
-        read().map_err(|fault| internal(Step::Publish, &fault))
     }
 }
 

@@ -14,7 +14,7 @@ use tracelift_core::{
     oversized::Oversized,
     plan::Partition,
     run::Identity,
-    time::Timestamp,
+    time::{Timestamp, Window},
 };
 
 use crate::{
@@ -31,11 +31,27 @@ pub(crate) struct PublishedRun {
     pub(crate) partition: Partition,
     pub(crate) totals: Totals,
     pub(crate) identity: Identity,
+    /// When it was read, where the control plane knows.
+    pub(crate) read_at: Option<Timestamp>,
+}
+
+/// When rows were first read, where the control plane knows, and whether that was before the end of their window.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Read {
+    pub(crate) at: Option<Timestamp>,
+    pub(crate) window_open: bool,
+}
+
+impl Read {
+    /// Of one window.
+    pub(crate) fn of(window: Window, at: Option<Timestamp>) -> Self {
+        Self { at, window_open: at.is_some_and(|at| at < window.end()) }
+    }
 }
 
 /// The manifest of one run.
 pub(crate) fn run_manifest(layout: &Layout<'_>, run: RunId, slice: &Slice, frozen: &Frozen) -> Value {
-    let Frozen { files, left_out, identity } = frozen;
+    let Frozen { files, left_out, identity, read } = frozen;
     json!({
         "version": 1,
         "export_id": layout.export.to_string(),
@@ -44,6 +60,8 @@ pub(crate) fn run_manifest(layout: &Layout<'_>, run: RunId, slice: &Slice, froze
         "session_id": slice.session.to_string(),
         "start_time": time(slice.window.start()),
         "end_time": time(slice.window.end()),
+        "read_at": read.at.map(time),
+        "window_open": read.window_open,
         "filter": slice.filter.as_ref().map(Filter::text),
         "format_version": layout.version.as_str(),
         "schema_hash": schema::hash(&slice.columns, slice.version),
@@ -76,17 +94,20 @@ fn file(file: &File) -> Value {
 }
 
 /// The manifest of an export. `session_id` is null when it is of all experiments.
-pub(crate) fn export_manifest(layout: &Layout<'_>, spec: &ExportSpec, runs: &[PublishedRun]) -> Value {
+pub(crate) fn export_manifest(layout: &Layout<'_>, spec: &ExportSpec, runs: &[PublishedRun], read: Read) -> Value {
     let sum = runs.iter().fold(Totals::default(), |sum, run| sum.plus(run.totals));
     // The rule that held for all of them.
     let weak = runs.iter().any(|run| run.identity == Identity::IdAndStartTime);
     let identity = if weak { Identity::IdAndStartTime } else { Identity::Id };
     let runs = runs.iter().map(|published| {
+        let read = Read::of(published.partition.window, published.read_at);
         json!({
             "run_id": published.run.to_string(),
             "session_id": published.partition.session.to_string(),
             "start_time": time(published.partition.window.start()),
             "end_time": time(published.partition.window.end()),
+            "read_at": read.at.map(time),
+            "window_open": read.window_open,
             "manifest": layout.run_manifest(published.run),
             "totals": totals(published.totals),
         })
@@ -99,6 +120,8 @@ pub(crate) fn export_manifest(layout: &Layout<'_>, spec: &ExportSpec, runs: &[Pu
         "all_experiments": spec.projects == Projects::Experiments,
         "start_time": time(spec.window.start()),
         "end_time": time(spec.window.end()),
+        "read_at": read.at.map(time),
+        "window_open": read.window_open,
         "filter": spec.filter.as_ref().map(Filter::text),
         "format_version": layout.version.as_str(),
         "schema_hash": schema::hash(&spec.columns, spec.format_version),
@@ -158,7 +181,6 @@ mod tests {
         export::{Compression, FormatVersion},
         file::{Cursor, LeftOut},
         id::{DestinationId, ExportId, SessionId, TenantId},
-        time::Window,
     };
     use uuid::Uuid;
 
@@ -200,8 +222,10 @@ mod tests {
         let named = vec![HydrationMiss { row_id: id(8), column: "extra".into(), reason: "the object does not exist".into() }];
         let left_out = LeftOut { undecided: 1, decided_against: 2, named };
         let totals = Totals::of([&file]).plus(Totals::of_left_out(&left_out));
-        let run = PublishedRun { run: RunId(id(4)), partition: slice.partition(), totals, identity: Identity::IdAndStartTime };
-        let frozen = Frozen { files: vec![file], left_out, identity: Identity::Id };
+        let read_at = Some(at("2024-01-01T23:59:59.999999Z"));
+        let run = PublishedRun { run: RunId(id(4)), partition: slice.partition(), totals, identity: Identity::IdAndStartTime, read_at };
+        let read = Read::of(window, read_at);
+        let frozen = Frozen { files: vec![file], left_out, identity: Identity::Id, read };
         let run_manifest = run_manifest(&layout, RunId(id(4)), &slice, &frozen);
         let spec = ExportSpec {
             destination: DestinationId(id(7)),
@@ -213,8 +237,9 @@ mod tests {
             columns: slice.columns.clone(),
             filter: slice.filter.clone(),
         };
-        let of_one = export_manifest(&layout, &spec, std::slice::from_ref(&run));
-        let of_all = export_manifest(&layout, &ExportSpec { projects: Projects::Experiments, ..spec }, &[run]);
+        let of_one = export_manifest(&layout, &spec, std::slice::from_ref(&run), read);
+        let late = PublishedRun { read_at: Some(window.end()), ..run };
+        let of_all = export_manifest(&layout, &ExportSpec { projects: Projects::Experiments, ..spec }, &[late], Read::default());
         insta::assert_snapshot!(format!("{run_manifest:#}\n{of_one:#}\n{of_all:#}"));
     }
 }

@@ -1,10 +1,11 @@
 //! Fields of a JSON object, each read with a type; what is missing or of another type is noted and reading goes on.
 //!
-//! Types and their names are pydantic's, without its conversions: a number is not text, text is not a number.
+//! Types and their names are pydantic's, without its conversions: a number is not text, text is not a number. Only times are taken in
+//! all of its forms.
 
-use std::ops::RangeInclusive;
+use std::{borrow::Cow, ops::RangeInclusive};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use tracelift_core::{Invalid, time::Timestamp};
 use uuid::Uuid;
 
@@ -141,9 +142,19 @@ pub(crate) fn parse_uuid(text: &str) -> Result<Uuid, Wrong> {
     Uuid::parse_str(text).map_err(|_| Wrong::new("uuid_parsing", "Input should be a valid UUID"))
 }
 
+/// A date and time as text, or Unix time as a number.
 pub(crate) fn time(value: &Value) -> Result<Timestamp, Wrong> {
-    let text = value.as_str().ok_or_else(|| Wrong::new("datetime_type", "Input should be a valid datetime"))?;
-    Timestamp::parse("", text).map_err(Wrong::rule)
+    let text = match value {
+        Value::String(text) => Cow::from(text),
+        Value::Number(number) => Cow::from(decimal(number)),
+        _ => return Err(Wrong::new("datetime_type", "Input should be a valid datetime")),
+    };
+    Timestamp::parse("", &text).map_err(Wrong::rule)
+}
+
+/// Without exponent. Of a fraction the fewest digits that make this very number, which are those that the caller wrote.
+fn decimal(number: &Number) -> String {
+    if number.is_f64() { number.as_f64().unwrap_or_default().to_string() } else { number.to_string() }
 }
 
 /// Text that one of the rules reads.

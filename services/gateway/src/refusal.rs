@@ -102,11 +102,13 @@ fn http_status(code: Code) -> StatusCode {
         Code::PermissionDenied => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
-        Code::OutOfRange | Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         // Cancelled is how a tonic server says that the deadline it was given has passed.
         Code::DeadlineExceeded | Code::Cancelled => StatusCode::GATEWAY_TIMEOUT,
-        Code::Ok | Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::Ok | Code::Unknown | Code::OutOfRange | Code::Unimplemented | Code::Internal | Code::DataLoss => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
     }
 }
 
@@ -115,6 +117,12 @@ impl From<Status> for Refusal {
         // A status with a source was made on this side of the connection: no answer came.
         if let Some(source) = innermost(&status) {
             return if source.is::<TimeoutExpired>() { Self::deadline() } else { Self::unreachable(&status) };
+        }
+        if is_too_large(&status) {
+            tracing::error!(code = ?status.code(), cause = status.message(), "a message is too large");
+            let detail =
+                format!("A message of the control plane is too large, and will be again; the operator must look: {}", status.message());
+            return Self::plain(StatusCode::INTERNAL_SERVER_ERROR, detail);
         }
         match http_status(status.code()) {
             StatusCode::UNPROCESSABLE_ENTITY => wrong_fields(&status).into(),
@@ -125,6 +133,15 @@ impl From<Status> for Refusal {
             }
             http => Self::plain(http, status.message()),
         }
+    }
+}
+
+/// Whether a message has not fitted, which waiting does not change: what is used up for now says when to come again.
+fn is_too_large(status: &Status) -> bool {
+    match status.code() {
+        Code::OutOfRange => true,
+        Code::ResourceExhausted => status.get_details_retry_info().is_none(),
+        _ => false,
     }
 }
 
@@ -163,7 +180,18 @@ mod tests {
     fn retry_after_is_what_the_control_plane_says_in_whole_seconds() {
         let refusal = Refusal::from(tracelift_proto::status::retry_later("too busy", 7));
         assert_eq!(refusal, Refusal::retry(StatusCode::SERVICE_UNAVAILABLE, "too busy", 7));
-        assert_eq!(Refusal::from(Status::resource_exhausted("limit")).retry_after, Some(1));
+        let refusal = Refusal::from(tracelift_proto::status::overloaded("a limit", 0));
+        assert_eq!(refusal, Refusal::retry(StatusCode::TOO_MANY_REQUESTS, "a limit", 1));
+    }
+
+    #[test]
+    fn what_cannot_get_smaller_by_waiting_is_not_told_to_wait() {
+        // What tonic says, and what grpc-go, grpc-java and proxies say of the same.
+        for status in [Status::out_of_range("found 70000000 bytes"), Status::resource_exhausted("found 70000000 bytes")] {
+            let refusal = Refusal::from(status);
+            assert_eq!((refusal.status, refusal.retry_after), (StatusCode::INTERNAL_SERVER_ERROR, None));
+            assert!(refusal.text().contains("too large, and will be again"));
+        }
     }
 
     #[test]

@@ -9,32 +9,42 @@ pub(crate) mod runs;
 
 use axum::{
     Router,
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
 
 use crate::{control_plane::ControlPlane, openapi};
 
 /// LangSmith's operations, and ours: `limits`, `events`, `retry`. Fixed segments win over ids.
 pub(crate) fn api() -> Router<ControlPlane> {
-    let bulk_exports = Router::new()
-        .route("/", get(exports::list).post(exports::create))
-        .route("/destinations", get(destinations::list).post(destinations::create))
-        .route("/destinations/{destination_id}", get(destinations::get).patch(destinations::update).delete(destinations::delete))
-        .route("/runs", get(runs::of_schedule))
-        .route("/limits", get(limits::get))
-        .route("/{bulk_export_id}", get(exports::get).patch(exports::cancel))
-        .route("/{bulk_export_id}/runs", get(runs::list))
-        .route("/{bulk_export_id}/events", get(events::follow))
-        .route("/{bulk_export_id}/runs/{run_id}", get(runs::get))
-        .route("/{bulk_export_id}/runs/{run_id}/retry", post(runs::retry));
-    Router::new().nest("/api/v1/bulk-exports", bulk_exports).route("/api/v1/runs/query/validate", post(exports::validate_filter))
+    served([
+        ("/api/v1/bulk-exports", get(exports::list).post(exports::create)),
+        ("/api/v1/bulk-exports/destinations", get(destinations::list).post(destinations::create)),
+        (
+            "/api/v1/bulk-exports/destinations/{destination_id}",
+            get(destinations::get).patch(destinations::update).delete(destinations::delete),
+        ),
+        ("/api/v1/bulk-exports/runs", get(runs::of_schedule)),
+        ("/api/v1/bulk-exports/limits", get(limits::get)),
+        ("/api/v1/bulk-exports/{bulk_export_id}", get(exports::get).patch(exports::cancel)),
+        ("/api/v1/bulk-exports/{bulk_export_id}/runs", get(runs::list)),
+        ("/api/v1/bulk-exports/{bulk_export_id}/events", get(events::follow)),
+        ("/api/v1/bulk-exports/{bulk_export_id}/runs/{run_id}", get(runs::get)),
+        ("/api/v1/bulk-exports/{bulk_export_id}/runs/{run_id}/retry", post(runs::retry)),
+        ("/api/v1/runs/query/validate", post(exports::validate_filter)),
+    ])
 }
 
 /// For whoever keeps the process running.
 pub(crate) fn probes() -> Router<ControlPlane> {
-    Router::new()
-        .route("/openapi.json", get(openapi::json))
-        .route("/docs", get(openapi::page))
-        .route("/healthz", get(probes::alive))
-        .route("/readyz", get(probes::ready))
+    served([
+        ("/openapi.json", get(openapi::json)),
+        ("/docs", get(openapi::page)),
+        ("/healthz", get(probes::alive)),
+        ("/readyz", get(probes::ready)),
+    ])
+}
+
+/// Each path with and without a slash at its end. FastAPI redirects one to the other, which not every client follows with its body.
+fn served<const N: usize>(paths: [(&str, MethodRouter<ControlPlane>); N]) -> Router<ControlPlane> {
+    paths.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods.clone()).route(&format!("{path}/"), methods))
 }

@@ -11,7 +11,7 @@ use std::{
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status, transport::Endpoint};
 use tracelift_proto::{
-    time_to,
+    pages, time_to,
     v1::{self, admin_service_client::AdminServiceClient, destination_service_client::DestinationServiceClient},
 };
 use tracelift_tests::{
@@ -108,25 +108,27 @@ impl Caller {
     }
 
     pub(crate) async fn list(&self) -> Result<Vec<v1::Export>, Status> {
-        let request = v1::ListExportsRequest { limit: 1000, ..Default::default() };
-        let found = self
-            .ask(|mut exports| {
+        let page = async |limit, page_token| {
+            let request = v1::ListExportsRequest { limit, page_token, ..Default::default() };
+            self.ask(|mut exports| {
                 let request = request.clone();
                 async move { exports.list_exports(request).await }
             })
-            .await?;
-        Ok(found.exports)
+            .await
+        };
+        pages::follow(1000, page).await
     }
 
     pub(crate) async fn runs(&self, id: &str) -> Result<Vec<v1::ExportRun>, Status> {
-        let request = v1::ListRunsRequest { export_id: id.to_owned(), limit: 0, offset: 0 };
-        Ok(self
-            .ask(|mut exports| {
+        let page = async |limit, page_token| {
+            let request = v1::ListRunsRequest { export_id: id.to_owned(), limit, offset: 0, page_token };
+            self.ask(|mut exports| {
                 let request = request.clone();
                 async move { exports.list_runs(request).await }
             })
-            .await?
-            .runs)
+            .await
+        };
+        pages::follow(0, page).await
     }
 }
 

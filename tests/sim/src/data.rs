@@ -10,8 +10,8 @@ use uuid::Uuid;
 pub const TENANT: Uuid = Uuid::from_u128(0xa11c_e000_0000_4000_8000_0000_0000_0001);
 /// The project that is exported.
 pub const PROJECT: Uuid = Uuid::from_u128(0xa11c_e000_0000_4000_8000_0000_0000_0002);
-/// The first day.
-pub const START: &str = "2024-01-01T00:00:00Z";
+/// The first day. The clock of a world begins with 1970: its exports are of windows that have ended.
+pub const START: &str = "1969-12-01T00:00:00Z";
 const DAY: i64 = 86_400_000_000;
 
 /// The text of a field.

@@ -13,6 +13,7 @@ mod feedback;
 mod filter;
 mod matrix;
 mod odd;
+mod open_windows;
 mod replicas;
 mod restarts;
 mod setup;

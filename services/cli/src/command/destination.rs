@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use tracelift_proto::v1;
+use tonic::Response;
+use tracelift_proto::{pages, v1};
 
 use super::answer;
 use crate::{
@@ -37,9 +38,12 @@ pub(super) async fn run(global: &Global, command: Destination) -> Result<ExitCod
             answer(global.json, || serde_json::json!({ "id": id, "deleted": true }), || format!("deleted destination {id}\n"))
         }
         Destination::List => {
-            let request = connection.call(v1::ListDestinationsRequest {});
-            let found = connection.destinations().list_destinations(request).await;
-            let found = found.map_err(|status| connection.refused(status))?.into_inner().destinations;
+            let found = pages::follow(0, |limit, page_token| {
+                let request = connection.call(v1::ListDestinationsRequest { limit, page_token });
+                let mut destinations = connection.destinations();
+                async move { destinations.list_destinations(request).await.map(Response::into_inner) }
+            });
+            let found = found.await.map_err(|status| connection.refused(status))?;
             answer(global.json, || found.iter().map(json::destination).collect(), || show::destinations(&found))
         }
     }

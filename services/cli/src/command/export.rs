@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
+use tonic::{Response, Status};
 use tracelift_core::export::{Compression, ExportStatus, FormatVersion};
-use tracelift_proto::{time_to, v1};
+use tracelift_proto::{pages, time_to, v1};
 use uuid::Uuid;
 
 use super::answer;
@@ -32,30 +33,59 @@ pub(super) async fn run(global: &Global, command: Export) -> Result<ExitCode, Cl
         Export::List { limit, offset, statuses, destination, project } => {
             let known = |word: &String| ExportStatus::parse("", word).ok().map(|status| v1::ExportStatus::from(status).into());
             let id = |id: Option<Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
-            let request = connection.call(v1::ListExportsRequest {
-                limit,
+            let request = v1::ListExportsRequest {
                 offset,
                 statuses: statuses.iter().filter_map(known).collect(),
                 destination_id: id(destination),
                 session_id: id(project),
+                ..Default::default()
+            };
+            let found = pages::follow(limit, |limit, page_token| {
+                let request = connection.call(v1::ListExportsRequest { limit, page_token, ..request.clone() });
+                let mut exports = connection.exports();
+                async move { exports.list_exports(request).await.map(Response::into_inner) }
             });
-            let found = connection.exports().list_exports(request).await;
-            let found = found.map_err(|status| connection.refused(status))?.into_inner().exports;
+            let found = found.await.map_err(|status| connection.refused(status))?;
             answer(global.json, || found.iter().map(json::export).collect(), || show::exports(&found))
         }
         Export::ScheduleRuns { id } => {
-            let request = connection.call(v1::ListScheduleRunsRequest { source_export_id: id.to_string(), limit: 0, offset: 0 });
-            let found = connection.exports().list_schedule_runs(request).await;
-            let found = found.map_err(|status| connection.refused(status))?.into_inner().runs;
-            answer(global.json, || found.iter().map(json::run).collect(), || show::runs(&found))
+            let source_export_id = id.to_string();
+            let found = pages::follow(0, |limit, page_token| {
+                let source_export_id = source_export_id.clone();
+                let request = connection.call(v1::ListScheduleRunsRequest { source_export_id, limit, offset: 0, page_token });
+                let mut exports = connection.exports();
+                async move { exports.list_schedule_runs(request).await.map(Response::into_inner) }
+            });
+            runs_of(global, &connection, found.await).await
         }
         Export::Runs { id } => {
-            let request = connection.call(v1::ListRunsRequest { export_id: id.to_string(), limit: 0, offset: 0 });
-            let found = connection.exports().list_runs(request).await;
-            let found = found.map_err(|status| connection.refused(status))?.into_inner().runs;
-            answer(global.json, || found.iter().map(json::run).collect(), || show::runs(&found))
+            let export_id = id.to_string();
+            let found = pages::follow(0, |limit, page_token| {
+                let request = connection.call(v1::ListRunsRequest { export_id: export_id.clone(), limit, offset: 0, page_token });
+                let mut exports = connection.exports();
+                async move { exports.list_runs(request).await.map(Response::into_inner) }
+            });
+            runs_of(global, &connection, found.await).await
         }
     }
+}
+
+/// Runs with all of their files: of very many the control plane tells the first ones.
+async fn runs_of(global: &Global, connection: &Connection, found: Result<Vec<v1::ExportRun>, Status>) -> Result<ExitCode, CliError> {
+    let mut found = found.map_err(|status| connection.refused(status))?;
+    for run in &mut found {
+        let Some(result) = run.result.as_mut().filter(|result| global.json && result.files as usize > result.exported_files.len()) else {
+            continue;
+        };
+        let request = v1::ListRunFilesRequest { export_id: run.export_id.clone(), run_id: run.id.clone(), ..Default::default() };
+        let files = pages::follow(0, |_, page_token| {
+            let request = connection.call(v1::ListRunFilesRequest { page_token, ..request.clone() });
+            let mut exports = connection.exports();
+            async move { exports.list_run_files(request).await.map(Response::into_inner) }
+        });
+        result.exported_files = files.await.map_err(|status| connection.refused(status))?;
+    }
+    answer(global.json, || found.iter().map(json::run).collect(), || show::runs(&found))
 }
 
 pub(super) async fn runs(global: &Global, command: Runs) -> Result<ExitCode, CliError> {

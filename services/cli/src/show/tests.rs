@@ -60,6 +60,8 @@ fn some_export() -> v1::Export {
         }),
         error: "Access denied\u{1b}[2J".into(),
         reconciliation: Some(v1::Reconciliation { rows_exported: 1_234_567, rows_in_source: 1_234_569, reconciled_at: at(20), ..Default::default() }),
+        read_at: at(-1),
+        window_open: true,
     }
 }
 
@@ -76,7 +78,12 @@ fn some_run() -> v1::ExportRun {
         start_time: at(-86_400),
         end_time: at(0),
         prefix: "root".into(),
-        result: Some(v1::RunResult { rows_written: 1000, exported_files: vec!["traces/root/0.parquet".into()], ..Default::default() }),
+        result: Some(v1::RunResult {
+            rows_written: 1000,
+            exported_files: vec!["traces/root/0.parquet".into()],
+            files: 1,
+            ..Default::default()
+        }),
         stage: "reading".into(),
         progress: Some(v1::RunProgress { rows: 1500, ..Default::default() }),
         exporter_id: "exporter-1".into(),

@@ -133,7 +133,7 @@ impl ExportService for Fake {
 
     async fn list_exports(&self, request: Request<v1::ListExportsRequest>) -> Result<Response<v1::ListExportsResponse>, Status> {
         self.hear(request)?;
-        Ok(Response::new(v1::ListExportsResponse { exports: vec![export(v1::ExportStatus::Running, 50)] }))
+        Ok(Response::new(v1::ListExportsResponse { exports: vec![export(v1::ExportStatus::Running, 50)], next_page_token: String::new() }))
     }
 
     async fn cancel_export(&self, request: Request<v1::CancelExportRequest>) -> Result<Response<v1::CancelExportResponse>, Status> {
@@ -159,7 +159,12 @@ impl ExportService for Fake {
 
     async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
         self.hear(request)?;
-        Ok(Response::new(v1::ListRunsResponse { runs: Vec::new() }))
+        Ok(Response::new(v1::ListRunsResponse::default()))
+    }
+
+    async fn list_run_files(&self, request: Request<v1::ListRunFilesRequest>) -> Result<Response<v1::ListRunFilesResponse>, Status> {
+        self.hear(request)?;
+        Ok(Response::new(v1::ListRunFilesResponse::default()))
     }
 
     async fn get_run(&self, request: Request<v1::GetRunRequest>) -> Result<Response<v1::GetRunResponse>, Status> {
@@ -184,7 +189,7 @@ impl ExportService for Fake {
         request: Request<v1::ListScheduleRunsRequest>,
     ) -> Result<Response<v1::ListScheduleRunsResponse>, Status> {
         self.hear(request)?;
-        Ok(Response::new(v1::ListScheduleRunsResponse { runs: Vec::new() }))
+        Ok(Response::new(v1::ListScheduleRunsResponse::default()))
     }
 
     async fn validate_filter(&self, request: Request<v1::ValidateFilterRequest>) -> Result<Response<v1::ValidateFilterResponse>, Status> {
@@ -218,7 +223,7 @@ impl DestinationService for Fake {
         request: Request<v1::ListDestinationsRequest>,
     ) -> Result<Response<v1::ListDestinationsResponse>, Status> {
         self.hear(request)?;
-        Ok(Response::new(v1::ListDestinationsResponse { destinations: Vec::new() }))
+        Ok(Response::new(v1::ListDestinationsResponse::default()))
     }
 
     async fn update_destination_credentials(

@@ -8,6 +8,7 @@ use tracelift_core::{
     Invalid,
     id::{KeyId, TenantId},
     invalid::Faults,
+    time::Timestamp,
 };
 use tracelift_proto::{
     status::invalid,
@@ -16,10 +17,10 @@ use tracelift_proto::{
 };
 use uuid::Uuid;
 
-use super::unavailable;
+use super::{pages, unavailable};
 use crate::{
     auth::hash,
-    store::{ApiKey, Permission, Store, Tenant},
+    store::{ApiKey, Permission, Place, Store, Tenant},
 };
 
 pub(crate) struct Admin {
@@ -32,6 +33,11 @@ fn display_name(text: &str) -> Result<String, Invalid> {
         1..=255 if !text.chars().any(char::is_control) => Ok(text.to_owned()),
         _ => Err(Invalid::new("display_name", "must have at most 255 characters, none of them a control character")),
     }
+}
+
+/// Whether it comes later in a list: the newest come first, of those made at once the smallest ids.
+fn is_behind(made: Timestamp, id: Uuid, Place(last, last_id): Place) -> bool {
+    made < last || (made == last && id > last_id)
 }
 
 /// A new key: `tl_` and 32 random bytes.
@@ -57,9 +63,13 @@ impl AdminService for Admin {
         Ok(Response::new(v1::CreateTenantResponse { tenant: Some((&tenant).into()) }))
     }
 
-    async fn list_tenants(&self, _: Request<v1::ListTenantsRequest>) -> Result<Response<v1::ListTenantsResponse>, Status> {
-        let tenants = self.store.tenants().await.map_err(unavailable)?;
-        Ok(Response::new(v1::ListTenantsResponse { tenants: tenants.iter().map(Into::into).collect() }))
+    async fn list_tenants(&self, request: Request<v1::ListTenantsRequest>) -> Result<Response<v1::ListTenantsResponse>, Status> {
+        let v1::ListTenantsRequest { limit, page_token } = request.get_ref();
+        let all = self.store.tenants().await.map_err(unavailable)?;
+        let show = |tenant: &Tenant| (Place(tenant.created_at, tenant.id.0), v1::Tenant::from(tenant));
+        let behind = |tenant: &Tenant, after| is_behind(tenant.created_at, tenant.id.0, after);
+        let (tenants, next_page_token) = pages::cut("tenants", all, (*limit, page_token), behind, show).await?;
+        Ok(Response::new(v1::ListTenantsResponse { tenants, next_page_token }))
     }
 
     async fn create_api_key(&self, request: Request<v1::CreateApiKeyRequest>) -> Result<Response<v1::CreateApiKeyResponse>, Status> {
@@ -82,8 +92,12 @@ impl AdminService for Admin {
 
     async fn list_api_keys(&self, request: Request<v1::ListApiKeysRequest>) -> Result<Response<v1::ListApiKeysResponse>, Status> {
         let tenant = TenantId::parse("tenant_id", &request.get_ref().tenant_id).map_err(|fault| invalid([fault]))?;
-        let keys = self.store.keys(tenant).await.map_err(unavailable)?;
-        Ok(Response::new(v1::ListApiKeysResponse { api_keys: keys.iter().map(Into::into).collect() }))
+        let v1::ListApiKeysRequest { limit, page_token, .. } = request.get_ref();
+        let all = self.store.keys(tenant).await.map_err(unavailable)?;
+        let show = |key: &ApiKey| (Place(key.created_at, key.id.0), v1::ApiKey::from(key));
+        let behind = |key: &ApiKey, after| is_behind(key.created_at, key.id.0, after);
+        let (api_keys, next_page_token) = pages::cut("api-keys", all, (*limit, page_token), behind, show).await?;
+        Ok(Response::new(v1::ListApiKeysResponse { api_keys, next_page_token }))
     }
 
     async fn revoke_api_key(&self, request: Request<v1::RevokeApiKeyRequest>) -> Result<Response<v1::RevokeApiKeyResponse>, Status> {

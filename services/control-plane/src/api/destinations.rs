@@ -19,11 +19,11 @@ use tracelift_proto::{
 };
 use uuid::Uuid;
 
-use super::{OTHER_REQUEST, request_key, unavailable, vault};
+use super::{OTHER_REQUEST, pages, request_key, unavailable, vault};
 use crate::{
     auth::Caller,
     settings::OwnRights,
-    store::{Deletion, MadeDestination, NewDestination, Permission, RequestKey, Store},
+    store::{Deletion, MadeDestination, NewDestination, Permission, Place, RequestKey, Store},
     vault::{Sealed, Vault},
 };
 
@@ -192,9 +192,14 @@ impl DestinationService for Destinations {
         &self,
         request: Request<v1::ListDestinationsRequest>,
     ) -> Result<Response<v1::ListDestinationsResponse>, Status> {
-        let caller = Caller::of(&request, Permission::Read)?;
-        let destinations = self.store.destinations(caller.tenant).await.map_err(unavailable)?;
-        Ok(Response::new(v1::ListDestinationsResponse { destinations: destinations.iter().map(Into::into).collect() }))
+        let tenant = Caller::of(&request, Permission::Read)?.tenant;
+        let v1::ListDestinationsRequest { limit, page_token } = request.get_ref();
+        let all = self.store.destinations(tenant).await.map_err(unavailable)?;
+        let place = |of: &Destination| Place(of.created_at, of.id.0);
+        let show = |of: &Destination| (place(of), v1::Destination::from(of));
+        let behind = |of: &Destination, after| place(of) < after;
+        let (destinations, next_page_token) = pages::cut("destinations", all, (*limit, page_token), behind, show).await?;
+        Ok(Response::new(v1::ListDestinationsResponse { destinations, next_page_token }))
     }
 
     async fn update_destination_credentials(

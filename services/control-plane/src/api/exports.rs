@@ -14,6 +14,7 @@ use tracelift_core::{
     filter::Filter,
     id::{DestinationId, ExportId, RunId, SessionId, TenantId},
     invalid::Faults,
+    schedule,
     time::Timestamp,
 };
 use tracelift_proto::{
@@ -24,13 +25,14 @@ use tracelift_proto::{
 use super::{
     OTHER_REQUEST,
     limits::{self, Terms},
-    page, request_key, unavailable, view,
+    pages::{self, page},
+    request_key, unavailable, view,
 };
 use crate::{
     admission::RETRY_SECONDS,
     auth::Caller,
     planning::planned,
-    store::{Change, ExportView, Made, NewExport, Permission, RequestKey, Retry, Store, Wanted},
+    store::{Change, ExportView, Made, NewExport, Permission, Place, RequestKey, Retry, RunView, Store, Wanted},
 };
 
 #[derive(Clone)]
@@ -43,6 +45,11 @@ pub(crate) struct Exports {
     pub(crate) stopping: CancellationToken,
 }
 
+/// What the tokens of each list begin with.
+const EXPORTS: &str = "exports";
+const RUNS: &str = "runs";
+const SCHEDULE_RUNS: &str = "schedule-runs";
+const FILES: &str = "files";
 /// Exports in one answer unless the caller says otherwise.
 const DEFAULT_LIMIT: u32 = 100;
 /// Shortest time between two answers of a watch.
@@ -69,9 +76,13 @@ fn absent(id: ExportId) -> Status {
 }
 
 /// What is asked for, and under which key; or every wrong field. Requests are compared after every default was filled in.
-fn asked(spec: &v1::ExportSpec, key: String, terms: &Terms) -> Result<(ExportSpec, Option<RequestKey>), Vec<Invalid>> {
+fn asked(spec: &v1::ExportSpec, key: String, terms: &Terms, now: Timestamp) -> Result<(ExportSpec, Option<RequestKey>), Vec<Invalid>> {
     let mut faults = Faults::default();
     let spec = faults.take_all("spec", spec.check(terms.max_days, terms.compression));
+    if let Some(schedule) = spec.as_ref().filter(|spec| spec.every.is_some()) {
+        let start = schedule::check_start(schedule.window.start(), terms.max_days_back, now);
+        faults.take(start.map_err(|fault| fault.within("spec")));
+    }
     let key = faults.take(request_key(key));
     let (spec, key) = faults.finish(spec.zip(key))?;
     let digest = || Sha256::digest(v1::ExportSpec::from(&spec).encode_to_vec()).into();
@@ -93,6 +104,19 @@ fn wanted(request: &v1::ListExportsRequest) -> Result<Wanted, Vec<Invalid>> {
     faults.finish(Some(Wanted { statuses, destination, session }))
 }
 
+fn no_run(export: ExportId, run: RunId) -> Status {
+    Status::not_found(format!("run {run} of export {export} does not exist"))
+}
+
+fn shown_run(view: RunView) -> (Place, v1::ExportRun) {
+    (pages::of_run(&view), view::run(&view))
+}
+
+/// The ids of a run and of its export.
+fn run_id(export: &str, run: &str) -> Result<(ExportId, RunId), Status> {
+    Ok((export_id("export_id", export)?, RunId::parse("run_id", run).map_err(|fault| invalid([fault]))?))
+}
+
 fn export_id(field: &str, text: &str) -> Result<ExportId, Status> {
     ExportId::parse(field, text).map_err(|fault| invalid([fault]))
 }
@@ -102,9 +126,10 @@ impl ExportService for Exports {
     async fn create_export(&self, request: Request<v1::CreateExportRequest>) -> Result<Response<v1::CreateExportResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Manage)?.tenant;
         let v1::CreateExportRequest { spec, idempotency_key } = request.into_inner();
-        let (spec, request) = asked(&spec.unwrap_or_default(), idempotency_key, &self.terms).map_err(invalid)?;
+        let now = self.now().await?;
+        let (spec, request) = asked(&spec.unwrap_or_default(), idempotency_key, &self.terms, now).map_err(invalid)?;
         let destination = spec.destination;
-        let (export, runs) = planned(tenant, spec, None, self.now().await?);
+        let (export, runs) = planned(tenant, spec, None, now);
         let new = NewExport { export, runs, quota: self.terms.quota, request };
         match self.store.create_export(new).await.map_err(unavailable)? {
             Made::Now(view) | Made::Before(view) => Ok(Response::new(v1::CreateExportResponse { export: self.shown(&view).await? })),
@@ -122,11 +147,14 @@ impl ExportService for Exports {
 
     async fn list_exports(&self, request: Request<v1::ListExportsRequest>) -> Result<Response<v1::ListExportsResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
-        let page = page(request.get_ref().limit, request.get_ref().offset, Some(DEFAULT_LIMIT))?;
-        let wanted = wanted(request.get_ref()).map_err(invalid)?;
-        let views = self.store.exports(tenant, wanted, page).await.map_err(unavailable)?;
-        let now = self.now().await?;
-        Ok(Response::new(v1::ListExportsResponse { exports: views.iter().map(|view| view::export(view, now)).collect() }))
+        let v1::ListExportsRequest { limit, offset, page_token, .. } = request.get_ref();
+        let asked = page(EXPORTS, *limit, *offset, page_token, Some(DEFAULT_LIMIT))?;
+        let (wanted, now) = (wanted(request.get_ref()).map_err(invalid)?, self.now().await?);
+        let read = async |page| self.store.exports(tenant, wanted.clone(), page).await.map_err(unavailable);
+        let show = |view: ExportView| (pages::of_export(&view), view::export(&view, now));
+        let (exports, next_page_token) =
+            pages::fill(EXPORTS, asked.limit, asked.after, |after, most| read(asked.from(after, most)), show).await?;
+        Ok(Response::new(v1::ListExportsResponse { exports, next_page_token }))
     }
 
     async fn cancel_export(&self, request: Request<v1::CancelExportRequest>) -> Result<Response<v1::CancelExportResponse>, Status> {
@@ -155,24 +183,37 @@ impl ExportService for Exports {
     async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
         let id = export_id("export_id", &request.get_ref().export_id)?;
-        let page = page(request.get_ref().limit, request.get_ref().offset, None)?;
-        let runs = self.store.runs(tenant, id, page).await.map_err(unavailable)?.ok_or_else(|| absent(id))?;
-        Ok(Response::new(v1::ListRunsResponse { runs: runs.iter().map(view::run).collect() }))
+        let asked = page(RUNS, request.get_ref().limit, request.get_ref().offset, &request.get_ref().page_token, None)?;
+        let read = async |page| self.store.runs(tenant, id, page).await.map_err(unavailable)?.ok_or_else(|| absent(id));
+        let (runs, next_page_token) =
+            pages::fill(RUNS, asked.limit, asked.after, |after, most| read(asked.from(after, most)), shown_run).await?;
+        Ok(Response::new(v1::ListRunsResponse { runs, next_page_token }))
+    }
+
+    async fn list_run_files(&self, request: Request<v1::ListRunFilesRequest>) -> Result<Response<v1::ListRunFilesResponse>, Status> {
+        let tenant = Caller::of(&request, Permission::Read)?.tenant;
+        let v1::ListRunFilesRequest { limit, page_token, .. } = request.get_ref();
+        let (id, run) = run_id(&request.get_ref().export_id, &request.get_ref().run_id)?;
+        let read = async |after, most| {
+            let found = self.store.run_files(tenant, id, run, after, most).await.map_err(unavailable)?.ok_or_else(|| no_run(id, run))?;
+            Ok(found.keys.into_iter().map(|(number, key)| (number, format!("{}/{key}", found.bucket.name))).collect())
+        };
+        let (limit, after) = (pages::limited(*limit)?, pages::place(FILES, page_token)?);
+        let (files, next_page_token) = pages::fill(FILES, limit, after, read, std::convert::identity).await?;
+        Ok(Response::new(v1::ListRunFilesResponse { files, next_page_token }))
     }
 
     async fn get_run(&self, request: Request<v1::GetRunRequest>) -> Result<Response<v1::GetRunResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
-        let id = export_id("export_id", &request.get_ref().export_id)?;
-        let run = RunId::parse("run_id", &request.get_ref().run_id).map_err(|fault: Invalid| invalid([fault]))?;
+        let (id, run) = run_id(&request.get_ref().export_id, &request.get_ref().run_id)?;
         let found = self.store.run(tenant, id, run).await.map_err(unavailable)?;
-        let found = found.ok_or_else(|| Status::not_found(format!("run {run} of export {id} does not exist")))?;
+        let found = found.ok_or_else(|| no_run(id, run))?;
         Ok(Response::new(v1::GetRunResponse { run: Some(view::run(&found)) }))
     }
 
     async fn retry_run(&self, request: Request<v1::RetryRunRequest>) -> Result<Response<v1::RetryRunResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Manage)?.tenant;
-        let id = export_id("export_id", &request.get_ref().export_id)?;
-        let run = RunId::parse("run_id", &request.get_ref().run_id).map_err(|fault: Invalid| invalid([fault]))?;
+        let (id, run) = run_id(&request.get_ref().export_id, &request.get_ref().run_id)?;
         match self.store.retry_run(tenant, id, run, self.now().await?).await.map_err(unavailable)? {
             Some(Retry::Queued(queued)) => Ok(Response::new(v1::RetryRunResponse { run: Some(view::run(&queued)) })),
             Some(Retry::Cancelled) => Err(Status::failed_precondition(format!("export {id} was cancelled: make a new one"))),
@@ -183,7 +224,7 @@ impl ExportService for Exports {
                 let text = format!("run {run} is {}: only one that has Failed or TimedOut can be retried", status.as_str());
                 Err(Status::failed_precondition(text))
             }
-            None => Err(Status::not_found(format!("run {run} of export {id} does not exist"))),
+            None => Err(no_run(id, run)),
         }
     }
 
@@ -199,9 +240,11 @@ impl ExportService for Exports {
     ) -> Result<Response<v1::ListScheduleRunsResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
         let source = export_id("source_export_id", &request.get_ref().source_export_id)?;
-        let page = page(request.get_ref().limit, request.get_ref().offset, None)?;
-        let runs = self.store.schedule_runs(tenant, source, page).await.map_err(unavailable)?.ok_or_else(|| absent(source))?;
-        Ok(Response::new(v1::ListScheduleRunsResponse { runs: runs.iter().map(view::run).collect() }))
+        let asked = page(SCHEDULE_RUNS, request.get_ref().limit, request.get_ref().offset, &request.get_ref().page_token, None)?;
+        let read = async |page| self.store.schedule_runs(tenant, source, page).await.map_err(unavailable)?.ok_or_else(|| absent(source));
+        let next = |after, most| read(asked.from(after, most));
+        let (runs, next_page_token) = pages::fill(SCHEDULE_RUNS, asked.limit, asked.after, next, shown_run).await?;
+        Ok(Response::new(v1::ListScheduleRunsResponse { runs, next_page_token }))
     }
 
     async fn validate_filter(&self, request: Request<v1::ValidateFilterRequest>) -> Result<Response<v1::ValidateFilterResponse>, Status> {

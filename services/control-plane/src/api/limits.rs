@@ -14,6 +14,10 @@ use crate::store::{Full, TimeLimits, Usage};
 pub(crate) struct Terms {
     /// UTC days of one export.
     pub(crate) max_days: u64,
+    /// Days that the start of a new schedule may lie back; 0 is no limit.
+    pub(crate) max_days_back: u32,
+    /// Exports of one schedule under way at once; 0 is no limit.
+    pub(crate) exports_per_schedule: u32,
     /// Of exports that name none.
     pub(crate) compression: Compression,
     /// Retries of one run.
@@ -36,6 +40,8 @@ pub(crate) fn limits(terms: &Terms, usage: Usage) -> v1::Limits {
         export_timeout_seconds: terms.times.export,
         retries_per_run: terms.max_retries,
         days_per_export: terms.max_days,
+        schedule_days_back: terms.max_days_back,
+        exports_per_schedule: terms.exports_per_schedule,
     }
 }
 

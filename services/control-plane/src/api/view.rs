@@ -20,7 +20,13 @@ pub(crate) fn export(view: &ExportView, now: Timestamp) -> v1::Export {
         rows_undecided: view.undecided,
         rows_decided_against: view.decided_against,
     });
-    v1::Export { progress: Some(progress(view, now)), reconciliation, ..(&view.export).into() }
+    v1::Export {
+        progress: Some(progress(view, now)),
+        reconciliation,
+        read_at: view.read_at.map(time_to),
+        window_open: view.window_open,
+        ..(&view.export).into()
+    }
 }
 
 fn progress(view: &ExportView, now: Timestamp) -> v1::ExportProgress {
@@ -65,7 +71,7 @@ pub(crate) fn run(view: &RunView) -> v1::ExportRun {
         session_id: partition.map(|partition| partition.session.to_string()).unwrap_or_default(),
         status: v1::RunStatus::from(run.status()).into(),
         retry_number: run.attempt,
-        errors: run.errors.clone(),
+        errors: newest(&run.errors),
         created_at: Some(time_to(run.created_at)),
         updated_at: Some(time_to(run.updated_at)),
         finished_at: run.finished_at().map(time_to),
@@ -89,7 +95,8 @@ fn result(view: &RunView) -> Option<v1::RunResult> {
     Some(v1::RunResult {
         rows_written: run.totals.rows,
         bytes_written: run.totals.bytes,
-        exported_files: keys.iter().map(|key| format!("{}/{key}", bucket.name)).collect(),
+        exported_files: first(keys.iter().map(|key| format!("{}/{key}", bucket.name))),
+        files: run.totals.files,
         export_path: format!("{}/{}", bucket.name, path),
         latest_cursor: run.cursor.map(|cursor| cursor.to_string()).unwrap_or_default(),
         hydrated_objects: run.totals.hydrated_objects,
@@ -106,6 +113,27 @@ const MAX_UNDECIDED_FIELDS: usize = 100;
 
 fn undecided(field: &HydrationMiss) -> v1::UndecidedField {
     v1::UndecidedField { id: field.row_id.to_string(), column: field.column.clone(), reason: field.reason.clone() }
+}
+
+/// Bytes of the files, and of the errors, that a run is shown with, so that one run always fits into a page.
+const SHOWN_BYTES: usize = 1 << 20;
+
+/// The first files, as far as they find room.
+fn first(files: impl Iterator<Item = String>) -> Vec<String> {
+    let mut room = SHOWN_BYTES;
+    files.take_while(|file| room.checked_sub(file.len()).map(|left| room = left).is_some()).collect()
+}
+
+/// Each in its place, the oldest of them empty where there are too many.
+fn newest(errors: &[String]) -> Vec<String> {
+    let mut room = SHOWN_BYTES;
+    let shown = errors.iter().rev().map(|error| {
+        room = room.saturating_sub(error.len());
+        if room > 0 { error.clone() } else { String::new() }
+    });
+    let mut shown: Vec<_> = shown.collect();
+    shown.reverse();
+    shown
 }
 
 fn pending(bucket: &Bucket, intent: &FileIntent) -> v1::PendingUpload {
@@ -174,6 +202,17 @@ mod tests {
         let (export, runs) = planned(TenantId(Uuid::nil()), spec, None, at(0));
         let view = ExportView::planned(export, &runs);
         ExportView { rows: 100, runs_counted: 1, rows_counted: 200, started_at: Some(at(0)), ..view }
+    }
+
+    #[test]
+    fn a_run_is_shown_with_as_many_files_and_errors_as_fit() {
+        let text = |n: usize| format!("{n:0>1000}");
+        let files = first((0..2000).map(text));
+        assert_eq!((files.len(), files.last()), (1048, Some(&text(1047))));
+        let errors = newest(&(0..2000).map(text).collect::<Vec<_>>());
+        assert_eq!((errors.len(), errors.iter().position(|error| !error.is_empty())), (2000, Some(952)));
+        assert_eq!(errors[1999], text(1999), "each stands in its place");
+        assert_eq!(newest(&["a".to_owned()]), ["a"]);
     }
 
     #[test]

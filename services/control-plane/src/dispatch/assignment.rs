@@ -30,6 +30,7 @@ pub(super) fn publish(run: &Run, files: &[File]) -> v1::Publish {
             named: run.undecided.iter().map(Into::into).collect(),
         }),
         identity: identity(run).into(),
+        read_at: run.read_at.map(time_to),
     }
 }
 
@@ -52,6 +53,7 @@ fn published(of: &PublishedRun) -> v1::PublishedRun {
         undecided: totals.undecided,
         decided_against: totals.decided_against,
         identity: identity(&of.run).into(),
+        read_at: of.run.read_at.map(time_to),
     }
 }
 
@@ -73,10 +75,14 @@ fn clean_up(left: &Run) -> v1::CleanUp {
 
 /// What the exporter of a claimed run is told.
 pub(super) fn assignment(claimed: Claimed) -> v1::Assignment {
-    let Claimed { run, export, files, published: of_export, left } = claimed;
+    let Claimed { run, export, files, published: of_export, read, left } = claimed;
     let work = match run.work {
         Work::FindExperiments(_) => Kind::FindExperiments(v1::FindExperiments {}),
-        Work::Finalise => Kind::Finalise(v1::FinaliseExport { runs: of_export.iter().map(published).collect() }),
+        Work::Finalise => Kind::Finalise(v1::FinaliseExport {
+            runs: of_export.iter().map(published).collect(),
+            read_at: read.map(|(at, _)| time_to(at)),
+            window_open: read.is_some_and(|(_, open)| open),
+        }),
         Work::CleanUp(_) => Kind::CleanUp(left.as_ref().map(clean_up).unwrap_or_default()),
         Work::Reconcile => {
             let sessions: BTreeSet<_> = of_export.iter().map(|published| published.partition.session).collect();

@@ -154,7 +154,7 @@ async fn deliver(store: &dyn Store, answers: Vec<oneshot::Sender<Result<Given, S
     for (answer, given) in answers.into_iter().zip(given) {
         let Err(Ok(undelivered)) = answer.send(Ok(given)) else { continue };
         for Claimed { run, .. } in undelivered.runs {
-            if let Err(error) = store.report(run.id, run.fence, Event::HandedBack, now).await {
+            if let Err(error) = store.report(run.id, run.fence, Event::HandedBack, 0, now).await {
                 tracing::warn!(run = %run.id, %error, "a run that nobody could be told of is held until its lease lapses");
             }
         }

@@ -110,7 +110,7 @@ impl Session {
         let rest = finished.rest.as_ref().map_or([0, 0], |rest| [rest.undecided, rest.decided_against]);
         plausible("rest", rest)?;
         let event = Event::Finished(Finished::try_from(&finished)?);
-        match self.store.report(run, fence, event, self.store.now().await?).await {
+        match self.store.report(run, fence, event, self.terms.grace_seconds, self.store.now().await?).await {
             Ok(Heard::Yes(done)) => {
                 let files = self.store.files(run).await?;
                 self.send(Answer::Ack(v1::Ack { seq: finished.seq })).await?;
@@ -146,7 +146,7 @@ impl Session {
 
     /// The run after a report, once it is stored and acknowledged; `None` when it is somebody else's now.
     async fn heard(&self, (run, fence): (RunId, Fence), event: Event, seq: Option<u64>) -> Result<Option<Run>, End> {
-        match self.store.report(run, fence, event, self.store.now().await?).await {
+        match self.store.report(run, fence, event, self.terms.grace_seconds, self.store.now().await?).await {
             Ok(Heard::Yes(run)) => {
                 if let Some(seq) = seq {
                     self.send(Answer::Ack(v1::Ack { seq })).await?;

@@ -13,8 +13,9 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    Access, ApiKey, Ask, Change, Deletion, ExportView, Given, Heard, Made, MadeDestination, NewDestination, NewExport, Page, ReportError,
-    Reported, RequestKey, Retry, RunView, Store, StoreError, Tenant, TimeLimits, Usage, Verdict, Wanted, claims, exports, leases,
+    Access, ApiKey, Ask, Change, Deletion, Due, ExportView, Given, Heard, Made, MadeDestination, NewDestination, NewExport, Page,
+    ReportError, Reported, RequestKey, Retry, RunFiles, RunView, Store, StoreError, Tenant, TimeLimits, Usage, Verdict, Wanted, claims,
+    exports, leases,
     rows::{self, destinations, files, runs, tenants},
     schedules,
     transaction::Database,
@@ -128,6 +129,17 @@ impl<D: Database> Store for D {
         self.transact(move |tx| runs::view(tx, tenant, export, run)).await
     }
 
+    async fn run_files(
+        &self,
+        tenant: TenantId,
+        export: ExportId,
+        run: RunId,
+        after: Option<u32>,
+        most: u32,
+    ) -> Result<Option<RunFiles>, StoreError> {
+        self.transact(move |tx| runs::files(tx, tenant, export, run, after, most)).await
+    }
+
     async fn retry_run(&self, tenant: TenantId, export: ExportId, run: RunId, now: Timestamp) -> Result<Option<Retry>, StoreError> {
         self.transact(move |tx| exports::retry(tx, tenant, export, run, now)).await
     }
@@ -159,8 +171,8 @@ impl<D: Database> Store for D {
         self.transact(move |tx| runs::stopped(tx, &exporter, since)).await
     }
 
-    async fn report(&self, run: RunId, fence: Fence, event: Event, now: Timestamp) -> Result<Heard, ReportError> {
-        self.transact(move |tx| leases::report(tx, run, fence, event.clone(), now)).await
+    async fn report(&self, run: RunId, fence: Fence, event: Event, grace: u32, now: Timestamp) -> Result<Heard, ReportError> {
+        self.transact(move |tx| leases::report(tx, run, fence, event.clone(), grace, now)).await
     }
 
     async fn progress(&self, run: RunId, fence: Fence, reported: Reported, now: Timestamp) -> Result<Heard, StoreError> {
@@ -187,12 +199,12 @@ impl<D: Database> Store for D {
         self.transact(move |tx| rows::exports::remove_ended(tx, limit)).await
     }
 
-    async fn due_schedules(&self, limit: Timestamp) -> Result<Vec<ExportId>, StoreError> {
-        self.transact(move |tx| rows::schedules::due(tx, limit)).await
+    async fn due_schedules(&self, due: Due) -> Result<Vec<ExportId>, StoreError> {
+        self.transact(move |tx| rows::schedules::due(tx, due)).await
     }
 
-    async fn spawn(&self, schedule: ExportId, limit: Timestamp, now: Timestamp) -> Result<usize, StoreError> {
-        self.transact(move |tx| schedules::spawn(tx, schedule, limit, now)).await
+    async fn spawn(&self, schedule: ExportId, due: Due, now: Timestamp) -> Result<usize, StoreError> {
+        self.transact(move |tx| schedules::spawn(tx, schedule, due, now)).await
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {

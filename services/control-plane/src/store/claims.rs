@@ -134,11 +134,15 @@ fn with_details(tx: &mut dyn Transaction, run: Run, export: Export) -> Result<Cl
         Work::FindExperiments(_) | Work::Partition(_) | Work::CleanUp(_) => Vec::new(),
         Work::Finalise | Work::Reconcile => published(tx, run.export)?,
     };
+    let read = match run.work {
+        Work::Finalise => exports::view(tx, run.tenant, run.export)?.and_then(|view| Some((view.read_at?, view.window_open))),
+        _ => None,
+    };
     let left = match run.work {
         Work::CleanUp(subject) => runs::one(tx, subject)?,
         _ => None,
     };
-    Ok(Claimed { run, export, files, published, left })
+    Ok(Claimed { run, export, files, published, read, left })
 }
 
 fn published(tx: &mut dyn Transaction, export: ExportId) -> Result<Vec<PublishedRun>, StoreError> {

@@ -56,6 +56,8 @@ macro_rules! suite {
                 an_export_is_read_back_as_it_was_made,
                 an_export_to_another_tenants_destination_is_not_stored,
                 exports_come_newest_first_in_pages,
+                what_is_made_between_two_pages_shifts_none_of_them,
+                files_of_a_run_come_in_order_in_pages_to_their_owner_only,
                 a_list_may_be_of_some_statuses_destinations_or_projects_only,
                 runs_come_oldest_first_in_pages,
                 another_tenants_export_is_invisible,
@@ -83,6 +85,8 @@ macro_rules! suite {
                 a_year_of_missed_windows_is_exported_step_by_step_oldest_first,
                 however_many_look_at_once_a_window_is_exported_once,
                 a_schedule_with_much_to_catch_up_on_keeps_no_other_waiting,
+                a_schedule_has_only_so_many_exports_under_way_and_the_next_windows_wait_in_order,
+                a_schedule_from_before_there_was_a_limit_goes_on_when_enough_have_ended,
                 a_cancelled_schedule_spawns_nothing_more_and_leaves_what_it_spawned,
                 a_schedule_never_times_out,
                 runs_of_a_schedule_are_those_of_the_exports_it_spawned,
@@ -151,6 +155,8 @@ macro_rules! suite {
                 what_a_stopped_run_left_is_cleaned_up_once,
                 a_failed_run_is_cleaned_up_and_one_that_nobody_began_is_not,
                 a_completed_export_is_counted_once_more,
+                an_export_whose_window_is_open_says_so_and_is_counted_after_its_end_and_the_grace,
+                a_search_for_experiments_in_an_open_window_is_told_though_it_found_none,
                 an_export_whose_filter_reads_content_is_not_counted,
                 records_of_old_exports_are_removed_and_young_or_busy_ones_stay,
             }
@@ -205,6 +211,9 @@ pub(crate) fn at(seconds: i64) -> Timestamp {
 /// How often a run is tried again.
 pub(crate) const RETRIES: u32 = 2;
 
+/// Seconds for rows that come late.
+pub(crate) const GRACE: u32 = 600;
+
 /// How long a lease lasts.
 pub(crate) const LEASE: i64 = 30;
 
@@ -214,7 +223,7 @@ pub(crate) const PATIENCE: u32 = 600;
 /// Most cases are about something else.
 pub(crate) const UNLIMITED: AtOnce = AtOnce::UNLIMITED;
 
-pub(crate) const ALL: Page = Page { limit: None, offset: 0 };
+pub(crate) const ALL: Page = Page::ALL;
 
 /// A tenant with a destination.
 #[derive(Debug, Clone, Copy)]
@@ -343,7 +352,7 @@ pub(crate) async fn claim_one(store: &dyn Store, name: &str, now: i64) -> Run {
 
 /// A report that must be heard.
 pub(crate) async fn report(store: &dyn Store, run: &Run, event: Event, now: i64) -> Run {
-    match store.report(run.id, run.fence, event.clone(), at(now)).await {
+    match store.report(run.id, run.fence, event.clone(), GRACE, at(now)).await {
         Ok(Heard::Yes(run)) => *run,
         other => panic!("{event:?} was answered {other:?}"),
     }
@@ -351,7 +360,7 @@ pub(crate) async fn report(store: &dyn Store, run: &Run, event: Event, now: i64)
 
 /// A report that must be illegal.
 pub(crate) async fn illegal(store: &dyn Store, run: &Run, event: Event) -> String {
-    match store.report(run.id, run.fence, event, at(1)).await {
+    match store.report(run.id, run.fence, event, GRACE, at(1)).await {
         Err(ReportError::Illegal(error)) => error.to_string(),
         other => panic!("it was answered {other:?}"),
     }

@@ -2,6 +2,7 @@
 
 use tracelift_core::{
     export::{Export, ExportStatus, Projects},
+    filter::Filter,
     id::{ExportId, RunId, TenantId},
     limit::Quota,
     plan::{self, Experiment, Partition},
@@ -136,6 +137,16 @@ fn begin(tx: &mut dyn Transaction, export: ExportId, tenant: TenantId, work: Wor
     Ok(())
 }
 
+/// Queues the count of a completed export's rows: not before its window has ended and rows have had `grace` seconds to come, so that the
+/// late ones are counted.
+pub(super) fn begin_reconciliation(tx: &mut dyn Transaction, export: &Export, grace: u32, now: Timestamp) -> Result<(), StoreError> {
+    let not_before = export.spec.window.end().plus_seconds(i64::from(grace)).max(now);
+    let run = Run::new(RunId(Uuid::now_v7()), export.id, export.tenant, Work::Reconcile, now);
+    runs::create(tx, &Run { state: State::Queued { not_before }, ..run })?;
+    tx.tell(Change::Work);
+    Ok(())
+}
+
 /// Queues the partitions of the experiments that `finder` has found, in the transaction that ends it.
 pub(super) fn begin_partitions(tx: &mut dyn Transaction, finder: &Run, found: &[Experiment], now: Timestamp) -> Result<(), StoreError> {
     let (Work::FindExperiments(window), State::Completed(_)) = (finder.work, &finder.state) else { return Ok(()) };
@@ -164,9 +175,6 @@ pub(super) fn settle(tx: &mut dyn Transaction, id: ExportId, now: Timestamp) -> 
     if !status.ended() {
         exports::go_on(tx, id, status, now)?;
         return Ok(Export { status, updated_at: now, ..export });
-    }
-    if status == ExportStatus::Completed {
-        begin(tx, id, export.tenant, Work::Reconcile, now)?;
     }
     let error = if status == ExportStatus::Completed { None } else { why(&runs::of_export(tx, id)?, status) };
     exports::end(tx, id, status, error.as_deref(), now)?;

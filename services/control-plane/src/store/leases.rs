@@ -4,16 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tracelift_core::{
+    export::ExportStatus,
     file::File,
     id::{ExportId, ExporterId, RunId},
-    run::{Event, Fence, IllegalEvent, Lease, Run, State},
+    run::{Event, Fence, IllegalEvent, Lease, Run, State, Work},
     time::Timestamp,
 };
 use uuid::Uuid;
 
 use super::{
     Access, Change, Heard, ReportError, Reported, StoreError, TimeLimits, Verdict,
-    exports::{begin_partitions, save_ended, settle, stop},
+    exports::{begin_partitions, begin_reconciliation, save_ended, settle, stop},
     rows::{destinations, exports, files, reported, runs},
     transaction::Transaction,
 };
@@ -75,7 +76,14 @@ fn verdict(tx: &mut dyn Transaction, run: &mut Run, lease: &Lease, fence: Fence,
     Ok(if stopped && run.fence.0 == fence.0 + 1 { Verdict::Cancel } else { Verdict::Revoked })
 }
 
-pub(super) fn report(tx: &mut dyn Transaction, id: RunId, fence: Fence, event: Event, now: Timestamp) -> Result<Heard, ReportError> {
+pub(super) fn report(
+    tx: &mut dyn Transaction,
+    id: RunId,
+    fence: Fence,
+    event: Event,
+    grace: u32,
+    now: Timestamp,
+) -> Result<Heard, ReportError> {
     let mut locked = runs::lock_with_subject(tx, id)?;
     let Some(before) = locked.remove(&id) else { return Ok(Heard::Stale) };
     if !before.hears(fence, &event) {
@@ -99,7 +107,10 @@ pub(super) fn report(tx: &mut dyn Transaction, id: RunId, fence: Fence, event: E
         reported::forget(tx, &run)?;
         tx.tell(Change::Work);
     }
-    settle(tx, run.export, now)?;
+    let export = settle(tx, run.export, now)?;
+    if run.work == Work::Finalise && export.status == ExportStatus::Completed {
+        begin_reconciliation(tx, &export, grace, now)?;
+    }
     Ok(Heard::Yes(Box::new(run)))
 }
 

@@ -6,6 +6,7 @@ use tracelift_core::{
     id::{DestinationId, ExportId, TenantId},
     limit::Quota,
     run::{Lease, Run, RunStatus},
+    time::Timestamp,
 };
 
 use super::{ExportView, RunView, rows::quota::Full};
@@ -106,6 +107,15 @@ pub struct TimeLimits {
     pub run: u32,
     /// An export, from when its first run was taken.
     pub export: u32,
+}
+
+/// Which windows of a schedule are to be exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// Those that ended by then.
+    pub before: Timestamp,
+    /// As long as no more than so many of its exports are under way; 0 is no limit.
+    pub under_way: u32,
 }
 
 /// An exporter that asks for runs.

@@ -6,7 +6,7 @@
 use tracelift_core::{id::ExportId, time::Timestamp};
 
 use super::{
-    Change, StoreError,
+    Change, Due, StoreError,
     rows::{
         exports, runs,
         schedules::{self, Schedule},
@@ -18,11 +18,19 @@ use crate::planning::planned;
 /// Exports spawned in one transaction: a schedule that starts years ago catches up step by step.
 const BATCH: usize = 50;
 
-/// Spawns the exports of windows that ended before `limit`, oldest first, a bounded number of them; how many.
-pub(super) fn spawn(tx: &mut dyn Transaction, id: ExportId, limit: Timestamp, now: Timestamp) -> Result<usize, StoreError> {
-    let Some(Schedule { export: schedule, next }) = schedules::lock_due(tx, id, limit)? else { return Ok(0) };
-    let due = (next..).map_while(|number| schedule.spec.spawned(number).filter(|spec| spec.window.end() <= limit));
-    let due: Vec<_> = due.take(BATCH).collect();
+/// Spawns the exports of windows that are due, oldest first, a bounded number of them; how many.
+pub(super) fn spawn(tx: &mut dyn Transaction, id: ExportId, which: Due, now: Timestamp) -> Result<usize, StoreError> {
+    let Some(Schedule { export: schedule, next }) = schedules::lock_due(tx, id, which.before)? else { return Ok(0) };
+    // Whoever else would spawn waits for the lock, so that the limit holds. A failed export that is retried meanwhile may exceed it.
+    let room = match which.under_way {
+        0 => BATCH,
+        most => BATCH.min(most.saturating_sub(schedules::under_way(tx, id)?) as usize),
+    };
+    if room == 0 {
+        return Ok(0);
+    }
+    let due = (next..).map_while(|number| schedule.spec.spawned(number).filter(|spec| spec.window.end() <= which.before));
+    let due: Vec<_> = due.take(room).collect();
     for spec in &due {
         let (export, planned) = planned(schedule.tenant, spec.clone(), Some(id), now);
         exports::create(tx, &export)?;

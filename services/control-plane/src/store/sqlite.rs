@@ -40,6 +40,8 @@ static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
         include_str!("sqlite/experiments.sql"),
         include_str!("sqlite/queues.sql"),
         include_str!("sqlite/left_out.sql"),
+        include_str!("sqlite/open_windows.sql"),
+        include_str!("sqlite/under_way.sql"),
     ];
     Migrations::new(changes.map(M::up).into())
 });

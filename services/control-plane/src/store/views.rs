@@ -9,6 +9,7 @@ use tracelift_core::{
     run::Run,
     time::Timestamp,
 };
+use uuid::Uuid;
 
 /// A workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +55,24 @@ pub struct Page {
     pub limit: Option<u32>,
     /// After that many.
     pub offset: u32,
+    /// Behind this one.
+    pub after: Option<Place>,
 }
+
+impl Page {
+    /// Everything.
+    pub const ALL: Self = Self { limit: None, offset: 0, after: None };
+
+    /// Up to `most` behind that one; with the offset as long as there is none.
+    #[must_use]
+    pub fn from(self, after: Option<Place>, most: u32) -> Self {
+        Self { limit: Some(most), offset: if after.is_some() { 0 } else { self.offset }, after }
+    }
+}
+
+/// Where something stands in a list: of exports when it was made, of runs where its partition begins; then its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(pub Timestamp, pub Uuid);
 
 /// Which exports of a list; nothing means all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -94,6 +112,10 @@ pub struct ExportView {
     pub started_at: Option<Timestamp>,
     /// Rows that were there when it was last begun anew.
     pub rows_before: u64,
+    /// When somebody first began to read rows of it.
+    pub read_at: Option<Timestamp>,
+    /// Whether that, or the reading of any of its runs, was before the end of the window that was read.
+    pub window_open: bool,
     /// After it was completed: how many rows the trace store had, and when.
     pub reconciled: Option<(u64, Timestamp)>,
 }
@@ -116,6 +138,8 @@ impl ExportView {
             rows_counted: 0,
             started_at: None,
             rows_before: 0,
+            read_at: None,
+            window_open: false,
             reconciled: None,
         }
     }
@@ -166,12 +190,21 @@ pub struct RunView {
     pub export: Export,
     /// The destination's bucket.
     pub bucket: Bucket,
-    /// Keys of its complete files, in order.
+    /// Keys of its complete files, in order; of very many the first ones.
     pub keys: Vec<String>,
     /// What its exporter said last.
     pub reported: Reported,
     /// Who holds it, or held it last.
     pub exporter: Option<String>,
+}
+
+/// Complete files of a run, a page of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunFiles {
+    /// The destination's bucket.
+    pub bucket: Bucket,
+    /// Their numbers and keys, in order.
+    pub keys: Vec<(u32, String)>,
 }
 
 /// A partition as the export's manifest lists it.
@@ -203,6 +236,8 @@ pub struct Claimed {
     pub files: Vec<File>,
     /// The export's partitions, when the run finalises or counts them.
     pub published: Vec<PublishedRun>,
+    /// When the export was first read, and whether a window was open then, when the run finalises it.
+    pub read: Option<(Timestamp, bool)>,
     /// The run to clean up after, when that is what there is to do.
     pub left: Option<Run>,
 }

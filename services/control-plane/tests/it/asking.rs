@@ -8,8 +8,9 @@ use tracelift_core::{
     id::ExporterId,
     limit::AtOnce,
     run::{Event, Lease, Run},
+    time::Timestamp,
 };
-use tracelift_proto::v1;
+use tracelift_proto::{time_to, v1};
 use tracelift_runtime::clock::Clock as _;
 
 use crate::plane::{Plane, Workspace, plane, plane_with, shown, soon, spec};
@@ -60,6 +61,24 @@ async fn a_schedule_has_no_end_no_runs_and_is_watched_until_it_is_cancelled() {
 }
 
 #[tokio::test]
+async fn a_schedule_that_starts_too_far_back_is_refused_with_the_limit_and_what_to_do() {
+    let plane = plane_with(|settings| settings.max_schedule_days_back = 30).await;
+    let mine = plane.workspace(1).await;
+    let from = |start: Timestamp| {
+        let mut spec = spec("", "2024-06-02", "2024-06-03");
+        (spec.start_time, spec.end_time, spec.interval_hours) = (Some(time_to(start)), None, 1);
+        spec
+    };
+    let (now, destination_id) = (plane.clock.now(), plane.destination(&mine).await.to_string());
+    let bound = now.plus_seconds(-30 * 86_400);
+    mine.create(v1::ExportSpec { destination_id: destination_id.clone(), ..from(bound) }).await.unwrap();
+    let far = mine.create(v1::ExportSpec { destination_id: destination_id.clone(), ..from(bound.plus_seconds(-1)) }).await;
+    insta::assert_snapshot!(shown(far));
+    let once = v1::ExportSpec { destination_id, ..spec("", "1970-01-01", "1970-01-02") };
+    mine.create(once).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_repeated_request_makes_one_export() {
     let plane = plane().await;
     let mine = plane.workspace(1).await;
@@ -74,7 +93,7 @@ async fn a_repeated_request_makes_one_export() {
     assert_eq!(refused.as_ref().unwrap_err().code(), Code::AlreadyExists);
     let wrong = [asked(&mine, &spec, "with space").await, asked(&mine, &spec, &"k".repeat(256)).await];
     insta::assert_snapshot!(wrong.into_iter().chain([refused]).map(shown).collect::<Vec<_>>().join("\n"));
-    assert_eq!(plane.store.exports(mine.tenant, Wanted::default(), Page { limit: None, offset: 0 }).await.unwrap().len(), 1);
+    assert_eq!(plane.store.exports(mine.tenant, Wanted::default(), Page::ALL).await.unwrap().len(), 1);
     assert_ne!(asked(&mine, &spec, "").await.unwrap().id, first.id, "without a key each request is its own");
 }
 
@@ -153,7 +172,7 @@ async fn a_failed_run_is_asked_for_anew() {
     let mut refused = vec![shown(retry(&mine.read, run.id.to_string()).await), shown(retry(&mine.manage, "x".into()).await)];
     refused.push(shown(retry(&mine.manage, run.id.to_string()).await).replace(&run.id.to_string(), "[run]"));
     let failure = Failure { step: Step::Upload, class: FailureClass::CustomerConfig, detail: "Access denied".into() };
-    plane.store.report(run.id, run.fence, Event::Failed { failure, max_retries: 20 }, plane.clock.now()).await.unwrap();
+    plane.store.report(run.id, run.fence, Event::Failed { failure, max_retries: 20 }, 0, plane.clock.now()).await.unwrap();
     assert_eq!(mine.get(&export.id).await.status(), v1::ExportStatus::Failed);
 
     let queued = retry(&mine.manage, run.id.to_string()).await.unwrap();

@@ -73,7 +73,7 @@ async fn a_key_that_may_only_read_changes_nothing() {
     let request = v1::RetryRunRequest { export_id: export.id.clone(), run_id: UNKNOWN.to_owned() };
     table.note("retry", exports.retry_run(request)).await;
     table.note("cancel", exports.cancel_export(v1::CancelExportRequest { id: export.id.clone() })).await;
-    table.note("destinations", destinations.list_destinations(v1::ListDestinationsRequest {})).await;
+    table.note("destinations", destinations.list_destinations(v1::ListDestinationsRequest::default())).await;
     table.note("create destination", destinations.create_destination(v1::CreateDestinationRequest::default())).await;
     let update = v1::UpdateDestinationCredentialsRequest { id: destination, credentials: None, ..Default::default() };
     table.note("replace credentials", destinations.update_destination_credentials(update)).await;
@@ -132,7 +132,7 @@ async fn admin_calls_need_the_admin_token_and_exporters_the_fleet_token() {
         ("the fleet token", &[("authorization", &fleet)]),
     ] {
         let caller = plane.caller(headers);
-        table.note(&format!("{what}, admin"), caller.admin().list_tenants(v1::ListTenantsRequest {})).await;
+        table.note(&format!("{what}, admin"), caller.admin().list_tenants(v1::ListTenantsRequest::default())).await;
         table.note("  fleet", caller.fleet().connect(tokio_stream::empty())).await;
         let request = tracelift_proto::fleet::v1::GetDestinationAccessRequest {
             run_id: SESSION.into(),
@@ -148,7 +148,7 @@ async fn admin_calls_need_the_admin_token_and_exporters_the_fleet_token() {
 #[tokio::test]
 async fn without_an_admin_token_admin_calls_are_off() {
     let plane = plane_with(|settings| settings.admin_token = None).await;
-    insta::assert_snapshot!(shown(plane.admin().admin().list_tenants(v1::ListTenantsRequest {}).await));
+    insta::assert_snapshot!(shown(plane.admin().admin().list_tenants(v1::ListTenantsRequest::default()).await));
     assert!(exporter::Exporter::connect(&plane, "a", 1).await.welcome.protocol == *PROTOCOL.end());
 }
 
@@ -165,7 +165,12 @@ async fn a_key_made_by_the_admin_works_at_once_and_until_it_is_revoked() {
     let caller = plane.caller(&[("x-api-key", &made.key)]);
     list(caller.clone()).await.unwrap();
 
-    let listed = admin.list_api_keys(v1::ListApiKeysRequest { tenant_id: tenant.id.clone() }).await.unwrap().into_inner().api_keys;
+    let listed = admin
+        .list_api_keys(v1::ListApiKeysRequest { tenant_id: tenant.id.clone(), ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner()
+        .api_keys;
     assert_eq!(listed, [made.api_key.clone().unwrap()], "without its secret");
     admin.revoke_api_key(v1::RevokeApiKeyRequest { id: listed[0].id.clone() }).await.unwrap();
     assert_eq!(list(caller).await.unwrap_err().code(), tonic::Code::Unauthenticated);

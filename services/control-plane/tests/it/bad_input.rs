@@ -52,7 +52,7 @@ async fn every_wrong_field_of_an_export_is_named() {
     let nothing = mine.manage.exports().create_export(v1::CreateExportRequest::default()).await;
     text += &refused("no spec", nothing);
     insta::assert_snapshot!(text);
-    assert!(plane.store.exports(mine.tenant, Wanted::default(), Page { limit: None, offset: 0 }).await.unwrap().is_empty());
+    assert!(plane.store.exports(mine.tenant, Wanted::default(), Page::ALL).await.unwrap().is_empty());
     assert!(mine.create(v1::ExportSpec { end_time: spec("", "2024-01-01", "2024-02-01").end_time, ..good }).await.is_ok());
 }
 
@@ -102,19 +102,19 @@ async fn ids_pages_and_names_are_checked() {
     text += &refused("watch", exports.watch_export(v1::WatchExportRequest { id: no_id() }).await);
     text += &refused("cancel", mine.cancel("me").await);
     text += &refused("list", exports.list_exports(v1::ListExportsRequest { limit: 1001, ..Default::default() }).await);
-    let runs = |export_id, limit| v1::ListRunsRequest { export_id, limit, offset: 0 };
+    let runs = |export_id, limit| v1::ListRunsRequest { export_id, limit, ..Default::default() };
     text += &refused("runs", exports.list_runs(runs(no_id(), 0)).await);
     text += &refused("runs", exports.list_runs(runs(crate::plane::UNKNOWN.into(), 1001)).await);
     let request = v1::GetRunRequest { export_id: crate::plane::UNKNOWN.into(), run_id: no_id() };
     text += &refused("run", exports.get_run(request).await);
-    let request = v1::ListScheduleRunsRequest { source_export_id: no_id(), limit: 0, offset: 0 };
+    let request = v1::ListScheduleRunsRequest { source_export_id: no_id(), ..Default::default() };
     text += &refused("schedule", exports.list_schedule_runs(request).await);
     text += &refused("destination", destinations.get_destination(v1::GetDestinationRequest { id: no_id() }).await);
     let tenant = v1::CreateTenantRequest { id: no_id(), display_name: String::new() };
     text += &refused("tenant", admin.create_tenant(tenant).await);
     let key = v1::CreateApiKeyRequest { tenant_id: no_id(), display_name: "a\nb".into(), permission: 9 };
     text += &refused("key", admin.create_api_key(key).await);
-    text += &refused("keys", admin.list_api_keys(v1::ListApiKeysRequest { tenant_id: no_id() }).await);
+    text += &refused("keys", admin.list_api_keys(v1::ListApiKeysRequest { tenant_id: no_id(), ..Default::default() }).await);
     text += &refused("revoke", admin.revoke_api_key(v1::RevokeApiKeyRequest { id: no_id() }).await);
     insta::assert_snapshot!(text);
 }

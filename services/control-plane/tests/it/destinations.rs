@@ -138,7 +138,7 @@ async fn a_bucket_that_takes_the_probe_is_saved_without_its_credentials() {
     let mut destinations = mine.read.destinations();
     let got = destinations.get_destination(v1::GetDestinationRequest { id: made.id.clone() }).await.unwrap().into_inner();
     assert_eq!(got.destination.as_ref(), Some(&made));
-    let listed = destinations.list_destinations(v1::ListDestinationsRequest {}).await.unwrap().into_inner().destinations;
+    let listed = destinations.list_destinations(v1::ListDestinationsRequest::default()).await.unwrap().into_inner().destinations;
     assert_eq!(listed, [made]);
     let shown = format!("{listed:?}");
     assert!(!shown.contains(KEY_ID) && !shown.contains(SECRET), "{shown}");

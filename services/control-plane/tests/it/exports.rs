@@ -120,7 +120,7 @@ async fn a_cancel_is_repeatable_but_cannot_undo_an_end() {
     for events in [vec![Event::Finished(nothing()), Event::Published], vec![Event::Published]] {
         let run = claim(&plane).await;
         for event in events {
-            plane.store.report(run.id, run.fence, event, plane.clock.now()).await.unwrap();
+            plane.store.report(run.id, run.fence, event, 0, plane.clock.now()).await.unwrap();
         }
     }
     let refused = mine.cancel(&done.id).await;

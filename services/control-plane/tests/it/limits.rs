@@ -41,7 +41,7 @@ async fn more_calls_than_the_limit_are_refused_at_once() {
     let (mut fleet, mut second) = (caller.fleet(), caller.admin());
     let waiting = fleet.connect(tokio_stream::pending());
     let refused = async {
-        let refused = second.list_tenants(v1::ListTenantsRequest {}).await;
+        let refused = second.list_tenants(v1::ListTenantsRequest::default()).await;
         assert_eq!(refused.as_ref().unwrap_err().code(), Code::ResourceExhausted);
         shown(refused)
     };
@@ -55,7 +55,7 @@ async fn more_calls_than_the_limit_are_refused_at_once() {
     insta::assert_snapshot!(words.await);
     // It was cut with its caller: there is room again.
     let mut admin = plane.admin().admin();
-    soon(admin.list_tenants(v1::ListTenantsRequest {})).await.unwrap();
+    soon(admin.list_tenants(v1::ListTenantsRequest::default())).await.unwrap();
 }
 
 #[tokio::test]

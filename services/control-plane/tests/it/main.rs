@@ -17,6 +17,7 @@ mod exports;
 mod fleet;
 mod leases;
 mod limits;
+mod pages;
 mod plane;
 mod replicas;
 mod secrets;

@@ -215,7 +215,7 @@ impl Workspace {
     }
 
     pub(crate) async fn runs(&self, export: &str) -> Vec<v1::ExportRun> {
-        let request = v1::ListRunsRequest { export_id: export.to_owned(), limit: 0, offset: 0 };
+        let request = v1::ListRunsRequest { export_id: export.to_owned(), ..Default::default() };
         self.read.exports().list_runs(request).await.unwrap().into_inner().runs
     }
 

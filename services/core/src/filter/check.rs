@@ -8,10 +8,9 @@ use super::{
     condition::{Condition, EntryTest, Family, Leaf, NumberField, Part, Plain, Test, TextField, TextTest, Tree, ValueTest, path},
     field::{Field, Operator, Operator as Op, all_fields, all_operators},
     like::Pattern,
-    number::Units,
     syntax::{Expression, Kind, short},
 };
-use crate::time::Timestamp;
+use crate::{rounded::Rounded, time::Timestamp};
 
 /// Conditions of one filter: what a query of the trace store may have.
 pub const MAX_CONDITIONS: usize = 100;
@@ -161,10 +160,7 @@ impl Checker {
                 return self.fault(value.at, "inputs and outputs are compared with null only; use like, search, or their keys and values");
             }
             Field::Text(field) => Condition::Text(field, self.text_test(operator, value)?),
-            Field::Time(field) => {
-                let times = self.each(value, Self::time)?;
-                Condition::Time(field, ordered(operator, times)?)
-            }
+            Field::Time(field) => Condition::Time(field, compared(operator, &self.each(value, Self::time)?)),
             Field::Number(field) => Condition::Number(field, self.number_test(operator, field, value)?),
             Field::Root => match value.kind {
                 Kind::Bool(root) => Condition::Root(root),
@@ -217,9 +213,9 @@ impl Checker {
         Uuid::parse_str(&text).ok().or_else(|| self.fault(value.at, "expected a UUID"))
     }
 
-    fn time(&mut self, value: &Expression) -> Option<Timestamp> {
+    fn time(&mut self, value: &Expression) -> Option<Rounded<Timestamp>> {
         let text = self.text(value)?;
-        Timestamp::parse("", &text).or_else(|wrong| self.fault(value.at, format!("the time {}", wrong.message)).ok_or(())).ok()
+        Timestamp::read("", &text).or_else(|wrong| self.fault(value.at, format!("the time {}", wrong.message)).ok_or(())).ok()
     }
 
     fn number(&mut self, value: &Expression) -> Option<String> {
@@ -235,24 +231,17 @@ impl Checker {
         double.or_else(|| self.fault(value.at, "the number is too large"))
     }
 
-    fn units(&mut self, field: NumberField, value: &Expression) -> Option<Units> {
+    fn units(&mut self, field: NumberField, value: &Expression) -> Option<Rounded<i128>> {
         match (&value.kind, field) {
             (Kind::Text(text), NumberField::Latency) => {
                 duration(text).or_else(|| self.fault(value.at, "expected seconds, or a duration such as \"5s\" (ms, s, m or h)"))
             }
-            _ => Some(Units::read(&self.number(value)?, field.scale())),
+            _ => Some(Rounded::read(&self.number(value)?, field.scale())),
         }
     }
 
     fn number_test(&mut self, operator: Operator, field: NumberField, value: &Expression) -> Option<Test<i128>> {
-        let units = self.each(value, |checker, value| checker.units(field, value))?;
-        Some(match (operator, units.as_slice()) {
-            (Op::Gt, [one]) => one.above(),
-            (Op::Gte, [one]) => one.at_least(),
-            (Op::Lt, [one]) => one.below(),
-            (Op::Lte, [one]) => one.at_most(),
-            _ => Test::Is(units.into_iter().filter_map(Units::exactly).collect()),
-        })
+        Some(compared(operator, &self.each(value, |checker, value| checker.units(field, value))?))
     }
 
     fn text_test(&mut self, operator: Operator, value: &Expression) -> Option<TextTest> {
@@ -285,6 +274,18 @@ fn ordered<T>(operator: Operator, mut values: Vec<T>) -> Option<Test<T>> {
         Op::Lte => Test::AtMost(values.pop()?),
         _ => Test::Is(values),
     })
+}
+
+/// The same with values that may lie between two units of the field, which holds whole ones only.
+fn compared<T: Copy>(operator: Operator, values: &[Rounded<T>]) -> Test<T> {
+    match (operator, values) {
+        (Op::Gt, [one]) => Test::Above(one.floor),
+        (Op::Gte, [one]) if one.exact => Test::AtLeast(one.floor),
+        (Op::Gte, [one]) => Test::Above(one.floor),
+        (Op::Lt, [one]) if one.exact => Test::Below(one.floor),
+        (Op::Lt | Op::Lte, [one]) => Test::AtMost(one.floor),
+        _ => Test::Is(values.iter().filter_map(|value| value.exactly()).collect()),
+    }
 }
 
 /// That the field has a value, or that it has none.
@@ -322,15 +323,15 @@ fn search(text: &str) -> Tree<Leaf> {
 }
 
 /// Microseconds of `5s`, `200ms`, `1.5m`, `2h`; a bare number is seconds.
-fn duration(text: &str) -> Option<Units> {
+fn duration(text: &str) -> Option<Rounded<i128>> {
     let unit = text.trim_start_matches(|character: char| character.is_ascii_digit() || matches!(character, '.' | '-'));
     let number = text.strip_suffix(unit)?;
     let factor = match unit {
-        "ms" => return super::syntax::is_number(number).then(|| Units::read(number, 3)),
+        "ms" => return super::syntax::is_number(number).then(|| Rounded::read(number, 3)),
         "" | "s" => 1,
         "m" => 60,
         "h" => 3600,
         _ => return None,
     };
-    super::syntax::is_number(number).then(|| Units::read(number, 12).times_of_million(factor))
+    super::syntax::is_number(number).then(|| Rounded::read(number, 12).times_of_million(factor))
 }

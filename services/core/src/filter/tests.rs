@@ -81,6 +81,28 @@ fn the_samples_are_understood() {
     }
 }
 
+proptest::proptest! {
+    #[test]
+    fn a_time_finer_than_a_microsecond_is_compared_exactly(nanos in 0i64..1_000_000_000, off in -2i64..=2, coarse in 0usize..2) {
+        let nanos = if coarse == 0 { nanos } else { nanos / 1000 * 1000 };
+        let begin = row().start_time.micros();
+        let time = Timestamp::from_micros(begin + nanos / 1000 + off).unwrap();
+        let row = Row { start_time: time, ..row() };
+        let (row_nanos, filter_nanos) = ((time.micros() - begin) * 1000, nanos);
+        for (operator, expected) in [
+            ("gt", row_nanos > filter_nanos),
+            ("gte", row_nanos >= filter_nanos),
+            ("lt", row_nanos < filter_nanos),
+            ("lte", row_nanos <= filter_nanos),
+            ("eq", row_nanos == filter_nanos),
+            ("neq", row_nanos != filter_nanos),
+        ] {
+            let filter = format!("{operator}(start_time, '2024-01-01T00:00:00.{nanos:09}Z')");
+            proptest::prop_assert_eq!(Filter::read(&filter).unwrap().matches(&row), Some(expected), "{} of {}", filter, time);
+        }
+    }
+}
+
 #[test]
 fn conditions_hold_or_do_not() {
     let id = Uuid::from_u128(1);
@@ -101,6 +123,9 @@ fn conditions_hold_or_do_not() {
         ("neq(error, 'x')", "eq(error, 'x')"),
         ("gte(start_time, '2024-01-01')", "gt(start_time, '2024-01-01')"),
         ("lt(end_time, '2024-01-01T00:00:02.500001Z')", "exists(not_there)"),
+        ("eq(start_time, '1704067200')", "eq(start_time, '2024-01-01T00:00:00.0000001Z')"),
+        ("neq(start_time, '2024-01-01T00:00:00.0000001Z')", "in(start_time, ['2024-01-01T00:00:00.0000001Z'])"),
+        ("lt(start_time, '2024-01-01T00:00:00.0000001Z')", "gte(start_time, '2024-01-01T00:00:00.0000001Z')"),
         ("eq(latency, 2.5)", "eq(latency, '2s')"),
         ("lte(latency, '2500ms')", "gt(latency, '2.5s')"),
         ("gt(latency, 2.4999999)", "lt(latency, '0.04m')"),

@@ -118,6 +118,26 @@ fn the_matrix_of_states_and_events() {
 }
 
 #[test]
+fn what_was_read_before_the_end_of_its_window_says_so_until_it_is_read_anew() {
+    let claimed = |run: Run, now| run.apply(Event::Claimed(lease("x")), at(now)).unwrap();
+    assert_eq!((queued().read_at, queued().window_open()), (None, false), "nobody has read it");
+    let early = claimed(queued(), 9);
+    assert_eq!((early.read_at, early.window_open()), (Some(at(9)), true));
+    let late = claimed(early.clone().apply(Event::HandedBack, at(9)).unwrap(), 10);
+    assert_eq!((late.read_at, late.window_open()), (Some(at(10)), false), "nothing of the first attempt is left");
+
+    let began = |event| early.clone().apply(event, at(9)).unwrap().apply(Event::HandedBack, at(9)).unwrap();
+    let intent = FileIntent { number: 0, key: "k".into(), upload_id: "u".into(), token: "t".into(), whole: None };
+    for kept in [began(Event::FileDone(file(0))), began(Event::FileIntent(intent)), began(Event::Finished { files: 0, rows: 0 })] {
+        let further = claimed(kept, 20);
+        assert_eq!((further.read_at, further.window_open()), (Some(at(9)), true), "it goes on behind what was read early");
+    }
+    let finder = Run { work: Work::FindExperiments(Window::new(at(0), at(10)).unwrap()), ..queued() };
+    assert!(claimed(finder, 9).window_open());
+    assert_eq!(claimed(Run { work: Work::Finalise, ..queued() }, 9).read_at, None);
+}
+
+#[test]
 fn a_report_of_an_earlier_holder_is_not_heard() {
     let first = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
     let lost = first.clone().apply(Event::Lapsed { max_retries: 20 }, at(40)).unwrap();

@@ -23,6 +23,14 @@ impl Work {
         if let Self::Partition(partition) = self { Some(partition) } else { None }
     }
 
+    /// Which start times it reads, when it reads rows of its own.
+    pub fn window(self) -> Option<Window> {
+        match self {
+            Self::FindExperiments(window) | Self::Partition(Partition { window, .. }) => Some(window),
+            Self::Finalise | Self::CleanUp(_) | Self::Reconcile => None,
+        }
+    }
+
     /// Whether every other run of the export waits for it but the finalising one: that comes when all of these are complete.
     pub fn comes_first(self) -> bool {
         matches!(self, Self::FindExperiments(_) | Self::Partition(_))

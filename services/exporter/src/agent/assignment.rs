@@ -8,7 +8,7 @@ use tracelift_core::{
     file::{Cursor, FileIntent, Totals},
     id::{ExportId, RunId, SessionId, TenantId},
     plan::Partition,
-    time::Window,
+    time::{Timestamp, Window},
 };
 use tracelift_proto::{
     fleet::v1::{self, assignment::Work},
@@ -18,7 +18,7 @@ use tracelift_proto::{
 use crate::{
     job::{Frozen, Left, Task, slice},
     lease::{Lease, Trust},
-    publish::PublishedRun,
+    publish::{PublishedRun, Read},
 };
 
 /// The lease, the spec, the task, and what earlier attempts have done.
@@ -35,14 +35,15 @@ pub(super) fn read(assignment: &v1::Assignment, trust: &Arc<Trust>) -> Result<(L
         Work::FindExperiments(_) => (Task::FindExperiments, Totals::default()),
         Work::Slice(work) => rows(&lease, &spec, work)?,
         Work::Publish(work) => {
-            let frozen = Frozen::read(work).map_err(|failure| Invalid::new("publish", failure))?;
             let partition = partition(&work.session_id, work.start_time.as_ref(), work.end_time.as_ref())?;
+            let frozen = Frozen::of(work, partition.window).map_err(|fault| fault.within("publish"))?;
             let before = Totals::of(&frozen.files);
             (Task::Publish { slice: slice(&spec, &lease, partition), frozen }, before)
         }
         Work::Finalise(work) => {
             let runs = work.runs.iter().map(published).collect::<Result<_, _>>()?;
-            (Task::Finalise { runs }, Totals::default())
+            let read = Read { at: moment("finalise.read_at", work.read_at.as_ref())?, window_open: work.window_open };
+            (Task::Finalise { runs, read }, Totals::default())
         }
         Work::CleanUp(work) => (Task::CleanUp(left(work).map_err(|fault| fault.within("clean_up"))?), Totals::default()),
         Work::Reconcile(work) => {
@@ -85,7 +86,13 @@ fn published(run: &v1::PublishedRun) -> Result<PublishedRun, Invalid> {
             decided_against: run.decided_against,
         },
         identity: identity_from(run.identity),
+        read_at: moment("finalise.runs.read_at", run.read_at.as_ref())?,
     })
+}
+
+/// A time that an older control plane does not say.
+fn moment(field: &str, time: Option<&prost_types::Timestamp>) -> Result<Option<Timestamp>, Invalid> {
+    time.map(|time| time_from(field, Some(time))).transpose()
 }
 
 fn partition(session: &str, start: Option<&prost_types::Timestamp>, end: Option<&prost_types::Timestamp>) -> Result<Partition, Invalid> {

@@ -49,6 +49,11 @@ pub(crate) struct BulkExport {
     error: Option<String>,
     /// Beyond LangSmith: after the end, what was exported against what the trace store holds.
     reconciliation: Option<Reconciliation>,
+    /// Beyond LangSmith: when its rows were first read. What came to the trace store later may be missing.
+    #[schema(format = DateTime)]
+    read_at: Option<String>,
+    /// Beyond LangSmith: whether that was before the end of the range, so that rows of it may have come since.
+    window_open: bool,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -107,6 +112,8 @@ impl From<v1::Export> for BulkExport {
                 rows_undecided: found.rows_undecided,
                 rows_decided_against: found.rows_decided_against,
             }),
+            read_at: time(export.read_at.as_ref()),
+            window_open: export.window_open,
         }
     }
 }

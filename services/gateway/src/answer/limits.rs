@@ -16,6 +16,8 @@ pub(crate) struct Limits {
     export_timeout_seconds: u32,
     retries_per_run: u32,
     days_per_export: u64,
+    schedule_days_back: Option<u32>,
+    exports_per_schedule: Option<u32>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,6 +45,8 @@ impl From<v1::Limits> for Limits {
             export_timeout_seconds: limits.export_timeout_seconds,
             retries_per_run: limits.retries_per_run,
             days_per_export: limits.days_per_export,
+            schedule_days_back: Some(limits.schedule_days_back).filter(|days| *days > 0),
+            exports_per_schedule: Some(limits.exports_per_schedule).filter(|exports| *exports > 0),
         }
     }
 }

@@ -18,7 +18,8 @@ pub(crate) struct BulkExportCreate {
     session_id: Option<String>,
     /// Instead of a project: every one with a reference dataset that has rows in the range, as found when the export starts.
     all_experiments: Option<bool>,
-    /// Inclusive.
+    /// Inclusive. Unix time in seconds or milliseconds is taken too, as a number or as text. A time between two microseconds counts
+    /// as the later one, here and in `end_time`.
     #[schema(format = DateTime)]
     start_time: String,
     /// Exclusive; needed without `interval_hours`, forbidden with it.
@@ -179,4 +180,12 @@ pub(crate) struct Idempotency {
     /// The same key and body within a day: the same answer, and nothing new.
     #[param(rename = "Idempotency-Key")]
     idempotency_key: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+pub(crate) struct LastEvent {
+    /// The last event that a client was told before its stream broke.
+    #[param(rename = "Last-Event-ID")]
+    last_event_id: Option<String>,
 }

@@ -55,7 +55,7 @@ fn every_field_of_an_export_that_is_wrong_is_named_at_once() {
         "bulk_export_destination_id": 7,
         "session_id": "nope",
         "start_time": "yesterday",
-        "end_time": 1_700_000_000,
+        "end_time": true,
         "filter": "and(eq(colour, \"red\"), search())",
         "interval_hours": 24,
         "all_experiments": true,
@@ -75,6 +75,8 @@ fn wrong_values_of_an_export_one_by_one() {
         ("start_time", json!("")),
         ("start_time", json!("2024-13-01T00:00:00Z")),
         ("start_time", json!("1850-01-01T00:00:00Z")),
+        ("start_time", json!(1e300)),
+        ("start_time", json!([1_704_067_200])),
         ("end_time", Value::Null),
         ("end_time", json!("2024-01-01T00:00:00Z")),
         ("compression", json!(5)),
@@ -102,6 +104,27 @@ fn wrong_values_of_an_export_one_by_one() {
         (case, shown(create_export(&export_with(field, value))))
     });
     insta::assert_snapshot!(table(cases));
+}
+
+#[test]
+fn times_are_taken_in_every_form_that_pydantic_takes() {
+    let start = |start: Value| create_export(&export_with("start_time", start)).unwrap().spec.unwrap().start_time.unwrap();
+    let midnight = start(json!("2024-01-01T00:00:00Z"));
+    for same in [json!("2024-01-01T00:00:00+0000"), json!("2024-01-01T00:00Z"), json!("2024-01-01 00:00"), json!("1704067200")] {
+        assert_eq!(start(same.clone()), midnight, "{same}");
+    }
+    for same in [json!(1_704_067_200), json!(1_704_067_200.0), json!(1_704_067_200_000u64), json!("1704067200000")] {
+        assert_eq!(start(same.clone()), midnight, "{same}");
+    }
+    assert_eq!(start(json!(1_704_067_200.123456)).nanos, 123_456_000, "not what the nearest double is");
+    assert_eq!(start(json!(0.0000005)), prost_types::Timestamp { seconds: 0, nanos: 1000 });
+}
+
+#[test]
+fn a_bound_between_two_microseconds_is_the_later_one() {
+    let body = export_with("end_time", json!("2024-01-01T23:59:59.999999999Z"));
+    let next_day = create_export(&export_with("end_time", json!("2024-01-02"))).unwrap();
+    assert_eq!(create_export(&body).unwrap(), next_day);
 }
 
 #[test]

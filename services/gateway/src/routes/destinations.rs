@@ -4,7 +4,8 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
 };
-use tracelift_proto::v1;
+use tonic::Response;
+use tracelift_proto::{pages, v1};
 
 use crate::{
     answer::{Answer, BulkExportDestination, many, one},
@@ -22,7 +23,11 @@ use crate::{
 
 #[utoipa::path(get, path = "/api/v1/bulk-exports/destinations", operation_id = "list_destinations", tag = "destinations", summary = "Destinations, newest first", responses((status = 200, body = Vec<BulkExportDestination>), Refused))]
 pub(crate) async fn list(State(plane): State<ControlPlane>, caller: Caller) -> Answer<Vec<BulkExportDestination>> {
-    many(plane.destinations().list_destinations(caller.call(v1::ListDestinationsRequest {})).await?.into_inner().destinations)
+    let all = pages::follow(0, |limit, page_token| {
+        let (mut destinations, request) = (plane.destinations(), caller.call(v1::ListDestinationsRequest { limit, page_token }));
+        async move { destinations.list_destinations(request).await.map(Response::into_inner) }
+    });
+    many(all.await?)
 }
 
 #[utoipa::path(post, path = "/api/v1/bulk-exports/destinations", operation_id = "create_destination", tag = "destinations", summary = "Check a bucket by writing to it, and save it", params(Idempotency), request_body = BulkExportDestinationCreate, responses((status = 200, body = BulkExportDestination), Refused))]

@@ -1,7 +1,9 @@
 //! An export as server-sent events: what it is now, then again after every change, until it has ended.
 //!
-//! What is refused before the first event is answered as everywhere; afterwards it is an event `error`, the last one. The
-//! numbers of events go on where a client that comes back left off; what it missed is in the next one.
+//! What is refused before the first event is answered as everywhere; afterwards it is an event `refusal`, the last one: `error` is what
+//! an EventSource calls its own lost connections. The numbers of events go on where a client that comes back left off; what it
+//! missed is in the next one. One that comes back to an export that has ended is answered 204, which is how an
+//! EventSource is told not to come again.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -13,15 +15,19 @@ use axum::{
     },
 };
 use futures::{Stream, StreamExt as _, stream};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tonic::Streaming;
+use tracelift_core::export::ExportStatus;
 use tracelift_proto::v1;
 
 use crate::{
     answer::BulkExport,
     caller::Caller,
     control_plane::ControlPlane,
-    openapi::{Refused, given::ExportId},
+    openapi::{
+        Refused,
+        given::{ExportId, LastEvent},
+    },
     path::PathIds,
     refusal::Refusal,
 };
@@ -35,18 +41,27 @@ const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
 /// Tells nginx to pass on each event at once.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-#[utoipa::path(get, path = "/api/v1/bulk-exports/{bulk_export_id}/events", operation_id = "follow_bulk_export", tag = "exports", summary = "An export as server-sent events, until it has ended", params(ExportId), responses((status = 200, content_type = "text/event-stream", body = String), Refused))]
+#[utoipa::path(get, path = "/api/v1/bulk-exports/{bulk_export_id}/events", operation_id = "follow_bulk_export", tag = "exports", summary = "An export as server-sent events, until it has ended", params(ExportId, LastEvent), responses((status = 200, content_type = "text/event-stream", body = String), (status = 204, description = "It has ended, and the client that asks was told of it before"), Refused))]
 pub(crate) async fn follow(
     State(plane): State<ControlPlane>,
     caller: Caller,
     PathIds([id]): PathIds<1>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
+    let seen = headers.get(LAST_EVENT);
+    if seen.is_some() && has_ended(&plane, &caller, &id).await? {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let changes = plane.exports().watch_export(caller.watch(v1::WatchExportRequest { id })).await?.into_inner();
-    let seen = headers.get(LAST_EVENT).and_then(|id| id.to_str().ok()?.parse().ok()).unwrap_or(0u64);
+    let seen = seen.and_then(|id| id.to_str().ok()?.parse().ok()).unwrap_or(0u64);
     let events = events(changes, seen).take_until(plane.stopping.clone().cancelled_owned());
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     Ok(([(BUFFERING, HeaderValue::from_static("no"))], sse).into_response())
+}
+
+async fn has_ended(plane: &ControlPlane, caller: &Caller, id: &str) -> Result<bool, Refusal> {
+    let found = plane.exports().get_export(caller.call(v1::GetExportRequest { id: id.to_owned() })).await?.into_inner();
+    Ok(found.export.and_then(|export| export.status().known()).is_some_and(ExportStatus::ended))
 }
 
 /// Ends with the changes, or after an error. A client that is gone drops it, which ends the watch.
@@ -72,5 +87,5 @@ fn shown(change: v1::WatchExportResponse) -> Event {
 }
 
 fn refused(refusal: Refusal) -> Event {
-    Event::default().event("error").data(refusal.text())
+    Event::default().event("refusal").data(refusal.text())
 }

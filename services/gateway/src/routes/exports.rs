@@ -2,9 +2,9 @@
 
 use axum::extract::State;
 use http::HeaderMap;
-use tonic::Code;
+use tonic::{Code, Response};
 use tracelift_core::export::ExportStatus;
-use tracelift_proto::v1;
+use tracelift_proto::{pages, v1};
 
 use crate::{
     answer::{Answer, BulkExport, FilterValidation, many, one},
@@ -24,7 +24,11 @@ use crate::{
 #[utoipa::path(get, path = "/api/v1/bulk-exports", operation_id = "list_bulk_exports", tag = "exports", summary = "Exports, newest first", params(Page, Wanted), responses((status = 200, body = Vec<BulkExport>), Refused))]
 pub(crate) async fn list(State(plane): State<ControlPlane>, caller: Caller, query: Query) -> Answer<Vec<BulkExport>> {
     let request = wanted(query)?;
-    many(plane.exports().list_exports(caller.call(request)).await?.into_inner().exports)
+    let exports = pages::follow(request.limit, |limit, page_token| {
+        let (mut exports, request) = (plane.exports(), caller.call(v1::ListExportsRequest { limit, page_token, ..request.clone() }));
+        async move { exports.list_exports(request).await.map(Response::into_inner) }
+    });
+    many(exports.await?)
 }
 
 fn wanted(mut query: Query) -> Result<v1::ListExportsRequest, WrongFields> {
@@ -33,7 +37,8 @@ fn wanted(mut query: Query) -> Result<v1::ListExportsRequest, WrongFields> {
     let session_id = query.id_if_given("session_id").unwrap_or_default();
     let page = query.page()?;
     let statuses = statuses.into_iter().map(|status| v1::ExportStatus::from(status).into()).collect();
-    Ok(v1::ListExportsRequest { limit: page.limit.unwrap_or(100), offset: page.offset, statuses, destination_id, session_id })
+    let (limit, offset, page_token) = (page.limit.unwrap_or(100), page.offset, String::new());
+    Ok(v1::ListExportsRequest { limit, offset, statuses, destination_id, session_id, page_token })
 }
 
 #[utoipa::path(post, path = "/api/v1/bulk-exports", operation_id = "create_bulk_export", tag = "exports", summary = "Start an export, or a schedule of exports", params(Idempotency), request_body = BulkExportCreate, responses((status = 200, body = BulkExport), Refused))]

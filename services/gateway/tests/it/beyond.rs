@@ -122,17 +122,28 @@ async fn an_export_is_told_as_events_until_it_has_ended() {
 }
 
 #[tokio::test]
-async fn the_numbers_go_on_and_a_broken_watch_ends_with_an_error() {
+async fn the_numbers_go_on_and_a_broken_watch_ends_with_a_refusal() {
     let world = world().await;
     let mut events = Events::begin(&world, "Last-Event-ID: 41\r\n").await;
     let watch = world.fake.watch().await;
     watch.send(Err(status::retry_later("the control plane is stopping; watch again", 1))).await.unwrap();
     let all = events.until(END).await;
-    let error = r#"event: error
+    let error = r#"event: refusal
 data: {"detail":"the control plane is stopping; watch again"}
 id: 42
 "#;
     assert!(all.contains(error), "{all}");
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_after_the_end_is_told_not_to_come_again() {
+    let world = world().await;
+    world.fake.end();
+    let events = format!("{EXPORTS}/{EXPORT}/events");
+    let heard = world.ask_as(&["X-API-Key: k", "Last-Event-ID: 3"], "GET", &events, None).await;
+    assert_eq!((heard.status, heard.body.as_str()), (204, ""));
+    let _first_time = Events::begin(&world, "").await;
+    world.fake.watch().await;
 }
 
 #[tokio::test]

@@ -31,6 +31,9 @@ struct Memory {
     asked: Vec<String>,
     metadata: MetadataMap,
     hang: bool,
+    ended: bool,
+    pages: bool,
+    files: u32,
     watch: Option<Watch>,
 }
 
@@ -54,6 +57,29 @@ impl Fake {
     /// From now on no call is answered.
     pub(crate) fn hang(&self) {
         self.memory.lock().unwrap().hang = true;
+    }
+
+    /// From now on runs come in two pages, unless two are asked for.
+    pub(crate) fn page(&self) {
+        self.memory.lock().unwrap().pages = true;
+    }
+
+    /// From now on the first run has more files than it is told with.
+    pub(crate) fn many_files(&self) {
+        self.memory.lock().unwrap().files = 2;
+    }
+
+    fn runs(&self) -> Vec<v1::ExportRun> {
+        let (mut runs, files) = (runs(), self.memory.lock().unwrap().files);
+        if let Some(result) = runs[0].result.as_mut().filter(|_| files > 0) {
+            result.files = files;
+        }
+        runs
+    }
+
+    /// From now on the export has ended.
+    pub(crate) fn end(&self) {
+        self.memory.lock().unwrap().ended = true;
     }
 
     /// The watch that somebody begins.
@@ -139,6 +165,8 @@ pub(crate) fn export() -> v1::Export {
         }),
         error: String::new(),
         reconciliation: Some(v1::Reconciliation { rows_exported: 1000, rows_in_source: 1002, reconciled_at: at(13), ..Default::default() }),
+        read_at: at(-1),
+        window_open: true,
     }
 }
 
@@ -176,6 +204,7 @@ pub(crate) fn runs() -> Vec<v1::ExportRun> {
                 column: "extra".into(),
                 reason: "the object does not exist".into(),
             }],
+            files: 1,
         }),
         stage: "done".into(),
         progress: Some(v1::RunProgress {
@@ -215,6 +244,8 @@ fn limits() -> v1::Limits {
         export_timeout_seconds: 86_400,
         retries_per_run: 20,
         days_per_export: 366,
+        schedule_days_back: 366,
+        exports_per_schedule: 0,
     }
 }
 
@@ -251,12 +282,16 @@ impl ExportService for Fake {
 
     async fn get_export(&self, request: Request<v1::GetExportRequest>) -> Result<Response<v1::GetExportResponse>, Status> {
         self.hear(request).await?;
-        Ok(Response::new(v1::GetExportResponse { export: Some(export()) }))
+        let mut export = export();
+        if self.memory.lock().unwrap().ended {
+            export.set_status(v1::ExportStatus::Completed);
+        }
+        Ok(Response::new(v1::GetExportResponse { export: Some(export) }))
     }
 
     async fn list_exports(&self, request: Request<v1::ListExportsRequest>) -> Result<Response<v1::ListExportsResponse>, Status> {
         self.hear(request).await?;
-        Ok(Response::new(v1::ListExportsResponse { exports: vec![export()] }))
+        Ok(Response::new(v1::ListExportsResponse { exports: vec![export()], next_page_token: String::new() }))
     }
 
     async fn cancel_export(&self, request: Request<v1::CancelExportRequest>) -> Result<Response<v1::CancelExportResponse>, Status> {
@@ -276,18 +311,28 @@ impl ExportService for Fake {
     }
 
     async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
+        let (limit, page_token) = (request.get_ref().limit, request.get_ref().page_token.clone());
         self.hear(request).await?;
-        Ok(Response::new(v1::ListRunsResponse { runs: runs() }))
+        let pages = self.memory.lock().unwrap().pages;
+        let next_page_token = if pages && page_token.is_empty() && limit != 2 { "second".to_owned() } else { String::new() };
+        Ok(Response::new(v1::ListRunsResponse { runs: self.runs(), next_page_token }))
+    }
+
+    async fn list_run_files(&self, request: Request<v1::ListRunFilesRequest>) -> Result<Response<v1::ListRunFilesResponse>, Status> {
+        let token = request.get_ref().page_token.clone();
+        self.hear(request).await?;
+        let next_page_token = if token.is_empty() { "second".to_owned() } else { String::new() };
+        Ok(Response::new(v1::ListRunFilesResponse { files: vec![format!("bucket/{token}")], next_page_token }))
     }
 
     async fn get_run(&self, request: Request<v1::GetRunRequest>) -> Result<Response<v1::GetRunResponse>, Status> {
         self.hear(request).await?;
-        Ok(Response::new(v1::GetRunResponse { run: runs().into_iter().next() }))
+        Ok(Response::new(v1::GetRunResponse { run: self.runs().into_iter().next() }))
     }
 
     async fn retry_run(&self, request: Request<v1::RetryRunRequest>) -> Result<Response<v1::RetryRunResponse>, Status> {
         self.hear(request).await?;
-        Ok(Response::new(v1::RetryRunResponse { run: runs().pop() }))
+        Ok(Response::new(v1::RetryRunResponse { run: self.runs().pop() }))
     }
 
     async fn get_limits(&self, request: Request<v1::GetLimitsRequest>) -> Result<Response<v1::GetLimitsResponse>, Status> {
@@ -300,7 +345,7 @@ impl ExportService for Fake {
         request: Request<v1::ListScheduleRunsRequest>,
     ) -> Result<Response<v1::ListScheduleRunsResponse>, Status> {
         self.hear(request).await?;
-        Ok(Response::new(v1::ListScheduleRunsResponse { runs: Vec::new() }))
+        Ok(Response::new(v1::ListScheduleRunsResponse::default()))
     }
 
     async fn validate_filter(&self, request: Request<v1::ValidateFilterRequest>) -> Result<Response<v1::ValidateFilterResponse>, Status> {
@@ -331,7 +376,7 @@ impl DestinationService for Fake {
         request: Request<v1::ListDestinationsRequest>,
     ) -> Result<Response<v1::ListDestinationsResponse>, Status> {
         self.hear(request).await?;
-        Ok(Response::new(v1::ListDestinationsResponse { destinations: vec![destination()] }))
+        Ok(Response::new(v1::ListDestinationsResponse { destinations: vec![destination()], next_page_token: String::new() }))
     }
 
     async fn update_destination_credentials(

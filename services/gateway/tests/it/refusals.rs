@@ -5,7 +5,7 @@ use tracelift_core::Invalid;
 use tracelift_proto::status;
 
 use crate::{
-    fake::{DESTINATION, EXPORT, PROJECT, TENANT},
+    fake::{DESTINATION, EXPORT, PROJECT, RUN, TENANT},
     talk::{DESTINATIONS, EXPORTS, lonely_world, world},
 };
 
@@ -75,6 +75,41 @@ async fn unknown_paths_and_methods_are_told_as_fastapi_does() {
 }
 
 #[tokio::test]
+async fn a_slash_at_the_end_of_a_path_changes_nothing() {
+    let world = world().await;
+    let filter = Some(r#"{"filter": null}"#);
+    let body = format!(
+        r#"{{"bulk_export_destination_id": "{DESTINATION}", "session_id": "{PROJECT}", "start_time": 0, "end_time": "2024-01-02"}}"#
+    );
+    for (method, path, body) in [
+        ("GET", EXPORTS.to_owned(), None),
+        ("POST", EXPORTS.to_owned(), Some(body.as_str())),
+        ("GET", DESTINATIONS.to_owned(), None),
+        ("GET", format!("{DESTINATIONS}/{DESTINATION}"), None),
+        ("DELETE", format!("{DESTINATIONS}/{DESTINATION}"), None),
+        ("GET", format!("{EXPORTS}/{EXPORT}"), None),
+        ("PATCH", format!("{EXPORTS}/{EXPORT}"), Some("{}")),
+        ("GET", format!("{EXPORTS}/{EXPORT}/runs"), None),
+        ("GET", format!("{EXPORTS}/{EXPORT}/runs/{RUN}"), None),
+        ("POST", format!("{EXPORTS}/{EXPORT}/runs/{RUN}/retry"), None),
+        ("GET", format!("{EXPORTS}/limits"), None),
+        ("POST", "/api/v1/runs/query/validate".to_owned(), filter),
+        ("GET", "/openapi.json".to_owned(), None),
+        ("GET", "/healthz".to_owned(), None),
+    ] {
+        let (without, with) = (world.ask(method, &path, body).await, world.ask(method, &format!("{path}/"), body).await);
+        assert!((200..300).contains(&without.status), "{method} {path}: {}", without.body);
+        assert_eq!((with.status, with.body), (without.status, without.body), "{method} {path}/");
+    }
+    let page = world.ask("GET", &format!("{EXPORTS}/?limit=2"), None).await;
+    assert_eq!(page.status, 200);
+    assert!(world.fake.asked().last().unwrap().contains("limit: 2"));
+    for path in [format!("{EXPORTS}/{EXPORT}//"), "/".to_owned()] {
+        assert_eq!(world.ask("GET", &path, None).await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn the_control_planes_refusals_keep_their_meaning() {
     let world = world().await;
     let invalid = status::invalid([
@@ -91,7 +126,9 @@ async fn the_control_planes_refusals_keep_their_meaning() {
         Status::not_found("No such export"),
         Status::already_exists("taken"),
         Status::aborted("changed meanwhile"),
-        Status::resource_exhausted("15 exports at once"),
+        status::overloaded("15 exports at once", 1),
+        Status::resource_exhausted("received message larger than max"),
+        Status::out_of_range("decoded message length too large"),
         status::retry_later("the control plane is busy", 7),
         Status::deadline_exceeded("slow"),
         Status::internal("disk full at /var/lib/x"),

@@ -17,6 +17,28 @@ async fn runs_are_listed_with_their_results() {
 }
 
 #[tokio::test]
+async fn a_list_has_everything_whatever_the_pages_of_the_control_plane_hold() {
+    let world = world().await;
+    world.fake.page();
+    let listed = async |query: &str| {
+        let heard = world.ask("GET", &format!("{EXPORTS}/{EXPORT}/runs{query}"), None).await;
+        serde_json::from_str::<Vec<serde_json::Value>>(&heard.body).unwrap().len()
+    };
+    assert_eq!((listed("").await, listed("?limit=2").await, listed("?limit=4&offset=7").await), (4, 2, 4));
+    insta::assert_snapshot!(world.fake.asked().join("\n"));
+}
+
+#[tokio::test]
+async fn a_run_of_very_many_files_is_shown_with_all_of_them() {
+    let world = world().await;
+    world.fake.many_files();
+    let one = world.ask("GET", &format!("{EXPORTS}/{EXPORT}/runs/{RUN}"), None).await;
+    assert!(one.body.contains(r#""exported_files":["bucket/","bucket/second"]"#), "{}", one.body);
+    let all = world.ask("GET", &format!("{EXPORTS}/{EXPORT}/runs"), None).await;
+    assert!(all.body.starts_with(&format!("[{}", one.body)), "{}", all.body);
+}
+
+#[tokio::test]
 async fn runs_of_a_schedule_need_its_id() {
     let world = world().await;
     let heard = world.ask("GET", &format!("{EXPORTS}/runs?source_bulk_export_id={EXPORT}"), None).await;

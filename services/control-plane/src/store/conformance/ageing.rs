@@ -1,16 +1,17 @@
 //! What happens as time passes, and what is done after an export has ended: cleaning up, counting, forgetting.
 
 use tracelift_core::{
-    export::ExportStatus,
+    export::{ExportStatus, Projects},
     failure::FailureClass,
     file::FileIntent,
     filter::Filter,
     run::{Event, Run, RunStatus, Work},
+    time::Window,
 };
 
 use super::{
-    ALL, LEASE, PATIENCE, RETRIES, at, claim, claim_one, complete, export, failed, file, finished, held, intent, lease, make, owner, planned, report,
-    run_view, view,
+    ALL, GRACE, LEASE, PATIENCE, RETRIES, at, claim, claim_one, complete, export, failed, file, finished, first_runs, held, intent, lease, make,
+    owner, planned, report, run_view, view,
 };
 use crate::store::{Change, Heard, Reported, Store, TimeLimits, Verdict};
 
@@ -149,6 +150,40 @@ pub(crate) async fn a_completed_export_is_counted_once_more(store: &dyn Store) {
     let counted = view(store, mine, id).await;
     assert_eq!((counted.reconciled, counted.rows, counted.runs_total), (Some((23, at(5))), 20, 1));
     assert_eq!(counted.export.finished_at, ended.export.finished_at);
+}
+
+pub(crate) async fn an_export_whose_window_is_open_says_so_and_is_counted_after_its_end_and_the_grace(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let (mut made, _) = planned(mine, 1, 1, 0);
+    let (end, grace) = (10, i64::from(GRACE));
+    made.spec.window = Window::new(at(0), at(end)).unwrap();
+    let (id, runs) = (made.id, first_runs(&made));
+    make(store, made, runs).await;
+    assert_eq!((view(store, mine, id).await.read_at, view(store, mine, id).await.window_open), (None, false));
+    let run = claim_one(store, "a", 5).await;
+    assert_eq!(run_view(store, &run).await.run.read_at, Some(at(5)), "it is read back as it was saved");
+    complete(store, &run, 2, 6).await;
+    let [finalising] = claim(store, "a", 9, 7).await.try_into().unwrap();
+    assert_eq!(finalising.read, Some((at(5), true)), "the manifest says so too");
+    report(store, &finalising.run, Event::Published, 8).await;
+    let ended = view(store, mine, id).await;
+    assert_eq!((ended.export.status, ended.read_at, ended.window_open), (ExportStatus::Completed, Some(at(5)), true));
+
+    assert!(claim(store, "a", 9, end + grace - 1).await.is_empty(), "rows may come late");
+    let counting = claim_one(store, "a", end + grace).await;
+    report(store, &counting, Event::Counted { rows: 23 }, end + grace + 1).await;
+    assert_eq!(view(store, mine, id).await.reconciled, Some((23, at(end + grace + 1))));
+}
+
+pub(crate) async fn a_search_for_experiments_in_an_open_window_is_told_though_it_found_none(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let (mut made, _) = planned(mine, 1, 1, 0);
+    (made.spec.window, made.spec.projects) = (Window::new(at(-20), at(10)).unwrap(), Projects::Experiments);
+    let (id, runs) = (made.id, first_runs(&made));
+    make(store, made, runs).await;
+    report(store, &claim_one(store, "a", 5).await, Event::ExperimentsFound(Vec::new()), 6).await;
+    let seen = view(store, mine, id).await;
+    assert_eq!((seen.runs_total, seen.read_at, seen.window_open), (0, Some(at(5)), true));
 }
 
 pub(crate) async fn an_export_whose_filter_reads_content_is_not_counted(store: &dyn Store) {

@@ -17,7 +17,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    ALL, LEASE, Owner, RETRIES, UNLIMITED, at, claim_under,
+    ALL, GRACE, LEASE, Owner, RETRIES, UNLIMITED, at, claim_under,
     experiments::{experiments, two_of_three_days},
     export, exporter, failed, file, finished, intent, lease_of, owner,
 };
@@ -258,7 +258,7 @@ impl<'a> Game<'a> {
             Said::HandedBack => Event::HandedBack,
             Said::Declined => Event::Declined,
         };
-        let heard = self.store.report(had.run, had.fence, event, at(self.now)).await;
+        let heard = self.store.report(had.run, had.fence, event, GRACE, at(self.now)).await;
         if !matches!(heard, Ok(Heard::Yes(_))) {
             let after = see(self.store, self.owner, self.export).await;
             assert_eq!(after, self.seen, "{heard:?} changes nothing");
@@ -318,7 +318,7 @@ impl<'a> Game<'a> {
                 events.remove(0);
             }
             for event in events {
-                let heard = self.store.report(run.id, run.fence, event, at(self.now)).await.unwrap();
+                let heard = self.store.report(run.id, run.fence, event, GRACE, at(self.now)).await.unwrap();
                 assert!(matches!(heard, Heard::Yes(_)));
             }
         }

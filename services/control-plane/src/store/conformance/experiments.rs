@@ -14,10 +14,10 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    ALL, Owner, RETRIES, at, claim, claim_one, claim_under, complete, everything, failed, first_runs, lease, make, owner, planned, report,
-    view,
+    ALL, GRACE, Owner, RETRIES, at, claim, claim_one, claim_under, complete, everything, failed, first_runs, lease, make, owner, planned,
+    report, view,
 };
-use crate::store::{Heard, Made, NewExport, RequestKey, Store, TimeLimits, Wanted};
+use crate::store::{Due, Heard, Made, NewExport, RequestKey, Store, TimeLimits, Wanted};
 
 /// Stores export `n` of all experiments of `days` days, made at second 0.
 pub(crate) async fn experiments(store: &dyn Store, owner: Owner, n: u128, days: i64) -> ExportId {
@@ -107,7 +107,7 @@ pub(crate) async fn of_reports_that_come_at_once_one_makes_partitions(store: &dy
     let mine = owner(store, 1).await;
     let id = experiments(store, mine, 1, 3).await;
     let finder = claim_one(store, "a", 1).await;
-    let heard = join_all((0..4).map(|_| store.report(finder.id, finder.fence, found(), at(2)))).await;
+    let heard = join_all((0..4).map(|_| store.report(finder.id, finder.fence, found(), GRACE, at(2)))).await;
     assert!(heard.iter().all(|heard| matches!(heard, Ok(Heard::Yes(_)))), "{heard:?}");
     assert_eq!(partitions(store, mine, id).await, [(7, 1), (7, 2), (8, 2)]);
 }
@@ -117,13 +117,13 @@ pub(crate) async fn who_was_lost_while_finding_makes_no_partitions(store: &dyn S
     let id = experiments(store, mine, 1, 3).await;
     let lost = claim_one(store, "a", 1).await;
     assert_eq!(store.lapse(RETRIES, at(40)).await.unwrap(), 1);
-    assert_eq!(store.report(lost.id, lost.fence, found(), at(41)).await.unwrap(), Heard::Stale);
+    assert_eq!(store.report(lost.id, lost.fence, found(), GRACE, at(41)).await.unwrap(), Heard::Stale);
     let finder = claim_one(store, "b", 42).await;
     assert_eq!((finder.id, finder.fence.0), (lost.id, 2));
-    assert_eq!(store.report(lost.id, lost.fence, found(), at(43)).await.unwrap(), Heard::Stale);
+    assert_eq!(store.report(lost.id, lost.fence, found(), GRACE, at(43)).await.unwrap(), Heard::Stale);
     assert_eq!(partitions(store, mine, id).await, []);
     report(store, &finder, Event::ExperimentsFound(vec![experiment(9, 3, 3)]), 44).await;
-    assert_eq!(store.report(lost.id, lost.fence, found(), at(45)).await.unwrap(), Heard::Stale);
+    assert_eq!(store.report(lost.id, lost.fence, found(), GRACE, at(45)).await.unwrap(), Heard::Stale);
     assert_eq!(partitions(store, mine, id).await, [(9, 3)]);
 }
 
@@ -184,7 +184,7 @@ pub(crate) async fn an_export_is_cancelled_while_its_experiments_are_found(store
         assert_eq!((cancelled.export.status, cancelled.runs_total), (ExportStatus::Cancelled, 0));
     }
     assert_eq!(store.stopped(super::exporter("a"), at(0)).await.unwrap(), [(finder.id, finder.fence)], "its exporter is told");
-    assert_eq!(store.report(finder.id, finder.fence, found(), at(3)).await.unwrap(), Heard::Stale);
+    assert_eq!(store.report(finder.id, finder.fence, found(), GRACE, at(3)).await.unwrap(), Heard::Stale);
     assert_eq!(partitions(store, mine, id).await, []);
     assert_eq!(claim(store, "a", 9, 4).await, [], "there is nothing to clean up after");
 }
@@ -197,7 +197,7 @@ pub(crate) async fn finding_that_takes_too_long_times_out(store: &dyn Store) {
     let ended = view(store, mine, id).await.export;
     assert_eq!(ended.status, ExportStatus::TimedOut);
     assert!(ended.error.unwrap().starts_with("finding the experiments of [2024-01-01"));
-    assert_eq!(store.report(finder.id, finder.fence, found(), at(63)).await.unwrap(), Heard::Stale);
+    assert_eq!(store.report(finder.id, finder.fence, found(), GRACE, at(63)).await.unwrap(), Heard::Stale);
 }
 
 pub(crate) async fn finding_them_is_the_beginning_of_an_export_under_its_limits(store: &dyn Store) {
@@ -222,7 +222,7 @@ pub(crate) async fn each_export_of_a_schedule_finds_them_for_itself(store: &dyn 
     let day = |day: u32| noon(day).day().start();
     assert_eq!(first_runs(&made), [], "a schedule has no runs of its own");
     make(store, made.clone(), Vec::new()).await;
-    assert_eq!(store.spawn(made.id, day(3), at(1)).await.unwrap(), 2);
+    assert_eq!(store.spawn(made.id, Due { before: day(3), under_way: 0 }, at(1)).await.unwrap(), 2);
     let claimed = claim(store, "a", 9, 2).await;
     let windows: Vec<_> = claimed.iter().map(|claimed| claimed.run.work).collect();
     assert_eq!(windows, [1, 2].map(|n| Work::FindExperiments(Window::new(day(n), day(n + 1)).unwrap())));

@@ -11,7 +11,7 @@ use super::{
     ALL, Owner, at, bucket, claim, claim_one, complete, destination, everything, export, file, make, owner, planned, report, run_view,
     sealed, view,
 };
-use crate::store::{ExportView, Made, NewDestination, NewExport, Page, Reported, Store, Wanted};
+use crate::store::{ExportView, Made, NewDestination, NewExport, Page, Place, Reported, RunView, Store, Wanted};
 
 pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
     let mine = owner(store, 1).await;
@@ -30,6 +30,8 @@ pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
         rows_counted: 0,
         started_at: None,
         rows_before: 0,
+        read_at: None,
+        window_open: false,
         reconciled: None,
     };
     assert_eq!(view(store, mine, made.id).await, expected);
@@ -58,7 +60,7 @@ pub(crate) async fn exports_come_newest_first_in_pages(store: &dyn Store) {
     }
     export(store, other, 5, 1).await;
     let page = async |limit, offset| {
-        let found = store.exports(mine.tenant, Wanted::default(), Page { limit, offset }).await.unwrap();
+        let found = store.exports(mine.tenant, Wanted::default(), Page { limit, offset, after: None }).await.unwrap();
         found.into_iter().map(|view| view.export.id.0.as_u128() - 0xe0000).collect::<Vec<_>>()
     };
     assert_eq!(page(None, 0).await, [1, 4, 3, 2]);
@@ -66,6 +68,51 @@ pub(crate) async fn exports_come_newest_first_in_pages(store: &dyn Store) {
     assert_eq!(page(Some(2), 2).await, [3, 2]);
     assert_eq!(page(Some(2), 3).await, [2]);
     assert!(page(Some(2), 9).await.is_empty());
+}
+
+pub(crate) async fn what_is_made_between_two_pages_shifts_none_of_them(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    for (n, created) in [(1, 10), (2, 20), (3, 20), (4, 30), (5, 30)] {
+        let (made, runs) = planned(mine, n, 3, created);
+        make(store, made, runs).await;
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    for n in 6u8.. {
+        let page = Page { limit: Some(2), offset: 0, after };
+        let found = store.exports(mine.tenant, Wanted::default(), page).await.unwrap();
+        let Some(last) = found.last().map(|view| view.export.clone()) else { break };
+        seen.extend(found.into_iter().map(|view| view.export.id.0.as_u128() - 0xe0000));
+        after = Some(Place(last.created_at, last.id.0));
+        let (made, runs) = planned(mine, n.into(), 1, 40); // newer than all that was there
+        make(store, made, runs).await;
+    }
+    assert_eq!(seen, [5, 4, 3, 2, 1]);
+
+    let id = ExportId(Uuid::from_u128(0xe0001));
+    let all = store.runs(mine.tenant, id, ALL).await.unwrap().unwrap();
+    let place = |view: &RunView| Place(view.run.work.window().unwrap().start(), view.run.id.0);
+    for (n, view) in all.iter().enumerate() {
+        let page = Page { after: Some(place(view)), ..ALL };
+        assert_eq!(store.runs(mine.tenant, id, page).await.unwrap().unwrap(), all[n + 1..]);
+    }
+}
+
+pub(crate) async fn files_of_a_run_come_in_order_in_pages_to_their_owner_only(store: &dyn Store) {
+    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
+    let id = export(store, mine, 1, 1).await;
+    let run = claim_one(store, "a", 1).await;
+    for number in 0..12 {
+        report(store, &run, Event::FileDone(file(number)), 2).await;
+    }
+    let files = async |after, most| store.run_files(mine.tenant, id, run.id, after, most).await.unwrap().unwrap().keys;
+    let expected = |numbers: std::ops::Range<u32>| numbers.map(|number| (number, file(number).key)).collect::<Vec<_>>();
+    assert_eq!(files(None, 100).await, expected(0..12));
+    assert_eq!(files(None, 5).await, expected(0..5));
+    assert_eq!(files(Some(4), 5).await, expected(5..10));
+    assert_eq!(files(Some(11), 5).await, []);
+    for (tenant, export) in [(other.tenant, id), (mine.tenant, ExportId(Uuid::from_u128(1)))] {
+        assert_eq!(store.run_files(tenant, export, run.id, None, 5).await.unwrap(), None);
+    }
 }
 
 pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only(store: &dyn Store) {
@@ -88,7 +135,7 @@ pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only
     assert_eq!(list(of(&[]), ALL).await, [4, 3, 2, 1]);
     assert_eq!(list(of(&[ExportStatus::Running]), ALL).await, [2]);
     assert_eq!(list(of(&[ExportStatus::Created, ExportStatus::Cancelled]), ALL).await, [4, 3, 1]);
-    assert_eq!(list(of(&[ExportStatus::Created, ExportStatus::Cancelled]), Page { limit: Some(1), offset: 1 }).await, [3]);
+    assert_eq!(list(of(&[ExportStatus::Created, ExportStatus::Cancelled]), Page { limit: Some(1), offset: 1, after: None }).await, [3]);
     assert_eq!(list(Wanted { destination: Some(second.destination), ..Wanted::default() }, ALL).await, [4, 2]);
     let both = Wanted { destination: Some(mine.destination), session: Some(other_project), ..of(&[ExportStatus::Created]) };
     assert_eq!(list(both, ALL).await, [3]);
@@ -102,7 +149,7 @@ pub(crate) async fn runs_come_oldest_first_in_pages(store: &dyn Store) {
     runs.reverse();
     make(store, made.clone(), runs).await;
     let page = async |limit, offset| {
-        let found = store.runs(mine.tenant, made.id, Page { limit, offset }).await.unwrap().unwrap();
+        let found = store.runs(mine.tenant, made.id, Page { limit, offset, after: None }).await.unwrap().unwrap();
         found.into_iter().map(|view| view.run.id).collect::<Vec<_>>()
     };
     assert_eq!(page(None, 0).await, days);

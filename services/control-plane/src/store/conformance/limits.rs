@@ -12,7 +12,7 @@ use tracelift_core::{
 };
 
 use super::{ALL, Owner, at, claim, claim_under, complete, export, lease, make, owner, planned, report, view};
-use crate::store::{Claimed, Full, Made, NewExport, Store, Usage, Wanted};
+use crate::store::{Claimed, Due, Full, Made, NewExport, Store, Usage, Wanted};
 
 async fn claim_within(store: &dyn Store, name: &str, capacity: u32, limits: AtOnce, now: i64) -> Vec<Claimed> {
     claim_under(store, lease(name, now), capacity, limits, now).await
@@ -153,7 +153,7 @@ pub(crate) async fn a_workspace_makes_only_so_many_exports_an_hour(store: &dyn S
     assert!(matches!(asked(store, other, 4, quota, false, 1000).await, Made::Now(_)));
     // What a schedule spawns is not counted.
     let schedule = ExportId(uuid::Uuid::from_u128(0xe0002));
-    assert_eq!(store.spawn(schedule, at(0), at(1200)).await.unwrap(), 50);
+    assert_eq!(store.spawn(schedule, Due { before: at(0), under_way: 0 }, at(1200)).await.unwrap(), 50);
     assert_eq!(store.usage(mine.tenant, at(1200)).await.unwrap().exports_last_hour, 2);
     assert!(matches!(asked(store, mine, 5, quota, false, 3600).await, Made::Now(_)));
     assert_eq!(asked(store, mine, 6, quota, false, 3601).await, full(600));

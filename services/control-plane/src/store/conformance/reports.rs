@@ -10,8 +10,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    RETRIES, UNLIMITED, at, claim, claim_one, claim_under, complete, everything, export, failed, file, finished, illegal, intent, lease_of, owner,
-    report, run_view, view,
+    GRACE, RETRIES, UNLIMITED, at, claim, claim_one, claim_under, complete, everything, export, failed, file, finished, illegal, intent, lease_of,
+    owner, report, run_view, view,
 };
 use crate::store::{Heard, Reported, Store};
 
@@ -35,7 +35,7 @@ pub(crate) async fn a_stale_report_changes_nothing(store: &dyn Store) {
     assert_eq!(store.lapse(RETRIES, at(40)).await.unwrap(), 1);
     let queued = everything(store, mine, id).await;
     for event in every_report() {
-        assert_eq!(store.report(lost.id, lost.fence, event, at(41)).await.unwrap(), Heard::Stale);
+        assert_eq!(store.report(lost.id, lost.fence, event, GRACE, at(41)).await.unwrap(), Heard::Stale);
     }
     assert_eq!(everything(store, mine, id).await, queued);
 
@@ -43,7 +43,7 @@ pub(crate) async fn a_stale_report_changes_nothing(store: &dyn Store) {
     let held = everything(store, mine, id).await;
     for fence in [lost.fence, Fence(holder.fence.0 + 1), Fence(0)] {
         for event in every_report() {
-            assert_eq!(store.report(lost.id, fence, event, at(43)).await.unwrap(), Heard::Stale);
+            assert_eq!(store.report(lost.id, fence, event, GRACE, at(43)).await.unwrap(), Heard::Stale);
         }
         let said = Reported { stage: "reading".into(), rows: 99, ..Reported::default() };
         assert_eq!(store.progress(lost.id, fence, said, at(43)).await.unwrap(), Heard::Stale);
@@ -53,7 +53,7 @@ pub(crate) async fn a_stale_report_changes_nothing(store: &dyn Store) {
 
 pub(crate) async fn a_report_about_no_run_is_stale(store: &dyn Store) {
     let nobody = RunId(Uuid::from_u128(404));
-    assert_eq!(store.report(nobody, Fence(1), Event::Published, at(1)).await.unwrap(), Heard::Stale);
+    assert_eq!(store.report(nobody, Fence(1), Event::Published, GRACE, at(1)).await.unwrap(), Heard::Stale);
     assert_eq!(store.progress(nobody, Fence(1), Reported::default(), at(1)).await.unwrap(), Heard::Stale);
     assert_eq!(store.files(nobody).await.unwrap(), []);
 }
@@ -111,7 +111,7 @@ pub(crate) async fn a_file_completed_in_the_moment_of_a_cancel_is_listed(store: 
     let shown = view(store, mine, id).await;
     assert_eq!((shown.files, shown.rows, shown.export.status), (2, 20, ExportStatus::Cancelled));
     for event in [Event::FileIntent(intent(2)), finished(2, 20), Event::HandedBack] {
-        assert_eq!(store.report(run.id, run.fence, event, at(6)).await.unwrap(), Heard::Stale);
+        assert_eq!(store.report(run.id, run.fence, event, GRACE, at(6)).await.unwrap(), Heard::Stale);
     }
 }
 

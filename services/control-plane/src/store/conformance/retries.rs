@@ -8,7 +8,9 @@ use tracelift_core::{
     run::{Event, Run, RunStatus, Work},
 };
 
-use super::{RETRIES, at, claim, claim_one, claim_under, complete, export, failed, file, finished, intent, lease, owner, report, run_view, view};
+use super::{
+    GRACE, RETRIES, at, claim, claim_one, claim_under, complete, export, failed, file, finished, intent, lease, owner, report, run_view, view,
+};
 use crate::store::{Change, Deletion, Heard, Retry, Store, TimeLimits};
 
 async fn retry(store: &dyn Store, run: &Run, now: i64) -> Retry {
@@ -86,7 +88,7 @@ pub(crate) async fn it_waits_until_what_it_had_left_is_cleaned_up(store: &dyn St
     report(store, &run, Event::FileIntent(intent(0)), 2).await;
     assert_eq!(store.time_out(TimeLimits { run: 5, export: 999 }, at(10)).await.unwrap(), 1);
     retried(store, &run, 11).await;
-    let late = store.report(run.id, run.fence, Event::FileDone(file(0)), at(11)).await.unwrap();
+    let late = store.report(run.id, run.fence, Event::FileDone(file(0)), GRACE, at(11)).await.unwrap();
     assert_eq!(late, Heard::Stale, "whoever worked on it is not heard any more");
 
     let cleaning = claim_one(store, "cleaner", 12).await;

@@ -9,7 +9,7 @@ use tracelift_core::{
 };
 
 use super::{ALL, Owner, at, claim, export, make, owner, planned, view};
-use crate::store::{Change, ExportView, Page, Store, TimeLimits, Wanted};
+use crate::store::{Change, Due, ExportView, Page, Store, TimeLimits, Wanted};
 
 /// The first window's beginning, and days after it.
 fn day(days: i64) -> Timestamp {
@@ -27,6 +27,11 @@ async fn schedule(store: &dyn Store, owner: Owner, n: u128, hours: u32) -> Expor
     made.id
 }
 
+/// Windows that ended by then, under no limit.
+fn due(before: Timestamp) -> Due {
+    Due { before, under_way: 0 }
+}
+
 /// What a schedule has spawned, oldest first.
 async fn spawned(store: &dyn Store, owner: Owner, schedule: ExportId) -> Vec<Export> {
     let all = store.exports(owner.tenant, Wanted::default(), ALL).await.unwrap();
@@ -34,15 +39,19 @@ async fn spawned(store: &dyn Store, owner: Owner, schedule: ExportId) -> Vec<Exp
 }
 
 /// Looks as the sweep does, until nothing is due.
-async fn catch_up(store: &dyn Store, limit: Timestamp, now: i64) -> usize {
+async fn catch_up(store: &dyn Store, before: Timestamp, now: i64) -> usize {
+    catch_up_within(store, due(before), now).await
+}
+
+async fn catch_up_within(store: &dyn Store, due: Due, now: i64) -> usize {
     let mut sum = 0;
     loop {
-        let due = store.due_schedules(limit).await.unwrap();
-        if due.is_empty() {
+        let schedules = store.due_schedules(due).await.unwrap();
+        if schedules.is_empty() {
             return sum;
         }
-        for schedule in due {
-            sum += store.spawn(schedule, limit, at(now)).await.unwrap();
+        for schedule in schedules {
+            sum += store.spawn(schedule, due, at(now)).await.unwrap();
         }
     }
 }
@@ -68,7 +77,7 @@ pub(crate) async fn a_window_is_exported_once_it_is_over(store: &dyn Store) {
 pub(crate) async fn a_year_of_missed_windows_is_exported_step_by_step_oldest_first(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let id = schedule(store, mine, 1, 24).await;
-    let first = store.spawn(id, day(366), at(1)).await.unwrap();
+    let first = store.spawn(id, due(day(366)), at(1)).await.unwrap();
     assert!((1..=100).contains(&first), "{first} in one transaction");
     assert_eq!(first + catch_up(store, day(366), 2).await, 366);
     assert_eq!(catch_up(store, day(366), 3).await, 0);
@@ -83,7 +92,7 @@ pub(crate) async fn however_many_look_at_once_a_window_is_exported_once(store: &
     let mine = owner(store, 1).await;
     let ids = [schedule(store, mine, 1, 24).await, schedule(store, mine, 2, 36).await];
     for days in 1..=6 {
-        let all = ids.iter().cycle().take(8).map(|id| store.spawn(*id, day(days), at(days)));
+        let all = ids.iter().cycle().take(8).map(|id| store.spawn(*id, due(day(days)), at(days)));
         let sum: usize = join_all(all).await.into_iter().map(Result::unwrap).sum();
         assert_eq!(sum, if days % 3 == 1 { 1 } else { 2 }, "day {days}");
     }
@@ -93,10 +102,44 @@ pub(crate) async fn however_many_look_at_once_a_window_is_exported_once(store: &
 pub(crate) async fn a_schedule_with_much_to_catch_up_on_keeps_no_other_waiting(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let (long, short) = (schedule(store, mine, 1, 1).await, schedule(store, mine, 2, 24).await);
-    store.spawn(long, day(1), at(5)).await.unwrap();
-    assert_eq!(store.due_schedules(day(1)).await.unwrap(), [short], "one that has spawned all is not due");
-    store.spawn(long, day(30), at(6)).await.unwrap();
-    assert_eq!(store.due_schedules(day(30)).await.unwrap(), [short, long]);
+    store.spawn(long, due(day(1)), at(5)).await.unwrap();
+    assert_eq!(store.due_schedules(due(day(1))).await.unwrap(), [short], "one that has spawned all is not due");
+    store.spawn(long, due(day(30)), at(6)).await.unwrap();
+    assert_eq!(store.due_schedules(due(day(30))).await.unwrap(), [short, long]);
+}
+
+pub(crate) async fn a_schedule_has_only_so_many_exports_under_way_and_the_next_windows_wait_in_order(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let (id, other) = (schedule(store, mine, 1, 24).await, schedule(store, mine, 2, 24 * 7).await);
+    let within = Due { before: day(10), under_way: 3 };
+    assert_eq!(catch_up_within(store, within, 1).await, 3 + 1, "the other one has a single window");
+    assert_eq!(store.due_schedules(within).await.unwrap(), [], "one that may have no more is not looked at");
+    assert_eq!(store.spawn(id, within, at(2)).await.unwrap(), 0);
+
+    for n in 0..7 {
+        let oldest = spawned(store, mine, id).await.into_iter().find(|export| !export.status.ended()).unwrap();
+        assert_eq!(oldest.spec.window.start(), day(n));
+        store.cancel_export(mine.tenant, oldest.id, at(3 + n)).await.unwrap();
+        assert_eq!(store.due_schedules(within).await.unwrap(), [id], "there is room again");
+        let all = (0..4).map(|_| store.spawn(id, within, at(3 + n)));
+        assert_eq!(join_all(all).await.into_iter().map(Result::unwrap).sum::<usize>(), 1, "however many look");
+    }
+    assert_eq!(catch_up_within(store, within, 20).await, 0);
+    let windows: Vec<_> = spawned(store, mine, id).await.into_iter().map(|export| export.spec.window).collect();
+    assert_eq!(windows, (0..10).map(|n| Window::new(day(n), day(n + 1)).unwrap()).collect::<Vec<_>>(), "each once, in order");
+    assert_eq!(spawned(store, mine, other).await.len(), 1);
+}
+
+pub(crate) async fn a_schedule_from_before_there_was_a_limit_goes_on_when_enough_have_ended(store: &dyn Store) {
+    let mine = owner(store, 1).await;
+    let id = schedule(store, mine, 1, 24).await;
+    assert_eq!(catch_up(store, day(5), 1).await, 5);
+    let within = Due { before: day(6), under_way: 3 };
+    for export in spawned(store, mine, id).await.into_iter().take(3) {
+        assert_eq!(catch_up_within(store, within, 2).await, 0);
+        store.cancel_export(mine.tenant, export.id, at(2)).await.unwrap();
+    }
+    assert_eq!(catch_up_within(store, within, 3).await, 1);
 }
 
 pub(crate) async fn a_cancelled_schedule_spawns_nothing_more_and_leaves_what_it_spawned(store: &dyn Store) {
@@ -110,7 +153,7 @@ pub(crate) async fn a_cancelled_schedule_spawns_nothing_more_and_leaves_what_it_
 
     let cancelled = store.cancel_export(mine.tenant, id, at(4)).await.unwrap().unwrap();
     assert_eq!((cancelled.export.status, cancelled.export.finished_at), (ExportStatus::Cancelled, Some(at(4))));
-    assert_eq!(store.spawn(id, day(9), at(5)).await.unwrap(), 0);
+    assert_eq!(store.spawn(id, due(day(9)), at(5)).await.unwrap(), 0);
     assert_eq!(catch_up(store, day(9), 5).await, 0);
     assert_eq!(view(store, mine, second.id).await.export.status, ExportStatus::Created);
     assert_eq!(claim(store, "a", 9, 6).await.len(), 2);
@@ -133,7 +176,7 @@ pub(crate) async fn runs_of_a_schedule_are_those_of_the_exports_it_spawned(store
     let found = store.schedule_runs(mine.tenant, id, ALL).await.unwrap().unwrap();
     assert_eq!(found.len(), 4, "two exports of two days");
     assert!(found.iter().all(|view| view.export.source == Some(id)));
-    let page = store.schedule_runs(mine.tenant, id, Page { limit: Some(3), offset: 2 }).await.unwrap().unwrap();
+    let page = store.schedule_runs(mine.tenant, id, Page { limit: Some(3), offset: 2, after: None }).await.unwrap().unwrap();
     assert_eq!(page, found[2..]);
     assert_eq!(store.schedule_runs(other.tenant, id, ALL).await.unwrap(), None);
 }

@@ -18,6 +18,8 @@ const CHANGES: &[&str] = &[
     include_str!("experiments.sql"),
     include_str!("queues.sql"),
     include_str!("left_out.sql"),
+    include_str!("open_windows.sql"),
+    include_str!("under_way.sql"),
 ];
 
 /// Nobody else's lock, as long as nobody else chooses these bytes ("tracelft").

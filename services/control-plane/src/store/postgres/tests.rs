@@ -13,7 +13,8 @@ use super::*;
 use crate::store::{
     Ask, Heard, Store as _,
     conformance::{
-        ALL, RETRIES, UNLIMITED, at, claim, claim_one, complete, everything, export, exporter, file, held, lease, lease_of, owner, report,
+        ALL, GRACE, RETRIES, UNLIMITED, at, claim, claim_one, complete, everything, export, exporter, file, held, lease, lease_of, owner,
+        report,
     },
     sql,
 };
@@ -116,7 +117,7 @@ async fn replicas_in_each_others_way_end_well() {
         let all = held(&runs.iter().collect::<Vec<_>>());
         let reports = join_all(runs.iter().enumerate().map(|(n, run)| {
             let store = if n % 2 == 0 { &a } else { &b };
-            store.report(run.id, run.fence, Event::FileDone(file(0)), at(2))
+            store.report(run.id, run.fence, Event::FileDone(file(0)), GRACE, at(2))
         }));
         let (reports, beat, hello, lapsed, claimed, cancelled) = tokio::join!(
             reports,

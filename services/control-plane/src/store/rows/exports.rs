@@ -11,24 +11,27 @@ use tracelift_core::{
 
 use super::{limit, offset, requests};
 use crate::store::{
-    ExportView, Page, StoreError, Wanted,
+    ExportView, Page, Place, StoreError, Wanted,
     sql::{self, Row, Value},
     transaction::{Transaction, for_update, for_update_of_free},
 };
 
-/// Exports with what their partitions add up to. Sums of bigints are numeric in PostgreSQL, hence the casts.
+/// Exports with what their partitions add up to, and when they and the search for experiments began to read. Sums of bigints are numeric
+/// in PostgreSQL, hence the casts.
 const VIEW: &str = "
     SELECT e.*,
-           count(r.id) AS runs_total,
-           count(CASE WHEN r.state = 'completed' THEN 1 END) AS runs_completed,
+           count(CASE WHEN r.kind = 'partition' THEN 1 END) AS runs_total,
+           count(CASE WHEN r.kind = 'partition' AND r.state = 'completed' THEN 1 END) AS runs_completed,
            CAST(coalesce(sum(CASE WHEN r.rows > r.reported_rows THEN r.rows ELSE r.reported_rows END), 0) AS bigint) AS live_rows,
            CAST(coalesce(sum(CASE WHEN r.bytes > r.reported_bytes THEN r.bytes ELSE r.reported_bytes END), 0) AS bigint) AS live_bytes,
            CAST(coalesce(sum(r.files), 0) AS bigint) AS files,
            CAST(coalesce(sum(r.undecided), 0) AS bigint) AS undecided,
            CAST(coalesce(sum(r.decided_against), 0) AS bigint) AS decided_against,
            count(r.rows_estimate) AS runs_counted,
-           CAST(coalesce(sum(r.rows_estimate), 0) AS bigint) AS rows_counted
-    FROM exports e LEFT JOIN runs r ON r.export_id = e.id AND r.kind = 'partition'";
+           CAST(coalesce(sum(r.rows_estimate), 0) AS bigint) AS rows_counted,
+           min(r.read_at) AS read_at,
+           count(CASE WHEN r.read_at < r.window_end THEN 1 END) AS runs_open
+    FROM exports e LEFT JOIN runs r ON r.export_id = e.id AND r.kind IN ('partition', 'find_experiments')";
 
 pub(crate) fn create(tx: &mut dyn Transaction, export: &Export) -> Result<(), StoreError> {
     let spec = &export.spec;
@@ -91,6 +94,7 @@ pub(crate) fn views(tx: &mut dyn Transaction, tenant: TenantId, wanted: &Wanted,
     }
     conditions.extend(wanted.destination.map(|id| format!("destination_id = {}", mark(id.into()))));
     conditions.extend(wanted.session.map(|id| format!("session_id = {}", mark(id.into()))));
+    conditions.extend(page.after.map(|Place(made, id)| format!("(created_at, id) < ({}, {})", mark(made.into()), mark(id.into()))));
     let conditions = conditions.join(" AND ");
     let sql = format!(
         "{VIEW} WHERE e.id IN (SELECT id FROM exports WHERE {conditions} ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3)
@@ -203,6 +207,8 @@ fn view_of(row: &Row) -> Result<ExportView, StoreError> {
         rows_counted: row.get("rows_counted")?,
         started_at: row.get("started_at")?,
         rows_before: row.get("rows_before")?,
+        read_at: row.get("read_at")?,
+        window_open: row.get::<u32>("runs_open")? > 0,
         reconciled: row.get::<Option<u64>>("rows_in_source")?.zip(row.get("reconciled_at")?),
     })
 }

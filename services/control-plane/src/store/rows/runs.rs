@@ -17,10 +17,13 @@ use super::{
     limit, offset, oversized, reported,
 };
 use crate::store::{
-    Page, Reported, RunView, StoreError,
+    Page, Place, Reported, RunFiles, RunView, StoreError,
     sql::{self, Row, Value},
     transaction::{Transaction, for_update, for_update_of_free},
 };
+
+/// Files that a run is shown with.
+const SHOWN_FILES: u32 = 5000;
 
 /// Most runs, or exporters, that one statement names.
 const AT_ONCE: usize = 64;
@@ -79,6 +82,7 @@ fn changing(run: &Run) -> Result<sql::Columns, StoreError> {
         ("errors", sql::json(&run.errors)?),
         ("narrow", run.narrow.into()),
         ("started_at", run.started_at.into()),
+        ("read_at", run.read_at.into()),
         ("files", run.totals.files.into()),
         ("rows", run.totals.rows.into()),
         ("bytes", run.totals.bytes.into()),
@@ -301,8 +305,14 @@ fn views_where(
     if exports::view(tx, tenant, export)?.is_none() {
         return Ok(None);
     }
-    let sql = format!("{VIEW} AND {condition} ORDER BY r.window_start, r.id LIMIT $3 OFFSET $4");
-    let rows = tx.query(&sql, &[tenant.into(), export.into(), limit(page), offset(page)])?;
+    let mut values = vec![tenant.into(), export.into(), limit(page), offset(page)];
+    let mut behind = "";
+    if let Some(Place(start, id)) = page.after {
+        values.extend([start.into(), id.into()]);
+        behind = "AND (r.window_start, r.id) > ($5, $6)";
+    }
+    let sql = format!("{VIEW} AND {condition} {behind} ORDER BY r.window_start, r.id LIMIT $3 OFFSET $4");
+    let rows = tx.query(&sql, &values)?;
     rows.iter().map(|row| view_of(tx, row)).collect::<Result<_, _>>().map(Some)
 }
 
@@ -311,12 +321,25 @@ pub(crate) fn view(tx: &mut dyn Transaction, tenant: TenantId, export: ExportId,
     found.map(|row| view_of(tx, &row)).transpose()
 }
 
+/// Complete files of a partition: up to `most` behind that number.
+pub(crate) fn files(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    export: ExportId,
+    id: RunId,
+    after: Option<u32>,
+    most: u32,
+) -> Result<Option<RunFiles>, StoreError> {
+    let found = sql::one(tx, &format!("{VIEW} AND r.export_id = $2 AND r.id = $3"), &[tenant.into(), export.into(), id.into()])?;
+    found.map(|row| Ok(RunFiles { bucket: destinations::bucket(&row)?, keys: files::keys(tx, id, after, most)? })).transpose()
+}
+
 fn view_of(tx: &mut dyn Transaction, row: &Row) -> Result<RunView, StoreError> {
     let run = run(row)?;
     Ok(RunView {
         export: exports::of_run(tx, run.export)?,
         bucket: destinations::bucket(row)?,
-        keys: files::keys(tx, run.id)?,
+        keys: files::keys(tx, run.id, None, SHOWN_FILES)?.into_iter().map(|(_, key)| key).collect(),
         reported: reported::of(row)?,
         exporter: row.get("exporter_id")?,
         run,
@@ -342,6 +365,7 @@ fn run(row: &Row) -> Result<Run, StoreError> {
         errors: row.json("errors")?,
         narrow: row.get("narrow")?,
         started_at: row.get("started_at")?,
+        read_at: row.get("read_at")?,
         totals: Totals {
             files: row.get("files")?,
             rows: row.get("rows")?,

@@ -4,7 +4,7 @@ use tracelift_core::{export::Export, id::ExportId, time::Timestamp};
 
 use super::exports;
 use crate::store::{
-    StoreError, sql,
+    Due, StoreError, sql,
     transaction::{Transaction, for_update_of_free},
 };
 
@@ -16,14 +16,27 @@ pub(crate) struct Schedule {
     pub(crate) next: u64,
 }
 
-/// Schedules whose next window ended before `limit`, a bounded number of them: those that waited longest since they last
-/// spawned, so that one with much to catch up on keeps none of the others waiting.
-pub(crate) fn due(tx: &mut dyn Transaction, limit: Timestamp) -> Result<Vec<ExportId>, StoreError> {
+/// Schedules with a window that is due, a bounded number of them: those that waited longest since they last spawned, so that one
+/// with much to catch up on keeps none of the others waiting. Nor does one that has as many exports under way as it may: it is left out.
+pub(crate) fn due(tx: &mut dyn Transaction, due: Due) -> Result<Vec<ExportId>, StoreError> {
     let rows = tx.query(
-        "SELECT id FROM exports WHERE status = 'IntervalScheduled' AND next_end <= $1 ORDER BY updated_at, id LIMIT 100",
-        &[limit.into()],
+        &format!(
+            "SELECT s.id FROM exports s
+             WHERE s.status = 'IntervalScheduled' AND s.next_end <= $1 AND (CAST($2 AS bigint) = 0 OR ({UNDER_WAY} AND e.source_id = s.id) < $2)
+             ORDER BY s.updated_at, s.id LIMIT 100"
+        ),
+        &[due.before.into(), due.under_way.into()],
     )?;
     rows.iter().map(|row| row.get("id")).collect()
+}
+
+/// Spawned exports that have not ended.
+const UNDER_WAY: &str = "SELECT count(*) AS n FROM exports e WHERE e.status IN ('Created', 'Running')";
+
+/// How many exports of a schedule have not ended.
+pub(crate) fn under_way(tx: &mut dyn Transaction, id: ExportId) -> Result<u32, StoreError> {
+    let found = sql::one(tx, &format!("{UNDER_WAY} AND e.source_id = $1"), &[id.into()])?;
+    found.map_or(Ok(0), |row| row.get("n"))
 }
 
 /// One of these, locked; `None` when another transaction has it, or has dealt with it.

@@ -1,20 +1,33 @@
-//! Numbers of a filter, exactly: none is rounded on its way to a comparison.
-
-use super::condition::Test;
+//! Values that may lie between two whole units: rounded down, and whether that has changed anything. So none is taken for a whole
+//! one that it is not, whichever way it is then rounded or compared.
 
 /// Ten to this power is beyond every value of every field.
 const BEYOND: usize = 36;
 
-/// A number of whole units, rounded down, and whether it was one without rounding.
+/// A value rounded down to a whole unit, and whether it was one without rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Units {
-    floor: i128,
-    exact: bool,
+pub struct Rounded<T> {
+    /// The last unit that is not larger.
+    pub floor: T,
+    /// Whether that is the value itself.
+    pub exact: bool,
 }
 
-impl Units {
+impl<T: Copy> Rounded<T> {
+    /// The unit that equals it: none when it lies between two of them.
+    pub fn exactly(self) -> Option<T> {
+        self.exact.then_some(self.floor)
+    }
+
+    /// Another name for the same unit.
+    pub(crate) fn try_map<U, E>(self, name: impl FnOnce(T) -> Result<U, E>) -> Result<Rounded<U>, E> {
+        Ok(Rounded { floor: name(self.floor)?, exact: self.exact })
+    }
+}
+
+impl Rounded<i128> {
     /// A written number in units of 10^-`scale`. What is beyond every value stays beyond it.
-    pub(super) fn read(number: &str, scale: usize) -> Self {
+    pub(crate) fn read(number: &str, scale: usize) -> Self {
         let (negative, number) = number.strip_prefix('-').map_or((false, number), |number| (true, number));
         let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -41,30 +54,9 @@ impl Units {
     }
 
     /// So many times as much, then in units a million times as large.
-    pub(super) fn times_of_million(self, factor: i128) -> Self {
+    pub(crate) fn times_of_million(self, factor: i128) -> Self {
         let product = self.floor.saturating_mul(factor);
         Self { floor: product.div_euclid(1_000_000), exact: self.exact && product % 1_000_000 == 0 }
-    }
-
-    /// Values that equal it: none when it lies between two of them.
-    pub(super) fn exactly(self) -> Option<i128> {
-        self.exact.then_some(self.floor)
-    }
-
-    pub(super) fn above(self) -> Test<i128> {
-        Test::Above(self.floor)
-    }
-
-    pub(super) fn at_least(self) -> Test<i128> {
-        if self.exact { Test::AtLeast(self.floor) } else { Test::Above(self.floor) }
-    }
-
-    pub(super) fn below(self) -> Test<i128> {
-        if self.exact { Test::Below(self.floor) } else { Test::AtMost(self.floor) }
-    }
-
-    pub(super) fn at_most(self) -> Test<i128> {
-        Test::AtMost(self.floor)
     }
 }
 
@@ -89,8 +81,8 @@ mod tests {
             ("-1e99999999999999999999", 0, -(10i128.pow(36)) - 1, false),
             ("1e-99999999999999999999", 0, 0, false),
         ] {
-            assert_eq!(Units::read(number, scale), Units { floor, exact }, "{number}");
+            assert_eq!(Rounded::read(number, scale), Rounded { floor, exact }, "{number}");
         }
-        assert_eq!(Units::read("1.5", 12).times_of_million(60), Units { floor: 90_000_000, exact: true });
+        assert_eq!(Rounded::read("1.5", 12).times_of_million(60), Rounded { floor: 90_000_000, exact: true });
     }
 }
