@@ -7,6 +7,7 @@ pub mod clickhouse;
 pub mod dataset;
 pub mod rows;
 pub mod s3;
+pub mod slow_line;
 pub mod wire;
 pub mod world;
 

@@ -6,7 +6,8 @@ use aws_config::{SdkConfig, identity::IdentityCache, sts::AssumeRoleProvider};
 use aws_sdk_s3::{
     client::customize::CustomizableOperation,
     config::{
-        BehaviorVersion, Credentials, Region, SharedCredentialsProvider, SharedHttpClient, retry::RetryConfig, timeout::TimeoutConfig,
+        BehaviorVersion, Credentials, Region, SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
+        retry::RetryConfig, timeout::TimeoutConfig,
     },
     error::{ProvideErrorMetadata, SdkError},
     types::{ServerSideEncryption, StorageClass},
@@ -24,6 +25,7 @@ use crate::{
     BucketError, EndpointPolicy, Fault,
     bounded::with_bounded_answers,
     endpoint::{GuardedResolver, Refused},
+    line::{Line, with_silence_bounded},
 };
 
 /// Keys of a bucket; prints nothing.
@@ -84,6 +86,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A role's keys are renewed that long before they expire.
 const REFRESH_BEFORE: Duration = Duration::from_secs(120);
 
+/// How long a request is waited for.
+enum Wait {
+    /// That long in all.
+    Whole(Duration),
+    /// As long as it moves.
+    WhileItMoves(Line),
+}
+
 impl Connector {
     /// A pool whose connections follow `policy`.
     pub fn new(policy: EndpointPolicy) -> Self {
@@ -103,6 +113,15 @@ impl Connector {
 
     /// A client of `bucket`. `attempt_timeout` bounds one request, `attempts` is how often a transient fault is tried.
     pub async fn client(&self, bucket: &Bucket, grant: &Grant, attempt_timeout: Duration, attempts: u32) -> Result<Client, BucketError> {
+        self.waiting(bucket, grant, Wait::Whole(attempt_timeout), attempts).await
+    }
+
+    /// A client of `bucket` that waits for a request as long as it moves.
+    pub async fn patient_client(&self, bucket: &Bucket, grant: &Grant, line: Line, attempts: u32) -> Result<Client, BucketError> {
+        self.waiting(bucket, grant, Wait::WhileItMoves(line), attempts).await
+    }
+
+    async fn waiting(&self, bucket: &Bucket, grant: &Grant, wait: Wait, attempts: u32) -> Result<Client, BucketError> {
         let endpoint = self.endpoint(bucket)?;
         let path_style = match bucket.addressing {
             Addressing::Path => true,
@@ -110,10 +129,20 @@ impl Connector {
             Addressing::Auto => bucket.endpoint_url.is_some() && bucket.include_bucket_in_prefix,
         };
         let region = Region::new(bucket.region.clone().unwrap_or_else(|| "us-east-1".to_owned()));
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(attempt_timeout).build();
-        let mut config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .http_client(self.http.clone())
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT);
+        let mut config = aws_sdk_s3::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
+        let timeouts = match wait {
+            Wait::Whole(longest) => {
+                config.set_http_client(Some(self.http.clone()));
+                timeouts.operation_attempt_timeout(longest).build()
+            }
+            Wait::WhileItMoves(line) => {
+                config.set_stalled_stream_protection(Some(StalledStreamProtectionConfig::disabled()));
+                config.set_http_client(Some(with_silence_bounded(self.http.clone(), line)));
+                timeouts.build()
+            }
+        };
+        config = config
             .identity_cache(IdentityCache::lazy().buffer_time(REFRESH_BEFORE).build())
             .region(region.clone())
             .retry_config(RetryConfig::standard().with_max_attempts(attempts))

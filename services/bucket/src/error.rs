@@ -39,6 +39,8 @@ pub enum Fault {
     Throttled,
     /// The store did not answer, or only with an error of its own.
     Unavailable,
+    /// What arrived was not what was sent: cut, changed, or a part that the store has lost. Sent again, it may arrive whole.
+    Damaged,
     /// A setting of the write is refused: encryption key, storage class, owner, checksum.
     Refused,
 }
@@ -53,6 +55,7 @@ impl Fault {
             | Self::NoSuchUpload
             | Self::Exists
             | Self::NotImplemented
+            | Self::Damaged
             | Self::Refused
             | Self::WrongRegion => "Bucket is not valid",
             Self::UnknownKeyId => "Key ID you provided does not exist",
@@ -78,6 +81,9 @@ impl Fault {
             Self::ClockSkewed => "set the clock of this service's machine, or the store's",
             Self::Throttled => "try again later",
             Self::Exists => "remove the object that stands there, or export to another prefix",
+            Self::Damaged => {
+                "look for a proxy or a line between this service and the store that changes or cuts what is sent, and try again"
+            }
             Self::NotImplemented => "use a store that offers multipart uploads, and check s3_additional_kwargs",
             Self::Refused => "check the bucket's settings and s3_additional_kwargs",
         }
@@ -150,6 +156,14 @@ const CODES: &[(&str, Fault)] = &[
     ("ServiceUnavailable", Fault::Throttled),
     ("InternalError", Fault::Unavailable),
     ("RequestTimeout", Fault::Unavailable),
+    ("ClientRequestTimeout", Fault::Unavailable), // Tencent
+    ("BadDigest", Fault::Damaged),
+    ("InvalidDigest", Fault::Damaged),
+    ("IncompleteBody", Fault::Damaged),
+    ("InvalidContentLength", Fault::Damaged), // Tencent
+    ("InvalidPart", Fault::Damaged),
+    ("InvalidPartOrder", Fault::Damaged),
+    ("EntityTooSmall", Fault::Damaged), // parts are never small: bytes of one were lost
     ("KMS.DisabledException", Fault::Refused),
     ("KMS.NotFoundException", Fault::Refused),
     ("kms:KeyNotFound", Fault::Refused), // MinIO
@@ -168,16 +182,30 @@ pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
     }
     let known = code.and_then(|code| CODES.iter().find(|(known, _)| *known == code));
     match (known, status) {
+        (None | Some((_, Fault::Refused)), _) if tells_damage(code.unwrap_or_default(), message) => Fault::Damaged,
         (Some((_, fault)), _) => *fault,
         (None, 301 | 307 | 308) => Fault::WrongRegion,
         (None, 401 | 403) => Fault::AccessDenied,
         (None, 404) => Fault::NoSuchKey,
+        (None, 408 | 425) => Fault::Unavailable,
         (None, 412) => Fault::Exists,
         (None, 429 | 503) => Fault::Throttled,
         (None, 500..=599) => Fault::Unavailable,
         (None, _) if code.is_some() => Fault::Refused,
         _ => Fault::InvalidEndpoint,
     }
+}
+
+/// Whether a refusal says that a checksum or a length is not that of what arrived: `XAmzContentSHA256Mismatch`,
+/// `XAmzContentChecksumMismatch`, or words of the kind "the provided x-amz-mp-object-size does not match what was computed".
+fn tells_damage(code: &str, message: &str) -> bool {
+    let (code, message) = (code.to_lowercase(), message.to_lowercase());
+    let measured =
+        |text: &str| ["checksum", "digest", "sha256", "sha1", "md5", "crc", "length", "size"].iter().any(|sum| text.contains(sum));
+    let differs = |text: &str| ["mismatch", "not match", "n't match"].iter().any(|words| text.contains(words));
+    // A store that wants another kind of checksum wants it the next time too.
+    let other_kind = message.contains("checksum type") || message.contains("checksum algorithm");
+    measured(&code) && differs(&code) || measured(&message) && differs(&message) && !other_kind
 }
 
 impl BucketError {
@@ -261,6 +289,18 @@ mod tests {
             ("Garage", Some("AccessDenied"), "Forbidden: No such key: GK123", 403),
             ("Garage", Some("AccessDenied"), "No such key: GK123", 403),
             ("Garage", Some("AuthorizationHeaderMalformed"), "Authorization header malformed, unexpected scope", 400),
+            ("AWS", Some("BadDigest"), "The CRC32 you specified did not match the calculated checksum.", 400),
+            ("AWS", Some("XAmzContentSHA256Mismatch"), "The provided 'x-amz-content-sha256' header does not match what was computed.", 400),
+            ("AWS", Some("InvalidRequest"), "The provided 'x-amz-mp-object-size' header value 9 does not match what was computed: 8", 400),
+            ("AWS", Some("InvalidPart"), "One or more of the specified parts could not be found.", 400),
+            ("AWS", Some("EntityTooSmall"), "Your proposed upload is smaller than the minimum allowed size", 400),
+            ("AWS", Some("RequestTimeout"), "Your socket connection to the server was not read from or written to", 400),
+            ("MinIO", Some("XAmzContentChecksumMismatch"), "The provided 'x-amz-checksum' header does not match what was computed.", 400),
+            ("Ceph", Some("IncompleteBody"), "", 400),
+            ("Garage", Some("InvalidDigest"), "Bad request: Invalid digest (sha256)", 400),
+            ("Alibaba", Some("InvalidArgument"), "The crc64 you specified did not match what we received.", 400),
+            ("Tencent", Some("InvalidSHA1Digest"), "The SHA1 in the header does not match.", 400),
+            ("nginx", None, "", 408),
             ("any", None, "", 403),
             ("a web server", None, "", 405),
         ];

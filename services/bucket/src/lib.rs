@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod endpoint;
 mod error;
+mod line;
 mod reader;
 pub mod upload;
 
@@ -17,4 +18,5 @@ pub use check::check;
 pub use client::{Client, Connector, Grant, Keys, SignedAsAsked, WriteArguments};
 pub use endpoint::EndpointPolicy;
 pub use error::{BucketError, Fault};
+pub use line::Line;
 pub use reader::{Object, Reader};

@@ -14,6 +14,7 @@ mod matrix;
 mod replicas;
 mod restarts;
 mod s3_server;
+mod slow_line;
 mod takeover;
 mod zombie;
 
