@@ -58,6 +58,14 @@ impl TryFrom<v1::BucketConfig> for Bucket {
     type Error = Vec<Invalid>;
 
     fn try_from(config: v1::BucketConfig) -> Result<Self, Self::Error> {
+        BucketInput::try_from(config)?.check()
+    }
+}
+
+impl TryFrom<v1::BucketConfig> for BucketInput {
+    type Error = Vec<Invalid>;
+
+    fn try_from(config: v1::BucketConfig) -> Result<Self, Self::Error> {
         let addressing = match v1::AddressingStyle::try_from(config.addressing_style) {
             Ok(v1::AddressingStyle::Unspecified | v1::AddressingStyle::Auto) => Addressing::Auto,
             Ok(v1::AddressingStyle::Virtual) => Addressing::Virtual,
@@ -70,7 +78,7 @@ impl TryFrom<v1::BucketConfig> for Bucket {
         };
         let mut write_options: Vec<_> = config.s3_additional_kwargs.into_iter().collect();
         write_options.sort_unstable();
-        BucketInput {
+        Ok(Self {
             bucket_name: config.bucket_name,
             prefix: config.prefix,
             region: config.region,
@@ -83,8 +91,7 @@ impl TryFrom<v1::BucketConfig> for Bucket {
                 payload_signing_enabled: config.payload_signing_enabled,
                 us_east_1_regional_endpoint,
             },
-        }
-        .check()
+        })
     }
 }
 

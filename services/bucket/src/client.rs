@@ -10,7 +10,7 @@ use aws_sdk_s3::{
         retry::RetryConfig, timeout::TimeoutConfig,
     },
     error::{ProvideErrorMetadata, SdkError},
-    types::{ServerSideEncryption, StorageClass},
+    types::{ObjectCannedAcl, RequestPayer, ServerSideEncryption, StorageClass},
 };
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::{Builder, Connector as HttpPool, tls};
@@ -196,11 +196,17 @@ impl Connector {
             words: refused.to_string(),
         })?;
         if bucket.include_bucket_in_prefix {
-            return Ok(Some(url.clone()));
+            return Ok(Some(below(url)));
         }
         // The host already begins with the bucket: the SDK puts it there itself when asked for virtual addressing.
-        Ok(Some(url.replacen(&format!("://{}.", bucket.name), "://", 1)))
+        Ok(Some(below(&url.replacen(&format!("://{}.", bucket.name), "://", 1))))
     }
+}
+
+/// An endpoint as the SDK has to be told it: what follows is put right behind the path, if there is one.
+fn below(url: &str) -> String {
+    let has_path = url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+    if has_path { format!("{url}/") } else { url.to_owned() }
 }
 
 /// A client of one bucket.
@@ -244,6 +250,8 @@ macro_rules! write_arguments {
                     .set_expected_bucket_owner(option("ExpectedBucketOwner").map(str::to_owned))
                     .set_storage_class(option("StorageClass").map(StorageClass::from))
                     .set_tagging(option("Tagging").map(str::to_owned))
+                    .set_acl(option("ACL").map(ObjectCannedAcl::from))
+                    .set_request_payer(option("RequestPayer").map(RequestPayer::from))
             }
         }
     )*};
@@ -252,6 +260,29 @@ macro_rules! write_arguments {
 write_arguments!(
     aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder,
     aws_sdk_s3::operation::create_multipart_upload::builders::CreateMultipartUploadFluentBuilder
+);
+
+/// A call that says who pays for it, unless it begins a write: those have `WriteArguments`.
+pub trait PaidAsAsked: Sized {
+    /// With what the bucket's owner asked for.
+    #[must_use]
+    fn paid_as_asked(self, bucket: &Bucket) -> Self;
+}
+
+macro_rules! paid {
+    ($($operation:ident $builder:ident),*) => {$(
+        impl PaidAsAsked for aws_sdk_s3::operation::$operation::builders::$builder {
+            fn paid_as_asked(self, bucket: &Bucket) -> Self {
+                self.set_request_payer(bucket.write_options.get("RequestPayer").map(RequestPayer::from))
+            }
+        }
+    )*};
+}
+
+paid!(
+    upload_part UploadPartFluentBuilder, complete_multipart_upload CompleteMultipartUploadFluentBuilder,
+    abort_multipart_upload AbortMultipartUploadFluentBuilder, list_multipart_uploads ListMultipartUploadsFluentBuilder,
+    head_object HeadObjectFluentBuilder, delete_object DeleteObjectFluentBuilder
 );
 
 /// A write whose body is signed unless the bucket's owner asked for that not to be done.

@@ -141,6 +141,12 @@ const CODES: &[(&str, Fault)] = &[
     ("IllegalLocationConstraintException", Fault::WrongRegion),
     ("InvalidRegionName", Fault::WrongRegion), // R2
     ("InvalidBucketName", Fault::InvalidBucketName),
+    ("SecondLevelDomainForbidden", Fault::InvalidBucketName), // Alibaba
+    ("PathStyleDomainForbidden", Fault::InvalidBucketName),   // Tencent
+    ("UrlStyleNotAllowed", Fault::InvalidBucketName),
+    ("VirtualHostDomainRequired", Fault::InvalidBucketName), // Huawei
+    ("InvalidURI", Fault::InvalidBucketName),
+    ("MethodNotAllowed", Fault::InvalidBucketName), // as if the bucket in the path were a key
     ("NoSuchKey", Fault::NoSuchKey),
     ("NotFound", Fault::NoSuchKey),
     ("NoSuchUpload", Fault::NoSuchUpload),
@@ -180,6 +186,9 @@ pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
     if message.contains("No such key:") || message.starts_with("Credential access key has length") {
         return Fault::UnknownKeyId;
     }
+    if wants_virtual_hosts(message) {
+        return Fault::InvalidBucketName;
+    }
     let known = code.and_then(|code| CODES.iter().find(|(known, _)| *known == code));
     match (known, status) {
         (None | Some((_, Fault::Refused)), _) if tells_damage(code.unwrap_or_default(), message) => Fault::Damaged,
@@ -194,6 +203,17 @@ pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
         (None, _) if code.is_some() => Fault::Refused,
         _ => Fault::InvalidEndpoint,
     }
+}
+
+/// Whether a refusal says that the bucket belongs into the host: "Please use virtual hosted style to access", "the bucket must be addressed
+/// using its second level domain". One that wants it in the path says otherwise.
+fn wants_virtual_hosts(message: &str) -> bool {
+    let message = message.to_lowercase().replace(['-', '_'], " ");
+    let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    let wants_path = says(&["use path", "path style instead", "virtual hosted style is not", "virtual host style is not"]);
+    let refuses = says(&["not allowed", "forbidden", "not support", "unsupported", "disabled", "not enabled", "no longer"]);
+    let virtual_hosts = says(&["virtual host", "virtualhost", "second level domain"]);
+    !wants_path && (virtual_hosts || refuses && says(&["path style", "pathstyle"]))
 }
 
 /// Whether a refusal says that a checksum or a length is not that of what arrived: `XAmzContentSHA256Mismatch`,
@@ -301,6 +321,17 @@ mod tests {
             ("Alibaba", Some("InvalidArgument"), "The crc64 you specified did not match what we received.", 400),
             ("Tencent", Some("InvalidSHA1Digest"), "The SHA1 in the header does not match.", 400),
             ("nginx", None, "", 408),
+            ("Alibaba", Some("SecondLevelDomainForbidden"), "Please use virtual hosted style to access.", 403),
+            ("Alibaba", Some("AccessDenied"), "Please use virtual hosted style to access.", 403),
+            (
+                "Tencent",
+                Some("PathStyleDomainForbidden"),
+                "The bucket you are attempting to access must be addressed using COS virtual-styled domain.",
+                403,
+            ),
+            ("any", Some("UrlStyleNotAllowed"), "", 403),
+            ("any", Some("InvalidRequest"), "Path-style addressing is not supported", 400),
+            ("any", Some("InvalidRequest"), "Virtual-hosted-style is not supported, use path-style instead", 400),
             ("any", None, "", 403),
             ("a web server", None, "", 405),
         ];

@@ -15,7 +15,7 @@ mod reader;
 pub mod upload;
 
 pub use check::check;
-pub use client::{Client, Connector, Grant, Keys, SignedAsAsked, WriteArguments};
+pub use client::{Client, Connector, Grant, Keys, PaidAsAsked, SignedAsAsked, WriteArguments};
 pub use endpoint::EndpointPolicy;
 pub use error::{BucketError, Fault};
 pub use line::Line;

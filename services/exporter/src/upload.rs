@@ -14,7 +14,7 @@ use aws_sdk_s3::{
 };
 use bytes::Bytes;
 use tokio::{sync::mpsc, task::JoinSet};
-use tracelift_bucket::{SignedAsAsked as _, WriteArguments as _};
+use tracelift_bucket::{PaidAsAsked as _, SignedAsAsked as _, WriteArguments as _};
 use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{File, FileIntent, Totals},
@@ -172,7 +172,7 @@ impl Uploader<'_> {
         let etag = self
             .unless_there("CompleteMultipartUpload", &intent, |client, condition| {
                 let call = client.s3.complete_multipart_upload().bucket(&client.bucket().name).key(&intent.key);
-                let call = call.upload_id(&intent.upload_id).multipart_upload(whole.clone());
+                let call = call.paid_as_asked(client.bucket()).upload_id(&intent.upload_id).multipart_upload(whole.clone());
                 let size = condition.as_ref().and_then(|_| i64::try_from(file.bytes).ok());
                 let call = call.set_if_none_match(condition).set_mpu_object_size(size);
                 async move { call.send().await.map(|written| written.e_tag) }
@@ -205,7 +205,8 @@ impl Part {
         let sending = destination.call("UploadPart", |client| {
             let bucket = client.bucket();
             let call = client.s3.upload_part().bucket(&bucket.name).key(&intent.key).upload_id(&intent.upload_id);
-            let call = call.part_number(i32::try_from(number).unwrap_or(i32::MAX)).body(ByteStream::from(bytes.clone()));
+            let call =
+                call.part_number(i32::try_from(number).unwrap_or(i32::MAX)).paid_as_asked(bucket).body(ByteStream::from(bytes.clone()));
             call.signed_as_asked(bucket).send()
         });
         let sent = destination.part(at_once, sending).await.map_err(|error| error.at(Step::Upload))?;

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use tracelift_bucket::{Connector, Grant, Keys};
 use tracelift_core::{
     Invalid,
-    destination::{Bucket, Destination, DisplayName, Identity, RoleArn},
+    destination::{Bucket, BucketInput, Destination, DisplayName, Identity, RoleArn},
     id::{DestinationId, TenantId},
     invalid::Faults,
 };
@@ -154,7 +154,8 @@ impl DestinationService for Destinations {
         let asked = request.encode_to_vec();
         let mut faults = Faults::default();
         let display_name = faults.take(DisplayName::parse("display_name", &request.display_name));
-        let bucket = faults.take_all("config", Bucket::try_from(request.config.unwrap_or_default()));
+        let bucket = BucketInput::try_from(request.config.unwrap_or_default()).and_then(BucketInput::check_new);
+        let bucket = faults.take_all("config", bucket);
         let entry = faults.take_all("", self.entry(request.credentials, &request.aws_role_arn));
         let key = faults.take(request_key(key));
         let fields = display_name.zip(bucket).zip(entry).zip(key);

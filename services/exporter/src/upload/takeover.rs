@@ -3,7 +3,7 @@
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use tracelift_bucket::{BucketError, Client, Fault};
+use tracelift_bucket::{BucketError, Client, Fault, PaidAsAsked as _};
 use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{File, FileIntent},
@@ -86,8 +86,10 @@ impl Uploader<'_> {
     }
 
     async fn look(&self, intent: &FileIntent) -> Result<Decision, Halt> {
-        let head =
-            self.destination.settle("HeadObject", |client| client.s3.head_object().bucket(&client.bucket().name).key(&intent.key).send());
+        let head = self.destination.settle("HeadObject", |client| {
+            let bucket = client.bucket();
+            client.s3.head_object().bucket(&bucket.name).key(&intent.key).paid_as_asked(bucket).send()
+        });
         let found = match head.await {
             Ok(head) => {
                 let said = |name| head.metadata().and_then(|metadata| metadata.get(name)).cloned();

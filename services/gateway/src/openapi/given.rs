@@ -92,7 +92,7 @@ struct DestinationConfig {
     /// False when the endpoint's host begins with the bucket's name already.
     #[schema(default = true, required = false)]
     include_bucket_in_prefix: bool,
-    /// ServerSideEncryption, SSEKMSKeyId, ExpectedBucketOwner, StorageClass, Tagging.
+    /// ServerSideEncryption, SSEKMSKeyId, ExpectedBucketOwner, StorageClass, Tagging, ACL, RequestPayer.
     s3_additional_kwargs: Option<BTreeMap<String, String>>,
     config_kwargs_s3: Option<DestinationClient>,
     aws_role_arn: Option<String>,
