@@ -2,7 +2,7 @@
 
 use tracelift_core::{
     Invalid,
-    destination::{Addressing, Bucket, BucketInput, ClientOptions, Destination, Identity, UsEast1},
+    destination::{Addressing, Bucket, BucketInput, ClientOptions, Destination, Identity, StoreFeatures, UsEast1},
     invalid::Faults,
 };
 
@@ -19,11 +19,24 @@ impl From<&Destination> for v1::Destination {
             credentials_keys: destination.credentials_keys.clone(),
             created_at: Some(time_to(destination.created_at)),
             updated_at: Some(time_to(destination.updated_at)),
+            features: Some(destination.bucket.features.into()),
             aws_role_arn: match &destination.identity {
                 Identity::Role(arn) => arn.as_str().to_owned(),
                 Identity::Keys | Identity::Environment => String::new(),
             },
         }
+    }
+}
+
+impl From<StoreFeatures> for v1::StoreFeatures {
+    fn from(StoreFeatures { checksums, conditional_writes, object_size }: StoreFeatures) -> Self {
+        Self { checksums, conditional_writes, object_size }
+    }
+}
+
+impl From<v1::StoreFeatures> for StoreFeatures {
+    fn from(v1::StoreFeatures { checksums, conditional_writes, object_size }: v1::StoreFeatures) -> Self {
+        Self { checksums, conditional_writes, object_size }
     }
 }
 

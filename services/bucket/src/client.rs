@@ -6,8 +6,8 @@ use aws_config::{SdkConfig, identity::IdentityCache, sts::AssumeRoleProvider};
 use aws_sdk_s3::{
     client::customize::CustomizableOperation,
     config::{
-        BehaviorVersion, Credentials, Region, SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
-        retry::RetryConfig, timeout::TimeoutConfig,
+        BehaviorVersion, Credentials, Region, RequestChecksumCalculation, SharedCredentialsProvider, SharedHttpClient,
+        StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
     },
     error::{ProvideErrorMetadata, SdkError},
     types::{ObjectCannedAcl, RequestPayer, ServerSideEncryption, StorageClass},
@@ -19,7 +19,7 @@ use aws_smithy_runtime_api::client::{
     orchestrator::HttpResponse,
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use tracelift_core::destination::{Addressing, Bucket, RoleArn, UsEast1};
+use tracelift_core::destination::{Addressing, Bucket, RoleArn, StoreFeatures, UsEast1};
 
 use crate::{
     BucketError, EndpointPolicy, Fault,
@@ -149,6 +149,9 @@ impl Connector {
             .timeout_config(timeouts)
             .accelerate(bucket.client.use_accelerate_endpoint)
             .force_path_style(path_style);
+        if !bucket.features.checksums {
+            config = config.request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+        }
         config.set_credentials_provider(self.credentials(grant, &region).await);
         if let Some(url) = endpoint {
             config = config.endpoint_url(url);
@@ -194,6 +197,7 @@ impl Connector {
             fault: Fault::InvalidEndpoint,
             call: "the endpoint check",
             words: refused.to_string(),
+            extra: None,
         })?;
         if bucket.include_bucket_in_prefix {
             return Ok(Some(below(url)));
@@ -222,6 +226,16 @@ impl Client {
     /// The bucket.
     pub fn bucket(&self) -> &Bucket {
         &self.bucket
+    }
+
+    /// The same client of a store that knows so much.
+    #[must_use]
+    pub fn knowing(&self, features: StoreFeatures) -> Self {
+        let checksums =
+            if features.checksums { RequestChecksumCalculation::WhenSupported } else { RequestChecksumCalculation::WhenRequired };
+        let config = self.s3.config().to_builder().request_checksum_calculation(checksums).build();
+        let bucket = Bucket { features, ..self.bucket.clone() };
+        Self { s3: aws_sdk_s3::Client::from_conf(config), bucket, key_id: self.key_id.clone() }
     }
 
     /// What a failed call means.

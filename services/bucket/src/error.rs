@@ -6,6 +6,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use crate::extras::Extra;
+
 /// What is wrong, in the terms of the API's texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
@@ -100,6 +102,8 @@ pub struct BucketError {
     pub call: &'static str,
     /// The provider's own words.
     pub words: String,
+    /// What of the request the store may not know.
+    pub extra: Option<Extra>,
 }
 
 impl Error for BucketError {}
@@ -198,6 +202,7 @@ pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
         (None, 404) => Fault::NoSuchKey,
         (None, 408 | 425) => Fault::Unavailable,
         (None, 412) => Fault::Exists,
+        (None, 501) => Fault::NotImplemented,
         (None, 429 | 503) => Fault::Throttled,
         (None, 500..=599) => Fault::Unavailable,
         (None, _) if code.is_some() => Fault::Refused,
@@ -236,7 +241,8 @@ impl BucketError {
             Some(code) => format!("{status} {code}: {message}"),
             None => format!("{status} without an S3 error code"),
         };
-        Self { fault: judge(code, message, status), call, words: shown(words, key_id) }
+        let fault = judge(code, message, status);
+        Self { fault, call, words: shown(words, key_id), extra: Extra::of(fault, code, message) }
     }
 
     /// What `error` of `call` means; `key_id` is cut out of its text.
@@ -246,7 +252,12 @@ impl BucketError {
     {
         let shown = |words: String| shown(words, key_id);
         if let Some(cause) = causes(error).find(|cause| cause.is::<CredentialsError>()) {
-            return Self { fault: Fault::NoIdentity, call: "AssumeRole", words: shown(root(cause).unwrap_or_else(|| cause.to_string())) };
+            return Self {
+                fault: Fault::NoIdentity,
+                call: "AssumeRole",
+                words: shown(root(cause).unwrap_or_else(|| cause.to_string())),
+                extra: None,
+            };
         }
         match error {
             SdkError::ServiceError(refusal) => {
@@ -257,10 +268,10 @@ impl BucketError {
             SdkError::ResponseError(broken) => {
                 let status = broken.raw().status().as_u16();
                 let fault = if status >= 500 { Fault::Unavailable } else { Fault::InvalidEndpoint };
-                Self { fault, call, words: format!("{status} with a body that S3 does not send") }
+                Self { fault, call, words: format!("{status} with a body that S3 does not send"), extra: None }
             }
-            SdkError::ConstructionFailure(_) => Self { fault: Fault::InvalidEndpoint, call, words: shown(nothing(error)) },
-            other => Self { fault: Fault::Unavailable, call, words: shown(nothing(other)) },
+            SdkError::ConstructionFailure(_) => Self { fault: Fault::InvalidEndpoint, call, words: shown(nothing(error)), extra: None },
+            other => Self { fault: Fault::Unavailable, call, words: shown(nothing(other)), extra: None },
         }
     }
 }

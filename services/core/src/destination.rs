@@ -72,6 +72,43 @@ pub struct Bucket {
     pub write_options: WriteOptions,
     /// How requests are made.
     pub client: ClientOptions,
+    /// What its store knows, as far as its check has shown.
+    pub features: StoreFeatures,
+}
+
+/// What a store knows of that not every store does. A request goes without what its store does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreFeatures {
+    /// Checksums beside the content: `x-amz-checksum-…`.
+    pub checksums: bool,
+    /// Writes on the condition that nothing stands at the key: `If-None-Match`.
+    pub conditional_writes: bool,
+    /// The size of the whole object when an upload is completed: `x-amz-mp-object-size`.
+    pub object_size: bool,
+}
+
+impl Default for StoreFeatures {
+    /// All of it, until the store says otherwise.
+    fn default() -> Self {
+        Self { checksums: true, conditional_writes: true, object_size: true }
+    }
+}
+
+impl StoreFeatures {
+    /// What both know.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            checksums: self.checksums && other.checksums,
+            conditional_writes: self.conditional_writes && other.conditional_writes,
+            object_size: self.object_size && other.object_size,
+        }
+    }
+
+    /// How many of them.
+    pub fn count(self) -> u32 {
+        u32::from(self.checksums) + u32::from(self.conditional_writes) + u32::from(self.object_size)
+    }
 }
 
 /// By what a bucket lets us in.
@@ -347,6 +384,7 @@ impl BucketInput {
                 addressing: self.addressing,
                 write_options: write_options?,
                 client: self.client,
+                features: StoreFeatures::default(),
             })
         })();
         faults.finish(bucket)

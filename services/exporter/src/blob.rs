@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use tracelift_bucket::{BucketError, Connector, Fault, Keys, Reader};
 use tracelift_core::{
     column::Column,
-    destination::{Addressing, Bucket, ClientOptions, WriteOptions},
+    destination::{Addressing, Bucket, ClientOptions, StoreFeatures, WriteOptions},
     failure::{Failure, FailureClass, Step},
 };
 use tracelift_runtime::{
@@ -83,6 +83,7 @@ impl BlobStore {
             addressing: Addressing::Auto,
             write_options: WriteOptions::default(),
             client: ClientOptions::default(),
+            features: StoreFeatures::default(),
         };
         let objects = connector.reader(&bucket, &keys, FETCH_TIMEOUT, FETCH_ATTEMPTS, || SystemClock.now()).await?;
         Ok(Self { objects, max_bytes: settings.blob_max_bytes })

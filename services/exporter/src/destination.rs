@@ -12,9 +12,9 @@ use std::{
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use tokio::time::Instant;
-use tracelift_bucket::{BucketError, Client, Connector, Fault, Grant, Line};
+use tracelift_bucket::{BucketError, Client, Connector, Extra, Fault, Grant, Line};
 use tracelift_core::{
-    destination::Bucket,
+    destination::{Bucket, StoreFeatures},
     failure::{Failure, FailureClass, Step},
 };
 
@@ -96,8 +96,8 @@ pub(crate) struct Destination {
     width: Mutex<Width>,
     current: Mutex<Current>,
     renewing: tokio::sync::Mutex<()>,
-    /// Whether the store knows conditions on writes, as far as it has said.
-    conditional: AtomicBool,
+    /// What the store knows, as far as its check and it have said.
+    features: Mutex<StoreFeatures>,
     /// Whether it has taken a write of this run.
     taken: AtomicBool,
 }
@@ -119,7 +119,7 @@ impl Destination {
     ) -> Result<Arc<Self>, Halt> {
         let line = line(&meter, patience);
         let current = connect(&access, &connector, &lease, line).await?;
-        let taken = AtomicBool::new(meter.has_files());
+        let (taken, features) = (AtomicBool::new(meter.has_files()), Mutex::new(current.client.bucket().features));
         Ok(Arc::new(Self {
             lease,
             access,
@@ -130,7 +130,7 @@ impl Destination {
             width: Mutex::default(),
             current: Mutex::new(current),
             renewing: tokio::sync::Mutex::default(),
-            conditional: AtomicBool::new(true),
+            features,
             taken,
         }))
     }
@@ -145,15 +145,20 @@ impl Destination {
         self.taken.store(true, Relaxed);
     }
 
-    /// Whether writes are made under conditions.
-    pub(crate) fn conditional(&self) -> bool {
-        self.conditional.load(Relaxed)
+    /// What its store knows, as far as it has said.
+    pub(crate) fn features(&self) -> StoreFeatures {
+        *self.features.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The store does not know conditions on writes.
-    pub(crate) fn forgo_conditions(&self) {
-        tracing::info!("the destination knows no conditional writes");
-        self.conditional.store(false, Relaxed);
+    /// The store has taken a request with no more than that: so much it knows, and the run's other requests carry no more.
+    pub(crate) fn knows(&self, features: StoreFeatures) {
+        let mut known = self.features.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.and(features) != *known {
+            *known = known.and(features);
+            tracing::info!(features = ?*known, "the destination does not know everything that we send");
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            current.client = current.client.knowing(*known);
+        }
     }
 
     /// How many parts may be on their way where the setting allows `most`.
@@ -235,9 +240,25 @@ impl Destination {
                     self.answered(name);
                     return Ok(answer);
                 }
-                Err(error) => self.refused(client.judge(name, &error), &grant, &mut again).await?,
+                Err(error) => {
+                    let error = client.judge(name, &error);
+                    if in_flight == InFlight::BrokenOff && self.forgo_checksums(client.bucket().features, &error) {
+                        continue;
+                    }
+                    self.refused(error, &grant, &mut again).await?;
+                }
             }
         }
+    }
+
+    /// Whether a write that carried so much, and no condition, is to be sent without its checksum.
+    fn forgo_checksums(&self, carried: StoreFeatures, error: &BucketError) -> bool {
+        let about = matches!(error.extra, Some(Extra::Checksums | Extra::Any));
+        let forgone = about && is_write(error.call) && carried.checksums;
+        if forgone {
+            self.knows(StoreFeatures { checksums: false, ..carried });
+        }
+        forgone
     }
 
     fn answered(&self, name: &str) {
@@ -285,6 +306,7 @@ impl Destination {
         if renewed.grant == *expired {
             return Ok(false);
         }
+        let renewed = Current { client: renewed.client.knowing(self.features()), ..renewed };
         tracing::info!("the destination's keys were no longer good; new ones are used");
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
         Ok(true)

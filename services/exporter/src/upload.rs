@@ -173,7 +173,7 @@ impl Uploader<'_> {
             .unless_there("CompleteMultipartUpload", &intent, |client, condition| {
                 let call = client.s3.complete_multipart_upload().bucket(&client.bucket().name).key(&intent.key);
                 let call = call.paid_as_asked(client.bucket()).upload_id(&intent.upload_id).multipart_upload(whole.clone());
-                let size = condition.as_ref().and_then(|_| i64::try_from(file.bytes).ok());
+                let size = client.bucket().features.object_size.then_some(file.bytes).and_then(|bytes| i64::try_from(bytes).ok());
                 let call = call.set_if_none_match(condition).set_mpu_object_size(size);
                 async move { call.send().await.map(|written| written.e_tag) }
             })

@@ -15,6 +15,7 @@ mod replicas;
 mod restarts;
 mod s3_server;
 mod slow_line;
+mod stores;
 mod takeover;
 mod zombie;
 

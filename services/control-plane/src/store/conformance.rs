@@ -51,6 +51,7 @@ macro_rules! suite {
                 a_destination_in_use_is_not_deleted,
                 a_deleted_destination_keeps_no_credentials_and_its_exports_are_still_shown,
                 credentials_are_sealed_anew_only_if_they_are_unchanged,
+                what_a_store_knows_is_remembered_and_handed_to_exporters,
             }
             exports {
                 an_export_is_read_back_as_it_was_made,

@@ -82,7 +82,7 @@ struct DestinationConfig {
     #[schema(min_length = 3, max_length = 63)]
     bucket_name: String,
     /// Root of everything written.
-    #[schema(max_length = 2048, required = false)]
+    #[schema(max_length = 791, required = false)]
     prefix: String,
     /// Needed for AWS.
     region: Option<String>,
