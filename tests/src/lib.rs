@@ -8,6 +8,7 @@ pub mod dataset;
 pub mod line;
 pub mod rows;
 pub mod s3;
+pub mod slow_line;
 pub mod wire;
 pub mod world;
 

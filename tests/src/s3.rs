@@ -224,6 +224,7 @@ impl S3 for Served {
         self.faults.good(req.credentials.as_ref(), &key)?;
         self.faults.before(Operation::PutObject, &key).await?;
         let input = req.input;
+        self.faults.checksum(input.checksum_crc32.as_ref())?;
         let condition = self.condition(input.if_none_match.is_some())?;
         let body = input.body.ok_or_else(|| s3_error!(IncompleteBody))?;
         let tag = self.uploads.put(&input.bucket, &key, input.metadata, body, condition).await?;
@@ -266,6 +267,7 @@ impl S3 for Served {
         self.faults.good(req.credentials.as_ref(), &req.input.key)?;
         let input = req.input;
         self.faults.before(Operation::UploadPart, &input.key).await?;
+        self.faults.checksum(input.checksum_crc32.as_ref())?;
         let body = input.body.ok_or_else(|| s3_error!(IncompleteBody))?;
         let tag = self.uploads.part(&input.key, &input.upload_id, input.part_number, body).await?;
         self.faults.after(Operation::UploadPart, &input.key).await?;
@@ -280,6 +282,7 @@ impl S3 for Served {
         let input = req.input;
         self.faults.before(Operation::CompleteMultipartUpload, &input.key).await?;
         let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
+        self.faults.object_size(input.mpu_object_size)?;
         let condition = self.condition(input.if_none_match.is_some())?;
         let tag =
             self.uploads.complete(&input.bucket, &input.key, &input.upload_id, &parts, condition, self.faults.small_parts_allowed())?;

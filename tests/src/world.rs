@@ -271,7 +271,12 @@ impl World {
 
     /// A destination with that prefix.
     pub async fn destination(&self, prefix: &str) -> String {
-        let request = v1::CreateDestinationRequest {
+        self.destination_with(prefix, |_| {}).await.expect("a destination").id
+    }
+
+    /// A destination with that prefix, as the store or another part of its configuration wants it.
+    pub async fn destination_with(&self, prefix: &str, change: impl FnOnce(&mut v1::BucketConfig)) -> Result<v1::Destination, Status> {
+        let mut request = v1::CreateDestinationRequest {
             display_name: "test".to_owned(),
             config: Some(v1::BucketConfig {
                 bucket_name: DESTINATION_BUCKET.to_owned(),
@@ -286,8 +291,9 @@ impl World {
             }),
             ..Default::default()
         };
-        let made = self.destinations().create_destination(request).await.expect("a destination").into_inner();
-        made.destination.expect("a destination").id
+        change(request.config.as_mut().expect("just given"));
+        let made = self.destinations().create_destination(request).await?.into_inner();
+        Ok(made.destination.expect("a destination"))
     }
 
     /// An export of the data set's project.

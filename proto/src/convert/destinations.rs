@@ -2,7 +2,7 @@
 
 use tracelift_core::{
     Invalid,
-    destination::{Addressing, Bucket, BucketInput, ClientOptions, Destination, Identity, UsEast1},
+    destination::{Addressing, Bucket, BucketInput, ClientOptions, Destination, Identity, StoreFeatures, UsEast1},
     invalid::Faults,
 };
 
@@ -19,11 +19,24 @@ impl From<&Destination> for v1::Destination {
             credentials_keys: destination.credentials_keys.clone(),
             created_at: Some(time_to(destination.created_at)),
             updated_at: Some(time_to(destination.updated_at)),
+            features: Some(destination.bucket.features.into()),
             aws_role_arn: match &destination.identity {
                 Identity::Role(arn) => arn.as_str().to_owned(),
                 Identity::Keys | Identity::Environment => String::new(),
             },
         }
+    }
+}
+
+impl From<StoreFeatures> for v1::StoreFeatures {
+    fn from(StoreFeatures { checksums, conditional_writes, object_size }: StoreFeatures) -> Self {
+        Self { checksums, conditional_writes, object_size }
+    }
+}
+
+impl From<v1::StoreFeatures> for StoreFeatures {
+    fn from(v1::StoreFeatures { checksums, conditional_writes, object_size }: v1::StoreFeatures) -> Self {
+        Self { checksums, conditional_writes, object_size }
     }
 }
 
@@ -58,6 +71,14 @@ impl TryFrom<v1::BucketConfig> for Bucket {
     type Error = Vec<Invalid>;
 
     fn try_from(config: v1::BucketConfig) -> Result<Self, Self::Error> {
+        BucketInput::try_from(config)?.check()
+    }
+}
+
+impl TryFrom<v1::BucketConfig> for BucketInput {
+    type Error = Vec<Invalid>;
+
+    fn try_from(config: v1::BucketConfig) -> Result<Self, Self::Error> {
         let addressing = match v1::AddressingStyle::try_from(config.addressing_style) {
             Ok(v1::AddressingStyle::Unspecified | v1::AddressingStyle::Auto) => Addressing::Auto,
             Ok(v1::AddressingStyle::Virtual) => Addressing::Virtual,
@@ -70,7 +91,7 @@ impl TryFrom<v1::BucketConfig> for Bucket {
         };
         let mut write_options: Vec<_> = config.s3_additional_kwargs.into_iter().collect();
         write_options.sort_unstable();
-        BucketInput {
+        Ok(Self {
             bucket_name: config.bucket_name,
             prefix: config.prefix,
             region: config.region,
@@ -83,8 +104,7 @@ impl TryFrom<v1::BucketConfig> for Bucket {
                 payload_signing_enabled: config.payload_signing_enabled,
                 us_east_1_regional_endpoint,
             },
-        }
-        .check()
+        })
     }
 }
 

@@ -6,10 +6,11 @@ use aws_config::{SdkConfig, identity::IdentityCache, sts::AssumeRoleProvider};
 use aws_sdk_s3::{
     client::customize::CustomizableOperation,
     config::{
-        BehaviorVersion, Credentials, Region, SharedCredentialsProvider, SharedHttpClient, retry::RetryConfig, timeout::TimeoutConfig,
+        BehaviorVersion, Credentials, Region, RequestChecksumCalculation, SharedCredentialsProvider, SharedHttpClient,
+        StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
     },
     error::{ProvideErrorMetadata, SdkError},
-    types::{ServerSideEncryption, StorageClass},
+    types::{ObjectCannedAcl, RequestPayer, ServerSideEncryption, StorageClass},
 };
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::{Builder, Connector as HttpPool, tls};
@@ -18,12 +19,13 @@ use aws_smithy_runtime_api::client::{
     orchestrator::HttpResponse,
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use tracelift_core::destination::{Addressing, Bucket, RoleArn, UsEast1};
+use tracelift_core::destination::{Addressing, Bucket, RoleArn, StoreFeatures, UsEast1};
 
 use crate::{
     BucketError, EndpointPolicy, Fault,
     bounded::with_bounded_answers,
     endpoint::{GuardedResolver, Refused},
+    line::{Line, with_silence_bounded},
 };
 
 /// Keys of a bucket; prints nothing.
@@ -84,6 +86,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A role's keys are renewed that long before they expire.
 const REFRESH_BEFORE: Duration = Duration::from_secs(120);
 
+/// How long a request is waited for.
+enum Wait {
+    /// That long in all.
+    Whole(Duration),
+    /// As long as it moves.
+    WhileItMoves(Line),
+}
+
 impl Connector {
     /// A pool whose connections follow `policy`.
     pub fn new(policy: EndpointPolicy) -> Self {
@@ -103,6 +113,15 @@ impl Connector {
 
     /// A client of `bucket`. `attempt_timeout` bounds one request, `attempts` is how often a transient fault is tried.
     pub async fn client(&self, bucket: &Bucket, grant: &Grant, attempt_timeout: Duration, attempts: u32) -> Result<Client, BucketError> {
+        self.waiting(bucket, grant, Wait::Whole(attempt_timeout), attempts).await
+    }
+
+    /// A client of `bucket` that waits for a request as long as it moves.
+    pub async fn patient_client(&self, bucket: &Bucket, grant: &Grant, line: Line, attempts: u32) -> Result<Client, BucketError> {
+        self.waiting(bucket, grant, Wait::WhileItMoves(line), attempts).await
+    }
+
+    async fn waiting(&self, bucket: &Bucket, grant: &Grant, wait: Wait, attempts: u32) -> Result<Client, BucketError> {
         let endpoint = self.endpoint(bucket)?;
         let path_style = match bucket.addressing {
             Addressing::Path => true,
@@ -110,16 +129,29 @@ impl Connector {
             Addressing::Auto => bucket.endpoint_url.is_some() && bucket.include_bucket_in_prefix,
         };
         let region = Region::new(bucket.region.clone().unwrap_or_else(|| "us-east-1".to_owned()));
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(attempt_timeout).build();
-        let mut config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .http_client(self.http.clone())
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT);
+        let mut config = aws_sdk_s3::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
+        let timeouts = match wait {
+            Wait::Whole(longest) => {
+                config.set_http_client(Some(self.http.clone()));
+                timeouts.operation_attempt_timeout(longest).build()
+            }
+            Wait::WhileItMoves(line) => {
+                config.set_stalled_stream_protection(Some(StalledStreamProtectionConfig::disabled()));
+                config.set_http_client(Some(with_silence_bounded(self.http.clone(), line)));
+                timeouts.build()
+            }
+        };
+        config = config
             .identity_cache(IdentityCache::lazy().buffer_time(REFRESH_BEFORE).build())
             .region(region.clone())
             .retry_config(RetryConfig::standard().with_max_attempts(attempts))
             .timeout_config(timeouts)
             .accelerate(bucket.client.use_accelerate_endpoint)
             .force_path_style(path_style);
+        if !bucket.features.checksums {
+            config = config.request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+        }
         config.set_credentials_provider(self.credentials(grant, &region).await);
         if let Some(url) = endpoint {
             config = config.endpoint_url(url);
@@ -165,13 +197,20 @@ impl Connector {
             fault: Fault::InvalidEndpoint,
             call: "the endpoint check",
             words: refused.to_string(),
+            extra: None,
         })?;
         if bucket.include_bucket_in_prefix {
-            return Ok(Some(url.clone()));
+            return Ok(Some(below(url)));
         }
         // The host already begins with the bucket: the SDK puts it there itself when asked for virtual addressing.
-        Ok(Some(url.replacen(&format!("://{}.", bucket.name), "://", 1)))
+        Ok(Some(below(&url.replacen(&format!("://{}.", bucket.name), "://", 1))))
     }
+}
+
+/// An endpoint as the SDK has to be told it: what follows is put right behind the path, if there is one.
+fn below(url: &str) -> String {
+    let has_path = url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+    if has_path { format!("{url}/") } else { url.to_owned() }
 }
 
 /// A client of one bucket.
@@ -187,6 +226,16 @@ impl Client {
     /// The bucket.
     pub fn bucket(&self) -> &Bucket {
         &self.bucket
+    }
+
+    /// The same client of a store that knows so much.
+    #[must_use]
+    pub fn knowing(&self, features: StoreFeatures) -> Self {
+        let checksums =
+            if features.checksums { RequestChecksumCalculation::WhenSupported } else { RequestChecksumCalculation::WhenRequired };
+        let config = self.s3.config().to_builder().request_checksum_calculation(checksums).build();
+        let bucket = Bucket { features, ..self.bucket.clone() };
+        Self { s3: aws_sdk_s3::Client::from_conf(config), bucket, key_id: self.key_id.clone() }
     }
 
     /// What a failed call means.
@@ -215,6 +264,8 @@ macro_rules! write_arguments {
                     .set_expected_bucket_owner(option("ExpectedBucketOwner").map(str::to_owned))
                     .set_storage_class(option("StorageClass").map(StorageClass::from))
                     .set_tagging(option("Tagging").map(str::to_owned))
+                    .set_acl(option("ACL").map(ObjectCannedAcl::from))
+                    .set_request_payer(option("RequestPayer").map(RequestPayer::from))
             }
         }
     )*};
@@ -223,6 +274,29 @@ macro_rules! write_arguments {
 write_arguments!(
     aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder,
     aws_sdk_s3::operation::create_multipart_upload::builders::CreateMultipartUploadFluentBuilder
+);
+
+/// A call that says who pays for it, unless it begins a write: those have `WriteArguments`.
+pub trait PaidAsAsked: Sized {
+    /// With what the bucket's owner asked for.
+    #[must_use]
+    fn paid_as_asked(self, bucket: &Bucket) -> Self;
+}
+
+macro_rules! paid {
+    ($($operation:ident $builder:ident),*) => {$(
+        impl PaidAsAsked for aws_sdk_s3::operation::$operation::builders::$builder {
+            fn paid_as_asked(self, bucket: &Bucket) -> Self {
+                self.set_request_payer(bucket.write_options.get("RequestPayer").map(RequestPayer::from))
+            }
+        }
+    )*};
+}
+
+paid!(
+    upload_part UploadPartFluentBuilder, complete_multipart_upload CompleteMultipartUploadFluentBuilder,
+    abort_multipart_upload AbortMultipartUploadFluentBuilder, list_multipart_uploads ListMultipartUploadsFluentBuilder,
+    head_object HeadObjectFluentBuilder, delete_object DeleteObjectFluentBuilder
 );
 
 /// A write whose body is signed unless the bucket's owner asked for that not to be done.

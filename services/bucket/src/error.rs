@@ -6,6 +6,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use crate::extras::Extra;
+
 /// What is wrong, in the terms of the API's texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
@@ -39,6 +41,8 @@ pub enum Fault {
     Throttled,
     /// The store did not answer, or only with an error of its own.
     Unavailable,
+    /// What arrived was not what was sent: cut, changed, or a part that the store has lost. Sent again, it may arrive whole.
+    Damaged,
     /// A setting of the write is refused: encryption key, storage class, owner, checksum.
     Refused,
 }
@@ -53,6 +57,7 @@ impl Fault {
             | Self::NoSuchUpload
             | Self::Exists
             | Self::NotImplemented
+            | Self::Damaged
             | Self::Refused
             | Self::WrongRegion => "Bucket is not valid",
             Self::UnknownKeyId => "Key ID you provided does not exist",
@@ -78,6 +83,9 @@ impl Fault {
             Self::ClockSkewed => "set the clock of this service's machine, or the store's",
             Self::Throttled => "try again later",
             Self::Exists => "remove the object that stands there, or export to another prefix",
+            Self::Damaged => {
+                "look for a proxy or a line between this service and the store that changes or cuts what is sent, and try again"
+            }
             Self::NotImplemented => "use a store that offers multipart uploads, and check s3_additional_kwargs",
             Self::Refused => "check the bucket's settings and s3_additional_kwargs",
         }
@@ -94,6 +102,8 @@ pub struct BucketError {
     pub call: &'static str,
     /// The provider's own words.
     pub words: String,
+    /// What of the request the store may not know.
+    pub extra: Option<Extra>,
 }
 
 impl Error for BucketError {}
@@ -135,6 +145,12 @@ const CODES: &[(&str, Fault)] = &[
     ("IllegalLocationConstraintException", Fault::WrongRegion),
     ("InvalidRegionName", Fault::WrongRegion), // R2
     ("InvalidBucketName", Fault::InvalidBucketName),
+    ("SecondLevelDomainForbidden", Fault::InvalidBucketName), // Alibaba
+    ("PathStyleDomainForbidden", Fault::InvalidBucketName),   // Tencent
+    ("UrlStyleNotAllowed", Fault::InvalidBucketName),
+    ("VirtualHostDomainRequired", Fault::InvalidBucketName), // Huawei
+    ("InvalidURI", Fault::InvalidBucketName),
+    ("MethodNotAllowed", Fault::InvalidBucketName), // as if the bucket in the path were a key
     ("NoSuchKey", Fault::NoSuchKey),
     ("NotFound", Fault::NoSuchKey),
     ("NoSuchUpload", Fault::NoSuchUpload),
@@ -150,6 +166,14 @@ const CODES: &[(&str, Fault)] = &[
     ("ServiceUnavailable", Fault::Throttled),
     ("InternalError", Fault::Unavailable),
     ("RequestTimeout", Fault::Unavailable),
+    ("ClientRequestTimeout", Fault::Unavailable), // Tencent
+    ("BadDigest", Fault::Damaged),
+    ("InvalidDigest", Fault::Damaged),
+    ("IncompleteBody", Fault::Damaged),
+    ("InvalidContentLength", Fault::Damaged), // Tencent
+    ("InvalidPart", Fault::Damaged),
+    ("InvalidPartOrder", Fault::Damaged),
+    ("EntityTooSmall", Fault::Damaged), // parts are never small: bytes of one were lost
     ("KMS.DisabledException", Fault::Refused),
     ("KMS.NotFoundException", Fault::Refused),
     ("kms:KeyNotFound", Fault::Refused), // MinIO
@@ -166,18 +190,47 @@ pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
     if message.contains("No such key:") || message.starts_with("Credential access key has length") {
         return Fault::UnknownKeyId;
     }
+    if wants_virtual_hosts(message) {
+        return Fault::InvalidBucketName;
+    }
     let known = code.and_then(|code| CODES.iter().find(|(known, _)| *known == code));
     match (known, status) {
+        (None | Some((_, Fault::Refused)), _) if tells_damage(code.unwrap_or_default(), message) => Fault::Damaged,
         (Some((_, fault)), _) => *fault,
         (None, 301 | 307 | 308) => Fault::WrongRegion,
         (None, 401 | 403) => Fault::AccessDenied,
         (None, 404) => Fault::NoSuchKey,
+        (None, 408 | 425) => Fault::Unavailable,
         (None, 412) => Fault::Exists,
+        (None, 501) => Fault::NotImplemented,
         (None, 429 | 503) => Fault::Throttled,
         (None, 500..=599) => Fault::Unavailable,
         (None, _) if code.is_some() => Fault::Refused,
         _ => Fault::InvalidEndpoint,
     }
+}
+
+/// Whether a refusal says that the bucket belongs into the host: "Please use virtual hosted style to access", "the bucket must be addressed
+/// using its second level domain". One that wants it in the path says otherwise.
+fn wants_virtual_hosts(message: &str) -> bool {
+    let message = message.to_lowercase().replace(['-', '_'], " ");
+    let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    let wants_path = says(&["use path", "path style instead", "virtual hosted style is not", "virtual host style is not"]);
+    let refuses = says(&["not allowed", "forbidden", "not support", "unsupported", "disabled", "not enabled", "no longer"]);
+    let virtual_hosts = says(&["virtual host", "virtualhost", "second level domain"]);
+    !wants_path && (virtual_hosts || refuses && says(&["path style", "pathstyle"]))
+}
+
+/// Whether a refusal says that a checksum or a length is not that of what arrived: `XAmzContentSHA256Mismatch`,
+/// `XAmzContentChecksumMismatch`, or words of the kind "the provided x-amz-mp-object-size does not match what was computed".
+fn tells_damage(code: &str, message: &str) -> bool {
+    let (code, message) = (code.to_lowercase(), message.to_lowercase());
+    let measured =
+        |text: &str| ["checksum", "digest", "sha256", "sha1", "md5", "crc", "length", "size"].iter().any(|sum| text.contains(sum));
+    let differs = |text: &str| ["mismatch", "not match", "n't match"].iter().any(|words| text.contains(words));
+    // A store that wants another kind of checksum wants it the next time too.
+    let other_kind = message.contains("checksum type") || message.contains("checksum algorithm");
+    measured(&code) && differs(&code) || measured(&message) && differs(&message) && !other_kind
 }
 
 impl BucketError {
@@ -188,7 +241,8 @@ impl BucketError {
             Some(code) => format!("{status} {code}: {message}"),
             None => format!("{status} without an S3 error code"),
         };
-        Self { fault: judge(code, message, status), call, words: shown(words, key_id) }
+        let fault = judge(code, message, status);
+        Self { fault, call, words: shown(words, key_id), extra: Extra::of(fault, code, message) }
     }
 
     /// What `error` of `call` means; `key_id` is cut out of its text.
@@ -198,7 +252,12 @@ impl BucketError {
     {
         let shown = |words: String| shown(words, key_id);
         if let Some(cause) = causes(error).find(|cause| cause.is::<CredentialsError>()) {
-            return Self { fault: Fault::NoIdentity, call: "AssumeRole", words: shown(root(cause).unwrap_or_else(|| cause.to_string())) };
+            return Self {
+                fault: Fault::NoIdentity,
+                call: "AssumeRole",
+                words: shown(root(cause).unwrap_or_else(|| cause.to_string())),
+                extra: None,
+            };
         }
         match error {
             SdkError::ServiceError(refusal) => {
@@ -209,10 +268,10 @@ impl BucketError {
             SdkError::ResponseError(broken) => {
                 let status = broken.raw().status().as_u16();
                 let fault = if status >= 500 { Fault::Unavailable } else { Fault::InvalidEndpoint };
-                Self { fault, call, words: format!("{status} with a body that S3 does not send") }
+                Self { fault, call, words: format!("{status} with a body that S3 does not send"), extra: None }
             }
-            SdkError::ConstructionFailure(_) => Self { fault: Fault::InvalidEndpoint, call, words: shown(nothing(error)) },
-            other => Self { fault: Fault::Unavailable, call, words: shown(nothing(other)) },
+            SdkError::ConstructionFailure(_) => Self { fault: Fault::InvalidEndpoint, call, words: shown(nothing(error)), extra: None },
+            other => Self { fault: Fault::Unavailable, call, words: shown(nothing(other)), extra: None },
         }
     }
 }
@@ -261,6 +320,29 @@ mod tests {
             ("Garage", Some("AccessDenied"), "Forbidden: No such key: GK123", 403),
             ("Garage", Some("AccessDenied"), "No such key: GK123", 403),
             ("Garage", Some("AuthorizationHeaderMalformed"), "Authorization header malformed, unexpected scope", 400),
+            ("AWS", Some("BadDigest"), "The CRC32 you specified did not match the calculated checksum.", 400),
+            ("AWS", Some("XAmzContentSHA256Mismatch"), "The provided 'x-amz-content-sha256' header does not match what was computed.", 400),
+            ("AWS", Some("InvalidRequest"), "The provided 'x-amz-mp-object-size' header value 9 does not match what was computed: 8", 400),
+            ("AWS", Some("InvalidPart"), "One or more of the specified parts could not be found.", 400),
+            ("AWS", Some("EntityTooSmall"), "Your proposed upload is smaller than the minimum allowed size", 400),
+            ("AWS", Some("RequestTimeout"), "Your socket connection to the server was not read from or written to", 400),
+            ("MinIO", Some("XAmzContentChecksumMismatch"), "The provided 'x-amz-checksum' header does not match what was computed.", 400),
+            ("Ceph", Some("IncompleteBody"), "", 400),
+            ("Garage", Some("InvalidDigest"), "Bad request: Invalid digest (sha256)", 400),
+            ("Alibaba", Some("InvalidArgument"), "The crc64 you specified did not match what we received.", 400),
+            ("Tencent", Some("InvalidSHA1Digest"), "The SHA1 in the header does not match.", 400),
+            ("nginx", None, "", 408),
+            ("Alibaba", Some("SecondLevelDomainForbidden"), "Please use virtual hosted style to access.", 403),
+            ("Alibaba", Some("AccessDenied"), "Please use virtual hosted style to access.", 403),
+            (
+                "Tencent",
+                Some("PathStyleDomainForbidden"),
+                "The bucket you are attempting to access must be addressed using COS virtual-styled domain.",
+                403,
+            ),
+            ("any", Some("UrlStyleNotAllowed"), "", 403),
+            ("any", Some("InvalidRequest"), "Path-style addressing is not supported", 400),
+            ("any", Some("InvalidRequest"), "Virtual-hosted-style is not supported, use path-style instead", 400),
             ("any", None, "", 403),
             ("a web server", None, "", 405),
         ];

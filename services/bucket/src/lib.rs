@@ -10,11 +10,15 @@ mod check;
 mod client;
 mod endpoint;
 mod error;
+mod extras;
+mod line;
 mod reader;
 pub mod upload;
 
 pub use check::check;
-pub use client::{Client, Connector, Grant, Keys, SignedAsAsked, WriteArguments};
+pub use client::{Client, Connector, Grant, Keys, PaidAsAsked, SignedAsAsked, WriteArguments};
 pub use endpoint::EndpointPolicy;
 pub use error::{BucketError, Fault};
+pub use extras::{Extra, Extras};
+pub use line::Line;
 pub use reader::{Object, Reader};

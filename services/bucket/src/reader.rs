@@ -173,11 +173,11 @@ fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error
 }
 
 fn unavailable(words: String) -> BucketError {
-    BucketError { fault: Fault::Unavailable, call: CALL, words }
+    BucketError { fault: Fault::Unavailable, call: CALL, words, extra: None }
 }
 
 fn invalid(words: &str) -> BucketError {
-    BucketError { fault: Fault::InvalidEndpoint, call: CALL, words: words.to_owned() }
+    BucketError { fault: Fault::InvalidEndpoint, call: CALL, words: words.to_owned(), extra: None }
 }
 
 /// The text of an element of a store's error, which has no attributes and nothing nested by that name.

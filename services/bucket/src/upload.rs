@@ -14,6 +14,7 @@ pub fn opened(answer: CreateMultipartUploadOutput) -> Result<String, BucketError
         fault: Fault::InvalidEndpoint,
         call: "CreateMultipartUpload",
         words: format!("without an upload id of at most {MAX_ID_BYTES} bytes"),
+        extra: None,
     })
 }
 

@@ -36,6 +36,11 @@ pub(crate) fn destination(destination: &v1::Destination) -> Value {
         "credentials_keys": destination.credentials_keys,
         "created_at": time(destination.created_at.as_ref()),
         "updated_at": time(destination.updated_at.as_ref()),
+        "store_features": destination.features.map(|features| json!({
+            "checksums": features.checksums,
+            "conditional_writes": features.conditional_writes,
+            "object_size": features.object_size,
+        })),
     })
 }
 

@@ -63,9 +63,18 @@ pub(crate) fn destination(destination: &v1::Destination) -> String {
         ("options", options.join(" ")),
         ("credentials", destination.credentials_keys.join(", ")),
         ("role", destination.aws_role_arn.clone()),
+        ("store", destination.features.map(|features| unknown(&features)).unwrap_or_default()),
         ("created", time(destination.created_at.as_ref())),
         ("updated", time(destination.updated_at.as_ref())),
     ])
+}
+
+/// What a store does not know.
+fn unknown(features: &v1::StoreFeatures) -> String {
+    let named =
+        [(features.checksums, "checksums"), (features.conditional_writes, "conditional writes"), (features.object_size, "object sizes")];
+    let unknown: Vec<_> = named.iter().filter(|(known, _)| !known).map(|(_, name)| *name).collect();
+    if unknown.is_empty() { String::new() } else { format!("knows no {}", unknown.join(", no ")) }
 }
 
 pub(crate) fn destinations(destinations: &[v1::Destination]) -> String {

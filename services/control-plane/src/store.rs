@@ -24,7 +24,7 @@ mod views;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 use tracelift_core::{
-    destination::{Destination, Identity},
+    destination::{Destination, Identity, StoreFeatures},
     file::File,
     id::{DestinationId, ExportId, ExporterId, KeyId, RunId, TenantId},
     limit::AtOnce,
@@ -148,6 +148,8 @@ pub trait Store: Send + Sync + 'static {
         keys: Vec<String>,
         now: Timestamp,
     ) -> Result<Option<Destination>, StoreError>;
+    /// What the store of a tenant's destination knows, as it was found.
+    async fn remember_features(&self, tenant: TenantId, id: DestinationId, features: StoreFeatures) -> Result<(), StoreError>;
     /// Forgets a tenant's destination and its credentials, unless something is still to be written there.
     async fn delete_destination(&self, tenant: TenantId, id: DestinationId, now: Timestamp) -> Result<Deletion, StoreError>;
     /// Every sealed value with its owner, for sealing anew under another key.

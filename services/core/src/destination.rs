@@ -6,6 +6,7 @@ use crate::{
     Invalid,
     id::{DestinationId, TenantId},
     invalid::Faults,
+    layout,
     time::Timestamp,
 };
 
@@ -71,6 +72,43 @@ pub struct Bucket {
     pub write_options: WriteOptions,
     /// How requests are made.
     pub client: ClientOptions,
+    /// What its store knows, as far as its check has shown.
+    pub features: StoreFeatures,
+}
+
+/// What a store knows of that not every store does. A request goes without what its store does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreFeatures {
+    /// Checksums beside the content: `x-amz-checksum-…`.
+    pub checksums: bool,
+    /// Writes on the condition that nothing stands at the key: `If-None-Match`.
+    pub conditional_writes: bool,
+    /// The size of the whole object when an upload is completed: `x-amz-mp-object-size`.
+    pub object_size: bool,
+}
+
+impl Default for StoreFeatures {
+    /// All of it, until the store says otherwise.
+    fn default() -> Self {
+        Self { checksums: true, conditional_writes: true, object_size: true }
+    }
+}
+
+impl StoreFeatures {
+    /// What both know.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            checksums: self.checksums && other.checksums,
+            conditional_writes: self.conditional_writes && other.conditional_writes,
+            object_size: self.object_size && other.object_size,
+        }
+    }
+
+    /// How many of them.
+    pub fn count(self) -> u32 {
+        u32::from(self.checksums) + u32::from(self.conditional_writes) + u32::from(self.object_size)
+    }
 }
 
 /// By what a bucket lets us in.
@@ -207,7 +245,25 @@ impl Addressing {
 }
 
 /// The names that `s3_additional_kwargs` may hold.
-pub const WRITE_OPTIONS: [&str; 5] = ["ServerSideEncryption", "SSEKMSKeyId", "ExpectedBucketOwner", "StorageClass", "Tagging"];
+pub const WRITE_OPTIONS: [&str; 7] =
+    ["ServerSideEncryption", "SSEKMSKeyId", "ExpectedBucketOwner", "StorageClass", "Tagging", "ACL", "RequestPayer"];
+
+/// What those may be that take few words: the canned ACLs of objects, and the one who pays.
+const WORDS: [(&str, &[&str]); 2] = [
+    (
+        "ACL",
+        &[
+            "private",
+            "public-read",
+            "public-read-write",
+            "authenticated-read",
+            "aws-exec-read",
+            "bucket-owner-read",
+            "bucket-owner-full-control",
+        ],
+    ),
+    ("RequestPayer", &["requester"]),
+];
 
 /// Extra arguments of every write, by the name that S3 gives them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -224,6 +280,8 @@ impl WriteOptions {
                 faults.push(Invalid::new(at, format!("is not supported; supported are {}", WRITE_OPTIONS.join(", "))));
             } else if value.is_empty() || value.len() > 2048 || value.chars().any(char::is_control) {
                 faults.push(Invalid::new(at, "must have 1 to 2048 characters on one line"));
+            } else if let Some((_, words)) = WORDS.iter().find(|(known, words)| *known == name && !words.contains(&value.as_str())) {
+                faults.push(Invalid::new(at, format!("must be one of {}", words.join(", "))));
             } else {
                 known.insert(name, value);
             }
@@ -257,6 +315,42 @@ pub struct BucketInput {
 }
 
 impl BucketInput {
+    /// A bucket that is not known yet, or every field that is wrong. Its prefix must leave room for keys, and the path of its endpoint is read:
+    /// a bucket that is named there is taken out. Known buckets stay as they are: see `check`.
+    pub fn check_new(mut self) -> Result<Bucket, Vec<Invalid>> {
+        let mut faults = Faults::default();
+        if faults.take(room_for_keys(&self.prefix)).is_none() {
+            self.prefix.clear(); // one fault is enough
+        }
+        faults.take(self.read_path());
+        let bucket = faults.take_all("", self.check());
+        faults.finish(bucket)
+    }
+
+    /// `https://host/<bucket>` is the host and the bucket; `https://host/storage/v1/s3` is where a store begins.
+    fn read_path(&mut self) -> Result<(), Invalid> {
+        let (begin, path) = split_path(&self.endpoint_url);
+        match path.rsplit_once('/') {
+            _ if path.is_empty() => Ok(()),
+            None if path != self.bucket_name => {
+                let message = format!(
+                    "must not have the path /{path}: give scheme and host, and the bucket's name as bucket_name; a path is for stores that \
+                     begin below one, such as /storage/v1/s3"
+                );
+                Err(Invalid::new("endpoint_url", message))
+            }
+            Some((_, last)) if last != self.bucket_name => Ok(()),
+            cut => {
+                let base = cut.map_or(String::new(), |(base, _)| format!("/{base}"));
+                self.endpoint_url = format!("{begin}{base}");
+                // It was said to be in the endpoint already, and so it was.
+                self.include_bucket_in_prefix =
+                    self.include_bucket_in_prefix.filter(|_| host_starts_with(&self.endpoint_url, &self.bucket_name));
+                Ok(())
+            }
+        }
+    }
+
     /// The bucket, or every field that is wrong.
     pub fn check(self) -> Result<Bucket, Vec<Invalid>> {
         let mut faults = Faults::default();
@@ -290,6 +384,7 @@ impl BucketInput {
                 addressing: self.addressing,
                 write_options: write_options?,
                 client: self.client,
+                features: StoreFeatures::default(),
             })
         })();
         faults.finish(bucket)
@@ -320,6 +415,24 @@ fn prefix(text: &str) -> Result<String, Invalid> {
     } else {
         Ok(trimmed.to_owned())
     }
+}
+
+/// What exports need below a prefix.
+fn room_for_keys(prefix: &str) -> Result<(), Invalid> {
+    let (bytes, most) = (prefix.trim_matches('/').len(), layout::longest_prefix());
+    if bytes <= most {
+        return Ok(());
+    }
+    let message = format!("must have at most {most} bytes, or the keys of exports are longer than S3 takes; it has {bytes}");
+    Err(Invalid::new("prefix", message))
+}
+
+/// Scheme and host, and the path without slashes around it.
+fn split_path(endpoint: &str) -> (&str, &str) {
+    let host = endpoint.find("://").map_or(0, |at| at + 3);
+    let at = endpoint[host..].find('/').map_or(endpoint.len(), |at| host + at);
+    let (begin, path) = endpoint.split_at(at);
+    (begin, path.trim_matches('/'))
 }
 
 fn region(text: &str) -> Result<Option<String>, Invalid> {
@@ -379,6 +492,49 @@ mod tests {
         let prefix = |text: &str| BucketInput { prefix: text.into(), ..input() }.check().map(|bucket| bucket.prefix);
         assert_eq!(prefix("/root/traces/"), Ok("root/traces".to_owned()));
         assert_eq!(prefix("/"), Ok(String::new()));
+    }
+
+    #[test]
+    fn a_prefix_of_a_new_bucket_leaves_room_for_keys_and_is_measured_in_bytes() {
+        let faults = |prefix: String| BucketInput { prefix, ..input() }.check_new().map(drop).map_err(|faults| faults[0].to_string());
+        assert_eq!(faults(format!("/{}/", "p".repeat(791))), Ok(()));
+        let refused =
+            |bytes| format!("prefix: must have at most 791 bytes, or the keys of exports are longer than S3 takes; it has {bytes}");
+        assert_eq!(faults("p".repeat(792)), Err(refused(792)));
+        assert_eq!(faults("日".repeat(290)), Err(refused(870)));
+        assert!(BucketInput { prefix: "p".repeat(2000), ..input() }.check().is_ok(), "a bucket that is known already stays");
+    }
+
+    #[test]
+    fn a_bucket_in_the_endpoints_path_is_understood() {
+        let endpoint = |url: &str, inside: Option<bool>| {
+            let input = BucketInput { endpoint_url: url.into(), include_bucket_in_prefix: inside, ..input() };
+            input.check_new().map(|bucket| (bucket.endpoint_url.unwrap(), bucket.include_bucket_in_prefix))
+        };
+        let store = |url: &str| Ok((url.to_owned(), true));
+        for url in ["https://s3.example.com", "https://s3.example.com/", "https://s3.example.com/traces", "https://s3.example.com/traces/"]
+        {
+            assert_eq!(endpoint(url, None), store("https://s3.example.com"), "{url}");
+        }
+        assert_eq!(endpoint("https://s3.example.com/traces", Some(false)), store("https://s3.example.com"));
+        assert_eq!(endpoint("http://[::1]:9000/traces", None), store("http://[::1]:9000"));
+        assert_eq!(endpoint("https://s3.example.com/a/b/traces", None), store("https://s3.example.com/a/b"));
+        assert_eq!(endpoint("https://x.supabase.co/storage/v1/s3", None), store("https://x.supabase.co/storage/v1/s3"));
+        let faults = endpoint("https://s3.example.com/other", None).unwrap_err();
+        assert_eq!(faults.len(), 1);
+        assert!(faults[0].to_string().starts_with("endpoint_url: must not have the path /other: give scheme and host"), "{}", faults[0]);
+    }
+
+    #[test]
+    fn options_with_few_words_take_no_other() {
+        let options = |name: &str, value: &str| {
+            let write_options = vec![(name.to_owned(), value.to_owned())];
+            BucketInput { write_options, ..input() }.check().map(drop).map_err(|faults| faults[0].to_string())
+        };
+        assert_eq!(options("ACL", "bucket-owner-full-control"), Ok(()));
+        assert_eq!(options("RequestPayer", "requester"), Ok(()));
+        assert_eq!(options("RequestPayer", "me"), Err("s3_additional_kwargs.RequestPayer: must be one of requester".to_owned()));
+        assert!(options("ACL", "public").unwrap_err().starts_with("s3_additional_kwargs.ACL: must be one of private, public-read, "));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Where things lie in a bucket. Every key is a pure function of what it names, so a retry overwrites and never adds.
 
+use uuid::Uuid;
+
 use crate::{
     export::{FormatVersion, Projects},
     id::{ExportId, RunId, SessionId, TenantId},
@@ -40,8 +42,11 @@ impl Layout<'_> {
 
     /// `<project's path>/year=Y/month=M/day=D/<run>-<number, 5 digits>.parquet`, month and day without padding.
     pub fn data_file(&self, partition: Partition, run: RunId, number: u32) -> String {
-        let (year, month, day) = partition.window.start().day().civil();
-        format!("{}/year={year}/month={month}/day={day}/{run}-{number:05}.parquet", self.project_path(partition.session))
+        self.file_of_day(partition.session, partition.window.start().day().civil(), run, number)
+    }
+
+    fn file_of_day(&self, session: SessionId, (year, month, day): (i32, u32, u32), run: RunId, number: u32) -> String {
+        format!("{}/year={year}/month={month}/day={day}/{run}-{number:05}.parquet", self.project_path(session))
     }
 
     /// `<prefix>/_manifests/export_id=…/run_id=….json`: outside the data tree, because readers glob that as Parquet.
@@ -69,16 +74,44 @@ pub fn probe(prefix: &str, name: &str) -> String {
     rooted(prefix, &format!("tmp/{name}.txt"))
 }
 
+/// Longest key that S3 takes, in bytes.
+const MAX_KEY_BYTES: usize = 1024;
+
+/// The longest prefix of a destination, in bytes, with which every key fits that an export may have.
+pub fn longest_prefix() -> usize {
+    let layout = Layout {
+        prefix: "p",
+        export: ExportId(Uuid::nil()),
+        tenant: TenantId(Uuid::nil()),
+        version: FormatVersion::V2Beta, // its keys are longer than those of v1
+    };
+    let (session, run, number) = (SessionId(Uuid::nil()), RunId(Uuid::nil()), 99_999);
+    let data_file = layout.file_of_day(session, (9999, 12, 31), run, number);
+    let others = [layout.run_manifest(run), layout.export_manifest(), layout.success(), probe("p", &Uuid::nil().as_simple().to_string())];
+    let longest = others.iter().chain([&data_file]).map(String::len).max().unwrap_or_default();
+    (MAX_KEY_BYTES + layout.prefix.len()).saturating_sub(longest)
+}
+
 fn rooted(prefix: &str, key: &str) -> String {
     if prefix.is_empty() { key.to_owned() } else { format!("{prefix}/{key}") }
 }
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
     use crate::time::{Timestamp, Window};
+
+    #[test]
+    fn below_the_longest_prefix_every_key_fits_and_a_byte_more_is_too_much() {
+        let window = Window::new(Timestamp::parse("t", "2024-12-31").unwrap(), Timestamp::parse("t", "2025-01-01").unwrap()).unwrap();
+        let length = |prefix: &str| {
+            let (export, tenant, version) = (ExportId(Uuid::nil()), TenantId(Uuid::nil()), FormatVersion::V2Beta);
+            let partition = Partition { session: SessionId(Uuid::nil()), window };
+            Layout { prefix, export, tenant, version }.data_file(partition, RunId(Uuid::nil()), 0).len()
+        };
+        assert_eq!(longest_prefix(), 791);
+        assert_eq!(length(&"p".repeat(longest_prefix())), 1024);
+    }
 
     #[test]
     fn keys_are_those_that_readers_glob() {

@@ -12,7 +12,7 @@ use tonic::{
 use tracelift_bucket::{Grant, Keys};
 use tracelift_core::{
     Invalid,
-    destination::{Bucket, RoleArn},
+    destination::{Bucket, RoleArn, StoreFeatures},
     failure::{Failure, FailureClass, Step},
 };
 use tracelift_proto::{
@@ -110,7 +110,8 @@ fn usable(answer: v1::GetDestinationAccessResponse) -> Result<(Bucket, Grant), H
         let text: Vec<_> = faults.iter().map(ToString::to_string).collect();
         Halt::Failed(refused(text.join("; ")))
     };
-    let bucket = Bucket::try_from(answer.config.unwrap_or_default()).map_err(faults)?;
+    let mut bucket = Bucket::try_from(answer.config.unwrap_or_default()).map_err(faults)?;
+    bucket.features = answer.features.map(StoreFeatures::from).unwrap_or_default();
     let grant = match answer.identity {
         Some(Identity::Credentials(credentials)) => {
             let secrets = BucketSecrets::try_from(credentials).map_err(faults)?;

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret as _;
 use tracelift_bucket::{BucketError, Connector, Fault, Keys, Object, Reader};
 use tracelift_core::{
     column::Column,
-    destination::{Addressing, Bucket, ClientOptions, WriteOptions},
+    destination::{Addressing, Bucket, ClientOptions, StoreFeatures, WriteOptions},
     failure::{Failure, FailureClass, Step},
     json,
 };
@@ -96,6 +96,7 @@ impl BlobStore {
             addressing: Addressing::Auto,
             write_options: WriteOptions::default(),
             client: ClientOptions::default(),
+            features: StoreFeatures::default(),
         };
         let objects = connector.reader(&bucket, &keys, FETCH_TIMEOUT, FETCH_ATTEMPTS, || SystemClock.now()).await?;
         Ok(Self { objects, max_bytes: settings.blob_max_bytes, gave: Arc::default() })

@@ -4,30 +4,31 @@
 use std::{
     error::Error,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use tracelift_bucket::{BucketError, Client, Connector, Fault, Grant};
+use tokio::time::Instant;
+use tracelift_bucket::{BucketError, Client, Connector, Extra, Fault, Grant, Line};
 use tracelift_core::{
-    destination::Bucket,
+    destination::{Bucket, StoreFeatures},
     failure::{Failure, FailureClass, Step},
 };
 
 use crate::{
     access::Access,
+    again::Again,
     job::Halt,
     lease::{Lease, Stop},
     meter::Meter,
     pace::Pace,
+    settings::Patience,
+    width::Width,
 };
 
-/// Longest time for one request: a part on a slow line.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often a transient fault is tried within one call.
 const REQUEST_ATTEMPTS: u32 = 4;
 
@@ -58,7 +59,10 @@ pub(crate) fn failure(step: Step, error: &BucketError) -> Failure {
     let class = match error.fault {
         Fault::Throttled => FailureClass::Throttled,
         // A role may not be assumed because the token service is away, which is no reason to give up.
-        Fault::Unavailable | Fault::NoSuchUpload | Fault::ClockSkewed | Fault::NoIdentity => FailureClass::DestinationTransient,
+        // What arrived damaged again and again is written anew by the next attempt.
+        Fault::Unavailable | Fault::Damaged | Fault::NoSuchUpload | Fault::ClockSkewed | Fault::NoIdentity => {
+            FailureClass::DestinationTransient
+        }
         Fault::ExpiredToken => FailureClass::CustomerTransient,
         Fault::AccessDenied
         | Fault::BucketNotValid
@@ -87,11 +91,15 @@ pub(crate) struct Destination {
     access: Access,
     connector: Connector,
     meter: Arc<Meter>,
+    patience: Patience,
     pace: Pace,
+    width: Mutex<Width>,
     current: Mutex<Current>,
     renewing: tokio::sync::Mutex<()>,
-    /// Whether the store knows conditions on writes, as far as it has said.
-    conditional: AtomicBool,
+    /// What the store knows, as far as its check and it have said.
+    features: Mutex<StoreFeatures>,
+    /// Whether it has taken a write of this run.
+    taken: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -102,17 +110,28 @@ struct Current {
 
 impl Destination {
     /// Asks the control plane where it is and for its keys.
-    pub(crate) async fn open(access: Access, connector: Connector, lease: Lease, meter: Arc<Meter>) -> Result<Arc<Self>, Halt> {
-        let current = connect(&access, &connector, &lease).await?;
+    pub(crate) async fn open(
+        access: Access,
+        connector: Connector,
+        lease: Lease,
+        meter: Arc<Meter>,
+        patience: Patience,
+    ) -> Result<Arc<Self>, Halt> {
+        let line = line(&meter, patience);
+        let current = connect(&access, &connector, &lease, line).await?;
+        let (taken, features) = (AtomicBool::new(meter.has_files()), Mutex::new(current.client.bucket().features));
         Ok(Arc::new(Self {
             lease,
             access,
             connector,
             meter,
+            patience,
             pace: Pace::default(),
+            width: Mutex::default(),
             current: Mutex::new(current),
             renewing: tokio::sync::Mutex::default(),
-            conditional: AtomicBool::new(true),
+            features,
+            taken,
         }))
     }
 
@@ -121,15 +140,47 @@ impl Destination {
         self.current().client.bucket().clone()
     }
 
-    /// Whether writes are made under conditions.
-    pub(crate) fn conditional(&self) -> bool {
-        self.conditional.load(Relaxed)
+    /// It has taken a write of this run or of what the run builds on.
+    pub(crate) fn has_taken(&self) {
+        self.taken.store(true, Relaxed);
     }
 
-    /// The store does not know conditions on writes.
-    pub(crate) fn forgo_conditions(&self) {
-        tracing::info!("the destination knows no conditional writes");
-        self.conditional.store(false, Relaxed);
+    /// What its store knows, as far as it has said.
+    pub(crate) fn features(&self) -> StoreFeatures {
+        *self.features.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store has taken a request with no more than that: so much it knows, and the run's other requests carry no more.
+    pub(crate) fn knows(&self, features: StoreFeatures) {
+        let mut known = self.features.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.and(features) != *known {
+            *known = known.and(features);
+            tracing::info!(features = ?*known, "the destination does not know everything that we send");
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            current.client = current.client.knowing(*known);
+        }
+    }
+
+    /// How many parts may be on their way where the setting allows `most`.
+    pub(crate) fn parts_at_once(&self, most: usize) -> usize {
+        self.width().at_once(most)
+    }
+
+    /// Sends a part, and learns from how long it takes how many to send at once.
+    pub(crate) async fn part<T>(&self, most: usize, sending: impl Future<Output = Result<T, NoAnswer>>) -> Result<T, NoAnswer> {
+        let (number, begun) = (self.width().begin(), Instant::now());
+        let sent = sending.await;
+        match &sent {
+            Ok(_) if begun.elapsed() < self.patience.slow_part => self.width().quick(most),
+            Ok(_) => self.width().slow(number, most),
+            Err(NoAnswer::Refused(error)) if error.fault == Fault::Unavailable => self.width().slow(number, most),
+            Err(_) => {}
+        }
+        sent
+    }
+
+    fn width(&self) -> MutexGuard<'_, Width> {
+        self.width.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A call that is broken off when the lease ends.
@@ -165,6 +216,7 @@ impl Destination {
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: Error + ProvideErrorMetadata + 'static,
     {
+        let mut again = Again::default();
         loop {
             tokio::select! {
                 biased;
@@ -183,25 +235,64 @@ impl Destination {
                     answer = send(client.clone()) => answer,
                 },
             };
-            let error = match answer {
+            match answer {
                 Ok(answer) => {
-                    self.pace.faster();
-                    self.meter.held_up(None);
+                    self.answered(name);
                     return Ok(answer);
                 }
-                Err(error) => client.judge(name, &error),
-            };
-            match error.fault {
-                Fault::Throttled => {
-                    metrics::counter!("tracelift_destination_throttled_total").increment(1);
-                    tracing::debug!(call = name, "the destination asks to slow down");
-                    self.meter.held_up(Some("waiting: the destination asks to slow down"));
-                    self.pace.slower(chance());
+                Err(error) => {
+                    let error = client.judge(name, &error);
+                    if in_flight == InFlight::BrokenOff && self.forgo_checksums(client.bucket().features, &error) {
+                        continue;
+                    }
+                    self.refused(error, &grant, &mut again).await?;
                 }
-                // Keys are replaced while runs go on: those of before may be good no longer.
-                Fault::ExpiredToken | Fault::UnknownKeyId if self.renew(&grant).await.map_err(NoAnswer::Access)? => {}
-                _ => return Err(NoAnswer::Refused(error)),
             }
+        }
+    }
+
+    /// Whether a write that carried so much, and no condition, is to be sent without its checksum.
+    fn forgo_checksums(&self, carried: StoreFeatures, error: &BucketError) -> bool {
+        let about = matches!(error.extra, Some(Extra::Checksums | Extra::Any));
+        let forgone = about && is_write(error.call) && carried.checksums;
+        if forgone {
+            self.knows(StoreFeatures { checksums: false, ..carried });
+        }
+        forgone
+    }
+
+    fn answered(&self, name: &str) {
+        self.pace.faster();
+        self.meter.held_up(None);
+        if is_write(name) {
+            self.has_taken();
+        }
+    }
+
+    /// Returns when the call is to be sent again.
+    async fn refused(&self, error: BucketError, grant: &Grant, again: &mut Again) -> Result<(), NoAnswer> {
+        if error.fault == Fault::Throttled {
+            metrics::counter!("tracelift_destination_throttled_total").increment(1);
+            tracing::debug!(call = error.call, "the destination asks to slow down");
+            self.meter.held_up(Some("waiting: the destination asks to slow down"));
+            self.pace.slower(chance());
+            return Ok(());
+        }
+        let taken = is_write(error.call) && self.taken.load(Relaxed);
+        // Keys are replaced while runs go on: those of before may be good no longer.
+        let keys = matches!(error.fault, Fault::ExpiredToken | Fault::UnknownKeyId) || error.fault == Fault::AccessDenied && taken;
+        if keys && self.renew(grant).await.map_err(NoAnswer::Access)? {
+            return Ok(());
+        }
+        let Some(wait) = again.after(error.fault, taken, Instant::now(), chance()) else { return Err(NoAnswer::Refused(error)) };
+        tracing::info!(%error, "a call is sent again");
+        if error.fault != Fault::Damaged {
+            self.meter.held_up(Some("waiting: the destination denies what it took before"));
+        }
+        tokio::select! {
+            biased;
+            why = self.lease.halted() => Err(NoAnswer::Stopped(why)),
+            () = tokio::time::sleep(wait) => Ok(()),
         }
     }
 
@@ -211,10 +302,11 @@ impl Destination {
         if self.current().grant != *expired {
             return Ok(true); // another call of this run was here first
         }
-        let renewed = connect(&self.access, &self.connector, &self.lease).await?;
+        let renewed = connect(&self.access, &self.connector, &self.lease, line(&self.meter, self.patience)).await?;
         if renewed.grant == *expired {
             return Ok(false);
         }
+        let renewed = Current { client: renewed.client.knowing(self.features()), ..renewed };
         tracing::info!("the destination's keys were no longer good; new ones are used");
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
         Ok(true)
@@ -225,11 +317,20 @@ impl Destination {
     }
 }
 
-async fn connect(access: &Access, connector: &Connector, lease: &Lease) -> Result<Current, Halt> {
+fn line(meter: &Meter, patience: Patience) -> Line {
+    Line { silence: patience.silence, slowest: patience.slowest, under_way: meter.under_way() }
+}
+
+async fn connect(access: &Access, connector: &Connector, lease: &Lease, line: Line) -> Result<Current, Halt> {
     let (bucket, grant) = access.destination(lease).await?;
-    let client = connector.client(&bucket, &grant, REQUEST_TIMEOUT, REQUEST_ATTEMPTS).await;
+    let client = connector.patient_client(&bucket, &grant, line, REQUEST_ATTEMPTS).await;
     let client = client.map_err(|error| failure(Step::Access, &error))?;
     Ok(Current { client, grant })
+}
+
+/// Whether a call writes; others may be denied to a key that is good for exports.
+fn is_write(call: &str) -> bool {
+    ["PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"].contains(&call)
 }
 
 /// Anywhere from 0 to 1.

@@ -105,6 +105,17 @@ impl Frozen {
     }
 }
 
+impl Task {
+    /// Whether the bucket took writes of this export before, for this task to come to be.
+    fn follows_writes(&self) -> bool {
+        match self {
+            Self::Slice { before, unresolved, .. } => before.files > 0 || unresolved.as_ref().is_some_and(|intent| !intent.upload_id.is_empty()),
+            Self::Finalise { runs, .. } => !runs.is_empty(),
+            _ => false,
+        }
+    }
+}
+
 /// What a run that was stopped or has failed may have left at the key of its next file.
 #[derive(Debug, Clone)]
 pub(crate) struct Left {
@@ -133,7 +144,11 @@ impl Job {
         }
         self.meter.doing("connecting");
         let (access, connector) = (self.workshop.access.clone(), self.workshop.connector.clone());
-        let destination = Destination::open(access, connector, self.lease.clone(), self.meter.clone()).await?;
+        let (lease, meter, patience) = (self.lease.clone(), self.meter.clone(), self.workshop.limits.patience);
+        let destination = Destination::open(access, connector, lease, meter, patience).await?;
+        if task.follows_writes() {
+            destination.has_taken();
+        }
         match task {
             Task::Slice { slice, before, unresolved } => {
                 let frozen = self.export(&destination, slice.clone(), before, unresolved).await?;

@@ -4,6 +4,7 @@
 //! It plans nothing, decides no retry, and never opens the control plane's database.
 
 mod access;
+mod again;
 mod agent;
 mod blob;
 mod budget;
@@ -23,6 +24,7 @@ mod settings;
 mod source;
 pub mod stages;
 mod upload;
+mod width;
 
 use std::time::Duration;
 
@@ -34,7 +36,7 @@ use tracelift_runtime::{metrics::MetricsError, secret::SecretError, tls::TlsErro
 use uuid::Uuid;
 
 pub use network::Network;
-pub use settings::{Blobs, ClickHouse, Limits, Packing, Settings, UniqueBy};
+pub use settings::{Blobs, ClickHouse, Limits, Packing, Patience, Settings, UniqueBy};
 pub use source::filter::Pushed;
 
 use crate::{

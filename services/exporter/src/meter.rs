@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -26,6 +26,8 @@ pub(crate) enum Stage {
 pub(crate) struct Meter {
     rows: AtomicU64,
     bytes: AtomicU64,
+    /// Bytes of requests to the destination that are not answered yet.
+    under_way: Arc<AtomicU64>,
     files: AtomicU32,
     hydrated_objects: AtomicU64,
     hydration_misses: AtomicU64,
@@ -44,6 +46,11 @@ impl Meter {
         meter.rows.store(before.rows, Relaxed);
         meter.files.store(before.files, Relaxed);
         meter
+    }
+
+    /// Whether the run has files, of this attempt or of earlier ones.
+    pub(crate) fn has_files(&self) -> bool {
+        self.files.load(Relaxed) > 0
     }
 
     /// What it is doing, in a word that people read.
@@ -71,6 +78,11 @@ impl Meter {
         metrics::counter!("tracelift_bytes_uploaded_total").increment(bytes);
     }
 
+    /// Counts what is on its way to the destination: it shows that the run gets on, and is part of `bytes` only when it has arrived.
+    pub(crate) fn under_way(&self) -> Arc<AtomicU64> {
+        self.under_way.clone()
+    }
+
     pub(crate) fn add_file(&self) {
         self.files.fetch_add(1, Relaxed);
     }
@@ -94,7 +106,7 @@ impl Meter {
             [0, 1, 2, 3].map(|stage| Duration::from_micros(self.micros[stage].load(Relaxed)).as_secs_f64());
         RunProgress {
             rows: self.rows.load(Relaxed),
-            bytes: self.bytes.load(Relaxed),
+            bytes: self.bytes.load(Relaxed) + self.under_way.load(Relaxed),
             files: self.files.load(Relaxed),
             rows_estimate: self.rows_estimate.load(Relaxed).checked_sub(1),
             hydrated_objects: self.hydrated_objects.load(Relaxed),

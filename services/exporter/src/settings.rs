@@ -1,6 +1,6 @@
 //! What the operator can set: flags, or variables of the environment. Secrets come from variables or files only.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
 use secrecy::SecretString;
@@ -180,6 +180,26 @@ pub struct Limits {
     /// A batch of rows is closed when it has grown to that many bytes
     #[arg(long, env = "TRACELIFT_BATCH_BYTES", default_value_t = 8 << 20)]
     pub batch_bytes: u64,
+    /// How long a slow line to a destination is waited for
+    #[arg(skip)]
+    pub patience: Patience,
+}
+
+/// How long a slow line to a destination is waited for: not the operator's to set, but tests make it short.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// A request is given up when nothing of it moved for that long.
+    pub silence: Duration,
+    /// Bytes a second of the slowest line: what was handed over may be on its way that long without a sign.
+    pub slowest: u64,
+    /// With a part that takes longer fewer are sent at once.
+    pub slow_part: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(60), slowest: 16 << 10, slow_part: Duration::from_secs(30) }
+    }
 }
 
 /// Batches of one run that exist at once: being read (and looked up) with its objects fetched, being filled in, waiting, being encoded.

@@ -14,7 +14,7 @@ use aws_sdk_s3::{
 };
 use bytes::Bytes;
 use tokio::{sync::mpsc, task::JoinSet};
-use tracelift_bucket::{SignedAsAsked as _, WriteArguments as _};
+use tracelift_bucket::{PaidAsAsked as _, SignedAsAsked as _, WriteArguments as _};
 use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{File, FileIntent, Totals},
@@ -135,10 +135,11 @@ impl Uploader<'_> {
                     return Ok((uploaded, content));
                 }
             };
-            while sending.len() >= self.parts_in_flight {
+            while sending.len() >= self.destination.parts_at_once(self.parts_in_flight) {
                 self.sent(&mut sending, &mut uploaded).await?;
             }
-            tasks::start_in(&mut sending, "part", send(self.destination.clone(), intent.clone(), number, bytes, self.meter.clone()));
+            let part = Part { destination: self.destination.clone(), meter: self.meter.clone(), intent: intent.clone(), number, bytes };
+            tasks::start_in(&mut sending, "part", part.send(self.parts_in_flight));
         }
         Err(out_of_step())
     }
@@ -171,8 +172,8 @@ impl Uploader<'_> {
         let etag = self
             .unless_there("CompleteMultipartUpload", &intent, |client, condition| {
                 let call = client.s3.complete_multipart_upload().bucket(&client.bucket().name).key(&intent.key);
-                let call = call.upload_id(&intent.upload_id).multipart_upload(whole.clone());
-                let size = condition.as_ref().and_then(|_| i64::try_from(file.bytes).ok());
+                let call = call.paid_as_asked(client.bucket()).upload_id(&intent.upload_id).multipart_upload(whole.clone());
+                let size = client.bucket().features.object_size.then_some(file.bytes).and_then(|bytes| i64::try_from(bytes).ok());
                 let call = call.set_if_none_match(condition).set_mpu_object_size(size);
                 async move { call.send().await.map(|written| written.e_tag) }
             })
@@ -187,23 +188,31 @@ impl Uploader<'_> {
 
 const PARQUET: &str = "application/vnd.apache.parquet";
 
-async fn send(
+/// A part on its way.
+struct Part {
     destination: Arc<Destination>,
+    meter: Arc<Meter>,
     intent: FileIntent,
     number: u32,
     bytes: Bytes,
-    meter: Arc<Meter>,
-) -> Result<UploadedPart, Halt> {
-    let size = bytes.len() as u64;
-    let sent = destination.call("UploadPart", |client| {
-        let bucket = client.bucket();
-        let call = client.s3.upload_part().bucket(&bucket.name).key(&intent.key).upload_id(&intent.upload_id);
-        let call = call.part_number(i32::try_from(number).unwrap_or(i32::MAX)).body(ByteStream::from(bytes.clone()));
-        call.signed_as_asked(bucket).send()
-    });
-    let sent = sent.await.map_err(|error| error.at(Step::Upload))?;
-    meter.add_bytes(size);
-    Ok(UploadedPart { number, size, etag: sent.e_tag.unwrap_or_default() })
+}
+
+impl Part {
+    /// `at_once`: how many parts the setting allows.
+    async fn send(self, at_once: usize) -> Result<UploadedPart, Halt> {
+        let Self { destination, meter, intent, number, bytes } = self;
+        let size = bytes.len() as u64;
+        let sending = destination.call("UploadPart", |client| {
+            let bucket = client.bucket();
+            let call = client.s3.upload_part().bucket(&bucket.name).key(&intent.key).upload_id(&intent.upload_id);
+            let call =
+                call.part_number(i32::try_from(number).unwrap_or(i32::MAX)).paid_as_asked(bucket).body(ByteStream::from(bytes.clone()));
+            call.signed_as_asked(bucket).send()
+        });
+        let sent = destination.part(at_once, sending).await.map_err(|error| error.at(Step::Upload))?;
+        meter.add_bytes(size);
+        Ok(UploadedPart { number, size, etag: sent.e_tag.unwrap_or_default() })
+    }
 }
 
 /// The file as it will be recorded, without its etag.

@@ -74,6 +74,8 @@ pub struct Faults {
     rules: Mutex<Vec<Rule>>,
     calls: AtomicU64,
     no_conditions: AtomicBool,
+    no_checksums: AtomicBool,
+    no_object_size: AtomicBool,
     small_parts: AtomicBool,
     /// What uploads are called in answers, instead of their ids.
     upload_id: Mutex<Option<String>>,
@@ -114,6 +116,32 @@ impl Faults {
     /// From now on a write under a condition is answered with NotImplemented, as some stores do.
     pub fn know_no_conditions(&self) {
         self.no_conditions.store(true, SeqCst);
+    }
+
+    /// From now on a write with a checksum beside its content is refused, in the words of a store that does not know the header.
+    pub fn know_no_checksums(&self) {
+        self.no_checksums.store(true, SeqCst);
+    }
+
+    /// From now on completing an upload with the size of the whole is answered with NotImplemented.
+    pub fn know_no_object_size(&self) {
+        self.no_object_size.store(true, SeqCst);
+    }
+
+    pub(super) fn checksum(&self, crc32: Option<&String>) -> S3Result<()> {
+        if crc32.is_some() && self.no_checksums.load(SeqCst) {
+            let words = "Unsupported header 'x-amz-checksum-crc32' received for this API call.";
+            return Err(S3Error::with_message(S3ErrorCode::InvalidArgument, words));
+        }
+        Ok(())
+    }
+
+    pub(super) fn object_size(&self, size: Option<i64>) -> S3Result<()> {
+        if size.is_some() && self.no_object_size.load(SeqCst) {
+            let words = "A header you provided implies functionality that is not implemented";
+            return Err(S3Error::with_message(S3ErrorCode::NotImplemented, words));
+        }
+        Ok(())
     }
 
     /// From now on a part that is not the last may be small, so that few rows make several.

@@ -293,8 +293,8 @@ async fn columns_formats_and_codecs_are_as_asked_for_and_no_object_is_fetched_in
     let file = &run.result.as_ref().unwrap().exported_files[0];
     assert!(file.contains(&format!("/session_id={PROJECT_ID}/resource=runs/year=2024/month=1/day=1/")), "{file}");
     assert_eq!(world.rows(&export), [json!({"total_cost": "0.000000000001", "name": "n"})]);
-    // The check of the destination takes four calls, the file one, the manifests three; none is a fetched blob.
-    assert_eq!(world.s3.faults.calls() - before, 4 + 1 + 3);
+    // The check of the destination takes six calls, the file one, the manifests three; none is a fetched blob.
+    assert_eq!(world.s3.faults.calls() - before, 6 + 1 + 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

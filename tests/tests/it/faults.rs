@@ -124,6 +124,72 @@ async fn a_bucket_that_answers_503_is_tried_again_and_no_attempt_is_counted() {
     assert_eq!(world.runs(&export).await[0].retry_number, 0);
 }
 
+/// Exports 30 rows in parts of one file, while the bucket refuses some writes; how many attempts were lost.
+async fn retries_in_parts(faults: &[(Operation, S3ErrorCode, u64)]) -> u32 {
+    let world = world_with(30).await;
+    let export = world.export(DAY.0, DAY.1).await;
+    for (operation, code, times) in faults {
+        world.s3.faults.refuse(*operation, ".parquet", code.clone(), *times);
+    }
+    let _exporter = in_parts(&world);
+    completes_with_each_row_once(&world, &export, 30).await;
+    world.runs(&export).await[0].retry_number
+}
+
+/// The same with a file that is small enough for one write.
+async fn retries_in_one_write(code: S3ErrorCode) -> u32 {
+    let world = world_with(3).await;
+    let export = world.export(DAY.0, DAY.1).await;
+    world.s3.faults.refuse(Operation::PutObject, ".parquet", code.clone(), 1);
+    world.s3.faults.refuse(Operation::PutObject, "_manifests", code, 2);
+    let _exporter = world.exporter();
+    completes_with_each_row_once(&world, &export, 3).await;
+    world.runs(&export).await[0].retry_number
+}
+
+fn code(name: &'static str) -> S3ErrorCode {
+    S3ErrorCode::from_bytes(name.as_bytes()).expect("a name")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_arrived_damaged_is_sent_again_within_the_attempt() {
+    let every = [
+        (Operation::UploadPart, code("BadDigest"), 2),
+        (Operation::UploadPart, code("XAmzContentSHA256Mismatch"), 1),
+        (Operation::CreateMultipartUpload, code("IncompleteBody"), 1),
+        (Operation::CompleteMultipartUpload, code("InvalidPart"), 1),
+    ];
+    assert_eq!(retries_in_parts(&every).await, 0);
+    assert_eq!(retries_in_one_write(code("IncompleteBody")).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_which_the_store_has_lost_a_part_is_written_anew() {
+    assert_eq!(retries_in_parts(&[(Operation::CompleteMultipartUpload, code("InvalidPart"), 4)]).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_denies_what_it_took_before_is_asked_again() {
+    let every = [
+        (Operation::UploadPart, code("AccessDenied"), 1),
+        (Operation::UploadPart, code("InvalidAccessKeyId"), 1),
+        (Operation::CompleteMultipartUpload, code("SignatureDoesNotMatch"), 1),
+    ];
+    assert_eq!(retries_in_parts(&every).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn manifests_are_asked_for_again_that_a_bucket_denies_after_it_took_the_files() {
+    let world = world_with(3).await;
+    let export = world.export(DAY.0, DAY.1).await;
+    for name in ["/run_id=", "/manifest.json", "/_SUCCESS"] {
+        world.s3.faults.refuse(Operation::PutObject, name, S3ErrorCode::AccessDenied, 1);
+    }
+    let _exporter = world.exporter();
+    completes_with_each_row_once(&world, &export, 3).await;
+    assert_eq!(world.runs(&export).await[0].retry_number, 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_to_complete_is_resolved_by_looking() {
     let world = world_with(30).await;

@@ -145,8 +145,8 @@ async fn an_export_holds_the_rows_that_match_whether_or_not_their_content_is_in_
     assert_eq!((&totals["hydration_misses"], &totals["undecided"]), (&json!(0), &json!(1)), "row 5 may match, and is not there");
     // Row 3: extra, inputs. 4: extra, and the inputs of row 3. 5: extra, looked for once (its pointer has not moved). 7: error.
     // 8: the inputs of row 3 only, its feedback says enough. 9: extra, in another run. Row 6 is none that could match. The
-    // destination's check takes four calls, the file one, two runs' manifests and the export's two four.
-    assert_eq!(world.s3.faults.calls() - before, (2 + 1 + 1 + 1 + 1) + 4 + 1 + 4);
+    // destination's check takes six calls, the file one, two runs' manifests and the export's two four.
+    assert_eq!(world.s3.faults.calls() - before, (2 + 1 + 1 + 1 + 1) + 6 + 1 + 4);
     let found = world.reconciled(&export).await;
     // Rows 4 and 9 were decided against by their content.
     assert_eq!((found.rows_exported, found.rows_undecided, found.rows_decided_against, found.rows_in_source), (4, 1, 2, 7));

@@ -18,6 +18,8 @@ mod replicas;
 mod restarts;
 mod setup;
 mod s3_server;
+mod slow_line;
+mod stores;
 mod takeover;
 mod zombie;
 

@@ -42,7 +42,7 @@ async fn said(recorded: String) -> String {
     let connector = Connector::over(http, EndpointPolicy::PublicOnly);
     let client = connector.client(&bucket(), &keys(), Duration::from_secs(5), 1).await.unwrap();
     match check(&client, Uuid::nil()).await {
-        Ok(()) => "it was taken".to_owned(),
+        Ok(_) => "it was taken".to_owned(),
         Err(error) => error.to_string(),
     }
 }

@@ -131,6 +131,11 @@ async fn every_setting_of_the_client_shows_in_the_address() {
         ("aws, body not signed", BucketInput { client: unsigned, ..aws() }),
         ("other", other()),
         ("other, virtual", BucketInput { addressing: Addressing::Virtual, ..other() }),
+        ("below a path", BucketInput { endpoint_url: "https://x.supabase.co/storage/v1/s3".into(), ..other() }),
+        (
+            "below a path, virtual",
+            BucketInput { endpoint_url: "https://x.supabase.co/storage/v1/s3".into(), addressing: Addressing::Virtual, ..other() },
+        ),
         ("bucket in the endpoint", BucketInput { endpoint_url: inside, include_bucket_in_prefix: Some(false), ..other() }),
     ];
     for (name, input) in cases {

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use tracelift_bucket::{Connector, Grant, Keys};
 use tracelift_core::{
     Invalid,
-    destination::{Bucket, Destination, DisplayName, Identity, RoleArn},
+    destination::{Bucket, BucketInput, Destination, DisplayName, Identity, RoleArn, StoreFeatures},
     id::{DestinationId, TenantId},
     invalid::Faults,
 };
@@ -106,7 +106,8 @@ impl Destinations {
         }
     }
 
-    async fn check(&self, tenant: TenantId, bucket: &Bucket, entry: &Entry) -> Result<(), Status> {
+    /// What its store knows, when the bucket takes a probe.
+    async fn check(&self, tenant: TenantId, bucket: &Bucket, entry: &Entry) -> Result<StoreFeatures, Status> {
         let client = self.connector.client(bucket, &entry.grant(tenant), CHECK_TIMEOUT, CHECK_ATTEMPTS).await;
         let checked = match client {
             Ok(client) => tracelift_bucket::check(&client, Uuid::new_v4()).await,
@@ -154,7 +155,8 @@ impl DestinationService for Destinations {
         let asked = request.encode_to_vec();
         let mut faults = Faults::default();
         let display_name = faults.take(DisplayName::parse("display_name", &request.display_name));
-        let bucket = faults.take_all("config", Bucket::try_from(request.config.unwrap_or_default()));
+        let bucket = BucketInput::try_from(request.config.unwrap_or_default()).and_then(BucketInput::check_new);
+        let bucket = faults.take_all("config", bucket);
         let entry = faults.take_all("", self.entry(request.credentials, &request.aws_role_arn));
         let key = faults.take(request_key(key));
         let fields = display_name.zip(bucket).zip(entry).zip(key);
@@ -166,7 +168,8 @@ impl DestinationService for Destinations {
         {
             return created(known);
         }
-        self.check(caller.tenant, &bucket, &entry).await?;
+        let features = self.check(caller.tenant, &bucket, &entry).await?;
+        let bucket = Bucket { features, ..bucket };
         let id = DestinationId(Uuid::now_v7());
         let sealed = self.sealed(caller.tenant, id, &entry)?;
         let destination = Destination {
@@ -217,7 +220,8 @@ impl DestinationService for Destinations {
         };
         let entry = faults.take_all("", entry);
         let entry = faults.finish(entry).map_err(invalid)?;
-        self.check(caller.tenant, &destination.bucket, &entry).await?;
+        let features = self.check(caller.tenant, &destination.bucket, &entry).await?;
+        self.store.remember_features(caller.tenant, destination.id, features).await.map_err(unavailable)?;
         let sealed = self.sealed(caller.tenant, destination.id, &entry)?;
         let (keys, now) = (entry.names(), self.store.now().await.map_err(unavailable)?);
         let changed = self.store.replace_identity(caller.tenant, destination.id, entry.identity(), sealed, keys, now);

@@ -104,7 +104,8 @@ impl FleetService for Fleet {
                 })
             }
         };
-        Ok(Response::new(v1::GetDestinationAccessResponse { config: Some((&access.bucket).into()), identity: Some(identity) }))
+        let (config, features) = (Some((&access.bucket).into()), Some(access.bucket.features.into()));
+        Ok(Response::new(v1::GetDestinationAccessResponse { config, identity: Some(identity), features }))
     }
 }
 

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 use tracelift_core::{
-    destination::{Destination, Identity},
+    destination::{Destination, Identity, StoreFeatures},
     file::File,
     id::{DestinationId, ExportId, ExporterId, KeyId, RunId, TenantId},
     limit::AtOnce,
@@ -83,6 +83,10 @@ impl<D: Database> Store for D {
         now: Timestamp,
     ) -> Result<Option<Destination>, StoreError> {
         self.transact(move |tx| destinations::replace_identity(tx, tenant, id, &identity, sealed.as_ref(), &keys, now)).await
+    }
+
+    async fn remember_features(&self, tenant: TenantId, id: DestinationId, features: StoreFeatures) -> Result<(), StoreError> {
+        self.transact(move |tx| destinations::remember_features(tx, tenant, id, features)).await
     }
 
     async fn delete_destination(&self, tenant: TenantId, id: DestinationId, now: Timestamp) -> Result<Deletion, StoreError> {

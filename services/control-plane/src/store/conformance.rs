@@ -51,6 +51,7 @@ macro_rules! suite {
                 a_destination_in_use_is_not_deleted,
                 a_deleted_destination_keeps_no_credentials_and_its_exports_are_still_shown,
                 credentials_are_sealed_anew_only_if_they_are_unchanged,
+                what_a_store_knows_is_remembered_and_handed_to_exporters,
             }
             exports {
                 an_export_is_read_back_as_it_was_made,
@@ -157,7 +158,7 @@ macro_rules! suite {
                 a_completed_export_is_counted_once_more,
                 an_export_whose_window_is_open_says_so_and_is_counted_after_its_end_and_the_grace,
                 a_search_for_experiments_in_an_open_window_is_told_though_it_found_none,
-                an_export_whose_filter_reads_content_is_not_counted,
+                an_export_whose_filter_reads_content_is_counted_too,
                 records_of_old_exports_are_removed_and_young_or_busy_ones_stay,
             }
             leases {

@@ -2,7 +2,6 @@
 
 use tracelift_core::{
     export::{Export, ExportStatus, Projects},
-    filter::Filter,
     id::{ExportId, RunId, TenantId},
     limit::Quota,
     plan::{self, Experiment, Partition},

@@ -46,14 +46,23 @@ impl Bucket {
         Self { address, asked, _task: Owned(task) }
     }
 
-    /// A bucket that takes everything.
+    /// A bucket that takes everything, whatever the condition.
     pub(crate) async fn good() -> Self {
-        Self::answering(|line| if line.starts_with("POST") { (200, UPLOAD) } else { (200, "") }).await
+        Self::answering(takes_everything).await
     }
 
     /// The requests so far, without the probe's random name.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
+    }
+}
+
+/// How a bucket answers that takes everything.
+pub(crate) fn takes_everything(line: &str) -> Answer {
+    match line.split(' ').next() {
+        Some("POST") if line.contains("uploadId=") => (200, "<CompleteMultipartUploadResult><Key>k</Key></CompleteMultipartUploadResult>"),
+        Some("POST") => (200, UPLOAD),
+        _ => (200, ""),
     }
 }
 

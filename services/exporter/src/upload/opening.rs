@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_s3::config::retry::RetryConfig;
-use tracelift_bucket::{Client, Fault, WriteArguments as _, upload};
+use tracelift_bucket::{Client, Fault, PaidAsAsked as _, WriteArguments as _, upload};
 use tracelift_core::{failure::Step, file::FileIntent};
 
 use super::{PARQUET, Uploader};
@@ -109,9 +109,10 @@ impl Uploader<'_> {
     /// Aborts uploads of this very key that were opened but never became known. A store that does not answer now is asked
     /// again by the next attempt; where the bucket does not let us list, its own lifecycle rule has to end them.
     pub(super) async fn abort_unknown(&self, key: &str) -> Result<(), Halt> {
-        let listed = self
-            .destination
-            .call("ListMultipartUploads", |client| client.s3.list_multipart_uploads().bucket(&client.bucket().name).prefix(key).send());
+        let listed = self.destination.call("ListMultipartUploads", |client| {
+            let bucket = client.bucket();
+            client.s3.list_multipart_uploads().bucket(&bucket.name).prefix(key).paid_as_asked(bucket).send()
+        });
         let listed = match listed.await {
             Ok(listed) => listed,
             Err(NoAnswer::Refused(error)) if error.fault != Fault::Unavailable => {
@@ -138,6 +139,7 @@ type AbortError = aws_sdk_s3::error::SdkError<
 >;
 
 fn abort(client: &Client, key: &str, upload_id: &str) -> impl Future<Output = Result<(), AbortError>> + use<> {
-    let call = client.s3.abort_multipart_upload().bucket(&client.bucket().name).key(key).upload_id(upload_id);
+    let bucket = client.bucket();
+    let call = client.s3.abort_multipart_upload().bucket(&bucket.name).key(key).upload_id(upload_id).paid_as_asked(bucket);
     async move { call.send().await.map(|_| ()) }
 }

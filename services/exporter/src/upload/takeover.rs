@@ -3,7 +3,7 @@
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use tracelift_bucket::{BucketError, Client, Fault};
+use tracelift_bucket::{BucketError, Client, Extras, Fault, PaidAsAsked as _};
 use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{File, FileIntent},
@@ -31,24 +31,27 @@ impl Uploader<'_> {
         F: Future<Output = Result<Option<String>, SdkError<E, HttpResponse>>>,
         E: std::error::Error + ProvideErrorMetadata + 'static,
     {
-        let mut condition = self.destination.conditional().then(|| "*".to_owned());
+        let (mut extras, mut replace) = (Extras::new(self.destination.features()), false);
         loop {
-            let error = match self.destination.settle(name, |client| send(client, condition.clone())).await {
-                Ok(etag) => return Ok(etag.unwrap_or_default().trim_matches('"').to_owned()),
+            let now = extras.now();
+            let condition = (now.conditional_writes && !replace).then(|| "*".to_owned());
+            let conditional = condition.is_some();
+            let error = match self.destination.settle(name, |client| send(client.knowing(now), condition.clone())).await {
+                Ok(etag) => {
+                    self.destination.knows(now);
+                    return Ok(etag.unwrap_or_default().trim_matches('"').to_owned());
+                }
                 Err(NoAnswer::Refused(error)) => error,
                 Err(error) => return Err(error.at(Step::Upload)),
             };
             match error.fault {
-                Fault::NotImplemented if condition.is_some() => {
-                    self.destination.forgo_conditions();
-                    condition = None;
-                }
-                Fault::Exists if condition.is_some() => match self.look(intent).await? {
+                _ if error.extra.is_some_and(|extra| extras.fewer(extra)) => {}
+                Fault::Exists if conditional => match self.look(intent).await? {
                     Decision::Adopt { etag } => return Ok(etag),
                     Decision::Write => {
                         // Only the holder may replace: one that slept past its lease is told so here, and stops.
                         self.reporter.file_intent(self.lease, intent).await?;
-                        condition = None;
+                        replace = true;
                     }
                     Decision::Conflict => return Err(conflict(intent)),
                 },
@@ -86,8 +89,10 @@ impl Uploader<'_> {
     }
 
     async fn look(&self, intent: &FileIntent) -> Result<Decision, Halt> {
-        let head =
-            self.destination.settle("HeadObject", |client| client.s3.head_object().bucket(&client.bucket().name).key(&intent.key).send());
+        let head = self.destination.settle("HeadObject", |client| {
+            let bucket = client.bucket();
+            client.s3.head_object().bucket(&bucket.name).key(&intent.key).paid_as_asked(bucket).send()
+        });
         let found = match head.await {
             Ok(head) => {
                 let said = |name| head.metadata().and_then(|metadata| metadata.get(name)).cloned();

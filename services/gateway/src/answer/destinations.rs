@@ -26,6 +26,19 @@ pub(crate) struct BulkExportDestination {
     created_at: Option<String>,
     #[schema(format = DateTime)]
     updated_at: Option<String>,
+    /// What the store knows, as its check has shown (beyond the original).
+    store_features: Option<StoreFeatures>,
+}
+
+/// What a store knows of that not every store does; requests go without what it does not know.
+#[derive(Debug, Serialize, ToSchema)]
+struct StoreFeatures {
+    /// Checksums beside the content.
+    checksums: bool,
+    /// Writes on the condition that nothing stands at the key.
+    conditional_writes: bool,
+    /// The size of the whole object when an upload is completed.
+    object_size: bool,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -61,7 +74,14 @@ impl From<v1::Destination> for BulkExportDestination {
             credentials_keys: destination.credentials_keys,
             created_at: time(destination.created_at.as_ref()),
             updated_at: time(destination.updated_at.as_ref()),
+            store_features: destination.features.map(StoreFeatures::from),
         }
+    }
+}
+
+impl From<v1::StoreFeatures> for StoreFeatures {
+    fn from(v1::StoreFeatures { checksums, conditional_writes, object_size }: v1::StoreFeatures) -> Self {
+        Self { checksums, conditional_writes, object_size }
     }
 }
 

@@ -83,7 +83,7 @@ struct DestinationConfig {
     #[schema(min_length = 3, max_length = 63)]
     bucket_name: String,
     /// Root of everything written.
-    #[schema(max_length = 2048, required = false)]
+    #[schema(max_length = 791, required = false)]
     prefix: String,
     /// Needed for AWS.
     region: Option<String>,
@@ -93,7 +93,7 @@ struct DestinationConfig {
     /// False when the endpoint's host begins with the bucket's name already.
     #[schema(default = true, required = false)]
     include_bucket_in_prefix: bool,
-    /// ServerSideEncryption, SSEKMSKeyId, ExpectedBucketOwner, StorageClass, Tagging.
+    /// ServerSideEncryption, SSEKMSKeyId, ExpectedBucketOwner, StorageClass, Tagging, ACL, RequestPayer.
     s3_additional_kwargs: Option<BTreeMap<String, String>>,
     config_kwargs_s3: Option<DestinationClient>,
     aws_role_arn: Option<String>,

@@ -76,7 +76,7 @@ fn bucket(config: &Object<'_>, wrong: &mut WrongFields) -> Option<Bucket> {
     let write_options = write_options.unwrap_or_default();
     let input = BucketInput { bucket_name, prefix, region, endpoint_url, include_bucket_in_prefix, addressing, write_options, client };
     let unread = wrong.has(&config.at("endpoint_url"));
-    match input.check() {
+    match input.check_new() {
         Ok(bucket) => Some(bucket),
         Err(mut faults) => {
             // What is asked of these fields depends on an endpoint that could not be read.

@@ -265,6 +265,7 @@ pub(crate) fn destination() -> v1::Destination {
         created_at: at(0),
         updated_at: at(1),
         aws_role_arn: String::new(),
+        features: Some(v1::StoreFeatures { checksums: true, conditional_writes: false, object_size: true }),
     }
 }
 

@@ -1,13 +1,13 @@
 //! Tenants, keys, destinations.
 
 use tracelift_core::{
-    destination::{Identity, RoleArn},
+    destination::{Bucket, Identity, RoleArn, StoreFeatures},
     id::{DestinationId, KeyId},
     time::Timestamp,
 };
 use uuid::Uuid;
 
-use super::{ALL, Owner, at, claim_one, destination, export, owner, planned, sealed};
+use super::{ALL, Owner, at, bucket, claim_one, destination, export, owner, planned, sealed};
 use crate::store::{ApiKey, Deletion, Made, NewDestination, NewExport, Permission, Store, StoreError, Tenant};
 
 fn key(owner: Owner, n: u128, created_at: Timestamp) -> ApiKey {
@@ -90,6 +90,20 @@ pub(crate) async fn credentials_are_replaced_for_their_owner_only(store: &dyn St
     let mut all = store.all_sealed().await.unwrap();
     all.sort_by_key(|(tenant, ..)| *tenant);
     assert_eq!(all, [(mine.tenant, mine.destination, sealed(9)), (other.tenant, other.destination, sealed(2))]);
+}
+
+pub(crate) async fn what_a_store_knows_is_remembered_and_handed_to_exporters(store: &dyn Store) {
+    let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
+    let few = StoreFeatures { checksums: false, conditional_writes: true, object_size: false };
+    store.remember_features(other.tenant, mine.destination, StoreFeatures { conditional_writes: false, ..few }).await.unwrap();
+    assert_eq!(store.destination(mine.tenant, mine.destination).await.unwrap(), Some(destination(mine, 0)), "it is another's");
+    store.remember_features(mine.tenant, mine.destination, few).await.unwrap();
+    assert_eq!(store.destination(mine.tenant, mine.destination).await.unwrap().unwrap().bucket, Bucket { features: few, ..bucket() });
+    export(store, mine, 1, 1).await;
+    let run = claim_one(store, "a", 6).await;
+    let lease = run.lease().unwrap().clone();
+    let access = store.access(run.id, run.fence, lease.exporter, lease.incarnation).await.unwrap().unwrap();
+    assert_eq!(access.bucket.features, few);
 }
 
 pub(crate) async fn credentials_are_sealed_anew_only_if_they_are_unchanged(store: &dyn Store) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tracelift_core::{
     Invalid,
-    destination::{Addressing, Bucket, ClientOptions, Destination, DisplayName, Identity, UsEast1, WriteOptions},
+    destination::{Addressing, Bucket, ClientOptions, Destination, DisplayName, Identity, StoreFeatures, UsEast1, WriteOptions},
     id::{DestinationId, TenantId},
     run::Run,
     time::Timestamp,
@@ -34,7 +34,7 @@ pub(crate) fn create(tx: &mut dyn Transaction, destination: &Destination, sealed
         ("include_bucket_in_prefix", bucket.include_bucket_in_prefix.into()),
         ("addressing", bucket.addressing.as_str().into()),
         ("write_options", sql::json(&options)?),
-        ("client_options", sql::json(&ClientRecord::from(&bucket.client))?),
+        ("client_options", sql::json(&ClientRecord::from(bucket))?),
         ("identity", destination.identity.as_str().into()),
         ("sealed", text(sealed).into()),
         ("credentials_keys", sql::json(&destination.credentials_keys)?),
@@ -77,6 +77,18 @@ pub(crate) fn replace_identity(
         &[id.into(), tenant.into(), identity.as_str().into(), text(sealed).into(), sql::json(&keys)?, now.into()],
     )?;
     one(tx, tenant, id)
+}
+
+pub(crate) fn remember_features(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    id: DestinationId,
+    features: StoreFeatures,
+) -> Result<(), StoreError> {
+    let Some(known) = one(tx, tenant, id)? else { return Ok(()) };
+    let record = ClientRecord::from(&Bucket { features, ..known.bucket });
+    let sql = "UPDATE destinations SET client_options = $3 WHERE id = $1 AND tenant_id = $2";
+    tx.execute(sql, &[id.into(), tenant.into(), sql::json(&record)?])
 }
 
 /// The row stays, without credentials: exports that have ended are still shown with their bucket.
@@ -127,18 +139,48 @@ fn identity(row: &Row) -> Result<Identity, StoreError> {
     row.word("identity", |text| Identity::parse("identity", text))
 }
 
-/// `ClientOptions` as they are stored.
+/// `ClientOptions` as they are stored, with what the store knows.
 #[derive(Serialize, Deserialize)]
 struct ClientRecord {
     #[serde(default)]
     use_accelerate_endpoint: bool,
     payload_signing_enabled: Option<bool>,
     us_east_1_regional_endpoint: Option<String>,
+    #[serde(default)]
+    features: FeaturesRecord,
 }
 
-impl From<&ClientOptions> for ClientRecord {
-    fn from(options: &ClientOptions) -> Self {
+/// `StoreFeatures` as they are stored.
+#[derive(Serialize, Deserialize)]
+struct FeaturesRecord {
+    checksums: bool,
+    conditional_writes: bool,
+    object_size: bool,
+}
+
+impl Default for FeaturesRecord {
+    fn default() -> Self {
+        StoreFeatures::default().into()
+    }
+}
+
+impl From<StoreFeatures> for FeaturesRecord {
+    fn from(StoreFeatures { checksums, conditional_writes, object_size }: StoreFeatures) -> Self {
+        Self { checksums, conditional_writes, object_size }
+    }
+}
+
+impl From<FeaturesRecord> for StoreFeatures {
+    fn from(FeaturesRecord { checksums, conditional_writes, object_size }: FeaturesRecord) -> Self {
+        Self { checksums, conditional_writes, object_size }
+    }
+}
+
+impl From<&Bucket> for ClientRecord {
+    fn from(bucket: &Bucket) -> Self {
+        let options = &bucket.client;
         Self {
+            features: bucket.features.into(),
             use_accelerate_endpoint: options.use_accelerate_endpoint,
             payload_signing_enabled: options.payload_signing_enabled,
             us_east_1_regional_endpoint: options.us_east_1_regional_endpoint.map(|host| host.as_str().to_owned()),
@@ -162,7 +204,8 @@ impl TryFrom<ClientRecord> for ClientOptions {
 /// The bucket in a row that has the columns of `destinations`.
 pub(crate) fn bucket(row: &Row) -> Result<Bucket, StoreError> {
     let options: BTreeMap<String, String> = row.json("write_options")?;
-    let client: ClientRecord = row.json("client_options")?;
+    let mut client: ClientRecord = row.json("client_options")?;
+    let features = std::mem::take(&mut client.features).into();
     Ok(Bucket {
         name: row.get("bucket_name")?,
         prefix: row.get("prefix")?,
@@ -172,6 +215,7 @@ pub(crate) fn bucket(row: &Row) -> Result<Bucket, StoreError> {
         addressing: row.word("addressing", |word| Addressing::parse("addressing", word))?,
         write_options: row.checked("write_options", WriteOptions::parse("", options))?,
         client: client.try_into().map_err(|fault| sql::unreadable("client_options", fault))?,
+        features,
     })
 }
 

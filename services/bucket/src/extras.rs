@@ -1,0 +1,156 @@
+//! What our requests carry that not every store knows, and how one that was refused for it is sent again: without what the store names, and
+//! where it names nothing, without one of them, then two, until it is taken. Pure.
+
+use tracelift_core::destination::StoreFeatures;
+
+use crate::error::Fault;
+
+/// Which extra a refusal is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
+    /// `x-amz-checksum-…`, `x-amz-sdk-checksum-algorithm`, `x-amz-trailer`.
+    Checksums,
+    /// `If-None-Match`.
+    Conditions,
+    /// `x-amz-mp-object-size`.
+    ObjectSize,
+    /// It does not say.
+    Any,
+}
+
+/// Codes of refusals that may be about any header.
+const CODES: [&str; 9] = [
+    "NotImplemented",
+    "InvalidArgument",
+    "InvalidRequest",
+    "MalformedXML",
+    "InvalidHeader",
+    "UnsupportedHeader",
+    "UnsupportedOperation",
+    "NotSupported",
+    "BadRequest",
+];
+
+impl Extra {
+    /// What a refusal with that fault, error code and message may be about.
+    pub(crate) fn of(fault: Fault, code: Option<&str>, message: &str) -> Option<Self> {
+        if !matches!(fault, Fault::NotImplemented | Fault::Refused) {
+            return None;
+        }
+        let (code, message) = (code.unwrap_or("NotImplemented"), message.to_lowercase());
+        let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+        let known = [
+            (Self::ObjectSize, &["object-size", "object size"][..]),
+            (Self::Conditions, &["if-none-match", "if-match", "condition"]),
+            (Self::Checksums, &["checksum", "crc32", "x-amz-trailer", "trailing", "aws-chunked"]),
+        ];
+        let named = known.into_iter().find(|(_, words)| says(words)).map(|(extra, _)| extra);
+        named.or_else(|| CODES.contains(&code).then_some(Self::Any))
+    }
+
+    fn is_in(self, features: StoreFeatures) -> bool {
+        match self {
+            Self::Checksums => features.checksums,
+            Self::Conditions => features.conditional_writes,
+            Self::ObjectSize => features.object_size,
+            Self::Any => features.count() > 0,
+        }
+    }
+}
+
+/// With which extras a request was sent, and with which it may be sent yet.
+#[derive(Debug, Clone)]
+pub struct Extras {
+    now: StoreFeatures,
+    untried: Vec<StoreFeatures>,
+}
+
+impl Extras {
+    /// A request that carries those.
+    #[must_use]
+    pub fn new(carried: StoreFeatures) -> Self {
+        let yes_and_no = [true, false];
+        let all = yes_and_no.into_iter().flat_map(|checksums| {
+            yes_and_no.into_iter().flat_map(move |object_size| {
+                yes_and_no.map(|conditional_writes| StoreFeatures { checksums, conditional_writes, object_size })
+            })
+        });
+        let mut untried: Vec<_> = all.filter(|fewer| *fewer != carried && fewer.and(carried) == *fewer).collect();
+        // Taken from the end: what carries most first, and checksums given up last.
+        untried.sort_by_key(|fewer| (fewer.count(), fewer.checksums, fewer.object_size, fewer.conditional_writes));
+        Self { now: carried, untried }
+    }
+
+    /// What the request carries now.
+    pub fn now(&self) -> StoreFeatures {
+        self.now
+    }
+
+    /// Whether it is to be sent again, with less, after a refusal that is about `extra`.
+    pub fn fewer(&mut self, extra: Extra) -> bool {
+        if extra != Extra::Any {
+            self.untried.retain(|fewer| !extra.is_in(*fewer));
+            if !extra.is_in(self.now) {
+                return false; // it did not carry that
+            }
+        }
+        match self.untried.pop() {
+            Some(fewer) => {
+                self.now = fewer;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: StoreFeatures = StoreFeatures { checksums: false, conditional_writes: false, object_size: false };
+
+    fn shown(features: StoreFeatures) -> String {
+        let names = [(features.checksums, "checksums"), (features.conditional_writes, "conditions"), (features.object_size, "size")];
+        names.iter().filter(|(known, _)| *known).map(|(_, name)| *name).collect::<Vec<_>>().join("+")
+    }
+
+    /// What is carried by each sending, when every one is refused like that.
+    fn sent(carried: StoreFeatures, extra: Extra) -> Vec<String> {
+        let mut extras = Extras::new(carried);
+        let mut sent = vec![shown(extras.now())];
+        while extras.fewer(extra) {
+            sent.push(shown(extras.now()));
+        }
+        sent
+    }
+
+    #[test]
+    fn what_a_store_names_is_left_out_at_once_and_else_one_after_the_other() {
+        let of_put = StoreFeatures { object_size: false, ..StoreFeatures::default() };
+        assert_eq!(sent(of_put, Extra::Checksums), ["checksums+conditions", "conditions"]);
+        assert_eq!(sent(of_put, Extra::Conditions), ["checksums+conditions", "checksums"]);
+        assert_eq!(sent(of_put, Extra::ObjectSize), ["checksums+conditions"]);
+        assert_eq!(sent(of_put, Extra::Any), ["checksums+conditions", "checksums", "conditions", ""]);
+        assert_eq!(sent(NOTHING, Extra::Any), [""]);
+        let mut seen = sent(StoreFeatures::default(), Extra::Any);
+        assert_eq!((seen.len(), seen[1].as_str(), seen[7].as_str()), (8, "checksums+size", ""));
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 8);
+    }
+
+    #[test]
+    fn a_refusal_says_what_it_is_about() {
+        let of = |fault, code, message| Extra::of(fault, Some(code), message);
+        let unsupported = "Unsupported header 'x-amz-checksum-crc32' received for this API call.";
+        assert_eq!(of(Fault::Refused, "InvalidArgument", unsupported), Some(Extra::Checksums));
+        assert_eq!(of(Fault::NotImplemented, "NotImplemented", "A header you provided implies functionality"), Some(Extra::Any));
+        assert_eq!(of(Fault::NotImplemented, "NotImplemented", "Header 'If-None-Match' not implemented"), Some(Extra::Conditions));
+        assert_eq!(of(Fault::Refused, "InvalidRequest", "x-amz-mp-object-size is not supported"), Some(Extra::ObjectSize));
+        assert_eq!(of(Fault::Refused, "MalformedXML", ""), Some(Extra::Any));
+        assert_eq!(of(Fault::Refused, "InvalidStorageClass", "The storage class you specified is not valid"), None);
+        assert_eq!(of(Fault::AccessDenied, "AccessDenied", "checksum"), None);
+        assert_eq!(Extra::of(Fault::NotImplemented, None, ""), Some(Extra::Any));
+    }
+}
