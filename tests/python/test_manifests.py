@@ -8,7 +8,8 @@ import pyarrow.parquet
 
 from stack import DAYS, EXPORTS, ROWS, YEAR
 
-TOTALS = ("files", "rows", "bytes", "hydration_misses")
+TOTALS = ("files", "rows", "bytes", "hydration_misses", "undecided", "decided_against")
+NOT_EXPORTED = {"undecided": 0, "decided_against": 0}
 OVERSIZED = ("redshift_varchar", "snowflake_varchar_16_mib", "snowflake_varchar", "athena_row", "bigquery_row")
 
 
@@ -41,7 +42,7 @@ def test_run_manifests_agree_with_the_files(completed):
             assert (when(file["min_start_time"]), when(file["max_start_time"])) == (times["min"], times["max"])
             assert (file["hydrated_objects"], file["hydration_misses"], file["misses"]) == (2 * file["rows"], 0, [])
             listed.append(f"{bucket}/{file['key']}")
-        assert manifest["totals"] == {"files": len(manifest["files"]), **total(manifest["files"], TOTALS[1:])}
+        assert manifest["totals"] == {"files": len(manifest["files"]), **total(manifest["files"], TOTALS[1:4]), **NOT_EXPORTED}
     assert listed == completed.files(), "each file is listed once, and nothing else lies there"
 
 

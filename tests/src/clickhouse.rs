@@ -93,7 +93,13 @@ pub fn client(url: &str) -> Client {
 pub fn command(path: &Path, port: u16) -> Command {
     let mut command = Command::new(python());
     command.arg(repository().join("tests/clickhouse/server.py")).args(["--die-with-parent", "--port", &port.to_string()]);
-    command.arg("--path").arg(path).arg("--profile").arg(profile(path)).arg("--schema").arg(repository().join("deploy/clickhouse/schema.sql"));
+    command
+        .arg("--path")
+        .arg(path)
+        .arg("--profile")
+        .arg(profile(path))
+        .arg("--schema")
+        .arg(repository().join("deploy/clickhouse/schema.sql"));
     command
 }
 

@@ -179,6 +179,9 @@ const CODES: &[(&str, Fault)] = &[
     ("kms:KeyNotFound", Fault::Refused), // MinIO
     ("InvalidArgument", Fault::Refused),
     ("InvalidRequest", Fault::Refused),
+    ("InvalidURI", Fault::Refused),
+    ("KeyTooLongError", Fault::Refused),
+    ("XMinioInvalidObjectName", Fault::Refused), // MinIO
     ("InvalidStorageClass", Fault::Refused),
     ("InvalidTag", Fault::Refused),
     ("NotImplemented", Fault::NotImplemented),
@@ -202,7 +205,6 @@ pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
         (None, 404) => Fault::NoSuchKey,
         (None, 408 | 425) => Fault::Unavailable,
         (None, 412) => Fault::Exists,
-        (None, 501) => Fault::NotImplemented,
         (None, 429 | 503) => Fault::Throttled,
         (None, 500..=599) => Fault::Unavailable,
         (None, _) if code.is_some() => Fault::Refused,
@@ -242,7 +244,7 @@ impl BucketError {
             None => format!("{status} without an S3 error code"),
         };
         let fault = judge(code, message, status);
-        Self { fault, call, words: shown(words, key_id), extra: Extra::of(fault, code, message) }
+        Self { fault, call, words: shown(words, key_id), extra: Extra::of(fault, status, code, message) }
     }
 
     /// What `error` of `call` means; `key_id` is cut out of its text.

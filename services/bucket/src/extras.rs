@@ -32,12 +32,14 @@ const CODES: [&str; 9] = [
 ];
 
 impl Extra {
-    /// What a refusal with that fault, error code and message may be about.
-    pub(crate) fn of(fault: Fault, code: Option<&str>, message: &str) -> Option<Self> {
+    /// What a refusal with that fault, status, error code and message may be about.
+    pub(crate) fn of(fault: Fault, status: u16, code: Option<&str>, message: &str) -> Option<Self> {
+        // Without a code it may as well be a web server that is no store: its fault stays what it is.
+        let Some(code) = code else { return (status == 501).then_some(Self::Any) };
         if !matches!(fault, Fault::NotImplemented | Fault::Refused) {
             return None;
         }
-        let (code, message) = (code.unwrap_or("NotImplemented"), message.to_lowercase());
+        let message = message.to_lowercase();
         let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
         let known = [
             (Self::ObjectSize, &["object-size", "object size"][..]),
@@ -142,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_it_is_about() {
-        let of = |fault, code, message| Extra::of(fault, Some(code), message);
+        let of = |fault, code, message| Extra::of(fault, 400, Some(code), message);
         let unsupported = "Unsupported header 'x-amz-checksum-crc32' received for this API call.";
         assert_eq!(of(Fault::Refused, "InvalidArgument", unsupported), Some(Extra::Checksums));
         assert_eq!(of(Fault::NotImplemented, "NotImplemented", "A header you provided implies functionality"), Some(Extra::Any));
@@ -151,6 +153,7 @@ mod tests {
         assert_eq!(of(Fault::Refused, "MalformedXML", ""), Some(Extra::Any));
         assert_eq!(of(Fault::Refused, "InvalidStorageClass", "The storage class you specified is not valid"), None);
         assert_eq!(of(Fault::AccessDenied, "AccessDenied", "checksum"), None);
-        assert_eq!(Extra::of(Fault::NotImplemented, None, ""), Some(Extra::Any));
+        assert_eq!(Extra::of(Fault::Unavailable, 501, None, ""), Some(Extra::Any));
+        assert_eq!(Extra::of(Fault::AccessDenied, 403, None, ""), None);
     }
 }

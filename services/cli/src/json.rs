@@ -91,7 +91,12 @@ pub(crate) fn export(export: &v1::Export) -> Value {
 }
 
 pub(crate) fn run(run: &v1::ExportRun) -> Value {
-    let errors = run.errors.iter().enumerate().filter(|(_, error)| !error.is_empty()).map(|(attempt, error)| (format!("retry_{attempt}"), error.as_str().into()));
+    let errors = run
+        .errors
+        .iter()
+        .enumerate()
+        .filter(|(_, error)| !error.is_empty())
+        .map(|(attempt, error)| (format!("retry_{attempt}"), error.as_str().into()));
     let errors: Map<_, _> = errors.collect();
     json!({
         "id": run.id,

@@ -153,12 +153,9 @@ impl FailureClass {
     /// The wait doubles from the class's first wait up to five minutes; jitter is the caller's.
     pub fn remedy(self, attempt: u32, max_retries: u32) -> Remedy {
         let first = match self {
-            Self::CustomerConfig
-            | Self::CustomerTransient
-            | Self::SourceRow
-            | Self::SourceConfig
-            | Self::TooLarge
-            | Self::Internal => return Remedy::GiveUp,
+            Self::CustomerConfig | Self::CustomerTransient | Self::SourceRow | Self::SourceConfig | Self::TooLarge | Self::Internal => {
+                return Remedy::GiveUp;
+            }
             // A replica that lags catches up; a setting that cuts answers does not.
             Self::SourceShort if attempt >= SHORT_RETRIES => return Remedy::GiveUp,
             Self::Lost => 0,

@@ -249,7 +249,11 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_read_whatever_stands_beside_it() {
         for beside in [r#""caf\ud83d""#, "NaN", "-Infinity", "1e999", "\"tab\there\"", r#""\x41""#, r"[[{},{}]]", "undefined", "[1,]"] {
-            assert_eq!(listed(&format!(r#"{{"odd": {beside}, "env": "prod"}}"#)), pairs(&[("odd", beside), ("env", r#""prod""#)]), "{beside}");
+            assert_eq!(
+                listed(&format!(r#"{{"odd": {beside}, "env": "prod"}}"#)),
+                pairs(&[("odd", beside), ("env", r#""prod""#)]),
+                "{beside}"
+            );
             assert_eq!(listed(&format!(r#"{{"env": "prod", "odd": {beside}}}"#))[0], pairs(&[("env", r#""prod""#)])[0], "{beside}");
         }
         assert_eq!(listed("\u{feff} {\"a\": 1} and more"), pairs(&[("a", "1")]));

@@ -9,6 +9,7 @@ use std::{
 };
 
 use secrecy::ExposeSecret as _;
+use tokio::time::Instant;
 use tracelift_bucket::{BucketError, Connector, Fault, Keys, Object, Reader};
 use tracelift_core::{
     column::Column,
@@ -16,7 +17,6 @@ use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     json,
 };
-use tokio::time::Instant;
 use tracelift_runtime::{
     clock::{Clock as _, SystemClock},
     tasks,

@@ -109,7 +109,9 @@ impl Task {
     /// Whether the bucket took writes of this export before, for this task to come to be.
     fn follows_writes(&self) -> bool {
         match self {
-            Self::Slice { before, unresolved, .. } => before.files > 0 || unresolved.as_ref().is_some_and(|intent| !intent.upload_id.is_empty()),
+            Self::Slice { before, unresolved, .. } => {
+                before.files > 0 || unresolved.as_ref().is_some_and(|intent| !intent.upload_id.is_empty())
+            }
             Self::Finalise { runs, .. } => !runs.is_empty(),
             _ => false,
         }

@@ -61,9 +61,15 @@ pub(crate) struct Source {
     feedbacks: String,
     batch_bytes: u64,
     identity: Identity,
-    /// The clause that ends every query, and when the server was asked for it.
-    pins: Arc<Mutex<Option<(Arc<str>, Instant)>>>,
+    pins: Arc<Mutex<Option<Pins>>>,
     moved: Arc<Moved>,
+}
+
+/// What ends every query.
+struct Pins {
+    clause: String,
+    /// When the server was asked what it knows.
+    asked: Instant,
 }
 
 /// Which rows.
@@ -145,7 +151,7 @@ impl Source {
 
     /// Asks the server which of the settings it knows that every query must carry.
     async fn prepare(&self) -> Result<(), Failure> {
-        let asked = self.pins.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, asked)| *asked);
+        let asked = self.pins.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|pins| pins.asked);
         if asked.is_some_and(|asked| asked.elapsed() < PINS_MEMORY) {
             return Ok(());
         }
@@ -157,14 +163,14 @@ impl Source {
             }
             Err(error) => return Err(failure(&error)),
         };
-        *self.pins.lock().unwrap_or_else(PoisonError::into_inner) = Some((pins::clause(&known).into(), Instant::now()));
+        *self.pins.lock().unwrap_or_else(PoisonError::into_inner) = Some(Pins { clause: pins::clause(&known), asked: Instant::now() });
         Ok(())
     }
 
     /// A query under the settings that it must have.
     fn query(&self, sql: &str) -> Query {
-        let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(pins, _)| pins.clone());
-        self.client.query_raw(&format!("{sql}{}", pins.unwrap_or_else(|| pins::clause(&[]).into())))
+        let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|pins| pins.clause.clone());
+        self.client.query_raw(&format!("{sql}{}", pins.unwrap_or_else(|| pins::clause(&[]))))
     }
 
     /// How the versions of the trace rows are merged.

@@ -86,7 +86,13 @@ async fn an_id_counts_once_where_its_newest_version_is() {
     assert_eq!(named(&world.rows(&first)), expected(&[(1, "new"), (5, "moved in"), (7, "only"), (8, "twice, newest")]));
     let filtered = world.export_with("2024-01-01", "2024-01-03", |spec| spec.filter = r#"like(name, "%e%")"#.to_owned()).await;
     ended(&world, &filtered).await;
-    assert_eq!(named(&world.rows(&filtered)), expected(&[(1, "new"), (2, "new"), (3, "newer"), (5, "moved in"), (8, "twice, newest")]).into_iter().filter(|(_, name)| name.contains('e')).collect::<Vec<_>>());
+    assert_eq!(
+        named(&world.rows(&filtered)),
+        expected(&[(1, "new"), (2, "new"), (3, "newer"), (5, "moved in"), (8, "twice, newest")])
+            .into_iter()
+            .filter(|(_, name)| name.contains('e'))
+            .collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,7 +153,9 @@ async fn limits_of_the_operator_are_named_at_once_whatever_their_overflow_mode()
     let world = World::start().await;
     world.insert(&offloaded(600)).await;
     let _exporter = world.exporter();
-    for settings in [[("max_rows_to_read", "100"), ("read_overflow_mode", "break")], [("max_bytes_to_read", "100"), ("read_overflow_mode", "throw")]] {
+    for settings in
+        [[("max_rows_to_read", "100"), ("read_overflow_mode", "break")], [("max_bytes_to_read", "100"), ("read_overflow_mode", "throw")]]
+    {
         world.clickhouse.set_profile(&settings);
         let export = world.export(DAY.0, DAY.1).await;
         let end = world.ended(&export).await;
@@ -177,7 +185,8 @@ async fn an_answer_that_something_unknown_cuts_is_never_complete() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_is_cut_every_time_but_lets_each_attempt_finish_a_file_completes() {
     let world = World::start().await;
-    let row = |n: u128| json!({"id": id(n), "start_time": format!("2024-01-01 12:{:02}:{:02}", n / 60, n % 60), "inputs": "x".repeat(4000)});
+    let row =
+        |n: u128| json!({"id": id(n), "start_time": format!("2024-01-01 12:{:02}:{:02}", n / 60, n % 60), "inputs": "x".repeat(4000)});
     world.insert(&(1..=1500).map(row).collect::<Vec<_>>()).await;
     let line = Line::to(&world.clickhouse.url, Habit { cut_after: Some(300_000), ..Habit::default() }).await;
     let mut settings = world.exporter_settings("exporter-1");
@@ -251,7 +260,8 @@ async fn old_and_withdrawn_versions_are_never_exported_whatever_the_table_is() {
         settings.clickhouse.runs_table = "other".to_owned();
         settings.clickhouse.feedbacks_table = "other_feedback".to_owned();
         let exporter = world.start_exporter(&settings);
-        let export = world.export_with(DAY.0, DAY.1, |spec| spec.export_fields = vec!["id".into(), "name".into(), "feedbacks".into()]).await;
+        let export =
+            world.export_with(DAY.0, DAY.1, |spec| spec.export_fields = vec!["id".into(), "name".into(), "feedbacks".into()]).await;
         ended(&world, &export).await;
         // Merges of the engine itself may have thrown the newest away where its version is another column.
         let first = if what == "another version column" { "old" } else { "new" };
@@ -259,7 +269,8 @@ async fn old_and_withdrawn_versions_are_never_exported_whatever_the_table_is() {
         assert_eq!(kept[1..], expected(&[(3, "back"), (4, "other"), (5, "only new")]), "{what}");
         assert!(kept[0] == (id(1), "new".to_owned()) || kept[0] == (id(1), first.to_owned()), "{what}: {kept:?}");
         assert_eq!(world.reconciled(&export).await.rows_in_source, 4, "{what}");
-        let feedback: Vec<_> = world.rows(&export).iter().map(|row| row["feedbacks"].as_str().unwrap().matches("\"key\"").count()).collect();
+        let feedback: Vec<_> =
+            world.rows(&export).iter().map(|row| row["feedbacks"].as_str().unwrap().matches("\"key\"").count()).collect();
         assert_eq!(feedback, [1, 0, 0, 1], "{what}");
         for (filter, rows) in [(r#"like(name, "%new%")"#, vec![1, 5]), (r#"eq(feedback_key, "good")"#, vec![5])] {
             if first == "old" && filter.contains("like") {
@@ -278,15 +289,22 @@ async fn many_rows_with_versions_are_read_right_from_a_view_in_small_blocks() {
     let world = World::start().await;
     world.clickhouse.execute("SYSTEM STOP MERGES runs;\nCREATE VIEW other AS SELECT * FROM runs").await;
     let at = |n: u128| format!("2024-01-01 12:{:02}:{:02}", n / 60 % 60, n % 60);
-    world.insert(&(1..=3000).map(|n| version(n, &at(n), "old", 1)).collect::<Vec<_>>()).await;
-    world.insert(&(1..=3000).filter(|n| n % 3 == 0).map(|n| version(n, &at(n), "new", 2)).collect::<Vec<_>>()).await;
-    world.insert(&(1..=3000).filter(|n| n % 5 == 0).map(|n| with(version(n, &at(n), "gone", 3), "is_deleted", 1)).collect::<Vec<_>>()).await;
+    world.insert(&(1..=3000_u128).map(|n| version(n, &at(n), "old", 1)).collect::<Vec<_>>()).await;
+    world.insert(&(1..=3000_u128).filter(|n| n.is_multiple_of(3)).map(|n| version(n, &at(n), "new", 2)).collect::<Vec<_>>()).await;
+    world
+        .insert(
+            &(1..=3000_u128)
+                .filter(|n| n.is_multiple_of(5))
+                .map(|n| with(version(n, &at(n), "gone", 3), "is_deleted", 1))
+                .collect::<Vec<_>>(),
+        )
+        .await;
     let mut settings = world.exporter_settings("exporter-1");
     settings.clickhouse.runs_table = "other".to_owned();
     settings.limits.batch_bytes = 100_000;
     let _exporter = world.start_exporter(&settings);
     let export = world.export(DAY.0, DAY.1).await;
     ended(&world, &export).await;
-    let meant = |n: &u128| (id(*n), if n % 3 == 0 { "new" } else { "old" }.to_owned());
-    assert_eq!(named(&world.rows(&export)), (1..=3000).filter(|n| n % 5 != 0).map(|n| meant(&n)).collect::<Vec<_>>());
+    let meant = |n: &u128| (id(*n), if n.is_multiple_of(3) { "new" } else { "old" }.to_owned());
+    assert_eq!(named(&world.rows(&export)), (1..=3000_u128).filter(|n| !n.is_multiple_of(5)).map(|n| meant(&n)).collect::<Vec<_>>());
 }

@@ -6,6 +6,7 @@ use parquet::{
     schema::types::ColumnPath,
 };
 use serde_json::{Value, json};
+use tracelift_exporter::UniqueBy;
 use tracelift_proto::v1::{CancelExportRequest, ExportStatus, RunStatus};
 use tracelift_tests::{
     dataset::{PROJECT_ID, TENANT_ID},
@@ -175,7 +176,9 @@ async fn rows_of_one_id_have_the_same_feedback() {
     let at = |n: u128, second: u32| json!({"id": id(n), "start_time": format!("2024-01-01 12:00:{second:02}")});
     world.insert(&[at(1, 1), at(2, 2), at(1, 3), at(3, 4), at(1, 5)]).await;
     insert(&world, &[said(1, 1, &json!({})), said(2, 2, &json!({})), said(3, 3, &json!({}))]).await;
-    let _exporter = world.exporter();
+    let mut settings = world.exporter_settings("exporter-1");
+    settings.clickhouse.unique_by = UniqueBy::IdAndStartTime;
+    let _exporter = world.start_exporter(&settings);
     let (_, rows) = export(&world, &["id", "feedbacks"]).await;
     let on: Vec<_> =
         rows.iter().map(|row| (row["id"].clone(), serde_json::from_str::<Value>(row["feedbacks"].as_str().unwrap()).unwrap())).collect();

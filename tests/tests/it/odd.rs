@@ -65,7 +65,7 @@ async fn a_row_that_nobody_can_decide_is_counted_and_named_and_not_exported() {
 async fn undecided_rows_are_counted_once_however_often_a_run_begins_anew() {
     let world = World::start().await;
     let row = |n: u128| {
-        let extra = if n % 3 == 0 { json!({"extra": "gone"}).to_string() } else { String::new() };
+        let extra = if n.is_multiple_of(3) { json!({"extra": "gone"}).to_string() } else { String::new() };
         let inline = if n % 3 == 1 { r#"{"metadata":{"env":"prod"}}"# } else { "" };
         json!({"id": id(n), "start_time": format!("2024-01-01 12:{:02}:{:02}", n / 60, n % 60), "extra": inline, "s3_urls": extra,
                "inputs": "x".repeat(2000)})
@@ -145,7 +145,9 @@ async fn odd_json_is_judged_by_the_path_that_is_asked_for_inline_and_offloaded_a
         world.s3.put(SOURCE_BUCKET, &format!("odd/{n}"), document.as_bytes());
         rows.push(json!({"id": inline, "extra": document, "inputs": document}));
         let pointer = format!("odd/{n}");
-        rows.push(json!({"id": away, "s3_urls": json!({"extra": pointer}).to_string(), "inputs_s3_urls": json!({"ROOT": pointer}).to_string()}));
+        rows.push(
+            json!({"id": away, "s3_urls": json!({"extra": pointer}).to_string(), "inputs_s3_urls": json!({"ROOT": pointer}).to_string()}),
+        );
     }
     world.insert(&rows).await;
     let _exporter = world.exporter();
@@ -263,7 +265,8 @@ async fn texts_and_numbers_come_as_they_were_ingested() {
     let tags = row(1)["tags"].as_str().unwrap();
     assert!(tags.starts_with(r#"["openai/gpt-4o","env/prod","https://x/y","a/b\\c"#), "{tags}");
     assert_eq!(serde_json::from_str::<Vec<String>>(tags).unwrap()[3], odd);
-    let numbers = ["prompt_tokens", "completion_tokens", "total_tokens", "prompt_cost", "completion_cost", "total_cost"].map(|name| &row(2)[name]);
+    let numbers =
+        ["prompt_tokens", "completion_tokens", "total_tokens", "prompt_cost", "completion_cost", "total_cost"].map(|name| &row(2)[name]);
     let meant = [json!("9223372036854775807"), Value::Null, Value::Null];
     let costs = ["999999.999999999999", "-999999.999999999999", "0.000000000001"].map(|cost| json!(cost));
     assert_eq!(numbers, [&meant[0], &meant[1], &meant[2], &costs[0], &costs[1], &costs[2]]);

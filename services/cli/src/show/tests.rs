@@ -60,7 +60,12 @@ fn some_export() -> v1::Export {
             rows_undecided: 2,
         }),
         error: "Access denied\u{1b}[2J".into(),
-        reconciliation: Some(v1::Reconciliation { rows_exported: 1_234_567, rows_in_source: 1_234_569, reconciled_at: at(20), ..Default::default() }),
+        reconciliation: Some(v1::Reconciliation {
+            rows_exported: 1_234_567,
+            rows_in_source: 1_234_569,
+            reconciled_at: at(20),
+            ..Default::default()
+        }),
         read_at: at(-1),
         window_open: true,
     }

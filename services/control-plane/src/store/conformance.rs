@@ -398,7 +398,7 @@ pub(crate) fn file(number: u32) -> File {
 
 /// The commit point of a run of which nothing was left out.
 pub(crate) fn finished(files: u32, rows: u64) -> Event {
-    Event::Finished(Finished { files, rows, rest: LeftOut::default(), identity: RowIdentity::Id })
+    Event::Finished(Finished { files, rows, rest: LeftOut::default(), identity: RowIdentity::IdAndStartTime })
 }
 
 pub(crate) fn intent(number: u32) -> FileIntent {

@@ -124,6 +124,7 @@ pub(crate) fn file_done(assignment: &v1::Assignment, seq: u64, number: u32) -> v
         min_start_time: time,
         max_start_time: time,
         cursor: Some(v1::Cursor { start_time: time, id: assignment.export_id.clone() }),
+        left_out: Some(v1::LeftOut::default()),
         ..v1::File::default()
     };
     v1::FileDone { run_id: assignment.run_id.clone(), fence: assignment.fence, seq, file: Some(file) }

@@ -68,6 +68,7 @@ async fn a_run_of_very_many_files_fits_and_all_of_them_can_be_listed() {
             hydration_misses: 0,
             misses: Vec::new(),
             oversized: Oversized::default(),
+            left_out: tracelift_core::file::LeftOut::default(),
         };
         plane.store.report(run.id, run.fence, Event::FileDone(file), 0, now).await.unwrap();
     }

@@ -128,7 +128,7 @@ fn what_was_read_before_the_end_of_its_window_says_so_until_it_is_read_anew() {
 
     let began = |event| early.clone().apply(event, at(9)).unwrap().apply(Event::HandedBack, at(9)).unwrap();
     let intent = FileIntent { number: 0, key: "k".into(), upload_id: "u".into(), token: "t".into(), whole: None };
-    for kept in [began(Event::FileDone(file(0))), began(Event::FileIntent(intent)), began(Event::Finished { files: 0, rows: 0 })] {
+    for kept in [began(Event::FileDone(file(0))), began(Event::FileIntent(intent)), began(finished(0, 0))] {
         let further = claimed(kept, 20);
         assert_eq!((further.read_at, further.window_open()), (Some(at(9)), true), "it goes on behind what was read early");
     }

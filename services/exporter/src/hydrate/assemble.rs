@@ -99,7 +99,10 @@ impl<'a> Assembly<'a> {
         (self.filled, self.misses, self.done) = (next, missing, complete);
         let last = judged.iter().rposition(|judged| *judged == Some(true)).map(|index| range.start + index);
         let (before, behind) = match last {
-            Some(last) => (self.left_out(range.start..last, &judged, range.start, &misses), self.left_out(last..range.end, &judged, range.start, &misses)),
+            Some(last) => (
+                self.left_out(range.start..last, &judged, range.start, &misses),
+                self.left_out(last..range.end, &judged, range.start, &misses),
+            ),
             None => (LeftOut::default(), self.left_out(range.clone(), &judged, range.start, &misses)),
         };
         let first = judged.iter().position(|judged| *judged == Some(true)).map(|index| range.start + index);

@@ -19,8 +19,13 @@ fn meaning(code: u32) -> (FailureClass, &'static str) {
     match code {
         173 | 241 => (C::SourceMemory, ""),
         201 | 202 | 252 | 439 => (C::Throttled, ""),
-        158 => (C::TooLarge, "export a shorter range, or have max_rows_to_read or max_rows_to_group_by of the exporter's ClickHouse user raised"),
-        191 => (C::TooLarge, "export a shorter range, or have max_rows_in_set and max_bytes_in_set of the exporter's ClickHouse user raised"),
+        158 => (
+            C::TooLarge,
+            "export a shorter range, or have max_rows_to_read or max_rows_to_group_by of the exporter's ClickHouse user raised",
+        ),
+        191 => {
+            (C::TooLarge, "export a shorter range, or have max_rows_in_set and max_bytes_in_set of the exporter's ClickHouse user raised")
+        }
         307 => (C::TooLarge, "export a shorter range, or have max_bytes_to_read of the exporter's ClickHouse user raised"),
         290 | 396 => (C::TooLarge, "export a shorter range, or have the limit of the exporter's ClickHouse user raised"),
         159 => (C::SourceTransient, "raise max_execution_time of the exporter's ClickHouse user"),
@@ -48,9 +53,8 @@ pub(super) fn config(detail: String) -> Failure {
 
 /// Whether an answer that had been asked for broke off, rather than nobody being there to ask, or the question being refused.
 pub(super) fn broke(error: &Error) -> bool {
-    code(&error.to_string()).map_or(!refused_connection(error), |code| {
-        matches!(meaning(code).0, FailureClass::SourceTransient | FailureClass::SourceMemory)
-    })
+    code(&error.to_string())
+        .map_or(!refused_connection(error), |code| matches!(meaning(code).0, FailureClass::SourceTransient | FailureClass::SourceMemory))
 }
 
 /// The code of a server's exception.
@@ -93,7 +97,10 @@ mod tests {
         };
         let exceptions = [
             (516, "default: Authentication failed: password is incorrect, or there is no user with such name. (AUTHENTICATION_FAILED)"),
-            (497, "reader: Not enough privileges. To execute this query, it's necessary to have the grant SELECT(id) ON default.runs. (ACCESS_DENIED)"),
+            (
+                497,
+                "reader: Not enough privileges. To execute this query, it's necessary to have the grant SELECT(id) ON default.runs. (ACCESS_DENIED)",
+            ),
             (164, "Cannot modify 'max_block_size' setting in readonly mode. (READONLY)"),
             (452, "Setting max_result_rows should not be changed. (SETTING_CONSTRAINT_VIOLATION)"),
             (60, "Unknown table expression identifier 'runs' in scope SELECT count() FROM runs AS r. (UNKNOWN_TABLE)"),

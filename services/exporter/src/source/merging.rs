@@ -42,9 +42,9 @@ impl Table {
             );
             return Err(config(detail));
         }
-        let definition = [" PARTITION BY", " PRIMARY KEY", " ORDER BY"].iter().fold(engine_full.as_str(), |text, clause| {
-            text.split_once(clause).map_or(text, |(definition, _)| definition)
-        });
+        let definition = [" PARTITION BY", " PRIMARY KEY", " ORDER BY"]
+            .iter()
+            .fold(engine_full.as_str(), |text, clause| text.split_once(clause).map_or(text, |(definition, _)| definition));
         let arguments = definition.trim_end().strip_suffix(')').unwrap_or_default().rsplit([',', '(']);
         let versions: Vec<_> = arguments.take(2).map(|argument| argument.trim().trim_matches('`')).collect();
         let is_reference = engine.ends_with("ReplacingMergeTree") && sorting_key == KEY && versions == ["is_deleted", "modified_at"];
@@ -57,7 +57,8 @@ mod tests {
     use super::*;
 
     fn merging(engine: &str, arguments: &str, key: &str) -> Result<Merging, String> {
-        let engine_full = format!("{engine}{arguments} PARTITION BY toYYYYMM(start_time) ORDER BY ({key}) SETTINGS index_granularity = 8192");
+        let engine_full =
+            format!("{engine}{arguments} PARTITION BY toYYYYMM(start_time) ORDER BY ({key}) SETTINGS index_granularity = 8192");
         let table = Table { engine: engine.to_owned(), engine_full, sorting_key: key.to_owned() };
         table.merging("runs").map_err(|failure| failure.detail)
     }

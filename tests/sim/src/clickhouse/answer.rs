@@ -31,7 +31,7 @@ impl Question {
         let mut parameters: BTreeMap<String, String> = fields.collect();
         let setting = query.split('&').find_map(|pair| pair.strip_prefix("max_block_size="));
         Self {
-            sql: parameters.remove("query").expect("the exporter's queries have parameters"),
+            sql: parameters.remove("query").unwrap_or_else(|| body.into_owned()),
             parameters,
             block_rows: setting.and_then(|rows| rows.parse().ok()).unwrap_or(usize::MAX),
         }

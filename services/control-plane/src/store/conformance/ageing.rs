@@ -10,8 +10,8 @@ use tracelift_core::{
 };
 
 use super::{
-    ALL, GRACE, LEASE, PATIENCE, RETRIES, at, claim, claim_one, complete, export, failed, file, finished, first_runs, held, intent, lease, make,
-    owner, planned, report, run_view, view,
+    ALL, GRACE, LEASE, PATIENCE, RETRIES, at, claim, claim_one, complete, export, failed, file, finished, first_runs, held, intent, lease,
+    make, owner, planned, report, run_view, view,
 };
 use crate::store::{Change, Heard, Reported, Store, TimeLimits, Verdict};
 

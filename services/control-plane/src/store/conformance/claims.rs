@@ -10,7 +10,9 @@ use tracelift_core::{
     run::{Event, Fence, State, Work},
 };
 
-use super::{ALL, UNLIMITED, at, claim, claim_one, complete, export, failed, file, finished, intent, lease, lease_of, owner, report, run_view, view};
+use super::{
+    ALL, UNLIMITED, at, claim, claim_one, complete, export, failed, file, finished, intent, lease, lease_of, owner, report, run_view, view,
+};
 use crate::store::{Ask, Store};
 
 pub(crate) async fn capacity_counts_what_is_held(store: &dyn Store) {

@@ -10,8 +10,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    GRACE, RETRIES, UNLIMITED, at, claim, claim_one, claim_under, complete, everything, export, failed, file, finished, illegal, intent, lease_of,
-    owner, report, run_view, view,
+    GRACE, RETRIES, UNLIMITED, at, claim, claim_one, claim_under, complete, everything, export, failed, file, finished, illegal, intent,
+    lease_of, owner, report, run_view, view,
 };
 use crate::store::{Heard, Reported, Store};
 
@@ -180,12 +180,12 @@ pub(crate) async fn rows_that_were_left_out_are_kept_with_their_run_and_added_up
     report(store, &run, Event::FileIntent(sealed.clone()), 2).await;
     assert_eq!(run_view(store, &run).await.run.intent, Some(sealed), "who takes it over knows of them");
     report(store, &run, Event::FileDone(whole), 3).await;
-    let rest = Finished { files: 1, rows: 10, rest: left_out(2), identity: RowIdentity::IdAndStartTime };
+    let rest = Finished { files: 1, rows: 10, rest: left_out(2), identity: RowIdentity::Id };
     report(store, &run, Event::Finished(rest.clone()), 4).await;
     report(store, &run, Event::Finished(rest), 5).await;
     let seen = run_view(store, &run).await.run;
     assert_eq!((seen.totals.undecided, seen.totals.decided_against), (2, 10));
-    assert_eq!((seen.undecided, seen.identity), (vec![named(1), named(2)], Some(RowIdentity::IdAndStartTime)));
+    assert_eq!((seen.undecided, seen.identity), (vec![named(1), named(2)], Some(RowIdentity::Id)));
     let view = view(store, mine, id).await;
     assert_eq!((view.undecided, view.decided_against), (2, 10));
 }

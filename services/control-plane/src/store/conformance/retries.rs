@@ -9,7 +9,8 @@ use tracelift_core::{
 };
 
 use super::{
-    GRACE, RETRIES, at, claim, claim_one, claim_under, complete, export, failed, file, finished, intent, lease, owner, report, run_view, view,
+    GRACE, RETRIES, at, claim, claim_one, claim_under, complete, export, failed, file, finished, intent, lease, owner, report, run_view,
+    view,
 };
 use crate::store::{Change, Deletion, Heard, Retry, Store, TimeLimits};
 

@@ -4,3 +4,5 @@ ALTER TABLE runs ADD COLUMN undecided bigint NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN decided_against bigint NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN undecided_fields text NOT NULL DEFAULT '[]';
 ALTER TABLE runs ADD COLUMN identity text;
+-- What a version before has read was told apart by both.
+UPDATE runs SET identity = 'id_and_start_time' WHERE frozen;

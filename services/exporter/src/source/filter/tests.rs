@@ -63,7 +63,10 @@ fn only_a_filter_on_content_leaves_rows_undecided() {
     let some = pushed("and(eq(is_root, true), not(and(eq(name, 'a'), neq(error, null))))");
     assert_eq!(some.questions, ["r.is_root = true", "NOT (toValidUTF8(r.name) = {f0:String})"]);
     assert_eq!(some.content, [Column::Error]);
-    assert_eq!(some.undecided.as_deref(), Some("(r.error IN ('', '{}', '[]', 'null', '\"\"') AND (position(r.s3_urls, 'error') > 0 OR position(r.s3_urls, '\\\\') > 0))"));
+    assert_eq!(
+        some.undecided.as_deref(),
+        Some("(r.error IN ('', '{}', '[]', 'null', '\"\"') AND (position(r.s3_urls, 'error') > 0 OR position(r.s3_urls, '\\\\') > 0))")
+    );
 }
 
 /// A server takes 128 KiB in a field of a request, unless it is told otherwise; the rest of the query has some of that.
