@@ -124,7 +124,7 @@ impl Hydrator {
         let ready = std::pin::pin!(ready.buffered(self.concurrency));
         let mut ready = Ahead::of(ready, self.concurrency);
         let mut assembly: Option<Assembly<'_>> = None;
-        let mut denied = Denied::default();
+        let (mut denied, mut held) = (Denied::default(), None);
         loop {
             let waiting = meter.time(if assembly.is_some() { Stage::Hydrate } else { Stage::Read });
             let next = ready.next().await;
@@ -137,11 +137,31 @@ impl Hydrator {
                         assembly.fill(&cell, found, meter)?;
                     }
                 }
-                None => return denied.at_the_end(&self.blobs),
+                None => {
+                    denied.judged(&self.blobs)?;
+                    if let Some(held) = held {
+                        let _ = sink.send(held).await; // who takes no more has ended for a reason of its own
+                    }
+                    return Ok(());
+                }
             }
             while let Some(hydrated) = assembly.as_mut().map(Assembly::next).transpose()?.flatten() {
-                if ready.meanwhile(sink.send(hydrated)).await.is_err() {
-                    return Ok(());
+                // One batch waits until it is clear that the store gives objects: no file may hold rows without theirs before.
+                let suspect = denied.is_suspect(&self.blobs);
+                if suspect && held.is_some() {
+                    denied.judged(&self.blobs)?;
+                }
+                let before = held.take();
+                let hydrated = if suspect {
+                    held = Some(hydrated);
+                    None
+                } else {
+                    Some(hydrated)
+                };
+                for hydrated in before.into_iter().chain(hydrated) {
+                    if ready.meanwhile(sink.send(hydrated)).await.is_err() {
+                        return Ok(());
+                    }
                 }
             }
             assembly = assembly.filter(|assembly| !assembly.is_done());
@@ -186,12 +206,17 @@ impl Denied {
         let Err(NoBlob::Miss(Miss::Denied(answer))) = found else { return Ok(()) };
         self.objects += 1;
         self.answer.clone_from(answer);
-        if self.objects >= DENIED_ALL { self.at_the_end(blobs) } else { Ok(()) }
+        if self.objects >= DENIED_ALL { self.judged(blobs) } else { Ok(()) }
     }
 
     /// Of several objects not one was given. A single one may well be gone.
-    fn at_the_end(&self, blobs: &BlobStore) -> Result<(), Failure> {
-        if self.objects > 1 && !blobs.gives() { Err(blob::refuses_all(&self.answer)) } else { Ok(()) }
+    fn is_suspect(&self, blobs: &BlobStore) -> bool {
+        self.objects > 1 && !blobs.gives()
+    }
+
+    /// A failure while that is so.
+    fn judged(&self, blobs: &BlobStore) -> Result<(), Failure> {
+        if self.is_suspect(blobs) { Err(blob::refuses_all(&self.answer)) } else { Ok(()) }
     }
 }
 

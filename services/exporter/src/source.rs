@@ -145,7 +145,7 @@ impl Source {
     /// Whether rows can be read as they must be, as far as can be known without reading any.
     pub(crate) async fn inspect(&self) -> Result<(), Failure> {
         self.prepare().await?;
-        self.merging(&self.table).await?;
+        self.merging().await?;
         self.merging_of_feedback().await.map(drop)
     }
 
@@ -173,28 +173,46 @@ impl Source {
         self.client.query_raw(&format!("{sql}{}", pins.unwrap_or_else(|| pins::clause(&[]))))
     }
 
-    /// How the versions of the trace rows are merged.
-    async fn merging(&self, table: &str) -> Result<Merging, Failure> {
+    /// How the versions of a table's rows are merged; `None` when there is no such table.
+    async fn merging_of(&self, table: &str) -> Result<Option<Merging>, Failure> {
         let found = self.query(query::TABLE).param("table", table).fetch_optional::<(String, String, String)>().await;
         match found {
-            Ok(Some((engine, engine_full, sorting_key))) => Table { engine, engine_full, sorting_key }.merging(table),
-            Ok(None) => Err(config(format!(
-                "the table {table} does not exist, or the exporter's ClickHouse user may not see it; check CLICKHOUSE_DATABASE, \
-                 CLICKHOUSE_RUNS_TABLE and CLICKHOUSE_FEEDBACKS_TABLE, and grant SELECT"
-            ))),
+            Ok(Some((engine, engine_full, sorting_key))) => Table { engine, engine_full, sorting_key }.merging(table).map(Some),
+            Ok(None) => Ok(None),
             Err(error) if code(&error.to_string()) == Some(NO_GRANT) => {
                 tracing::debug!(%error, table, "the engine of the table is not known; the exporter merges the versions of its rows");
-                Ok(Merging::Ours)
+                Ok(Some(Merging::Ours))
             }
-            Err(error) => Err(failure(&error)),
+            Err(error) => Err(self.failed(&error)),
         }
+    }
+
+    /// How those of the trace rows are.
+    async fn merging(&self) -> Result<Merging, Failure> {
+        let table = &self.table;
+        self.merging_of(table).await?.ok_or_else(|| {
+            config(format!(
+                "the table {table} does not exist, or the exporter's ClickHouse user may not see it; check CLICKHOUSE_DATABASE and \
+                 CLICKHOUSE_RUNS_TABLE, and grant SELECT"
+            ))
+        })
     }
 
     /// How those of feedback are. A table that is not there is missed by those who need it.
     async fn merging_of_feedback(&self) -> Result<Merging, Failure> {
-        match self.merging(&self.feedbacks).await {
-            Err(failure) if failure.class == FailureClass::SourceConfig => Ok(Merging::Final),
-            found => found,
+        Ok(self.merging_of(&self.feedbacks).await?.unwrap_or(Merging::Final))
+    }
+
+    /// What an error means. A server that does not know a setting which another one knew is of another version, as in a cluster that is being
+    /// upgraded: it is asked for its own the next time.
+    fn failed(&self, error: &clickhouse::error::Error) -> Failure {
+        let failure = failure(error);
+        if code(&error.to_string()) != Some(UNKNOWN_SETTING) {
+            return failure;
+        }
+        match self.pins.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(pins) if pins.clause != pins::clause(&[]) => Failure { class: FailureClass::SourceTransient, ..failure },
+            _ => failure,
         }
     }
 
@@ -202,7 +220,7 @@ impl Source {
     async fn approach(&self, slice: &Slice) -> Result<Approach, Failure> {
         self.prepare().await?;
         let needs_feedback = slice.filter.is_some() || slice.columns.contains(Column::Feedbacks);
-        let merging = self.merging(&self.table).await?;
+        let merging = self.merging().await?;
         let feedback = if needs_feedback { self.merging_of_feedback().await? } else { Merging::Final };
         Ok(Approach { merging, feedback, moved: false })
     }
@@ -273,10 +291,13 @@ impl Source {
             }
             Err(error) if code(&error.to_string()).is_some() && broke(&error) => {
                 let versions = approach.merged();
-                let counts = self.counts(slice, &approach, versions).await.ok();
-                Ok(Extent::unknown(approach, versions, counts))
+                let counts = self.counts(slice, &approach, versions).await;
+                if let Err(failure) = &counts {
+                    tracing::warn!(%failure, "the rows cannot be counted beforehand: their answer is compared with nothing");
+                }
+                Ok(Extent::unknown(approach, versions, counts.ok()))
             }
-            Err(error) => Err(failure(&error)),
+            Err(error) => Err(self.failed(&error)),
         }
     }
 
@@ -297,7 +318,7 @@ impl Source {
     /// The experiments of a tenant with rows in a window, at most one more than an export may have.
     pub(crate) async fn experiments(&self, tenant: TenantId, window: Window) -> Result<Vec<Experiment>, Failure> {
         self.prepare().await?;
-        let merging = self.merging(&self.table).await?;
+        let merging = self.merging().await?;
         let query = self
             .query(&query::experiments(&self.table, merging))
             .param("tenant", tenant.to_string())
@@ -384,6 +405,8 @@ impl Source {
 
 /// ClickHouse's code for a missing right.
 const NO_GRANT: u32 = 497;
+/// That for a setting that it does not know.
+const UNKNOWN_SETTING: u32 = 115;
 
 /// Rows that are asked for at once: a quarter with each time that the answer broke off, one by one in the end.
 fn narrowed(rows: u64, narrow: u32) -> u64 {

@@ -3,7 +3,7 @@
 use s3s::S3ErrorCode;
 use secrecy::SecretString;
 use serde_json::json;
-use tracelift_proto::v1::{Export, ExportStatus};
+use tracelift_proto::v1::{Export, ExportStatus, RetryRunRequest};
 use tracelift_tests::{
     s3::Operation,
     world::{SOURCE_BUCKET, World},
@@ -107,4 +107,25 @@ async fn a_store_that_refuses_every_object_is_the_operators_to_mend_and_says_so_
     let export = world.export(DAY.0, DAY.1).await;
     assert_eq!(world.ended(&export).await.status(), ExportStatus::Completed);
     assert_eq!(ids(&world.rows(&export)), all(30));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_rows_whose_objects_were_all_denied_nothing_is_kept_so_that_a_retry_fills_them_in() {
+    let world = World::start().await;
+    (1..=5).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), b"{}"));
+    world.insert(&offloaded(5)).await;
+    world.s3.faults.refuse(Operation::GetObject, "blobs/", S3ErrorCode::AccessDenied, u64::MAX);
+    let _exporter = world.exporter();
+    let export = world.export(DAY.0, DAY.1).await;
+    let end = world.ended(&export).await;
+    assert_eq!(end.status(), ExportStatus::Failed);
+    assert!(end.error.contains("refuses every object"), "{}", end.error);
+    assert_eq!(world.rows(&export), Vec::<serde_json::Value>::new());
+    world.s3.faults.clear();
+    let run_id = world.runs(&export).await[0].id.clone();
+    world.exports().retry_run(RetryRunRequest { export_id: export.clone(), run_id }).await.unwrap();
+    let end = world.watched(&export, |export| export.status() == ExportStatus::Completed).await;
+    assert_eq!(end.status(), ExportStatus::Completed);
+    let rows = world.rows(&export);
+    assert_eq!((rows.len(), rows.iter().filter(|row| row["inputs"] == "{}").count()), (5, 5));
 }

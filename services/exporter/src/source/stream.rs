@@ -97,6 +97,8 @@ enum Merge {
     Done,
     /// Rows as they are stored, as long as each is the only one.
     Single(Single),
+    /// One is not: what was read of the answer behind those that were handed on is void, and asked for again.
+    ToBeAsked,
     /// They are merged here.
     Neighbours(Neighbours),
 }
@@ -121,6 +123,9 @@ impl Table {
             if self.drain.is_cancelled() {
                 return Ok(None);
             }
+            if matches!(self.merge, Merge::ToBeAsked) {
+                self.ask_merged().await?;
+            }
             if !self.short.is_empty() {
                 self.explain().await?;
             }
@@ -135,7 +140,8 @@ impl Table {
                 Ok(None) if ended && self.judged => return Ok(None),
                 Ok(None) if ended => self.end(),
                 Ok(None) => {}
-                Err(Several) => self.ask_merged().await?,
+                // Remembered before anything is waited for: this wait may be dropped, and the batch with it.
+                Err(Several) => self.merge = Merge::ToBeAsked,
             }
         }
     }
@@ -143,6 +149,7 @@ impl Table {
     fn merged(&mut self, read: Option<RecordBatch>) -> Result<Result<Option<RecordBatch>, Several>, Failure> {
         match &mut self.merge {
             Merge::Done => Ok(Ok(read)),
+            Merge::ToBeAsked => Ok(Err(Several)),
             Merge::Single(single) => Ok(single.pass(read)),
             Merge::Neighbours(neighbours) => {
                 let merge = |batch| neighbours.merge(&batch).ok_or_else(|| cut("it does not tell its rows apart"));
@@ -217,7 +224,11 @@ impl Table {
     }
 
     fn is_done(&self) -> bool {
-        let merged = if let Merge::Single(single) = &self.merge { single.is_done() } else { true };
+        let merged = match &self.merge {
+            Merge::Single(single) => single.is_done(),
+            Merge::ToBeAsked => false,
+            Merge::Done | Merge::Neighbours(_) => true,
+        };
         self.answer.ended() && merged && self.judged && self.ready.is_none() && self.short.is_empty()
     }
 
