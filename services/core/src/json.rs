@@ -11,6 +11,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
+
 /// A value, as far as anybody looks into it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'a> {
@@ -30,13 +32,19 @@ pub enum Value<'a> {
 
 /// The first value in `text`.
 pub fn value(text: &str) -> Value<'_> {
-    let text = begun(text);
-    let Some((raw, whole)) = raw(text) else { return Value::Null };
+    match raw(begun(text)) {
+        Some((raw, whole)) if whole || !raw.starts_with('"') => parse(raw),
+        Some(_) => Value::Other,
+        None => Value::Null,
+    }
+}
+
+/// The value whose source [`entries`] gave.
+pub fn parse(raw: &str) -> Value<'_> {
     match raw.as_bytes().first() {
         Some(b'{') => Value::Object(raw),
         Some(b'[') => Value::Other,
-        Some(b'"') if whole => Value::Text(unescaped(&raw[1..raw.len() - 1])),
-        Some(b'"') => Value::Other,
+        Some(b'"') => Value::Text(unescaped(raw.get(1..raw.len() - 1).unwrap_or_default())),
         _ => scalar(raw),
     }
 }
@@ -138,11 +146,11 @@ fn raw(text: &str) -> Option<(&str, bool)> {
 fn end_of_text(bytes: &[u8], start: usize) -> Option<usize> {
     let mut at = start + 1;
     loop {
-        match bytes.get(at)? {
-            b'"' => return Some(at + 1),
-            b'\\' => at += 2,
-            _ => at += 1,
+        at += memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        if bytes[at] == b'"' {
+            return Some(at + 1);
         }
+        at += 2;
     }
 }
 

@@ -40,10 +40,10 @@ pub(crate) fn decode(column: Column, text: &str) -> Result<Option<Pointer>, &'st
 
 /// What a key is mapped to.
 fn entry(raw: &str) -> Result<Option<Pointer>, &'static str> {
-    match json::value(raw) {
+    match json::parse(raw) {
         Value::Null => Ok(None),
         Value::Text(url) => place(&url).map(Some),
-        Value::Object(inner) => match json::entries(inner).find(|(key, _)| key == "s3_url").map(|(_, raw)| json::value(raw)) {
+        Value::Object(inner) => match json::entries(inner).find(|(key, _)| key == "s3_url").map(|(_, raw)| json::parse(raw)) {
             Some(Value::Text(url)) => place(&url).map(Some),
             _ => Err("the pointer has no s3_url"),
         },
