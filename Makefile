@@ -49,7 +49,7 @@ help:
 install: $(VENV)/installed
 
 $(VENV)/installed: tests/requirements.txt
-	@deploy/needs.sh
+	@scripts/needs.sh
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	touch $@
@@ -58,7 +58,7 @@ $(VENV)/installed: tests/requirements.txt
 install-spark: $(VENV)/installed-spark
 
 $(VENV)/installed-spark: $(VENV)/installed tests/requirements-spark.txt
-	@deploy/needs.sh java
+	@scripts/needs.sh java
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-spark.txt
 	touch $@
 
@@ -70,10 +70,10 @@ $(VENV)/installed-bench: $(VENV)/installed tests/requirements-bench.txt
 
 install-node: $(NODE_MODULES)/installed
 
-$(NODE_MODULES)/installed: tests/node/package.json tests/node/package-lock.json
-	@deploy/needs.sh node
+$(NODE_MODULES)/installed: tests/clients/node/package.json tests/clients/node/package-lock.json
+	@scripts/needs.sh node
 	mkdir -p $(NODE_MODULES)
-	cp tests/node/package.json tests/node/package-lock.json $(NODE_MODULES)
+	cp tests/clients/node/package.json tests/clients/node/package-lock.json $(NODE_MODULES)
 	npm ci --loglevel=error --no-audit --no-fund --prefix $(NODE_MODULES)
 	touch $@
 
@@ -100,7 +100,7 @@ $(TRACELIFT_GARAGE):
 	rm -rf $(CACHE)/garage-build
 
 $(TRACELIFT_MINIO):
-	@deploy/needs.sh go
+	@scripts/needs.sh go
 	GOBIN=$(dir $@) GOFLAGS=-mod=mod go install github.com/minio/minio@$(MINIO_VERSION)
 
 # ---- running --------------------------------------------------------------------------------------------------------
@@ -123,13 +123,13 @@ sim:
 	@$(TRACELIFT_BIN)/sim --count $(COUNT) $(if $(SEED),--seed $(SEED))
 
 chaos: install
-	@$(if $(filter postgres,$(STORE)),deploy/needs.sh postgres)
+	@$(if $(filter postgres,$(STORE)),scripts/needs.sh postgres)
 	cargo build --locked --workspace --bins
 	@$(TRACELIFT_BIN)/chaos --rounds $(ROUNDS) --store $(STORE) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(SEED),--seed $(SEED))
 
 # Writes target/bench/report.json and report.md. The machine should have nothing else to do.
 bench: install-bench servers release
-	@deploy/needs.sh postgres
+	@scripts/needs.sh postgres
 	TRACELIFT_BIN=$(CARGO_TARGET_DIR)/release $(TRACELIFT_PYTHON) tests/bench/bench.py --rows $(if $(filter command%,$(origin ROWS)),$(ROWS),1000000) $(PART)
 
 fuzz: $(CARGO_FUZZ)/bin/cargo-fuzz
@@ -140,12 +140,12 @@ fuzz: $(CARGO_FUZZ)/bin/cargo-fuzz
 test: test-rust test-python test-sim test-chaos test-instructions
 
 test-rust: install build
-	@deploy/needs.sh postgres
+	@scripts/needs.sh postgres
 	cargo test --locked --workspace
 
 test-python: install install-spark install-node build servers
-	@deploy/needs.sh node curl java
-	$(TRACELIFT_PYTHON) -m pytest -q -p no:cacheprovider tests/clickhouse tests/python
+	@scripts/needs.sh node curl java
+	$(TRACELIFT_PYTHON) -m pytest -q -p no:cacheprovider tests/support/clickhouse tests/clients/python
 
 # About two minutes on two processors, each time with other seeds.
 test-sim:
@@ -163,11 +163,11 @@ instructions-record: stages
 	$(PYTHON) tests/bench/instructions.py $(CARGO_TARGET_DIR)/release/stages --record
 
 stages:
-	@deploy/needs.sh valgrind
+	@scripts/needs.sh valgrind
 	cargo build --locked --release -p tracelift-bench --bin stages
 
 lint: install-node $(CARGO_DENY)/bin/cargo-deny
-	@deploy/needs.sh clippy
+	@scripts/needs.sh clippy
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet

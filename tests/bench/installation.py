@@ -98,7 +98,7 @@ class ClickHouse:
 
     def __init__(self, folder, data):
         port = free_port()
-        words = [sys.executable, ROOT / "tests/clickhouse/server.py", "--path", data, "--port", port, "--die-with-parent"]
+        words = [sys.executable, ROOT / "tests/support/clickhouse/server.py", "--path", data, "--port", port, "--die-with-parent"]
         self.url = f"http://127.0.0.1:{port}"
         self.process = Process("clickhouse", words, folder, PYTHONDONTWRITEBYTECODE="1").listening(port)
 

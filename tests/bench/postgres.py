@@ -1,6 +1,6 @@
 """PostgreSQL with its own settings, durable commits included: the other database of the control plane in the benchmark.
 
-The server of the tests (tests/postgres) does not force what it writes to the disk, and so would be measured too fast.
+The server of the tests (tests/support/postgres) does not force what it writes to the disk, and so would be measured too fast.
 """
 
 import os
@@ -17,7 +17,7 @@ class Postgres:
         found = pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb")
         programs = max((path.parent for path in found), key=lambda path: int(path.parent.name), default=None)
         if programs is None:
-            raise SystemExit("PostgreSQL is not installed: run `deploy/needs.sh postgres` (Debian: apt-get install postgresql)")
+            raise SystemExit("PostgreSQL is not installed: run `scripts/needs.sh postgres` (Debian: apt-get install postgresql)")
         self.folder, port = pathlib.Path(tempfile.mkdtemp(prefix="tracelift-bench-postgres-")), free_port()
         user = []
         if os.geteuid() == 0:  # which the server refuses

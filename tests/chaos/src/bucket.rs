@@ -9,7 +9,7 @@ use aws_sdk_s3::{
 };
 use bytes::Bytes;
 use tokio::time::sleep;
-use tracelift_tests::{
+use tracelift_test_support::{
     s3::{ACCESS_KEY_ID, SECRET_ACCESS_KEY},
     world::DESTINATION_BUCKET,
 };

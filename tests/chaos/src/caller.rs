@@ -14,7 +14,7 @@ use tracelift_proto::{
     pages, time_to,
     v1::{self, admin_service_client::AdminServiceClient, destination_service_client::DestinationServiceClient},
 };
-use tracelift_tests::{
+use tracelift_test_support::{
     dataset::{PROJECT_ID, TENANT_ID},
     s3::{ACCESS_KEY_ID, SECRET_ACCESS_KEY},
     world::{Authorised, Bearer, DESTINATION_BUCKET},

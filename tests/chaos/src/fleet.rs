@@ -75,13 +75,13 @@ impl Fleet {
             });
         }
         let bucket = Bucket::new(&Places::url(places.bucket));
-        let buckets = [tracelift_tests::world::SOURCE_BUCKET, tracelift_tests::world::DESTINATION_BUCKET];
+        let buckets = [tracelift_test_support::world::SOURCE_BUCKET, tracelift_test_support::world::DESTINATION_BUCKET];
         tokio::time::timeout(START, bucket.create(&buckets)).await.expect("the S3 server answers");
         listens(places.clickhouse).await;
         for port in &places.control_planes {
             fleet.serves(*port).await;
         }
-        let rows = source::load(&tracelift_tests::clickhouse::client(&Places::url(places.clickhouse)), &bucket, rows).await;
+        let rows = source::load(&tracelift_test_support::clickhouse::client(&Places::url(places.clickhouse)), &bucket, rows).await;
         let control_planes: Vec<_> = places.control_planes.iter().map(|port| Places::url(*port)).collect();
         let caller = Caller::start(&control_planes, &Places::url(places.bucket)).await;
         for number in 0..shape.exporters {

@@ -11,7 +11,7 @@ use tracelift_proto::{
     time_from,
     v1::{Export, ExportRun, ExportStatus, RunStatus},
 };
-use tracelift_tests::world::DESTINATION_BUCKET;
+use tracelift_test_support::world::DESTINATION_BUCKET;
 
 use crate::{
     source::{Row, Rows},

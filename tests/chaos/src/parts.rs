@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use tracelift_tests::{
+use tracelift_test_support::{
     clickhouse,
     s3::{ACCESS_KEY_ID, SECRET_ACCESS_KEY},
     world::{FLEET_TOKEN, SOURCE_BUCKET},

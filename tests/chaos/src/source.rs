@@ -10,7 +10,7 @@ use clickhouse::Client;
 use futures::StreamExt as _;
 use serde_json::Value;
 use tracelift_core::time::Timestamp;
-use tracelift_tests::{dataset, rows::rows_of_batch, world::SOURCE_BUCKET};
+use tracelift_test_support::{dataset, rows::rows_of_batch, world::SOURCE_BUCKET};
 
 use crate::bucket::Bucket;
 

@@ -7,7 +7,7 @@ use tracelift_proto::{
     time_from,
     v1::{Export, ExportRun},
 };
-use tracelift_tests::{rows::rows_of, world::DESTINATION_BUCKET};
+use tracelift_test_support::{rows::rows_of, world::DESTINATION_BUCKET};
 
 use super::{Found, Told, pending};
 use crate::{
