@@ -4,8 +4,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 4] =
-    ["tracelift/v1/destinations.proto", "tracelift/v1/exports.proto", "tracelift/v1/admin.proto", "tracelift/fleet/v1/fleet.proto"];
+const FILES: [&str; 4] = [
+    "tracelift/v1/destinations.proto",
+    "tracelift/v1/exports.proto",
+    "tracelift/v1/admin.proto",
+    "tracelift/fleet/v1/fleet.proto",
+];
 
 /// Messages that carry a secret: their `Debug` is written by hand in `src/redacted.rs`.
 const SECRET: [&str; 2] = ["tracelift.v1.Credentials", "tracelift.v1.CreateApiKeyResponse"];
@@ -14,8 +18,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let descriptors = protox::compile(FILES, ["."])?;
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    // Maps in order: the same message has the same bytes. build_transport would add a `connect` of its own beside the call of that name.
-    tonic_prost_build::configure().btree_map(".").build_transport(false).skip_debug(SECRET).compile_fds(descriptors)?;
+    // Maps in order: the same message has the same bytes. build_transport would add a `connect` of
+    // its own beside the call of that name.
+    tonic_prost_build::configure()
+        .btree_map(".")
+        .build_transport(false)
+        .skip_debug(SECRET)
+        .compile_fds(descriptors)?;
     for file in FILES {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -11,10 +11,14 @@ use tracelift_core::{Invalid, time::Timestamp};
 #[allow(clippy::cast_possible_truncation, reason = "a remainder of one million, times 1000, fits")]
 pub fn time_to(time: Timestamp) -> prost_types::Timestamp {
     let micros = time.micros();
-    prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos: (micros.rem_euclid(1_000_000) * 1000) as i32 }
+    prost_types::Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        nanos: (micros.rem_euclid(1_000_000) * 1000) as i32,
+    }
 }
 
-/// The time in a required field. Between two microseconds it is the later one, as the bounds of windows need it.
+/// The time in a required field. Between two microseconds it is the later one, as the bounds of
+/// windows need it.
 pub fn time_from(field: &str, time: Option<&prost_types::Timestamp>) -> Result<Timestamp, Invalid> {
     let time = time.ok_or_else(|| Invalid::new(field, "is required"))?;
     Timestamp::from_nanos(field, time.seconds, time.nanos)
@@ -38,8 +42,13 @@ mod tests {
 
     #[test]
     fn a_time_between_two_microseconds_is_the_later_one() {
-        let at = |seconds, nanos| time_from("t", Some(&prost_types::Timestamp { seconds, nanos })).unwrap().micros();
-        assert_eq!([at(0, 999_999_999), at(0, 1), at(0, 1000), at(-1, 999_999_999)], [1_000_000, 1, 1, 0]);
+        let at = |seconds, nanos| {
+            time_from("t", Some(&prost_types::Timestamp { seconds, nanos })).unwrap().micros()
+        };
+        assert_eq!(
+            [at(0, 999_999_999), at(0, 1), at(0, 1000), at(-1, 999_999_999)],
+            [1_000_000, 1, 1, 0]
+        );
     }
 
     #[test]

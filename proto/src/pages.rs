@@ -35,8 +35,12 @@ pages! {
     ListApiKeysResponse of api_keys: v1::ApiKey;
 }
 
-/// The first `limit` things of a list, or all of them with 0. `ask` gets a page, given how many are still wanted and the page's token.
-pub async fn follow<P, E, F>(limit: u32, mut ask: impl FnMut(u32, String) -> F) -> Result<Vec<P::Item>, E>
+/// The first `limit` things of a list, or all of them with 0. `ask` gets a page, given how many are
+/// still wanted and the page's token.
+pub async fn follow<P, E, F>(
+    limit: u32,
+    mut ask: impl FnMut(u32, String) -> F,
+) -> Result<Vec<P::Item>, E>
 where
     P: Page,
     F: Future<Output = Result<P, E>>,
@@ -64,7 +68,10 @@ mod tests {
         let (first, most) = (token.parse().unwrap_or(0), if limit == 0 { 3 } else { limit.min(3) });
         let last = (first + most).min(7);
         let next_page_token = if last < 7 { last.to_string() } else { String::new() };
-        v1::ListRunFilesResponse { files: (first..last).map(|n| n.to_string()).collect(), next_page_token }
+        v1::ListRunFilesResponse {
+            files: (first..last).map(|n| n.to_string()).collect(),
+            next_page_token,
+        }
     }
 
     fn followed(limit: u32) -> (String, usize) {
@@ -73,7 +80,11 @@ mod tests {
             asked += 1;
             ready(Ok::<_, ()>(page(limit, &token)))
         });
-        let task::Poll::Ready(Ok(files)) = pin!(all).poll(&mut task::Context::from_waker(task::Waker::noop())) else { panic!("it waits") };
+        let task::Poll::Ready(Ok(files)) =
+            pin!(all).poll(&mut task::Context::from_waker(task::Waker::noop()))
+        else {
+            panic!("it waits")
+        };
         (files.concat(), asked)
     }
 

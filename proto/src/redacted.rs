@@ -12,7 +12,10 @@ impl fmt::Debug for Credentials {
 
 impl fmt::Debug for CreateApiKeyResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CreateApiKeyResponse").field("api_key", &self.api_key).field("key", &"[redacted]").finish()
+        f.debug_struct("CreateApiKeyResponse")
+            .field("api_key", &self.api_key)
+            .field("key", &"[redacted]")
+            .finish()
     }
 }
 
@@ -22,9 +25,15 @@ mod tests {
 
     #[test]
     fn secrets_are_never_printed() {
-        let credentials =
-            Credentials { access_key_id: "AKIAVISIBLE".into(), secret_access_key: "hunter2".into(), session_token: "token3".into() };
-        let request = crate::v1::CreateDestinationRequest { credentials: Some(credentials), ..Default::default() };
+        let credentials = Credentials {
+            access_key_id: "AKIAVISIBLE".into(),
+            secret_access_key: "hunter2".into(),
+            session_token: "token3".into(),
+        };
+        let request = crate::v1::CreateDestinationRequest {
+            credentials: Some(credentials),
+            ..Default::default()
+        };
         let key = CreateApiKeyResponse { api_key: None, key: "tl_hunter2".into() };
         let printed = format!("{request:?} {key:?}");
         for secret in ["AKIAVISIBLE", "hunter2", "token3"] {

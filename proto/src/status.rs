@@ -1,21 +1,29 @@
-//! Errors on the wire: wrong fields as `google.rpc.BadRequest`, so that every one of them reaches the caller.
+//! Errors on the wire: wrong fields as `google.rpc.BadRequest`, so that every one of them reaches
+//! the caller.
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use tracelift_core::Invalid;
 
-/// Characters of one text, and of all texts of an answer: they travel in headers, which must stay small.
+/// Characters of one text, and of all texts of an answer: they travel in headers, which must stay
+/// small.
 const MAX_TEXT: usize = 600;
 const MAX_TEXTS: usize = 4000;
 
 fn short(text: String) -> String {
-    if text.chars().nth(MAX_TEXT).is_none() { text } else { text.chars().take(MAX_TEXT).chain(['…']).collect() }
+    if text.chars().nth(MAX_TEXT).is_none() {
+        text
+    } else {
+        text.chars().take(MAX_TEXT).chain(['…']).collect()
+    }
 }
 
 /// INVALID_ARGUMENT that names every wrong field; of very many the first ones.
 pub fn invalid(faults: impl IntoIterator<Item = Invalid>) -> Status {
     let mut room = MAX_TEXTS;
-    let violations = faults.into_iter().map(|fault| FieldViolation::new(short(fault.field), short(fault.message)));
+    let violations = faults
+        .into_iter()
+        .map(|fault| FieldViolation::new(short(fault.field), short(fault.message)));
     let violations: Vec<_> = violations
         .take_while(|violation| {
             let fits = room > 0;
@@ -23,7 +31,10 @@ pub fn invalid(faults: impl IntoIterator<Item = Invalid>) -> Status {
             fits
         })
         .collect();
-    let text: Vec<_> = violations.iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect();
+    let text: Vec<_> = violations
+        .iter()
+        .map(|violation| format!("{}: {}", violation.field, violation.description))
+        .collect();
     let details = ErrorDetails::with_bad_request(violations);
     Status::with_error_details(Code::InvalidArgument, text.join("; "), details)
 }
@@ -56,7 +67,10 @@ mod tests {
 
     #[test]
     fn wrong_fields_survive_the_wire() {
-        let faults = vec![Invalid::new("spec.end_time", "must be after start_time"), Invalid::new("spec.session_id", "must be a UUID")];
+        let faults = vec![
+            Invalid::new("spec.end_time", "must be after start_time"),
+            Invalid::new("spec.session_id", "must be a UUID"),
+        ];
         let status = invalid(faults.clone());
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(violations(&status), faults);
@@ -64,7 +78,8 @@ mod tests {
 
     #[test]
     fn a_flood_of_wrong_fields_makes_a_small_answer() {
-        let status = invalid((0..10_000).map(|n| Invalid::new(format!("f.{n}"), "x".repeat(10_000))));
+        let status =
+            invalid((0..10_000).map(|n| Invalid::new(format!("f.{n}"), "x".repeat(10_000))));
         assert!((1..10).contains(&violations(&status).len()));
         assert!(status.message().len() + status.details().len() < 24_000);
     }

@@ -30,6 +30,8 @@ impl HttpConnector for Answers {
 }
 
 /// Every request is answered by `answer`.
-pub(crate) fn answers(answer: impl Fn(&http::Request<SdkBody>) -> http::Response<SdkBody> + Send + Sync + 'static) -> SharedHttpConnector {
+pub(crate) fn answers(
+    answer: impl Fn(&http::Request<SdkBody>) -> http::Response<SdkBody> + Send + Sync + 'static,
+) -> SharedHttpConnector {
     Answers(Arc::new(answer)).into_shared()
 }

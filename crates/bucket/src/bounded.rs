@@ -1,9 +1,12 @@
-//! Answers are read as far as those of any store go, and no further: an endpoint that a customer names may send without end, to
-//! processes that all customers share.
+//! Answers are read as far as those of any store go, and no further: an endpoint that a customer
+//! names may send without end, to processes that all customers share.
 
 use aws_smithy_runtime_api::{
     client::{
-        http::{HttpClient as _, HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn},
+        http::{
+            HttpClient as _, HttpConnector, HttpConnectorFuture, SharedHttpClient,
+            SharedHttpConnector, http_client_fn,
+        },
         orchestrator::HttpRequest,
     },
     shared::IntoShared as _,
@@ -11,12 +14,15 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::body::SdkBody;
 use http_body_util::Limited;
 
-/// Most bytes of an answer's body. The longest answers to what is asked here list a thousand uploads, with keys of a kilobyte.
+/// Most bytes of an answer's body. The longest answers to what is asked here list a thousand
+/// uploads, with keys of a kilobyte.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
 /// The same client, whose answers fail where they go on behind the bound.
 pub(crate) fn with_bounded_answers(client: SharedHttpClient) -> SharedHttpClient {
-    http_client_fn(move |settings, components| Bounded(client.http_connector(settings, components)).into_shared())
+    http_client_fn(move |settings, components| {
+        Bounded(client.http_connector(settings, components)).into_shared()
+    })
 }
 
 /// The same body, which fails behind the bound.
@@ -47,7 +53,12 @@ mod tests {
     use crate::{BucketError, Connector, EndpointPolicy, Grant, Keys, answers::answers};
 
     /// A store that answers every call with that element, made that many bytes long.
-    fn talkative(status: u16, name: &'static str, content: &'static str, bytes: usize) -> Connector {
+    fn talkative(
+        status: u16,
+        name: &'static str,
+        content: &'static str,
+        bytes: usize,
+    ) -> Connector {
         let http = answers(move |_| {
             let (begin, end) = (format!("<{name}>{content}"), format!("</{name}>"));
             let body = format!("{begin}{}{end}", " ".repeat(bytes - begin.len() - end.len()));
@@ -57,16 +68,27 @@ mod tests {
     }
 
     fn bucket() -> Bucket {
-        BucketInput { bucket_name: "traces".into(), region: "us-east-1".into(), ..BucketInput::default() }.check().unwrap()
+        BucketInput {
+            bucket_name: "traces".into(),
+            region: "us-east-1".into(),
+            ..BucketInput::default()
+        }
+        .check()
+        .unwrap()
     }
 
     fn keys() -> Keys {
-        Keys { access_key_id: "AKIA".into(), secret_access_key: "secret".to_owned().into(), session_token: None }
+        Keys {
+            access_key_id: "AKIA".into(),
+            secret_access_key: "secret".to_owned().into(),
+            session_token: None,
+        }
     }
 
     async fn list(bytes: usize) -> Result<(), BucketError> {
         let connector = talkative(200, "ListMultipartUploadsResult", "", bytes);
-        let client = connector.client(&bucket(), &Grant::Keys(keys()), Duration::from_secs(60), 1).await?;
+        let client =
+            connector.client(&bucket(), &Grant::Keys(keys()), Duration::from_secs(60), 1).await?;
         let listed = client.s3.list_multipart_uploads().bucket("traces").send().await;
         listed.map(drop).map_err(|error| client.judge("ListMultipartUploads", &error))
     }
@@ -83,7 +105,10 @@ mod tests {
 
     async fn refused(bytes: usize) -> BucketError {
         let connector = talkative(403, "Error", "<Code>InvalidAccessKeyId</Code>", bytes);
-        let reader = connector.reader(&bucket(), &keys(), Duration::from_secs(60), 1, || Timestamp::EPOCH).await.unwrap();
+        let reader = connector
+            .reader(&bucket(), &keys(), Duration::from_secs(60), 1, || Timestamp::EPOCH)
+            .await
+            .unwrap();
         reader.get("k").await.unwrap_err()
     }
 

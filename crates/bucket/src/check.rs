@@ -1,5 +1,5 @@
-//! The write check: does this bucket take what an export will send, and which of our headers does its store know? Only PutObject is required,
-//! never ListBucket.
+//! The write check: does this bucket take what an export will send, and which of our headers does
+//! its store know? Only PutObject is required, never ListBucket.
 
 use aws_sdk_s3::{
     config::retry::RetryConfig,
@@ -9,27 +9,38 @@ use aws_sdk_s3::{
 use tracelift_core::{destination::StoreFeatures, layout};
 use uuid::Uuid;
 
-use crate::{BucketError, Client, Extras, Fault, PaidAsAsked as _, SignedAsAsked as _, WriteArguments as _, upload};
+use crate::{
+    BucketError, Client, Extras, Fault, PaidAsAsked as _, SignedAsAsked as _, WriteArguments as _,
+    upload,
+};
 
 /// What the probe object holds.
-const WORDS: &[u8] = b"Written by Tracelift to see whether this bucket takes exports. It may be deleted.\n";
+const WORDS: &[u8] =
+    b"Written by Tracelift to see whether this bucket takes exports. It may be deleted.\n";
 /// How often what arrives damaged is sent.
 const SENDINGS: u32 = 3;
 
-/// Writes `<prefix>/tmp/<name>.txt`, once in one request and once as an upload, which needs no other right; then tries to delete it (a refusal
-/// is fine). What the store knows: a header that it refuses is left out.
+/// Writes `<prefix>/tmp/<name>.txt`, once in one request and once as an upload, which needs no
+/// other right; then tries to delete it (a refusal is fine). What the store knows: a header that it
+/// refuses is left out.
 pub async fn check(client: &Client, name: Uuid) -> Result<StoreFeatures, BucketError> {
     let client = client.knowing(StoreFeatures::default());
     let key = layout::probe(&client.bucket().prefix, &name.as_simple().to_string());
     let put = put(&client, &key).await.map_err(absent_is_bucket)?;
     let uploaded = multipart(&client.knowing(put), &key).await.map_err(absent_is_bucket);
     let bucket = client.bucket();
-    if let Err(error) = client.s3.delete_object().bucket(&bucket.name).key(&key).paid_as_asked(bucket).send().await {
+    if let Err(error) =
+        client.s3.delete_object().bucket(&bucket.name).key(&key).paid_as_asked(bucket).send().await
+    {
         tracing::debug!(error = %client.judge("DeleteObject", &error), "the probe object stays");
     }
     let features = put.and(uploaded?);
     if features != StoreFeatures::default() {
-        tracing::info!(?features, bucket = bucket.name, "a store does not know everything that we send");
+        tracing::info!(
+            ?features,
+            bucket = bucket.name,
+            "a store does not know everything that we send"
+        );
     }
     Ok(features)
 }
@@ -39,7 +50,13 @@ async fn put(client: &Client, key: &str) -> Result<StoreFeatures, BucketError> {
     let carried = StoreFeatures { object_size: false, ..client.bucket().features };
     let taken = with_fewer_extras(client, carried, |client| async move {
         let bucket = client.bucket();
-        let put = client.s3.put_object().with_options_of(bucket).bucket(&bucket.name).key(key).body(ByteStream::from_static(WORDS));
+        let put = client
+            .s3
+            .put_object()
+            .with_options_of(bucket)
+            .bucket(&bucket.name)
+            .key(key)
+            .body(ByteStream::from_static(WORDS));
         let put = put.set_if_none_match(condition(&client)).signed_as_asked(bucket).send().await;
         match put.map_err(|error| client.judge("PutObject", &error)) {
             // Nobody else writes there: an answer was lost.
@@ -77,17 +94,27 @@ async fn multipart(client: &Client, key: &str) -> Result<StoreFeatures, BucketEr
 async fn create(client: &Client, key: &str) -> Result<String, BucketError> {
     let bucket = client.bucket();
     let once = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
-    let call = client.s3.create_multipart_upload().with_options_of(bucket).bucket(&bucket.name).key(key);
+    let call =
+        client.s3.create_multipart_upload().with_options_of(bucket).bucket(&bucket.name).key(key);
     let opened = call.customize().config_override(once).send().await;
     upload::opened(opened.map_err(|error| client.judge("CreateMultipartUpload", &error))?)
 }
 
-/// Sends one part and completes the upload, first under the condition that nothing stands at the key, which does not hold.
+/// Sends one part and completes the upload, first under the condition that nothing stands at the
+/// key, which does not hold.
 async fn parts(client: &Client, key: &str, id: &str) -> Result<StoreFeatures, BucketError> {
-    let carried = StoreFeatures { conditional_writes: false, object_size: false, ..client.bucket().features };
+    let carried =
+        StoreFeatures { conditional_writes: false, object_size: false, ..client.bucket().features };
     let (sent, tag) = with_fewer_extras(client, carried, |client| async move {
         let bucket = client.bucket();
-        let part = client.s3.upload_part().bucket(&bucket.name).key(key).upload_id(id).part_number(1).paid_as_asked(bucket);
+        let part = client
+            .s3
+            .upload_part()
+            .bucket(&bucket.name)
+            .key(key)
+            .upload_id(id)
+            .part_number(1)
+            .paid_as_asked(bucket);
         let sent = part.body(ByteStream::from_static(WORDS)).signed_as_asked(bucket).send().await;
         sent.map(|sent| sent.e_tag).map_err(|error| client.judge("UploadPart", &error))
     })
@@ -99,10 +126,26 @@ async fn parts(client: &Client, key: &str, id: &str) -> Result<StoreFeatures, Bu
         let parts = parts.clone();
         async move {
             let bucket = client.bucket();
-            let size = bucket.features.object_size.then_some(WORDS.len()).and_then(|size| i64::try_from(size).ok());
-            let call = client.s3.complete_multipart_upload().bucket(&bucket.name).key(key).upload_id(id).paid_as_asked(bucket);
-            let call = call.multipart_upload(parts).set_if_none_match(condition(&client)).set_mpu_object_size(size);
-            call.send().await.map(drop).map_err(|error| client.judge("CompleteMultipartUpload", &error))
+            let size = bucket
+                .features
+                .object_size
+                .then_some(WORDS.len())
+                .and_then(|size| i64::try_from(size).ok());
+            let call = client
+                .s3
+                .complete_multipart_upload()
+                .bucket(&bucket.name)
+                .key(key)
+                .upload_id(id)
+                .paid_as_asked(bucket);
+            let call = call
+                .multipart_upload(parts)
+                .set_if_none_match(condition(&client))
+                .set_mpu_object_size(size);
+            call.send()
+                .await
+                .map(drop)
+                .map_err(|error| client.judge("CompleteMultipartUpload", &error))
         }
     };
     let unconditional = StoreFeatures { conditional_writes: false, ..known };
@@ -110,7 +153,8 @@ async fn parts(client: &Client, key: &str, id: &str) -> Result<StoreFeatures, Bu
         match complete(client.knowing(StoreFeatures { object_size: false, ..known })).await {
             Ok(()) => return Ok(unconditional), // it does not look at the condition
             Err(error) if error.extra.is_some() => known = unconditional,
-            Err(_) => {} // that an object stands there, as it should; or what the next call will say again
+            Err(_) => {} /* that an object stands there, as it should; or what the next call will
+                          * say again */
         }
     }
     let completed = with_fewer_extras(client, unconditional, |client| {
@@ -131,8 +175,8 @@ fn condition(client: &Client) -> Option<String> {
     client.bucket().features.conditional_writes.then(|| "*".to_owned())
 }
 
-/// Sends a request that carries so much, and with less when it is refused for that: with what it was taken, and its answer. When nothing
-/// helps, the first refusal counts.
+/// Sends a request that carries so much, and with less when it is refused for that: with what it
+/// was taken, and its answer. When nothing helps, the first refusal counts.
 async fn with_fewer_extras<T, F>(
     client: &Client,
     carried: StoreFeatures,
@@ -148,7 +192,8 @@ where
             Err(error) => error,
         };
         damaged += u32::from(error.fault == Fault::Damaged);
-        let again = error.fault == Fault::Damaged && damaged < SENDINGS || error.extra.is_some_and(|extra| extras.fewer(extra));
+        let again = error.fault == Fault::Damaged && damaged < SENDINGS
+            || error.extra.is_some_and(|extra| extras.fewer(extra));
         let error = first.get_or_insert(error);
         if !again {
             return Err(error.clone());
@@ -159,16 +204,30 @@ where
 /// Ends an upload, if we may.
 async fn abort(client: &Client, key: &str, id: &str) {
     let bucket = client.bucket();
-    let call = client.s3.abort_multipart_upload().bucket(&bucket.name).key(key).upload_id(id).paid_as_asked(bucket);
+    let call = client
+        .s3
+        .abort_multipart_upload()
+        .bucket(&bucket.name)
+        .key(key)
+        .upload_id(id)
+        .paid_as_asked(bucket);
     if let Err(error) = call.send().await {
         tracing::debug!(error = %client.judge("AbortMultipartUpload", &error), "the probe upload stays");
     }
 }
 
-/// Aborts every upload of the probe's key, where the bucket lets us list them; what stays holds nothing.
+/// Aborts every upload of the probe's key, where the bucket lets us list them; what stays holds
+/// nothing.
 async fn end_uploads(client: &Client, key: &str) {
     let bucket = client.bucket();
-    let listed = client.s3.list_multipart_uploads().bucket(&bucket.name).prefix(key).paid_as_asked(bucket).send().await;
+    let listed = client
+        .s3
+        .list_multipart_uploads()
+        .bucket(&bucket.name)
+        .prefix(key)
+        .paid_as_asked(bucket)
+        .send()
+        .await;
     for id in listed.iter().flat_map(|listed| upload::listed(listed, key)) {
         abort(client, key, id).await;
     }
@@ -177,7 +236,9 @@ async fn end_uploads(client: &Client, key: &str) {
 /// A write that is answered "not found" without a code is about the bucket.
 fn absent_is_bucket(error: BucketError) -> BucketError {
     match error.fault {
-        Fault::NoSuchKey | Fault::NoSuchUpload => BucketError { fault: Fault::BucketNotValid, ..error },
+        Fault::NoSuchKey | Fault::NoSuchUpload => {
+            BucketError { fault: Fault::BucketNotValid, ..error }
+        }
         _ => error,
     }
 }

@@ -1,4 +1,5 @@
-//! The S3 client of one bucket: addressing, credentials, timeouts, and the extra arguments of every write.
+//! The S3 client of one bucket: addressing, credentials, timeouts, and the extra arguments of every
+//! write.
 
 use std::time::Duration;
 
@@ -6,8 +7,9 @@ use aws_config::{SdkConfig, identity::IdentityCache, sts::AssumeRoleProvider};
 use aws_sdk_s3::{
     client::customize::CustomizableOperation,
     config::{
-        BehaviorVersion, Credentials, Region, RequestChecksumCalculation, SharedCredentialsProvider, SharedHttpClient,
-        StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
+        BehaviorVersion, Credentials, Region, RequestChecksumCalculation,
+        SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
+        retry::RetryConfig, timeout::TimeoutConfig,
     },
     error::{ProvideErrorMetadata, SdkError},
     types::{ObjectCannedAcl, RequestPayer, ServerSideEncryption, StorageClass},
@@ -41,7 +43,8 @@ pub struct Keys {
 
 impl PartialEq for Keys {
     fn eq(&self, other: &Self) -> bool {
-        let token = |keys: &Self| keys.session_token.as_ref().map(|token| token.expose_secret().to_owned());
+        let token =
+            |keys: &Self| keys.session_token.as_ref().map(|token| token.expose_secret().to_owned());
         self.access_key_id == other.access_key_id
             && self.secret_access_key.expose_secret() == other.secret_access_key.expose_secret()
             && token(self) == token(other)
@@ -59,7 +62,8 @@ impl std::fmt::Debug for Keys {
 pub enum Grant {
     /// Keys that its owner gave.
     Keys(Keys),
-    /// A role of its owner's, assumed with this process's own identity: web identity, instance profile, variables, ….
+    /// A role of its owner's, assumed with this process's own identity: web identity, instance
+    /// profile, variables, ….
     Role {
         /// Which.
         arn: RoleArn,
@@ -77,7 +81,8 @@ pub struct Connector {
     policy: EndpointPolicy,
     /// For readers: one pool, whatever they read.
     pub(crate) reading: SharedHttpConnector,
-    /// For this process's own identity, which may be told by an address of this machine or network.
+    /// For this process's own identity, which may be told by an address of this machine or
+    /// network.
     identity: SharedHttpClient,
 }
 
@@ -98,30 +103,64 @@ impl Connector {
     /// A pool whose connections follow `policy`.
     pub fn new(policy: EndpointPolicy) -> Self {
         let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-        let pool = |policy| with_bounded_answers(Builder::new().tls_provider(tls.clone()).build_with_resolver(GuardedResolver(policy)));
+        let pool = |policy| {
+            with_bounded_answers(
+                Builder::new()
+                    .tls_provider(tls.clone())
+                    .build_with_resolver(GuardedResolver(policy)),
+            )
+        };
         let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
-        let reading = HttpPool::builder().connector_settings(settings).sleep_impl(TokioSleep::new()).enable_tcp_nodelay(true);
-        let reading = SharedHttpConnector::new(reading.tls_provider(tls.clone()).build_with_resolver(GuardedResolver(policy)));
+        let reading = HttpPool::builder()
+            .connector_settings(settings)
+            .sleep_impl(TokioSleep::new())
+            .enable_tcp_nodelay(true);
+        let reading = SharedHttpConnector::new(
+            reading.tls_provider(tls.clone()).build_with_resolver(GuardedResolver(policy)),
+        );
         Self { http: pool(policy), policy, reading, identity: pool(EndpointPolicy::AllowPrivate) }
     }
 
-    /// The same over a network of the caller's. Only addresses that stand in an endpoint are judged then, not names.
+    /// The same over a network of the caller's. Only addresses that stand in an endpoint are judged
+    /// then, not names.
     pub fn over(connector: SharedHttpConnector, policy: EndpointPolicy) -> Self {
-        let (reading, http) = (connector.clone(), with_bounded_answers(http_client_fn(move |_, _| connector.clone())));
+        let (reading, http) = (
+            connector.clone(),
+            with_bounded_answers(http_client_fn(move |_, _| connector.clone())),
+        );
         Self { identity: http.clone(), http, policy, reading }
     }
 
-    /// A client of `bucket`. `attempt_timeout` bounds one request, `attempts` is how often a transient fault is tried.
-    pub async fn client(&self, bucket: &Bucket, grant: &Grant, attempt_timeout: Duration, attempts: u32) -> Result<Client, BucketError> {
+    /// A client of `bucket`. `attempt_timeout` bounds one request, `attempts` is how often a
+    /// transient fault is tried.
+    pub async fn client(
+        &self,
+        bucket: &Bucket,
+        grant: &Grant,
+        attempt_timeout: Duration,
+        attempts: u32,
+    ) -> Result<Client, BucketError> {
         self.waiting(bucket, grant, Wait::Whole(attempt_timeout), attempts).await
     }
 
     /// A client of `bucket` that waits for a request as long as it moves.
-    pub async fn patient_client(&self, bucket: &Bucket, grant: &Grant, line: Line, attempts: u32) -> Result<Client, BucketError> {
+    pub async fn patient_client(
+        &self,
+        bucket: &Bucket,
+        grant: &Grant,
+        line: Line,
+        attempts: u32,
+    ) -> Result<Client, BucketError> {
         self.waiting(bucket, grant, Wait::WhileItMoves(line), attempts).await
     }
 
-    async fn waiting(&self, bucket: &Bucket, grant: &Grant, wait: Wait, attempts: u32) -> Result<Client, BucketError> {
+    async fn waiting(
+        &self,
+        bucket: &Bucket,
+        grant: &Grant,
+        wait: Wait,
+        attempts: u32,
+    ) -> Result<Client, BucketError> {
         let endpoint = self.endpoint(bucket)?;
         let path_style = match bucket.addressing {
             Addressing::Path => true,
@@ -130,14 +169,16 @@ impl Connector {
         };
         let region = Region::new(bucket.region.clone().unwrap_or_else(|| "us-east-1".to_owned()));
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT);
-        let mut config = aws_sdk_s3::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
+        let mut config =
+            aws_sdk_s3::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
         let timeouts = match wait {
             Wait::Whole(longest) => {
                 config.set_http_client(Some(self.http.clone()));
                 timeouts.operation_attempt_timeout(longest).build()
             }
             Wait::WhileItMoves(line) => {
-                config.set_stalled_stream_protection(Some(StalledStreamProtectionConfig::disabled()));
+                config
+                    .set_stalled_stream_protection(Some(StalledStreamProtectionConfig::disabled()));
                 config.set_http_client(Some(with_silence_bounded(self.http.clone(), line)));
                 timeouts.build()
             }
@@ -160,21 +201,35 @@ impl Connector {
             Grant::Keys(keys) => keys.access_key_id.clone(),
             Grant::Role { .. } | Grant::Environment => String::new(),
         };
-        Ok(Client { s3: aws_sdk_s3::Client::from_conf(config.build()), bucket: bucket.clone(), key_id })
+        Ok(Client {
+            s3: aws_sdk_s3::Client::from_conf(config.build()),
+            bucket: bucket.clone(),
+            key_id,
+        })
     }
 
     /// Keys, or what finds and renews them when they are needed.
-    async fn credentials(&self, grant: &Grant, region: &Region) -> Option<SharedCredentialsProvider> {
+    async fn credentials(
+        &self,
+        grant: &Grant,
+        region: &Region,
+    ) -> Option<SharedCredentialsProvider> {
         match grant {
             Grant::Keys(keys) => {
-                let token = keys.session_token.as_ref().map(|token| token.expose_secret().to_owned());
+                let token =
+                    keys.session_token.as_ref().map(|token| token.expose_secret().to_owned());
                 let secret = keys.secret_access_key.expose_secret();
-                let keys = Credentials::new(&keys.access_key_id, secret, token, None, "destination");
+                let keys =
+                    Credentials::new(&keys.access_key_id, secret, token, None, "destination");
                 Some(SharedCredentialsProvider::new(keys))
             }
             Grant::Role { arn, external_id } => {
-                let role = AssumeRoleProvider::builder(arn.as_str()).session_name("tracelift").external_id(external_id);
-                Some(SharedCredentialsProvider::new(role.configure(&self.own(region).await).build().await))
+                let role = AssumeRoleProvider::builder(arn.as_str())
+                    .session_name("tracelift")
+                    .external_id(external_id);
+                Some(SharedCredentialsProvider::new(
+                    role.configure(&self.own(region).await).build().await,
+                ))
             }
             Grant::Environment => self.own(region).await.credentials_provider(),
         }
@@ -182,16 +237,19 @@ impl Connector {
 
     /// What this process finds of its own identity.
     async fn own(&self, region: &Region) -> SdkConfig {
-        let own = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(self.identity.clone()).region(region.clone());
+        let own = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(self.identity.clone())
+            .region(region.clone());
         own.load().await
     }
 
     /// The address that requests go to, unless the SDK knows it.
     fn endpoint(&self, bucket: &Bucket) -> Result<Option<String>, BucketError> {
         let Some(url) = &bucket.endpoint_url else {
-            let legacy =
-                bucket.client.us_east_1_regional_endpoint == Some(UsEast1::Legacy) && bucket.region.as_deref() == Some("us-east-1");
-            return Ok((legacy && !bucket.client.use_accelerate_endpoint).then(|| "https://s3.amazonaws.com".to_owned()));
+            let legacy = bucket.client.us_east_1_regional_endpoint == Some(UsEast1::Legacy)
+                && bucket.region.as_deref() == Some("us-east-1");
+            return Ok((legacy && !bucket.client.use_accelerate_endpoint)
+                .then(|| "https://s3.amazonaws.com".to_owned()));
         };
         self.policy.admits(url).map_err(|refused: Refused| BucketError {
             fault: Fault::InvalidEndpoint,
@@ -202,12 +260,14 @@ impl Connector {
         if bucket.include_bucket_in_prefix {
             return Ok(Some(below(url)));
         }
-        // The host already begins with the bucket: the SDK puts it there itself when asked for virtual addressing.
+        // The host already begins with the bucket: the SDK puts it there itself when asked for
+        // virtual addressing.
         Ok(Some(below(&url.replacen(&format!("://{}.", bucket.name), "://", 1))))
     }
 }
 
-/// An endpoint as the SDK has to be told it: what follows is put right behind the path, if there is one.
+/// An endpoint as the SDK has to be told it: what follows is put right behind the path, if there is
+/// one.
 fn below(url: &str) -> String {
     let has_path = url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
     if has_path { format!("{url}/") } else { url.to_owned() }
@@ -231,8 +291,11 @@ impl Client {
     /// The same client of a store that knows so much.
     #[must_use]
     pub fn knowing(&self, features: StoreFeatures) -> Self {
-        let checksums =
-            if features.checksums { RequestChecksumCalculation::WhenSupported } else { RequestChecksumCalculation::WhenRequired };
+        let checksums = if features.checksums {
+            RequestChecksumCalculation::WhenSupported
+        } else {
+            RequestChecksumCalculation::WhenRequired
+        };
         let config = self.s3.config().to_builder().request_checksum_calculation(checksums).build();
         let bucket = Bucket { features, ..self.bucket.clone() };
         Self { s3: aws_sdk_s3::Client::from_conf(config), bucket, key_id: self.key_id.clone() }
@@ -308,7 +371,10 @@ pub trait SignedAsAsked: Sized {
 
     /// With what the bucket's owner asked for.
     #[must_use]
-    fn signed_as_asked(self, bucket: &Bucket) -> CustomizableOperation<Self::Output, Self::Error, Self>;
+    fn signed_as_asked(
+        self,
+        bucket: &Bucket,
+    ) -> CustomizableOperation<Self::Output, Self::Error, Self>;
 }
 
 macro_rules! signed {

@@ -1,7 +1,9 @@
-//! Which addresses a customer's endpoint may have. It is hostile until checked: it could name our own network.
+//! Which addresses a customer's endpoint may have. It is hostile until checked: it could name our
+//! own network.
 //!
-//! The rule is applied where a connection is made, to the very addresses that are connected to, so that a name which
-//! resolves differently the second time gains nothing. Literal addresses, which no resolver sees, are judged up front.
+//! The rule is applied where a connection is made, to the very addresses that are connected to, so
+//! that a name which resolves differently the second time gains nothing. Literal addresses, which
+//! no resolver sees, are judged up front.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -41,7 +43,11 @@ impl EndpointPolicy {
             Host::Ipv4(address) => !is_public(IpAddr::V4(address)),
             Host::Ipv6(address) => !is_public(IpAddr::V6(address)),
         };
-        if private && self == Self::PublicOnly { Err(Refused::Private(endpoint.to_owned())) } else { Ok(()) }
+        if private && self == Self::PublicOnly {
+            Err(Refused::Private(endpoint.to_owned()))
+        } else {
+            Ok(())
+        }
     }
 
     fn admits_address(self, address: IpAddr) -> bool {
@@ -91,9 +97,14 @@ impl ResolveDns for GuardedResolver {
             // RFC 6761: such names are this machine, whatever a resolver says.
             let found: Vec<IpAddr> = match name == "localhost" || name.ends_with(".localhost") {
                 true => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
-                false => tokio::net::lookup_host((name, 0)).await.map_err(ResolveDnsError::new)?.map(|address| address.ip()).collect(),
+                false => tokio::net::lookup_host((name, 0))
+                    .await
+                    .map_err(ResolveDnsError::new)?
+                    .map(|address| address.ip())
+                    .collect(),
             };
-            let admitted: Vec<_> = found.into_iter().filter(|ip| policy.admits_address(*ip)).collect();
+            let admitted: Vec<_> =
+                found.into_iter().filter(|ip| policy.admits_address(*ip)).collect();
             if admitted.is_empty() {
                 return Err(ResolveDnsError::new(Arc::new(Refused::Private(name.to_owned()))));
             }
@@ -122,7 +133,10 @@ mod tests {
             "http://0x7f.1",
             "http://100.100.0.1",
         ] {
-            assert!(matches!(EndpointPolicy::PublicOnly.admits(inside), Err(Refused::Private(_))), "{inside}");
+            assert!(
+                matches!(EndpointPolicy::PublicOnly.admits(inside), Err(Refused::Private(_))),
+                "{inside}"
+            );
             assert_eq!(EndpointPolicy::AllowPrivate.admits(inside), Ok(()), "{inside}");
         }
     }
@@ -131,24 +145,38 @@ mod tests {
     async fn names_of_this_machine_are_judged_by_their_addresses() {
         let resolve = async |policy| GuardedResolver(policy).resolve_dns("traces.localhost").await;
         assert!(resolve(EndpointPolicy::PublicOnly).await.is_err());
-        assert!(resolve(EndpointPolicy::AllowPrivate).await.unwrap().iter().all(IpAddr::is_loopback));
+        assert!(
+            resolve(EndpointPolicy::AllowPrivate).await.unwrap().iter().all(IpAddr::is_loopback)
+        );
     }
 
     #[test]
     fn public_endpoints_are_admitted() {
-        for outside in ["https://storage.googleapis.com", "https://play.min.io:9000", "https://8.8.8.8", "https://[2606:4700::1111]"] {
+        for outside in [
+            "https://storage.googleapis.com",
+            "https://play.min.io:9000",
+            "https://8.8.8.8",
+            "https://[2606:4700::1111]",
+        ] {
             assert_eq!(EndpointPolicy::PublicOnly.admits(outside), Ok(()), "{outside}");
         }
     }
 
     #[test]
     fn what_is_no_url_is_malformed() {
-        assert!(matches!(EndpointPolicy::AllowPrivate.admits("https://"), Err(Refused::Malformed(_))));
+        assert!(matches!(
+            EndpointPolicy::AllowPrivate.admits("https://"),
+            Err(Refused::Malformed(_))
+        ));
     }
 
     #[tokio::test]
     async fn a_name_that_resolves_inside_is_refused_when_it_is_connected_to() {
-        assert!(GuardedResolver(EndpointPolicy::PublicOnly).resolve_dns("localhost").await.is_err());
-        assert!(GuardedResolver(EndpointPolicy::AllowPrivate).resolve_dns("localhost").await.is_ok());
+        assert!(
+            GuardedResolver(EndpointPolicy::PublicOnly).resolve_dns("localhost").await.is_err()
+        );
+        assert!(
+            GuardedResolver(EndpointPolicy::AllowPrivate).resolve_dns("localhost").await.is_ok()
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What a store's refusal means. Providers word the same fault differently; the table here is the one place that knows.
+//! What a store's refusal means. Providers word the same fault differently; the table here is the
+//! one place that knows.
 
 use std::{error::Error, fmt};
 
@@ -41,7 +42,8 @@ pub enum Fault {
     Throttled,
     /// The store did not answer, or only with an error of its own.
     Unavailable,
-    /// What arrived was not what was sent: cut, changed, or a part that the store has lost. Sent again, it may arrive whole.
+    /// What arrived was not what was sent: cut, changed, or a part that the store has lost. Sent
+    /// again, it may arrive whole.
     Damaged,
     /// A setting of the write is refused: encryption key, storage class, owner, checksum.
     Refused,
@@ -61,7 +63,9 @@ impl Fault {
             | Self::Refused
             | Self::WrongRegion => "Bucket is not valid",
             Self::UnknownKeyId => "Key ID you provided does not exist",
-            Self::InvalidEndpoint | Self::ClockSkewed | Self::Throttled | Self::Unavailable => "Invalid endpoint",
+            Self::InvalidEndpoint | Self::ClockSkewed | Self::Throttled | Self::Unavailable => {
+                "Invalid endpoint"
+            }
             Self::InvalidBucketName => "InvalidBucketName",
         }
     }
@@ -69,15 +73,21 @@ impl Fault {
     /// What the owner of the bucket should do.
     pub fn advice(self) -> &'static str {
         match self {
-            Self::AccessDenied => "allow s3:PutObject on this bucket and prefix for the access key, and check the secret key",
+            Self::AccessDenied => {
+                "allow s3:PutObject on this bucket and prefix for the access key, and check the secret key"
+            }
             Self::ExpiredToken => "give credentials that have not expired",
             Self::NoIdentity => {
                 "let the role's trust policy name this service, with your workspace's id as external id, or give credentials"
             }
-            Self::BucketNotValid | Self::NoSuchKey | Self::NoSuchUpload => "create the bucket or correct its name",
+            Self::BucketNotValid | Self::NoSuchKey | Self::NoSuchUpload => {
+                "create the bucket or correct its name"
+            }
             Self::WrongRegion => "give the region that the bucket lies in",
             Self::UnknownKeyId => "check the access key id",
-            Self::InvalidEndpoint => "give the address of an S3-compatible store, or omit endpoint_url for AWS",
+            Self::InvalidEndpoint => {
+                "give the address of an S3-compatible store, or omit endpoint_url for AWS"
+            }
             Self::Unavailable => "check endpoint_url and whether the store is up, and try again",
             Self::InvalidBucketName => "try config_kwargs_s3.addressing_style \"virtual\"",
             Self::ClockSkewed => "set the clock of this service's machine, or the store's",
@@ -86,14 +96,16 @@ impl Fault {
             Self::Damaged => {
                 "look for a proxy or a line between this service and the store that changes or cuts what is sent, and try again"
             }
-            Self::NotImplemented => "use a store that offers multipart uploads, and check s3_additional_kwargs",
+            Self::NotImplemented => {
+                "use a store that offers multipart uploads, and check s3_additional_kwargs"
+            }
             Self::Refused => "check the bucket's settings and s3_additional_kwargs",
         }
     }
 }
 
-/// A call to a store that failed. Holds no secret: the access key id is cut out of the provider's words, of which it keeps a thousand
-/// characters, all printable.
+/// A call to a store that failed. Holds no secret: the access key id is cut out of the provider's
+/// words, of which it keeps a thousand characters, all printable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketError {
     /// What it means.
@@ -198,7 +210,11 @@ pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
     }
     let known = code.and_then(|code| CODES.iter().find(|(known, _)| *known == code));
     match (known, status) {
-        (None | Some((_, Fault::Refused)), _) if tells_damage(code.unwrap_or_default(), message) => Fault::Damaged,
+        (None | Some((_, Fault::Refused)), _)
+            if tells_damage(code.unwrap_or_default(), message) =>
+        {
+            Fault::Damaged
+        }
         (Some((_, fault)), _) => *fault,
         (None, 301 | 307 | 308) => Fault::WrongRegion,
         (None, 401 | 403) => Fault::AccessDenied,
@@ -212,39 +228,71 @@ pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
     }
 }
 
-/// Whether a refusal says that the bucket belongs into the host: "Please use virtual hosted style to access", "the bucket must be addressed
-/// using its second level domain". One that wants it in the path says otherwise.
+/// Whether a refusal says that the bucket belongs into the host: "Please use virtual hosted style
+/// to access", "the bucket must be addressed using its second level domain". One that wants it in
+/// the path says otherwise.
 fn wants_virtual_hosts(message: &str) -> bool {
     let message = message.to_lowercase().replace(['-', '_'], " ");
     let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
-    let wants_path = says(&["use path", "path style instead", "virtual hosted style is not", "virtual host style is not"]);
-    let refuses = says(&["not allowed", "forbidden", "not support", "unsupported", "disabled", "not enabled", "no longer"]);
+    let wants_path = says(&[
+        "use path",
+        "path style instead",
+        "virtual hosted style is not",
+        "virtual host style is not",
+    ]);
+    let refuses = says(&[
+        "not allowed",
+        "forbidden",
+        "not support",
+        "unsupported",
+        "disabled",
+        "not enabled",
+        "no longer",
+    ]);
     let virtual_hosts = says(&["virtual host", "virtualhost", "second level domain"]);
     !wants_path && (virtual_hosts || refuses && says(&["path style", "pathstyle"]))
 }
 
-/// Whether a refusal says that a checksum or a length is not that of what arrived: `XAmzContentSHA256Mismatch`,
-/// `XAmzContentChecksumMismatch`, or words of the kind "the provided x-amz-mp-object-size does not match what was computed".
+/// Whether a refusal says that a checksum or a length is not that of what arrived:
+/// `XAmzContentSHA256Mismatch`, `XAmzContentChecksumMismatch`, or words of the kind "the provided
+/// x-amz-mp-object-size does not match what was computed".
 fn tells_damage(code: &str, message: &str) -> bool {
     let (code, message) = (code.to_lowercase(), message.to_lowercase());
-    let measured =
-        |text: &str| ["checksum", "digest", "sha256", "sha1", "md5", "crc", "length", "size"].iter().any(|sum| text.contains(sum));
-    let differs = |text: &str| ["mismatch", "not match", "n't match"].iter().any(|words| text.contains(words));
+    let measured = |text: &str| {
+        ["checksum", "digest", "sha256", "sha1", "md5", "crc", "length", "size"]
+            .iter()
+            .any(|sum| text.contains(sum))
+    };
+    let differs = |text: &str| {
+        ["mismatch", "not match", "n't match"].iter().any(|words| text.contains(words))
+    };
     // A store that wants another kind of checksum wants it the next time too.
     let other_kind = message.contains("checksum type") || message.contains("checksum algorithm");
     measured(&code) && differs(&code) || measured(&message) && differs(&message) && !other_kind
 }
 
 impl BucketError {
-    /// What a refusal means that came with that status, error code and message; `key_id` is cut out of its text.
-    pub fn told_by(call: &'static str, status: u16, code: Option<&str>, message: &str, key_id: &str) -> Self {
+    /// What a refusal means that came with that status, error code and message; `key_id` is cut out
+    /// of its text.
+    pub fn told_by(
+        call: &'static str,
+        status: u16,
+        code: Option<&str>,
+        message: &str,
+        key_id: &str,
+    ) -> Self {
         let words = match code {
             Some(code) if message.is_empty() => format!("{status} {code}"),
             Some(code) => format!("{status} {code}: {message}"),
             None => format!("{status} without an S3 error code"),
         };
         let fault = judge(code, message, status);
-        Self { fault, call, words: shown(words, key_id), extra: Extra::of(fault, status, code, message) }
+        Self {
+            fault,
+            call,
+            words: shown(words, key_id),
+            extra: Extra::of(fault, status, code, message),
+        }
     }
 
     /// What `error` of `call` means; `key_id` is cut out of its text.
@@ -264,16 +312,29 @@ impl BucketError {
         match error {
             SdkError::ServiceError(refusal) => {
                 let status = refusal.raw().status().as_u16();
-                let (code, message) = (refusal.err().code(), refusal.err().message().unwrap_or_default());
+                let (code, message) =
+                    (refusal.err().code(), refusal.err().message().unwrap_or_default());
                 Self::told_by(call, status, code, message, key_id)
             }
             SdkError::ResponseError(broken) => {
                 let status = broken.raw().status().as_u16();
                 let fault = if status >= 500 { Fault::Unavailable } else { Fault::InvalidEndpoint };
-                Self { fault, call, words: format!("{status} with a body that S3 does not send"), extra: None }
+                Self {
+                    fault,
+                    call,
+                    words: format!("{status} with a body that S3 does not send"),
+                    extra: None,
+                }
             }
-            SdkError::ConstructionFailure(_) => Self { fault: Fault::InvalidEndpoint, call, words: shown(nothing(error)), extra: None },
-            other => Self { fault: Fault::Unavailable, call, words: shown(nothing(other)), extra: None },
+            SdkError::ConstructionFailure(_) => Self {
+                fault: Fault::InvalidEndpoint,
+                call,
+                words: shown(nothing(error)),
+                extra: None,
+            },
+            other => {
+                Self { fault: Fault::Unavailable, call, words: shown(nothing(other)), extra: None }
+            }
         }
     }
 }
@@ -310,31 +371,116 @@ mod tests {
     #[test]
     fn providers_word_the_same_fault_differently() {
         let recorded = [
-            ("AWS", Some("InvalidAccessKeyId"), "The AWS Access Key Id you provided does not exist in our records.", 403),
-            ("AWS", Some("SignatureDoesNotMatch"), "The request signature we calculated does not match", 403),
+            (
+                "AWS",
+                Some("InvalidAccessKeyId"),
+                "The AWS Access Key Id you provided does not exist in our records.",
+                403,
+            ),
+            (
+                "AWS",
+                Some("SignatureDoesNotMatch"),
+                "The request signature we calculated does not match",
+                403,
+            ),
             ("AWS", Some("NoSuchBucket"), "The specified bucket does not exist", 404),
-            ("AWS", Some("PermanentRedirect"), "The bucket you are attempting to access must be addressed", 301),
+            (
+                "AWS",
+                Some("PermanentRedirect"),
+                "The bucket you are attempting to access must be addressed",
+                301,
+            ),
             ("AWS", Some("SlowDown"), "Please reduce your request rate.", 503),
-            ("AWS", Some("RequestTimeTooSkewed"), "The difference between the request time and the current time is too large.", 403),
-            ("AWS", Some("PreconditionFailed"), "At least one of the pre-conditions you specified did not hold", 412),
-            ("Backblaze", Some("NotImplemented"), "A header you provided implies functionality that is not implemented.", 501),
-            ("GCS", Some("InvalidSecurity"), "The provided security credentials are not valid.", 403),
+            (
+                "AWS",
+                Some("RequestTimeTooSkewed"),
+                "The difference between the request time and the current time is too large.",
+                403,
+            ),
+            (
+                "AWS",
+                Some("PreconditionFailed"),
+                "At least one of the pre-conditions you specified did not hold",
+                412,
+            ),
+            (
+                "Backblaze",
+                Some("NotImplemented"),
+                "A header you provided implies functionality that is not implemented.",
+                501,
+            ),
+            (
+                "GCS",
+                Some("InvalidSecurity"),
+                "The provided security credentials are not valid.",
+                403,
+            ),
             ("Garage", Some("AccessDenied"), "Forbidden: No such key: GK123", 403),
             ("Garage", Some("AccessDenied"), "No such key: GK123", 403),
-            ("Garage", Some("AuthorizationHeaderMalformed"), "Authorization header malformed, unexpected scope", 400),
-            ("AWS", Some("BadDigest"), "The CRC32 you specified did not match the calculated checksum.", 400),
-            ("AWS", Some("XAmzContentSHA256Mismatch"), "The provided 'x-amz-content-sha256' header does not match what was computed.", 400),
-            ("AWS", Some("InvalidRequest"), "The provided 'x-amz-mp-object-size' header value 9 does not match what was computed: 8", 400),
-            ("AWS", Some("InvalidPart"), "One or more of the specified parts could not be found.", 400),
-            ("AWS", Some("EntityTooSmall"), "Your proposed upload is smaller than the minimum allowed size", 400),
-            ("AWS", Some("RequestTimeout"), "Your socket connection to the server was not read from or written to", 400),
-            ("MinIO", Some("XAmzContentChecksumMismatch"), "The provided 'x-amz-checksum' header does not match what was computed.", 400),
+            (
+                "Garage",
+                Some("AuthorizationHeaderMalformed"),
+                "Authorization header malformed, unexpected scope",
+                400,
+            ),
+            (
+                "AWS",
+                Some("BadDigest"),
+                "The CRC32 you specified did not match the calculated checksum.",
+                400,
+            ),
+            (
+                "AWS",
+                Some("XAmzContentSHA256Mismatch"),
+                "The provided 'x-amz-content-sha256' header does not match what was computed.",
+                400,
+            ),
+            (
+                "AWS",
+                Some("InvalidRequest"),
+                "The provided 'x-amz-mp-object-size' header value 9 does not match what was computed: 8",
+                400,
+            ),
+            (
+                "AWS",
+                Some("InvalidPart"),
+                "One or more of the specified parts could not be found.",
+                400,
+            ),
+            (
+                "AWS",
+                Some("EntityTooSmall"),
+                "Your proposed upload is smaller than the minimum allowed size",
+                400,
+            ),
+            (
+                "AWS",
+                Some("RequestTimeout"),
+                "Your socket connection to the server was not read from or written to",
+                400,
+            ),
+            (
+                "MinIO",
+                Some("XAmzContentChecksumMismatch"),
+                "The provided 'x-amz-checksum' header does not match what was computed.",
+                400,
+            ),
             ("Ceph", Some("IncompleteBody"), "", 400),
             ("Garage", Some("InvalidDigest"), "Bad request: Invalid digest (sha256)", 400),
-            ("Alibaba", Some("InvalidArgument"), "The crc64 you specified did not match what we received.", 400),
+            (
+                "Alibaba",
+                Some("InvalidArgument"),
+                "The crc64 you specified did not match what we received.",
+                400,
+            ),
             ("Tencent", Some("InvalidSHA1Digest"), "The SHA1 in the header does not match.", 400),
             ("nginx", None, "", 408),
-            ("Alibaba", Some("SecondLevelDomainForbidden"), "Please use virtual hosted style to access.", 403),
+            (
+                "Alibaba",
+                Some("SecondLevelDomainForbidden"),
+                "Please use virtual hosted style to access.",
+                403,
+            ),
             ("Alibaba", Some("AccessDenied"), "Please use virtual hosted style to access.", 403),
             (
                 "Tencent",
@@ -344,23 +490,38 @@ mod tests {
             ),
             ("any", Some("UrlStyleNotAllowed"), "", 403),
             ("any", Some("InvalidRequest"), "Path-style addressing is not supported", 400),
-            ("any", Some("InvalidRequest"), "Virtual-hosted-style is not supported, use path-style instead", 400),
+            (
+                "any",
+                Some("InvalidRequest"),
+                "Virtual-hosted-style is not supported, use path-style instead",
+                400,
+            ),
             ("any", None, "", 403),
             ("a web server", None, "", 405),
         ];
         let judged: Vec<_> = recorded
             .iter()
-            .map(|(who, code, message, status)| format!("{who} {code:?} {status}: {:?}", judge(*code, message, *status)))
+            .map(|(who, code, message, status)| {
+                format!("{who} {code:?} {status}: {:?}", judge(*code, message, *status))
+            })
             .collect();
         insta::assert_snapshot!(judged.join("\n"));
     }
 
     #[test]
     fn a_providers_words_are_shown_without_the_key_id_not_endless_and_on_one_line() {
-        let words = |message: &str| BucketError::told_by("PutObject", 403, Some("AccessDenied"), message, "AKIAKEY").words;
-        assert_eq!(words("no AKIAKEY\r\n\u{1b}[31mERROR all is lost"), "403 AccessDenied: no [access key id]   [31mERROR all is lost");
+        let words = |message: &str| {
+            BucketError::told_by("PutObject", 403, Some("AccessDenied"), message, "AKIAKEY").words
+        };
+        assert_eq!(
+            words("no AKIAKEY\r\n\u{1b}[31mERROR all is lost"),
+            "403 AccessDenied: no [access key id]   [31mERROR all is lost"
+        );
         let endless = words(&"é".repeat(8 << 20));
-        assert_eq!((endless.chars().count(), endless.chars().last()), (MAX_CHARACTERS + 1, Some('…')));
+        assert_eq!(
+            (endless.chars().count(), endless.chars().last()),
+            (MAX_CHARACTERS + 1, Some('…'))
+        );
         let full = words(&"é".repeat(MAX_CHARACTERS - "403 AccessDenied: ".len()));
         assert_eq!((full.chars().count(), full.chars().last()), (MAX_CHARACTERS, Some('é')));
     }

@@ -1,5 +1,6 @@
-//! What our requests carry that not every store knows, and how one that was refused for it is sent again: without what the store names, and
-//! where it names nothing, without one of them, then two, until it is taken. Pure.
+//! What our requests carry that not every store knows, and how one that was refused for it is sent
+//! again: without what the store names, and where it names nothing, without one of them, then two,
+//! until it is taken. Pure.
 
 use tracelift_core::destination::StoreFeatures;
 
@@ -34,7 +35,8 @@ const CODES: [&str; 9] = [
 impl Extra {
     /// What a refusal with that fault, status, error code and message may be about.
     pub(crate) fn of(fault: Fault, status: u16, code: Option<&str>, message: &str) -> Option<Self> {
-        // Without a code it may as well be a web server that is no store: its fault stays what it is.
+        // Without a code it may as well be a web server that is no store: its fault stays what it
+        // is.
         let Some(code) = code else { return (status == 501).then_some(Self::Any) };
         if !matches!(fault, Fault::NotImplemented | Fault::Refused) {
             return None;
@@ -74,12 +76,19 @@ impl Extras {
         let yes_and_no = [true, false];
         let all = yes_and_no.into_iter().flat_map(|checksums| {
             yes_and_no.into_iter().flat_map(move |object_size| {
-                yes_and_no.map(|conditional_writes| StoreFeatures { checksums, conditional_writes, object_size })
+                yes_and_no.map(|conditional_writes| StoreFeatures {
+                    checksums,
+                    conditional_writes,
+                    object_size,
+                })
             })
         });
-        let mut untried: Vec<_> = all.filter(|fewer| *fewer != carried && fewer.and(carried) == *fewer).collect();
+        let mut untried: Vec<_> =
+            all.filter(|fewer| *fewer != carried && fewer.and(carried) == *fewer).collect();
         // Taken from the end: what carries most first, and checksums given up last.
-        untried.sort_by_key(|fewer| (fewer.count(), fewer.checksums, fewer.object_size, fewer.conditional_writes));
+        untried.sort_by_key(|fewer| {
+            (fewer.count(), fewer.checksums, fewer.object_size, fewer.conditional_writes)
+        });
         Self { now: carried, untried }
     }
 
@@ -110,11 +119,21 @@ impl Extras {
 mod tests {
     use super::*;
 
-    const NOTHING: StoreFeatures = StoreFeatures { checksums: false, conditional_writes: false, object_size: false };
+    const NOTHING: StoreFeatures =
+        StoreFeatures { checksums: false, conditional_writes: false, object_size: false };
 
     fn shown(features: StoreFeatures) -> String {
-        let names = [(features.checksums, "checksums"), (features.conditional_writes, "conditions"), (features.object_size, "size")];
-        names.iter().filter(|(known, _)| *known).map(|(_, name)| *name).collect::<Vec<_>>().join("+")
+        let names = [
+            (features.checksums, "checksums"),
+            (features.conditional_writes, "conditions"),
+            (features.object_size, "size"),
+        ];
+        names
+            .iter()
+            .filter(|(known, _)| *known)
+            .map(|(_, name)| *name)
+            .collect::<Vec<_>>()
+            .join("+")
     }
 
     /// What is carried by each sending, when every one is refused like that.
@@ -133,7 +152,10 @@ mod tests {
         assert_eq!(sent(of_put, Extra::Checksums), ["checksums+conditions", "conditions"]);
         assert_eq!(sent(of_put, Extra::Conditions), ["checksums+conditions", "checksums"]);
         assert_eq!(sent(of_put, Extra::ObjectSize), ["checksums+conditions"]);
-        assert_eq!(sent(of_put, Extra::Any), ["checksums+conditions", "checksums", "conditions", ""]);
+        assert_eq!(
+            sent(of_put, Extra::Any),
+            ["checksums+conditions", "checksums", "conditions", ""]
+        );
         assert_eq!(sent(NOTHING, Extra::Any), [""]);
         let mut seen = sent(StoreFeatures::default(), Extra::Any);
         assert_eq!((seen.len(), seen[1].as_str(), seen[7].as_str()), (8, "checksums+size", ""));
@@ -147,11 +169,31 @@ mod tests {
         let of = |fault, code, message| Extra::of(fault, 400, Some(code), message);
         let unsupported = "Unsupported header 'x-amz-checksum-crc32' received for this API call.";
         assert_eq!(of(Fault::Refused, "InvalidArgument", unsupported), Some(Extra::Checksums));
-        assert_eq!(of(Fault::NotImplemented, "NotImplemented", "A header you provided implies functionality"), Some(Extra::Any));
-        assert_eq!(of(Fault::NotImplemented, "NotImplemented", "Header 'If-None-Match' not implemented"), Some(Extra::Conditions));
-        assert_eq!(of(Fault::Refused, "InvalidRequest", "x-amz-mp-object-size is not supported"), Some(Extra::ObjectSize));
+        assert_eq!(
+            of(
+                Fault::NotImplemented,
+                "NotImplemented",
+                "A header you provided implies functionality"
+            ),
+            Some(Extra::Any)
+        );
+        assert_eq!(
+            of(Fault::NotImplemented, "NotImplemented", "Header 'If-None-Match' not implemented"),
+            Some(Extra::Conditions)
+        );
+        assert_eq!(
+            of(Fault::Refused, "InvalidRequest", "x-amz-mp-object-size is not supported"),
+            Some(Extra::ObjectSize)
+        );
         assert_eq!(of(Fault::Refused, "MalformedXML", ""), Some(Extra::Any));
-        assert_eq!(of(Fault::Refused, "InvalidStorageClass", "The storage class you specified is not valid"), None);
+        assert_eq!(
+            of(
+                Fault::Refused,
+                "InvalidStorageClass",
+                "The storage class you specified is not valid"
+            ),
+            None
+        );
         assert_eq!(of(Fault::AccessDenied, "AccessDenied", "checksum"), None);
         assert_eq!(Extra::of(Fault::Unavailable, 501, None, ""), Some(Extra::Any));
         assert_eq!(Extra::of(Fault::AccessDenied, 403, None, ""), None);

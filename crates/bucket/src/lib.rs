@@ -1,7 +1,9 @@
-//! A bucket and how to talk to it: the S3 client, which endpoints are allowed, what a provider's error means, the check.
+//! A bucket and how to talk to it: the S3 client, which endpoints are allowed, what a provider's
+//! error means, the check.
 //!
-//! Used by the control plane (to check a destination before it is saved) and by the exporter (to read blobs and write
-//! files), so that both judge a bucket alike. It knows nothing of runs, rows or files.
+//! Used by the control plane (to check a destination before it is saved) and by the exporter (to
+//! read blobs and write files), so that both judge a bucket alike. It knows nothing of runs, rows
+//! or files.
 
 #[cfg(test)]
 mod answers;

@@ -1,8 +1,9 @@
-//! A line that may be slow: a request goes out piece by piece, and is given up when nothing has moved for a while, never for how long it
-//! takes as a whole.
+//! A line that may be slow: a request goes out piece by piece, and is given up when nothing has
+//! moved for a while, never for how long it takes as a whole.
 //!
-//! Stands between the SDK and its connections, behind checksums and signatures, so that what goes over the wire is the same. The SDK's own
-//! guard against stalled streams has a second of its own for each of them, and is off.
+//! Stands between the SDK and its connections, behind checksums and signatures, so that what goes
+//! over the wire is the same. The SDK's own guard against stalled streams has a second of its own
+//! for each of them, and is off.
 
 use std::{
     pin::Pin,
@@ -17,7 +18,10 @@ use std::{
 use aws_smithy_runtime_api::{
     box_error::BoxError,
     client::{
-        http::{HttpClient as _, HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn},
+        http::{
+            HttpClient as _, HttpConnector, HttpConnectorFuture, SharedHttpClient,
+            SharedHttpConnector, http_client_fn,
+        },
         orchestrator::HttpRequest,
         result::ConnectorError,
     },
@@ -30,7 +34,8 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// Most bytes of a piece.
 const PIECE: usize = 64 << 10;
-/// Longest time that is waited for what buffers may hold, whatever its size: a run that does not get on for 600 s is taken away.
+/// Longest time that is waited for what buffers may hold, whatever its size: a run that does not
+/// get on for 600 s is taken away.
 const LONGEST_EMPTYING: Duration = Duration::from_secs(480);
 
 /// How long a request may be silent, and who learns of what moves.
@@ -38,8 +43,8 @@ const LONGEST_EMPTYING: Duration = Duration::from_secs(480);
 pub struct Line {
     /// Longest time in which nothing moves.
     pub silence: Duration,
-    /// Bytes a second of the slowest line that is waited for. What has been handed over may lie in buffers of the kernel and of
-    /// proxies, and be on its way that long without a sign.
+    /// Bytes a second of the slowest line that is waited for. What has been handed over may lie in
+    /// buffers of the kernel and of proxies, and be on its way that long without a sign.
     pub slowest: u64,
     /// Bytes of requests that are not answered yet.
     pub under_way: Arc<AtomicU64>,
@@ -62,14 +67,18 @@ struct Patient {
 impl HttpConnector for Patient {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let sending = Arc::new(Sending::new(self.line.clone()));
-        let request = request.map(|body| SdkBody::from_body_1_x(Pieces { body, rest: Bytes::new(), sending: sending.clone() }));
+        let request = request.map(|body| {
+            SdkBody::from_body_1_x(Pieces { body, rest: Bytes::new(), sending: sending.clone() })
+        });
         let (answer, silence) = (self.connector.call(request), self.line.silence);
         HttpConnectorFuture::new(async move {
             let answer = tokio::select! {
                 answer = answer => answer?,
                 () = sending.silent() => return Err(ConnectorError::timeout(Box::new(Silent(silence)))),
             };
-            Ok(answer.map(|body| SdkBody::from_body_1_x(Heard { body, silence, until: Box::pin(sleep(silence)) })))
+            Ok(answer.map(|body| {
+                SdkBody::from_body_1_x(Heard { body, silence, until: Box::pin(sleep(silence)) })
+            }))
         })
     }
 }
@@ -101,7 +110,9 @@ impl Sending {
     /// Until when something has to move. It only ever grows.
     fn deadline(&self) -> Instant {
         let moved_at = *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let emptying = Duration::from_secs_f64(self.handed_over.load(Relaxed) as f64 / self.line.slowest.max(1) as f64);
+        let emptying = Duration::from_secs_f64(
+            self.handed_over.load(Relaxed) as f64 / self.line.slowest.max(1) as f64,
+        );
         moved_at + self.line.silence + emptying.min(LONGEST_EMPTYING)
     }
 
@@ -135,9 +146,15 @@ impl Body for Pieces {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.rest.is_empty() {
-            match ready!(Pin::new(&mut self.body).poll_frame(context)).transpose()?.map(Frame::into_data) {
+            match ready!(Pin::new(&mut self.body).poll_frame(context))
+                .transpose()?
+                .map(Frame::into_data)
+            {
                 Some(Ok(bytes)) => self.rest = bytes,
                 Some(Err(other)) => return Poll::Ready(Some(Ok(other))),
                 None => return Poll::Ready(None),
@@ -175,7 +192,10 @@ impl Body for Heard {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             let until = Instant::now() + self.silence;
             self.until.as_mut().reset(until);

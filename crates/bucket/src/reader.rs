@@ -1,7 +1,9 @@
-//! Reads objects with little around the bytes on the wire: a signed GET each, over connections of its own.
+//! Reads objects with little around the bytes on the wire: a signed GET each, over connections of
+//! its own.
 //!
-//! Offloaded fields are millions of small objects, and for each the SDK's client spends more on itself than on the object
-//! (ADR 0021). Everything else (writes, checks, roles) goes through the SDK.
+//! Offloaded fields are millions of small objects, and for each the SDK's client spends more on
+//! itself than on the object (ADR 0021). Everything else (writes, checks, roles) goes through the
+//! SDK.
 
 mod flow;
 mod signature;
@@ -30,7 +32,8 @@ const CALL: &str = "GetObject";
 /// Before the second attempt; twice as long before each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
-/// Reads the objects of one bucket with keys. Clones share their connections, and ask less at once when the store asks to slow down.
+/// Reads the objects of one bucket with keys. Clones share their connections, and ask less at once
+/// when the store asks to slow down.
 #[derive(Debug, Clone)]
 pub struct Reader {
     connector: SharedHttpConnector,
@@ -57,8 +60,8 @@ pub struct Object {
 }
 
 impl Object {
-    /// The next bytes of the body, `None` at its end; in words why they did not come. `silence` bounds the wait for them, not for the
-    /// whole body: it may be large and the line slow.
+    /// The next bytes of the body, `None` at its end; in words why they did not come. `silence`
+    /// bounds the wait for them, not for the whole body: it may be large and the line slow.
     pub async fn next(&mut self, silence: Duration) -> Result<Option<Bytes>, String> {
         let silent = |_| format!("nothing more came within {} s", silence.as_secs());
         let next = tokio::time::timeout(silence, self.body.next()).await.map_err(silent)?;
@@ -77,8 +80,8 @@ impl Object {
 }
 
 impl Connector {
-    /// A reader of `bucket`. `timeout` bounds one attempt until its answer begins, `attempts` is how often a transient fault is
-    /// tried; `now` is the time that requests are signed with.
+    /// A reader of `bucket`. `timeout` bounds one attempt until its answer begins, `attempts` is
+    /// how often a transient fault is tried; `now` is the time that requests are signed with.
     pub async fn reader(
         &self,
         bucket: &Bucket,
@@ -89,10 +92,13 @@ impl Connector {
     ) -> Result<Reader, BucketError> {
         // Where a bucket is found is the SDK's to say.
         let client = self.client(bucket, &Grant::Keys(keys.clone()), timeout, 1).await?;
-        let presigning = PresigningConfig::expires_in(Duration::from_secs(60)).map_err(|error| invalid(&error.to_string()))?;
-        let example = client.s3.get_object().bucket(&bucket.name).key("k").presigned(presigning).await;
+        let presigning = PresigningConfig::expires_in(Duration::from_secs(60))
+            .map_err(|error| invalid(&error.to_string()))?;
+        let example =
+            client.s3.get_object().bucket(&bucket.name).key("k").presigned(presigning).await;
         let example = example.map_err(|error| client.judge(CALL, &error))?;
-        let address = url::Url::parse(example.uri()).map_err(|error| invalid(&error.to_string()))?;
+        let address =
+            url::Url::parse(example.uri()).map_err(|error| invalid(&error.to_string()))?;
         let host = &address[url::Position::BeforeHost..url::Position::AfterPort];
         let folder = address.path().strip_suffix('k').unwrap_or("/").to_owned();
         let region = bucket.region.as_deref().unwrap_or("us-east-1");
@@ -134,10 +140,13 @@ impl Reader {
     async fn attempt(&self, key: &str) -> Result<Object, BucketError> {
         let path = format!("{}{}", self.folder, signature::encoded(key));
         let mut request = Request::new(SdkBody::empty());
-        request.set_uri(format!("{}{path}", self.origin)).map_err(|error| invalid(&error.to_string()))?;
+        request
+            .set_uri(format!("{}{path}", self.origin))
+            .map_err(|error| invalid(&error.to_string()))?;
         self.signer.sign(&path, request.headers_mut());
         let answered = async {
-            let answer = self.connector.call(request).await.map_err(|error| self.nothing(&error))?;
+            let answer =
+                self.connector.call(request).await.map_err(|error| self.nothing(&error))?;
             if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
         };
         let late = |_| Err(unavailable(format!("nothing within {} s", self.timeout.as_secs())));
@@ -152,14 +161,28 @@ impl Reader {
         let answer = answer?;
         let header = |name| answer.headers().get(name).map(str::to_owned);
         let size = header("content-length").and_then(|size| size.parse().ok());
-        Ok(Object { size, encoding: header("content-encoding"), body: ByteStream::new(answer.into_body()) })
+        Ok(Object {
+            size,
+            encoding: header("content-encoding"),
+            body: ByteStream::new(answer.into_body()),
+        })
     }
 
     async fn refusal(&self, answer: HttpResponse) -> BucketError {
         let status = answer.status().as_u16();
-        let body = ByteStream::new(bounded(answer.into_body())).collect().await.map(|body| body.into_bytes()).unwrap_or_default();
+        let body = ByteStream::new(bounded(answer.into_body()))
+            .collect()
+            .await
+            .map(|body| body.into_bytes())
+            .unwrap_or_default();
         let text = String::from_utf8_lossy(&body);
-        BucketError::told_by(CALL, status, element(&text, "Code"), element(&text, "Message").unwrap_or_default(), &self.key_id)
+        BucketError::told_by(
+            CALL,
+            status,
+            element(&text, "Code"),
+            element(&text, "Message").unwrap_or_default(),
+            &self.key_id,
+        )
     }
 
     fn nothing(&self, error: &ConnectorError) -> BucketError {
@@ -180,7 +203,8 @@ fn invalid(words: &str) -> BucketError {
     BucketError { fault: Fault::InvalidEndpoint, call: CALL, words: words.to_owned(), extra: None }
 }
 
-/// The text of an element of a store's error, which has no attributes and nothing nested by that name.
+/// The text of an element of a store's error, which has no attributes and nothing nested by that
+/// name.
 fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(inside, _)| inside)

@@ -1,11 +1,14 @@
 //! The ids of multipart uploads, as stores give them.
 
-use aws_sdk_s3::operation::{create_multipart_upload::CreateMultipartUploadOutput, list_multipart_uploads::ListMultipartUploadsOutput};
+use aws_sdk_s3::operation::{
+    create_multipart_upload::CreateMultipartUploadOutput,
+    list_multipart_uploads::ListMultipartUploadsOutput,
+};
 
 use crate::{BucketError, Fault};
 
-/// Longest id that is used; stores' own have some hundred bytes. It is kept with the run and sent in addresses, and the SDK panics over one
-/// that no address can hold.
+/// Longest id that is used; stores' own have some hundred bytes. It is kept with the run and sent
+/// in addresses, and the SDK panics over one that no address can hold.
 const MAX_ID_BYTES: usize = 4096;
 
 /// The id of the upload that a call has opened.
@@ -19,7 +22,10 @@ pub fn opened(answer: CreateMultipartUploadOutput) -> Result<String, BucketError
 }
 
 /// The ids of the open uploads of this very key.
-pub fn listed<'a>(answer: &'a ListMultipartUploadsOutput, key: &'a str) -> impl Iterator<Item = &'a str> {
+pub fn listed<'a>(
+    answer: &'a ListMultipartUploadsOutput,
+    key: &'a str,
+) -> impl Iterator<Item = &'a str> {
     let of_key = answer.uploads().iter().filter(move |upload| upload.key() == Some(key));
     of_key.filter_map(|upload| upload.upload_id()).filter(|id| is_usable(id))
 }
@@ -36,7 +42,8 @@ mod tests {
 
     #[test]
     fn an_id_that_no_address_can_hold_is_none() {
-        let answer = |id: Option<String>| CreateMultipartUploadOutput::builder().set_upload_id(id).build();
+        let answer =
+            |id: Option<String>| CreateMultipartUploadOutput::builder().set_upload_id(id).build();
         assert_eq!(opened(answer(Some("x".repeat(MAX_ID_BYTES)))), Ok("x".repeat(MAX_ID_BYTES)));
         for id in [None, Some(String::new()), Some("x".repeat(MAX_ID_BYTES + 1))] {
             assert_eq!(
@@ -49,8 +56,15 @@ mod tests {
 
     #[test]
     fn of_the_uploads_that_are_listed_those_of_the_key_count_that_can_be_named() {
-        let upload = |key: &str, id: &str| MultipartUpload::builder().key(key).upload_id(id).build();
-        let answer = [upload("a", "1"), upload("ab", "2"), upload("a", &"x".repeat(1 << 20)), upload("a", ""), upload("a", "3")];
+        let upload =
+            |key: &str, id: &str| MultipartUpload::builder().key(key).upload_id(id).build();
+        let answer = [
+            upload("a", "1"),
+            upload("ab", "2"),
+            upload("a", &"x".repeat(1 << 20)),
+            upload("a", ""),
+            upload("a", "3"),
+        ];
         let answer = ListMultipartUploadsOutput::builder().set_uploads(Some(answer.into())).build();
         assert_eq!(listed(&answer, "a").collect::<Vec<_>>(), ["1", "3"]);
     }

@@ -125,11 +125,16 @@ impl Columns {
             let name = name.as_ref();
             let at = format!("{field}.{index}");
             match Column::named(name) {
-                Some(column) if columns.contains(&column) => faults.push(Invalid::new(at, format!("\"{name}\" is listed twice"))),
+                Some(column) if columns.contains(&column) => {
+                    faults.push(Invalid::new(at, format!("\"{name}\" is listed twice")))
+                }
                 Some(column) => columns.push(column),
                 None => {
                     let name: String = name.chars().take(64).collect();
-                    faults.push(Invalid::new(at, format!("\"{name}\" is not a column; the columns are {}", all_names())));
+                    faults.push(Invalid::new(
+                        at,
+                        format!("\"{name}\" is not a column; the columns are {}", all_names()),
+                    ));
                 }
             }
         }
@@ -156,7 +161,8 @@ impl Columns {
         *self == Self::default()
     }
 
-    /// One line per column that says everything a reader relies on: the text that a schema hash is taken of.
+    /// One line per column that says everything a reader relies on: the text that a schema hash is
+    /// taken of.
     pub fn describe(&self, version: FormatVersion) -> String {
         let mut text = String::new();
         for column in self.iter() {
@@ -193,11 +199,15 @@ mod tests {
         assert!(!Columns::default().contains(Column::Feedbacks));
         let columns = Columns::parse("export_fields", &["name", "feedbacks", "id"]).unwrap();
         assert_eq!(columns.names(), ["name", "feedbacks", "id"]);
-        assert_eq!(columns.describe(FormatVersion::V2Beta), "name string\nfeedbacks string\nid string not null\n");
+        assert_eq!(
+            columns.describe(FormatVersion::V2Beta),
+            "name string\nfeedbacks string\nid string not null\n"
+        );
         let mut all = Columns::default().names();
         all.push("feedbacks");
         assert!(!Columns::parse("export_fields", &all).unwrap().is_default());
-        let faults = Columns::parse("export_fields", &["feedbacks", "id", "feedbacks"]).unwrap_err();
+        let faults =
+            Columns::parse("export_fields", &["feedbacks", "id", "feedbacks"]).unwrap_err();
         assert_eq!(faults[0].field, "export_fields.2");
     }
 

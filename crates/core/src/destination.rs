@@ -1,4 +1,5 @@
-//! A destination: a customer's bucket, checked field by field. Its credentials are never here, only their names.
+//! A destination: a customer's bucket, checked field by field. Its credentials are never here, only
+//! their names.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +43,10 @@ impl DisplayName {
         match text.len() {
             0 => Err(Invalid::new(field, "must not be empty")),
             1..=255 if text.bytes().all(plain) => Ok(Self(text.to_owned())),
-            1..=255 => Err(Invalid::new(field, r"must match ^[a-zA-Z0-9\-_ ']+$: letters, digits, space, - _ '")),
+            1..=255 => Err(Invalid::new(
+                field,
+                r"must match ^[a-zA-Z0-9\-_ ']+$: letters, digits, space, - _ '",
+            )),
             _ => Err(Invalid::new(field, "must have at most 255 characters")),
         }
     }
@@ -76,7 +80,8 @@ pub struct Bucket {
     pub features: StoreFeatures,
 }
 
-/// What a store knows of that not every store does. A request goes without what its store does not know.
+/// What a store knows of that not every store does. A request goes without what its store does not
+/// know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreFeatures {
     /// Checksums beside the content: `x-amz-checksum-…`.
@@ -150,13 +155,18 @@ pub struct RoleArn(String);
 impl RoleArn {
     /// The ARN, or a fault of `field`.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
-        let word = |text: &str, marks: &[u8]| text.bytes().all(|b| b.is_ascii_alphanumeric() || marks.contains(&b));
+        let word = |text: &str, marks: &[u8]| {
+            text.bytes().all(|b| b.is_ascii_alphanumeric() || marks.contains(&b))
+        };
         let fits = |text: &str| {
             let mut parts = text.splitn(6, ':');
             let mut part = || parts.next().unwrap_or_default();
-            let (arn, partition, service, region, account, role) = (part(), part(), part(), part(), part(), part());
+            let (arn, partition, service, region, account, role) =
+                (part(), part(), part(), part(), part(), part());
             let account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
-            let name = role.strip_prefix("role/").is_some_and(|name| !name.is_empty() && word(name, b"+=,.@-_/"));
+            let name = role
+                .strip_prefix("role/")
+                .is_some_and(|name| !name.is_empty() && word(name, b"+=,.@-_/"));
             arn == "arn"
                 && partition.starts_with("aws")
                 && word(partition, b"-")
@@ -168,7 +178,10 @@ impl RoleArn {
         if text.len() <= 2048 && fits(text) {
             return Ok(Self(text.to_owned()));
         }
-        Err(Invalid::new(field, "must be the ARN of an IAM role, such as arn:aws:iam::123456789012:role/exports"))
+        Err(Invalid::new(
+            field,
+            "must be the ARN of an IAM role, such as arn:aws:iam::123456789012:role/exports",
+        ))
     }
 
     /// The ARN.
@@ -245,8 +258,15 @@ impl Addressing {
 }
 
 /// The names that `s3_additional_kwargs` may hold.
-pub const WRITE_OPTIONS: [&str; 7] =
-    ["ServerSideEncryption", "SSEKMSKeyId", "ExpectedBucketOwner", "StorageClass", "Tagging", "ACL", "RequestPayer"];
+pub const WRITE_OPTIONS: [&str; 7] = [
+    "ServerSideEncryption",
+    "SSEKMSKeyId",
+    "ExpectedBucketOwner",
+    "StorageClass",
+    "Tagging",
+    "ACL",
+    "RequestPayer",
+];
 
 /// What those may be that take few words: the canned ACLs of objects, and the one who pays.
 const WORDS: [(&str, &[&str]); 2] = [
@@ -271,16 +291,26 @@ pub struct WriteOptions(BTreeMap<String, String>);
 
 impl WriteOptions {
     /// Known names with non-empty values; anything else is refused by name.
-    pub fn parse(field: &str, options: impl IntoIterator<Item = (String, String)>) -> Result<Self, Vec<Invalid>> {
+    pub fn parse(
+        field: &str,
+        options: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Invalid>> {
         let mut faults = Faults::default();
         let mut known = BTreeMap::new();
         for (name, value) in options {
             let at = format!("{field}.{name}");
             if !WRITE_OPTIONS.contains(&name.as_str()) {
-                faults.push(Invalid::new(at, format!("is not supported; supported are {}", WRITE_OPTIONS.join(", "))));
-            } else if value.is_empty() || value.len() > 2048 || value.chars().any(char::is_control) {
+                faults.push(Invalid::new(
+                    at,
+                    format!("is not supported; supported are {}", WRITE_OPTIONS.join(", ")),
+                ));
+            } else if value.is_empty() || value.len() > 2048 || value.chars().any(char::is_control)
+            {
                 faults.push(Invalid::new(at, "must have 1 to 2048 characters on one line"));
-            } else if let Some((_, words)) = WORDS.iter().find(|(known, words)| *known == name && !words.contains(&value.as_str())) {
+            } else if let Some((_, words)) = WORDS
+                .iter()
+                .find(|(known, words)| *known == name && !words.contains(&value.as_str()))
+            {
                 faults.push(Invalid::new(at, format!("must be one of {}", words.join(", "))));
             } else {
                 known.insert(name, value);
@@ -315,8 +345,9 @@ pub struct BucketInput {
 }
 
 impl BucketInput {
-    /// A bucket that is not known yet, or every field that is wrong. Its prefix must leave room for keys, and the path of its endpoint is read:
-    /// a bucket that is named there is taken out. Known buckets stay as they are: see `check`.
+    /// A bucket that is not known yet, or every field that is wrong. Its prefix must leave room for
+    /// keys, and the path of its endpoint is read: a bucket that is named there is taken out.
+    /// Known buckets stay as they are: see `check`.
     pub fn check_new(mut self) -> Result<Bucket, Vec<Invalid>> {
         let mut faults = Faults::default();
         if faults.take(room_for_keys(&self.prefix)).is_none() {
@@ -344,8 +375,9 @@ impl BucketInput {
                 let base = cut.map_or(String::new(), |(base, _)| format!("/{base}"));
                 self.endpoint_url = format!("{begin}{base}");
                 // It was said to be in the endpoint already, and so it was.
-                self.include_bucket_in_prefix =
-                    self.include_bucket_in_prefix.filter(|_| host_starts_with(&self.endpoint_url, &self.bucket_name));
+                self.include_bucket_in_prefix = self
+                    .include_bucket_in_prefix
+                    .filter(|_| host_starts_with(&self.endpoint_url, &self.bucket_name));
                 Ok(())
             }
         }
@@ -358,21 +390,31 @@ impl BucketInput {
         let prefix = faults.take(prefix(&self.prefix));
         let region = faults.take(region(&self.region));
         let endpoint_url = faults.take(endpoint_url(&self.endpoint_url));
-        let write_options = faults.take_all("", WriteOptions::parse("s3_additional_kwargs", self.write_options));
+        let write_options =
+            faults.take_all("", WriteOptions::parse("s3_additional_kwargs", self.write_options));
         if self.region.is_empty() && self.endpoint_url.is_empty() {
-            faults.push(Invalid::new("region", "is needed for AWS; for another S3-compatible store give endpoint_url"));
+            faults.push(Invalid::new(
+                "region",
+                "is needed for AWS; for another S3-compatible store give endpoint_url",
+            ));
         }
         let include_bucket_in_prefix = self.include_bucket_in_prefix.unwrap_or(true);
         if !include_bucket_in_prefix && !host_starts_with(&self.endpoint_url, &self.bucket_name) {
-            let message = "may be false only when the host of endpoint_url begins with the bucket's name";
+            let message =
+                "may be false only when the host of endpoint_url begins with the bucket's name";
             faults.push(Invalid::new("include_bucket_in_prefix", message));
         }
-        if self.client.use_accelerate_endpoint && (!self.endpoint_url.is_empty() || self.bucket_name.contains('.')) {
+        if self.client.use_accelerate_endpoint
+            && (!self.endpoint_url.is_empty() || self.bucket_name.contains('.'))
+        {
             let message = "is AWS's only: it goes with neither an endpoint_url nor a bucket whose name has a dot";
             faults.push(Invalid::new("config_kwargs_s3.use_accelerate_endpoint", message));
         }
         if self.client.use_accelerate_endpoint && self.addressing == Addressing::Path {
-            faults.push(Invalid::new("config_kwargs_s3.addressing_style", "cannot be path together with use_accelerate_endpoint"));
+            faults.push(Invalid::new(
+                "config_kwargs_s3.addressing_style",
+                "cannot be path together with use_accelerate_endpoint",
+            ));
         }
         let bucket = (|| {
             Some(Bucket {
@@ -410,7 +452,9 @@ fn prefix(text: &str) -> Result<String, Invalid> {
         fault("must have at most 2048 characters")
     } else if text.chars().any(char::is_control) {
         fault("must not hold control characters")
-    } else if trimmed.split('/').any(|segment| segment == "." || segment == ".." || (segment.is_empty() && !trimmed.is_empty())) {
+    } else if trimmed.split('/').any(|segment| {
+        segment == "." || segment == ".." || (segment.is_empty() && !trimmed.is_empty())
+    }) {
         fault("must not hold empty, . or .. segments")
     } else {
         Ok(trimmed.to_owned())
@@ -423,7 +467,9 @@ fn room_for_keys(prefix: &str) -> Result<(), Invalid> {
     if bytes <= most {
         return Ok(());
     }
-    let message = format!("must have at most {most} bytes, or the keys of exports are longer than S3 takes; it has {bytes}");
+    let message = format!(
+        "must have at most {most} bytes, or the keys of exports are longer than S3 takes; it has {bytes}"
+    );
     Err(Invalid::new("prefix", message))
 }
 
@@ -456,14 +502,19 @@ fn endpoint_url(text: &str) -> Result<Option<String>, Invalid> {
         return fault("must begin with https:// or http://");
     };
     let host = rest.trim_end_matches('/');
-    if host.is_empty() || host.contains(['@', '?', '#', ' ', '\\']) || text.chars().any(char::is_control) {
+    if host.is_empty()
+        || host.contains(['@', '?', '#', ' ', '\\'])
+        || text.chars().any(char::is_control)
+    {
         return fault("must be a scheme and a host, without user, query or fragment");
     }
     Ok(Some(text.trim_end_matches('/').to_owned()))
 }
 
 fn host_starts_with(endpoint: &str, bucket: &str) -> bool {
-    endpoint.split_once("://").is_some_and(|(_, host)| host.strip_prefix(bucket).is_some_and(|rest| rest.starts_with('.')))
+    endpoint.split_once("://").is_some_and(|(_, host)| {
+        host.strip_prefix(bucket).is_some_and(|rest| rest.starts_with('.'))
+    })
 }
 
 #[cfg(test)]
@@ -471,7 +522,11 @@ mod tests {
     use super::*;
 
     fn input() -> BucketInput {
-        BucketInput { bucket_name: "traces".into(), region: "us-east-1".into(), ..BucketInput::default() }
+        BucketInput {
+            bucket_name: "traces".into(),
+            region: "us-east-1".into(),
+            ..BucketInput::default()
+        }
     }
 
     #[test]
@@ -483,58 +538,110 @@ mod tests {
             write_options: vec![("Colour".into(), "red".into())],
             ..input()
         };
-        let fields: Vec<_> = wrong.check().unwrap_err().into_iter().map(|fault| fault.field).collect();
-        assert_eq!(fields, ["bucket_name", "prefix", "endpoint_url", "s3_additional_kwargs.Colour"]);
+        let fields: Vec<_> =
+            wrong.check().unwrap_err().into_iter().map(|fault| fault.field).collect();
+        assert_eq!(
+            fields,
+            ["bucket_name", "prefix", "endpoint_url", "s3_additional_kwargs.Colour"]
+        );
     }
 
     #[test]
     fn slashes_around_a_prefix_do_not_matter() {
-        let prefix = |text: &str| BucketInput { prefix: text.into(), ..input() }.check().map(|bucket| bucket.prefix);
+        let prefix = |text: &str| {
+            BucketInput { prefix: text.into(), ..input() }.check().map(|bucket| bucket.prefix)
+        };
         assert_eq!(prefix("/root/traces/"), Ok("root/traces".to_owned()));
         assert_eq!(prefix("/"), Ok(String::new()));
     }
 
     #[test]
     fn a_prefix_of_a_new_bucket_leaves_room_for_keys_and_is_measured_in_bytes() {
-        let faults = |prefix: String| BucketInput { prefix, ..input() }.check_new().map(drop).map_err(|faults| faults[0].to_string());
+        let faults = |prefix: String| {
+            BucketInput { prefix, ..input() }
+                .check_new()
+                .map(drop)
+                .map_err(|faults| faults[0].to_string())
+        };
         assert_eq!(faults(format!("/{}/", "p".repeat(791))), Ok(()));
-        let refused =
-            |bytes| format!("prefix: must have at most 791 bytes, or the keys of exports are longer than S3 takes; it has {bytes}");
+        let refused = |bytes| {
+            format!(
+                "prefix: must have at most 791 bytes, or the keys of exports are longer than S3 takes; it has {bytes}"
+            )
+        };
         assert_eq!(faults("p".repeat(792)), Err(refused(792)));
         assert_eq!(faults("日".repeat(290)), Err(refused(870)));
-        assert!(BucketInput { prefix: "p".repeat(2000), ..input() }.check().is_ok(), "a bucket that is known already stays");
+        assert!(
+            BucketInput { prefix: "p".repeat(2000), ..input() }.check().is_ok(),
+            "a bucket that is known already stays"
+        );
     }
 
     #[test]
     fn a_bucket_in_the_endpoints_path_is_understood() {
         let endpoint = |url: &str, inside: Option<bool>| {
-            let input = BucketInput { endpoint_url: url.into(), include_bucket_in_prefix: inside, ..input() };
-            input.check_new().map(|bucket| (bucket.endpoint_url.unwrap(), bucket.include_bucket_in_prefix))
+            let input = BucketInput {
+                endpoint_url: url.into(),
+                include_bucket_in_prefix: inside,
+                ..input()
+            };
+            input
+                .check_new()
+                .map(|bucket| (bucket.endpoint_url.unwrap(), bucket.include_bucket_in_prefix))
         };
         let store = |url: &str| Ok((url.to_owned(), true));
-        for url in ["https://s3.example.com", "https://s3.example.com/", "https://s3.example.com/traces", "https://s3.example.com/traces/"]
-        {
+        for url in [
+            "https://s3.example.com",
+            "https://s3.example.com/",
+            "https://s3.example.com/traces",
+            "https://s3.example.com/traces/",
+        ] {
             assert_eq!(endpoint(url, None), store("https://s3.example.com"), "{url}");
         }
-        assert_eq!(endpoint("https://s3.example.com/traces", Some(false)), store("https://s3.example.com"));
+        assert_eq!(
+            endpoint("https://s3.example.com/traces", Some(false)),
+            store("https://s3.example.com")
+        );
         assert_eq!(endpoint("http://[::1]:9000/traces", None), store("http://[::1]:9000"));
-        assert_eq!(endpoint("https://s3.example.com/a/b/traces", None), store("https://s3.example.com/a/b"));
-        assert_eq!(endpoint("https://x.supabase.co/storage/v1/s3", None), store("https://x.supabase.co/storage/v1/s3"));
+        assert_eq!(
+            endpoint("https://s3.example.com/a/b/traces", None),
+            store("https://s3.example.com/a/b")
+        );
+        assert_eq!(
+            endpoint("https://x.supabase.co/storage/v1/s3", None),
+            store("https://x.supabase.co/storage/v1/s3")
+        );
         let faults = endpoint("https://s3.example.com/other", None).unwrap_err();
         assert_eq!(faults.len(), 1);
-        assert!(faults[0].to_string().starts_with("endpoint_url: must not have the path /other: give scheme and host"), "{}", faults[0]);
+        assert!(
+            faults[0]
+                .to_string()
+                .starts_with("endpoint_url: must not have the path /other: give scheme and host"),
+            "{}",
+            faults[0]
+        );
     }
 
     #[test]
     fn options_with_few_words_take_no_other() {
         let options = |name: &str, value: &str| {
             let write_options = vec![(name.to_owned(), value.to_owned())];
-            BucketInput { write_options, ..input() }.check().map(drop).map_err(|faults| faults[0].to_string())
+            BucketInput { write_options, ..input() }
+                .check()
+                .map(drop)
+                .map_err(|faults| faults[0].to_string())
         };
         assert_eq!(options("ACL", "bucket-owner-full-control"), Ok(()));
         assert_eq!(options("RequestPayer", "requester"), Ok(()));
-        assert_eq!(options("RequestPayer", "me"), Err("s3_additional_kwargs.RequestPayer: must be one of requester".to_owned()));
-        assert!(options("ACL", "public").unwrap_err().starts_with("s3_additional_kwargs.ACL: must be one of private, public-read, "));
+        assert_eq!(
+            options("RequestPayer", "me"),
+            Err("s3_additional_kwargs.RequestPayer: must be one of requester".to_owned())
+        );
+        assert!(
+            options("ACL", "public")
+                .unwrap_err()
+                .starts_with("s3_additional_kwargs.ACL: must be one of private, public-read, ")
+        );
     }
 
     #[test]
@@ -545,19 +652,32 @@ mod tests {
 
     #[test]
     fn acceleration_is_for_aws() {
-        let fields = |input: BucketInput| -> Vec<_> { input.check().unwrap_err().into_iter().map(|fault| fault.field).collect() };
+        let fields = |input: BucketInput| -> Vec<_> {
+            input.check().unwrap_err().into_iter().map(|fault| fault.field).collect()
+        };
         let client = ClientOptions { use_accelerate_endpoint: true, ..ClientOptions::default() };
         let fast = || BucketInput { client: client.clone(), ..input() };
         assert!(fast().check().is_ok());
         let at = "config_kwargs_s3.use_accelerate_endpoint";
-        assert_eq!(fields(BucketInput { endpoint_url: "https://store.example.com".into(), ..fast() }), [at]);
+        assert_eq!(
+            fields(BucketInput { endpoint_url: "https://store.example.com".into(), ..fast() }),
+            [at]
+        );
         assert_eq!(fields(BucketInput { bucket_name: "my.traces".into(), ..fast() }), [at]);
-        assert_eq!(fields(BucketInput { addressing: Addressing::Path, ..fast() }), ["config_kwargs_s3.addressing_style"]);
+        assert_eq!(
+            fields(BucketInput { addressing: Addressing::Path, ..fast() }),
+            ["config_kwargs_s3.addressing_style"]
+        );
     }
 
     #[test]
     fn an_identity_is_read_back_as_it_was_written() {
-        for text in ["keys", "environment", "arn:aws:iam::123456789012:role/exports", "arn:aws-us-gov:iam::123456789012:role/a/b_c"] {
+        for text in [
+            "keys",
+            "environment",
+            "arn:aws:iam::123456789012:role/exports",
+            "arn:aws-us-gov:iam::123456789012:role/a/b_c",
+        ] {
             assert_eq!(Identity::parse("identity", text).unwrap().as_str(), text);
         }
         for wrong in [
@@ -569,7 +689,11 @@ mod tests {
             "arn:aws:iam:eu-west-1:123456789012:role/x",
             "arn:gcp:iam::123456789012:role/x",
         ] {
-            assert_eq!(RoleArn::parse("aws_role_arn", wrong).unwrap_err().field, "aws_role_arn", "{wrong}");
+            assert_eq!(
+                RoleArn::parse("aws_role_arn", wrong).unwrap_err().field,
+                "aws_role_arn",
+                "{wrong}"
+            );
         }
     }
 

@@ -37,7 +37,13 @@ impl Export {
     /// As it was when it was made, whatever has become of it.
     #[must_use]
     pub fn as_made(self) -> Self {
-        Self { status: self.spec.first_status(), error: None, updated_at: self.created_at, finished_at: None, ..self }
+        Self {
+            status: self.spec.first_status(),
+            error: None,
+            updated_at: self.created_at,
+            finished_at: None,
+            ..self
+        }
     }
 }
 
@@ -67,7 +73,8 @@ pub struct ExportSpec {
 pub enum Projects {
     /// This one.
     One(SessionId),
-    /// Every one with a reference dataset that has rows in the window. Which these are is found when the export starts.
+    /// Every one with a reference dataset that has rows in the window. Which these are is found
+    /// when the export starts.
     Experiments,
 }
 
@@ -88,9 +95,13 @@ pub const MAX_DAYS: u64 = 366;
 
 /// A window that may be exported: not empty and of at most `max_days` UTC days.
 pub fn window(start: Timestamp, end: Timestamp, max_days: u64) -> Result<Window, Invalid> {
-    let window = Window::new(start, end).ok_or_else(|| Invalid::new("end_time", "must be after start_time"))?;
+    let window = Window::new(start, end)
+        .ok_or_else(|| Invalid::new("end_time", "must be after start_time"))?;
     if window.days() > max_days {
-        let message = format!("the range touches {} days, at most {max_days} are allowed: split it into several exports", window.days());
+        let message = format!(
+            "the range touches {} days, at most {max_days} are allowed: split it into several exports",
+            window.days()
+        );
         return Err(Invalid::new("end_time", message));
     }
     Ok(window)
@@ -170,7 +181,8 @@ words! {
 }
 
 impl ExportSpec {
-    /// Where an export of this begins: a schedule has no runs of its own and stays as it is until it is cancelled.
+    /// Where an export of this begins: a schedule has no runs of its own and stays as it is until
+    /// it is cancelled.
     pub fn first_status(&self) -> ExportStatus {
         if self.every.is_some() { ExportStatus::IntervalScheduled } else { ExportStatus::Created }
     }
@@ -182,10 +194,12 @@ impl ExportStatus {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled | Self::TimedOut)
     }
 
-    /// What an export's status is, given those of the runs that come first and of its finalising run, once there is one.
+    /// What an export's status is, given those of the runs that come first and of its finalising
+    /// run, once there is one.
     ///
-    /// One run that fails for good fails the export, once the others have ended (what they wrote stays usable, and
-    /// the failed one can be retried). It is complete when every run is, the finalising one included.
+    /// One run that fails for good fails the export, once the others have ended (what they wrote
+    /// stays usable, and the failed one can be retried). It is complete when every run is, the
+    /// finalising one included.
     pub fn of_runs(first: &[RunStatus], finalising: Option<RunStatus>) -> Self {
         let any = |status| first.contains(&status) || finalising == Some(status);
         if first.iter().all(|status| *status == RunStatus::Created) {
@@ -220,7 +234,11 @@ mod tests {
     #[test]
     fn an_export_is_complete_only_when_every_run_and_the_finalising_one_is() {
         assert_eq!(E::of_runs(&[R::Created, R::Created], None), E::Created);
-        assert_eq!(E::of_runs(&[R::Completed, R::Created], None), E::Running, "its experiments were just found");
+        assert_eq!(
+            E::of_runs(&[R::Completed, R::Created], None),
+            E::Running,
+            "its experiments were just found"
+        );
         assert_eq!(E::of_runs(&[R::Completed, R::Completed], None), E::Running);
         assert_eq!(E::of_runs(&[R::Completed, R::Completed], Some(R::Created)), E::Running);
         assert_eq!(E::of_runs(&[R::Completed, R::Completed], Some(R::Completed)), E::Completed);
@@ -232,6 +250,9 @@ mod tests {
         assert!(window(at("2024-01-01"), at("2025-01-01"), 366).is_ok());
         let fault = window(at("2024-01-01"), at("2025-01-01T00:00:01Z"), 366).unwrap_err();
         assert_eq!(fault.field, "end_time");
-        assert_eq!(window(at("2024-01-02"), at("2024-01-02"), 366).unwrap_err().message, "must be after start_time");
+        assert_eq!(
+            window(at("2024-01-02"), at("2024-01-02"), 366).unwrap_err().message,
+            "must be after start_time"
+        );
     }
 }

@@ -72,7 +72,8 @@ pub enum FailureClass {
     SourceBroke,
     /// The trace store cannot read one row, and that row is named.
     SourceRow,
-    /// The trace store refuses, and will until its operator changes something: a setting, a right, a name.
+    /// The trace store refuses, and will until its operator changes something: a setting, a right,
+    /// a name.
     SourceConfig,
     /// The trace store answered fewer rows than it counts.
     SourceShort,
@@ -135,25 +136,39 @@ impl FailureClass {
             Self::CustomerConfig => "the destination must be mended by its owner",
             Self::CustomerTransient => "the destination's credentials must be renewed by its owner",
             Self::Throttled => "the store asked to slow down, nobody needs to act",
-            Self::DestinationTransient => "the destination did not answer, its owner may need to look",
-            Self::SourceTransient => "the trace store did not answer, its operator may need to look",
-            Self::SourceMemory => "the trace store ran out of memory, its operator may need to look",
+            Self::DestinationTransient => {
+                "the destination did not answer, its owner may need to look"
+            }
+            Self::SourceTransient => {
+                "the trace store did not answer, its operator may need to look"
+            }
+            Self::SourceMemory => {
+                "the trace store ran out of memory, its operator may need to look"
+            }
             Self::SourceBroke => "the trace store broke off, its operator may need to look",
             Self::SourceRow => "the trace store cannot read one row, its operator must mend it",
             Self::SourceConfig => "the trace store refuses, its operator must change its setup",
-            Self::SourceShort => "the trace store answered fewer rows than it counts, its operator must look",
+            Self::SourceShort => {
+                "the trace store answered fewer rows than it counts, its operator must look"
+            }
             Self::TooLarge => "the export is too large, its caller must ask for less",
             Self::Lost => "an exporter was lost, nobody needs to act",
             Self::Internal => "a fault of this service, report it",
         }
     }
 
-    /// What to do after attempt number `attempt` (from 0) failed, with `max_retries` retries allowed.
+    /// What to do after attempt number `attempt` (from 0) failed, with `max_retries` retries
+    /// allowed.
     ///
     /// The wait doubles from the class's first wait up to five minutes; jitter is the caller's.
     pub fn remedy(self, attempt: u32, max_retries: u32) -> Remedy {
         let first = match self {
-            Self::CustomerConfig | Self::CustomerTransient | Self::SourceRow | Self::SourceConfig | Self::TooLarge | Self::Internal => {
+            Self::CustomerConfig
+            | Self::CustomerTransient
+            | Self::SourceRow
+            | Self::SourceConfig
+            | Self::TooLarge
+            | Self::Internal => {
                 return Remedy::GiveUp;
             }
             // A replica that lags catches up; a setting that cuts answers does not.
@@ -181,7 +196,8 @@ mod tests {
     fn the_retry_table() {
         let mut table = String::new();
         for class in FailureClass::ALL {
-            let waits: Vec<_> = [0, 1, 2, 5, 19, 20].map(|attempt| class.remedy(attempt, MAX_RETRIES)).to_vec();
+            let waits: Vec<_> =
+                [0, 1, 2, 5, 19, 20].map(|attempt| class.remedy(attempt, MAX_RETRIES)).to_vec();
             let _ = writeln!(table, "{class:?}: {}", class.blame());
             for (attempt, remedy) in [0, 1, 2, 5, 19, 20].iter().zip(waits) {
                 let _ = writeln!(table, "  after attempt {attempt}: {remedy:?}");

@@ -54,10 +54,12 @@ pub struct File {
     pub left_out: LeftOut,
 }
 
-/// How many misses of one file are named, and how many undecided fields of one run; all are counted.
+/// How many misses of one file are named, and how many undecided fields of one run; all are
+/// counted.
 pub const MAX_NAMED_MISSES: usize = 1000;
 
-/// Rows that the query gave and that are not exported, because the filter reads content that lies in objects.
+/// Rows that the query gave and that are not exported, because the filter reads content that lies
+/// in objects.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LeftOut {
     /// Rows that nobody can decide: content that the filter reads could not be had.
@@ -78,7 +80,8 @@ impl LeftOut {
     }
 }
 
-/// A field whose content could not be had: null in the file, or the reason why its row is undecided.
+/// A field whose content could not be had: null in the file, or the reason why its row is
+/// undecided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HydrationMiss {
     /// Id of the row.
@@ -89,8 +92,8 @@ pub struct HydrationMiss {
     pub reason: String,
 }
 
-/// The write that is to make a file: recorded before its first byte is sent, and again, with what the file holds, before
-/// the object can come to be.
+/// The write that is to make a file: recorded before its first byte is sent, and again, with what
+/// the file holds, before the object can come to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileIntent {
     /// Which file of the run.
@@ -101,8 +104,8 @@ pub struct FileIntent {
     pub upload_id: String,
     /// In the object's metadata, to tell ours from anybody else's.
     pub token: String,
-    /// What the object will hold, its etag excepted, once all of that is known: with it a successor can take over an object
-    /// whose completion was never reported.
+    /// What the object will hold, its etag excepted, once all of that is known: with it a
+    /// successor can take over an object whose completion was never reported.
     pub whole: Option<Box<File>>,
 }
 
@@ -145,7 +148,11 @@ impl Totals {
 
     /// Of rows that are in no file.
     pub fn of_left_out(left_out: &LeftOut) -> Self {
-        Self { undecided: left_out.undecided, decided_against: left_out.decided_against, ..Self::default() }
+        Self {
+            undecided: left_out.undecided,
+            decided_against: left_out.decided_against,
+            ..Self::default()
+        }
     }
 
     /// Rows that were read: exported, undecided or decided against.

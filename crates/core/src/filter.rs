@@ -1,7 +1,9 @@
-//! Filters of exports: `and(eq(run_type, "llm"), gt(latency, "5s"))`. `docs/filter.md` says what they mean.
+//! Filters of exports: `and(eq(run_type, "llm"), gt(latency, "5s"))`. `docs/filter.md` says what
+//! they mean.
 //!
-//! Text → [`syntax`] (positions, no meaning) → conditions ([`Tree`]), whose negation stands at the leaves. The meaning of
-//! those is what [`Row::decide`] says; the exporter makes SQL of them and must agree.
+//! Text → [`syntax`] (positions, no meaning) → conditions ([`Tree`]), whose negation stands at the
+//! leaves. The meaning of those is what [`Row::decide`] says; the exporter makes SQL of them and
+//! must agree.
 
 mod check;
 mod condition;
@@ -14,7 +16,8 @@ use std::{fmt, sync::Arc};
 
 pub use check::{MAX_CONDITIONS, MAX_VALUES};
 pub use condition::{
-    Condition, EntryTest, Family, IdField, Leaf, NumberField, Part, Plain, Test, TextField, TextTest, TimeField, Tree, ValueTest, path,
+    Condition, EntryTest, Family, IdField, Leaf, NumberField, Part, Plain, Test, TextField,
+    TextTest, TimeField, Tree, ValueTest, path,
 };
 pub use evaluate::{Content, Feedback, Row, numbers};
 pub use like::Pattern;
@@ -38,7 +41,14 @@ impl FilterError {
 
     /// In LangSmith's words.
     fn arity(position: usize, operator: field::Operator, got: usize) -> Self {
-        Self { position, message: format!("\"{}\" requires {} arguments, got {got}", operator.name(), operator.arguments()) }
+        Self {
+            position,
+            message: format!(
+                "\"{}\" requires {} arguments, got {got}",
+                operator.name(),
+                operator.arguments()
+            ),
+        }
     }
 }
 
@@ -91,7 +101,8 @@ impl Filter {
 
     /// Columns that it reads and whose value may lie in an object, each once.
     pub fn content(&self) -> Vec<Column> {
-        let read: Vec<_> = self.tree().leaves().into_iter().filter_map(|leaf| leaf.condition.content()).collect();
+        let read: Vec<_> =
+            self.tree().leaves().into_iter().filter_map(|leaf| leaf.condition.content()).collect();
         Column::ALL.iter().copied().filter(|column| read.contains(column)).collect()
     }
 
@@ -100,8 +111,8 @@ impl Filter {
         !self.content().is_empty()
     }
 
-    /// The filter as it is decided where the content is known, and the questions to the trace store that it needs answered:
-    /// the largest parts that read no content.
+    /// The filter as it is decided where the content is known, and the questions to the trace store
+    /// that it needs answered: the largest parts that read no content.
     pub fn split(&self) -> (Tree<Open>, Vec<Tree<Leaf>>) {
         let mut questions = Vec::new();
         let open = open(self.tree(), &mut questions);
@@ -127,12 +138,21 @@ fn open(tree: &Tree<Leaf>, questions: &mut Vec<Tree<Leaf>>) -> Tree<Open> {
 }
 
 /// Those that read no content are one question.
-fn opened(all: &[Tree<Leaf>], questions: &mut Vec<Tree<Leaf>>, join: fn(Vec<Tree<Leaf>>) -> Tree<Leaf>) -> Vec<Tree<Open>> {
-    let reads = |tree: &&Tree<Leaf>| tree.leaves().into_iter().any(|leaf| leaf.condition.content().is_some());
+fn opened(
+    all: &[Tree<Leaf>],
+    questions: &mut Vec<Tree<Leaf>>,
+    join: fn(Vec<Tree<Leaf>>) -> Tree<Leaf>,
+) -> Vec<Tree<Open>> {
+    let reads = |tree: &&Tree<Leaf>| {
+        tree.leaves().into_iter().any(|leaf| leaf.condition.content().is_some())
+    };
     let (content, plain): (Vec<_>, Vec<_>) = all.iter().partition(reads);
     let plain: Vec<_> = plain.into_iter().cloned().collect();
     let asked = (!plain.is_empty()).then(|| open(&join(plain), questions));
-    asked.into_iter().chain(content.into_iter().map(|tree| open(tree, questions)).collect::<Vec<_>>()).collect()
+    asked
+        .into_iter()
+        .chain(content.into_iter().map(|tree| open(tree, questions)).collect::<Vec<_>>())
+        .collect()
 }
 
 #[cfg(test)]

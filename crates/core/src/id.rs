@@ -1,4 +1,5 @@
-//! Ids as types: a run's id cannot be passed where a tenant's is meant. All are UUIDs, written in lower case.
+//! Ids as types: a run's id cannot be passed where a tenant's is meant. All are UUIDs, written in
+//! lower case.
 
 use std::{fmt, str::FromStr};
 
@@ -58,7 +59,9 @@ impl ExporterId {
     /// 1 to 255 printable ASCII characters.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
         let fits = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        fits.then(|| Self(text.to_owned())).ok_or_else(|| Invalid::new(field, "must be 1 to 255 printable ASCII characters without spaces"))
+        fits.then(|| Self(text.to_owned())).ok_or_else(|| {
+            Invalid::new(field, "must be 1 to 255 printable ASCII characters without spaces")
+        })
     }
 
     /// The name.

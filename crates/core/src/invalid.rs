@@ -1,4 +1,5 @@
-//! What is wrong with a caller's input: one value per wrong field, so that all of them can be named at once.
+//! What is wrong with a caller's input: one value per wrong field, so that all of them can be named
+//! at once.
 
 use std::fmt;
 
@@ -41,7 +42,9 @@ impl Faults {
 
     /// The value, or `None` with every fault noted below `parent`.
     pub fn take_all<T>(&mut self, parent: &str, result: Result<T, Vec<Invalid>>) -> Option<T> {
-        result.map_err(|faults| self.0.extend(faults.into_iter().map(|fault| fault.within(parent)))).ok()
+        result
+            .map_err(|faults| self.0.extend(faults.into_iter().map(|fault| fault.within(parent))))
+            .ok()
     }
 
     /// Notes a fault.
@@ -54,7 +57,8 @@ impl Faults {
         self.0.is_empty()
     }
 
-    /// `value` when nothing was wrong, else every fault. `value` is `None` only when a fault was noted.
+    /// `value` when nothing was wrong, else every fault. `value` is `None` only when a fault was
+    /// noted.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Vec<Invalid>> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),

@@ -1,6 +1,8 @@
-//! What must hold of runs and their files whatever happens: by name, as pure functions over what was seen.
+//! What must hold of runs and their files whatever happens: by name, as pure functions over what
+//! was seen.
 //!
-//! The simulation asks after every step. Each rule is a sentence; a rule that says `false` has been broken.
+//! The simulation asks after every step. Each rule is a sentence; a rule that says `false` has been
+//! broken.
 
 use crate::{
     file::{File, Totals},
@@ -28,16 +30,24 @@ pub type Whole = (&'static str, fn(&[Seen]) -> bool);
 pub const MOMENTS: &[Moment] = &[
     ("TotalsAddUp", |now| Totals::of(&now.files) == now.run.totals),
     ("FilesAreDense", |now| now.files.iter().zip(0..).all(|(file, number)| file.number == number)),
-    ("FilesFollowEachOther", |now| now.files.windows(2).all(|pair| pair[0].cursor < pair[1].cursor)),
+    ("FilesFollowEachOther", |now| {
+        now.files.windows(2).all(|pair| pair[0].cursor < pair[1].cursor)
+    }),
     ("CursorIsTheLastFiles", |now| now.run.cursor == now.files.last().map(|file| file.cursor)),
     ("FilesLieInTheirPartition", |now| match now.run.work {
-        Work::Partition(Partition { window, .. }) => {
-            now.files.iter().all(|file| window.start() <= file.min_start_time && file.max_start_time < window.end())
+        Work::Partition(Partition { window, .. }) => now.files.iter().all(|file| {
+            window.start() <= file.min_start_time && file.max_start_time < window.end()
+        }),
+        Work::FindExperiments(_) | Work::Finalise | Work::CleanUp(_) | Work::Reconcile => {
+            now.files.is_empty()
         }
-        Work::FindExperiments(_) | Work::Finalise | Work::CleanUp(_) | Work::Reconcile => now.files.is_empty(),
     }),
-    ("CompletedMeansFrozen", |now| now.run.status() != RunStatus::Completed || now.run.frozen || !partition(now)),
-    ("IntentIsTheNextFile", |now| now.run.intent.as_ref().is_none_or(|intent| intent.number == now.run.totals.files)),
+    ("CompletedMeansFrozen", |now| {
+        now.run.status() != RunStatus::Completed || now.run.frozen || !partition(now)
+    }),
+    ("IntentIsTheNextFile", |now| {
+        now.run.intent.as_ref().is_none_or(|intent| intent.number == now.run.totals.files)
+    }),
 ];
 
 /// What holds between any moment of a run and a later one.
@@ -45,15 +55,20 @@ pub const CHANGES: &[Change] = &[
     ("FenceNeverGoesBack", |before, after| before.run.fence <= after.run.fence),
     ("CursorNeverGoesBack", |before, after| before.run.cursor <= after.run.cursor),
     ("FilesNeverShrinkOrChange", |before, after| after.files.starts_with(&before.files)),
-    ("FrozenNeverChanges", |before, after| !before.run.frozen || (after.run.frozen && before.files == after.files)),
+    ("FrozenNeverChanges", |before, after| {
+        !before.run.frozen || (after.run.frozen && before.files == after.files)
+    }),
     ("EndedStaysEndedUnlessAskedForAnew", |before, after| {
-        let retried =
-            matches!(before.run.state, State::Failed(_) | State::TimedOut(_)) && partition(before) && after.run.spent > before.run.attempt;
+        let retried = matches!(before.run.state, State::Failed(_) | State::TimedOut(_))
+            && partition(before)
+            && after.run.spent > before.run.attempt;
         before.run.finished_at().is_none() || before.run.state == after.run.state || retried
     }),
     ("AttemptsNeverGoBack", |before, after| before.run.attempt <= after.run.attempt),
     ("ANewHolderHasANewFence", |before, after| match (&before.run.state, &after.run.state) {
-        (State::Leased(one), State::Leased(other)) if (&one.exporter, &one.incarnation) != (&other.exporter, &other.incarnation) => {
+        (State::Leased(one), State::Leased(other))
+            if (&one.exporter, &one.incarnation) != (&other.exporter, &other.incarnation) =>
+        {
             before.run.fence < after.run.fence
         }
         _ => true,
@@ -62,14 +77,22 @@ pub const CHANGES: &[Change] = &[
 
 /// What holds of an export's runs at any moment.
 pub const WHOLES: &[Whole] = &[
-    ("OneFinalisingRun", |runs| runs.iter().filter(|seen| seen.run.work == Work::Finalise).count() <= 1),
+    ("OneFinalisingRun", |runs| {
+        runs.iter().filter(|seen| seen.run.work == Work::Finalise).count() <= 1
+    }),
     ("FinalisingMeansAllBeforeItCompleted", |runs| {
         let finalising = runs.iter().any(|seen| seen.run.work == Work::Finalise);
-        !finalising || runs.iter().filter(|seen| seen.run.work.comes_first()).all(|seen| seen.run.status() == RunStatus::Completed)
+        !finalising
+            || runs
+                .iter()
+                .filter(|seen| seen.run.work.comes_first())
+                .all(|seen| seen.run.status() == RunStatus::Completed)
     }),
     ("PartitionsDoNotOverlap", |runs| {
         let partitions = || runs.iter().filter_map(|seen| seen.run.work.partition());
-        partitions().enumerate().all(|(index, one)| partitions().skip(index + 1).all(|other| !one.overlaps(other)))
+        partitions()
+            .enumerate()
+            .all(|(index, one)| partitions().skip(index + 1).all(|other| !one.overlaps(other)))
     }),
     ("PartitionsMeanExperimentsAreFound", |runs| {
         let finds = |seen: &&Seen| matches!(seen.run.work, Work::FindExperiments(_));
@@ -85,7 +108,9 @@ fn partition(seen: &Seen) -> bool {
 /// Names of the rules that a run's moment breaks, and its change since an earlier one.
 pub fn broken(before: Option<&Seen>, now: &Seen) -> Vec<&'static str> {
     let moments = MOMENTS.iter().filter(|(_, holds)| !holds(now)).map(|(name, _)| *name);
-    let changes = before.into_iter().flat_map(|before| CHANGES.iter().filter(|(_, holds)| !holds(before, now)).map(|(name, _)| *name));
+    let changes = before.into_iter().flat_map(|before| {
+        CHANGES.iter().filter(|(_, holds)| !holds(before, now)).map(|(name, _)| *name)
+    });
     moments.chain(changes).collect()
 }
 
@@ -163,22 +188,45 @@ mod tests {
         let breaks = |change: fn(&mut Seen)| broken(None, &changed(seen(2), change));
         assert_eq!(breaks(|seen| seen.run.totals.rows += 1), ["TotalsAddUp"]);
         assert_eq!(breaks(|seen| seen.files[1].number = 2), ["FilesAreDense"]);
-        assert_eq!(breaks(|seen| seen.files[0].cursor = seen.files[1].cursor), ["FilesFollowEachOther"]);
+        assert_eq!(
+            breaks(|seen| seen.files[0].cursor = seen.files[1].cursor),
+            ["FilesFollowEachOther"]
+        );
         assert_eq!(breaks(|seen| seen.run.cursor = None), ["CursorIsTheLastFiles"]);
-        assert_eq!(breaks(|seen| seen.files[1].max_start_time = at(100)), ["FilesLieInTheirPartition"]);
-        assert_eq!(breaks(|seen| seen.run.state = State::Completed(at(9))), ["CompletedMeansFrozen"]);
-        let intent =
-            |number| crate::file::FileIntent { number, key: String::new(), upload_id: String::new(), token: String::new(), whole: None };
-        assert_eq!(broken(None, &changed(seen(2), |seen| seen.run.intent = Some(intent(1)))), ["IntentIsTheNextFile"]);
+        assert_eq!(
+            breaks(|seen| seen.files[1].max_start_time = at(100)),
+            ["FilesLieInTheirPartition"]
+        );
+        assert_eq!(
+            breaks(|seen| seen.run.state = State::Completed(at(9))),
+            ["CompletedMeansFrozen"]
+        );
+        let intent = |number| crate::file::FileIntent {
+            number,
+            key: String::new(),
+            upload_id: String::new(),
+            token: String::new(),
+            whole: None,
+        };
+        assert_eq!(
+            broken(None, &changed(seen(2), |seen| seen.run.intent = Some(intent(1)))),
+            ["IntentIsTheNextFile"]
+        );
     }
 
     #[test]
     fn each_rule_of_a_change_can_be_broken() {
         let breaks = |change: fn(&mut Seen)| broken(Some(&changed(seen(2), change)), &seen(2));
         assert_eq!(breaks(|seen| seen.run.fence = Fence(3)), ["FenceNeverGoesBack"]);
-        assert_eq!(broken(Some(&seen(2)), &seen(1)), ["CursorNeverGoesBack", "FilesNeverShrinkOrChange"]);
+        assert_eq!(
+            broken(Some(&seen(2)), &seen(1)),
+            ["CursorNeverGoesBack", "FilesNeverShrinkOrChange"]
+        );
         assert_eq!(breaks(|seen| seen.run.frozen = true), ["FrozenNeverChanges"]);
-        assert_eq!(breaks(|seen| seen.run.state = State::Cancelled(at(1))), ["EndedStaysEndedUnlessAskedForAnew"]);
+        assert_eq!(
+            breaks(|seen| seen.run.state = State::Cancelled(at(1))),
+            ["EndedStaysEndedUnlessAskedForAnew"]
+        );
         assert_eq!(breaks(|seen| seen.run.attempt = 1), ["AttemptsNeverGoBack"]);
         let failed = changed(seen(2), |seen| seen.run.state = State::Failed(at(1)));
         let asked_for = changed(seen(2), |seen| (seen.run.attempt, seen.run.spent) = (1, 1));
@@ -195,18 +243,36 @@ mod tests {
     #[test]
     fn each_rule_of_an_export_can_be_broken() {
         let finalising = || changed(seen(0), |seen| seen.run.work = Work::Finalise);
-        let complete = changed(seen(1), |seen| (seen.run.state, seen.run.frozen) = (State::Completed(at(9)), true));
+        let complete = changed(seen(1), |seen| {
+            (seen.run.state, seen.run.frozen) = (State::Completed(at(9)), true)
+        });
         assert_eq!(broken_together(&[complete.clone(), finalising()]), Vec::<&str>::new());
         assert_eq!(broken_together(&[complete, finalising(), finalising()]), ["OneFinalisingRun"]);
-        assert_eq!(broken_together(&[seen(1), finalising()]), ["FinalisingMeansAllBeforeItCompleted"]);
+        assert_eq!(
+            broken_together(&[seen(1), finalising()]),
+            ["FinalisingMeansAllBeforeItCompleted"]
+        );
         assert_eq!(broken_together(&[seen(1), seen(1)]), ["PartitionsDoNotOverlap"]);
-        let finds = changed(seen(0), |seen| seen.run.work = Work::FindExperiments(Window::new(at(0), at(100)).unwrap()));
-        assert_eq!(broken_together(&[finds.clone(), seen(1)]), ["PartitionsMeanExperimentsAreFound"]);
-        assert_eq!(broken_together(&[finds, finalising()]), ["FinalisingMeansAllBeforeItCompleted"]);
+        let finds = changed(seen(0), |seen| {
+            seen.run.work = Work::FindExperiments(Window::new(at(0), at(100)).unwrap())
+        });
+        assert_eq!(
+            broken_together(&[finds.clone(), seen(1)]),
+            ["PartitionsMeanExperimentsAreFound"]
+        );
+        assert_eq!(
+            broken_together(&[finds, finalising()]),
+            ["FinalisingMeansAllBeforeItCompleted"]
+        );
         let of_another = changed(seen(1), |seen| {
             let window = Window::new(at(0), at(100)).unwrap();
-            seen.run.work = Work::Partition(Partition { session: SessionId(Uuid::from_u128(8)), window });
+            seen.run.work =
+                Work::Partition(Partition { session: SessionId(Uuid::from_u128(8)), window });
         });
-        assert_eq!(broken_together(&[seen(1), of_another]), Vec::<&str>::new(), "the same day of another project");
+        assert_eq!(
+            broken_together(&[seen(1), of_another]),
+            Vec::<&str>::new(),
+            "the same day of another project"
+        );
     }
 }

@@ -1,11 +1,14 @@
-//! JSON as traces hold it, which is not always valid: a lone surrogate where a text was cut within an emoji, `NaN` from Python,
-//! `1e999`, a key that is there twice, a byte-order mark, any depth. What is asked for is read; what stands around it is passed over.
+//! JSON as traces hold it, which is not always valid: a lone surrogate where a text was cut within
+//! an emoji, `NaN` from Python, `1e999`, a key that is there twice, a byte-order mark, any depth.
+//! What is asked for is read; what stands around it is passed over.
 //!
 //! - A document may begin with a byte-order mark. What follows its first value is not looked at.
-//! - Reading ends where the structure breaks (a quote, a colon or a comma is missing, the text was cut): the entries before that count,
-//!   and so do those within an object that was cut.
-//! - `\ud83d` without its other half is U+FFFD, an escape that JSON does not know stands for itself, control characters may stand in a text.
-//! - `NaN`, `Infinity` and `-Infinity` are numbers, as is one beyond the range of doubles: infinite.
+//! - Reading ends where the structure breaks (a quote, a colon or a comma is missing, the text was
+//!   cut): the entries before that count, and so do those within an object that was cut.
+//! - `\ud83d` without its other half is U+FFFD, an escape that JSON does not know stands for
+//!   itself, control characters may stand in a text.
+//! - `NaN`, `Infinity` and `-Infinity` are numbers, as is one beyond the range of doubles:
+//!   infinite.
 //!
 //! Nothing here recurses: depth costs no stack.
 
@@ -53,10 +56,12 @@ pub fn parse(raw: &str) -> Value<'_> {
 pub fn whole_text(document: &str) -> Option<Cow<'_, str>> {
     let document = begun(document).trim_end();
     let (raw, whole) = raw(document)?;
-    (whole && raw.len() == document.len() && raw.starts_with('"')).then(|| unescaped(&raw[1..raw.len() - 1]))
+    (whole && raw.len() == document.len() && raw.starts_with('"'))
+        .then(|| unescaped(&raw[1..raw.len() - 1]))
 }
 
-/// The keys of the object in `text` with the source of their values, in order, repeated keys included. None when `text` holds no object.
+/// The keys of the object in `text` with the source of their values, in order, repeated keys
+/// included. None when `text` holds no object.
 pub fn entries(text: &str) -> Entries<'_> {
     let text = begun(text);
     match text.strip_prefix('{') {
@@ -102,11 +107,16 @@ impl<'a> Iterator for Entries<'a> {
             (State::Ended, _) => return None,
             _ => return self.broken(),
         }
-        let Some((key, true)) = raw(rest).filter(|(key, _)| key.starts_with('"')) else { return self.broken() };
-        let Some(after) = rest[key.len()..].trim_start_matches(WHITE).strip_prefix(':') else { return self.broken() };
+        let Some((key, true)) = raw(rest).filter(|(key, _)| key.starts_with('"')) else {
+            return self.broken();
+        };
+        let Some(after) = rest[key.len()..].trim_start_matches(WHITE).strip_prefix(':') else {
+            return self.broken();
+        };
         let after = after.trim_start_matches(WHITE);
         let Some((value, whole)) = raw(after) else { return self.broken() };
-        // Of a text or a number that was cut nobody knows what it was; within an object there may be whole entries.
+        // Of a text or a number that was cut nobody knows what it was; within an object there may
+        // be whole entries.
         if !whole && !value.starts_with('{') {
             return self.broken();
         }
@@ -128,14 +138,18 @@ fn begun(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text).trim_start_matches(WHITE)
 }
 
-/// The source of the value that `text` begins with, and whether its end is there; `None` where no value begins.
+/// The source of the value that `text` begins with, and whether its end is there; `None` where no
+/// value begins.
 fn raw(text: &str) -> Option<(&str, bool)> {
     let bytes = text.as_bytes();
     let end = match bytes.first()? {
         b'"' => end_of_text(bytes, 0),
         b'{' | b'[' => end_of_nested(bytes),
         _ => {
-            let end = bytes.iter().position(|byte| b",:}]\" \t\n\r".contains(byte)).unwrap_or(bytes.len());
+            let end = bytes
+                .iter()
+                .position(|byte| b",:}]\" \t\n\r".contains(byte))
+                .unwrap_or(bytes.len());
             return (end > 0).then(|| (&text[..end], true));
         }
     };
@@ -209,7 +223,8 @@ fn unescaped(source: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// The character that an escape stands for, and how many bytes behind the backslash belong to it; `None` when it stands for itself.
+/// The character that an escape stands for, and how many bytes behind the backslash belong to it;
+/// `None` when it stands for itself.
 fn escape(after: &str) -> (Option<char>, usize) {
     let Some(kind) = after.chars().next() else { return (None, 0) };
     let plain = match kind {
@@ -227,13 +242,18 @@ fn escape(after: &str) -> (Option<char>, usize) {
 
 /// The four hexadecimal digits behind a `u`.
 fn unit(after: &str) -> Option<u32> {
-    let digits = after.strip_prefix('u')?.get(..4).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+    let digits = after
+        .strip_prefix('u')?
+        .get(..4)
+        .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
     u32::from_str_radix(digits, 16).ok()
 }
 
 /// The character of one UTF-16 unit, or of two when the other half follows.
 fn from_units(high: u32, behind: &str) -> (Option<char>, usize) {
-    if let (0xd800..0xdc00, Some(low @ 0xdc00..0xe000)) = (high, behind.strip_prefix('\\').and_then(unit)) {
+    if let (0xd800..0xdc00, Some(low @ 0xdc00..0xe000)) =
+        (high, behind.strip_prefix('\\').and_then(unit))
+    {
         let both = 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
         return (Some(char::from_u32(both).unwrap_or(char::REPLACEMENT_CHARACTER)), 11);
     }
@@ -256,21 +276,40 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_read_whatever_stands_beside_it() {
-        for beside in [r#""caf\ud83d""#, "NaN", "-Infinity", "1e999", "\"tab\there\"", r#""\x41""#, r"[[{},{}]]", "undefined", "[1,]"] {
+        for beside in [
+            r#""caf\ud83d""#,
+            "NaN",
+            "-Infinity",
+            "1e999",
+            "\"tab\there\"",
+            r#""\x41""#,
+            r"[[{},{}]]",
+            "undefined",
+            "[1,]",
+        ] {
             assert_eq!(
                 listed(&format!(r#"{{"odd": {beside}, "env": "prod"}}"#)),
                 pairs(&[("odd", beside), ("env", r#""prod""#)]),
                 "{beside}"
             );
-            assert_eq!(listed(&format!(r#"{{"env": "prod", "odd": {beside}}}"#))[0], pairs(&[("env", r#""prod""#)])[0], "{beside}");
+            assert_eq!(
+                listed(&format!(r#"{{"env": "prod", "odd": {beside}}}"#))[0],
+                pairs(&[("env", r#""prod""#)])[0],
+                "{beside}"
+            );
         }
         assert_eq!(listed("\u{feff} {\"a\": 1} and more"), pairs(&[("a", "1")]));
-        assert_eq!(listed(r#"{"a":1,"a":2}"#), pairs(&[("a", "1"), ("a", "2")]), "a key that is there twice");
+        assert_eq!(
+            listed(r#"{"a":1,"a":2}"#),
+            pairs(&[("a", "1"), ("a", "2")]),
+            "a key that is there twice"
+        );
     }
 
     #[test]
     fn depth_costs_nothing() {
-        let deep = format!(r#"{{"deep": {}{}, "a": 1}}"#, "[".repeat(1_000_000), "]".repeat(1_000_000));
+        let deep =
+            format!(r#"{{"deep": {}{}, "a": 1}}"#, "[".repeat(1_000_000), "]".repeat(1_000_000));
         assert_eq!(entries(&deep).nth(1).map(|(_, value)| value), Some("1"));
         let deep = format!(r#"{{"a": 1, "deep": {}"#, r#"{"a":"#.repeat(1_000_000));
         assert_eq!(entries(&deep).next().map(|(_, raw)| value(raw)), Some(Value::Number(1.0)));
@@ -330,7 +369,9 @@ mod tests {
         let leaf = prop_oneof![
             Just(serde_json::Value::Null),
             any::<bool>().prop_map(Into::into),
-            any::<f64>().prop_filter("JSON has no others", |number| number.is_finite()).prop_map(Into::into),
+            any::<f64>()
+                .prop_filter("JSON has no others", |number| number.is_finite())
+                .prop_map(Into::into),
             any::<i64>().prop_map(Into::into),
             any::<String>().prop_map(Into::into),
         ];
@@ -345,13 +386,19 @@ mod tests {
 
     fn same(read: &Value<'_>, meant: &serde_json::Value) -> bool {
         match (read, meant) {
-            (Value::Null, serde_json::Value::Null) | (Value::Other, serde_json::Value::Array(_)) => true,
+            (Value::Null, serde_json::Value::Null)
+            | (Value::Other, serde_json::Value::Array(_)) => true,
             (Value::Bool(read), serde_json::Value::Bool(meant)) => read == meant,
-            (Value::Number(read), serde_json::Value::Number(meant)) => Some(*read) == meant.as_f64(),
+            (Value::Number(read), serde_json::Value::Number(meant)) => {
+                Some(*read) == meant.as_f64()
+            }
             (Value::Text(read), serde_json::Value::String(meant)) => read == meant,
             (Value::Object(read), serde_json::Value::Object(meant)) => {
                 let mut read = entries(read);
-                let all = read.by_ref().zip(meant).all(|((key, raw), (name, meant))| key == *name && same(&value(raw), meant));
+                let all = read
+                    .by_ref()
+                    .zip(meant)
+                    .all(|((key, raw), (name, meant))| key == *name && same(&value(raw), meant));
                 all && read.next().is_none() && read.is_whole()
             }
             _ => false,

@@ -1,4 +1,5 @@
-//! Where things lie in a bucket. Every key is a pure function of what it names, so a retry overwrites and never adds.
+//! Where things lie in a bucket. Every key is a pure function of what it names, so a retry
+//! overwrites and never adds.
 
 use uuid::Uuid;
 
@@ -22,11 +23,14 @@ pub struct Layout<'a> {
 }
 
 impl Layout<'_> {
-    /// What all files of an export lie below: a project's path, or `<prefix>/export_id=…/tenant_id=…` when there are several.
+    /// What all files of an export lie below: a project's path, or
+    /// `<prefix>/export_id=…/tenant_id=…` when there are several.
     pub fn export_path(&self, projects: Projects) -> String {
         match projects {
             Projects::One(session) => self.project_path(session),
-            Projects::Experiments => self.rooted(&format!("export_id={}/tenant_id={}", self.export, self.tenant)),
+            Projects::Experiments => {
+                self.rooted(&format!("export_id={}/tenant_id={}", self.export, self.tenant))
+            }
         }
     }
 
@@ -37,19 +41,32 @@ impl Layout<'_> {
             FormatVersion::V2Beta => "resource=runs",
         };
         let Self { export, tenant, .. } = self;
-        self.rooted(&format!("export_id={export}/tenant_id={tenant}/session_id={session}/{resource}"))
+        self.rooted(&format!(
+            "export_id={export}/tenant_id={tenant}/session_id={session}/{resource}"
+        ))
     }
 
-    /// `<project's path>/year=Y/month=M/day=D/<run>-<number, 5 digits>.parquet`, month and day without padding.
+    /// `<project's path>/year=Y/month=M/day=D/<run>-<number, 5 digits>.parquet`, month and day
+    /// without padding.
     pub fn data_file(&self, partition: Partition, run: RunId, number: u32) -> String {
         self.file_of_day(partition.session, partition.window.start().day().civil(), run, number)
     }
 
-    fn file_of_day(&self, session: SessionId, (year, month, day): (i32, u32, u32), run: RunId, number: u32) -> String {
-        format!("{}/year={year}/month={month}/day={day}/{run}-{number:05}.parquet", self.project_path(session))
+    fn file_of_day(
+        &self,
+        session: SessionId,
+        (year, month, day): (i32, u32, u32),
+        run: RunId,
+        number: u32,
+    ) -> String {
+        format!(
+            "{}/year={year}/month={month}/day={day}/{run}-{number:05}.parquet",
+            self.project_path(session)
+        )
     }
 
-    /// `<prefix>/_manifests/export_id=…/run_id=….json`: outside the data tree, because readers glob that as Parquet.
+    /// `<prefix>/_manifests/export_id=…/run_id=….json`: outside the data tree, because readers glob
+    /// that as Parquet.
     pub fn run_manifest(&self, run: RunId) -> String {
         self.rooted(&format!("_manifests/export_id={}/run_id={run}.json", self.export))
     }
@@ -77,7 +94,8 @@ pub fn probe(prefix: &str, name: &str) -> String {
 /// Longest key that S3 takes, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
 
-/// The longest prefix of a destination, in bytes, with which every key fits that an export may have.
+/// The longest prefix of a destination, in bytes, with which every key fits that an export may
+/// have.
 pub fn longest_prefix() -> usize {
     let layout = Layout {
         prefix: "p",
@@ -87,7 +105,12 @@ pub fn longest_prefix() -> usize {
     };
     let (session, run, number) = (SessionId(Uuid::nil()), RunId(Uuid::nil()), 99_999);
     let data_file = layout.file_of_day(session, (9999, 12, 31), run, number);
-    let others = [layout.run_manifest(run), layout.export_manifest(), layout.success(), probe("p", &Uuid::nil().as_simple().to_string())];
+    let others = [
+        layout.run_manifest(run),
+        layout.export_manifest(),
+        layout.success(),
+        probe("p", &Uuid::nil().as_simple().to_string()),
+    ];
     let longest = others.iter().chain([&data_file]).map(String::len).max().unwrap_or_default();
     (MAX_KEY_BYTES + layout.prefix.len()).saturating_sub(longest)
 }
@@ -103,11 +126,18 @@ mod tests {
 
     #[test]
     fn below_the_longest_prefix_every_key_fits_and_a_byte_more_is_too_much() {
-        let window = Window::new(Timestamp::parse("t", "2024-12-31").unwrap(), Timestamp::parse("t", "2025-01-01").unwrap()).unwrap();
+        let window = Window::new(
+            Timestamp::parse("t", "2024-12-31").unwrap(),
+            Timestamp::parse("t", "2025-01-01").unwrap(),
+        )
+        .unwrap();
         let length = |prefix: &str| {
-            let (export, tenant, version) = (ExportId(Uuid::nil()), TenantId(Uuid::nil()), FormatVersion::V2Beta);
+            let (export, tenant, version) =
+                (ExportId(Uuid::nil()), TenantId(Uuid::nil()), FormatVersion::V2Beta);
             let partition = Partition { session: SessionId(Uuid::nil()), window };
-            Layout { prefix, export, tenant, version }.data_file(partition, RunId(Uuid::nil()), 0).len()
+            Layout { prefix, export, tenant, version }
+                .data_file(partition, RunId(Uuid::nil()), 0)
+                .len()
         };
         assert_eq!(longest_prefix(), 791);
         assert_eq!(length(&"p".repeat(longest_prefix())), 1024);
@@ -120,12 +150,27 @@ mod tests {
         let window = Window::new(at("2024-01-02T00:00:00Z"), at("2024-01-02T12:00:00Z")).unwrap();
         let partition = Partition { session, window };
         let keys = |prefix, version| {
-            let layout = Layout { prefix, export: ExportId(Uuid::from_u128(1)), tenant: TenantId(Uuid::from_u128(2)), version };
+            let layout = Layout {
+                prefix,
+                export: ExportId(Uuid::from_u128(1)),
+                tenant: TenantId(Uuid::from_u128(2)),
+                version,
+            };
             let run = RunId(Uuid::from_u128(4));
-            let paths = [Projects::One(session), Projects::Experiments].map(|projects| layout.export_path(projects));
-            let keys = [layout.data_file(partition, run, 7), layout.run_manifest(run), layout.export_manifest(), layout.success()];
+            let paths = [Projects::One(session), Projects::Experiments]
+                .map(|projects| layout.export_path(projects));
+            let keys = [
+                layout.data_file(partition, run, 7),
+                layout.run_manifest(run),
+                layout.export_manifest(),
+                layout.success(),
+            ];
             [paths.join("\n"), keys.join("\n")].join("\n")
         };
-        insta::assert_snapshot!(format!("{}\n\n{}", keys("root/traces", FormatVersion::V1), keys("", FormatVersion::V2Beta)));
+        insta::assert_snapshot!(format!(
+            "{}\n\n{}",
+            keys("root/traces", FormatVersion::V1),
+            keys("", FormatVersion::V2Beta)
+        ));
     }
 }

@@ -1,7 +1,8 @@
 //! The rules of Tracelift, pure: no async, no IO, no clock, no randomness, no wire formats.
 //!
-//! Time is an argument, ids are handed in, and every decision is a function whose result can be looked at.
-//! Everything else in the workspace calls into here; this crate calls nothing of the workspace.
+//! Time is an argument, ids are handed in, and every decision is a function whose result can be
+//! looked at. Everything else in the workspace calls into here; this crate calls nothing of the
+//! workspace.
 
 pub mod column;
 pub mod destination;

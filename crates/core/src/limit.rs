@@ -1,4 +1,5 @@
-//! How much a workspace may have at once, and whose turn it is when there is less than all ask for. Pure.
+//! How much a workspace may have at once, and whose turn it is when there is less than all ask for.
+//! Pure.
 
 /// How much may be worked on at once. 0 is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +39,20 @@ pub struct Queue {
     pub waiting: usize,
 }
 
-/// How many of `slots` each queue gets: one after the other to whoever has least at work then, of several to the first.
+/// How many of `slots` each queue gets: one after the other to whoever has least at work then, of
+/// several to the first.
 pub fn shares(queues: &[Queue], slots: usize) -> Vec<usize> {
     let mut shares = vec![0; queues.len()];
     for _ in 0..slots {
-        let waits = queues.iter().zip(&shares).enumerate().filter(|(_, (queue, share))| queue.waiting > **share);
-        let Some((next, _)) = waits.min_by_key(|(_, (queue, share))| queue.at_work + **share) else { break };
+        let waits = queues
+            .iter()
+            .zip(&shares)
+            .enumerate()
+            .filter(|(_, (queue, share))| queue.waiting > **share);
+        let Some((next, _)) = waits.min_by_key(|(_, (queue, share))| queue.at_work + **share)
+        else {
+            break;
+        };
         shares[next] += 1;
     }
     shares

@@ -1,6 +1,8 @@
-//! Values that are larger than a warehouse takes, counted per file: whoever loads an export knows before the warehouse refuses.
+//! Values that are larger than a warehouse takes, counted per file: whoever loads an export knows
+//! before the warehouse refuses.
 //!
-//! The limits are those that the warehouses document; `docs/loading.md` tells loaders the same. Nothing is cut because of them.
+//! The limits are those that the warehouses document; `docs/loading.md` tells loaders the same.
+//! Nothing is cut because of them.
 
 /// What a warehouse says it does not take more of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +21,8 @@ pub enum Limit {
 
 impl Limit {
     /// Limits of one text value, least first.
-    pub const OF_A_VALUE: [Self; 3] = [Self::RedshiftVarchar, Self::SnowflakeVarchar16Mib, Self::SnowflakeVarchar];
+    pub const OF_A_VALUE: [Self; 3] =
+        [Self::RedshiftVarchar, Self::SnowflakeVarchar16Mib, Self::SnowflakeVarchar];
     /// Limits of a row, least first.
     pub const OF_A_ROW: [Self; 2] = [Self::AthenaRow, Self::BigqueryRow];
 
@@ -34,7 +37,8 @@ impl Limit {
         }
     }
 
-    /// The most bytes that fit. Where the documents say "MB" it is the smaller megabyte: rather one counted too many.
+    /// The most bytes that fit. Where the documents say "MB" it is the smaller megabyte: rather one
+    /// counted too many.
     pub const fn bytes(self) -> u64 {
         match self {
             Self::RedshiftVarchar => 65_535,
@@ -73,7 +77,8 @@ impl Oversized {
     #[must_use]
     pub fn plus(mut self, other: Self) -> Self {
         let mine = self.values.iter_mut().chain(&mut self.rows);
-        mine.zip(other.values.iter().chain(&other.rows)).for_each(|(mine, other)| *mine = mine.saturating_add(*other));
+        mine.zip(other.values.iter().chain(&other.rows))
+            .for_each(|(mine, other)| *mine = mine.saturating_add(*other));
         self
     }
 
@@ -83,20 +88,28 @@ impl Oversized {
         limits.map(Limit::name).zip(self.values.into_iter().chain(self.rows))
     }
 
-    /// The inverse of [`Self::named`]; a limit without a count has none, a name that is no limit is left out.
+    /// The inverse of [`Self::named`]; a limit without a count has none, a name that is no limit is
+    /// left out.
     pub fn from_named<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> Self {
         let mut oversized = Self::default();
         for (name, found) in counts {
             let values = Limit::OF_A_VALUE.into_iter().zip(&mut oversized.values);
             let rows = Limit::OF_A_ROW.into_iter().zip(&mut oversized.rows);
-            values.chain(rows).filter(|(limit, _)| limit.name() == name).for_each(|(_, count)| *count = found);
+            values
+                .chain(rows)
+                .filter(|(limit, _)| limit.name() == name)
+                .for_each(|(_, count)| *count = found);
         }
         oversized
     }
 }
 
 fn count<const N: usize>(counts: &mut [u64; N], limits: [Limit; N], bytes: u64) {
-    limits.into_iter().zip(counts).filter(|(limit, _)| bytes > limit.bytes()).for_each(|(_, count)| *count += 1);
+    limits
+        .into_iter()
+        .zip(counts)
+        .filter(|(limit, _)| bytes > limit.bytes())
+        .for_each(|(_, count)| *count += 1);
 }
 
 #[cfg(test)]

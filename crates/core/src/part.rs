@@ -1,6 +1,8 @@
-//! The arithmetic of a multipart upload: which part comes next, and whether the object may be completed.
+//! The arithmetic of a multipart upload: which part comes next, and whether the object may be
+//! completed.
 //!
-//! S3 accepts gaps in the part list and completes a shorter object without a word; this is where that is caught.
+//! S3 accepts gaps in the part list and completes a shorter object without a word; this is where
+//! that is caught.
 
 /// S3's own bounds: at most 10 000 parts, each but the last at least 5 MiB.
 pub const MAX_PARTS: u32 = 10_000;
@@ -85,6 +87,9 @@ mod tests {
 
     #[test]
     fn a_short_upload_is_never_completed() {
-        assert_eq!(complete(vec![part(1, 9)], 10), Err(Incomplete::Size { expected: 10, found: 9 }));
+        assert_eq!(
+            complete(vec![part(1, 9)], 10),
+            Err(Incomplete::Size { expected: 10, found: 9 })
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! What an export begins with, and its partitions: one UTC day of one project each. They tile what is exported, no gap and
-//! no overlap.
+//! What an export begins with, and its partitions: one UTC day of one project each. They tile what
+//! is exported, no gap and no overlap.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,8 @@ use crate::{
     time::{Timestamp, Window},
 };
 
-/// Partitions that an export of all experiments may have: about as many as the longest range that an operator can allow has days.
+/// Partitions that an export of all experiments may have: about as many as the longest range that
+/// an operator can allow has days.
 pub const MAX_PARTITIONS: usize = 4000;
 
 /// A part of what is exported: the rows of one project within one UTC day.
@@ -26,7 +27,8 @@ pub struct Partition {
 impl Partition {
     /// Whether a row could lie in both.
     pub fn overlaps(self, other: Self) -> bool {
-        let apart = self.window.end() <= other.window.start() || other.window.end() <= self.window.start();
+        let apart =
+            self.window.end() <= other.window.start() || other.window.end() <= self.window.start();
         self.session == other.session && !apart
     }
 }
@@ -59,20 +61,26 @@ impl From<TooMany> for Failure {
 pub fn first(spec: &ExportSpec) -> Vec<Work> {
     match spec.projects {
         _ if spec.every.is_some() => Vec::new(),
-        Projects::One(session) => days(spec.window).map(|window| Work::Partition(Partition { session, window })).collect(),
+        Projects::One(session) => {
+            days(spec.window).map(|window| Work::Partition(Partition { session, window })).collect()
+        }
         Projects::Experiments => vec![Work::FindExperiments(spec.window)],
     }
 }
 
-/// The partitions of the experiments found in `window`, by project, oldest first: of each the days from its first row's to its
-/// last row's. A project that was named twice counts once.
+/// The partitions of the experiments found in `window`, by project, oldest first: of each the days
+/// from its first row's to its last row's. A project that was named twice counts once.
 pub fn of_experiments(window: Window, found: &[Experiment]) -> Result<Vec<Partition>, TooMany> {
-    let found: BTreeMap<_, _> = found.iter().map(|experiment| (experiment.session, experiment)).collect();
+    let found: BTreeMap<_, _> =
+        found.iter().map(|experiment| (experiment.session, experiment)).collect();
     let partitions = found.into_values().flat_map(|experiment| {
         let start = window.start().max(experiment.first.day().start());
         let end = window.end().min(experiment.last.day().next().start());
         let session = experiment.session;
-        Window::new(start, end).into_iter().flat_map(days).map(move |window| Partition { session, window })
+        Window::new(start, end)
+            .into_iter()
+            .flat_map(days)
+            .map(move |window| Partition { session, window })
     });
     let partitions: Vec<_> = partitions.take(MAX_PARTITIONS + 1).collect();
     if partitions.len() > MAX_PARTITIONS { Err(TooMany) } else { Ok(partitions) }
@@ -118,17 +126,33 @@ mod tests {
             experiment(1, "2024-01-01T06:00:00Z", "2024-01-01T07:00:00Z"),
             experiment(1, "2024-01-01T06:00:00Z", "2024-01-01T07:00:00Z"),
         ];
-        let shown: Vec<_> = of_experiments(window, &found).unwrap().iter().map(|part| (part.session.0.as_u128(), part.window)).collect();
-        let expected = [(1, "2024-01-01T06:00:00Z", "2024-01-02"), (2, "2024-01-30", "2024-01-31"), (2, "2024-01-31", "2024-02-01")];
-        assert_eq!(shown, expected.map(|(n, start, end)| (n, Window::new(at(start), at(end)).unwrap())));
+        let shown: Vec<_> = of_experiments(window, &found)
+            .unwrap()
+            .iter()
+            .map(|part| (part.session.0.as_u128(), part.window))
+            .collect();
+        let expected = [
+            (1, "2024-01-01T06:00:00Z", "2024-01-02"),
+            (2, "2024-01-30", "2024-01-31"),
+            (2, "2024-01-31", "2024-02-01"),
+        ];
+        assert_eq!(
+            shown,
+            expected.map(|(n, start, end)| (n, Window::new(at(start), at(end)).unwrap()))
+        );
         assert_eq!(of_experiments(window, &[]), Ok(Vec::new()));
-        assert_eq!(of_experiments(window, &[experiment(1, "2023-01-01", "2023-01-02")]), Ok(Vec::new()), "outside of the window");
+        assert_eq!(
+            of_experiments(window, &[experiment(1, "2023-01-01", "2023-01-02")]),
+            Ok(Vec::new()),
+            "outside of the window"
+        );
     }
 
     #[test]
     fn an_export_has_only_so_many_partitions() {
         let window = Window::new(at("2024-01-01"), at("2024-01-03")).unwrap();
-        let found = |n: u128| (0..n).map(|n| experiment(n, "2024-01-01", "2024-01-02")).collect::<Vec<_>>();
+        let found =
+            |n: u128| (0..n).map(|n| experiment(n, "2024-01-01", "2024-01-02")).collect::<Vec<_>>();
         assert_eq!(of_experiments(window, &found(2000)).unwrap().len(), MAX_PARTITIONS);
         assert_eq!(of_experiments(window, &found(2001)), Err(TooMany));
     }

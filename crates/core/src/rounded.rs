@@ -1,5 +1,6 @@
-//! Values that may lie between two whole units: rounded down, and whether that has changed anything. So none is taken for a whole
-//! one that it is not, whichever way it is then rounded or compared.
+//! Values that may lie between two whole units: rounded down, and whether that has changed
+//! anything. So none is taken for a whole one that it is not, whichever way it is then rounded or
+//! compared.
 
 /// Ten to this power is beyond every value of every field.
 const BEYOND: usize = 36;
@@ -20,7 +21,10 @@ impl<T: Copy> Rounded<T> {
     }
 
     /// Another name for the same unit.
-    pub(crate) fn try_map<U, E>(self, name: impl FnOnce(T) -> Result<U, E>) -> Result<Rounded<U>, E> {
+    pub(crate) fn try_map<U, E>(
+        self,
+        name: impl FnOnce(T) -> Result<U, E>,
+    ) -> Result<Rounded<U>, E> {
         Ok(Rounded { floor: name(self.floor)?, exact: self.exact })
     }
 }
@@ -28,7 +32,8 @@ impl<T: Copy> Rounded<T> {
 impl Rounded<i128> {
     /// A written number in units of 10^-`scale`. What is beyond every value stays beyond it.
     pub(crate) fn read(number: &str, scale: usize) -> Self {
-        let (negative, number) = number.strip_prefix('-').map_or((false, number), |number| (true, number));
+        let (negative, number) =
+            number.strip_prefix('-').map_or((false, number), |number| (true, number));
         let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let digits = format!("{whole}{fraction}");
@@ -36,7 +41,8 @@ impl Rounded<i128> {
         // An exponent of more digits than that is no number that anyone means.
         let far = if exponent.starts_with('-') { -1_000_000 } else { 1_000_000 };
         let exponent: i64 = exponent.parse::<i64>().unwrap_or(far).clamp(-1_000_000, 1_000_000);
-        let power = exponent + i64::try_from(scale).unwrap_or(0) - i64::try_from(fraction.len()).unwrap_or(i64::MAX / 2);
+        let power = exponent + i64::try_from(scale).unwrap_or(0)
+            - i64::try_from(fraction.len()).unwrap_or(i64::MAX / 2);
         let length = i64::try_from(digits.len()).unwrap_or(i64::MAX / 2) + power;
         if digits.is_empty() {
             return Self { floor: 0, exact: true };
@@ -83,6 +89,9 @@ mod tests {
         ] {
             assert_eq!(Rounded::read(number, scale), Rounded { floor, exact }, "{number}");
         }
-        assert_eq!(Rounded::read("1.5", 12).times_of_million(60), Rounded { floor: 90_000_000, exact: true });
+        assert_eq!(
+            Rounded::read("1.5", 12).times_of_million(60),
+            Rounded { floor: 90_000_000, exact: true }
+        );
     }
 }

@@ -12,8 +12,9 @@
 //!   Failed, TimedOut ── Retried ────────────────────────────► Queued, as far as it had come
 //! ```
 //!
-//! Every claim and every cancel moves the fence, so a report of an earlier holder is recognised by its number alone.
-//! A lease has two deadlines: its exporter must be heard of (liveness), and its run must get on (progress).
+//! Every claim and every cancel moves the fence, so a report of an earlier holder is recognised by
+//! its number alone. A lease has two deadlines: its exporter must be heard of (liveness), and its
+//! run must get on (progress).
 
 mod event;
 mod state;
@@ -58,15 +59,18 @@ pub struct Run {
     pub fence: Fence,
     /// Which attempt this is, from 0.
     pub attempt: u32,
-    /// How many attempts count no more: those that were made before its last file was complete, or before a caller asked for it anew.
+    /// How many attempts count no more: those that were made before its last file was complete, or
+    /// before a caller asked for it anew.
     pub spent: u32,
     /// Why each earlier attempt failed; empty where nobody remembers ([`MAX_ERRORS`]).
     pub errors: Vec<String>,
-    /// How often the trace store broke off lately, at most [`NARROWEST`]: the higher, the fewer rows are read at once.
+    /// How often the trace store broke off lately, at most [`NARROWEST`]: the higher, the fewer
+    /// rows are read at once.
     pub narrow: u32,
     /// When it was first claimed, since a caller last asked for it.
     pub started_at: Option<Timestamp>,
-    /// When somebody began to read what it holds. Rows that come to the trace store later may be missing from it.
+    /// When somebody began to read what it holds. Rows that come to the trace store later may be
+    /// missing from it.
     pub read_at: Option<Timestamp>,
     /// Its complete files, added up, and the rows that were left out.
     pub totals: Totals,
@@ -109,7 +113,8 @@ impl Identity {
 pub const MAX_ERRORS: usize = 20;
 /// How long a run that an exporter had no room for waits, in seconds.
 const DECLINED_WAIT: i64 = 2;
-/// After that many broken answers in a row a run is read row by row, and the row that cannot be read is named.
+/// After that many broken answers in a row a run is read row by row, and the row that cannot be
+/// read is named.
 pub const NARROWEST: u32 = 5;
 
 impl Run {
@@ -155,7 +160,10 @@ impl Run {
     pub fn finished_at(&self) -> Option<Timestamp> {
         match self.state {
             State::Queued { .. } | State::Leased(_) => None,
-            State::Completed(at) | State::Failed(at) | State::Cancelled(at) | State::TimedOut(at) => Some(at),
+            State::Completed(at)
+            | State::Failed(at)
+            | State::Cancelled(at)
+            | State::TimedOut(at) => Some(at),
         }
     }
 
@@ -167,17 +175,19 @@ impl Run {
         }
     }
 
-    /// Whether something of it may be left open in the bucket that no exporter will end: it has ended without completing
-    /// after somebody had worked on it.
+    /// Whether something of it may be left open in the bucket that no exporter will end: it has
+    /// ended without completing after somebody had worked on it.
     pub fn leaves_something(&self) -> bool {
-        let stopped = matches!(self.state, State::Failed(_) | State::Cancelled(_) | State::TimedOut(_));
+        let stopped =
+            matches!(self.state, State::Failed(_) | State::Cancelled(_) | State::TimedOut(_));
         let touched = self.started_at.is_some() || self.intent.is_some();
         stopped && touched && !self.frozen && matches!(self.work, Work::Partition(_))
     }
 
     /// Whether a report under `fence` is of the holder that counts.
     ///
-    /// A file that was completed in the moment of a cancel is heard too: it stands in the bucket, so it is listed.
+    /// A file that was completed in the moment of a cancel is heard too: it stands in the bucket,
+    /// so it is listed.
     pub fn hears(&self, fence: Fence, event: &Event) -> bool {
         let stopped = matches!(self.state, State::Cancelled(_) | State::TimedOut(_));
         match event {
@@ -198,7 +208,9 @@ impl Run {
                 self.read_from(now);
                 self.state = State::Leased(lease);
             }
-            (State::Leased(lease), Event::Renewed { until }) => lease.until = until.max(lease.until),
+            (State::Leased(lease), Event::Renewed { until }) => {
+                lease.until = until.max(lease.until)
+            }
             (State::Leased(_), Event::Progressed) => self.got_on(now),
             (State::Leased(_), Event::FileIntent(intent)) if may_grow => {
                 self.expect_file(intent.number)?;
@@ -212,13 +224,20 @@ impl Run {
                 self.narrow = self.narrow.saturating_sub(1);
                 self.spent = self.attempt; // attempts that get on may be as many as it takes
             }
-            (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) if file.number < self.totals.files => {}
-            (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) if may_grow => self.add(&file)?,
-            (State::Queued { .. } | State::Failed(_) | State::Cancelled(_) | State::TimedOut(_), Event::CleanedUp { adopted })
-                if partition =>
-            {
-                // Its own exporter may have reported the file meanwhile. A run that was asked for anew waits for this.
-                if let Some(file) = adopted.filter(|file| file.number == self.totals.files && may_grow) {
+            (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file))
+                if file.number < self.totals.files => {}
+            (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file)) if may_grow => {
+                self.add(&file)?
+            }
+            (
+                State::Queued { .. } | State::Failed(_) | State::Cancelled(_) | State::TimedOut(_),
+                Event::CleanedUp { adopted },
+            ) if partition => {
+                // Its own exporter may have reported the file meanwhile. A run that was asked for
+                // anew waits for this.
+                if let Some(file) =
+                    adopted.filter(|file| file.number == self.totals.files && may_grow)
+                {
                     self.add(&file)?;
                 }
                 self.intent = None;
@@ -235,26 +254,52 @@ impl Run {
                 self.frozen = true;
                 self.got_on(now);
             }
-            (State::Leased(_), Event::Published) if frozen || self.work == Work::Finalise => self.state = State::Completed(now),
-            (State::Leased(_), Event::CleanedUp { .. }) if matches!(self.work, Work::CleanUp(_)) => self.state = State::Completed(now),
-            (State::Leased(_), Event::ExperimentsFound(found)) if let Work::FindExperiments(window) = self.work => {
+            (State::Leased(_), Event::Published) if frozen || self.work == Work::Finalise => {
+                self.state = State::Completed(now)
+            }
+            (State::Leased(_), Event::CleanedUp { .. })
+                if matches!(self.work, Work::CleanUp(_)) =>
+            {
+                self.state = State::Completed(now)
+            }
+            (State::Leased(_), Event::ExperimentsFound(found))
+                if let Work::FindExperiments(window) = self.work =>
+            {
                 match plan::of_experiments(window, &found) {
                     Ok(_) => self.state = State::Completed(now),
                     Err(too_many) => self.fail(&too_many.into(), 0, now),
                 }
             }
-            (State::Leased(_), Event::Counted { .. }) if self.work == Work::Reconcile => self.state = State::Completed(now),
-            (State::Leased(_), Event::Failed { failure, max_retries }) => self.fail(&failure, max_retries, now),
+            (State::Leased(_), Event::Counted { .. }) if self.work == Work::Reconcile => {
+                self.state = State::Completed(now)
+            }
+            (State::Leased(_), Event::Failed { failure, max_retries }) => {
+                self.fail(&failure, max_retries, now)
+            }
             (State::Leased(lease), Event::Lapsed { max_retries }) => {
-                let detail = format!("exporter {} was not heard of before its lease lapsed", lease.exporter);
-                self.fail(&Failure { step: Step::Lease, class: FailureClass::Lost, detail }, max_retries, now);
+                let detail =
+                    format!("exporter {} was not heard of before its lease lapsed", lease.exporter);
+                self.fail(
+                    &Failure { step: Step::Lease, class: FailureClass::Lost, detail },
+                    max_retries,
+                    now,
+                );
             }
             (State::Leased(lease), Event::Stalled { max_retries }) => {
-                let detail = format!("exporter {} did not get on for {} seconds", lease.exporter, lease.patience);
-                self.fail(&Failure { step: Step::Lease, class: FailureClass::Lost, detail }, max_retries, now);
+                let detail = format!(
+                    "exporter {} did not get on for {} seconds",
+                    lease.exporter, lease.patience
+                );
+                self.fail(
+                    &Failure { step: Step::Lease, class: FailureClass::Lost, detail },
+                    max_retries,
+                    now,
+                );
             }
             (State::Leased(_), Event::HandedBack) => self.state = State::Queued { not_before: now },
-            (State::Leased(_), Event::Declined) => self.state = State::Queued { not_before: now.plus_seconds(DECLINED_WAIT) },
+            (State::Leased(_), Event::Declined) => {
+                self.state = State::Queued { not_before: now.plus_seconds(DECLINED_WAIT) }
+            }
             (State::Queued { .. } | State::Leased(_), Event::Cancelled) => {
                 self.fence = self.fence.next();
                 self.state = State::Cancelled(now);
@@ -270,12 +315,14 @@ impl Run {
         Ok(self)
     }
 
-    /// Whether it was read before the end of its window: rows that belong to it may have come since.
+    /// Whether it was read before the end of its window: rows that belong to it may have come
+    /// since.
     pub fn window_open(&self) -> bool {
         self.work.window().zip(self.read_at).is_some_and(|(window, read_at)| read_at < window.end())
     }
 
-    /// An attempt that goes on behind files, or takes an upload over, keeps what was read before it.
+    /// An attempt that goes on behind files, or takes an upload over, keeps what was read before
+    /// it.
     fn read_from(&mut self, now: Timestamp) {
         let anew = self.totals.files == 0 && self.intent.is_none() && !self.frozen;
         if self.work.window().is_some() && (anew || self.read_at.is_none()) {
@@ -291,12 +338,17 @@ impl Run {
 
     fn expect_file(&self, number: u32) -> Result<(), IllegalEvent> {
         let expected = self.totals.files;
-        if number == expected { Ok(()) } else { Err(IllegalEvent::FileOrder { expected, found: number }) }
+        if number == expected {
+            Ok(())
+        } else {
+            Err(IllegalEvent::FileOrder { expected, found: number })
+        }
     }
 
     fn add(&mut self, file: &File) -> Result<(), IllegalEvent> {
         self.expect_file(file.number)?;
-        self.totals = self.totals.plus(Totals { undecided: 0, decided_against: 0, ..Totals::of([file]) });
+        self.totals =
+            self.totals.plus(Totals { undecided: 0, decided_against: 0, ..Totals::of([file]) });
         self.leave_out(file.left_out.clone());
         self.cursor = Some(file.cursor);
         self.intent = None;
@@ -313,7 +365,8 @@ impl Run {
         if matches!(failure.class, FailureClass::SourceMemory | FailureClass::SourceBroke) {
             self.narrow = (self.narrow + 1).min(NARROWEST);
         }
-        let queued = |seconds: u32| State::Queued { not_before: now.plus_seconds(i64::from(seconds)) };
+        let queued =
+            |seconds: u32| State::Queued { not_before: now.plus_seconds(i64::from(seconds)) };
         let after = match failure.class.remedy(self.attempt - self.spent, max_retries) {
             Remedy::WaitFor { seconds } => {
                 self.state = queued(seconds);

@@ -1,6 +1,8 @@
-//! A schedule: windows of the same length, one behind the other, each exported on its own once it is over.
+//! A schedule: windows of the same length, one behind the other, each exported on its own once it
+//! is over.
 //!
-//! Window `k` is `[start + k·I, start + (k+1)·I)`: together they tile the time from the start on, no gap and no overlap.
+//! Window `k` is `[start + k·I, start + (k+1)·I)`: together they tile the time from the start on,
+//! no gap and no overlap.
 
 use crate::{
     Invalid,
@@ -13,9 +15,11 @@ use crate::{
 pub struct Hours(u32);
 
 /// What is told of an end that a schedule was given.
-pub const NO_END: &str = "must not be given together with interval_hours: a schedule goes on until it is cancelled";
+pub const NO_END: &str =
+    "must not be given together with interval_hours: a schedule goes on until it is cancelled";
 
-/// Seconds between a window's end and its export, unless the operator sets another number: rows come late.
+/// Seconds between a window's end and its export, unless the operator sets another number: rows
+/// come late.
 pub const GRACE_SECONDS: u32 = 600;
 
 /// Days that the start of a schedule may lie back, unless the operator sets another number.
@@ -33,7 +37,11 @@ const PHASES: u64 = 24;
 impl Hours {
     /// That many hours.
     pub fn new(field: &str, hours: u32) -> Result<Self, Invalid> {
-        if (1..=LONGEST).contains(&hours) { Ok(Self(hours)) } else { Err(Invalid::new(field, format!("must be between 1 and {LONGEST}"))) }
+        if (1..=LONGEST).contains(&hours) {
+            Ok(Self(hours))
+        } else {
+            Err(Invalid::new(field, format!("must be between 1 and {LONGEST}")))
+        }
     }
 
     /// How many.
@@ -41,11 +49,15 @@ impl Hours {
         self.0
     }
 
-    /// Window `number` of a schedule that starts then, from 0; `None` when it does not end before the year 2300.
+    /// Window `number` of a schedule that starts then, from 0; `None` when it does not end before
+    /// the year 2300.
     pub fn window(self, start: Timestamp, number: u64) -> Option<Window> {
         let length = i64::from(self.0) * MICROS_PER_HOUR;
         let begin = start.micros().checked_add(i64::try_from(number).ok()?.checked_mul(length)?)?;
-        Window::new(Timestamp::from_micros(begin)?, Timestamp::from_micros(begin.checked_add(length)?)?)
+        Window::new(
+            Timestamp::from_micros(begin)?,
+            Timestamp::from_micros(begin.checked_add(length)?)?,
+        )
     }
 
     /// The first window, when none of all touches more than `max_days` UTC days.
@@ -54,7 +66,9 @@ impl Hours {
             export::window(window.start(), window.end(), max_days)
                 .map_err(|fault| Invalid { field: "interval_hours".to_owned(), ..fault })?;
         }
-        self.window(start, 0).ok_or_else(|| Invalid::new("start_time", "must lie at least one interval before the year 2300"))
+        self.window(start, 0).ok_or_else(|| {
+            Invalid::new("start_time", "must lie at least one interval before the year 2300")
+        })
     }
 }
 
@@ -70,7 +84,8 @@ pub fn check_start(start: Timestamp, max_days_back: u32, now: Timestamp) -> Resu
 }
 
 impl ExportSpec {
-    /// What the export of window `number` copies; `None` when this is no schedule, or after the last window.
+    /// What the export of window `number` copies; `None` when this is no schedule, or after the
+    /// last window.
     pub fn spawned(&self, number: u64) -> Option<Self> {
         let window = self.every?.window(self.window.start(), number)?;
         Some(Self { window, every: None, ..self.clone() })
@@ -89,9 +104,15 @@ mod tests {
 
     #[test]
     fn an_interval_is_an_hour_to_a_week() {
-        assert_eq!([1, 24, 168].map(|hours| Hours::new("interval_hours", hours).unwrap().get()), [1, 24, 168]);
+        assert_eq!(
+            [1, 24, 168].map(|hours| Hours::new("interval_hours", hours).unwrap().get()),
+            [1, 24, 168]
+        );
         for hours in [0, 169, u32::MAX] {
-            assert_eq!(Hours::new("interval_hours", hours).unwrap_err().to_string(), "interval_hours: must be between 1 and 168");
+            assert_eq!(
+                Hours::new("interval_hours", hours).unwrap_err().to_string(),
+                "interval_hours: must be between 1 and 168"
+            );
         }
     }
 
@@ -109,9 +130,14 @@ mod tests {
     #[test]
     fn a_schedule_starts_only_so_many_days_back() {
         let (now, bound) = (at("2024-06-02"), at("2024-06-01"));
-        assert!(check_start(bound, 1, now).is_ok() && check_start(at("2025-01-01"), 1, now).is_ok());
+        assert!(
+            check_start(bound, 1, now).is_ok() && check_start(at("2025-01-01"), 1, now).is_ok()
+        );
         let fault = check_start(at("2024-05-31T23:59:59.999999Z"), 1, now).unwrap_err();
-        assert!(fault.to_string().starts_with("start_time: may lie at most 1 days back"), "{fault}");
+        assert!(
+            fault.to_string().starts_with("start_time: may lie at most 1 days back"),
+            "{fault}"
+        );
         assert!(check_start(at("1970-01-01"), 0, now).is_ok(), "0 is no limit");
         assert!(check_start(at("1970-01-01"), u32::MAX, now).is_ok());
     }

@@ -47,7 +47,9 @@ pub enum Decision {
 /// What to do about the key of a run's file, with the intent that was recorded for it.
 pub fn decide(run: RunId, intent: Option<&FileIntent>, found: &Found) -> Decision {
     let Found::Object { run: of_run, token, bytes, etag } = found else { return Decision::Write };
-    let whole = intent.filter(|intent| token.as_ref() == Some(&intent.token)).and_then(|intent| intent.whole.as_ref());
+    let whole = intent
+        .filter(|intent| token.as_ref() == Some(&intent.token))
+        .and_then(|intent| intent.whole.as_ref());
     if whole.is_some_and(|file| file.bytes == *bytes) {
         return Decision::Adopt { etag: etag.trim_matches('"').to_owned() };
     }
@@ -84,11 +86,22 @@ mod tests {
             left_out: crate::file::LeftOut::default(),
         };
         let whole = sealed.then(|| Box::new(whole));
-        FileIntent { number: 0, key: "k".into(), upload_id: "u".into(), token: "mine".into(), whole }
+        FileIntent {
+            number: 0,
+            key: "k".into(),
+            upload_id: "u".into(),
+            token: "mine".into(),
+            whole,
+        }
     }
 
     fn object(run: Option<RunId>, token: Option<&str>, bytes: u64) -> Found {
-        Found::Object { run: run.map(|run| run.to_string()), token: token.map(str::to_owned), bytes, etag: "\"e\"".into() }
+        Found::Object {
+            run: run.map(|run| run.to_string()),
+            token: token.map(str::to_owned),
+            bytes,
+            etag: "\"e\"".into(),
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Instants in full microseconds, half-open windows of them, and UTC days.
 //!
-//! Cutting to seconds and inclusive bounds are how peers lost and doubled rows; neither can be written here.
+//! Cutting to seconds and inclusive bounds are how peers lost and doubled rows; neither can be
+//! written here.
 
 mod written;
 
@@ -10,7 +11,8 @@ use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 
 use crate::{Invalid, rounded::Rounded};
 
-/// Microseconds since 1970-01-01T00:00:00Z, within the years 1900 to 2299 (ClickHouse's `DateTime64`).
+/// Microseconds since 1970-01-01T00:00:00Z, within the years 1900 to 2299 (ClickHouse's
+/// `DateTime64`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(i64);
 
@@ -25,7 +27,8 @@ impl Timestamp {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
 
-    /// The instant that many microseconds after the epoch, or `None` outside the years 1900 to 2299.
+    /// The instant that many microseconds after the epoch, or `None` outside the years 1900 to
+    /// 2299.
     pub fn from_micros(micros: i64) -> Option<Self> {
         (EARLIEST..=LATEST).contains(&micros).then_some(Self(micros))
     }
@@ -35,8 +38,9 @@ impl Timestamp {
         self.0
     }
 
-    /// A bound of a window, of any form that [`read`](Self::read) takes. Between two microseconds it is the later one: windows are
-    /// half-open, so the rows from it on and those before it are the same.
+    /// A bound of a window, of any form that [`read`](Self::read) takes. Between two microseconds
+    /// it is the later one: windows are half-open, so the rows from it on and those before it
+    /// are the same.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
         Self::read(field, text)?.up(field)
     }
@@ -44,24 +48,37 @@ impl Timestamp {
     /// The same of whole seconds after the epoch and nanoseconds after them.
     pub fn from_nanos(field: &str, seconds: i64, nanos: i32) -> Result<Self, Invalid> {
         let nanos = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-        Self::rounded(field, Rounded { floor: nanos.div_euclid(1000), exact: nanos.rem_euclid(1000) == 0 })?.up(field)
+        Self::rounded(
+            field,
+            Rounded { floor: nanos.div_euclid(1000), exact: nanos.rem_euclid(1000) == 0 },
+        )?
+        .up(field)
     }
 
-    /// Reads a time in any form that pydantic takes, rounded down. Without a zone it is UTC, a bare date is its midnight, and a number is Unix
-    /// time: in milliseconds if that is beyond 2·10^10, in seconds otherwise.
+    /// Reads a time in any form that pydantic takes, rounded down. Without a zone it is UTC, a bare
+    /// date is its midnight, and a number is Unix time: in milliseconds if that is beyond
+    /// 2·10^10, in seconds otherwise.
     pub fn read(field: &str, text: &str) -> Result<Rounded<Self>, Invalid> {
-        let micros = written::micros(text).ok_or_else(|| Invalid::new(field, "must be a date and time such as 2024-01-01T00:00:00Z"))?;
+        let micros = written::micros(text).ok_or_else(|| {
+            Invalid::new(field, "must be a date and time such as 2024-01-01T00:00:00Z")
+        })?;
         Self::rounded(field, micros)
     }
 
     fn rounded(field: &str, micros: Rounded<i128>) -> Result<Rounded<Self>, Invalid> {
-        micros.try_map(|micros| i64::try_from(micros).ok().and_then(Self::from_micros).ok_or_else(|| beyond(field)))
+        micros.try_map(|micros| {
+            i64::try_from(micros).ok().and_then(Self::from_micros).ok_or_else(|| beyond(field))
+        })
     }
 
     /// This many seconds later (earlier when negative), held within the allowed years.
     #[must_use]
     pub fn plus_seconds(self, seconds: i64) -> Self {
-        Self(self.0.saturating_add(seconds.saturating_mul(MICROS_PER_SECOND)).clamp(EARLIEST, LATEST))
+        Self(
+            self.0
+                .saturating_add(seconds.saturating_mul(MICROS_PER_SECOND))
+                .clamp(EARLIEST, LATEST),
+        )
     }
 
     /// Seconds from `earlier` to here; negative when `earlier` is later.

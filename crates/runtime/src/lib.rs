@@ -1,4 +1,5 @@
-//! What every process needs around its work: a clock, shutdown, telemetry, a listener, TLS, the outermost layer of a server.
+//! What every process needs around its work: a clock, shutdown, telemetry, a listener, TLS, the
+//! outermost layer of a server.
 //!
 //! Small on purpose. It knows nothing of exports, messages or stores.
 

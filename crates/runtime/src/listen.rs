@@ -1,4 +1,5 @@
-//! Ports are taken here, before anything else starts, so that a taken one is a clear error and not a half-started process.
+//! Ports are taken here, before anything else starts, so that a taken one is a clear error and not
+//! a half-started process.
 
 use std::{io, net::SocketAddr};
 

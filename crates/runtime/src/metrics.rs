@@ -1,4 +1,5 @@
-//! Figures for Prometheus, on a port of their own, when the operator gives one. Without it counting costs next to nothing.
+//! Figures for Prometheus, on a port of their own, when the operator gives one. Without it counting
+//! costs next to nothing.
 
 use std::net::SocketAddr;
 
@@ -34,7 +35,10 @@ pub fn describe(figures: &'static [(&'static str, &'static str)]) {
 pub fn serve(settings: &MetricsSettings) -> Result<(), MetricsError> {
     let Some(address) = settings.metrics_listen else { return Ok(()) };
     let failed = |why: &dyn std::fmt::Display| MetricsError { address, why: why.to_string() };
-    let (recorder, listener) = PrometheusBuilder::new().with_http_listener(address).build().map_err(|error| failed(&error))?;
+    let (recorder, listener) = PrometheusBuilder::new()
+        .with_http_listener(address)
+        .build()
+        .map_err(|error| failed(&error))?;
     metrics::set_global_recorder(recorder).map_err(|error| failed(&error))?;
     tasks::detached("metrics", async move {
         if let Err(error) = listener.await {

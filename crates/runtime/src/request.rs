@@ -1,7 +1,9 @@
-//! The outermost layer of every server: each request gets an id and a trace, a span that carries both, and one log line.
+//! The outermost layer of every server: each request gets an id and a trace, a span that carries
+//! both, and one log line.
 //!
-//! The id is the caller's `x-request-id` when it is plain, else a new one; it goes back in the answer. The trace is the
-//! caller's W3C `traceparent`, or a new one. Header values, bodies and query strings are never logged.
+//! The id is the caller's `x-request-id` when it is plain, else a new one; it goes back in the
+//! answer. The trace is the caller's W3C `traceparent`, or a new one. Header values, bodies and
+//! query strings are never logged.
 
 use std::{
     future::Future,
@@ -32,7 +34,10 @@ pub struct RequestContext {
 impl RequestContext {
     fn of(headers: &HeaderMap) -> Self {
         let request_id = headers.get(REQUEST_ID).filter(|value| is_plain(value)).cloned();
-        let trace_id = headers.get(TRACEPARENT).and_then(trace_id).map_or_else(|| hex(Uuid::new_v4()), str::to_owned);
+        let trace_id = headers
+            .get(TRACEPARENT)
+            .and_then(trace_id)
+            .map_or_else(|| hex(Uuid::new_v4()), str::to_owned);
         let span_id = &hex(Uuid::new_v4())[..16];
         Self {
             request_id: request_id.unwrap_or_else(|| plain(&hex(Uuid::new_v4()))),
@@ -52,7 +57,8 @@ impl RequestContext {
 }
 
 fn is_plain(value: &HeaderValue) -> bool {
-    (1..=128).contains(&value.len()) && value.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:/".contains(b))
+    (1..=128).contains(&value.len())
+        && value.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:/".contains(b))
 }
 
 fn plain(text: &str) -> HeaderValue {
@@ -66,8 +72,13 @@ fn hex(id: Uuid) -> String {
 fn trace_id(value: &HeaderValue) -> Option<&str> {
     let mut fields = value.to_str().ok()?.split('-');
     let (version, trace, span) = (fields.next()?, fields.next()?, fields.next()?);
-    let lower_hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    let fits = version.len() == 2 && trace.len() == 32 && span.len() == 16 && lower_hex(trace) && lower_hex(span);
+    let lower_hex =
+        |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let fits = version.len() == 2
+        && trace.len() == 32
+        && span.len() == 16
+        && lower_hex(trace)
+        && lower_hex(span);
     (fits && trace.bytes().any(|b| b != b'0')).then_some(trace)
 }
 
@@ -118,7 +129,11 @@ where
         let work = async move {
             let mut answer = answer.await?;
             answer.headers_mut().insert(REQUEST_ID, request_id);
-            let grpc = answer.headers().get("grpc-status").and_then(|status| status.to_str().ok()).unwrap_or_default();
+            let grpc = answer
+                .headers()
+                .get("grpc-status")
+                .and_then(|status| status.to_str().ok())
+                .unwrap_or_default();
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             tracing::info!(status = answer.status().as_u16(), grpc, micros, "answered");
             Ok(answer)
@@ -132,7 +147,12 @@ mod tests {
     use super::*;
 
     fn context(headers: &[(HeaderName, &'static str)]) -> RequestContext {
-        RequestContext::of(&headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect())
+        RequestContext::of(
+            &headers
+                .iter()
+                .map(|(name, value)| (name.clone(), HeaderValue::from_static(value)))
+                .collect(),
+        )
     }
 
     #[test]

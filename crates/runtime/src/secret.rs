@@ -1,4 +1,5 @@
-//! Secrets from settings: a type that does not print, given as a value in the environment or as a file.
+//! Secrets from settings: a type that does not print, given as a value in the environment or as a
+//! file.
 
 use std::{fs, path::PathBuf};
 
@@ -46,7 +47,8 @@ impl Source<'_> {
     /// The secret, or `None` when neither way was used. Line ends around it are cut.
     pub fn optional(&self) -> Result<Option<SecretString>, SecretError> {
         if let Some(path) = self.file {
-            let text = fs::read_to_string(path).map_err(|source| SecretError::File { path: path.clone(), source })?;
+            let text = fs::read_to_string(path)
+                .map_err(|source| SecretError::File { path: path.clone(), source })?;
             return Ok(Some(SecretString::from(text.trim())));
         }
         Ok(self.value.filter(|value| !value.expose_secret().is_empty()).cloned())
@@ -54,7 +56,11 @@ impl Source<'_> {
 
     /// The secret.
     pub fn required(&self) -> Result<SecretString, SecretError> {
-        self.optional()?.ok_or(SecretError::Missing { name: self.name, env: self.env, flag: self.flag })
+        self.optional()?.ok_or(SecretError::Missing {
+            name: self.name,
+            env: self.env,
+            flag: self.flag,
+        })
     }
 }
 

@@ -7,7 +7,8 @@ use crate::tasks;
 
 /// A token that is cancelled by the first SIGTERM or SIGINT.
 pub fn on_signal() -> std::io::Result<CancellationToken> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let token = CancellationToken::new();
     let cancel = token.clone();
     tasks::detached("signal", async move {

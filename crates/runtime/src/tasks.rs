@@ -19,16 +19,24 @@ use tracing::{Instrument as _, Span};
 
 /// A task whose handle the caller awaits or aborts; runs in the caller's span.
 #[allow(clippy::disallowed_methods, reason = "the one place where tasks begin")]
-pub fn start<T: Send + 'static>(name: &'static str, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+pub fn start<T: Send + 'static>(
+    name: &'static str,
+    work: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
     tokio::spawn(work.instrument(tracing::debug_span!(parent: Span::current(), "task", name)))
 }
 
 /// A task of a set, in the caller's span.
-pub fn start_in<T: Send + 'static>(set: &mut JoinSet<T>, name: &'static str, work: impl Future<Output = T> + Send + 'static) {
+pub fn start_in<T: Send + 'static>(
+    set: &mut JoinSet<T>,
+    name: &'static str,
+    work: impl Future<Output = T> + Send + 'static,
+) {
     set.spawn(work.instrument(tracing::debug_span!(parent: Span::current(), "task", name)));
 }
 
-/// A task that lives as long as the process and that nobody waits for; only for things that hold no state.
+/// A task that lives as long as the process and that nobody waits for; only for things that hold no
+/// state.
 pub fn detached(name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
     drop(start(name, work));
 }
@@ -38,32 +46,43 @@ pub fn detached(name: &'static str, work: impl Future<Output = ()> + Send + 'sta
 #[error("it panicked: {0}")]
 pub struct Died(String);
 
-/// Work that waits for a disk or a lock, which must not hold up the reactor: on a thread of its own where the runtime has
-/// several, else where it stands. So a runtime of one thread, as in the simulation, does everything in a fixed order.
-pub async fn off_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Died> {
+/// Work that waits for a disk or a lock, which must not hold up the reactor: on a thread of its own
+/// where the runtime has several, else where it stands. So a runtime of one thread, as in the
+/// simulation, does everything in a fixed order.
+pub async fn off_reactor<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Died> {
     if several_threads() {
         return tokio::task::spawn_blocking(work).await.map_err(|error| Died(error.to_string()));
     }
     caught(work)
 }
 
-/// One thread a processor, for as long as the process lives: so many can be of use, and an allocator that keeps memory by
-/// thread keeps no more than theirs.
-static PROCESSORS: LazyLock<Option<ThreadPool>> =
-    LazyLock::new(|| ThreadPoolBuilder::new().thread_name(|index| format!("processor-{index}")).build().ok());
+/// One thread a processor, for as long as the process lives: so many can be of use, and an
+/// allocator that keeps memory by thread keeps no more than theirs.
+static PROCESSORS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
+    ThreadPoolBuilder::new().thread_name(|index| format!("processor-{index}")).build().ok()
+});
 
-/// Work for the processor, which must not hold up the reactor: on one of a few threads that are there for it, else as
-/// [`off_reactor`].
-pub async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Died> {
-    let Some(processors) = PROCESSORS.as_ref().filter(|_| several_threads()) else { return off_reactor(work).await };
+/// Work for the processor, which must not hold up the reactor: on one of a few threads that are
+/// there for it, else as [`off_reactor`].
+pub async fn compute<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Died> {
+    let Some(processors) = PROCESSORS.as_ref().filter(|_| several_threads()) else {
+        return off_reactor(work).await;
+    };
     let (done, outcome) = oneshot::channel();
     processors.spawn(move || drop(done.send(caught(work))));
     outcome.await.unwrap_or_else(|_| Err(Died("its thread ended".to_owned())))
 }
 
-/// Does the same to each item: side by side within [`compute`], else one after the other. The outcomes are in the order of the
-/// items; the first error ends it.
-pub fn side_by_side<T: Send, U: Send, E: Send>(items: Vec<T>, work: impl Fn(T) -> Result<U, E> + Sync + Send) -> Result<Vec<U>, E> {
+/// Does the same to each item: side by side within [`compute`], else one after the other. The
+/// outcomes are in the order of the items; the first error ends it.
+pub fn side_by_side<T: Send, U: Send, E: Send>(
+    items: Vec<T>,
+    work: impl Fn(T) -> Result<U, E> + Sync + Send,
+) -> Result<Vec<U>, E> {
     if rayon::current_thread_index().is_some() {
         return items.into_par_iter().with_max_len(1).map(work).collect();
     }
@@ -71,7 +90,8 @@ pub fn side_by_side<T: Send, U: Send, E: Send>(items: Vec<T>, work: impl Fn(T) -
 }
 
 fn several_threads() -> bool {
-    Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() != RuntimeFlavor::CurrentThread)
+    Handle::try_current()
+        .is_ok_and(|runtime| runtime.runtime_flavor() != RuntimeFlavor::CurrentThread)
 }
 
 fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Died> {
@@ -79,7 +99,10 @@ fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Died> {
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("without words").to_owned()
 }
 

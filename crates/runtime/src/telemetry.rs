@@ -1,4 +1,5 @@
-//! Logs on standard error: text for people, JSON for machines. Secrets never get here, because their types do not print.
+//! Logs on standard error: text for people, JSON for machines. Secrets never get here, because
+//! their types do not print.
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
@@ -27,9 +28,14 @@ pub struct LogSettings {
 /// Starts logging for the whole process; a second call changes nothing.
 pub fn init(settings: &LogSettings) {
     let filter = EnvFilter::try_new(&settings.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(true);
     let _ = match settings.log_format {
-        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Text => {
+            lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
+        }
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
 }

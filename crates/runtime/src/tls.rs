@@ -1,8 +1,11 @@
-//! TLS by settings: a server is plain h2c until it has a certificate, and asks for client certificates when it has a CA for them.
+//! TLS by settings: a server is plain h2c until it has a certificate, and asks for client
+//! certificates when it has a CA for them.
 
 use std::{fs, io, path::PathBuf};
 
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
+use tonic::transport::{
+    Certificate, Channel, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig,
+};
 
 /// A server's side.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -25,10 +28,20 @@ pub struct ClientTls {
     #[arg(long = "control-plane-ca", env = "TRACELIFT_CONTROL_PLANE_CA", global = true)]
     pub ca: Option<PathBuf>,
     /// Certificate to show to the control plane, PEM
-    #[arg(long = "client-cert", env = "TRACELIFT_CLIENT_CERT", requires = "client_key", global = true)]
+    #[arg(
+        long = "client-cert",
+        env = "TRACELIFT_CLIENT_CERT",
+        requires = "client_key",
+        global = true
+    )]
     pub client_cert: Option<PathBuf>,
     /// Private key of that certificate, PEM
-    #[arg(long = "client-key", env = "TRACELIFT_CLIENT_KEY", requires = "client_cert", global = true)]
+    #[arg(
+        long = "client-key",
+        env = "TRACELIFT_CLIENT_KEY",
+        requires = "client_cert",
+        global = true
+    )]
     pub client_key: Option<PathBuf>,
 }
 
@@ -62,7 +75,8 @@ impl ServerTls {
     /// tonic's settings; `None` for plain h2c.
     pub fn config(&self) -> Result<Option<ServerTlsConfig>, TlsError> {
         let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
-        let mut config = ServerTlsConfig::new().identity(Identity::from_pem(read(cert)?, read(key)?));
+        let mut config =
+            ServerTlsConfig::new().identity(Identity::from_pem(read(cert)?, read(key)?));
         if let Some(ca) = &self.tls_client_ca {
             config = config.client_ca_root(Certificate::from_pem(read(ca)?));
         }

@@ -10,7 +10,9 @@ impl Permission {
         match Self::try_from(value) {
             Ok(Self::Unspecified) => Ok(Self::Manage),
             Ok(permission) => Ok(permission),
-            Err(_) => Err(Invalid::new("permission", "must be PERMISSION_READ or PERMISSION_MANAGE")),
+            Err(_) => {
+                Err(Invalid::new("permission", "must be PERMISSION_READ or PERMISSION_MANAGE"))
+            }
         }
     }
 }

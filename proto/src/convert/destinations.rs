@@ -2,7 +2,10 @@
 
 use tracelift_core::{
     Invalid,
-    destination::{Addressing, Bucket, BucketInput, ClientOptions, Destination, Identity, StoreFeatures, UsEast1},
+    destination::{
+        Addressing, Bucket, BucketInput, ClientOptions, Destination, Identity, StoreFeatures,
+        UsEast1,
+    },
     invalid::Faults,
 };
 
@@ -35,7 +38,9 @@ impl From<StoreFeatures> for v1::StoreFeatures {
 }
 
 impl From<v1::StoreFeatures> for StoreFeatures {
-    fn from(v1::StoreFeatures { checksums, conditional_writes, object_size }: v1::StoreFeatures) -> Self {
+    fn from(
+        v1::StoreFeatures { checksums, conditional_writes, object_size }: v1::StoreFeatures,
+    ) -> Self {
         Self { checksums, conditional_writes, object_size }
     }
 }
@@ -49,10 +54,19 @@ impl From<&Bucket> for v1::BucketConfig {
             endpoint_url: bucket.endpoint_url.clone().unwrap_or_default(),
             include_bucket_in_prefix: Some(bucket.include_bucket_in_prefix),
             addressing_style: v1::AddressingStyle::from(bucket.addressing).into(),
-            s3_additional_kwargs: bucket.write_options.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            s3_additional_kwargs: bucket
+                .write_options
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
             use_accelerate_endpoint: bucket.client.use_accelerate_endpoint,
             payload_signing_enabled: bucket.client.payload_signing_enabled,
-            us_east_1_regional_endpoint: bucket.client.us_east_1_regional_endpoint.map(UsEast1::as_str).unwrap_or_default().to_owned(),
+            us_east_1_regional_endpoint: bucket
+                .client
+                .us_east_1_regional_endpoint
+                .map(UsEast1::as_str)
+                .unwrap_or_default()
+                .to_owned(),
         }
     }
 }
@@ -83,11 +97,18 @@ impl TryFrom<v1::BucketConfig> for BucketInput {
             Ok(v1::AddressingStyle::Unspecified | v1::AddressingStyle::Auto) => Addressing::Auto,
             Ok(v1::AddressingStyle::Virtual) => Addressing::Virtual,
             Ok(v1::AddressingStyle::Path) => Addressing::Path,
-            Err(_) => return Err(vec![Invalid::new("addressing_style", "is not a known addressing style")]),
+            Err(_) => {
+                return Err(vec![Invalid::new(
+                    "addressing_style",
+                    "is not a known addressing style",
+                )]);
+            }
         };
         let us_east_1_regional_endpoint = match config.us_east_1_regional_endpoint.as_str() {
             "" => None,
-            word => Some(UsEast1::parse("us_east_1_regional_endpoint", word).map_err(|fault| vec![fault])?),
+            word => Some(
+                UsEast1::parse("us_east_1_regional_endpoint", word).map_err(|fault| vec![fault])?,
+            ),
         };
         let mut write_options: Vec<_> = config.s3_additional_kwargs.into_iter().collect();
         write_options.sort_unstable();
@@ -159,8 +180,11 @@ mod tests {
 
     #[test]
     fn every_wrong_credential_is_named_and_no_value_is_repeated() {
-        let wrong =
-            v1::Credentials { access_key_id: String::new(), secret_access_key: "x".repeat(2049), session_token: "with space".into() };
+        let wrong = v1::Credentials {
+            access_key_id: String::new(),
+            secret_access_key: "x".repeat(2049),
+            session_token: "with space".into(),
+        };
         let faults = BucketSecrets::try_from(wrong).unwrap_err();
         let text: Vec<_> = faults.iter().map(ToString::to_string).collect();
         assert_eq!(

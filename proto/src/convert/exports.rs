@@ -3,7 +3,10 @@
 use tracelift_core::{
     Invalid,
     column::Columns,
-    export::{self, Compression, Export, ExportSpec, ExportStatus, FormatVersion, NO_PROJECT, Projects, TWO_CHOICES},
+    export::{
+        self, Compression, Export, ExportSpec, ExportStatus, FormatVersion, NO_PROJECT, Projects,
+        TWO_CHOICES,
+    },
     filter::Filter,
     id::{DestinationId, SessionId},
     invalid::Faults,
@@ -16,8 +19,8 @@ use super::{time_from, time_to};
 use crate::v1;
 
 impl v1::ExportSpec {
-    /// The spec, checked, with a window of at most `max_days` UTC days and that codec if it names none; or
-    /// every wrong field.
+    /// The spec, checked, with a window of at most `max_days` UTC days and that codec if it names
+    /// none; or every wrong field.
     pub fn check(&self, max_days: u64, codec: Compression) -> Result<ExportSpec, Vec<Invalid>> {
         let mut faults = Faults::default();
         let destination = faults.take(DestinationId::parse("destination_id", &self.destination_id));
@@ -127,7 +130,8 @@ impl From<&ExportSpec> for v1::ExportSpec {
 }
 
 impl From<&Export> for v1::Export {
-    /// Without its progress, its reconciliation and when it was read, which are derived from its runs.
+    /// Without its progress, its reconciliation and when it was read, which are derived from its
+    /// runs.
     fn from(export: &Export) -> Self {
         Self {
             id: export.id.to_string(),
@@ -189,7 +193,10 @@ impl From<RunStatus> for v1::RunStatus {
 impl v1::RunStatus {
     /// The word of the REST API; empty when unspecified.
     pub fn word(self) -> &'static str {
-        RunStatus::ALL.into_iter().find(|status| Self::from(*status) == self).map_or("", RunStatus::as_str)
+        RunStatus::ALL
+            .into_iter()
+            .find(|status| Self::from(*status) == self)
+            .map_or("", RunStatus::as_str)
     }
 }
 
@@ -199,9 +206,30 @@ mod tests {
 
     #[test]
     fn every_wrong_field_of_a_spec_is_named_at_once() {
-        let spec = v1::ExportSpec { compression: 99, export_fields: vec!["colour".into()], filter: "eq(".into(), ..Default::default() };
-        let fields: Vec<_> = spec.check(366, Compression::default()).unwrap_err().into_iter().map(|fault| fault.field).collect();
-        assert_eq!(fields, ["destination_id", "session_id", "start_time", "end_time", "compression", "export_fields.0", "filter"]);
+        let spec = v1::ExportSpec {
+            compression: 99,
+            export_fields: vec!["colour".into()],
+            filter: "eq(".into(),
+            ..Default::default()
+        };
+        let fields: Vec<_> = spec
+            .check(366, Compression::default())
+            .unwrap_err()
+            .into_iter()
+            .map(|fault| fault.field)
+            .collect();
+        assert_eq!(
+            fields,
+            [
+                "destination_id",
+                "session_id",
+                "start_time",
+                "end_time",
+                "compression",
+                "export_fields.0",
+                "filter"
+            ]
+        );
     }
 
     #[test]
@@ -221,11 +249,18 @@ mod tests {
         assert_eq!(spec.projects, Projects::Experiments);
         assert_eq!(v1::ExportSpec::from(&spec), given);
         let fault = |spec: v1::ExportSpec| {
-            spec.check(366, Compression::default()).unwrap_err().into_iter().map(|fault| fault.to_string()).collect::<Vec<_>>()
+            spec.check(366, Compression::default())
+                .unwrap_err()
+                .into_iter()
+                .map(|fault| fault.to_string())
+                .collect::<Vec<_>>()
         };
         let neither = v1::ExportSpec { all_experiments: false, ..given.clone() };
         assert_eq!(fault(neither), ["session_id: is required, unless all_experiments is true"]);
-        assert_eq!(fault(v1::ExportSpec { session_id: id, ..given }), ["session_id: must not be given together with all_experiments"]);
+        assert_eq!(
+            fault(v1::ExportSpec { session_id: id, ..given }),
+            ["session_id: must not be given together with all_experiments"]
+        );
     }
 
     #[test]
@@ -245,13 +280,26 @@ mod tests {
         assert_eq!((spec.window.days(), spec.every.map(Hours::get)), (1, Some(24)));
         assert_eq!(v1::ExportSpec::from(&spec), given);
         let spawned = v1::ExportSpec::from(&spec.spawned(2).unwrap());
-        assert_eq!((spawned.start_time, spawned.end_time, spawned.interval_hours), (time("2024-01-03"), time("2024-01-04"), 0));
+        assert_eq!(
+            (spawned.start_time, spawned.end_time, spawned.interval_hours),
+            (time("2024-01-03"), time("2024-01-04"), 0)
+        );
 
         let faults = |spec: v1::ExportSpec| {
-            spec.check(366, Compression::default()).unwrap_err().into_iter().map(|fault| fault.field).collect::<Vec<_>>()
+            spec.check(366, Compression::default())
+                .unwrap_err()
+                .into_iter()
+                .map(|fault| fault.field)
+                .collect::<Vec<_>>()
         };
-        assert_eq!(faults(v1::ExportSpec { end_time: time("2024-01-02"), ..given.clone() }), ["end_time"]);
-        assert_eq!(faults(v1::ExportSpec { interval_hours: 169, ..given.clone() }), ["interval_hours"]);
+        assert_eq!(
+            faults(v1::ExportSpec { end_time: time("2024-01-02"), ..given.clone() }),
+            ["end_time"]
+        );
+        assert_eq!(
+            faults(v1::ExportSpec { interval_hours: 169, ..given.clone() }),
+            ["interval_hours"]
+        );
         assert_eq!(faults(v1::ExportSpec { interval_hours: 0, ..given }), ["end_time"]);
     }
 

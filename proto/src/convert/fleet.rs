@@ -65,7 +65,10 @@ impl TryFrom<&v1::File> for File {
             return Err(Invalid::new("file", "must have a key, rows and bytes"));
         }
         if file.misses.len() > file::MAX_NAMED_MISSES {
-            return Err(Invalid::new("file.misses", format!("must name at most {} misses", file::MAX_NAMED_MISSES)));
+            return Err(Invalid::new(
+                "file.misses",
+                format!("must name at most {} misses", file::MAX_NAMED_MISSES),
+            ));
         }
         Ok(Self {
             number: file.number,
@@ -76,7 +79,9 @@ impl TryFrom<&v1::File> for File {
             sha256: file::check_sha256("file.sha256", &file.sha256)?,
             min_start_time: time_from("file.min_start_time", file.min_start_time.as_ref())?,
             max_start_time: time_from("file.max_start_time", file.max_start_time.as_ref())?,
-            cursor: required("file.cursor", file.cursor.as_ref())?.try_into().map_err(|fault: Invalid| fault.within("file.cursor"))?,
+            cursor: required("file.cursor", file.cursor.as_ref())?
+                .try_into()
+                .map_err(|fault: Invalid| fault.within("file.cursor"))?,
             hydrated_objects: file.hydrated_objects,
             hydration_misses: file.hydration_misses,
             misses: file.misses.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
@@ -97,7 +102,10 @@ impl From<&LeftOut> for v1::LeftOut {
 pub fn left_out_from(field: &str, left_out: Option<&v1::LeftOut>) -> Result<LeftOut, Invalid> {
     let Some(left_out) = left_out else { return Ok(LeftOut::default()) };
     if left_out.named.len() > file::MAX_NAMED_MISSES {
-        return Err(Invalid::new(format!("{field}.named"), format!("must name at most {} fields", file::MAX_NAMED_MISSES)));
+        return Err(Invalid::new(
+            format!("{field}.named"),
+            format!("must name at most {} fields", file::MAX_NAMED_MISSES),
+        ));
     }
     let named = left_out.named.iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
     Ok(LeftOut { undecided: left_out.undecided, decided_against: left_out.decided_against, named })
@@ -125,13 +133,22 @@ impl TryFrom<&v1::RunFinished> for Finished {
 
     fn try_from(finished: &v1::RunFinished) -> Result<Self, Invalid> {
         let rest = left_out_from("rest", finished.rest.as_ref())?;
-        Ok(Self { files: finished.files, rows: finished.rows, rest, identity: identity_from(finished.identity) })
+        Ok(Self {
+            files: finished.files,
+            rows: finished.rows,
+            rest,
+            identity: identity_from(finished.identity),
+        })
     }
 }
 
 /// Counts by the names of their limits.
 pub fn oversized_to(oversized: Oversized) -> BTreeMap<String, u64> {
-    oversized.named().filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect()
+    oversized
+        .named()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
 }
 
 /// The inverse; names that this version does not know are left out.
@@ -163,7 +180,11 @@ impl TryFrom<&v1::Experiment> for Experiment {
 
 impl From<&HydrationMiss> for v1::HydrationMiss {
     fn from(miss: &HydrationMiss) -> Self {
-        Self { row_id: miss.row_id.to_string(), column: miss.column.clone(), reason: miss.reason.clone() }
+        Self {
+            row_id: miss.row_id.to_string(),
+            column: miss.column.clone(),
+            reason: miss.reason.clone(),
+        }
     }
 }
 
@@ -171,7 +192,8 @@ impl TryFrom<&v1::HydrationMiss> for HydrationMiss {
     type Error = Invalid;
 
     fn try_from(miss: &v1::HydrationMiss) -> Result<Self, Invalid> {
-        let row_id = Uuid::parse_str(&miss.row_id).map_err(|_| Invalid::new("file.misses.row_id", "must be a UUID"))?;
+        let row_id = Uuid::parse_str(&miss.row_id)
+            .map_err(|_| Invalid::new("file.misses.row_id", "must be a UUID"))?;
         Ok(Self { row_id, column: miss.column.clone(), reason: miss.reason.clone() })
     }
 }
@@ -183,8 +205,16 @@ impl TryFrom<&v1::FileIntent> for FileIntent {
         if intent.key.is_empty() || intent.token.is_empty() {
             return Err(Invalid::new("file_intent", "must have a key and a token"));
         }
-        let whole = intent.whole.as_ref().map(File::try_from).transpose().map_err(|fault| fault.within("whole"))?;
-        if whole.as_ref().is_some_and(|file| (file.number, &file.key) != (intent.number, &intent.key)) {
+        let whole = intent
+            .whole
+            .as_ref()
+            .map(File::try_from)
+            .transpose()
+            .map_err(|fault| fault.within("whole"))?;
+        if whole
+            .as_ref()
+            .is_some_and(|file| (file.number, &file.key) != (intent.number, &intent.key))
+        {
             return Err(Invalid::new("whole", "must be the file of the intent"));
         }
         Ok(Self {
@@ -228,7 +258,9 @@ impl TryFrom<&v1::Failure> for Failure {
 
     fn try_from(failure: &v1::Failure) -> Result<Self, Invalid> {
         let step = STEPS.into_iter().find(|step| i32::from(v1::Step::from(*step)) == failure.step);
-        let class = FailureClass::ALL.into_iter().find(|class| i32::from(v1::FailureClass::from(*class)) == failure.class);
+        let class = FailureClass::ALL
+            .into_iter()
+            .find(|class| i32::from(v1::FailureClass::from(*class)) == failure.class);
         Ok(Self {
             step: step.ok_or_else(|| Invalid::new("failure.step", "is not a known step"))?,
             class: class.ok_or_else(|| Invalid::new("failure.class", "is not a known class"))?,
@@ -240,7 +272,15 @@ impl TryFrom<&v1::Failure> for Failure {
 /// Characters of a failure's text that are kept.
 const MAX_DETAIL: usize = 2000;
 
-const STEPS: [Step; 7] = [Step::Access, Step::Read, Step::Hydrate, Step::Encode, Step::Upload, Step::Publish, Step::Lease];
+const STEPS: [Step; 7] = [
+    Step::Access,
+    Step::Read,
+    Step::Hydrate,
+    Step::Encode,
+    Step::Upload,
+    Step::Publish,
+    Step::Lease,
+];
 
 impl From<Step> for v1::Step {
     fn from(step: Step) -> Self {
@@ -297,12 +337,20 @@ mod tests {
             cursor: Cursor { start_time: time(2), id: Uuid::from_u128(1) },
             hydrated_objects: 1,
             hydration_misses: 1,
-            misses: vec![HydrationMiss { row_id: Uuid::from_u128(2), column: "inputs".into(), reason: "gone".into() }],
+            misses: vec![HydrationMiss {
+                row_id: Uuid::from_u128(2),
+                column: "inputs".into(),
+                reason: "gone".into(),
+            }],
             oversized: Oversized::from_named([("redshift_varchar", 4), ("bigquery_row", 1)]),
             left_out: LeftOut {
                 undecided: 2,
                 decided_against: 3,
-                named: vec![HydrationMiss { row_id: Uuid::from_u128(3), column: "extra".into(), reason: "gone".into() }],
+                named: vec![HydrationMiss {
+                    row_id: Uuid::from_u128(3),
+                    column: "extra".into(),
+                    reason: "gone".into(),
+                }],
             },
         };
         assert_eq!(File::try_from(&v1::File::from(&file)), Ok(file.clone()));
@@ -316,7 +364,8 @@ mod tests {
     #[test]
     fn an_experiment_survives_the_wire() {
         let time = |micros| Timestamp::from_micros(micros).unwrap();
-        let experiment = Experiment { session: SessionId(Uuid::from_u128(1)), first: time(2), last: time(3) };
+        let experiment =
+            Experiment { session: SessionId(Uuid::from_u128(1)), first: time(2), last: time(3) };
         assert_eq!(Experiment::try_from(&v1::Experiment::from(&experiment)), Ok(experiment));
     }
 

@@ -100,7 +100,8 @@ pub enum Destination {
         /// Its id
         id: Uuid,
     },
-    /// Replace the keys of a destination, or the role, once the bucket was checked with the new ones
+    /// Replace the keys of a destination, or the role, once the bucket was checked with the new
+    /// ones
     #[command(after_help = SECRETS)]
     Update {
         /// Its id
@@ -213,7 +214,8 @@ pub enum Export {
         /// The schedule's id
         id: Uuid,
     },
-    /// Stop an export for good; completed files stay. A schedule spawns nothing more, what it spawned goes on
+    /// Stop an export for good; completed files stay. A schedule spawns nothing more, what it
+    /// spawned goes on
     Cancel {
         /// Its id
         id: Uuid,
@@ -256,10 +258,12 @@ pub struct ExportCreate {
     /// Latest start time, exclusive; without a zone it is UTC
     #[arg(long, value_name = "TIME", value_parser = time, required_unless_present = "every")]
     pub end: Option<Timestamp>,
-    /// Make a schedule instead: an export of every so many hours from --start on, 1 to 168, until it is cancelled
+    /// Make a schedule instead: an export of every so many hours from --start on, 1 to 168, until
+    /// it is cancelled
     #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=168), conflicts_with = "end")]
     pub every: Option<u32>,
-    /// Codec of the columns [default: the service's, zstandard unless its operator has set another]
+    /// Codec of the columns [default: the service's, zstandard unless its operator has set
+    /// another]
     #[arg(long, value_parser = PossibleValuesParser::new(Compression::ALL.iter().map(|value| value.as_str())))]
     pub compression: Option<String>,
     /// Layout and types of the files [default: v1]

@@ -48,6 +48,10 @@ fn print(text: &str) -> Result<ExitCode, CliError> {
 }
 
 /// The one form or the other.
-fn answer(json: bool, value: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Result<ExitCode, CliError> {
+fn answer(
+    json: bool,
+    value: impl FnOnce() -> Value,
+    text: impl FnOnce() -> String,
+) -> Result<ExitCode, CliError> {
     if json { print(&format!("{:#}\n", value())) } else { print(&text()) }
 }

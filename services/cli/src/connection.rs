@@ -11,7 +11,8 @@ use tonic::{
 use tracelift_proto::{
     MAX_FLEET_BYTES,
     v1::{
-        admin_service_client::AdminServiceClient, destination_service_client::DestinationServiceClient,
+        admin_service_client::AdminServiceClient,
+        destination_service_client::DestinationServiceClient,
         export_service_client::ExportServiceClient,
     },
 };
@@ -43,12 +44,19 @@ impl Connection {
     /// As the operator, with the admin token.
     pub(crate) fn admin(global: &Global) -> Result<Self, CliError> {
         let mut headers = MetadataMap::new();
-        headers.insert("authorization", header("the admin token", "Bearer ", &secrets::admin_token(global)?)?);
+        headers.insert(
+            "authorization",
+            header("the admin token", "Bearer ", &secrets::admin_token(global)?)?,
+        );
         Self::new(global, headers)
     }
 
     fn new(global: &Global, headers: MetadataMap) -> Result<Self, CliError> {
-        Ok(Self { channel: global.tls.channel(&global.server)?, server: global.server.clone(), headers })
+        Ok(Self {
+            channel: global.tls.channel(&global.server)?,
+            server: global.server.clone(),
+            headers,
+        })
     }
 
     pub(crate) fn exports(&self) -> ExportServiceClient<Channel> {
@@ -56,7 +64,8 @@ impl Connection {
     }
 
     pub(crate) fn destinations(&self) -> DestinationServiceClient<Channel> {
-        DestinationServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_FLEET_BYTES)
+        DestinationServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_FLEET_BYTES)
     }
 
     pub(crate) fn administration(&self) -> AdminServiceClient<Channel> {
@@ -86,7 +95,11 @@ impl Connection {
     }
 }
 
-fn header(name: &'static str, scheme: &str, secret: &SecretString) -> Result<MetadataValue<tonic::metadata::Ascii>, CliError> {
+fn header(
+    name: &'static str,
+    scheme: &str,
+    secret: &SecretString,
+) -> Result<MetadataValue<tonic::metadata::Ascii>, CliError> {
     let text = format!("{scheme}{}", secret.expose_secret());
     let mut value: MetadataValue<_> = text.parse().map_err(|_| CliError::Header(name))?;
     value.set_sensitive(true);

@@ -19,13 +19,17 @@ pub enum CliError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// No keys for the bucket.
-    #[error("no credentials for the bucket: set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or give --credentials-file")]
+    #[error(
+        "no credentials for the bucket: set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or give --credentials-file"
+    )]
     NoCredentials,
     /// No workspace for a new key.
     #[error("a key belongs to a workspace: give --tenant or set TRACELIFT_TENANT_ID")]
     NoTenant,
     /// A file that is not what it must be. Its content is not repeated.
-    #[error("{path} must hold JSON such as {{\"access_key_id\": …, \"secret_access_key\": …}} (line {line})")]
+    #[error(
+        "{path} must hold JSON such as {{\"access_key_id\": …, \"secret_access_key\": …}} (line {line})"
+    )]
     CredentialsFile {
         /// Which.
         path: PathBuf,
@@ -66,18 +70,38 @@ impl fmt::Display for Refused<'_> {
         let Self { status, server } = self;
         // A status with a source was made on this side of the connection: no answer came.
         if let Some(cause) = innermost(status).filter(|cause| !cause.is::<TimeoutExpired>()) {
-            let right = if server.starts_with("https:") { "are --server and the certificates" } else { "is --server" };
-            return write!(f, "cannot reach the control plane at {server}: {cause}; is it running, and {right} right?");
+            let right = if server.starts_with("https:") {
+                "are --server and the certificates"
+            } else {
+                "is --server"
+            };
+            return write!(
+                f,
+                "cannot reach the control plane at {server}: {cause}; is it running, and {right} right?"
+            );
         }
         let message = crate::show::plain(status.message());
         match status.code() {
             Code::InvalidArgument => wrong_fields(f, status),
-            Code::Unauthenticated => write!(f, "{message}; check TRACELIFT_API_KEY (or TRACELIFT_ADMIN_TOKEN for key and tenant)"),
-            Code::PermissionDenied => write!(f, "{message}; use a key with the permission \"manage\""),
-            Code::NotFound => write!(f, "{message}; check the id, and that the key belongs to its workspace"),
-            Code::ResourceExhausted | Code::Unavailable => write!(f, "{message}; try again in a moment"),
-            Code::DeadlineExceeded | Code::Cancelled => write!(f, "{server} took too long; what was asked may still take effect"),
-            Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted | Code::OutOfRange => f.write_str(&message),
+            Code::Unauthenticated => write!(
+                f,
+                "{message}; check TRACELIFT_API_KEY (or TRACELIFT_ADMIN_TOKEN for key and tenant)"
+            ),
+            Code::PermissionDenied => {
+                write!(f, "{message}; use a key with the permission \"manage\"")
+            }
+            Code::NotFound => {
+                write!(f, "{message}; check the id, and that the key belongs to its workspace")
+            }
+            Code::ResourceExhausted | Code::Unavailable => {
+                write!(f, "{message}; try again in a moment")
+            }
+            Code::DeadlineExceeded | Code::Cancelled => {
+                write!(f, "{server} took too long; what was asked may still take effect")
+            }
+            Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted | Code::OutOfRange => {
+                f.write_str(&message)
+            }
             code => write!(f, "{server} answered {code:?}: {message}; its log says more"),
         }
     }
@@ -113,7 +137,10 @@ mod tests {
 
     #[test]
     fn every_refusal_says_what_to_do() {
-        let wrong = [Invalid::new("spec.end_time", "must be after start_time"), Invalid::new("config.bucket_name", "must not be empty")];
+        let wrong = [
+            Invalid::new("spec.end_time", "must be after start_time"),
+            Invalid::new("config.bucket_name", "must not be empty"),
+        ];
         let refusals = [
             status::invalid(wrong),
             Status::invalid_argument("no"),
@@ -127,7 +154,9 @@ mod tests {
             Status::internal("invariant"),
         ];
         let server = "http://127.0.0.1:7700";
-        let told = refusals.map(|status| format!("error: {}", CliError::Refused { status, server: server.to_owned() }));
+        let told = refusals.map(|status| {
+            format!("error: {}", CliError::Refused { status, server: server.to_owned() })
+        });
         insta::assert_snapshot!(told.join("\n"));
     }
 
@@ -136,10 +165,18 @@ mod tests {
         let told = |source: std::sync::Arc<dyn std::error::Error + Send + Sync>| {
             let mut status = Status::cancelled("operation was canceled");
             status.set_source(source);
-            CliError::Refused { status, server: "https://control-plane:7700".to_owned() }.to_string()
+            CliError::Refused { status, server: "https://control-plane:7700".to_owned() }
+                .to_string()
         };
-        let broken = told(std::sync::Arc::new(io::Error::other("received fatal alert: CertificateRequired")));
-        assert!(broken.starts_with("cannot reach the control plane at https://control-plane:7700: received fatal alert"), "{broken}");
+        let broken = told(std::sync::Arc::new(io::Error::other(
+            "received fatal alert: CertificateRequired",
+        )));
+        assert!(
+            broken.starts_with(
+                "cannot reach the control plane at https://control-plane:7700: received fatal alert"
+            ),
+            "{broken}"
+        );
         assert!(told(std::sync::Arc::new(TimeoutExpired(()))).contains("took too long"));
     }
 }

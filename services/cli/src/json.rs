@@ -17,8 +17,9 @@ fn text(text: &str) -> Value {
 
 pub(crate) fn destination(destination: &v1::Destination) -> Value {
     let config = destination.config.clone().unwrap_or_default();
-    let style =
-        [Addressing::Virtual, Addressing::Path].into_iter().find(|style| v1::AddressingStyle::from(*style) == config.addressing_style());
+    let style = [Addressing::Virtual, Addressing::Path]
+        .into_iter()
+        .find(|style| v1::AddressingStyle::from(*style) == config.addressing_style());
     json!({
         "id": destination.id,
         "tenant_id": destination.tenant_id,
@@ -47,8 +48,14 @@ pub(crate) fn destination(destination: &v1::Destination) -> Value {
 pub(crate) fn export(export: &v1::Export) -> Value {
     let spec = export.spec.clone().unwrap_or_default();
     let progress = export.progress.unwrap_or_default();
-    let compression = Compression::ALL.iter().copied().find(|known| v1::Compression::from(*known) == spec.compression());
-    let version = FormatVersion::ALL.iter().copied().find(|known| v1::FormatVersion::from(*known) == spec.format_version());
+    let compression = Compression::ALL
+        .iter()
+        .copied()
+        .find(|known| v1::Compression::from(*known) == spec.compression());
+    let version = FormatVersion::ALL
+        .iter()
+        .copied()
+        .find(|known| v1::FormatVersion::from(*known) == spec.format_version());
     json!({
         "id": export.id,
         "tenant_id": export.tenant_id,
@@ -176,7 +183,11 @@ pub(crate) fn limits(limits: &v1::Limits) -> Value {
 }
 
 pub(crate) fn filter(found: &v1::ValidateFilterResponse) -> Value {
-    let errors: Vec<_> = found.errors.iter().map(|error| json!({"field": error.field, "message": error.message})).collect();
+    let errors: Vec<_> = found
+        .errors
+        .iter()
+        .map(|error| json!({"field": error.field, "message": error.message}))
+        .collect();
     json!({"valid": found.valid, "errors": errors})
 }
 

@@ -1,6 +1,8 @@
-//! The command that people type: it asks the control plane over gRPC and shows the answer, for people or for scripts.
+//! The command that people type: it asks the control plane over gRPC and shows the answer, for
+//! people or for scripts.
 //!
-//! It keeps nothing on disk. Secrets come from the environment or from files, never from an option's value.
+//! It keeps nothing on disk. Secrets come from the environment or from files, never from an
+//! option's value.
 
 #![allow(clippy::result_large_err, reason = "tonic::Status is what gRPC clients return")]
 

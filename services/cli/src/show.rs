@@ -51,7 +51,8 @@ pub(crate) fn seconds(seconds: u64) -> String {
 
 pub(crate) fn destination(destination: &v1::Destination) -> String {
     let config = destination.config.clone().unwrap_or_default();
-    let mut options: Vec<_> = config.s3_additional_kwargs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let mut options: Vec<_> =
+        config.s3_additional_kwargs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     options.sort_unstable();
     fields([
         ("id", destination.id.clone()),
@@ -71,8 +72,11 @@ pub(crate) fn destination(destination: &v1::Destination) -> String {
 
 /// What a store does not know.
 fn unknown(features: &v1::StoreFeatures) -> String {
-    let named =
-        [(features.checksums, "checksums"), (features.conditional_writes, "conditional writes"), (features.object_size, "object sizes")];
+    let named = [
+        (features.checksums, "checksums"),
+        (features.conditional_writes, "conditional writes"),
+        (features.object_size, "object sizes"),
+    ];
     let unknown: Vec<_> = named.iter().filter(|(known, _)| !known).map(|(_, name)| *name).collect();
     if unknown.is_empty() { String::new() } else { format!("knows no {}", unknown.join(", no ")) }
 }
@@ -81,9 +85,17 @@ pub(crate) fn destinations(destinations: &[v1::Destination]) -> String {
     let mut table = Table::new(["ID", "NAME", "BUCKET", "PREFIX", "WHERE", "CREATED"]);
     for destination in destinations {
         let config = destination.config.clone().unwrap_or_default();
-        let place = if config.endpoint_url.is_empty() { config.region } else { config.endpoint_url };
+        let place =
+            if config.endpoint_url.is_empty() { config.region } else { config.endpoint_url };
         let (id, name) = (destination.id.clone(), destination.display_name.clone());
-        table.row([id, name, config.bucket_name, config.prefix, place, time(destination.created_at.as_ref())]);
+        table.row([
+            id,
+            name,
+            config.bucket_name,
+            config.prefix,
+            place,
+            time(destination.created_at.as_ref()),
+        ]);
     }
     table.to_string()
 }
@@ -95,15 +107,30 @@ pub(crate) fn export(export: &v1::Export) -> String {
         ("id", export.id.clone()),
         ("status", export.status().word().to_owned()),
         ("destination", spec.destination_id),
-        ("project", if spec.all_experiments { "all experiments".to_owned() } else { spec.session_id }),
+        (
+            "project",
+            if spec.all_experiments { "all experiments".to_owned() } else { spec.session_id },
+        ),
         ("from", time(spec.start_time.as_ref())),
         ("to", time(spec.end_time.as_ref())),
-        ("every", Some(spec.interval_hours).filter(|hours| *hours > 0).map(|hours| format!("{hours}h")).unwrap_or_default()),
+        (
+            "every",
+            Some(spec.interval_hours)
+                .filter(|hours| *hours > 0)
+                .map(|hours| format!("{hours}h"))
+                .unwrap_or_default(),
+        ),
         ("columns", spec.export_fields.join(", ")),
         ("filter", spec.filter),
         ("runs", format!("{} of {}", progress.runs_completed, progress.runs_total)),
         ("rows", rows(&progress)),
-        ("undecided", Some(progress.rows_undecided).filter(|rows| *rows > 0).map(undecided).unwrap_or_default()),
+        (
+            "undecided",
+            Some(progress.rows_undecided)
+                .filter(|rows| *rows > 0)
+                .map(undecided)
+                .unwrap_or_default(),
+        ),
         ("bytes", bytes(progress.bytes_written)),
         ("files", count(progress.files_written.into())),
         ("eta", progress.eta_seconds.map(seconds).unwrap_or_default()),
@@ -117,22 +144,35 @@ pub(crate) fn export(export: &v1::Export) -> String {
 
 /// `2 rows: content that the filter reads could not be had; the manifest names them`
 fn undecided(rows: u64) -> String {
-    format!("{}: content that the filter reads could not be had; the manifest names them", counted(rows, "row"))
+    format!(
+        "{}: content that the filter reads could not be had; the manifest names them",
+        counted(rows, "row")
+    )
 }
 
 /// What came since is not in it.
 fn open_window(export: &v1::Export) -> String {
-    format!("still open when it was read at {}: rows that came later may be missing", time(export.read_at.as_ref()))
+    format!(
+        "still open when it was read at {}: rows that came later may be missing",
+        time(export.read_at.as_ref())
+    )
 }
 
-/// `1,002 rows, 2 more than were exported`; with a filter on content those that may match, and that were looked at.
+/// `1,002 rows, 2 more than were exported`; with a filter on content those that may match, and that
+/// were looked at.
 fn in_source(found: &v1::Reconciliation) -> String {
-    let (rows, judged) = (count(found.rows_in_source), found.rows_undecided + found.rows_decided_against);
-    let (read, done) = (found.rows_exported + judged, if judged == 0 { "exported" } else { "looked at" });
+    let (rows, judged) =
+        (count(found.rows_in_source), found.rows_undecided + found.rows_decided_against);
+    let (read, done) =
+        (found.rows_exported + judged, if judged == 0 { "exported" } else { "looked at" });
     match found.rows_in_source.cmp(&read) {
         Ordering::Equal => format!("{rows} rows, all {done}"),
-        Ordering::Greater => format!("{rows} rows, {} more than were {done}", count(found.rows_in_source - read)),
-        Ordering::Less => format!("{rows} rows, {} fewer than were {done}", count(read - found.rows_in_source)),
+        Ordering::Greater => {
+            format!("{rows} rows, {} more than were {done}", count(found.rows_in_source - read))
+        }
+        Ordering::Less => {
+            format!("{rows} rows, {} fewer than were {done}", count(read - found.rows_in_source))
+        }
     }
 }
 
@@ -166,7 +206,8 @@ pub(crate) fn exports(exports: &[v1::Export]) -> String {
 }
 
 pub(crate) fn runs(runs: &[v1::ExportRun]) -> String {
-    let mut table = Table::new(["ID", "STATUS", "STAGE", "FROM", "TO", "ROWS", "FILES", "RETRY", "LAST ERROR"]);
+    let mut table =
+        Table::new(["ID", "STATUS", "STAGE", "FROM", "TO", "ROWS", "FILES", "RETRY", "LAST ERROR"]);
     for run in runs {
         let result = run.result.clone().unwrap_or_default();
         table.row([

@@ -16,13 +16,16 @@ impl<const N: usize> Table<N> {
     }
 
     pub(crate) fn row(&mut self, cells: [String; N]) {
-        self.rows.push(cells.map(|cell| if cell.is_empty() { "-".to_owned() } else { plain(&cell) }));
+        self.rows
+            .push(cells.map(|cell| if cell.is_empty() { "-".to_owned() } else { plain(&cell) }));
     }
 }
 
 impl<const N: usize> fmt::Display for Table<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let widths: [usize; N] = std::array::from_fn(|column| self.rows.iter().map(|row| width(&row[column])).max().unwrap_or(0));
+        let widths: [usize; N] = std::array::from_fn(|column| {
+            self.rows.iter().map(|row| width(&row[column])).max().unwrap_or(0)
+        });
         for row in &self.rows {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(widths) {

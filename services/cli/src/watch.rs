@@ -1,4 +1,5 @@
-//! Following an export until it has ended. A broken stream is opened again, a bounded number of times.
+//! Following an export until it has ended. A broken stream is opened again, a bounded number of
+//! times.
 
 mod view;
 
@@ -20,7 +21,11 @@ const FRUITLESS: u32 = 8;
 const INTERRUPTED: u8 = 130;
 
 /// Shows every change until the export has ended, or until Ctrl-C.
-pub(crate) async fn until_ended(connection: &Connection, id: &str, json: bool) -> Result<ExitCode, CliError> {
+pub(crate) async fn until_ended(
+    connection: &Connection,
+    id: &str,
+    json: bool,
+) -> Result<ExitCode, CliError> {
     let mut view = View::new(json);
     let ended = tokio::select! {
         ended = follow(connection, id, &mut view) => ended,
@@ -38,13 +43,19 @@ pub(crate) async fn until_ended(connection: &Connection, id: &str, json: bool) -
     Ok(exit_code(ended.status().known()))
 }
 
-async fn follow(connection: &Connection, id: &str, view: &mut View) -> Result<v1::Export, CliError> {
+async fn follow(
+    connection: &Connection,
+    id: &str,
+    view: &mut View,
+) -> Result<v1::Export, CliError> {
     let mut fruitless = 0;
     loop {
         let before = view.changes();
         let broken = match stream(connection, id, view).await {
             Ok(Some(ended)) => return Ok(ended),
-            Ok(None) => connection.refused(Status::unavailable("the stream ended before the export did")),
+            Ok(None) => {
+                connection.refused(Status::unavailable("the stream ended before the export did"))
+            }
             Err(error) => error,
         };
         fruitless = if view.changes() > before { 0 } else { fruitless + 1 };
@@ -58,14 +69,20 @@ async fn follow(connection: &Connection, id: &str, view: &mut View) -> Result<v1
 }
 
 /// One stream to its end: the export when it has ended, or nothing.
-async fn stream(connection: &Connection, id: &str, view: &mut View) -> Result<Option<v1::Export>, CliError> {
+async fn stream(
+    connection: &Connection,
+    id: &str,
+    view: &mut View,
+) -> Result<Option<v1::Export>, CliError> {
     let request = connection.stream(v1::WatchExportRequest { id: id.to_owned() });
     let changes = connection.exports().watch_export(request).await;
     let mut changes = changes.map_err(|status| connection.refused(status))?.into_inner();
     while let Some(change) = changes.message().await.map_err(|status| connection.refused(status))? {
         let export = connection.present(change.export)?;
         if view.changes() == 0 && export.status() == v1::ExportStatus::IntervalScheduled {
-            view.note("this is a schedule: it goes on until it is cancelled, Ctrl-C stops watching");
+            view.note(
+                "this is a schedule: it goes on until it is cancelled, Ctrl-C stops watching",
+            );
         }
         view.change(&export)?;
         if export.status().known().is_some_and(ExportStatus::ended) {
@@ -94,7 +111,8 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_eight_seconds() {
-        let pauses: Vec<_> = (0..=FRUITLESS).map(|fruitless| pause(fruitless).as_millis()).collect();
+        let pauses: Vec<_> =
+            (0..=FRUITLESS).map(|fruitless| pause(fruitless).as_millis()).collect();
         assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 8000, 8000, 8000]);
     }
 }

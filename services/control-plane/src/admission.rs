@@ -1,5 +1,5 @@
-//! How many calls may be under way: one more is refused at once, with the time after which to try again. Nobody waits in
-//! a line that only grows.
+//! How many calls may be under way: one more is refused at once, with the time after which to try
+//! again. Nobody waits in a line that only grows.
 
 use std::{
     future::Future,
@@ -59,7 +59,10 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let Ok(place) = self.room.clone().try_acquire_owned() else {
             metrics::counter!("tracelift_calls_refused_total").increment(1);
-            let refusal = overloaded("the control plane has too many calls under way; try again shortly", RETRY_SECONDS);
+            let refusal = overloaded(
+                "the control plane has too many calls under way; try again shortly",
+                RETRY_SECONDS,
+            );
             return Box::pin(async move { Ok(refusal.into_http()) });
         };
         let answer = self.inner.call(request);

@@ -1,4 +1,5 @@
-//! The calls: a message becomes a domain value, the store does the work, the answer becomes a message.
+//! The calls: a message becomes a domain value, the store does the work, the answer becomes a
+//! message.
 
 pub(crate) mod admin;
 pub(crate) mod destinations;
@@ -17,13 +18,17 @@ use crate::{store::StoreError, vault::VaultError};
 /// Seconds after which a caller should try again when the database is away.
 const RETRY_SECONDS: u64 = 2;
 
-/// The one mapping of store errors to gRPC codes. What the database says goes to the log, not to the caller.
+/// The one mapping of store errors to gRPC codes. What the database says goes to the log, not to
+/// the caller.
 pub(crate) fn unavailable(error: StoreError) -> Status {
     match error {
         StoreError::Exists(what) => Status::already_exists(format!("{what} exists already")),
         StoreError::Unavailable(_) | StoreError::Contended => {
             tracing::error!(%error, "the store failed");
-            status::retry_later("the control plane's database is not available; try again shortly", RETRY_SECONDS)
+            status::retry_later(
+                "the control plane's database is not available; try again shortly",
+                RETRY_SECONDS,
+            )
         }
         StoreError::Corrupt(_) | StoreError::NewerSchema | StoreError::Address(_) => {
             tracing::error!(%error, "the store failed");
@@ -46,7 +51,10 @@ const LONGEST_KEY: usize = 255;
 /// The key under which a request may be repeated, when one was given.
 fn request_key(key: String) -> Result<Option<String>, Invalid> {
     if key.len() > LONGEST_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Invalid::new("idempotency_key", format!("must have at most {LONGEST_KEY} visible ASCII characters")));
+        return Err(Invalid::new(
+            "idempotency_key",
+            format!("must have at most {LONGEST_KEY} visible ASCII characters"),
+        ));
     }
     Ok(Some(key).filter(|key| !key.is_empty()))
 }

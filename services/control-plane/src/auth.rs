@@ -1,7 +1,8 @@
 //! Who is calling: judged once per request, before any handler runs, by the path's own rule.
 //!
-//! Admin calls need the admin token, the exporters' stream the fleet token, everything else an API key. Tokens and keys
-//! are compared by their SHA-256, so neither the comparison's time nor the store gives them away.
+//! Admin calls need the admin token, the exporters' stream the fleet token, everything else an API
+//! key. Tokens and keys are compared by their SHA-256, so neither the comparison's time nor the
+//! store gives them away.
 
 use std::{
     future::Future,
@@ -36,7 +37,9 @@ impl Caller {
         let caller = request.extensions().get::<Self>().copied();
         let caller = caller.ok_or_else(|| Status::unauthenticated(NO_KEY))?;
         if needed == Permission::Manage && caller.permission != Permission::Manage {
-            return Err(Status::permission_denied("this API key may only read; use one with the manage permission"));
+            return Err(Status::permission_denied(
+                "this API key may only read; use one with the manage permission",
+            ));
         }
         Ok(caller)
     }
@@ -141,31 +144,50 @@ impl AuthLayer {
     async fn judge(&self, path: &str, headers: &HeaderMap) -> Result<Option<Caller>, Status> {
         let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
         match service {
-            "grpc.health.v1.Health" | "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => Ok(None),
-            "tracelift.v1.AdminService" => token(headers, self.tokens.admin, "admin").map(|()| None),
-            "tracelift.fleet.v1.FleetService" => token(headers, Some(self.tokens.fleet), "fleet").map(|()| None),
+            "grpc.health.v1.Health"
+            | "grpc.reflection.v1.ServerReflection"
+            | "grpc.reflection.v1alpha.ServerReflection" => Ok(None),
+            "tracelift.v1.AdminService" => {
+                token(headers, self.tokens.admin, "admin").map(|()| None)
+            }
+            "tracelift.fleet.v1.FleetService" => {
+                token(headers, Some(self.tokens.fleet), "fleet").map(|()| None)
+            }
             _ => self.caller(headers).await.map(Some),
         }
     }
 
     async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Status> {
-        let secret = text(headers, "x-api-key").or_else(|| bearer(headers)).ok_or_else(|| Status::unauthenticated(NO_KEY))?;
+        let secret = text(headers, "x-api-key")
+            .or_else(|| bearer(headers))
+            .ok_or_else(|| Status::unauthenticated(NO_KEY))?;
         let key = self.store.key_by_hash(hash(secret)).await.map_err(unavailable)?;
         let key = key.ok_or_else(|| Status::unauthenticated(BAD_KEY))?;
         if let Some(asked) = text(headers, "x-tenant-id")
             && asked.parse() != Ok(key.tenant)
         {
-            return Err(Status::permission_denied("the API key does not belong to the workspace in x-tenant-id"));
+            return Err(Status::permission_denied(
+                "the API key does not belong to the workspace in x-tenant-id",
+            ));
         }
         Ok(Caller { tenant: key.tenant, permission: key.permission })
     }
 }
 
 fn token(headers: &HeaderMap, expected: Option<[u8; 32]>, name: &str) -> Result<(), Status> {
-    let expected =
-        expected.ok_or_else(|| Status::permission_denied(format!("this control plane has no {name} token: {name} calls are off")))?;
-    let given = bearer(headers).ok_or_else(|| Status::unauthenticated(format!("the {name} token is needed, as authorization: Bearer")))?;
-    if hash(given) == expected { Ok(()) } else { Err(Status::unauthenticated(format!("the {name} token is not valid"))) }
+    let expected = expected.ok_or_else(|| {
+        Status::permission_denied(format!(
+            "this control plane has no {name} token: {name} calls are off"
+        ))
+    })?;
+    let given = bearer(headers).ok_or_else(|| {
+        Status::unauthenticated(format!("the {name} token is needed, as authorization: Bearer"))
+    })?;
+    if hash(given) == expected {
+        Ok(())
+    } else {
+        Err(Status::unauthenticated(format!("the {name} token is not valid")))
+    }
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -1,6 +1,7 @@
 //! One exporter's session: gives it runs, hears its reports, tells it what to stop.
 //!
-//! A session keeps no state that matters: leases, fences and files are the store's. Losing it loses nothing.
+//! A session keeps no state that matters: leases, fences and files are the store's. Losing it loses
+//! nothing.
 
 mod assignment;
 mod desk;
@@ -122,7 +123,8 @@ impl Session {
         let (desk, mut news) = (self.desk.clone(), self.desk.news(&self.exporter));
         let held = held(&hello.held)?;
         let now = self.store.now().await?;
-        let verdicts = self.store.hello(session, self.lease(now), held, self.terms.max_retries, now).await?;
+        let verdicts =
+            self.store.hello(session, self.lease(now), held, self.terms.max_retries, now).await?;
         self.send(Answer::Welcome(v1::Welcome {
             session: session.to_string(),
             protocol,
@@ -168,11 +170,14 @@ impl Session {
     }
 
     async fn send(&self, answer: Answer) -> Result<(), End> {
-        self.outbox.send(Ok(v1::ConnectResponse { message: Some(answer) })).await.map_err(|_| End::Gone)
+        self.outbox
+            .send(Ok(v1::ConnectResponse { message: Some(answer) }))
+            .await
+            .map_err(|_| End::Gone)
     }
 
-    /// Fills the exporter's free slots. What is sent was committed before. Where there was enough to fill them all, there
-    /// may be more for others.
+    /// Fills the exporter's free slots. What is sent was committed before. Where there was enough
+    /// to fill them all, there may be more for others.
     async fn assign(&mut self) -> Result<(), End> {
         let now = self.store.now().await?;
         let given = self.desk.ask(Ask { lease: self.lease(now), capacity: self.capacity }).await?;
@@ -191,7 +196,8 @@ impl Session {
         self.send(Answer::Cancel(v1::Cancel { run_id: run.to_string(), fence: fence.0 })).await
     }
 
-    /// After news was lost: whatever it may have been. What is older than a lease, a heartbeat was told meanwhile.
+    /// After news was lost: whatever it may have been. What is older than a lease, a heartbeat was
+    /// told meanwhile.
     async fn look(&mut self) -> Result<(), End> {
         let since = self.store.now().await?.plus_seconds(-i64::from(self.terms.lease_seconds));
         for (run, fence) in self.store.stopped(self.exporter.clone(), since).await? {
@@ -201,8 +207,9 @@ impl Session {
     }
 }
 
-/// Waits until the exporter has connected anew, here or at another replica: a stream that nobody noticed breaking must
-/// not go on claiming runs. What is told before this session's own hello is of sessions before it.
+/// Waits until the exporter has connected anew, here or at another replica: a stream that nobody
+/// noticed breaking must not go on claiming runs. What is told before this session's own hello is
+/// of sessions before it.
 async fn superseded(mut news: broadcast::Receiver<Change>, session: Uuid) {
     let mut said_hello = false;
     loop {
@@ -212,7 +219,7 @@ async fn superseded(mut news: broadcast::Receiver<Change>, session: Uuid) {
                 false if said_hello => return,
                 false => {}
             },
-            Ok(Change::Missed) | Err(RecvError::Lagged(_)) => said_hello = true, // its own hello may be among what was lost
+            Ok(Change::Missed) | Err(RecvError::Lagged(_)) => said_hello = true, /* its own hello may be among what was lost */
             Ok(_) => {}
             Err(RecvError::Closed) => return std::future::pending().await,
         }
@@ -234,5 +241,11 @@ fn with_verdicts(held: Vec<v1::HeldLease>, verdicts: Vec<Verdict>) -> Vec<v1::Le
         Verdict::Revoked => v1::Verdict::Revoked,
     };
     let pairs = held.into_iter().zip(verdicts);
-    pairs.map(|(lease, verdict)| v1::LeaseVerdict { run_id: lease.run_id, fence: lease.fence, verdict: word(verdict).into() }).collect()
+    pairs
+        .map(|(lease, verdict)| v1::LeaseVerdict {
+            run_id: lease.run_id,
+            fence: lease.fence,
+            verdict: word(verdict).into(),
+        })
+        .collect()
 }

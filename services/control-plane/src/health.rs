@@ -1,4 +1,5 @@
-//! What the health service says: serving, as long as the store answers. A replica without its database takes no calls.
+//! What the health service says: serving, as long as the store answers. A replica without its
+//! database takes no calls.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +12,11 @@ use crate::store::Store;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Keeps the whole server's status true until told to stop.
-pub(crate) async fn watch(store: Arc<dyn Store>, health: HealthReporter, stopping: CancellationToken) {
+pub(crate) async fn watch(
+    store: Arc<dyn Store>,
+    health: HealthReporter,
+    stopping: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(INTERVAL);
     let mut answered = true;
     loop {
@@ -22,7 +27,9 @@ pub(crate) async fn watch(store: Arc<dyn Store>, health: HealthReporter, stoppin
         let now = store.now().await;
         match &now {
             Ok(_) if !answered => tracing::info!("the store answers again"),
-            Err(error) if answered => tracing::error!(%error, "the store does not answer; calls are refused"),
+            Err(error) if answered => {
+                tracing::error!(%error, "the store does not answer; calls are refused")
+            }
             _ => {}
         }
         answered = now.is_ok();

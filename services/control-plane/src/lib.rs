@@ -1,7 +1,8 @@
 //! The control plane: owns destinations, exports, runs, leases, credentials at rest and API keys.
 //!
-//! It never reads an exported row, never talks to ClickHouse and never writes a data file. Down the line:
-//! `api` turns a call into a domain value, [`store`] makes it durable, `dispatch` gives runs to exporters.
+//! It never reads an exported row, never talks to ClickHouse and never writes a data file. Down the
+//! line: `api` turns a call into a domain value, [`store`] makes it durable, `dispatch` gives runs
+//! to exporters.
 
 #![allow(clippy::result_large_err, reason = "tonic::Status is what gRPC handlers return")]
 
@@ -36,7 +37,8 @@ use tracelift_proto::{
     DESCRIPTORS, MAX_FLEET_BYTES, MAX_REQUEST_BYTES,
     fleet::v1::fleet_service_server::FleetServiceServer,
     v1::{
-        admin_service_server::AdminServiceServer, destination_service_server::DestinationServiceServer,
+        admin_service_server::AdminServiceServer,
+        destination_service_server::DestinationServiceServer,
         export_service_server::ExportServiceServer,
     },
 };
@@ -66,12 +68,21 @@ use crate::{
 
 /// The figures of a control plane, each with what it counts since its start.
 pub const FIGURES: &[(&str, &str)] = &[
-    ("tracelift_leases_lapsed_total", "leases that passed a deadline; their runs were queued again"),
+    (
+        "tracelift_leases_lapsed_total",
+        "leases that passed a deadline; their runs were queued again",
+    ),
     ("tracelift_runs_timed_out_total", "runs that took longer than allowed"),
     ("tracelift_exports_spawned_total", "exports that schedules have spawned"),
     ("tracelift_calls_refused_total", "calls refused because too many were under way"),
-    ("tracelift_exports_reconciled_total", "completed exports whose rows were counted in the trace store"),
-    ("tracelift_late_rows_total", "rows in the trace store that arrived after their export was complete"),
+    (
+        "tracelift_exports_reconciled_total",
+        "completed exports whose rows were counted in the trace store",
+    ),
+    (
+        "tracelift_late_rows_total",
+        "rows in the trace store that arrived after their export was complete",
+    ),
     ("tracelift_vanished_rows_total", "exported rows that the trace store does not have any more"),
 ];
 
@@ -139,8 +150,14 @@ impl ControlPlane {
         let store: Arc<dyn Store> = match &settings.database {
             Database::File(path) => Arc::new(SqliteStore::open(path)?),
             Database::Postgres(url) => {
-                let (password, ca) = (settings.database_password()?, settings.database_ca.as_deref());
-                let postgres = PostgresSettings::new(url, password.as_ref(), ca, settings.database_connections.into())?;
+                let (password, ca) =
+                    (settings.database_password()?, settings.database_ca.as_deref());
+                let postgres = PostgresSettings::new(
+                    url,
+                    password.as_ref(),
+                    ca,
+                    settings.database_connections.into(),
+                )?;
                 Arc::new(PostgresStore::open(&postgres).await?)
             }
         };
@@ -150,7 +167,9 @@ impl ControlPlane {
     /// The same with a store of the caller's.
     pub async fn bind_with(settings: Settings, store: Arc<dyn Store>) -> Result<Self, Error> {
         let listener = listen::bind(settings.listen).await?;
-        let address = listener.local_addr().map_err(|source| ListenError { address: settings.listen, source })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| ListenError { address: settings.listen, source })?;
         let connector = Connector::new(settings.endpoint_policy());
         Ok(Self { listener, address, service: Service::new(settings, store, connector).await? })
     }
@@ -160,18 +179,26 @@ impl ControlPlane {
         self.address
     }
 
-    /// Serves until `stopping`, then tells the exporters, lets calls end within the grace, and returns.
+    /// Serves until `stopping`, then tells the exporters, lets calls end within the grace, and
+    /// returns.
     pub async fn run(self, stopping: CancellationToken) -> Result<(), Error> {
         let scheme = if self.service.settings.tls.tls_cert.is_some() { "https" } else { "http" };
         tracing::info!("listening on {scheme}://{}", self.address);
-        // Small messages in both directions: without it one waits for the other's acknowledgement, 40 ms.
-        self.service.serve(TcpIncoming::from(self.listener).with_nodelay(Some(true)), stopping).await
+        // Small messages in both directions: without it one waits for the other's acknowledgement,
+        // 40 ms.
+        self.service
+            .serve(TcpIncoming::from(self.listener).with_nodelay(Some(true)), stopping)
+            .await
     }
 }
 
 impl Service {
     /// Reads the secrets and makes ready. `connector` is how destinations are checked.
-    pub async fn new(settings: Settings, store: Arc<dyn Store>, connector: Connector) -> Result<Self, Error> {
+    pub async fn new(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        connector: Connector,
+    ) -> Result<Self, Error> {
         let (heartbeat, lease) = (settings.heartbeat_seconds, settings.lease_seconds);
         if lease < heartbeat.saturating_mul(2) {
             return Err(Error::Terms { heartbeat, lease });
@@ -183,16 +210,29 @@ impl Service {
     }
 
     /// Serves the connections that come in, until `stopping`, as [`ControlPlane::run`] does.
-    pub async fn serve<C, E>(self, incoming: impl Stream<Item = Result<C, E>> + Send, stopping: CancellationToken) -> Result<(), Error>
+    pub async fn serve<C, E>(
+        self,
+        incoming: impl Stream<Item = Result<C, E>> + Send,
+        stopping: CancellationToken,
+    ) -> Result<(), Error>
     where
-        C: AsyncRead + AsyncWrite + Connected<ConnectInfo: Clone + Send + Sync> + Unpin + Send + 'static,
+        C: AsyncRead
+            + AsyncWrite
+            + Connected<ConnectInfo: Clone + Send + Sync>
+            + Unpin
+            + Send
+            + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let Self { settings, store, vault, tokens, connector } = self;
         let sessions = TaskTracker::new();
         let (health, health_service) = tonic_health::server::health_reporter();
         let mut background = JoinSet::new(); // ends with `stopping`, and not before
-        tasks::start_in(&mut background, "health", health::watch(store.clone(), health, stopping.clone()));
+        tasks::start_in(
+            &mut background,
+            "health",
+            health::watch(store.clone(), health, stopping.clone()),
+        );
 
         let admin = api::admin::Admin { store: store.clone() };
         let exports = api::exports::Exports {
@@ -201,8 +241,12 @@ impl Service {
             watches: Arc::new(Semaphore::new(settings.max_watches.min(Semaphore::MAX_PERMITS))),
             stopping: stopping.clone(),
         };
-        let destinations =
-            api::destinations::Destinations { store: store.clone(), vault: vault.clone(), connector, own_rights: settings.own_rights() };
+        let destinations = api::destinations::Destinations {
+            store: store.clone(),
+            vault: vault.clone(),
+            connector,
+            own_rights: settings.own_rights(),
+        };
         let (desk, line) = dispatch::Desk::new();
         let desk = Arc::new(desk);
         let fleet = api::fleet::Fleet {
@@ -238,19 +282,37 @@ impl Service {
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
-            .add_service(AdminServiceServer::new(admin).max_decoding_message_size(MAX_REQUEST_BYTES))
-            .add_service(DestinationServiceServer::new(destinations).max_decoding_message_size(MAX_REQUEST_BYTES))
-            .add_service(ExportServiceServer::new(exports).max_decoding_message_size(MAX_REQUEST_BYTES))
             .add_service(
-                FleetServiceServer::new(fleet).max_decoding_message_size(MAX_FLEET_BYTES).max_encoding_message_size(MAX_FLEET_BYTES),
+                AdminServiceServer::new(admin).max_decoding_message_size(MAX_REQUEST_BYTES),
+            )
+            .add_service(
+                DestinationServiceServer::new(destinations)
+                    .max_decoding_message_size(MAX_REQUEST_BYTES),
+            )
+            .add_service(
+                ExportServiceServer::new(exports).max_decoding_message_size(MAX_REQUEST_BYTES),
+            )
+            .add_service(
+                FleetServiceServer::new(fleet)
+                    .max_decoding_message_size(MAX_FLEET_BYTES)
+                    .max_encoding_message_size(MAX_FLEET_BYTES),
             );
 
         let news = store.changes();
         let stopped = stopping.clone();
         tasks::start_in(&mut background, "desk", async move { desk.pass_on(news, stopped).await });
-        tasks::start_in(&mut background, "claims", dispatch::give_out(store.clone(), line, settings.at_once(), stopping.clone()));
-        tasks::start_in(&mut background, "sweep", sweep::sweep(store, settings.lease_terms(), settings.ageing(), stopping.clone()));
-        let served = router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
+        tasks::start_in(
+            &mut background,
+            "claims",
+            dispatch::give_out(store.clone(), line, settings.at_once(), stopping.clone()),
+        );
+        tasks::start_in(
+            &mut background,
+            "sweep",
+            sweep::sweep(store, settings.lease_terms(), settings.ageing(), stopping.clone()),
+        );
+        let served =
+            router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
         let server = async {
             let served = served.await;
             stopping.cancel(); // when it has ended by itself
@@ -267,7 +329,8 @@ impl Service {
     }
 }
 
-/// Waits until all of them have ended, or one has panicked: a control plane that does a part of its work only must not look alive.
+/// Waits until all of them have ended, or one has panicked: a control plane that does a part of its
+/// work only must not look alive.
 async fn ended(background: &mut JoinSet<()>) -> Result<(), Error> {
     while let Some(ended) = background.join_next().await {
         ended?;
@@ -275,9 +338,13 @@ async fn ended(background: &mut JoinSet<()>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Waits for all of it, but not longer than `grace` after `stopping`: a watch can last for ever, an exporter that reads nothing can hold
-/// its session, a database may not answer.
-async fn until_grace(all: impl Future<Output = Result<(), Error>>, stopping: &CancellationToken, grace: Duration) -> Result<(), Error> {
+/// Waits for all of it, but not longer than `grace` after `stopping`: a watch can last for ever, an
+/// exporter that reads nothing can hold its session, a database may not answer.
+async fn until_grace(
+    all: impl Future<Output = Result<(), Error>>,
+    stopping: &CancellationToken,
+    grace: Duration,
+) -> Result<(), Error> {
     let out_of_grace = async {
         stopping.cancelled().await;
         tokio::time::sleep(grace).await;
@@ -328,7 +395,10 @@ mod tests {
     }
 
     impl Database for Silent {
-        async fn transact<T, E>(&self, work: impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static) -> Result<T, E>
+        async fn transact<T, E>(
+            &self,
+            work: impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static,
+        ) -> Result<T, E>
         where
             T: Send + 'static,
             E: Failure,
@@ -349,11 +419,16 @@ mod tests {
     #[tokio::test]
     async fn a_database_that_does_not_answer_holds_up_no_control_plane_that_stops() {
         let mut settings = Settings::defaults();
-        settings.master_keys = Some(SecretString::from("k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="));
+        settings.master_keys =
+            Some(SecretString::from("k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="));
         settings.fleet_token = Some(SecretString::from("fleet-token"));
         settings.stop_seconds = 0;
-        let store = Arc::new(Silent { store: SqliteStore::in_memory().unwrap(), asked: Notify::new() });
-        let service = Service::new(settings, store.clone(), Connector::new(EndpointPolicy::PublicOnly)).await.unwrap();
+        let store =
+            Arc::new(Silent { store: SqliteStore::in_memory().unwrap(), asked: Notify::new() });
+        let service =
+            Service::new(settings, store.clone(), Connector::new(EndpointPolicy::PublicOnly))
+                .await
+                .unwrap();
         let stopping = CancellationToken::new();
         let nobody = tokio_stream::pending::<io::Result<DuplexStream>>();
         let plane = tasks::start("plane", service.serve(nobody, stopping.clone()));

@@ -10,10 +10,28 @@ use tracelift_core::{
 use uuid::Uuid;
 
 /// An export of `spec`, and the runs that it begins with. A schedule has none.
-pub(crate) fn planned(tenant: TenantId, spec: ExportSpec, source: Option<ExportId>, now: Timestamp) -> (Export, Vec<Run>) {
+pub(crate) fn planned(
+    tenant: TenantId,
+    spec: ExportSpec,
+    source: Option<ExportId>,
+    now: Timestamp,
+) -> (Export, Vec<Run>) {
     let id = ExportId(Uuid::now_v7());
-    let runs = plan::first(&spec).into_iter().map(|work| Run::new(RunId(Uuid::now_v7()), id, tenant, work, now)).collect();
+    let runs = plan::first(&spec)
+        .into_iter()
+        .map(|work| Run::new(RunId(Uuid::now_v7()), id, tenant, work, now))
+        .collect();
     let status = spec.first_status();
-    let export = Export { id, tenant, spec, status, source, error: None, created_at: now, updated_at: now, finished_at: None };
+    let export = Export {
+        id,
+        tenant,
+        spec,
+        status,
+        source,
+        error: None,
+        created_at: now,
+        updated_at: now,
+        finished_at: None,
+    };
     (export, runs)
 }

@@ -1,4 +1,5 @@
-//! What the operator can set: flags, or variables of the environment. Secrets come from variables or files only.
+//! What the operator can set: flags, or variables of the environment. Secrets come from variables
+//! or files only.
 
 use std::{
     convert::Infallible,
@@ -21,7 +22,8 @@ use tracelift_runtime::{metrics::MetricsSettings, secret, telemetry::LogSettings
 
 use crate::{api::limits::Terms, dispatch::LeaseTerms, store::TimeLimits, sweep::Ageing};
 
-/// Which database there is. An address of PostgreSQL may hold a password, so it is read only where it is used.
+/// Which database there is. An address of PostgreSQL may hold a password, so it is read only where
+/// it is used.
 #[derive(Debug, Clone)]
 pub enum Database {
     /// SQLite, in that file.
@@ -55,7 +57,11 @@ impl FromStr for Database {
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
         let is_address = text.starts_with("postgres://") || text.starts_with("postgresql://");
-        Ok(if is_address { Self::Postgres(SecretString::from(text)) } else { Self::File(PathBuf::from(text)) })
+        Ok(if is_address {
+            Self::Postgres(SecretString::from(text))
+        } else {
+            Self::File(PathBuf::from(text))
+        })
     }
 }
 
@@ -72,13 +78,20 @@ pub struct Settings {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, env = "TRACELIFT_LISTEN", default_value = "127.0.0.1:7700")]
     pub listen: SocketAddr,
-    /// File of the SQLite database, made when it is not there; or postgres://user@host:5432/database?sslmode=require
-    #[arg(long, env = "TRACELIFT_DATABASE", default_value = "tracelift.db", hide_env_values = true)]
+    /// File of the SQLite database, made when it is not there; or
+    /// postgres://user@host:5432/database?sslmode=require
+    #[arg(
+        long,
+        env = "TRACELIFT_DATABASE",
+        default_value = "tracelift.db",
+        hide_env_values = true
+    )]
     pub database: Database,
     /// Password of the PostgreSQL database
     #[arg(skip)]
     pub database_password: Option<SecretString>,
-    /// File that holds the password of the PostgreSQL database, instead of TRACELIFT_DATABASE_PASSWORD
+    /// File that holds the password of the PostgreSQL database, instead of
+    /// TRACELIFT_DATABASE_PASSWORD
     #[arg(long, env = "TRACELIFT_DATABASE_PASSWORD_FILE")]
     pub database_password_file: Option<PathBuf>,
     /// CA that signed the PostgreSQL database's certificate, PEM; the system's roots without it
@@ -87,7 +100,8 @@ pub struct Settings {
     /// Connections that transactions in PostgreSQL share; one more hears its news
     #[arg(long, env = "TRACELIFT_DATABASE_CONNECTIONS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub database_connections: u16,
-    /// Keys that seal credentials: ID:BASE64[,ID:BASE64...], 32 bytes each; the first one seals, all of them open
+    /// Keys that seal credentials: ID:BASE64[,ID:BASE64...], 32 bytes each; the first one seals,
+    /// all of them open
     #[arg(skip)]
     pub master_keys: Option<SecretString>,
     /// File that holds the master keys, instead of TRACELIFT_MASTER_KEYS
@@ -96,7 +110,8 @@ pub struct Settings {
     /// Token of the admin calls
     #[arg(skip)]
     pub admin_token: Option<SecretString>,
-    /// File that holds the token of the admin calls, instead of TRACELIFT_ADMIN_TOKEN; without one they are off
+    /// File that holds the token of the admin calls, instead of TRACELIFT_ADMIN_TOKEN; without one
+    /// they are off
     #[arg(long, env = "TRACELIFT_ADMIN_TOKEN_FILE")]
     pub admin_token_file: Option<PathBuf>,
     /// Token of the exporters
@@ -105,13 +120,16 @@ pub struct Settings {
     /// File that holds the token of the exporters, instead of TRACELIFT_FLEET_TOKEN
     #[arg(long, env = "TRACELIFT_FLEET_TOKEN_FILE")]
     pub fleet_token_file: Option<PathBuf>,
-    /// Let destinations have private, loopback and link-local addresses (for stores in your own network)
+    /// Let destinations have private, loopback and link-local addresses (for stores in your own
+    /// network)
     #[arg(long, env = "TRACELIFT_ALLOW_PRIVATE_ENDPOINTS")]
     pub allow_private_endpoints: bool,
-    /// Let destinations name a role of AWS instead of keys; this service and the exporters assume it with their own identity
+    /// Let destinations name a role of AWS instead of keys; this service and the exporters assume
+    /// it with their own identity
     #[arg(long, env = "TRACELIFT_ALLOW_ROLES")]
     pub allow_roles: bool,
-    /// Let destinations go without keys: this service's and the exporters' own rights are then every tenant's
+    /// Let destinations go without keys: this service's and the exporters' own rights are then
+    /// every tenant's
     #[arg(long, env = "TRACELIFT_ALLOW_ENVIRONMENT_CREDENTIALS")]
     pub allow_environment_credentials: bool,
     /// Codec of exports that name none
@@ -120,13 +138,15 @@ pub struct Settings {
     /// Longest range of one export, in UTC days
     #[arg(long, env = "TRACELIFT_MAX_EXPORT_DAYS", default_value_t = MAX_DAYS, value_parser = clap::value_parser!(u64).range(1..=3660))]
     pub max_export_days: u64,
-    /// Seconds for rows that come late: between the end of a schedule's window and its export, or of any window and the count of its rows
+    /// Seconds for rows that come late: between the end of a schedule's window and its export, or
+    /// of any window and the count of its rows
     #[arg(long, env = "TRACELIFT_SCHEDULE_GRACE_SECONDS", default_value_t = GRACE_SECONDS, value_parser = clap::value_parser!(u32).range(0..=604_800))]
     pub schedule_grace_seconds: u32,
     /// How many days back a new schedule may start; 0 for no limit
     #[arg(long, env = "TRACELIFT_MAX_SCHEDULE_DAYS_BACK", default_value_t = MAX_DAYS_BACK)]
     pub max_schedule_days_back: u32,
-    /// Exports of one schedule that may be under way at once, its next windows wait until one has ended; 0 for no limit
+    /// Exports of one schedule that may be under way at once, its next windows wait until one has
+    /// ended; 0 for no limit
     #[arg(long, env = "TRACELIFT_MAX_EXPORTS_PER_SCHEDULE", default_value_t = MAX_UNDER_WAY)]
     pub max_exports_per_schedule: u32,
     /// How often a run is tried again
@@ -159,7 +179,8 @@ pub struct Settings {
     /// Seconds that an export may take from when its first run was taken; then it is TimedOut
     #[arg(long, env = "TRACELIFT_EXPORT_TIMEOUT_SECONDS", default_value_t = 24 * 3600, value_parser = clap::value_parser!(u32).range(1..))]
     pub export_timeout_seconds: u32,
-    /// Days after which the records of an ended export are removed (its files stay); 0 keeps them for ever
+    /// Days after which the records of an ended export are removed (its files stay); 0 keeps them
+    /// for ever
     #[arg(long, env = "TRACELIFT_RETENTION_DAYS", default_value_t = 0)]
     pub retention_days: u32,
     /// Longest time for a call, in seconds (watches and exporters' streams excepted)
@@ -186,7 +207,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// From the command line and the environment; ends the process with a usage message when they are wrong.
+    /// From the command line and the environment; ends the process with a usage message when they
+    /// are wrong.
     #[must_use]
     pub fn read() -> Self {
         let mut settings = Self::parse();
@@ -248,7 +270,11 @@ impl Settings {
     }
 
     pub(crate) fn endpoint_policy(&self) -> EndpointPolicy {
-        if self.allow_private_endpoints { EndpointPolicy::AllowPrivate } else { EndpointPolicy::PublicOnly }
+        if self.allow_private_endpoints {
+            EndpointPolicy::AllowPrivate
+        } else {
+            EndpointPolicy::PublicOnly
+        }
     }
 
     pub(crate) fn own_rights(&self) -> OwnRights {
@@ -277,14 +303,20 @@ impl Settings {
             compression: self.default_compression,
             max_retries: self.max_retries,
             at_once: self.at_once(),
-            quota: Quota { exports_per_hour: self.max_exports_per_hour, schedules: self.max_schedules },
+            quota: Quota {
+                exports_per_hour: self.max_exports_per_hour,
+                schedules: self.max_schedules,
+            },
             times: self.ageing().limits,
         }
     }
 
     pub(crate) fn ageing(&self) -> Ageing {
         Ageing {
-            limits: TimeLimits { run: self.run_timeout_seconds, export: self.export_timeout_seconds },
+            limits: TimeLimits {
+                run: self.run_timeout_seconds,
+                export: self.export_timeout_seconds,
+            },
             retention_days: self.retention_days,
             grace_seconds: self.schedule_grace_seconds,
             exports_per_schedule: self.max_exports_per_schedule,
@@ -306,7 +338,10 @@ mod tests {
         let settings = Settings::parse_from(["tracelift-control-plane", "--database", address]);
         assert!(matches!(settings.database, Database::Postgres(_)));
         assert!(!format!("{settings:?}").contains("hunter2"));
-        let settings = Settings::parse_from(["tracelift-control-plane", "--database", "postgres.db"]);
-        assert!(matches!(settings.database, Database::File(path) if path == Path::new("postgres.db")));
+        let settings =
+            Settings::parse_from(["tracelift-control-plane", "--database", "postgres.db"]);
+        assert!(
+            matches!(settings.database, Database::File(path) if path == Path::new("postgres.db"))
+        );
     }
 }

@@ -1,8 +1,10 @@
-//! The store: the only truth. Every call is one transaction, and every read that a caller can cause names its tenant.
+//! The store: the only truth. Every call is one transaction, and every read that a caller can cause
+//! names its tenant.
 //!
-//! SQLite is the default ([`sqlite`]), PostgreSQL serves several control planes at once ([`postgres`]). Nothing above this
-//! trait knows which database there is. Down the line: `calls` makes a call a transaction, `leases`, `exports` and `destinations` hold the
-//! rules, `rows` the tables, `sql` the values.
+//! SQLite is the default ([`sqlite`]), PostgreSQL serves several control planes at once
+//! ([`postgres`]). Nothing above this trait knows which database there is. Down the line: `calls`
+//! makes a call a transaction, `leases`, `exports` and `destinations` hold the rules, `rows` the
+//! tables, `sql` the values.
 
 mod calls;
 mod claims;
@@ -34,11 +36,13 @@ use tracelift_core::{
 use uuid::Uuid;
 
 pub use outcomes::{
-    Access, Ask, Deletion, Due, Heard, Made, MadeDestination, NewDestination, NewExport, RequestKey, Retry, TimeLimits, Verdict,
+    Access, Ask, Deletion, Due, Heard, Made, MadeDestination, NewDestination, NewExport,
+    RequestKey, Retry, TimeLimits, Verdict,
 };
 pub use rows::quota::Full;
 pub use views::{
-    ApiKey, Claimed, ExportView, Given, Page, Permission, Place, PublishedRun, Reported, RunFiles, RunView, Tenant, Usage, Wanted,
+    ApiKey, Claimed, ExportView, Given, Page, Permission, Place, PublishedRun, Reported, RunFiles,
+    RunView, Tenant, Usage, Wanted,
 };
 
 use crate::vault::Sealed;
@@ -65,11 +69,14 @@ pub enum StoreError {
     #[error("the database holds a value that this version cannot read: {0}")]
     Corrupt(String),
     /// The database was made by a newer version.
-    #[error("the database has a newer schema than this version knows; run the newer version, or restore the backup made before it")]
+    #[error(
+        "the database has a newer schema than this version knows; run the newer version, or restore the backup made before it"
+    )]
     NewerSchema,
 }
 
-/// Something that others may be waiting for, whichever control plane it happened in. Losing one delays, never breaks.
+/// Something that others may be waiting for, whichever control plane it happened in. Losing one
+/// delays, never breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// News may have been lost: look at the store.
@@ -135,10 +142,15 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<MadeDestination>, StoreError>;
     /// A tenant's destination.
-    async fn destination(&self, tenant: TenantId, id: DestinationId) -> Result<Option<Destination>, StoreError>;
+    async fn destination(
+        &self,
+        tenant: TenantId,
+        id: DestinationId,
+    ) -> Result<Option<Destination>, StoreError>;
     /// A tenant's destinations, newest first.
     async fn destinations(&self, tenant: TenantId) -> Result<Vec<Destination>, StoreError>;
-    /// Replaces by what a tenant's destination lets us in; `None` when there is no such destination.
+    /// Replaces by what a tenant's destination lets us in; `None` when there is no such
+    /// destination.
     async fn replace_identity(
         &self,
         tenant: TenantId,
@@ -149,9 +161,20 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<Destination>, StoreError>;
     /// What the store of a tenant's destination knows, as it was found.
-    async fn remember_features(&self, tenant: TenantId, id: DestinationId, features: StoreFeatures) -> Result<(), StoreError>;
-    /// Forgets a tenant's destination and its credentials, unless something is still to be written there.
-    async fn delete_destination(&self, tenant: TenantId, id: DestinationId, now: Timestamp) -> Result<Deletion, StoreError>;
+    async fn remember_features(
+        &self,
+        tenant: TenantId,
+        id: DestinationId,
+        features: StoreFeatures,
+    ) -> Result<(), StoreError>;
+    /// Forgets a tenant's destination and its credentials, unless something is still to be written
+    /// there.
+    async fn delete_destination(
+        &self,
+        tenant: TenantId,
+        id: DestinationId,
+        now: Timestamp,
+    ) -> Result<Deletion, StoreError>;
     /// Every sealed value with its owner, for sealing anew under another key.
     async fn all_sealed(&self) -> Result<Vec<(TenantId, DestinationId, Sealed)>, StoreError>;
     /// Replaces `old` by `new`, unless it has changed meanwhile.
@@ -164,16 +187,41 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets keys of requests that have become too old.
     async fn forget_requests(&self, now: Timestamp) -> Result<(), StoreError>;
     /// A tenant's export.
-    async fn export(&self, tenant: TenantId, id: ExportId) -> Result<Option<ExportView>, StoreError>;
+    async fn export(
+        &self,
+        tenant: TenantId,
+        id: ExportId,
+    ) -> Result<Option<ExportView>, StoreError>;
     /// A tenant's exports, newest first.
-    async fn exports(&self, tenant: TenantId, wanted: Wanted, page: Page) -> Result<Vec<ExportView>, StoreError>;
+    async fn exports(
+        &self,
+        tenant: TenantId,
+        wanted: Wanted,
+        page: Page,
+    ) -> Result<Vec<ExportView>, StoreError>;
     /// Cancels a tenant's export, unless it has ended; `None` when there is none.
-    async fn cancel_export(&self, tenant: TenantId, id: ExportId, now: Timestamp) -> Result<Option<ExportView>, StoreError>;
+    async fn cancel_export(
+        &self,
+        tenant: TenantId,
+        id: ExportId,
+        now: Timestamp,
+    ) -> Result<Option<ExportView>, StoreError>;
     /// The partitions of a tenant's export, oldest first; `None` when there is no such export.
-    async fn runs(&self, tenant: TenantId, export: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError>;
+    async fn runs(
+        &self,
+        tenant: TenantId,
+        export: ExportId,
+        page: Page,
+    ) -> Result<Option<Vec<RunView>>, StoreError>;
     /// One partition.
-    async fn run(&self, tenant: TenantId, export: ExportId, run: RunId) -> Result<Option<RunView>, StoreError>;
-    /// Up to `most` complete files of a partition, behind that number; `None` when there is no such partition.
+    async fn run(
+        &self,
+        tenant: TenantId,
+        export: ExportId,
+        run: RunId,
+    ) -> Result<Option<RunView>, StoreError>;
+    /// Up to `most` complete files of a partition, behind that number; `None` when there is no such
+    /// partition.
     async fn run_files(
         &self,
         tenant: TenantId,
@@ -183,12 +231,25 @@ pub trait Store: Send + Sync + 'static {
         most: u32,
     ) -> Result<Option<RunFiles>, StoreError>;
     /// Queues a run again that has failed or timed out; `None` when there is none.
-    async fn retry_run(&self, tenant: TenantId, export: ExportId, run: RunId, now: Timestamp) -> Result<Option<Retry>, StoreError>;
-    /// The partitions of all exports that a tenant's schedule spawned; `None` when there is no such schedule.
-    async fn schedule_runs(&self, tenant: TenantId, source: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError>;
+    async fn retry_run(
+        &self,
+        tenant: TenantId,
+        export: ExportId,
+        run: RunId,
+        now: Timestamp,
+    ) -> Result<Option<Retry>, StoreError>;
+    /// The partitions of all exports that a tenant's schedule spawned; `None` when there is no such
+    /// schedule.
+    async fn schedule_runs(
+        &self,
+        tenant: TenantId,
+        source: ExportId,
+        page: Page,
+    ) -> Result<Option<Vec<RunView>>, StoreError>;
 
-    /// An exporter says hello and begins a session: verdicts over what it holds, in that order. What it holds no more is
-    /// given back: as lost when another process of that name held it, as never received otherwise.
+    /// An exporter says hello and begins a session: verdicts over what it holds, in that order.
+    /// What it holds no more is given back: as lost when another process of that name held it,
+    /// as never received otherwise.
     async fn hello(
         &self,
         session: Uuid,
@@ -198,39 +259,80 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Vec<Verdict>, StoreError>;
     /// An exporter is alive: verdicts over what it holds, in that order.
-    async fn heartbeat(&self, lease: Lease, held: Vec<(RunId, Fence)>, now: Timestamp) -> Result<Vec<Verdict>, StoreError>;
-    /// Gives queued runs to exporters, one after the other in turns, until each holds its capacity: within the limits, fairly between
-    /// tenants, of each those of its oldest exports. What callers do not see comes first and under no limit. What each is given, in
-    /// the order of `asks`; of two that are of one exporter only the later one is heard.
-    async fn claim(&self, asks: Vec<Ask>, limits: AtOnce, now: Timestamp) -> Result<Vec<Given>, StoreError>;
+    async fn heartbeat(
+        &self,
+        lease: Lease,
+        held: Vec<(RunId, Fence)>,
+        now: Timestamp,
+    ) -> Result<Vec<Verdict>, StoreError>;
+    /// Gives queued runs to exporters, one after the other in turns, until each holds its capacity:
+    /// within the limits, fairly between tenants, of each those of its oldest exports. What
+    /// callers do not see comes first and under no limit. What each is given, in the order of
+    /// `asks`; of two that are of one exporter only the later one is heard.
+    async fn claim(
+        &self,
+        asks: Vec<Ask>,
+        limits: AtOnce,
+        now: Timestamp,
+    ) -> Result<Vec<Given>, StoreError>;
     /// Runs stopped since then that this exporter was the last to hold, under the fence it knows.
-    async fn stopped(&self, exporter: ExporterId, since: Timestamp) -> Result<Vec<(RunId, Fence)>, StoreError>;
-    /// A report about a run, heard only under its newest fence. The rows of an export that it completes are counted `grace` seconds after
-    /// its window has ended at the earliest.
-    async fn report(&self, run: RunId, fence: Fence, event: Event, grace: u32, now: Timestamp) -> Result<Heard, ReportError>;
+    async fn stopped(
+        &self,
+        exporter: ExporterId,
+        since: Timestamp,
+    ) -> Result<Vec<(RunId, Fence)>, StoreError>;
+    /// A report about a run, heard only under its newest fence. The rows of an export that it
+    /// completes are counted `grace` seconds after its window has ended at the earliest.
+    async fn report(
+        &self,
+        run: RunId,
+        fence: Fence,
+        event: Event,
+        grace: u32,
+        now: Timestamp,
+    ) -> Result<Heard, ReportError>;
     /// What an exporter says of a run it works on; dropped when stale.
-    async fn progress(&self, run: RunId, fence: Fence, reported: Reported, now: Timestamp) -> Result<Heard, StoreError>;
+    async fn progress(
+        &self,
+        run: RunId,
+        fence: Fence,
+        reported: Reported,
+        now: Timestamp,
+    ) -> Result<Heard, StoreError>;
     /// The complete files of a run, in order.
     async fn files(&self, run: RunId) -> Result<Vec<File>, StoreError>;
     /// What the holder of a lease may see.
-    async fn access(&self, run: RunId, fence: Fence, exporter: ExporterId, incarnation: String) -> Result<Option<Access>, StoreError>;
+    async fn access(
+        &self,
+        run: RunId,
+        fence: Fence,
+        exporter: ExporterId,
+        incarnation: String,
+    ) -> Result<Option<Access>, StoreError>;
     /// Stops runs and exports that have taken too long; how many runs.
     async fn time_out(&self, limits: TimeLimits, now: Timestamp) -> Result<usize, StoreError>;
-    /// Removes the records of exports that ended before `limit`, a bounded number at a time; how many exports.
+    /// Removes the records of exports that ended before `limit`, a bounded number at a time; how
+    /// many exports.
     async fn remove_ended(&self, limit: Timestamp) -> Result<usize, StoreError>;
     /// Queues every run again whose lease has passed a deadline; how many.
     async fn lapse(&self, max_retries: u32, now: Timestamp) -> Result<usize, StoreError>;
 
     /// Schedules with a window that is due, a bounded number of them.
     async fn due_schedules(&self, due: Due) -> Result<Vec<ExportId>, StoreError>;
-    /// Spawns the exports of a schedule's windows that are due, oldest first, a bounded number of them; how many. None when
-    /// another control plane is at it.
-    async fn spawn(&self, schedule: ExportId, due: Due, now: Timestamp) -> Result<usize, StoreError>;
+    /// Spawns the exports of a schedule's windows that are due, oldest first, a bounded number of
+    /// them; how many. None when another control plane is at it.
+    async fn spawn(
+        &self,
+        schedule: ExportId,
+        due: Due,
+        now: Timestamp,
+    ) -> Result<usize, StoreError>;
 
     /// The store's time, the only one that leases are judged by.
     ///
-    /// Calls take a `now` that was asked for before them. That it is a little old by then is always the safe side: a lease
-    /// lapses later, a wait ends later, and a lease is given until what its exporter counts as later still.
+    /// Calls take a `now` that was asked for before them. That it is a little old by then is always
+    /// the safe side: a lease lapses later, a wait ends later, and a lease is given until what
+    /// its exporter counts as later still.
     async fn now(&self) -> Result<Timestamp, StoreError>;
     /// News, from now on.
     fn changes(&self) -> broadcast::Receiver<Change>;

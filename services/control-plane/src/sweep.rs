@@ -1,5 +1,5 @@
-//! What happens because time has passed: leases lapse, runs and exports time out, schedules spawn exports, records of ended
-//! exports are removed.
+//! What happens because time has passed: leases lapse, runs and exports time out, schedules spawn
+//! exports, records of ended exports are removed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,9 +29,14 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Queues runs again whose lease has lapsed, until told to stop.
 ///
-/// Nothing lapses during the first lease time after a start, nor after the store was away: for exporters both are only a
-/// longer disconnect.
-pub(crate) async fn sweep(store: Arc<dyn Store>, terms: LeaseTerms, ageing: Ageing, stopping: CancellationToken) {
+/// Nothing lapses during the first lease time after a start, nor after the store was away: for
+/// exporters both are only a longer disconnect.
+pub(crate) async fn sweep(
+    store: Arc<dyn Store>,
+    terms: LeaseTerms,
+    ageing: Ageing,
+    stopping: CancellationToken,
+) {
     let grace = Duration::from_secs(u64::from(terms.lease_seconds));
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + grace, INTERVAL);
     loop {
@@ -61,11 +66,16 @@ async fn look(store: &dyn Store, terms: LeaseTerms, ageing: Ageing) -> Result<()
         metrics::counter!("tracelift_runs_timed_out_total").increment(timed_out as u64);
         tracing::warn!(timed_out, "runs took too long; they are stopped");
     }
-    let due = Due { before: now.plus_seconds(-i64::from(ageing.grace_seconds)), under_way: ageing.exports_per_schedule };
+    let due = Due {
+        before: now.plus_seconds(-i64::from(ageing.grace_seconds)),
+        under_way: ageing.exports_per_schedule,
+    };
     spawn(store, due, now).await?;
     store.forget_requests(now).await?;
     if ageing.retention_days > 0 {
-        let removed = store.remove_ended(now.plus_seconds(-86_400 * i64::from(ageing.retention_days))).await?;
+        let removed = store
+            .remove_ended(now.plus_seconds(-86_400 * i64::from(ageing.retention_days)))
+            .await?;
         if removed > 0 {
             tracing::info!(removed, "records of old exports are removed; their files stay");
         }
@@ -116,9 +126,19 @@ mod tests {
         let run = claim_one(store.as_ref(), "a", 0).await;
         let mut news = store.changes();
         let stopping = CancellationToken::new();
-        let terms = LeaseTerms { heartbeat_seconds: 0, lease_seconds: 0, progress_seconds: 600, max_retries: 20, grace_seconds: 600 };
-        let ageing =
-            Ageing { limits: TimeLimits { run: 3600, export: 3600 }, retention_days: 0, grace_seconds: 600, exports_per_schedule: 0 };
+        let terms = LeaseTerms {
+            heartbeat_seconds: 0,
+            lease_seconds: 0,
+            progress_seconds: 600,
+            max_retries: 20,
+            grace_seconds: 600,
+        };
+        let ageing = Ageing {
+            limits: TimeLimits { run: 3600, export: 3600 },
+            retention_days: 0,
+            grace_seconds: 600,
+            exports_per_schedule: 0,
+        };
         let sweep = tasks::start("sweep", sweep(store.clone(), terms, ageing, stopping.clone()));
         while news.recv().await.unwrap() != Change::Work {}
         let queued = run_view(store.as_ref(), &run).await.run;

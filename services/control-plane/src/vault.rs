@@ -1,4 +1,5 @@
-//! Credentials at rest: AES-256-GCM under a key of the operator's, named in what it sealed so that keys can be rotated.
+//! Credentials at rest: AES-256-GCM under a key of the operator's, named in what it sealed so that
+//! keys can be rotated.
 //!
 //! A sealed value is bound to its tenant and destination; copied to another row it does not open.
 
@@ -38,7 +39,9 @@ pub enum VaultError {
     )]
     Keys,
     /// A stored value was sealed with a key that is not given any more.
-    #[error("a stored credential was sealed with master key {0:?}, which is not among the given ones; give it as well")]
+    #[error(
+        "a stored credential was sealed with master key {0:?}, which is not among the given ones; give it as well"
+    )]
     UnknownKey(String),
     /// A stored value does not open.
     #[error("a stored credential does not open: it was changed, or its master key was")]
@@ -69,34 +72,62 @@ impl std::fmt::Debug for Vault {
 impl Vault {
     /// From `id:base64[,id:base64…]`.
     pub fn new(keys: &SecretString) -> Result<Self, VaultError> {
-        let keys: Vec<_> =
-            keys.expose_secret().split(',').map(|pair| master_key(pair.trim())).collect::<Option<_>>().ok_or(VaultError::Keys)?;
+        let keys: Vec<_> = keys
+            .expose_secret()
+            .split(',')
+            .map(|pair| master_key(pair.trim()))
+            .collect::<Option<_>>()
+            .ok_or(VaultError::Keys)?;
         Ok(Self { keys })
     }
 
     /// Seals credentials for one destination.
-    pub fn seal(&self, tenant: TenantId, destination: DestinationId, secrets: &BucketSecrets) -> Result<Sealed, VaultError> {
-        let fields = [Some(&secrets.access_key_id), Some(&secrets.secret_access_key), secrets.session_token.as_ref()];
+    pub fn seal(
+        &self,
+        tenant: TenantId,
+        destination: DestinationId,
+        secrets: &BucketSecrets,
+    ) -> Result<Sealed, VaultError> {
+        let fields = [
+            Some(&secrets.access_key_id),
+            Some(&secrets.secret_access_key),
+            secrets.session_token.as_ref(),
+        ];
         let plain = serde_json::to_vec(&fields).map_err(|_| VaultError::Broken)?;
         let mut nonce = [0; 12];
         getrandom::fill(&mut nonce).map_err(|_| VaultError::Randomness)?;
         let aad = bound_to(tenant, destination);
         let key = self.keys.first().ok_or(VaultError::Keys)?;
-        let sealed = key.cipher.encrypt(&Nonce::from(nonce), Payload { msg: &plain, aad: &aad }).map_err(|_| VaultError::Broken)?;
+        let sealed = key
+            .cipher
+            .encrypt(&Nonce::from(nonce), Payload { msg: &plain, aad: &aad })
+            .map_err(|_| VaultError::Broken)?;
         Ok(Sealed(format!("{}.{}.{}", key.id, BASE64.encode(nonce), BASE64.encode(sealed))))
     }
 
     /// Opens what was sealed for that destination.
-    pub fn open(&self, tenant: TenantId, destination: DestinationId, sealed: &Sealed) -> Result<BucketSecrets, VaultError> {
+    pub fn open(
+        &self,
+        tenant: TenantId,
+        destination: DestinationId,
+        sealed: &Sealed,
+    ) -> Result<BucketSecrets, VaultError> {
         let mut fields = sealed.0.splitn(3, '.');
         let (id, nonce, text) = (fields.next(), fields.next(), fields.next());
         let id = id.unwrap_or_default();
-        let key = self.keys.iter().find(|key| key.id == id).ok_or_else(|| VaultError::UnknownKey(id.to_owned()))?;
-        let decode = |text: Option<&str>| BASE64.decode(text.unwrap_or_default()).map_err(|_| VaultError::Broken);
+        let key = self
+            .keys
+            .iter()
+            .find(|key| key.id == id)
+            .ok_or_else(|| VaultError::UnknownKey(id.to_owned()))?;
+        let decode = |text: Option<&str>| {
+            BASE64.decode(text.unwrap_or_default()).map_err(|_| VaultError::Broken)
+        };
         let nonce: [u8; 12] = decode(nonce)?.try_into().map_err(|_| VaultError::Broken)?;
         let aad = bound_to(tenant, destination);
         let payload = Payload { msg: &decode(text)?, aad: &aad };
-        let plain = key.cipher.decrypt(&Nonce::from(nonce), payload).map_err(|_| VaultError::Broken)?;
+        let plain =
+            key.cipher.decrypt(&Nonce::from(nonce), payload).map_err(|_| VaultError::Broken)?;
         let [access_key_id, secret_access_key, session_token]: [Option<String>; 3] =
             serde_json::from_slice(&plain).map_err(|_| VaultError::Broken)?;
         Ok(BucketSecrets {
@@ -106,10 +137,13 @@ impl Vault {
         })
     }
 
-    /// What `request`, which may hold secrets, is recognised by: under the key that seals now first, then under the others.
-    /// Who reads a stored one without the master key can try out nothing.
+    /// What `request`, which may hold secrets, is recognised by: under the key that seals now
+    /// first, then under the others. Who reads a stored one without the master key can try out
+    /// nothing.
     pub fn digests(&self, request: &[u8]) -> Vec<[u8; 32]> {
-        let digest = |key: &MasterKey| key.digest.clone().chain_update(request).finalize().into_bytes().into();
+        let digest = |key: &MasterKey| {
+            key.digest.clone().chain_update(request).finalize().into_bytes().into()
+        };
         self.keys.iter().map(digest).collect()
     }
 
@@ -121,10 +155,15 @@ impl Vault {
 
 fn master_key(pair: &str) -> Option<MasterKey> {
     let (id, key) = pair.split_once(':')?;
-    let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    let plain =
+        !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
     let key = BASE64.decode(key).ok()?;
     let cipher = Aes256Gcm::new_from_slice(&key).ok()?;
-    let digests = Hmac::<Sha256>::new_from_slice(&key).ok()?.chain_update(b"digests of requests").finalize().into_bytes();
+    let digests = Hmac::<Sha256>::new_from_slice(&key)
+        .ok()?
+        .chain_update(b"digests of requests")
+        .finalize()
+        .into_bytes();
     let digest = Hmac::new_from_slice(&digests).ok()?;
     plain.then(|| MasterKey { id: id.to_owned(), cipher, digest })
 }
@@ -154,7 +193,11 @@ mod tests {
     }
 
     fn secrets() -> BucketSecrets {
-        BucketSecrets { access_key_id: "AK".into(), secret_access_key: "sk".into(), session_token: None }
+        BucketSecrets {
+            access_key_id: "AK".into(),
+            secret_access_key: "sk".into(),
+            session_token: None,
+        }
     }
 
     #[test]
@@ -162,7 +205,10 @@ mod tests {
         let (tenant, destination) = owner(1);
         let sealed = vault(OLD).seal(tenant, destination, &secrets()).unwrap();
         assert_eq!(vault(OLD).open(tenant, destination, &sealed).unwrap().secret_access_key, "sk");
-        assert!(matches!(vault(OLD).open(owner(2).0, destination, &sealed), Err(VaultError::Broken)));
+        assert!(matches!(
+            vault(OLD).open(owner(2).0, destination, &sealed),
+            Err(VaultError::Broken)
+        ));
     }
 
     #[test]
@@ -172,7 +218,9 @@ mod tests {
         let both = vault(&format!("{NEW},{OLD}"));
         assert!(both.open(tenant, destination, &sealed).is_ok());
         assert!(!both.is_current(&sealed));
-        assert!(matches!(vault(NEW).open(tenant, destination, &sealed), Err(VaultError::UnknownKey(id)) if id == "k1"));
+        assert!(
+            matches!(vault(NEW).open(tenant, destination, &sealed), Err(VaultError::UnknownKey(id)) if id == "k1")
+        );
     }
 
     #[test]
@@ -185,8 +233,13 @@ mod tests {
 
     #[test]
     fn keys_that_are_none_are_refused() {
-        for wrong in ["", "k1", "k1:", "k1:c2hvcnQ=", ":AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="] {
-            assert!(matches!(Vault::new(&SecretString::from(wrong)), Err(VaultError::Keys)), "{wrong}");
+        for wrong in
+            ["", "k1", "k1:", "k1:c2hvcnQ=", ":AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="]
+        {
+            assert!(
+                matches!(Vault::new(&SecretString::from(wrong)), Err(VaultError::Keys)),
+                "{wrong}"
+            );
         }
     }
 
@@ -194,8 +247,15 @@ mod tests {
     fn a_request_is_recognised_under_every_key_that_is_still_given() {
         let (old, both, new) = (vault(OLD), vault(&format!("{NEW},{OLD}")), vault(NEW));
         let request = b"a request with a secret";
-        assert!(both.digests(request).contains(&old.digests(request)[0]), "asked before the key was changed");
-        assert_eq!(both.digests(request)[0], new.digests(request)[0], "what is kept is under the key that seals");
+        assert!(
+            both.digests(request).contains(&old.digests(request)[0]),
+            "asked before the key was changed"
+        );
+        assert_eq!(
+            both.digests(request)[0],
+            new.digests(request)[0],
+            "what is kept is under the key that seals"
+        );
         assert_ne!(old.digests(request), new.digests(request));
         assert_ne!(new.digests(request), new.digests(b"another"));
     }

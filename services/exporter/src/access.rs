@@ -1,4 +1,5 @@
-//! A run's destination and its credentials: asked for under the lease, held only while the job runs.
+//! A run's destination and its credentials: asked for under the lease, held only while the job
+//! runs.
 
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use tracelift_core::{
 };
 use tracelift_proto::{
     BucketSecrets, MAX_FLEET_BYTES,
-    fleet::v1::{self, fleet_service_client::FleetServiceClient, get_destination_access_response::Identity},
+    fleet::v1::{
+        self, fleet_service_client::FleetServiceClient, get_destination_access_response::Identity,
+    },
 };
 
 use crate::{
@@ -34,7 +37,8 @@ pub(crate) struct Token(MetadataValue<Ascii>);
 
 impl Token {
     pub(crate) fn new(token: &SecretString) -> Result<Self, InvalidMetadataValue> {
-        let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.expose_secret()).parse()?;
+        let mut value: MetadataValue<Ascii> =
+            format!("Bearer {}", token.expose_secret()).parse()?;
         value.set_sensitive(true);
         Ok(Self(value))
     }
@@ -68,7 +72,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Access {
-    /// The bucket of a leased run and its keys. While the control plane is away it asks again, until the lease ends.
+    /// The bucket of a leased run and its keys. While the control plane is away it asks again,
+    /// until the lease ends.
     pub(crate) async fn destination(&self, lease: &Lease) -> Result<(Bucket, Grant), Halt> {
         loop {
             let question = v1::GetDestinationAccessRequest {
@@ -86,20 +91,39 @@ impl Access {
             };
             match answer {
                 Ok(answer) => return usable(answer.into_inner()),
-                Err(status) if status.code() == Code::PermissionDenied => return Err(Halt::Stopped(Stop::Revoked)),
-                Err(status) if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown) => {
+                Err(status) if status.code() == Code::PermissionDenied => {
+                    return Err(Halt::Stopped(Stop::Revoked));
+                }
+                Err(status)
+                    if matches!(
+                        status.code(),
+                        Code::Unavailable
+                            | Code::DeadlineExceeded
+                            | Code::Cancelled
+                            | Code::Unknown
+                    ) =>
+                {
                     tracing::debug!(code = ?status.code(), "the control plane is away; asking again");
                     tokio::select! {
                         why = lease.halted() => return Err(Halt::Stopped(why)),
                         () = tokio::time::sleep(ASK_AGAIN) => {}
                     }
                 }
-                // The destination was deleted, or what it uses is not allowed any more: trying again changes nothing.
+                // The destination was deleted, or what it uses is not allowed any more: trying
+                // again changes nothing.
                 Err(status) if status.code() == Code::FailedPrecondition => {
                     let class = FailureClass::CustomerConfig;
-                    return Err(Halt::Failed(Failure { class, ..refused(status.message().to_owned()) }));
+                    return Err(Halt::Failed(Failure {
+                        class,
+                        ..refused(status.message().to_owned())
+                    }));
                 }
-                Err(status) => return Err(Halt::Failed(refused(format!("the control plane: {}", status.message())))),
+                Err(status) => {
+                    return Err(Halt::Failed(refused(format!(
+                        "the control plane: {}",
+                        status.message()
+                    ))));
+                }
             }
         }
     }
@@ -122,11 +146,16 @@ fn usable(answer: v1::GetDestinationAccessResponse) -> Result<(Bucket, Grant), H
             })
         }
         Some(Identity::AssumeRole(role)) => {
-            let arn = RoleArn::parse("role_arn", &role.role_arn).map_err(|fault| faults(vec![fault]))?;
+            let arn =
+                RoleArn::parse("role_arn", &role.role_arn).map_err(|fault| faults(vec![fault]))?;
             Grant::Role { arn, external_id: role.external_id }
         }
         Some(Identity::Environment(_)) => Grant::Environment,
-        None => return Err(Halt::Failed(refused("the control plane gave no credentials: update this exporter".to_owned()))),
+        None => {
+            return Err(Halt::Failed(refused(
+                "the control plane gave no credentials: update this exporter".to_owned(),
+            )));
+        }
     };
     Ok((bucket, grant))
 }

@@ -1,5 +1,6 @@
-//! Whether one call is sent again after a refusal, and when: what arrived damaged a few times, and for some minutes what is suddenly
-//! denied to a run whose writes were taken before. Pure; throttling and expired keys are the destination's own matter.
+//! Whether one call is sent again after a refusal, and when: what arrived damaged a few times, and
+//! for some minutes what is suddenly denied to a run whose writes were taken before. Pure;
+//! throttling and expired keys are the destination's own matter.
 
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use tracelift_bucket::Fault;
 
 /// How often content is sent that arrives damaged.
 const SENDINGS: u32 = 4;
-/// How long a write is asked for again that is denied after others were taken. Stores deny everybody while they load their rights anew, which
-/// takes minutes at worst; longer, and the run would be taken away for not getting on (600 s).
+/// How long a write is asked for again that is denied after others were taken. Stores deny
+/// everybody while they load their rights anew, which takes minutes at worst; longer, and the run
+/// would be taken away for not getting on (600 s).
 const DENIED_FOR: Duration = Duration::from_secs(300);
 /// The wait after a first refusal, before jitter, and the longest one.
 const FIRST: Duration = Duration::from_millis(500);
@@ -29,9 +31,16 @@ struct Denied {
 }
 
 impl Again {
-    /// How long to wait before the call is sent once more; `None` when it is not. `taken`: whether the call is a write, and writes of this run
-    /// were taken. `share` of the wait, from 0 to 1, is left to chance.
-    pub(crate) fn after(&mut self, fault: Fault, taken: bool, now: Instant, share: f64) -> Option<Duration> {
+    /// How long to wait before the call is sent once more; `None` when it is not. `taken`: whether
+    /// the call is a write, and writes of this run were taken. `share` of the wait, from 0 to
+    /// 1, is left to chance.
+    pub(crate) fn after(
+        &mut self,
+        fault: Fault,
+        taken: bool,
+        now: Instant,
+        share: f64,
+    ) -> Option<Duration> {
         let times = match fault {
             Fault::Damaged => {
                 self.damaged += 1;
@@ -80,7 +89,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_write_is_asked_for_again_for_five_minutes_once_others_were_taken() {
         for fault in [Fault::AccessDenied, Fault::UnknownKeyId] {
-            assert_eq!(waits(fault, false), [0; 0], "the first write of all says what the key may do");
+            assert_eq!(
+                waits(fault, false),
+                [0; 0],
+                "the first write of all says what the key may do"
+            );
             let waits = waits(fault, true);
             assert_eq!(waits[..7], [500, 1000, 2000, 4000, 8000, 16_000, 30_000]);
             let sum: u128 = waits.iter().sum();
@@ -90,7 +103,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_else_a_store_refuses_is_not_asked_again() {
-        for fault in [Fault::Refused, Fault::BucketNotValid, Fault::WrongRegion, Fault::Exists, Fault::NoSuchUpload] {
+        for fault in [
+            Fault::Refused,
+            Fault::BucketNotValid,
+            Fault::WrongRegion,
+            Fault::Exists,
+            Fault::NoSuchUpload,
+        ] {
             assert_eq!(waits(fault, true), [0; 0], "{fault:?}");
         }
     }

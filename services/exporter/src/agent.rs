@@ -1,7 +1,7 @@
 //! The agent: one stream to the control plane, the jobs it gave, and their reports.
 //!
-//! Losing the stream stops no job. Reports wait, the agent connects again with jitter, and a job whose lease could have
-//! lapsed meanwhile is stopped before it can do harm.
+//! Losing the stream stops no job. Reports wait, the agent connects again with jitter, and a job
+//! whose lease could have lapsed meanwhile is stopped before it can do harm.
 
 mod assignment;
 
@@ -60,7 +60,8 @@ pub(crate) struct Work {
     trust: Arc<Trust>,
 }
 
-/// Shortest and longest bound of the wait before connecting again; the wait itself is anywhere below it.
+/// Shortest and longest bound of the wait before connecting again; the wait itself is anywhere
+/// below it.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// How long the control plane may take for its welcome, or to take in what is said.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -86,7 +87,8 @@ impl From<Status> for End {
 }
 
 impl Agent {
-    /// Works until `stopping`, then finishes the files in hand and gives the runs back, within the drain time.
+    /// Works until `stopping`, then finishes the files in hand and gives the runs back, within the
+    /// drain time.
     pub(crate) async fn run(mut self, stopping: CancellationToken) {
         let out_of_time = {
             let (stopping, drain_time) = (stopping.clone(), self.drain_time);
@@ -112,7 +114,11 @@ impl Agent {
                 End::Drained(after) => after,
                 End::Lost(status) => {
                     tracing::warn!(code = ?status.code(), reason = status.message(), "the control plane is lost; connecting again");
-                    failures = if connected.elapsed() > RECONNECT.1 { 0 } else { failures.saturating_add(1) };
+                    failures = if connected.elapsed() > RECONNECT.1 {
+                        0
+                    } else {
+                        failures.saturating_add(1)
+                    };
                     jitter(RECONNECT.0.saturating_mul(1 << failures.min(8)).min(RECONNECT.1))
                 }
             };
@@ -134,13 +140,23 @@ impl Agent {
         }
     }
 
-    async fn serve(&mut self, stopping: &CancellationToken) -> Result<std::convert::Infallible, End> {
+    async fn serve(
+        &mut self,
+        stopping: &CancellationToken,
+    ) -> Result<std::convert::Infallible, End> {
         let said_hello = Instant::now();
         let mut draining = stopping.is_cancelled();
         let (outbox, mut told) = self.connect(draining).await?;
-        let welcome = match timeout(PATIENCE, told.message()).await.map_err(|_| Status::deadline_exceeded("no welcome"))?? {
+        let welcome = match timeout(PATIENCE, told.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no welcome"))??
+        {
             Some(v1::ConnectResponse { message: Some(Told::Welcome(welcome)) }) => welcome,
-            _ => return Err(End::Lost(Status::unavailable("the control plane did not say welcome"))),
+            _ => {
+                return Err(End::Lost(Status::unavailable(
+                    "the control plane did not say welcome",
+                )));
+            }
         };
         let (beat, lease_time) = terms(&welcome);
         let trusted = lease_time.mul_f64(TRUSTED_SHARE);
@@ -152,8 +168,9 @@ impl Agent {
         let (mut beats, mut ticks) = (spread(beat), spread(PROGRESS_INTERVAL));
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // When each heartbeat was sent that has no answer yet: a lease holds from then on, not from a later one. And whether it said
-        // that no more runs are wanted: once that is answered, none is on its way.
+        // When each heartbeat was sent that has no answer yet: a lease holds from then on, not from
+        // a later one. And whether it said that no more runs are wanted: once that is
+        // answered, none is on its way.
         let mut unanswered = VecDeque::new();
         let mut given_no_more = draining; // hello said so
         loop {
@@ -200,7 +217,10 @@ impl Agent {
         }
     }
 
-    async fn connect(&mut self, draining: bool) -> Result<(mpsc::Sender<v1::ConnectRequest>, Streaming<v1::ConnectResponse>), Status> {
+    async fn connect(
+        &mut self,
+        draining: bool,
+    ) -> Result<(mpsc::Sender<v1::ConnectRequest>, Streaming<v1::ConnectResponse>), Status> {
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let hello = v1::Hello {
             exporter_id: self.exporter.clone(),
@@ -212,7 +232,9 @@ impl Agent {
         };
         send(&outbox, Said::Hello(hello)).await?;
         let connecting = self.client.connect(ReceiverStream::new(messages));
-        let told = timeout(PATIENCE, connecting).await.map_err(|_| Status::deadline_exceeded("no connection"))??;
+        let told = timeout(PATIENCE, connecting)
+            .await
+            .map_err(|_| Status::deadline_exceeded("no connection"))??;
         Ok((outbox, told.into_inner()))
     }
 
@@ -221,7 +243,12 @@ impl Agent {
         Said::Heartbeat(v1::Heartbeat { held: self.work.held(), capacity })
     }
 
-    async fn hear(&mut self, told: Told, draining: bool, outbox: &mpsc::Sender<v1::ConnectRequest>) -> Result<(), End> {
+    async fn hear(
+        &mut self,
+        told: Told,
+        draining: bool,
+        outbox: &mpsc::Sender<v1::ConnectRequest>,
+    ) -> Result<(), End> {
         match told {
             Told::Assignment(assignment) => send(outbox, self.begin(&assignment, draining)).await?,
             Told::Ack(ack) => self.work.stored_up_to(ack.seq),
@@ -229,27 +256,38 @@ impl Agent {
             Told::Cancel(cancel) => self.work.stop(&cancel.run_id, cancel.fence, Stop::Cancelled),
             Told::Revoked(revoked) => self.work.stop(&revoked.run_id, revoked.fence, Stop::Revoked),
             Told::Drain(drain) => {
-                let after = drain.reconnect_after.and_then(|after| Duration::try_from(after).ok()).unwrap_or(RECONNECT.1);
+                let after = drain
+                    .reconnect_after
+                    .and_then(|after| Duration::try_from(after).ok())
+                    .unwrap_or(RECONNECT.1);
                 return Err(End::Drained(after + jitter(RECONNECT.0)));
             }
             Told::Welcome(_) | Told::HeartbeatReply(_) => {
-                return Err(End::Lost(Status::unavailable("the control plane said something out of turn")));
+                return Err(End::Lost(Status::unavailable(
+                    "the control plane said something out of turn",
+                )));
             }
         }
         Ok(())
     }
 
-    /// Starts the job of an assignment, declines it, or hands it back: it may have been on its way when the exporter was told to stop.
+    /// Starts the job of an assignment, declines it, or hands it back: it may have been on its way
+    /// when the exporter was told to stop.
     fn begin(&mut self, assignment: &v1::Assignment, draining: bool) -> Said {
         let decline = |reason: String| {
             tracing::warn!(run = assignment.run_id, reason, "assignment declined");
-            Said::Declined(v1::Declined { run_id: assignment.run_id.clone(), fence: assignment.fence, reason })
+            Said::Declined(v1::Declined {
+                run_id: assignment.run_id.clone(),
+                fence: assignment.fence,
+                reason,
+            })
         };
         let (lease, spec, task, before) = match assignment::read(assignment, &self.work.trust) {
             Ok(read) => read,
             Err(fault) => return decline(format!("the assignment cannot be read: {fault}")),
         };
-        let accepted = Said::Accepted(v1::Accepted { run_id: lease.run.to_string(), fence: lease.fence.0 });
+        let accepted =
+            Said::Accepted(v1::Accepted { run_id: lease.run.to_string(), fence: lease.fence.0 });
         if let Some((older, _)) = self.work.jobs.get(&lease.run) {
             if older.fence >= lease.fence {
                 return accepted; // it came twice
@@ -264,7 +302,12 @@ impl Agent {
         tracing::info!(run = %lease.run, export = %lease.export, fence = lease.fence.0, attempt = assignment.attempt, "run taken");
         let span = tracing::info_span!("run", run = %lease.run, export = %lease.export, fence = lease.fence.0);
         let meter = Arc::new(Meter::starting_at(before));
-        let job = Job { workshop: self.workshop.clone(), lease: lease.clone(), spec, meter: meter.clone() };
+        let job = Job {
+            workshop: self.workshop.clone(),
+            lease: lease.clone(),
+            spec,
+            meter: meter.clone(),
+        };
         self.work.jobs.insert(lease.run, (lease.clone(), meter));
         let work = async move {
             let done = job.run(task).await;
@@ -283,12 +326,25 @@ impl Work {
     /// Every lease that is in use, or that a report still speaks for.
     fn held(&self) -> Vec<v1::HeldLease> {
         let pending = self.pending.values().map(|(lease, ..)| lease);
-        let leases: BTreeMap<_, _> =
-            self.jobs.values().map(|(lease, _)| lease).chain(pending).map(|lease| (lease.run, lease.fence)).collect();
-        leases.into_iter().map(|(run, fence)| v1::HeldLease { run_id: run.to_string(), fence: fence.0 }).collect()
+        let leases: BTreeMap<_, _> = self
+            .jobs
+            .values()
+            .map(|(lease, _)| lease)
+            .chain(pending)
+            .map(|lease| (lease.run, lease.fence))
+            .collect();
+        leases
+            .into_iter()
+            .map(|(run, fence)| v1::HeldLease { run_id: run.to_string(), fence: fence.0 })
+            .collect()
     }
 
-    fn enqueue(&mut self, lease: Lease, said: Said, answer: Option<tokio::sync::oneshot::Sender<Stored>>) -> Said {
+    fn enqueue(
+        &mut self,
+        lease: Lease,
+        said: Said,
+        answer: Option<tokio::sync::oneshot::Sender<Stored>>,
+    ) -> Said {
         self.last_seq += 1;
         self.pending.insert(self.last_seq, (lease, said.clone(), answer));
         numbered(said, self.last_seq)
@@ -309,10 +365,9 @@ impl Work {
 
     fn frozen(&mut self, publish: v1::Publish) {
         let Ok((run, fence)) = under(&publish.run_id, publish.fence) else { return };
-        let waiting = self
-            .pending
-            .iter()
-            .find(|(_, (lease, said, _))| lease.run == run && lease.fence == fence && matches!(said, Said::RunFinished(_)));
+        let waiting = self.pending.iter().find(|(_, (lease, said, _))| {
+            lease.run == run && lease.fence == fence && matches!(said, Said::RunFinished(_))
+        });
         let Some(seq) = waiting.map(|(seq, _)| *seq) else { return };
         if let Some((_, _, Some(answer))) = self.pending.remove(&seq) {
             let _ = answer.send(Stored::Frozen(publish)); // its job may have stopped
@@ -323,8 +378,12 @@ impl Work {
         for verdict in verdicts {
             match v1::Verdict::try_from(verdict.verdict) {
                 Ok(v1::Verdict::Keep) => {}
-                Ok(v1::Verdict::Cancel) => self.stop(&verdict.run_id, verdict.fence, Stop::Cancelled),
-                Ok(v1::Verdict::Revoked | v1::Verdict::Unspecified) | Err(_) => self.stop(&verdict.run_id, verdict.fence, Stop::Revoked),
+                Ok(v1::Verdict::Cancel) => {
+                    self.stop(&verdict.run_id, verdict.fence, Stop::Cancelled)
+                }
+                Ok(v1::Verdict::Revoked | v1::Verdict::Unspecified) | Err(_) => {
+                    self.stop(&verdict.run_id, verdict.fence, Stop::Revoked)
+                }
             }
         }
         self.trust.extend(kept_until); // last: until here a job of a lost lease is held off by the old one
@@ -340,8 +399,11 @@ impl Work {
             lease.stop(why);
         }
         let about = |lease: &Lease| lease.run == run && lease.fence == fence;
-        // A file that exists is reported even when its run was cancelled; everything else is of no more use.
-        self.pending.retain(|_, (lease, said, _)| !about(lease) || (why == Stop::Cancelled && matches!(said, Said::FileDone(_))));
+        // A file that exists is reported even when its run was cancelled; everything else is of no
+        // more use.
+        self.pending.retain(|_, (lease, said, _)| {
+            !about(lease) || (why == Stop::Cancelled && matches!(said, Said::FileDone(_)))
+        });
     }
 
     fn stop_all(&self, why: Stop) {
@@ -353,7 +415,10 @@ impl Work {
     /// Stops every job when its lease could lapse soon: another exporter may have it then.
     fn fence(&mut self) {
         if self.trust.is_over() && !self.jobs.is_empty() {
-            tracing::warn!(jobs = self.jobs.len(), "no word from the control plane: the leases could lapse, the jobs are stopped");
+            tracing::warn!(
+                jobs = self.jobs.len(),
+                "no word from the control plane: the leases could lapse, the jobs are stopped"
+            );
             self.stop_all(Stop::Revoked);
         }
     }
@@ -373,12 +438,19 @@ impl Work {
 
     fn hand_back(&mut self, lease: Lease) -> Said {
         tracing::info!(run = %lease.run, "run handed back");
-        let said = Said::HandedBack(v1::HandedBack { run_id: lease.run.to_string(), fence: lease.fence.0, seq: 0 });
+        let said = Said::HandedBack(v1::HandedBack {
+            run_id: lease.run.to_string(),
+            fence: lease.fence.0,
+            seq: 0,
+        });
         self.enqueue(lease, said, None)
     }
 
     /// What is to be said of a job that has ended.
-    fn finished(&mut self, done: Result<(Lease, Result<(), Halt>), tokio::task::JoinError>) -> Option<Said> {
+    fn finished(
+        &mut self,
+        done: Result<(Lease, Result<(), Halt>), tokio::task::JoinError>,
+    ) -> Option<Said> {
         let (lease, outcome) = match done {
             Ok(done) => done,
             Err(panic) => {
@@ -408,7 +480,12 @@ const TRUSTED_SHARE: f64 = 0.75;
 fn failed(lease: &Lease, failure: &Failure) -> Said {
     tracing::warn!(run = %lease.run, %failure, "run failed");
     let failure = Some(failure.into());
-    Said::RunFailed(v1::RunFailed { run_id: lease.run.to_string(), fence: lease.fence.0, seq: 0, failure })
+    Said::RunFailed(v1::RunFailed {
+        run_id: lease.run.to_string(),
+        fence: lease.fence.0,
+        seq: 0,
+        failure,
+    })
 }
 
 fn numbered(mut said: Said, number: u64) -> Said {
@@ -422,7 +499,11 @@ fn numbered(mut said: Said, number: u64) -> Said {
         Said::CleanedUp(report) => &mut report.seq,
         Said::ExperimentsFound(report) => &mut report.seq,
         Said::Counted(report) => &mut report.seq,
-        Said::Hello(_) | Said::Heartbeat(_) | Said::Accepted(_) | Said::Declined(_) | Said::Progress(_) => return said,
+        Said::Hello(_)
+        | Said::Heartbeat(_)
+        | Said::Accepted(_)
+        | Said::Declined(_)
+        | Said::Progress(_) => return said,
     };
     *seq = number;
     said
@@ -431,19 +512,26 @@ fn numbered(mut said: Said, number: u64) -> Said {
 async fn send(outbox: &mpsc::Sender<v1::ConnectRequest>, said: Said) -> Result<(), Status> {
     let message = v1::ConnectRequest { message: Some(said) };
     let sent = timeout(PATIENCE, outbox.send(message)).await;
-    sent.map_err(|_| Status::unavailable("the control plane takes nothing in"))?.map_err(|_| Status::unavailable("the stream is closed"))
+    sent.map_err(|_| Status::unavailable("the control plane takes nothing in"))?
+        .map_err(|_| Status::unavailable("the stream is closed"))
 }
 
 /// (heartbeat interval, lease time)
 fn terms(welcome: &v1::Welcome) -> (Duration, Duration) {
     let read = |duration: Option<prost_types::Duration>, default| {
-        duration.and_then(|duration| Duration::try_from(duration).ok()).filter(|duration| !duration.is_zero()).unwrap_or(default)
+        duration
+            .and_then(|duration| Duration::try_from(duration).ok())
+            .filter(|duration| !duration.is_zero())
+            .unwrap_or(default)
     };
-    (read(welcome.heartbeat_interval, Duration::from_secs(5)), read(welcome.lease_time, Duration::from_secs(30)))
+    (
+        read(welcome.heartbeat_interval, Duration::from_secs(5)),
+        read(welcome.lease_time, Duration::from_secs(30)),
+    )
 }
 
-/// Every so often, from anywhere within the first time on: exporters that connect at once, as when their control plane has started
-/// anew, must not speak all at once ever after.
+/// Every so often, from anywhere within the first time on: exporters that connect at once, as when
+/// their control plane has started anew, must not speak all at once ever after.
 fn spread(period: Duration) -> Interval {
     interval_at(Instant::now() + jitter(period), period)
 }

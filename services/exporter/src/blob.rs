@@ -1,5 +1,5 @@
-//! Offloaded objects: fetched and unpacked. What they hold is passed on as it would be inline; one that cannot be had is a miss, not a
-//! failure.
+//! Offloaded objects: fetched and unpacked. What they hold is passed on as it would be inline; one
+//! that cannot be had is a miss, not a failure.
 
 use std::{
     borrow::Cow,
@@ -37,8 +37,8 @@ pub(crate) struct BlobStore {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Miss {
     NotFound,
-    /// The store gives other objects, not this one: it is archived, encrypted with a key that we have not, or its key is none for this
-    /// store. What it answered, without its message.
+    /// The store gives other objects, not this one: it is archived, encrypted with a key that we
+    /// have not, or its key is none for this store. What it answered, without its message.
     Refused(String),
     /// It may be that the store gives us no object at all.
     Denied(String),
@@ -52,9 +52,13 @@ impl Miss {
     pub(crate) fn reason(&self) -> String {
         match self {
             Self::NotFound => "the object does not exist".to_owned(),
-            Self::Refused(answer) | Self::Denied(answer) => format!("the store refused the object: {answer}"),
+            Self::Refused(answer) | Self::Denied(answer) => {
+                format!("the store refused the object: {answer}")
+            }
             Self::TooLarge => "the object is larger than the exporter's limit".to_owned(),
-            Self::ForeignBucket => "the pointer names a bucket that the exporter does not read".to_owned(),
+            Self::ForeignBucket => {
+                "the pointer names a bucket that the exporter does not read".to_owned()
+            }
             Self::NotUnpackable => "the object cannot be unpacked".to_owned(),
             Self::Pointer(reason) => (*reason).to_owned(),
         }
@@ -76,7 +80,8 @@ impl From<Miss> for NoBlob {
 
 /// Longest time until an object's answer begins.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest time in which nothing more of its body comes: a store that falls silent must not hold a run.
+/// Longest time in which nothing more of its body comes: a store that falls silent must not hold a
+/// run.
 const BODY_SILENCE: Duration = Duration::from_secs(60);
 /// For so long a store that gave an object counts as one that gives objects.
 const MEMORY: Duration = Duration::from_secs(600);
@@ -86,7 +91,11 @@ const FETCH_ATTEMPTS: u32 = 5;
 impl BlobStore {
     pub(crate) async fn new(settings: &Blobs, connector: &Connector) -> Result<Self, crate::Error> {
         let (id, secret_access_key) = settings.keys()?;
-        let keys = Keys { access_key_id: id.expose_secret().to_owned(), secret_access_key, session_token: None };
+        let keys = Keys {
+            access_key_id: id.expose_secret().to_owned(),
+            secret_access_key,
+            session_token: None,
+        };
         let bucket = Bucket {
             name: settings.blob_bucket.clone(),
             prefix: String::new(),
@@ -98,7 +107,9 @@ impl BlobStore {
             client: ClientOptions::default(),
             features: StoreFeatures::default(),
         };
-        let objects = connector.reader(&bucket, &keys, FETCH_TIMEOUT, FETCH_ATTEMPTS, || SystemClock.now()).await?;
+        let objects = connector
+            .reader(&bucket, &keys, FETCH_TIMEOUT, FETCH_ATTEMPTS, || SystemClock.now())
+            .await?;
         Ok(Self { objects, max_bytes: settings.blob_max_bytes, gave: Arc::default() })
     }
 
@@ -109,7 +120,12 @@ impl BlobStore {
     }
 
     /// The text of a field. The body is read when its `turn` has room for it.
-    pub(crate) async fn fetch(&self, column: Column, pointer: &Pointer, turn: &mut Turn) -> Result<String, NoBlob> {
+    pub(crate) async fn fetch(
+        &self,
+        column: Column,
+        pointer: &Pointer,
+        turn: &mut Turn,
+    ) -> Result<String, NoBlob> {
         if pointer.bucket.as_ref().is_some_and(|named| named != self.objects.bucket()) {
             return Err(Miss::ForeignBucket.into());
         }
@@ -130,7 +146,12 @@ impl BlobStore {
     }
 
     /// The body, whole. Room is taken for what is announced, and step by step for what is not.
-    async fn body(&self, key: &str, object: &mut Object, turn: &mut Turn) -> Result<Vec<u8>, NoBlob> {
+    async fn body(
+        &self,
+        key: &str,
+        object: &mut Object,
+        turn: &mut Turn,
+    ) -> Result<Vec<u8>, NoBlob> {
         let announced = object.size;
         let mut room = announced.unwrap_or_default();
         if room > self.max_bytes {
@@ -151,7 +172,9 @@ impl BlobStore {
             body.extend_from_slice(&more);
         }
         match announced {
-            Some(size) if size != body.len() as u64 => Err(cut(key, &"it is not as long as announced")),
+            Some(size) if size != body.len() as u64 => {
+                Err(cut(key, &"it is not as long as announced"))
+            }
             _ => Ok(body),
         }
     }
@@ -168,9 +191,13 @@ fn no_blob(error: &BucketError) -> NoBlob {
     let answer = error.words.split(": ").next().unwrap_or_default().to_owned();
     let class = match error.fault {
         Fault::NoSuchKey => return Miss::NotFound.into(),
-        Fault::AccessDenied if answer.contains("SignatureDoesNotMatch") => FailureClass::SourceConfig,
+        Fault::AccessDenied if answer.contains("SignatureDoesNotMatch") => {
+            FailureClass::SourceConfig
+        }
         // A reader that may not list is not told that an object is missing.
-        Fault::AccessDenied if is_about_one(&answer, &error.words) => return Miss::Refused(answer).into(),
+        Fault::AccessDenied if is_about_one(&answer, &error.words) => {
+            return Miss::Refused(answer).into();
+        }
         Fault::AccessDenied => return Miss::Denied(answer).into(),
         Fault::Throttled => FailureClass::Throttled,
         Fault::Unavailable | Fault::ClockSkewed => FailureClass::SourceTransient,
@@ -185,16 +212,21 @@ fn no_blob(error: &BucketError) -> NoBlob {
     // The advice is meant for a customer's bucket, but a wrong clock is the operator's in any case.
     let advice = match (error.fault, class) {
         (Fault::ClockSkewed, _) => format!("; {}", error.fault.advice()),
-        (_, FailureClass::SourceConfig) => "; check BLOB_BUCKET, BLOB_ENDPOINT, BLOB_REGION and the keys of the exporter".to_owned(),
+        (_, FailureClass::SourceConfig) => {
+            "; check BLOB_BUCKET, BLOB_ENDPOINT, BLOB_REGION and the keys of the exporter"
+                .to_owned()
+        }
         _ => String::new(),
     };
-    let detail = format!("the store of offloaded fields: {} answered {}{advice}", error.call, error.words);
+    let detail =
+        format!("the store of offloaded fields: {} answered {}{advice}", error.call, error.words);
     NoBlob::Failure(Failure { step: Step::Hydrate, class, detail })
 }
 
 /// Whether a denial says that it is for this object alone.
 fn is_about_one(answer: &str, words: &str) -> bool {
-    answer.contains("InvalidObjectState") || ["ListBucket", "kms:"].iter().any(|cause| words.contains(cause))
+    answer.contains("InvalidObjectState")
+        || ["ListBucket", "kms:"].iter().any(|cause| words.contains(cause))
 }
 
 /// Every object is refused.
@@ -210,10 +242,11 @@ fn cut(key: &str, reason: &dyn std::fmt::Display) -> NoBlob {
     NoBlob::Failure(Failure { step: Step::Hydrate, class: FailureClass::SourceTransient, detail })
 }
 
-/// The body without its packing: as its Content-Encoding says where that fits, and as its first bytes say. A label that does not fit is
-/// wrong: proxies unpack on the way and leave it.
+/// The body without its packing: as its Content-Encoding says where that fits, and as its first
+/// bytes say. A label that does not fit is wrong: proxies unpack on the way and leave it.
 fn unpack(mut body: Vec<u8>, encoding: Option<&str>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
-    let labels = encoding.unwrap_or_default().split(',').map(|label| label.trim().to_ascii_lowercase());
+    let labels =
+        encoding.unwrap_or_default().split(',').map(|label| label.trim().to_ascii_lowercase());
     for label in labels.collect::<Vec<_>>().into_iter().rev() {
         body = match label.as_str() {
             "gzip" | "x-gzip" | "zstd" => unpack_by_magic(body, max_bytes)?,
@@ -244,7 +277,11 @@ fn unpack_deflate(body: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
     if std::str::from_utf8(&body).is_ok() {
         return Ok(body);
     }
-    within(unpacked(flate2::read::DeflateDecoder::new(&body[..]), max_bytes).map_err(|_| Miss::NotUnpackable)?, max_bytes)
+    within(
+        unpacked(flate2::read::DeflateDecoder::new(&body[..]), max_bytes)
+            .map_err(|_| Miss::NotUnpackable)?,
+        max_bytes,
+    )
 }
 
 /// Packed bytes are no text; text is not packed.
@@ -252,7 +289,11 @@ fn unpack_brotli(body: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
     if std::str::from_utf8(&body).is_ok() {
         return Ok(body);
     }
-    within(unpacked(brotli_decompressor::Decompressor::new(&body[..], 4096), max_bytes).map_err(|_| Miss::NotUnpackable)?, max_bytes)
+    within(
+        unpacked(brotli_decompressor::Decompressor::new(&body[..], 4096), max_bytes)
+            .map_err(|_| Miss::NotUnpackable)?,
+        max_bytes,
+    )
 }
 
 /// What comes out, up to a byte more than it may be.
@@ -267,9 +308,11 @@ fn within(bytes: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
     if bytes.len() as u64 > max_bytes { Err(Miss::TooLarge) } else { Ok(bytes) }
 }
 
-/// What the column holds: the text as it stands, as if it had been inline; for `error` plain text, so a JSON text loses its quotes.
+/// What the column holds: the text as it stands, as if it had been inline; for `error` plain text,
+/// so a JSON text loses its quotes.
 fn field(column: Column, content: Vec<u8>) -> String {
-    let text = String::from_utf8(content).unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned());
+    let text = String::from_utf8(content)
+        .unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned());
     if column != Column::Error {
         return text;
     }
@@ -298,17 +341,20 @@ mod tests {
     }
 
     fn deflate(text: &str) -> Vec<u8> {
-        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut encoder =
+            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(text.as_bytes()).unwrap();
         encoder.finish().unwrap()
     }
 
     /// `TEXT`, packed by Node's zlib.
-    const BROTLI: [u8; 15] = [0x0b, 0x05, 0x80, 0x7b, 0x22, 0x61, 0x22, 0x3a, 0x20, 0x22, 0xc3, 0xa9, 0x22, 0x7d, 0x03];
+    const BROTLI: [u8; 15] =
+        [0x0b, 0x05, 0x80, 0x7b, 0x22, 0x61, 0x22, 0x3a, 0x20, 0x22, 0xc3, 0xa9, 0x22, 0x7d, 0x03];
 
     #[test]
     fn packed_objects_are_unpacked_whether_or_not_they_say_so() {
-        let (zstd, plain) = (zstd::encode_all(TEXT.as_bytes(), 1).unwrap(), TEXT.as_bytes().to_vec());
+        let (zstd, plain) =
+            (zstd::encode_all(TEXT.as_bytes(), 1).unwrap(), TEXT.as_bytes().to_vec());
         let packed = [
             (gzip(TEXT), None),
             (gzip(TEXT), Some("GZIP")),
@@ -325,8 +371,23 @@ mod tests {
         for (body, encoding) in packed {
             assert_eq!(unpack(body, encoding, MAX), Ok(TEXT.as_bytes().to_vec()), "{encoding:?}");
         }
-        for label in ["identity", "gzip", "x-gzip", "zstd", "deflate", "br", "aws-chunked", "utf-8", "", "gzip,zstd"] {
-            assert_eq!(unpack(plain.clone(), Some(label), MAX), Ok(plain.clone()), "a wrong label: {label}");
+        for label in [
+            "identity",
+            "gzip",
+            "x-gzip",
+            "zstd",
+            "deflate",
+            "br",
+            "aws-chunked",
+            "utf-8",
+            "",
+            "gzip,zstd",
+        ] {
+            assert_eq!(
+                unpack(plain.clone(), Some(label), MAX),
+                Ok(plain.clone()),
+                "a wrong label: {label}"
+            );
         }
     }
 
@@ -352,7 +413,13 @@ mod tests {
 
     #[test]
     fn a_refusal_is_about_the_object_the_setup_or_the_moment() {
-        let told = |status, code, message: &str| match no_blob(&BucketError::told_by("GetObject", status, Some(code), message, "")) {
+        let told = |status, code, message: &str| match no_blob(&BucketError::told_by(
+            "GetObject",
+            status,
+            Some(code),
+            message,
+            "",
+        )) {
             NoBlob::Miss(miss) => miss.reason(),
             NoBlob::Failure(failure) => format!("{:?}: {}", failure.class, failure.detail),
         };
@@ -360,10 +427,18 @@ mod tests {
             (404, "NoSuchKey", ""),
             (403, "AccessDenied", "Access Denied."),
             (403, "AccessDenied", "no identity-based policy allows the s3:ListBucket action"),
-            (403, "InvalidObjectState", "The operation is not valid for the object's storage class"),
+            (
+                403,
+                "InvalidObjectState",
+                "The operation is not valid for the object's storage class",
+            ),
             (400, "KeyTooLongError", "Your key is too long"),
             (400, "XMinioInvalidObjectName", "Object name contains unsupported characters."),
-            (400, "InvalidRequest", "The object was stored using a form of Server Side Encryption."),
+            (
+                400,
+                "InvalidRequest",
+                "The object was stored using a form of Server Side Encryption.",
+            ),
             (400, "KMS.DisabledException", "the key is off"),
             (404, "NoSuchBucket", "The specified bucket does not exist"),
             (403, "InvalidAccessKeyId", ""),
@@ -371,7 +446,8 @@ mod tests {
             (503, "SlowDown", ""),
             (500, "InternalError", ""),
         ];
-        let told: Vec<_> = answers.iter().map(|(status, code, message)| told(*status, code, message)).collect();
+        let told: Vec<_> =
+            answers.iter().map(|(status, code, message)| told(*status, code, message)).collect();
         insta::assert_snapshot!(told.join("\n"));
     }
 }

@@ -1,8 +1,8 @@
 //! Bytes of fetched objects that wait for their turn, bounded without a deadlock.
 //!
-//! Objects are fetched many at a time but used in order. Were each to wait for room as it comes, later ones could hold
-//! all of it while the one that is needed next waits for ever. So the next one never waits: the bound is the limit plus
-//! one object.
+//! Objects are fetched many at a time but used in order. Were each to wait for room as it comes,
+//! later ones could hold all of it while the one that is needed next waits for ever. So the next
+//! one never waits: the bound is the limit plus one object.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -43,7 +43,8 @@ impl Budget {
     }
 }
 
-/// One object's share. Dropping it gives the room back and makes the next object the one that never waits.
+/// One object's share. Dropping it gives the room back and makes the next object the one that never
+/// waits.
 #[derive(Debug)]
 pub(crate) struct Turn {
     budget: Arc<Budget>,

@@ -1,5 +1,5 @@
-//! The destination of one run, as long as its lease lasts: calls wait out throttling, and keys that have expired are asked
-//! for anew. It knows how to call, not what.
+//! The destination of one run, as long as its lease lasts: calls wait out throttling, and keys that
+//! have expired are asked for anew. It knows how to call, not what.
 
 use std::{
     error::Error,
@@ -58,11 +58,13 @@ impl NoAnswer {
 pub(crate) fn failure(step: Step, error: &BucketError) -> Failure {
     let class = match error.fault {
         Fault::Throttled => FailureClass::Throttled,
-        // A role may not be assumed because the token service is away, which is no reason to give up.
-        // What arrived damaged again and again is written anew by the next attempt.
-        Fault::Unavailable | Fault::Damaged | Fault::NoSuchUpload | Fault::ClockSkewed | Fault::NoIdentity => {
-            FailureClass::DestinationTransient
-        }
+        // A role may not be assumed because the token service is away, which is no reason to give
+        // up. What arrived damaged again and again is written anew by the next attempt.
+        Fault::Unavailable
+        | Fault::Damaged
+        | Fault::NoSuchUpload
+        | Fault::ClockSkewed
+        | Fault::NoIdentity => FailureClass::DestinationTransient,
         Fault::ExpiredToken => FailureClass::CustomerTransient,
         Fault::AccessDenied
         | Fault::BucketNotValid
@@ -119,7 +121,8 @@ impl Destination {
     ) -> Result<Arc<Self>, Halt> {
         let line = line(&meter, patience);
         let current = connect(&access, &connector, &lease, line).await?;
-        let (taken, features) = (AtomicBool::new(meter.has_files()), Mutex::new(current.client.bucket().features));
+        let (taken, features) =
+            (AtomicBool::new(meter.has_files()), Mutex::new(current.client.bucket().features));
         Ok(Arc::new(Self {
             lease,
             access,
@@ -150,7 +153,8 @@ impl Destination {
         *self.features.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The store has taken a request with no more than that: so much it knows, and the run's other requests carry no more.
+    /// The store has taken a request with no more than that: so much it knows, and the run's other
+    /// requests carry no more.
     pub(crate) fn knows(&self, features: StoreFeatures) {
         let mut known = self.features.lock().unwrap_or_else(PoisonError::into_inner);
         if known.and(features) != *known {
@@ -167,13 +171,19 @@ impl Destination {
     }
 
     /// Sends a part, and learns from how long it takes how many to send at once.
-    pub(crate) async fn part<T>(&self, most: usize, sending: impl Future<Output = Result<T, NoAnswer>>) -> Result<T, NoAnswer> {
+    pub(crate) async fn part<T>(
+        &self,
+        most: usize,
+        sending: impl Future<Output = Result<T, NoAnswer>>,
+    ) -> Result<T, NoAnswer> {
         let (number, begun) = (self.width().begin(), Instant::now());
         let sent = sending.await;
         match &sent {
             Ok(_) if begun.elapsed() < self.patience.slow_part => self.width().quick(most),
             Ok(_) => self.width().slow(number, most),
-            Err(NoAnswer::Refused(error)) if error.fault == Fault::Unavailable => self.width().slow(number, most),
+            Err(NoAnswer::Refused(error)) if error.fault == Fault::Unavailable => {
+                self.width().slow(number, most)
+            }
             Err(_) => {}
         }
         sent
@@ -184,7 +194,11 @@ impl Destination {
     }
 
     /// A call that is broken off when the lease ends.
-    pub(crate) async fn call<T, E, F>(&self, name: &'static str, send: impl Fn(Client) -> F) -> Result<T, NoAnswer>
+    pub(crate) async fn call<T, E, F>(
+        &self,
+        name: &'static str,
+        send: impl Fn(Client) -> F,
+    ) -> Result<T, NoAnswer>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: Error + ProvideErrorMetadata + 'static,
@@ -192,8 +206,13 @@ impl Destination {
         self.patiently(name, send, InFlight::BrokenOff).await
     }
 
-    /// A call whose outcome must be known once it was sent: an object that exists is reported, whatever comes meanwhile.
-    pub(crate) async fn settle<T, E, F>(&self, name: &'static str, send: impl Fn(Client) -> F) -> Result<T, NoAnswer>
+    /// A call whose outcome must be known once it was sent: an object that exists is reported,
+    /// whatever comes meanwhile.
+    pub(crate) async fn settle<T, E, F>(
+        &self,
+        name: &'static str,
+        send: impl Fn(Client) -> F,
+    ) -> Result<T, NoAnswer>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: Error + ProvideErrorMetadata + 'static,
@@ -202,7 +221,11 @@ impl Destination {
     }
 
     /// One call to clean up with, whether or not the lease still stands.
-    pub(crate) async fn once<T, E, F>(&self, name: &'static str, send: impl Fn(Client) -> F) -> Result<T, BucketError>
+    pub(crate) async fn once<T, E, F>(
+        &self,
+        name: &'static str,
+        send: impl Fn(Client) -> F,
+    ) -> Result<T, BucketError>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: Error + ProvideErrorMetadata + 'static,
@@ -211,7 +234,12 @@ impl Destination {
         send(client.clone()).await.map_err(|error| client.judge(name, &error))
     }
 
-    async fn patiently<T, E, F>(&self, name: &'static str, send: impl Fn(Client) -> F, in_flight: InFlight) -> Result<T, NoAnswer>
+    async fn patiently<T, E, F>(
+        &self,
+        name: &'static str,
+        send: impl Fn(Client) -> F,
+        in_flight: InFlight,
+    ) -> Result<T, NoAnswer>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: Error + ProvideErrorMetadata + 'static,
@@ -242,7 +270,9 @@ impl Destination {
                 }
                 Err(error) => {
                     let error = client.judge(name, &error);
-                    if in_flight == InFlight::BrokenOff && self.forgo_checksums(client.bucket().features, &error) {
+                    if in_flight == InFlight::BrokenOff
+                        && self.forgo_checksums(client.bucket().features, &error)
+                    {
                         continue;
                     }
                     self.refused(error, &grant, &mut again).await?;
@@ -270,7 +300,12 @@ impl Destination {
     }
 
     /// Returns when the call is to be sent again.
-    async fn refused(&self, error: BucketError, grant: &Grant, again: &mut Again) -> Result<(), NoAnswer> {
+    async fn refused(
+        &self,
+        error: BucketError,
+        grant: &Grant,
+        again: &mut Again,
+    ) -> Result<(), NoAnswer> {
         if error.fault == Fault::Throttled {
             metrics::counter!("tracelift_destination_throttled_total").increment(1);
             tracing::debug!(call = error.call, "the destination asks to slow down");
@@ -280,11 +315,14 @@ impl Destination {
         }
         let taken = is_write(error.call) && self.taken.load(Relaxed);
         // Keys are replaced while runs go on: those of before may be good no longer.
-        let keys = matches!(error.fault, Fault::ExpiredToken | Fault::UnknownKeyId) || error.fault == Fault::AccessDenied && taken;
+        let keys = matches!(error.fault, Fault::ExpiredToken | Fault::UnknownKeyId)
+            || error.fault == Fault::AccessDenied && taken;
         if keys && self.renew(grant).await.map_err(NoAnswer::Access)? {
             return Ok(());
         }
-        let Some(wait) = again.after(error.fault, taken, Instant::now(), chance()) else { return Err(NoAnswer::Refused(error)) };
+        let Some(wait) = again.after(error.fault, taken, Instant::now(), chance()) else {
+            return Err(NoAnswer::Refused(error));
+        };
         tracing::info!(%error, "a call is sent again");
         if error.fault != Fault::Damaged {
             self.meter.held_up(Some("waiting: the destination denies what it took before"));
@@ -302,7 +340,9 @@ impl Destination {
         if self.current().grant != *expired {
             return Ok(true); // another call of this run was here first
         }
-        let renewed = connect(&self.access, &self.connector, &self.lease, line(&self.meter, self.patience)).await?;
+        let renewed =
+            connect(&self.access, &self.connector, &self.lease, line(&self.meter, self.patience))
+                .await?;
         if renewed.grant == *expired {
             return Ok(false);
         }
@@ -321,7 +361,12 @@ fn line(meter: &Meter, patience: Patience) -> Line {
     Line { silence: patience.silence, slowest: patience.slowest, under_way: meter.under_way() }
 }
 
-async fn connect(access: &Access, connector: &Connector, lease: &Lease, line: Line) -> Result<Current, Halt> {
+async fn connect(
+    access: &Access,
+    connector: &Connector,
+    lease: &Lease,
+    line: Line,
+) -> Result<Current, Halt> {
     let (bucket, grant) = access.destination(lease).await?;
     let client = connector.patient_client(&bucket, &grant, line, REQUEST_ATTEMPTS).await;
     let client = client.map_err(|error| failure(Step::Access, &error))?;

@@ -1,5 +1,5 @@
-//! Batches to Parquet bytes, off the reactor: columns are encoded side by side, row groups and files are closed by size, bytes
-//! leave in parts.
+//! Batches to Parquet bytes, off the reactor: columns are encoded side by side, row groups and
+//! files are closed by size, bytes leave in parts.
 
 use std::{
     io::{self, Write},
@@ -68,9 +68,14 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Encodes until the batches end, or until nobody takes the parts: the rows behind the last file that were left out. A batch is encoded
-    /// when the parts of the one before it are taken, so that what waits here is never more than a row group.
-    pub(crate) async fn run(self, mut batches: mpsc::Receiver<Hydrated>, parts: mpsc::Sender<Encoded>) -> Result<LeftOut, Failure> {
+    /// Encodes until the batches end, or until nobody takes the parts: the rows behind the last
+    /// file that were left out. A batch is encoded when the parts of the one before it are
+    /// taken, so that what waits here is never more than a row group.
+    pub(crate) async fn run(
+        self,
+        mut batches: mpsc::Receiver<Hydrated>,
+        parts: mpsc::Sender<Encoded>,
+    ) -> Result<LeftOut, Failure> {
         let encoder = Arc::new(self);
         let (mut open, mut rest): (Option<OpenFile>, _) = (None, LeftOut::default());
         loop {
@@ -82,7 +87,8 @@ impl Encoder {
             let Some(Hydrated { rows, before, behind }) = next else { break };
             rest.add(before);
             if let Some(rows) = rows {
-                let (encoder, file, left_out) = (encoder.clone(), open.take(), std::mem::take(&mut rest));
+                let (encoder, file, left_out) =
+                    (encoder.clone(), open.take(), std::mem::take(&mut rest));
                 let (file, encoded) = compute(move || encoder.step(file, rows, left_out)).await?;
                 open = file;
                 if !hand_over(encoded, &parts).await {
@@ -97,8 +103,8 @@ impl Encoder {
         Ok(rest)
     }
 
-    /// Adds rows to the file in hand or to a new one, with those before the last of them that were left out: what is still open then, and
-    /// what has become ready.
+    /// Adds rows to the file in hand or to a new one, with those before the last of them that were
+    /// left out: what is still open then, and what has become ready.
     pub(crate) fn step(
         self: Arc<Self>,
         file: Option<OpenFile>,
@@ -119,8 +125,14 @@ impl Encoder {
     }
 }
 
-async fn compute<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
-    let died = |died: tasks::Died| Failure { step: Step::Encode, class: FailureClass::Internal, detail: died.to_string() };
+async fn compute<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let died = |died: tasks::Died| Failure {
+        step: Step::Encode,
+        class: FailureClass::Internal,
+        detail: died.to_string(),
+    };
     tasks::compute(work).await.map_err(died)?
 }
 
@@ -159,8 +171,10 @@ impl OpenFile {
             digest: Sha256::new(),
             bytes: 0,
         };
-        let writer = ArrowWriter::try_new(sink, encoder.schema.clone(), Some(encoder.properties.clone()));
-        let (writer, columns) = writer.and_then(ArrowWriter::into_serialized_writer).map_err(broken)?;
+        let writer =
+            ArrowWriter::try_new(sink, encoder.schema.clone(), Some(encoder.properties.clone()));
+        let (writer, columns) =
+            writer.and_then(ArrowWriter::into_serialized_writer).map_err(broken)?;
         let content = Content {
             rows: 0,
             bytes: 0,
@@ -196,7 +210,10 @@ impl OpenFile {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
         let group = match self.group.take() {
             Some(group) => group,
-            None => RowGroup { columns: ColumnWriter::all(&self.writer, &self.columns, &self.encoder.properties)?, bytes: 0 },
+            None => RowGroup {
+                columns: ColumnWriter::all(&self.writer, &self.columns, &self.encoder.properties)?,
+                bytes: 0,
+            },
         };
         let group = self.group.insert(group);
         let schema = &self.encoder.schema;
@@ -217,7 +234,8 @@ impl OpenFile {
 
     fn is_full(&self) -> bool {
         let group = self.group.iter().flat_map(|group| &group.columns).map(ColumnWriter::bytes);
-        (self.writer.bytes_written() + group.sum::<usize>()) as u64 >= self.encoder.limits.file_bytes
+        (self.writer.bytes_written() + group.sum::<usize>()) as u64
+            >= self.encoder.limits.file_bytes
     }
 
     /// The parts that are full.
@@ -232,7 +250,10 @@ impl OpenFile {
         self.flush().map_err(broken)?;
         let footer = self.writer.finish().map_err(broken)?.file_metadata().num_rows();
         if u64::try_from(footer) != Ok(self.content.rows) {
-            let detail = format!("the footer of a file names {footer} rows where {} were written", self.content.rows);
+            let detail = format!(
+                "the footer of a file names {footer} rows where {} were written",
+                self.content.rows
+            );
             return Err(Failure { step: Step::Encode, class: FailureClass::Internal, detail });
         }
         let sink = self.writer.inner_mut();
@@ -240,7 +261,8 @@ impl OpenFile {
         self.content.bytes = sink.bytes;
         self.content.sha256 = schema::hex(&sink.digest.clone().finalize());
         drop(encoding);
-        // A Parquet file ends with its footer, so there is always a rest, unless it fell exactly on a part's end.
+        // A Parquet file ends with its footer, so there is always a rest, unless it fell exactly on
+        // a part's end.
         if !rest.is_empty() {
             ready.push(Encoded::Part(rest));
         }
@@ -251,7 +273,11 @@ impl OpenFile {
 
 /// Bytes of a batch's values, without what its buffers hold of other rows.
 fn held(batch: &RecordBatch) -> u64 {
-    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or_default() as u64).sum()
+    batch
+        .columns()
+        .iter()
+        .map(|column| column.to_data().get_slice_memory_size().unwrap_or_default() as u64)
+        .sum()
 }
 
 /// Cuts what the writer writes into parts.
@@ -273,7 +299,9 @@ impl Write for PartSink {
             self.pending.extend_from_slice(&rest[..taken]);
             rest = &rest[taken..];
             if self.pending.len() == self.part_bytes {
-                let part = std::mem::replace(&mut self.pending, BytesMut::with_capacity(self.part_bytes)).freeze();
+                let part =
+                    std::mem::replace(&mut self.pending, BytesMut::with_capacity(self.part_bytes))
+                        .freeze();
                 self.ready.push(Encoded::Part(part));
             }
         }
@@ -286,7 +314,11 @@ impl Write for PartSink {
 }
 
 fn broken(error: ParquetError) -> Failure {
-    Failure { step: Step::Encode, class: FailureClass::Internal, detail: format!("the Parquet writer failed: {error}") }
+    Failure {
+        step: Step::Encode,
+        class: FailureClass::Internal,
+        detail: format!("the Parquet writer failed: {error}"),
+    }
 }
 
 mod column;

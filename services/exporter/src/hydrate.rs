@@ -1,5 +1,5 @@
-//! Batches with the offloaded fields filled in: many objects in flight, used in order, bounded in bytes. Rows that turn
-//! out not to match the filter once their fields are there go no further.
+//! Batches with the offloaded fields filled in: many objects in flight, used in order, bounded in
+//! bytes. Rows that turn out not to match the filter once their fields are there go no further.
 
 mod ahead;
 mod assemble;
@@ -74,7 +74,8 @@ pub(crate) struct Hydrator {
 /// Of the bytes of a batch, so much is for objects that several of its fields point at.
 const REPEATED_SHARE: u64 = 4;
 
-/// Source batches that are here at once: the one that is filled in, and the next one, whose objects are fetched already.
+/// Source batches that are here at once: the one that is filled in, and the next one, whose objects
+/// are fetched already.
 const BATCHES: usize = 2;
 
 /// A source batch on its way through this stage, which has room for [`BATCHES`].
@@ -108,9 +109,17 @@ pub(crate) struct Cell {
 }
 
 impl Hydrator {
-    /// Fills in `rows`, and hands each finished batch to `sink`, until the rows end or the sink has gone.
-    pub(crate) async fn run(&self, slice: &Slice, rows: &mut Rows, meter: &Meter, sink: &mpsc::Sender<Hydrated>) -> Result<(), Failure> {
-        let (budget, room) = (Budget::new(self.limits.batch_bytes), Arc::new(Semaphore::new(BATCHES)));
+    /// Fills in `rows`, and hands each finished batch to `sink`, until the rows end or the sink has
+    /// gone.
+    pub(crate) async fn run(
+        &self,
+        slice: &Slice,
+        rows: &mut Rows,
+        meter: &Meter,
+        sink: &mpsc::Sender<Hydrated>,
+    ) -> Result<(), Failure> {
+        let (budget, room) =
+            (Budget::new(self.limits.batch_bytes), Arc::new(Semaphore::new(BATCHES)));
         let items = items(rows, slice, &budget, &room, self.limits.batch_bytes / REPEATED_SHARE);
         let ready = items.map(|item| async {
             Ok::<_, Failure>(match item? {
@@ -130,7 +139,9 @@ impl Hydrator {
             let next = ready.next().await;
             drop(waiting);
             match next.transpose()? {
-                Some(Ready::Batch(read)) => assembly = Some(Assembly::new(slice, read, self.limits.batch_bytes)),
+                Some(Ready::Batch(read)) => {
+                    assembly = Some(Assembly::new(slice, read, self.limits.batch_bytes))
+                }
                 Some(Ready::Field(cell, found, _turn)) => {
                     denied.judge(&found, &self.blobs)?;
                     if let Some(assembly) = &mut assembly {
@@ -145,8 +156,10 @@ impl Hydrator {
                     return Ok(());
                 }
             }
-            while let Some(hydrated) = assembly.as_mut().map(Assembly::next).transpose()?.flatten() {
-                // One batch waits until it is clear that the store gives objects: no file may hold rows without theirs before.
+            while let Some(hydrated) = assembly.as_mut().map(Assembly::next).transpose()?.flatten()
+            {
+                // One batch waits until it is clear that the store gives objects: no file may hold
+                // rows without theirs before.
                 let suspect = denied.is_suspect(&self.blobs);
                 if suspect && held.is_some() {
                     denied.judged(&self.blobs)?;
@@ -168,11 +181,24 @@ impl Hydrator {
         }
     }
 
-    /// A field's text. An object that is gone may have moved when its trace's retention was extended: its row is asked again.
-    async fn fetch(&self, slice: &Slice, batch: &RecordBatch, cell: &Cell, turn: &mut Turn) -> Result<String, NoBlob> {
+    /// A field's text. An object that is gone may have moved when its trace's retention was
+    /// extended: its row is asked again.
+    async fn fetch(
+        &self,
+        slice: &Slice,
+        batch: &RecordBatch,
+        cell: &Cell,
+        turn: &mut Turn,
+    ) -> Result<String, NoBlob> {
         let pointer = cell.pointer.clone()?;
         let outcome = match &cell.repeated {
-            Some(repeated) => repeated.or_fetch(turn, async |turn| self.blobs.fetch(cell.column, &pointer, turn).await).await,
+            Some(repeated) => {
+                repeated
+                    .or_fetch(turn, async |turn| {
+                        self.blobs.fetch(cell.column, &pointer, turn).await
+                    })
+                    .await
+            }
             None => self.blobs.fetch(cell.column, &pointer, turn).await,
         };
         let gone = match outcome {
@@ -181,10 +207,17 @@ impl Hydrator {
             outcome => return outcome,
         };
         let place = place(batch, cell.row).map_err(NoBlob::Failure)?;
-        let Some(now) = self.source.pointers(slice, place).await.map_err(NoBlob::Failure)? else { return Err(gone) };
-        let index = POINTER_COLUMNS.iter().position(|name| *name == pointer_column(cell.column)).unwrap_or_default();
+        let Some(now) = self.source.pointers(slice, place).await.map_err(NoBlob::Failure)? else {
+            return Err(gone);
+        };
+        let index = POINTER_COLUMNS
+            .iter()
+            .position(|name| *name == pointer_column(cell.column))
+            .unwrap_or_default();
         match pointer::decode(cell.column, &now[index]) {
-            Ok(Some(moved)) if moved != pointer => self.blobs.fetch(cell.column, &moved, turn).await,
+            Ok(Some(moved)) if moved != pointer => {
+                self.blobs.fetch(cell.column, &moved, turn).await
+            }
             _ => Err(gone),
         }
     }
@@ -244,12 +277,9 @@ fn items<'a>(
             Err(failure) => vec![Err(failure)],
             Ok(read) => {
                 let mut fields = Vec::with_capacity(read.cells.len() + 1);
-                fields.extend(
-                    read.cells
-                        .iter()
-                        .zip(index..)
-                        .map(|(cell, index)| Ok(Item::Field(read.batch.clone(), cell.clone(), budget.turn(index)))),
-                );
+                fields.extend(read.cells.iter().zip(index..).map(|(cell, index)| {
+                    Ok(Item::Field(read.batch.clone(), cell.clone(), budget.turn(index)))
+                }));
                 index += fields.len() as u64;
                 fields.insert(0, Ok(Item::Batch(read)));
                 fields
@@ -259,16 +289,25 @@ fn items<'a>(
     })
 }
 
-/// The offloaded fields of a batch that are needed, by row and then by column. A field with an inline value is not
-/// offloaded, unless that is empty. Of a row that does not match none is needed; of one that matches whatever is in them, those that are exported.
-pub(crate) fn cells(batch: &RecordBatch, slice: &Slice, decider: Option<&Decider>) -> Result<Vec<Cell>, Failure> {
+/// The offloaded fields of a batch that are needed, by row and then by column. A field with an
+/// inline value is not offloaded, unless that is empty. Of a row that does not match none is
+/// needed; of one that matches whatever is in them, those that are exported.
+pub(crate) fn cells(
+    batch: &RecordBatch,
+    slice: &Slice,
+    decider: Option<&Decider>,
+) -> Result<Vec<Cell>, Failure> {
     let exported = |column: Column| slice.columns.contains(column);
     let deciding = slice.filter.as_ref().map(Filter::content).unwrap_or_default();
     let mut sources = Vec::new();
     for column in Column::ALL.iter().copied().filter(|column| column.offloadable()) {
         if exported(column) || deciding.contains(&column) {
-            let pointers = named(batch, pointer_column(column))?.as_string_opt::<i32>().ok_or_else(|| unexpected(batch))?;
-            let inline = named(batch, column.name())?.as_string_opt::<i32>().ok_or_else(|| unexpected(batch))?;
+            let pointers = named(batch, pointer_column(column))?
+                .as_string_opt::<i32>()
+                .ok_or_else(|| unexpected(batch))?;
+            let inline = named(batch, column.name())?
+                .as_string_opt::<i32>()
+                .ok_or_else(|| unexpected(batch))?;
             sources.push((column, inline, pointers));
         }
     }
@@ -276,13 +315,18 @@ pub(crate) fn cells(batch: &RecordBatch, slice: &Slice, decider: Option<&Decider
     for row in 0..batch.num_rows() {
         let found: Vec<_> = sources
             .iter()
-            .filter(|(_, inline, pointers)| !pointers.value(row).is_empty() && is_placeholder(inline, row))
+            .filter(|(_, inline, pointers)| {
+                !pointers.value(row).is_empty() && is_placeholder(inline, row)
+            })
             .filter_map(|(column, _, pointers)| {
-                let pointer = pointer::decode(*column, pointers.value(row)).map_err(Miss::Pointer).transpose()?;
+                let pointer = pointer::decode(*column, pointers.value(row))
+                    .map_err(Miss::Pointer)
+                    .transpose()?;
                 Some(Cell { row, column: *column, pointer, repeated: None })
             })
             .collect();
-        let matches = decider.map_or(Some(true), |decider| decider.at_first(row, &found.iter().collect::<Vec<_>>()));
+        let matches = decider
+            .map_or(Some(true), |decider| decider.at_first(row, &found.iter().collect::<Vec<_>>()));
         needed.extend(found.into_iter().filter(|cell| match matches {
             Some(matches) => matches && exported(cell.column),
             None => true,
@@ -308,8 +352,14 @@ fn place(batch: &RecordBatch, row: usize) -> Result<Cursor, Failure> {
 }
 
 pub(crate) fn unexpected(batch: &RecordBatch) -> Failure {
-    let columns: Vec<_> = batch.schema().fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
-    let detail = format!("ClickHouse answered other columns than were asked for: {}", columns.join(", "));
+    let columns: Vec<_> = batch
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| format!("{} {}", field.name(), field.data_type()))
+        .collect();
+    let detail =
+        format!("ClickHouse answered other columns than were asked for: {}", columns.join(", "));
     Failure { step: Step::Read, class: FailureClass::Internal, detail }
 }
 

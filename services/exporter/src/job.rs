@@ -101,7 +101,12 @@ impl Frozen {
         let files = told.files.iter().map(File::try_from).collect::<Result<_, _>>()?;
         let left_out = left_out_from("left_out", told.left_out.as_ref())?;
         let read_at = told.read_at.as_ref().map(|at| time_from("read_at", Some(at))).transpose()?;
-        Ok(Self { files, left_out, identity: identity_from(told.identity), read: Read::of(window, read_at) })
+        Ok(Self {
+            files,
+            left_out,
+            identity: identity_from(told.identity),
+            read: Read::of(window, read_at),
+        })
     }
 }
 
@@ -110,7 +115,8 @@ impl Task {
     fn follows_writes(&self) -> bool {
         match self {
             Self::Slice { before, unresolved, .. } => {
-                before.files > 0 || unresolved.as_ref().is_some_and(|intent| !intent.upload_id.is_empty())
+                before.files > 0
+                    || unresolved.as_ref().is_some_and(|intent| !intent.upload_id.is_empty())
             }
             Self::Finalise { runs, .. } => !runs.is_empty(),
             _ => false,
@@ -146,7 +152,8 @@ impl Job {
         }
         self.meter.doing("connecting");
         let (access, connector) = (self.workshop.access.clone(), self.workshop.connector.clone());
-        let (lease, meter, patience) = (self.lease.clone(), self.meter.clone(), self.workshop.limits.patience);
+        let (lease, meter, patience) =
+            (self.lease.clone(), self.meter.clone(), self.workshop.limits.patience);
         let destination = Destination::open(access, connector, lease, meter, patience).await?;
         if task.follows_writes() {
             destination.has_taken();
@@ -164,7 +171,8 @@ impl Job {
         }
     }
 
-    /// Rows → hydrate → encode → upload, each running while the others do; then past the commit point.
+    /// Rows → hydrate → encode → upload, each running while the others do; then past the commit
+    /// point.
     async fn export(
         &self,
         destination: &Arc<Destination>,
@@ -245,14 +253,28 @@ impl Job {
             let detail = format!("{read} rows are accounted for where {} were read", rows.count());
             return Err(internal(Step::Read, &detail).into());
         }
-        let finished = Finished { files: totals.files, rows: totals.rows, rest, identity: workshop.source.identity() };
+        let finished = Finished {
+            files: totals.files,
+            rows: totals.rows,
+            rest,
+            identity: workshop.source.identity(),
+        };
         self.commit(slice, &finished).await
     }
 
-    /// A failure of reading, with the row named that cannot be read, once the rows are asked for one by one.
-    async fn named(&self, slice: &Slice, extent: &Extent, last: Option<Cursor>, halt: Halt) -> Halt {
+    /// A failure of reading, with the row named that cannot be read, once the rows are asked for
+    /// one by one.
+    async fn named(
+        &self,
+        slice: &Slice,
+        extent: &Extent,
+        last: Option<Cursor>,
+        halt: Halt,
+    ) -> Halt {
         let Halt::Failed(failure) = &halt else { return halt };
-        if slice.narrow < NARROWEST || !matches!(failure.class, FailureClass::SourceBroke | FailureClass::SourceMemory) {
+        if slice.narrow < NARROWEST
+            || !matches!(failure.class, FailureClass::SourceBroke | FailureClass::SourceMemory)
+        {
             return halt;
         }
         let row = tokio::select! {
@@ -260,17 +282,24 @@ impl Job {
             row = self.workshop.source.unreadable(slice, extent, last.or(slice.cursor)) => row,
         };
         let Some(row) = row else { return halt };
-        let detail = format!("the row {} of {} cannot be read: {}", row.id, row.start_time, failure.detail);
+        let detail =
+            format!("the row {} of {} cannot be read: {}", row.id, row.start_time, failure.detail);
         Halt::Failed(Failure { step: Step::Read, class: FailureClass::SourceRow, detail })
     }
 
     /// The commit point: from here on the file list is what the control plane says.
     async fn commit(&self, slice: &Slice, finished: &Finished) -> Result<Frozen, Halt> {
         let told = self.workshop.reporter.finished(&self.lease, finished).await?;
-        Frozen::of(&told, slice.window).map_err(|fault| Halt::Failed(internal(Step::Publish, &fault)))
+        Frozen::of(&told, slice.window)
+            .map_err(|fault| Halt::Failed(internal(Step::Publish, &fault)))
     }
 
-    fn uploader<'a>(&'a self, destination: &'a Arc<Destination>, run: RunId, key: &'a (dyn Fn(u32) -> String + Sync)) -> Uploader<'a> {
+    fn uploader<'a>(
+        &'a self,
+        destination: &'a Arc<Destination>,
+        run: RunId,
+        key: &'a (dyn Fn(u32) -> String + Sync),
+    ) -> Uploader<'a> {
         let parts_in_flight = usize::try_from(self.workshop.limits.parts_in_flight).unwrap_or(1);
         let (lease, reporter, meter) = (&self.lease, &self.workshop.reporter, &self.meter);
         Uploader { destination, run, lease, reporter, meter, parts_in_flight, key }
@@ -281,7 +310,10 @@ impl Job {
         self.meter.doing("cleaning up");
         let bucket = destination.bucket();
         let key = |number| self.layout(&bucket).data_file(left.partition, left.run, number);
-        let adopted = self.uploader(destination, left.run, &key).take_over(left.next_file, left.unresolved.as_ref()).await?;
+        let adopted = self
+            .uploader(destination, left.run, &key)
+            .take_over(left.next_file, left.unresolved.as_ref())
+            .await?;
         self.workshop.reporter.cleaned_up(&self.lease, adopted.as_ref()).await
     }
 
@@ -308,7 +340,12 @@ impl Job {
         self.workshop.reporter.counted(&self.lease, rows).await
     }
 
-    async fn publish(&self, destination: &Destination, slice: &Slice, frozen: &Frozen) -> Result<(), Halt> {
+    async fn publish(
+        &self,
+        destination: &Destination,
+        slice: &Slice,
+        frozen: &Frozen,
+    ) -> Result<(), Halt> {
         self.meter.doing("publishing");
         let _writing = self.meter.time(Stage::Upload);
         let bucket = destination.bucket();
@@ -318,7 +355,12 @@ impl Job {
         self.workshop.reporter.published(&self.lease).await
     }
 
-    async fn finalise(&self, destination: &Destination, runs: &[PublishedRun], read: Read) -> Result<(), Halt> {
+    async fn finalise(
+        &self,
+        destination: &Destination,
+        runs: &[PublishedRun],
+        read: Read,
+    ) -> Result<(), Halt> {
         self.meter.doing("publishing");
         let _writing = self.meter.time(Stage::Upload);
         let bucket = destination.bucket();
@@ -330,7 +372,12 @@ impl Job {
     }
 
     fn layout<'a>(&self, bucket: &'a Bucket) -> Layout<'a> {
-        Layout { prefix: &bucket.prefix, export: self.lease.export, tenant: self.lease.tenant, version: self.spec.format_version }
+        Layout {
+            prefix: &bucket.prefix,
+            export: self.lease.export,
+            tenant: self.lease.tenant,
+            version: self.spec.format_version,
+        }
     }
 }
 
@@ -339,7 +386,11 @@ fn internal(step: Step, cause: &dyn std::fmt::Display) -> Failure {
 }
 
 /// The rows of a spec within a partition.
-pub(crate) fn slice(spec: &ExportSpec, lease: &Lease, Partition { session, window }: Partition) -> Slice {
+pub(crate) fn slice(
+    spec: &ExportSpec,
+    lease: &Lease,
+    Partition { session, window }: Partition,
+) -> Slice {
     Slice {
         tenant: lease.tenant,
         session,

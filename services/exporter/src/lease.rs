@@ -20,7 +20,8 @@ pub(crate) enum Stop {
     Drained,
 }
 
-/// Until when the leases of this process may be trusted, whatever happens to its stream: well before they could lapse.
+/// Until when the leases of this process may be trusted, whatever happens to its stream: well
+/// before they could lapse.
 #[derive(Debug, Default)]
 pub(crate) struct Trust(Mutex<Option<Instant>>);
 
@@ -33,7 +34,10 @@ impl Trust {
 
     /// Whether another exporter may have the runs by now.
     pub(crate) fn is_over(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() >= until)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|until| Instant::now() >= until)
     }
 }
 
@@ -58,12 +62,18 @@ struct Signal {
 }
 
 impl Lease {
-    pub(crate) fn new(run: RunId, fence: Fence, export: ExportId, tenant: TenantId, trust: Arc<Trust>) -> Self {
+    pub(crate) fn new(
+        run: RunId,
+        fence: Fence,
+        export: ExportId,
+        tenant: TenantId,
+        trust: Arc<Trust>,
+    ) -> Self {
         Self { run, fence, export, tenant, signal: Arc::default(), trust }
     }
 
-    /// Whether it may have lapsed. Asked before each write, because a process that was frozen may come to its next write
-    /// before it comes to stopping its jobs.
+    /// Whether it may have lapsed. Asked before each write, because a process that was frozen may
+    /// come to its next write before it comes to stopping its jobs.
     pub(crate) fn may_have_lapsed(&self) -> bool {
         self.trust.is_over()
     }
@@ -85,7 +95,10 @@ impl Lease {
 
     /// Why the job must stop at once; `None` while it may go on.
     pub(crate) fn stopped(&self) -> Option<Stop> {
-        self.signal.halt.is_cancelled().then(|| self.signal.why.get().copied().unwrap_or(Stop::Revoked))
+        self.signal
+            .halt
+            .is_cancelled()
+            .then(|| self.signal.why.get().copied().unwrap_or(Stop::Revoked))
     }
 
     /// Waits until the job must stop at once.

@@ -51,7 +51,10 @@ use crate::{
 
 /// The figures of an exporter, each with what it counts since its start.
 pub const FIGURES: &[(&str, &str)] = &[
-    ("tracelift_rows_read_total", "rows that were encoded, those of files that were not completed included"),
+    (
+        "tracelift_rows_read_total",
+        "rows that were encoded, those of files that were not completed included",
+    ),
     ("tracelift_bytes_uploaded_total", "bytes that destinations took"),
     ("tracelift_destination_throttled_total", "times that a destination asked to slow down"),
 ];
@@ -111,7 +114,11 @@ impl Exporter {
             },
             source,
             connector: network.destinations,
-            access: Access { client: client.clone(), exporter: exporter.clone(), incarnation: incarnation.clone() },
+            access: Access {
+                client: client.clone(),
+                exporter: exporter.clone(),
+                incarnation: incarnation.clone(),
+            },
             reporter,
             limits,
         };
@@ -130,12 +137,18 @@ impl Exporter {
 
     /// Works until `stopping`, then finishes the files in hand and gives its runs back.
     pub async fn run(self, stopping: CancellationToken) {
-        tracing::info!(exporter = self.agent.exporter, runs = self.agent.capacity, "exporter started");
+        tracing::info!(
+            exporter = self.agent.exporter,
+            runs = self.agent.capacity,
+            "exporter started"
+        );
         let source = self.agent.workshop.source.clone();
         let inspected = async {
             match source.inspect().await {
                 Ok(()) => tracing::debug!("the trace store can be read"),
-                Err(failure) => tracing::error!(%failure, "the trace store cannot be read as it is now"),
+                Err(failure) => {
+                    tracing::error!(%failure, "the trace store cannot be read as it is now")
+                }
             }
             std::future::pending::<()>().await;
         };

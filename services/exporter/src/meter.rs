@@ -78,7 +78,8 @@ impl Meter {
         metrics::counter!("tracelift_bytes_uploaded_total").increment(bytes);
     }
 
-    /// Counts what is on its way to the destination: it shows that the run gets on, and is part of `bytes` only when it has arrived.
+    /// Counts what is on its way to the destination: it shows that the run gets on, and is part of
+    /// `bytes` only when it has arrived.
     pub(crate) fn under_way(&self) -> Arc<AtomicU64> {
         self.under_way.clone()
     }
@@ -102,8 +103,8 @@ impl Meter {
     }
 
     pub(crate) fn progress(&self) -> RunProgress {
-        let [read, hydrate, encode, upload] =
-            [0, 1, 2, 3].map(|stage| Duration::from_micros(self.micros[stage].load(Relaxed)).as_secs_f64());
+        let [read, hydrate, encode, upload] = [0, 1, 2, 3]
+            .map(|stage| Duration::from_micros(self.micros[stage].load(Relaxed)).as_secs_f64());
         RunProgress {
             rows: self.rows.load(Relaxed),
             bytes: self.bytes.load(Relaxed) + self.under_way.load(Relaxed),
@@ -125,6 +126,9 @@ pub(crate) struct Timed<'a> {
 
 impl Drop for Timed<'_> {
     fn drop(&mut self) {
-        self.counter.fetch_add(u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
+        self.counter.fetch_add(
+            u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX),
+            Relaxed,
+        );
     }
 }

@@ -27,7 +27,11 @@ impl std::fmt::Debug for Network {
 impl Network {
     /// The machine's own.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
-        let destinations = if settings.allow_private_endpoints { EndpointPolicy::AllowPrivate } else { EndpointPolicy::PublicOnly };
+        let destinations = if settings.allow_private_endpoints {
+            EndpointPolicy::AllowPrivate
+        } else {
+            EndpointPolicy::PublicOnly
+        };
         Ok(Self {
             control_plane: settings.tls.channel(&settings.control_plane)?,
             clickhouse: clickhouse::Client::default(),

@@ -1,4 +1,5 @@
-//! How fast one destination is called: every call of a run waits while the store has asked to slow down.
+//! How fast one destination is called: every call of a run waits while the store has asked to slow
+//! down.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -11,7 +12,8 @@ use tokio::time::{Instant, sleep_until};
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// The pace of all calls to one store: the wait doubles with each refusal and halves with each answer.
+/// The pace of all calls to one store: the wait doubles with each refusal and halves with each
+/// answer.
 #[derive(Debug, Default)]
 pub(crate) struct Pace(Mutex<State>);
 
@@ -31,7 +33,8 @@ impl Pace {
         }
     }
 
-    /// The store asked to slow down. `share` of the wait, from 0 to 1, is left to chance so that not all come back at once.
+    /// The store asked to slow down. `share` of the wait, from 0 to 1, is left to chance so that
+    /// not all come back at once.
     pub(crate) fn slower(&self, share: f64) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.wait = (state.wait * 2).clamp(FIRST, LONGEST);

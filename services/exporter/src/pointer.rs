@@ -1,6 +1,7 @@
 //! Where an offloaded field lies: every form in which a pointer is found, decoded. Pure.
 //!
-//! - `{"ROOT": "<key>"}` and `{"ROOT": {"s3_url": "<key or s3://bucket/key>"}}` for inputs and outputs,
+//! - `{"ROOT": "<key>"}` and `{"ROOT": {"s3_url": "<key or s3://bucket/key>"}}` for inputs and
+//!   outputs,
 //! - `{"extra": "<key>"}` and `{"extra": {"s3_url": "…"}}` for the others, by column name.
 //!
 //! Each entry is read for itself: what is wrong with one does not take the others with it.
@@ -18,7 +19,8 @@ pub(crate) struct Pointer {
     pub(crate) key: String,
 }
 
-/// The pointer of `column` in `text`; `Ok(None)` when there is none, `Err` when there is one that cannot be read.
+/// The pointer of `column` in `text`; `Ok(None)` when there is none, `Err` when there is one that
+/// cannot be read.
 pub(crate) fn decode(column: Column, text: &str) -> Result<Option<Pointer>, &'static str> {
     let of_root = matches!(column, Column::Inputs | Column::Outputs);
     let name = if of_root { "ROOT" } else { column.name() };
@@ -43,7 +45,10 @@ fn entry(raw: &str) -> Result<Option<Pointer>, &'static str> {
     match json::parse(raw) {
         Value::Null => Ok(None),
         Value::Text(url) => place(&url).map(Some),
-        Value::Object(inner) => match json::entries(inner).find(|(key, _)| key == "s3_url").map(|(_, raw)| json::parse(raw)) {
+        Value::Object(inner) => match json::entries(inner)
+            .find(|(key, _)| key == "s3_url")
+            .map(|(_, raw)| json::parse(raw))
+        {
             Some(Value::Text(url)) => place(&url).map(Some),
             _ => Err("the pointer has no s3_url"),
         },
@@ -57,7 +62,8 @@ const LONGEST_KEY: usize = 1024;
 fn place(url: &str) -> Result<Pointer, &'static str> {
     let (bucket, key) = match url.strip_prefix("s3://") {
         Some(rest) => {
-            let (bucket, key) = rest.split_once('/').ok_or("the pointer names a bucket but no key")?;
+            let (bucket, key) =
+                rest.split_once('/').ok_or("the pointer names a bucket but no key")?;
             (Some(bucket.to_owned()), key)
         }
         None if url.contains("://") => return Err("the pointer is not an S3 address"),

@@ -1,4 +1,5 @@
-//! Manifests: a run's is a pure function of its frozen file list, the export's of its runs; `_SUCCESS` comes last.
+//! Manifests: a run's is a pure function of its frozen file list, the export's of its runs;
+//! `_SUCCESS` comes last.
 
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
@@ -35,7 +36,8 @@ pub(crate) struct PublishedRun {
     pub(crate) read_at: Option<Timestamp>,
 }
 
-/// When rows were first read, where the control plane knows, and whether that was before the end of their window.
+/// When rows were first read, where the control plane knows, and whether that was before the end of
+/// their window.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Read {
     pub(crate) at: Option<Timestamp>,
@@ -50,7 +52,12 @@ impl Read {
 }
 
 /// The manifest of one run.
-pub(crate) fn run_manifest(layout: &Layout<'_>, run: RunId, slice: &Slice, frozen: &Frozen) -> Value {
+pub(crate) fn run_manifest(
+    layout: &Layout<'_>,
+    run: RunId,
+    slice: &Slice,
+    frozen: &Frozen,
+) -> Value {
     let Frozen { files, left_out, identity, read } = frozen;
     json!({
         "version": 1,
@@ -94,7 +101,12 @@ fn file(file: &File) -> Value {
 }
 
 /// The manifest of an export. `session_id` is null when it is of all experiments.
-pub(crate) fn export_manifest(layout: &Layout<'_>, spec: &ExportSpec, runs: &[PublishedRun], read: Read) -> Value {
+pub(crate) fn export_manifest(
+    layout: &Layout<'_>,
+    spec: &ExportSpec,
+    runs: &[PublishedRun],
+    read: Read,
+) -> Value {
     let sum = runs.iter().fold(Totals::default(), |sum, run| sum.plus(run.totals));
     // The rule that held for all of them.
     let weak = runs.iter().any(|run| run.identity == Identity::IdAndStartTime);
@@ -146,7 +158,11 @@ fn totals(totals: Totals) -> Value {
 
 /// By limit, how many values (for a row's limit: rows) a warehouse may refuse.
 fn oversized(oversized: Oversized) -> Value {
-    oversized.named().map(|(name, count)| (name.to_owned(), count.into())).collect::<Map<_, _>>().into()
+    oversized
+        .named()
+        .map(|(name, count)| (name.to_owned(), count.into()))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 fn time(time: Timestamp) -> String {
@@ -154,7 +170,11 @@ fn time(time: Timestamp) -> String {
 }
 
 /// Writes a JSON document to a key.
-pub(crate) async fn put(destination: &Destination, key: &str, document: &Value) -> Result<(), Halt> {
+pub(crate) async fn put(
+    destination: &Destination,
+    key: &str,
+    document: &Value,
+) -> Result<(), Halt> {
     let text = format!("{document:#}\n");
     write(destination, key, "application/json", text.into()).await
 }
@@ -165,10 +185,21 @@ pub(crate) async fn put_success(destination: &Destination, key: &str) -> Result<
 }
 
 /// Whoever writes it writes the same, so it may be written twice, and replaced.
-async fn write(destination: &Destination, key: &str, content_type: &str, body: Bytes) -> Result<(), Halt> {
+async fn write(
+    destination: &Destination,
+    key: &str,
+    content_type: &str,
+    body: Bytes,
+) -> Result<(), Halt> {
     let put = destination.call("PutObject", |client| {
         let bucket = client.bucket();
-        let call = client.s3.put_object().with_options_of(bucket).bucket(&bucket.name).key(key).content_type(content_type);
+        let call = client
+            .s3
+            .put_object()
+            .with_options_of(bucket)
+            .bucket(&bucket.name)
+            .key(key)
+            .content_type(content_type);
         call.body(ByteStream::from(body.clone())).signed_as_asked(bucket).send()
     });
     put.await.map(drop).map_err(|error| error.at(Step::Publish))
@@ -191,7 +222,12 @@ mod tests {
         let at = |text| Timestamp::parse("t", text).unwrap();
         let id = Uuid::from_u128;
         let window = Window::new(at("2024-01-01"), at("2024-01-02")).unwrap();
-        let layout = Layout { prefix: "root", export: ExportId(id(1)), tenant: TenantId(id(2)), version: FormatVersion::V1 };
+        let layout = Layout {
+            prefix: "root",
+            export: ExportId(id(1)),
+            tenant: TenantId(id(2)),
+            version: FormatVersion::V1,
+        };
         let slice = Slice {
             tenant: layout.tenant,
             session: SessionId(id(3)),
@@ -215,15 +251,29 @@ mod tests {
             cursor: Cursor { start_time: window.start(), id: id(5) },
             hydrated_objects: 9,
             hydration_misses: 1,
-            misses: vec![HydrationMiss { row_id: id(6), column: "inputs".into(), reason: "the object does not exist".into() }],
+            misses: vec![HydrationMiss {
+                row_id: id(6),
+                column: "inputs".into(),
+                reason: "the object does not exist".into(),
+            }],
             oversized: Oversized::from_named([("redshift_varchar", 3)]),
             left_out: LeftOut::default(),
         };
-        let named = vec![HydrationMiss { row_id: id(8), column: "extra".into(), reason: "the object does not exist".into() }];
+        let named = vec![HydrationMiss {
+            row_id: id(8),
+            column: "extra".into(),
+            reason: "the object does not exist".into(),
+        }];
         let left_out = LeftOut { undecided: 1, decided_against: 2, named };
         let totals = Totals::of([&file]).plus(Totals::of_left_out(&left_out));
         let read_at = Some(at("2024-01-01T23:59:59.999999Z"));
-        let run = PublishedRun { run: RunId(id(4)), partition: slice.partition(), totals, identity: Identity::IdAndStartTime, read_at };
+        let run = PublishedRun {
+            run: RunId(id(4)),
+            partition: slice.partition(),
+            totals,
+            identity: Identity::IdAndStartTime,
+            read_at,
+        };
         let read = Read::of(window, read_at);
         let frozen = Frozen { files: vec![file], left_out, identity: Identity::Id, read };
         let run_manifest = run_manifest(&layout, RunId(id(4)), &slice, &frozen);
@@ -239,7 +289,12 @@ mod tests {
         };
         let of_one = export_manifest(&layout, &spec, std::slice::from_ref(&run), read);
         let late = PublishedRun { read_at: Some(window.end()), ..run };
-        let of_all = export_manifest(&layout, &ExportSpec { projects: Projects::Experiments, ..spec }, &[late], Read::default());
+        let of_all = export_manifest(
+            &layout,
+            &ExportSpec { projects: Projects::Experiments, ..spec },
+            &[late],
+            Read::default(),
+        );
         insta::assert_snapshot!(format!("{run_manifest:#}\n{of_one:#}\n{of_all:#}"));
     }
 }

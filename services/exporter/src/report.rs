@@ -1,4 +1,5 @@
-//! Reports that must not be lost: each waits until the control plane has stored it, however often the stream breaks.
+//! Reports that must not be lost: each waits until the control plane has stored it, however often
+//! the stream breaks.
 
 use tokio::sync::{mpsc, oneshot};
 use tracelift_core::{
@@ -41,17 +42,30 @@ impl Reporter {
     }
 
     pub(crate) async fn file_intent(&self, lease: &Lease, intent: &FileIntent) -> Result<(), Halt> {
-        let said = Said::FileIntent(v1::FileIntent { run_id: lease.run.to_string(), fence: lease.fence.0, ..intent.into() });
+        let said = Said::FileIntent(v1::FileIntent {
+            run_id: lease.run.to_string(),
+            fence: lease.fence.0,
+            ..intent.into()
+        });
         self.report(lease, said).await.map(drop)
     }
 
     pub(crate) async fn file_done(&self, lease: &Lease, file: &File) -> Result<(), Halt> {
-        let said = v1::FileDone { run_id: lease.run.to_string(), fence: lease.fence.0, seq: 0, file: Some(file.into()) };
+        let said = v1::FileDone {
+            run_id: lease.run.to_string(),
+            fence: lease.fence.0,
+            seq: 0,
+            file: Some(file.into()),
+        };
         self.report(lease, Said::FileDone(said)).await.map(drop)
     }
 
     /// Passes the commit point: the answer is the frozen file list.
-    pub(crate) async fn finished(&self, lease: &Lease, finished: &Finished) -> Result<v1::Publish, Halt> {
+    pub(crate) async fn finished(
+        &self,
+        lease: &Lease,
+        finished: &Finished,
+    ) -> Result<v1::Publish, Halt> {
         let said = v1::RunFinished {
             run_id: lease.run.to_string(),
             fence: lease.fence.0,
@@ -72,26 +86,46 @@ impl Reporter {
         self.report(lease, Said::RunPublished(said)).await.map(drop)
     }
 
-    pub(crate) async fn cleaned_up(&self, lease: &Lease, adopted: Option<&File>) -> Result<(), Halt> {
-        let said = v1::CleanedUp { run_id: lease.run.to_string(), fence: lease.fence.0, seq: 0, adopted: adopted.map(Into::into) };
+    pub(crate) async fn cleaned_up(
+        &self,
+        lease: &Lease,
+        adopted: Option<&File>,
+    ) -> Result<(), Halt> {
+        let said = v1::CleanedUp {
+            run_id: lease.run.to_string(),
+            fence: lease.fence.0,
+            seq: 0,
+            adopted: adopted.map(Into::into),
+        };
         self.report(lease, Said::CleanedUp(said)).await.map(drop)
     }
 
-    pub(crate) async fn experiments_found(&self, lease: &Lease, found: &[Experiment]) -> Result<(), Halt> {
+    pub(crate) async fn experiments_found(
+        &self,
+        lease: &Lease,
+        found: &[Experiment],
+    ) -> Result<(), Halt> {
         let experiments = found.iter().map(Into::into).collect();
-        let said = v1::ExperimentsFound { run_id: lease.run.to_string(), fence: lease.fence.0, seq: 0, experiments };
+        let said = v1::ExperimentsFound {
+            run_id: lease.run.to_string(),
+            fence: lease.fence.0,
+            seq: 0,
+            experiments,
+        };
         self.report(lease, Said::ExperimentsFound(said)).await.map(drop)
     }
 
     pub(crate) async fn counted(&self, lease: &Lease, rows: u64) -> Result<(), Halt> {
-        let said = v1::Counted { run_id: lease.run.to_string(), fence: lease.fence.0, seq: 0, rows };
+        let said =
+            v1::Counted { run_id: lease.run.to_string(), fence: lease.fence.0, seq: 0, rows };
         self.report(lease, Said::Counted(said)).await.map(drop)
     }
 
     async fn report(&self, lease: &Lease, said: Said) -> Result<Stored, Halt> {
         let (answer, stored) = oneshot::channel();
         let outgoing = Outgoing { lease: lease.clone(), said, answer };
-        // Handed over first, whatever happens then: a file that exists is reported even when its run was just cancelled.
+        // Handed over first, whatever happens then: a file that exists is reported even when its
+        // run was just cancelled.
         self.sink.send(outgoing).await.map_err(|_| Halt::Stopped(Stop::Revoked))?;
         tokio::select! {
             biased;

@@ -25,7 +25,9 @@ const COST: DataType = DataType::Decimal128(18, 12);
 pub(crate) fn data_type(column: Column, version: FormatVersion) -> DataType {
     match (column.kind(), version) {
         (ColumnType::Text, _) => DataType::Utf8,
-        (ColumnType::Timestamp, _) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        (ColumnType::Timestamp, _) => {
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+        }
         (ColumnType::Bool, _) => DataType::Boolean,
         (ColumnType::Int, _) => DataType::Int64,
         (ColumnType::Cost, FormatVersion::V1) => DataType::Float64,
@@ -35,7 +37,9 @@ pub(crate) fn data_type(column: Column, version: FormatVersion) -> DataType {
 
 /// The Arrow schema of the files.
 pub(crate) fn arrow(columns: &Columns, version: FormatVersion) -> SchemaRef {
-    let fields = columns.iter().map(|column| Field::new(column.name(), data_type(column, version), column.nullable()));
+    let fields = columns
+        .iter()
+        .map(|column| Field::new(column.name(), data_type(column, version), column.nullable()));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
@@ -61,15 +65,21 @@ pub(crate) struct Origin {
     pub(crate) run: RunId,
 }
 
-/// Pages hold about that many bytes: so few that a page is encoded and compressed while it is in the processor's cache, which
-/// takes a quarter less time than pages of a mebibyte and makes files 1 % larger. And more than 128 KiB, up to which zstd compresses
-/// with smaller tables: pages of 128 KiB make files 6 % larger.
+/// Pages hold about that many bytes: so few that a page is encoded and compressed while it is in
+/// the processor's cache, which takes a quarter less time than pages of a mebibyte and makes files
+/// 1 % larger. And more than 128 KiB, up to which zstd compresses with smaller tables: pages of 128
+/// KiB make files 6 % larger.
 const PAGE_BYTES: usize = 160 << 10;
 /// The writer looks at a page's size after that many rows: few, because a row can be megabytes.
 const ROWS_BETWEEN_LOOKS: usize = 128;
 
 /// How the columns are written.
-pub(crate) fn properties(columns: &Columns, version: FormatVersion, compression: Compression, origin: Origin) -> WriterProperties {
+pub(crate) fn properties(
+    columns: &Columns,
+    version: FormatVersion,
+    compression: Compression,
+    origin: Origin,
+) -> WriterProperties {
     let metadata = [
         ("tracelift.export_id", origin.export.to_string()),
         ("tracelift.run_id", origin.run.to_string()),
@@ -90,8 +100,10 @@ pub(crate) fn properties(columns: &Columns, version: FormatVersion, compression:
         .set_key_value_metadata(Some(metadata));
     for column in columns.iter() {
         let path = ColumnPath::from(column.name());
-        let unique = matches!(column, Column::Id | Column::DottedOrder) || column.kind() == ColumnType::Timestamp;
-        properties = properties.set_column_dictionary_enabled(path.clone(), !column.wide() && !unique);
+        let unique = matches!(column, Column::Id | Column::DottedOrder)
+            || column.kind() == ColumnType::Timestamp;
+        properties =
+            properties.set_column_dictionary_enabled(path.clone(), !column.wide() && !unique);
         if matches!(column, Column::Id | Column::TraceId | Column::StartTime) {
             properties = properties.set_column_statistics_enabled(path, EnabledStatistics::Page);
         }
@@ -110,9 +122,15 @@ fn codec(compression: Compression) -> Codec {
 
 /// (start_time, id), declared as far as the columns are exported.
 fn sorting(columns: &Columns) -> Option<Vec<SortingColumn>> {
-    let index = |wanted| columns.iter().position(|column| column == wanted).and_then(|index| i32::try_from(index).ok());
+    let index = |wanted| {
+        columns
+            .iter()
+            .position(|column| column == wanted)
+            .and_then(|index| i32::try_from(index).ok())
+    };
     let start_time = index(Column::StartTime)?;
     let sorted = [Some(start_time), index(Column::Id)];
-    let ascending = |column_idx| SortingColumn { column_idx, descending: false, nulls_first: false };
+    let ascending =
+        |column_idx| SortingColumn { column_idx, descending: false, nulls_first: false };
     Some(sorted.into_iter().flatten().map(ascending).collect())
 }

@@ -1,4 +1,5 @@
-//! What the operator can set: flags, or variables of the environment. Secrets come from variables or files only.
+//! What the operator can set: flags, or variables of the environment. Secrets come from variables
+//! or files only.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -12,14 +13,16 @@ use tracelift_runtime::{
     tls::ClientTls,
 };
 
-/// Tracelift's exporter: reads runs from ClickHouse, fills offloaded fields in, writes Parquet to customers' buckets
+/// Tracelift's exporter: reads runs from ClickHouse, fills offloaded fields in, writes Parquet to
+/// customers' buckets
 #[derive(Debug, Clone, Parser)]
 #[command(name = "tracelift-exporter", version)]
 pub struct Settings {
     /// Address of the control plane
     #[arg(long, env = "TRACELIFT_CONTROL_PLANE", default_value = "http://127.0.0.1:7700")]
     pub control_plane: String,
-    /// Name of this exporter, stable across restarts and unlike any other's; the host's name without it
+    /// Name of this exporter, stable across restarts and unlike any other's; the host's name
+    /// without it
     #[arg(long, env = "TRACELIFT_EXPORTER_ID")]
     pub exporter_id: Option<String>,
     /// Token of the exporters
@@ -37,7 +40,8 @@ pub struct Settings {
     /// How much of the machine to use
     #[command(flatten)]
     pub limits: Limits,
-    /// Let destinations have private, loopback and link-local addresses (for stores in your own network)
+    /// Let destinations have private, loopback and link-local addresses (for stores in your own
+    /// network)
     #[arg(long, env = "TRACELIFT_ALLOW_PRIVATE_ENDPOINTS")]
     pub allow_private_endpoints: bool,
     /// Seconds for the files in hand to be finished when the process stops
@@ -72,7 +76,8 @@ pub struct ClickHouse {
     /// Database
     #[arg(long, env = "CLICKHOUSE_DATABASE", default_value = "default")]
     pub clickhouse_database: String,
-    /// Packing of the rows on their way: lz4 where the line from ClickHouse is slow or paid for, at more processor time on both sides
+    /// Packing of the rows on their way: lz4 where the line from ClickHouse is slow or paid for,
+    /// at more processor time on both sides
     #[arg(long, env = "CLICKHOUSE_COMPRESSION", value_enum, default_value_t = Packing::None)]
     pub clickhouse_compression: Packing,
     /// Table of the trace rows
@@ -81,8 +86,9 @@ pub struct ClickHouse {
     /// Table of the feedback on them
     #[arg(long, env = "CLICKHOUSE_FEEDBACKS_TABLE", default_value = "feedbacks", value_parser = identifier)]
     pub feedbacks_table: String,
-    /// What an export has once: an id, in its newest version, or an id at a start time, where looking for ids that were ingested again with
-    /// another start time costs the trace store too much
+    /// What an export has once: an id, in its newest version, or an id at a start time, where
+    /// looking for ids that were ingested again with another start time costs the trace store
+    /// too much
     #[arg(long, env = "CLICKHOUSE_UNIQUE_BY", value_enum, default_value_t = UniqueBy::Id)]
     pub unique_by: UniqueBy,
 }
@@ -168,7 +174,8 @@ pub struct Limits {
     /// A file is closed when it has grown to that many bytes
     #[arg(long, env = "TRACELIFT_FILE_BYTES", default_value_t = 256 << 20)]
     pub file_bytes: u64,
-    /// A row group is closed when its rows have grown to that many bytes, before encoding: what a reader holds of it
+    /// A row group is closed when its rows have grown to that many bytes, before encoding: what a
+    /// reader holds of it
     #[arg(long, env = "TRACELIFT_ROW_GROUP_BYTES", default_value_t = 64 << 20)]
     pub row_group_bytes: u64,
     /// Size of an upload's parts, at least 5 MiB
@@ -185,12 +192,14 @@ pub struct Limits {
     pub patience: Patience,
 }
 
-/// How long a slow line to a destination is waited for: not the operator's to set, but tests make it short.
+/// How long a slow line to a destination is waited for: not the operator's to set, but tests make
+/// it short.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// A request is given up when nothing of it moved for that long.
     pub silence: Duration,
-    /// Bytes a second of the slowest line: what was handed over may be on its way that long without a sign.
+    /// Bytes a second of the slowest line: what was handed over may be on its way that long
+    /// without a sign.
     pub slowest: u64,
     /// With a part that takes longer fewer are sent at once.
     pub slow_part: Duration,
@@ -198,18 +207,25 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { silence: Duration::from_secs(60), slowest: 16 << 10, slow_part: Duration::from_secs(30) }
+        Self {
+            silence: Duration::from_secs(60),
+            slowest: 16 << 10,
+            slow_part: Duration::from_secs(30),
+        }
     }
 }
 
-/// Batches of one run that exist at once: being read (and looked up) with its objects fetched, being filled in, waiting, being encoded.
+/// Batches of one run that exist at once: being read (and looked up) with its objects fetched,
+/// being filled in, waiting, being encoded.
 const BATCHES: u64 = 4;
 
 impl Limits {
     /// Bytes that one run holds at most, as long as no single value is larger than a batch.
     #[must_use]
     pub fn bytes_per_run(&self) -> u64 {
-        self.batch_bytes * BATCHES + self.row_group_bytes + self.part_bytes * (u64::from(self.parts_in_flight) + 1)
+        self.batch_bytes * BATCHES
+            + self.row_group_bytes
+            + self.part_bytes * (u64::from(self.parts_in_flight) + 1)
     }
 
     /// How many runs fit at once; at least one.
@@ -222,11 +238,16 @@ impl Limits {
 
 fn identifier(text: &str) -> Result<String, String> {
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if plain { Ok(text.to_owned()) } else { Err("must be letters, digits and underscores".to_owned()) }
+    if plain {
+        Ok(text.to_owned())
+    } else {
+        Err("must be letters, digits and underscores".to_owned())
+    }
 }
 
 impl Settings {
-    /// From the command line and the environment; ends the process with a usage message when they are wrong.
+    /// From the command line and the environment; ends the process with a usage message when they
+    /// are wrong.
     #[must_use]
     pub fn read() -> Self {
         let mut settings = Self::parse();

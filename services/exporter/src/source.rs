@@ -1,7 +1,9 @@
-//! Trace rows out of ClickHouse: one slice as a stream of Arrow batches, in order, from a cursor on.
+//! Trace rows out of ClickHouse: one slice as a stream of Arrow batches, in order, from a cursor
+//! on.
 //!
-//! A stream that ends without Arrow's end marker was cut, whatever the transport says, and is never taken for its end. One that has the
-//! marker and lacks rows was cut by a setting, and is not taken for its end either ([`tally`]).
+//! A stream that ends without Arrow's end marker was cut, whatever the transport says, and is never
+//! taken for its end. One that has the marker and lacks rows was cut by a setting, and is not taken
+//! for its end either ([`tally`]).
 
 mod answer;
 mod extent;
@@ -86,7 +88,8 @@ pub(crate) struct Slice {
     pub(crate) filter: Option<Filter>,
     /// Only rows behind this one.
     pub(crate) cursor: Option<Cursor>,
-    /// How often the answer broke off lately, at most [`NARROWEST`]: the higher, the fewer rows are asked for at once.
+    /// How often the answer broke off lately, at most [`NARROWEST`]: the higher, the fewer rows
+    /// are asked for at once.
     pub(crate) narrow: u32,
 }
 
@@ -99,18 +102,23 @@ impl Slice {
 
 /// Rows of feedback in a block of an answer: few, because a row can be wide; more gain little.
 const FEEDBACK_BLOCK_ROWS: u64 = 16;
-/// Where feedback is exported, the batch that is looked up, its feedback and the batch that is read meanwhile share the bytes
-/// of one batch, so that a run holds no more than another one.
+/// Where feedback is exported, the batch that is looked up, its feedback and the batch that is read
+/// meanwhile share the bytes of one batch, so that a run holds no more than another one.
 const FEEDBACK_SHARES: u64 = 3;
 /// Longest wait for an answer to a kill.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Seconds for which the server waits while the exporter is held up by its destination.
 const SEND_TIMEOUT: &str = "600";
-/// For so long a server is believed to know the settings that it knew: it may be replaced by another version.
+/// For so long a server is believed to know the settings that it knew: it may be replaced by
+/// another version.
 const PINS_MEMORY: Duration = Duration::from_secs(600);
 
 impl Source {
-    pub(crate) fn new(client: Client, settings: &ClickHouse, limits: &Limits) -> Result<Self, SecretError> {
+    pub(crate) fn new(
+        client: Client,
+        settings: &ClickHouse,
+        limits: &Limits,
+    ) -> Result<Self, SecretError> {
         let mut client = client
             .with_url(&settings.clickhouse_url)
             .with_user(&settings.clickhouse_user)
@@ -121,7 +129,10 @@ impl Source {
             client = client.with_password(password.expose_secret());
         }
         let client = client
-            .with_setting("output_format_arrow_compression_method", settings.clickhouse_compression.as_str())
+            .with_setting(
+                "output_format_arrow_compression_method",
+                settings.clickhouse_compression.as_str(),
+            )
             .with_setting("output_format_arrow_string_as_string", "0")
             .with_setting("output_format_arrow_low_cardinality_as_dictionary", "0")
             .with_setting("cancel_http_readonly_queries_on_client_close", "1")
@@ -151,7 +162,12 @@ impl Source {
 
     /// Asks the server which of the settings it knows that every query must carry.
     async fn prepare(&self) -> Result<(), Failure> {
-        let asked = self.pins.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|pins| pins.asked);
+        let asked = self
+            .pins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|pins| pins.asked);
         if asked.is_some_and(|asked| asked.elapsed() < PINS_MEMORY) {
             return Ok(());
         }
@@ -163,21 +179,33 @@ impl Source {
             }
             Err(error) => return Err(failure(&error)),
         };
-        *self.pins.lock().unwrap_or_else(PoisonError::into_inner) = Some(Pins { clause: pins::clause(&known), asked: Instant::now() });
+        *self.pins.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Pins { clause: pins::clause(&known), asked: Instant::now() });
         Ok(())
     }
 
     /// A query under the settings that it must have.
     fn query(&self, sql: &str) -> Query {
-        let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|pins| pins.clause.clone());
+        let pins = self
+            .pins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|pins| pins.clause.clone());
         self.client.query_raw(&format!("{sql}{}", pins.unwrap_or_else(|| pins::clause(&[]))))
     }
 
     /// How the versions of a table's rows are merged; `None` when there is no such table.
     async fn merging_of(&self, table: &str) -> Result<Option<Merging>, Failure> {
-        let found = self.query(query::TABLE).param("table", table).fetch_optional::<(String, String, String)>().await;
+        let found = self
+            .query(query::TABLE)
+            .param("table", table)
+            .fetch_optional::<(String, String, String)>()
+            .await;
         match found {
-            Ok(Some((engine, engine_full, sorting_key))) => Table { engine, engine_full, sorting_key }.merging(table).map(Some),
+            Ok(Some((engine, engine_full, sorting_key))) => {
+                Table { engine, engine_full, sorting_key }.merging(table).map(Some)
+            }
             Ok(None) => Ok(None),
             Err(error) if code(&error.to_string()) == Some(NO_GRANT) => {
                 tracing::debug!(%error, table, "the engine of the table is not known; the exporter merges the versions of its rows");
@@ -203,15 +231,18 @@ impl Source {
         Ok(self.merging_of(&self.feedbacks).await?.unwrap_or(Merging::Final))
     }
 
-    /// What an error means. A server that does not know a setting which another one knew is of another version, as in a cluster that is being
-    /// upgraded: it is asked for its own the next time.
+    /// What an error means. A server that does not know a setting which another one knew is of
+    /// another version, as in a cluster that is being upgraded: it is asked for its own the
+    /// next time.
     fn failed(&self, error: &clickhouse::error::Error) -> Failure {
         let failure = failure(error);
         if code(&error.to_string()) != Some(UNKNOWN_SETTING) {
             return failure;
         }
         match self.pins.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(pins) if pins.clause != pins::clause(&[]) => Failure { class: FailureClass::SourceTransient, ..failure },
+            Some(pins) if pins.clause != pins::clause(&[]) => {
+                Failure { class: FailureClass::SourceTransient, ..failure }
+            }
             _ => failure,
         }
     }
@@ -221,7 +252,8 @@ impl Source {
         self.prepare().await?;
         let needs_feedback = slice.filter.is_some() || slice.columns.contains(Column::Feedbacks);
         let merging = self.merging().await?;
-        let feedback = if needs_feedback { self.merging_of_feedback().await? } else { Merging::Final };
+        let feedback =
+            if needs_feedback { self.merging_of_feedback().await? } else { Merging::Final };
         Ok(Approach { merging, feedback, moved: false })
     }
 
@@ -233,22 +265,45 @@ impl Source {
         }
     }
 
-    /// The rows of a slice, with their feedback where it is exported, until it ends or `drain` is cancelled. `query_id` names
-    /// the query, for [`Source::kill`].
-    pub(crate) fn rows(&self, slice: &Slice, extent: &Extent, query_id: &str, drain: CancellationToken) -> Result<Rows, Failure> {
+    /// The rows of a slice, with their feedback where it is exported, until it ends or `drain` is
+    /// cancelled. `query_id` names the query, for [`Source::kill`].
+    pub(crate) fn rows(
+        &self,
+        slice: &Slice,
+        extent: &Extent,
+        query_id: &str,
+        drain: CancellationToken,
+    ) -> Result<Rows, Failure> {
         let looks_up = slice.columns.contains(Column::Feedbacks);
-        let batch_bytes = if looks_up { self.batch_bytes / FEEDBACK_SHARES } else { self.batch_bytes };
+        let batch_bytes =
+            if looks_up { self.batch_bytes / FEEDBACK_SHARES } else { self.batch_bytes };
         let block_rows = narrowed(extent.block_rows(batch_bytes), slice.narrow);
         let approach = extent.approach;
-        let feedback = looks_up.then(|| LookUp::new(self.clone(), slice, approach.feedback, query_id, batch_bytes));
-        let question = Question { source: self.clone(), slice: slice.clone(), approach, query_id: query_id.to_owned(), block_rows };
+        let feedback = looks_up
+            .then(|| LookUp::new(self.clone(), slice, approach.feedback, query_id, batch_bytes));
+        let question = Question {
+            source: self.clone(),
+            slice: slice.clone(),
+            approach,
+            query_id: query_id.to_owned(),
+            block_rows,
+        };
         Rows::new(question, extent, feedback, drain)
     }
 
     /// The rows of a slice without their feedback.
-    fn table(&self, slice: &Slice, approach: &Approach, versions: Versions, query_id: &str, block_rows: u64) -> Result<Answer, Failure> {
+    fn table(
+        &self,
+        slice: &Slice,
+        approach: &Approach,
+        versions: Versions,
+        query_id: &str,
+        block_rows: u64,
+    ) -> Result<Answer, Failure> {
         let query = self
-            .about(slice, approach, |asked| query::rows(asked, &slice.columns, slice.version, versions))
+            .about(slice, approach, |asked| {
+                query::rows(asked, &slice.columns, slice.version, versions)
+            })
             .with_setting("query_id", query_id)
             .with_setting("max_block_size", block_rows.to_string())
             .with_setting("http_send_timeout", SEND_TIMEOUT);
@@ -256,7 +311,13 @@ impl Source {
     }
 
     /// The feedback on some rows of a slice, in the order of `ids`.
-    fn feedback(&self, slice: &Slice, merging: Merging, ids: &[&str], query_id: &str) -> Result<Answer, Failure> {
+    fn feedback(
+        &self,
+        slice: &Slice,
+        merging: Merging,
+        ids: &[&str],
+        query_id: &str,
+    ) -> Result<Answer, Failure> {
         let query = self.query(&query::feedback(&self.feedbacks, merging));
         let query = query
             .param("tenant", slice.tenant.to_string())
@@ -273,20 +334,31 @@ impl Source {
         let approach = self.approach(slice).await?;
         // Hardly ever have any: what is measured meanwhile is good then.
         let (moved, extent) = tokio::join!(self.has_moved(slice), self.measure(slice, approach));
-        if moved? { self.measure(slice, Approach { moved: true, ..approach }).await } else { extent }
+        if moved? {
+            self.measure(slice, Approach { moved: true, ..approach }).await
+        } else {
+            extent
+        }
     }
 
-    /// A row that cannot be measured may be one that cannot be read: it is read with few others at once, and reading it finds out.
+    /// A row that cannot be measured may be one that cannot be read: it is read with few others at
+    /// once, and reading it finds out.
     async fn measure(&self, slice: &Slice, approach: Approach) -> Result<Extent, Failure> {
         let versions = match approach.merging {
-            // A filter asks about the newest only, and a row that cannot be read is looked for among those that count.
-            Merging::Final if slice.filter.is_none() && slice.narrow == 0 && !approach.moved => Versions::AsStored,
+            // A filter asks about the newest only, and a row that cannot be read is looked for
+            // among those that count.
+            Merging::Final if slice.filter.is_none() && slice.narrow == 0 && !approach.moved => {
+                Versions::AsStored
+            }
             _ => approach.merged(),
         };
-        let query = self.about(slice, &approach, |asked| query::extent(asked, versions)).param("width", Extent::stretch_of(slice.window));
+        let query = self
+            .about(slice, &approach, |asked| query::extent(asked, versions))
+            .param("width", Extent::stretch_of(slice.window));
         match query.fetch_all::<(i64, u64, u64, u64)>().await {
             Ok(found) => {
-                let stretch = |(number, rows, bytes, widest)| (number, Stretch { rows, bytes, widest });
+                let stretch =
+                    |(number, rows, bytes, widest)| (number, Stretch { rows, bytes, widest });
                 Ok(Extent::of(approach, versions, found.into_iter().map(stretch).collect()))
             }
             Err(error) if code(&error.to_string()).is_some() && broke(&error) => {
@@ -302,9 +374,17 @@ impl Source {
     }
 
     /// How many rows there are in each stretch of a slice.
-    async fn counts(&self, slice: &Slice, approach: &Approach, versions: Versions) -> Result<Counts, Failure> {
-        let query = self.about(slice, approach, |asked| query::counts(asked, versions)).param("width", Extent::stretch_of(slice.window));
-        let found = query.fetch_all::<(i64, u64, u64, u64)>().await.map_err(|error| failure(&error))?;
+    async fn counts(
+        &self,
+        slice: &Slice,
+        approach: &Approach,
+        versions: Versions,
+    ) -> Result<Counts, Failure> {
+        let query = self
+            .about(slice, approach, |asked| query::counts(asked, versions))
+            .param("width", Extent::stretch_of(slice.window));
+        let found =
+            query.fetch_all::<(i64, u64, u64, u64)>().await.map_err(|error| failure(&error))?;
         Ok(found.into_iter().map(|(number, rows, ..)| (number, rows)).collect())
     }
 
@@ -312,11 +392,18 @@ impl Source {
     pub(crate) async fn count(&self, slice: &Slice) -> Result<u64, Failure> {
         let approach = self.approach(slice).await?;
         let approach = Approach { moved: self.has_moved(slice).await?, ..approach };
-        self.about(slice, &approach, query::count).fetch_one().await.map_err(|error| failure(&error))
+        self.about(slice, &approach, query::count)
+            .fetch_one()
+            .await
+            .map_err(|error| failure(&error))
     }
 
     /// The experiments of a tenant with rows in a window, at most one more than an export may have.
-    pub(crate) async fn experiments(&self, tenant: TenantId, window: Window) -> Result<Vec<Experiment>, Failure> {
+    pub(crate) async fn experiments(
+        &self,
+        tenant: TenantId,
+        window: Window,
+    ) -> Result<Vec<Experiment>, Failure> {
         self.prepare().await?;
         let merging = self.merging().await?;
         let query = self
@@ -325,21 +412,52 @@ impl Source {
             .param("start", window.start().micros())
             .param("end", window.end().micros())
             .param("most", MAX_PARTITIONS as u64 + 1);
-        let found: Vec<(String, i64, i64)> = query.fetch_all().await.map_err(|error| failure(&error))?;
+        let found: Vec<(String, i64, i64)> =
+            query.fetch_all().await.map_err(|error| failure(&error))?;
         let experiment = |(session, first, last): (String, i64, i64)| {
             let session = SessionId::parse("session_id", &session).ok()?;
-            Some(Experiment { session, first: Timestamp::from_micros(first)?, last: Timestamp::from_micros(last)? })
+            Some(Experiment {
+                session,
+                first: Timestamp::from_micros(first)?,
+                last: Timestamp::from_micros(last)?,
+            })
         };
-        found.into_iter().map(experiment).collect::<Option<_>>().ok_or_else(|| cut("what it says of the experiments makes no sense"))
+        found
+            .into_iter()
+            .map(experiment)
+            .collect::<Option<_>>()
+            .ok_or_else(|| cut("what it says of the experiments makes no sense"))
     }
 
-    /// The row behind `last`, if it is the one that cannot be read: it was asked for alone, and failed again.
-    pub(crate) async fn unreadable(&self, slice: &Slice, extent: &Extent, last: Option<Cursor>) -> Option<Cursor> {
+    /// The row behind `last`, if it is the one that cannot be read: it was asked for alone, and
+    /// failed again.
+    pub(crate) async fn unreadable(
+        &self,
+        slice: &Slice,
+        extent: &Extent,
+        last: Option<Cursor>,
+    ) -> Option<Cursor> {
         let (from, approach) = (Slice { cursor: last, ..slice.clone() }, &extent.approach);
-        let next = self.about(&from, approach, query::next).fetch_optional::<(i64, String)>().await.ok()??;
-        let row = Cursor { start_time: Timestamp::from_micros(next.0)?, id: Uuid::parse_str(&next.1).ok()? };
-        let sql = |asked: &Asked<'_>| format!("{}\nLIMIT 1", query::rows(asked, &slice.columns, slice.version, approach.merged()));
-        let mut bytes = self.about(&from, approach, sql).with_setting("max_block_size", "1").fetch_bytes("ArrowStream").ok()?;
+        let next = self
+            .about(&from, approach, query::next)
+            .fetch_optional::<(i64, String)>()
+            .await
+            .ok()??;
+        let row = Cursor {
+            start_time: Timestamp::from_micros(next.0)?,
+            id: Uuid::parse_str(&next.1).ok()?,
+        };
+        let sql = |asked: &Asked<'_>| {
+            format!(
+                "{}\nLIMIT 1",
+                query::rows(asked, &slice.columns, slice.version, approach.merged())
+            )
+        };
+        let mut bytes = self
+            .about(&from, approach, sql)
+            .with_setting("max_block_size", "1")
+            .fetch_bytes("ArrowStream")
+            .ok()?;
         loop {
             match bytes.next().await {
                 Ok(Some(_)) => {}
@@ -350,7 +468,12 @@ impl Source {
     }
 
     /// A query of a slice from behind its cursor on.
-    fn about(&self, slice: &Slice, approach: &Approach, sql: impl FnOnce(&Asked<'_>) -> String) -> Query {
+    fn about(
+        &self,
+        slice: &Slice,
+        approach: &Approach,
+        sql: impl FnOnce(&Asked<'_>) -> String,
+    ) -> Query {
         let feedbacks = query::feedback_of_project(&self.feedbacks, approach.feedback);
         let pushed = slice.filter.as_ref().map(|filter| Pushed::of(filter, &feedbacks));
         let asked = Asked {
@@ -362,12 +485,16 @@ impl Source {
         };
         let query = self.of_project(&sql(&asked), slice, slice.window);
         let query = match slice.cursor {
-            Some(cursor) => query.param("cursor_time", cursor.start_time.micros()).param("cursor_id", cursor.id.to_string()),
+            Some(cursor) => query
+                .param("cursor_time", cursor.start_time.micros())
+                .param("cursor_id", cursor.id.to_string()),
             None => query,
         };
         let parameters = pushed.map(|pushed| pushed.parameters).unwrap_or_default();
         // Escaped already: `param` leaves NUL and carriage return as they are.
-        parameters.into_iter().fold(query, |query, (name, value)| query.with_setting(format!("param_{name}"), value))
+        parameters
+            .into_iter()
+            .fold(query, |query, (name, value)| query.with_setting(format!("param_{name}"), value))
     }
 
     /// A query of the project of a slice, and of a window.
@@ -379,20 +506,26 @@ impl Source {
             .param("end", window.end().micros())
     }
 
-    /// The pointers of one row as they are now, in the order of [`query::POINTER_COLUMNS`]; `None` when the row is gone.
-    pub(crate) async fn pointers(&self, slice: &Slice, row: Cursor) -> Result<Option<[String; 3]>, Failure> {
+    /// The pointers of one row as they are now, in the order of [`query::POINTER_COLUMNS`]; `None`
+    /// when the row is gone.
+    pub(crate) async fn pointers(
+        &self,
+        slice: &Slice,
+        row: Cursor,
+    ) -> Result<Option<[String; 3]>, Failure> {
         let query = self.query(&query::pointers(&self.table));
         let query = query
             .param("tenant", slice.tenant.to_string())
             .param("session", slice.session.to_string())
             .param("time", row.start_time.micros())
             .param("id", row.id.to_string());
-        let found: Option<(String, String, String)> = query.fetch_optional().await.map_err(|error| failure(&error))?;
+        let found: Option<(String, String, String)> =
+            query.fetch_optional().await.map_err(|error| failure(&error))?;
         Ok(found.map(|(inputs, outputs, others)| [inputs, outputs, others]))
     }
 
-    /// Stops a query, and those about the feedback on its rows. A server that does not know it any more is content too, and one
-    /// that does not answer is left alone.
+    /// Stops a query, and those about the feedback on its rows. A server that does not know it any
+    /// more is content too, and one that does not answer is left alone.
     pub(crate) async fn kill(&self, query_id: &str) {
         let killed = self.client.query_raw(query::KILL).param("id", query_id).execute();
         match tokio::time::timeout(KILL_TIMEOUT, killed).await {
@@ -408,7 +541,8 @@ const NO_GRANT: u32 = 497;
 /// That for a setting that it does not know.
 const UNKNOWN_SETTING: u32 = 115;
 
-/// Rows that are asked for at once: a quarter with each time that the answer broke off, one by one in the end.
+/// Rows that are asked for at once: a quarter with each time that the answer broke off, one by one
+/// in the end.
 fn narrowed(rows: u64, narrow: u32) -> u64 {
     if narrow >= NARROWEST { 1 } else { (rows >> (2 * narrow)).max(1) }
 }

@@ -1,4 +1,5 @@
-//! The pure stages of the data path, each alone and on one thread: what the micro-benchmarks measure. Nothing else calls them.
+//! The pure stages of the data path, each alone and on one thread: what the micro-benchmarks
+//! measure. Nothing else calls them.
 
 use std::sync::Arc;
 
@@ -35,7 +36,19 @@ impl Stages {
         let window = Window::new(Timestamp::from_micros(0)?, Timestamp::from_micros(1)?)?;
         let (tenant, session) = (TenantId(Uuid::nil()), SessionId(Uuid::nil()));
         let (columns, version) = (columns.clone(), FormatVersion::V1);
-        Some(Self { slice: Slice { tenant, session, window, of_export: window, columns, version, filter: None, cursor: None, narrow: 0 } })
+        Some(Self {
+            slice: Slice {
+                tenant,
+                session,
+                window,
+                of_export: window,
+                columns,
+                version,
+                filter: None,
+                cursor: None,
+                narrow: 0,
+            },
+        })
     }
 
     /// Whether `text` says where `column` lies.
@@ -50,14 +63,23 @@ impl Stages {
     }
 
     /// Bytes of a file with these rows, batches as ClickHouse answers them.
-    pub fn encode(&self, batches: &[Arc<RecordBatch>], compression: Compression) -> Result<usize, String> {
-        let rows = batches.iter().map(|batch| self.hydrated(batch, "")).collect::<Result<Vec<_>, _>>().map_err(told)?;
+    pub fn encode(
+        &self,
+        batches: &[Arc<RecordBatch>],
+        compression: Compression,
+    ) -> Result<usize, String> {
+        let rows = batches
+            .iter()
+            .map(|batch| self.hydrated(batch, ""))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(told)?;
         self.encoded(rows, compression).map_err(told)
     }
 
     fn hydrated(&self, batch: &Arc<RecordBatch>, text: &str) -> Result<HydratedRows, Failure> {
         let (cells, meter) = (cells(batch, &self.slice, None)?, Meter::default());
-        let mut assembly = Assembly::alone(&self.slice, batch.clone(), cells.clone(), None, u64::MAX);
+        let mut assembly =
+            Assembly::alone(&self.slice, batch.clone(), cells.clone(), None, u64::MAX);
         cells.iter().try_for_each(|cell| assembly.fill(cell, Ok(text.to_owned()), &meter))?;
         let hydrated = assembly.next()?.and_then(|hydrated| hydrated.rows);
         hydrated.ok_or_else(|| crate::hydrate::unexpected(batch))
@@ -68,7 +90,12 @@ impl Stages {
         let origin = schema::Origin { export: ExportId(Uuid::nil()), run: RunId(Uuid::nil()) };
         let properties = schema::properties(columns, version, compression, origin);
         let limits: Limits = crate::Settings::defaults().limits;
-        let encoder = Arc::new(Encoder { schema: schema::arrow(columns, version), properties, limits, meter: Arc::default() });
+        let encoder = Arc::new(Encoder {
+            schema: schema::arrow(columns, version),
+            properties,
+            limits,
+            meter: Arc::default(),
+        });
         let (mut open, mut bytes) = (None, 0);
         for rows in rows {
             let (file, encoded) = encoder.clone().step(open.take(), rows, LeftOut::default())?;

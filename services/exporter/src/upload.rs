@@ -1,7 +1,9 @@
-//! Parquet bytes to objects: a file that fits into one part by a single PutObject, every other by a multipart upload.
+//! Parquet bytes to objects: a file that fits into one part by a single PutObject, every other by a
+//! multipart upload.
 //!
-//! No write carries data before the control plane has acknowledged its intent, and no object can come to be before the
-//! control plane knows what it will hold. Parts must be dense and hold exactly what was encoded.
+//! No write carries data before the control plane has acknowledged its intent, and no object can
+//! come to be before the control plane knows what it will hold. Parts must be dense and hold
+//! exactly what was encoded.
 
 mod opening;
 mod takeover;
@@ -47,8 +49,13 @@ pub(crate) struct Uploader<'a> {
 }
 
 impl Uploader<'_> {
-    /// Uploads every file that leaves the encoder; `before` is what earlier attempts have done. The sum of all.
-    pub(crate) async fn run(&self, parts: &mut mpsc::Receiver<Encoded>, before: Totals) -> Result<Totals, Halt> {
+    /// Uploads every file that leaves the encoder; `before` is what earlier attempts have done. The
+    /// sum of all.
+    pub(crate) async fn run(
+        &self,
+        parts: &mut mpsc::Receiver<Encoded>,
+        before: Totals,
+    ) -> Result<Totals, Halt> {
         let mut totals = before;
         while let Some(first) = self.next(parts).await? {
             let file = self.file(totals.files, part(Some(first))?, parts).await?;
@@ -67,7 +74,12 @@ impl Uploader<'_> {
         }
     }
 
-    async fn file(&self, number: u32, first: Bytes, parts: &mut mpsc::Receiver<Encoded>) -> Result<File, Halt> {
+    async fn file(
+        &self,
+        number: u32,
+        first: Bytes,
+        parts: &mut mpsc::Receiver<Encoded>,
+    ) -> Result<File, Halt> {
         match self.next(parts).await? {
             Some(Encoded::End(content)) => self.put(number, first, content).await,
             second => self.multipart(number, [first, part(second)?], parts).await,
@@ -78,7 +90,8 @@ impl Uploader<'_> {
     async fn put(&self, number: u32, body: Bytes, content: Content) -> Result<File, Halt> {
         let _uploading = self.meter.time(Stage::Upload);
         let size = body.len() as u64;
-        part::complete(vec![UploadedPart { number: 1, size, etag: String::new() }], content.bytes).map_err(incomplete)?;
+        part::complete(vec![UploadedPart { number: 1, size, etag: String::new() }], content.bytes)
+            .map_err(incomplete)?;
         let mut intent = self.intent(number, String::new());
         let file = describe(&intent, content);
         intent.whole = Some(Box::new(file.clone()));
@@ -86,8 +99,16 @@ impl Uploader<'_> {
         let etag = self
             .unless_there("PutObject", &intent, |client, condition| {
                 let bucket = client.bucket();
-                let call = client.s3.put_object().with_options_of(bucket).bucket(&bucket.name).key(&intent.key);
-                let call = call.set_metadata(Some(self.metadata(&intent))).content_type(PARQUET).set_if_none_match(condition);
+                let call = client
+                    .s3
+                    .put_object()
+                    .with_options_of(bucket)
+                    .bucket(&bucket.name)
+                    .key(&intent.key);
+                let call = call
+                    .set_metadata(Some(self.metadata(&intent)))
+                    .content_type(PARQUET)
+                    .set_if_none_match(condition);
                 let call = call.body(ByteStream::from(body.clone())).signed_as_asked(bucket);
                 async move { call.send().await.map(|written| written.e_tag) }
             })
@@ -97,7 +118,12 @@ impl Uploader<'_> {
     }
 
     /// A large file in parts.
-    async fn multipart(&self, number: u32, first: [Bytes; 2], parts: &mut mpsc::Receiver<Encoded>) -> Result<File, Halt> {
+    async fn multipart(
+        &self,
+        number: u32,
+        first: [Bytes; 2],
+        parts: &mut mpsc::Receiver<Encoded>,
+    ) -> Result<File, Halt> {
         let intent = self.open(number).await?;
         let written = match self.parts(&intent, first, parts).await {
             Ok((uploaded, content)) => self.complete(intent.clone(), uploaded, content).await,
@@ -126,7 +152,9 @@ impl Uploader<'_> {
             let bytes = match next {
                 Encoded::Part(bytes) if number <= part::MAX_PARTS => bytes,
                 Encoded::Part(_) => {
-                    return Err(internal("a file needs more parts than S3 allows: raise --part-bytes or lower --file-bytes"));
+                    return Err(internal(
+                        "a file needs more parts than S3 allows: raise --part-bytes or lower --file-bytes",
+                    ));
                 }
                 Encoded::End(content) => {
                     while !sending.is_empty() {
@@ -138,13 +166,23 @@ impl Uploader<'_> {
             while sending.len() >= self.destination.parts_at_once(self.parts_in_flight) {
                 self.sent(&mut sending, &mut uploaded).await?;
             }
-            let part = Part { destination: self.destination.clone(), meter: self.meter.clone(), intent: intent.clone(), number, bytes };
+            let part = Part {
+                destination: self.destination.clone(),
+                meter: self.meter.clone(),
+                intent: intent.clone(),
+                number,
+                bytes,
+            };
             tasks::start_in(&mut sending, "part", part.send(self.parts_in_flight));
         }
         Err(out_of_step())
     }
 
-    async fn sent(&self, sending: &mut JoinSet<Result<UploadedPart, Halt>>, uploaded: &mut Vec<UploadedPart>) -> Result<(), Halt> {
+    async fn sent(
+        &self,
+        sending: &mut JoinSet<Result<UploadedPart, Halt>>,
+        uploaded: &mut Vec<UploadedPart>,
+    ) -> Result<(), Halt> {
         let _uploading = self.meter.time(Stage::Upload);
         let sent = tokio::select! {
             biased;
@@ -160,20 +198,39 @@ impl Uploader<'_> {
     }
 
     /// Makes the object, when its parts are whole and the control plane knows what it will hold.
-    async fn complete(&self, mut intent: FileIntent, uploaded: Vec<UploadedPart>, content: Content) -> Result<File, Halt> {
+    async fn complete(
+        &self,
+        mut intent: FileIntent,
+        uploaded: Vec<UploadedPart>,
+        content: Content,
+    ) -> Result<File, Halt> {
         let _uploading = self.meter.time(Stage::Upload);
         let whole = part::complete(uploaded, content.bytes).map_err(incomplete)?;
         let number = |part: &UploadedPart| i32::try_from(part.number).unwrap_or(i32::MAX);
-        let whole = whole.iter().map(|part| CompletedPart::builder().part_number(number(part)).e_tag(&part.etag).build());
+        let whole = whole.iter().map(|part| {
+            CompletedPart::builder().part_number(number(part)).e_tag(&part.etag).build()
+        });
         let whole = CompletedMultipartUpload::builder().set_parts(Some(whole.collect())).build();
         let file = describe(&intent, content);
         intent.whole = Some(Box::new(file.clone()));
         self.reporter.file_intent(self.lease, &intent).await?;
         let etag = self
             .unless_there("CompleteMultipartUpload", &intent, |client, condition| {
-                let call = client.s3.complete_multipart_upload().bucket(&client.bucket().name).key(&intent.key);
-                let call = call.paid_as_asked(client.bucket()).upload_id(&intent.upload_id).multipart_upload(whole.clone());
-                let size = client.bucket().features.object_size.then_some(file.bytes).and_then(|bytes| i64::try_from(bytes).ok());
+                let call = client
+                    .s3
+                    .complete_multipart_upload()
+                    .bucket(&client.bucket().name)
+                    .key(&intent.key);
+                let call = call
+                    .paid_as_asked(client.bucket())
+                    .upload_id(&intent.upload_id)
+                    .multipart_upload(whole.clone());
+                let size = client
+                    .bucket()
+                    .features
+                    .object_size
+                    .then_some(file.bytes)
+                    .and_then(|bytes| i64::try_from(bytes).ok());
                 let call = call.set_if_none_match(condition).set_mpu_object_size(size);
                 async move { call.send().await.map(|written| written.e_tag) }
             })
@@ -182,7 +239,13 @@ impl Uploader<'_> {
     }
 
     fn intent(&self, number: u32, upload_id: String) -> FileIntent {
-        FileIntent { number, key: (self.key)(number), upload_id, token: Uuid::new_v4().to_string(), whole: None }
+        FileIntent {
+            number,
+            key: (self.key)(number),
+            upload_id,
+            token: Uuid::new_v4().to_string(),
+            whole: None,
+        }
     }
 }
 
@@ -204,12 +267,20 @@ impl Part {
         let size = bytes.len() as u64;
         let sending = destination.call("UploadPart", |client| {
             let bucket = client.bucket();
-            let call = client.s3.upload_part().bucket(&bucket.name).key(&intent.key).upload_id(&intent.upload_id);
-            let call =
-                call.part_number(i32::try_from(number).unwrap_or(i32::MAX)).paid_as_asked(bucket).body(ByteStream::from(bytes.clone()));
+            let call = client
+                .s3
+                .upload_part()
+                .bucket(&bucket.name)
+                .key(&intent.key)
+                .upload_id(&intent.upload_id);
+            let call = call
+                .part_number(i32::try_from(number).unwrap_or(i32::MAX))
+                .paid_as_asked(bucket)
+                .body(ByteStream::from(bytes.clone()));
             call.signed_as_asked(bucket).send()
         });
-        let sent = destination.part(at_once, sending).await.map_err(|error| error.at(Step::Upload))?;
+        let sent =
+            destination.part(at_once, sending).await.map_err(|error| error.at(Step::Upload))?;
         meter.add_bytes(size);
         Ok(UploadedPart { number, size, etag: sent.e_tag.unwrap_or_default() })
     }
@@ -251,5 +322,9 @@ fn out_of_step() -> Halt {
 }
 
 fn internal(detail: &str) -> Halt {
-    Halt::Failed(Failure { step: Step::Upload, class: FailureClass::Internal, detail: detail.to_owned() })
+    Halt::Failed(Failure {
+        step: Step::Upload,
+        class: FailureClass::Internal,
+        detail: detail.to_owned(),
+    })
 }

@@ -1,11 +1,13 @@
-//! How many parts a run sends at once: as many as it may, fewer on a line on which each takes long, and slowly more again. Pure.
+//! How many parts a run sends at once: as many as it may, fewer on a line on which each takes long,
+//! and slowly more again. Pure.
 
 /// The parts of one run.
 #[derive(Debug)]
 pub(crate) struct Width {
     /// How many may be on their way, whatever the setting; there is always room for one.
     now: usize,
-    /// Parts begun so far, and how many of them had begun when there were last made fewer: that they were slow says nothing new.
+    /// Parts begun so far, and how many of them had begun when there were last made fewer: that
+    /// they were slow says nothing new.
     begun: u64,
     begun_before: u64,
     /// Parts that were quick since there were last made fewer or more.

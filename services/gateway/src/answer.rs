@@ -27,7 +27,8 @@ pub(crate) struct Json<T>(pub(crate) T);
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         match serde_json::to_vec(&self.0) {
-            Ok(text) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response(),
+            Ok(text) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text)
+                .into_response(),
             Err(error) => Refusal::internal(&error).into_response(),
         }
     }
@@ -35,7 +36,8 @@ impl<T: Serialize> IntoResponse for Json<T> {
 
 /// The one thing that an operation is about.
 pub(crate) fn one<M, T: From<M>>(message: Option<M>) -> Answer<T> {
-    let message = message.ok_or_else(|| Refusal::internal(&"the control plane's answer is empty"))?;
+    let message =
+        message.ok_or_else(|| Refusal::internal(&"the control plane's answer is empty"))?;
     Ok(Json(message.into()))
 }
 

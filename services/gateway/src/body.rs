@@ -1,4 +1,5 @@
-//! A request's body: read up to a limit, then as JSON. What cannot be read is told as FastAPI tells it.
+//! A request's body: read up to a limit, then as JSON. What cannot be read is told as FastAPI tells
+//! it.
 
 use axum::{
     body::Body,
@@ -16,7 +17,8 @@ use crate::{
 
 /// The largest body.
 const LIMIT: usize = 1 << 20;
-/// How much more is read and thrown away, so that a client that first sends and then listens hears the answer.
+/// How much more is read and thrown away, so that a client that first sends and then listens hears
+/// the answer.
 const DRAINED: usize = 16 << 20;
 
 /// A body that is JSON.
@@ -35,7 +37,9 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
 async fn read(mut body: Body) -> Result<BytesMut, Refusal> {
     let (mut kept, mut seen) = (BytesMut::new(), 0);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Refusal::plain(StatusCode::BAD_REQUEST, "The request's body ended early"))?;
+        let frame = frame.map_err(|_| {
+            Refusal::plain(StatusCode::BAD_REQUEST, "The request's body ended early")
+        })?;
         let Ok(data) = frame.into_data() else { continue };
         seen += data.len();
         if seen <= LIMIT {
@@ -44,7 +48,12 @@ async fn read(mut body: Body) -> Result<BytesMut, Refusal> {
             break;
         }
     }
-    let too_large = || Refusal::plain(StatusCode::PAYLOAD_TOO_LARGE, format!("The request's body is larger than {LIMIT} bytes"));
+    let too_large = || {
+        Refusal::plain(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("The request's body is larger than {LIMIT} bytes"),
+        )
+    };
     (seen <= LIMIT).then_some(kept).ok_or_else(too_large)
 }
 
@@ -63,7 +72,8 @@ fn parse(bytes: &[u8]) -> Result<Value, WrongFields> {
 fn character(bytes: &[u8], error: &serde_json::Error) -> usize {
     let lines_before = bytes.split_inclusive(|b| *b == b'\n').take(error.line().saturating_sub(1));
     let line_start: usize = lines_before.map(<[u8]>::len).sum();
-    let offset = if error.is_eof() { bytes.len() } else { line_start + error.column().saturating_sub(1) };
+    let offset =
+        if error.is_eof() { bytes.len() } else { line_start + error.column().saturating_sub(1) };
     let before = bytes.iter().take(offset);
     before.filter(|b| **b & 0b1100_0000 != 0b1000_0000).count()
 }

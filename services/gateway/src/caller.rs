@@ -1,4 +1,5 @@
-//! Who calls: the headers that the control plane judges by, handed on as metadata. Their values are never logged.
+//! Who calls: the headers that the control plane judges by, handed on as metadata. Their values are
+//! never logged.
 
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION, request::Parts};
@@ -32,7 +33,11 @@ impl Caller {
 
     /// The same, for as long as both sides stay.
     pub(crate) fn watch<T>(&self, message: T) -> Request<T> {
-        Request::from_parts(MetadataMap::from_headers(self.headers.clone()), Default::default(), message)
+        Request::from_parts(
+            MetadataMap::from_headers(self.headers.clone()),
+            Default::default(),
+            message,
+        )
     }
 }
 
@@ -40,10 +45,20 @@ impl FromRequestParts<ControlPlane> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, plane: &ControlPlane) -> Result<Self, Refusal> {
-        let given = |name: HeaderName| parts.headers.get(&name).filter(|value| !value.is_empty()).map(|value| (name, value.clone()));
-        let mut headers: HeaderMap = [given(API_KEY), given(AUTHORIZATION)].into_iter().flatten().collect();
+        let given = |name: HeaderName| {
+            parts
+                .headers
+                .get(&name)
+                .filter(|value| !value.is_empty())
+                .map(|value| (name, value.clone()))
+        };
+        let mut headers: HeaderMap =
+            [given(API_KEY), given(AUTHORIZATION)].into_iter().flatten().collect();
         if headers.is_empty() {
-            return Err(Refusal::plain(StatusCode::UNAUTHORIZED, "No API key: send it in the X-API-Key header"));
+            return Err(Refusal::plain(
+                StatusCode::UNAUTHORIZED,
+                "No API key: send it in the X-API-Key header",
+            ));
         }
         headers.values_mut().for_each(|value| value.set_sensitive(true));
         if let Some((name, value)) = given(TENANT) {

@@ -4,10 +4,15 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tracelift_proto::{
     MAX_FLEET_BYTES,
-    v1::{destination_service_client::DestinationServiceClient, export_service_client::ExportServiceClient},
+    v1::{
+        destination_service_client::DestinationServiceClient,
+        export_service_client::ExportServiceClient,
+    },
 };
 
 /// How long the control plane may take to say that it is there.
@@ -34,18 +39,29 @@ impl ControlPlane {
     }
 
     pub(crate) fn destinations(&self) -> DestinationServiceClient<Channel> {
-        DestinationServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_FLEET_BYTES)
+        DestinationServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(MAX_FLEET_BYTES)
     }
 
-    /// Whether it can be reached and serves. One without a health service is judged by being reached.
+    /// Whether it can be reached and serves. One without a health service is judged by being
+    /// reached.
     pub(crate) async fn ready(&self) -> Result<(), Status> {
         let mut health = HealthClient::new(self.channel.clone());
         let check = health.check(HealthCheckRequest::default());
-        let answer = tokio::time::timeout(PROBE, check).await.map_err(|_| Status::deadline_exceeded("no answer to a health check"))?;
+        let answer = tokio::time::timeout(PROBE, check)
+            .await
+            .map_err(|_| Status::deadline_exceeded("no answer to a health check"))?;
         match answer {
             Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => Ok(()),
             Ok(_) => Err(Status::unavailable("the control plane is not serving")),
-            Err(status) if matches!(status.code(), Code::Unimplemented | Code::NotFound | Code::Unauthenticated) => Ok(()),
+            Err(status)
+                if matches!(
+                    status.code(),
+                    Code::Unimplemented | Code::NotFound | Code::Unauthenticated
+                ) =>
+            {
+                Ok(())
+            }
             Err(status) => Err(status),
         }
     }

@@ -1,4 +1,5 @@
-//! Wrong fields as FastAPI names them: `{"loc": ["body", "start_time"], "msg": "…", "type": "…"}`, all of them in one answer.
+//! Wrong fields as FastAPI names them: `{"loc": ["body", "start_time"], "msg": "…", "type": "…"}`,
+//! all of them in one answer.
 //!
 //! Never the value: it may be a secret.
 
@@ -74,7 +75,8 @@ impl Wrong {
     }
 }
 
-/// pydantic's name for each rule of `tracelift_core`, by how its message begins. Anything else is a `value_error`.
+/// pydantic's name for each rule of `tracelift_core`, by how its message begins. Anything else is a
+/// `value_error`.
 const KINDS: [(&str, &str); 9] = [
     ("is required", "missing"),
     ("is not supported", "extra_forbidden"),
@@ -88,7 +90,10 @@ const KINDS: [(&str, &str); 9] = [
 ];
 
 fn kind(message: &str) -> &'static str {
-    KINDS.iter().find(|(beginning, _)| message.starts_with(beginning)).map_or("value_error", |(_, kind)| kind)
+    KINDS
+        .iter()
+        .find(|(beginning, _)| message.starts_with(beginning))
+        .map_or("value_error", |(_, kind)| kind)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -173,7 +178,10 @@ mod tests {
         assert_eq!(shown("spec.destination_id"), r#"["body","bulk_export_destination_id"]"#);
         assert_eq!(shown("spec.end_time"), r#"["body","end_time"]"#);
         assert_eq!(shown("spec.export_fields.3"), r#"["body","export_fields",3]"#);
-        assert_eq!(shown("config.addressing_style"), r#"["body","config","config_kwargs_s3","addressing_style"]"#);
+        assert_eq!(
+            shown("config.addressing_style"),
+            r#"["body","config","config_kwargs_s3","addressing_style"]"#
+        );
         assert_eq!(shown("config.bucket_name"), r#"["body","config","bucket_name"]"#);
         assert_eq!(shown("credentials.access_key_id"), r#"["body","credentials","access_key_id"]"#);
         assert_eq!(shown("limit"), r#"["query","limit"]"#);

@@ -1,7 +1,8 @@
-//! The REST face: LangSmith's bulk-export API in JSON on one side, the control plane's gRPC on the other.
+//! The REST face: LangSmith's bulk-export API in JSON on one side, the control plane's gRPC on the
+//! other.
 //!
-//! It keeps no state and decides nothing that needs any: it reads a request field by field, calls once, and writes the
-//! answer. Who may do what, and what exists, is the control plane's word.
+//! It keeps no state and decides nothing that needs any: it reads a request field by field, calls
+//! once, and writes the answer. Who may do what, and what exists, is the control plane's word.
 
 #![allow(clippy::result_large_err, reason = "tonic::Status is what gRPC clients return")]
 
@@ -67,7 +68,10 @@ impl Settings {
             request_timeout: 60,
             concurrency: 512,
             tls: ClientTls::default(),
-            log: LogSettings { log: "info".to_owned(), log_format: tracelift_runtime::telemetry::LogFormat::Text },
+            log: LogSettings {
+                log: "info".to_owned(),
+                log_format: tracelift_runtime::telemetry::LogFormat::Text,
+            },
         }
     }
 }
@@ -99,12 +103,22 @@ pub struct Gateway {
 impl Gateway {
     /// Takes the port. The control plane need not be there yet.
     pub async fn bind(settings: Settings) -> Result<Self, GatewayError> {
-        let (timeout, stopping) = (Duration::from_secs(settings.request_timeout), CancellationToken::new());
-        let plane = ControlPlane::new(settings.tls.channel(&settings.control_plane)?, timeout, stopping.clone());
+        let (timeout, stopping) =
+            (Duration::from_secs(settings.request_timeout), CancellationToken::new());
+        let plane = ControlPlane::new(
+            settings.tls.channel(&settings.control_plane)?,
+            timeout,
+            stopping.clone(),
+        );
         let limits = stack::Limits { concurrency: settings.concurrency as usize, timeout };
         let listener = listen::bind(settings.listen).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, stopping, service: stack::around(routes::api(), routes::probes(), limits).with_state(plane) })
+        Ok(Self {
+            listener,
+            address,
+            stopping,
+            service: stack::around(routes::api(), routes::probes(), limits).with_state(plane),
+        })
     }
 
     /// Where it listens.

@@ -1,7 +1,8 @@
-//! Fields of a JSON object, each read with a type; what is missing or of another type is noted and reading goes on.
+//! Fields of a JSON object, each read with a type; what is missing or of another type is noted and
+//! reading goes on.
 //!
-//! Types and their names are pydantic's, without its conversions: a number is not text, text is not a number. Only times are taken in
-//! all of its forms.
+//! Types and their names are pydantic's, without its conversions: a number is not text, text is not
+//! a number. Only times are taken in all of its forms.
 
 use std::{borrow::Cow, ops::RangeInclusive};
 
@@ -77,19 +78,35 @@ impl<'a> Object<'a> {
     }
 
     /// An object inside this one.
-    pub(crate) fn object(&self, wrong: &mut WrongFields, name: &str, presence: Presence) -> Option<Object<'a>> {
-        let fields = self.take(wrong, name, presence, |value| value.as_object().ok_or_else(not_an_object))?;
+    pub(crate) fn object(
+        &self,
+        wrong: &mut WrongFields,
+        name: &str,
+        presence: Presence,
+    ) -> Option<Object<'a>> {
+        let fields =
+            self.take(wrong, name, presence, |value| value.as_object().ok_or_else(not_an_object))?;
         Some(Object { fields, loc: self.at(name) })
     }
 
     /// Every field as text, by name.
     pub(crate) fn texts(&self, wrong: &mut WrongFields) -> Vec<(String, String)> {
         let names = self.fields.keys();
-        names.filter_map(|name| Some((name.clone(), self.take(wrong, name, Required, text)?.to_owned()))).collect()
+        names
+            .filter_map(|name| {
+                Some((name.clone(), self.take(wrong, name, Required, text)?.to_owned()))
+            })
+            .collect()
     }
 
     /// A list of texts of at most `most` items. One that is no text is noted and left empty.
-    pub(crate) fn list(&self, wrong: &mut WrongFields, name: &str, presence: Presence, most: usize) -> Option<Vec<&'a str>> {
+    pub(crate) fn list(
+        &self,
+        wrong: &mut WrongFields,
+        name: &str,
+        presence: Presence,
+        most: usize,
+    ) -> Option<Vec<&'a str>> {
         let items = self.take(wrong, name, presence, |value| list(value, most))?;
         let mut item = |(index, value)| match text(value) {
             Ok(text) => text,
@@ -103,7 +120,10 @@ impl<'a> Object<'a> {
 }
 
 fn not_an_object() -> Wrong {
-    Wrong::new("model_attributes_type", "Input should be a valid dictionary or object to extract fields from")
+    Wrong::new(
+        "model_attributes_type",
+        "Input should be a valid dictionary or object to extract fields from",
+    )
 }
 
 pub(crate) fn text(value: &Value) -> Result<&str, Wrong> {
@@ -116,7 +136,9 @@ pub(crate) fn boolean(value: &Value) -> Result<bool, Wrong> {
 
 pub(crate) fn integer(range: RangeInclusive<u32>) -> impl FnOnce(&Value) -> Result<u32, Wrong> {
     move |value| {
-        let number = value.as_i64().ok_or_else(|| Wrong::new("int_type", "Input should be a valid integer"))?;
+        let number = value
+            .as_i64()
+            .ok_or_else(|| Wrong::new("int_type", "Input should be a valid integer"))?;
         within(number, &range)
     }
 }
@@ -126,15 +148,20 @@ pub(crate) fn within(number: i64, range: &RangeInclusive<u32>) -> Result<u32, Wr
     let (least, most) = (range.start(), range.end());
     match u32::try_from(number) {
         Ok(number) if range.contains(&number) => Ok(number),
-        _ if number < i64::from(*least) => {
-            Err(Wrong::new("greater_than_equal", format!("Input should be greater than or equal to {least}")))
-        }
-        _ => Err(Wrong::new("less_than_equal", format!("Input should be less than or equal to {most}"))),
+        _ if number < i64::from(*least) => Err(Wrong::new(
+            "greater_than_equal",
+            format!("Input should be greater than or equal to {least}"),
+        )),
+        _ => Err(Wrong::new(
+            "less_than_equal",
+            format!("Input should be less than or equal to {most}"),
+        )),
     }
 }
 
 pub(crate) fn uuid(value: &Value) -> Result<Uuid, Wrong> {
-    let text = value.as_str().ok_or_else(|| Wrong::new("uuid_type", "UUID input should be a string"))?;
+    let text =
+        value.as_str().ok_or_else(|| Wrong::new("uuid_type", "UUID input should be a string"))?;
     parse_uuid(text)
 }
 
@@ -152,19 +179,35 @@ pub(crate) fn time(value: &Value) -> Result<Timestamp, Wrong> {
     Timestamp::parse("", &text).map_err(Wrong::rule)
 }
 
-/// Without exponent. Of a fraction the fewest digits that make this very number, which are those that the caller wrote.
+/// Without exponent. Of a fraction the fewest digits that make this very number, which are those
+/// that the caller wrote.
 fn decimal(number: &Number) -> String {
-    if number.is_f64() { number.as_f64().unwrap_or_default().to_string() } else { number.to_string() }
+    if number.is_f64() {
+        number.as_f64().unwrap_or_default().to_string()
+    } else {
+        number.to_string()
+    }
 }
 
 /// Text that one of the rules reads.
-pub(crate) fn word<T>(parse: impl Fn(&str, &str) -> Result<T, Invalid>) -> impl FnOnce(&Value) -> Result<T, Wrong> {
+pub(crate) fn word<T>(
+    parse: impl Fn(&str, &str) -> Result<T, Invalid>,
+) -> impl FnOnce(&Value) -> Result<T, Wrong> {
     move |value| parse("", text(value)?).map_err(Wrong::rule)
 }
 
 /// Text of which there is one choice.
-pub(crate) fn only(kind: &'static str, word: &'static str) -> impl FnOnce(&Value) -> Result<(), Wrong> {
-    move |value| if value == word { Ok(()) } else { Err(Wrong::new(kind, format!("Input should be '{word}'"))) }
+pub(crate) fn only(
+    kind: &'static str,
+    word: &'static str,
+) -> impl FnOnce(&Value) -> Result<(), Wrong> {
+    move |value| {
+        if value == word {
+            Ok(())
+        } else {
+            Err(Wrong::new(kind, format!("Input should be '{word}'")))
+        }
+    }
 }
 
 fn list(value: &Value, most: usize) -> Result<&[Value], Wrong> {

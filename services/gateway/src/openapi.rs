@@ -1,4 +1,5 @@
-//! The description of this API, made from the handlers and the answers themselves: `/openapi.json`, and `/docs` for people.
+//! The description of this API, made from the handlers and the answers themselves: `/openapi.json`,
+//! and `/docs` for people.
 
 pub(crate) mod given;
 mod page;
@@ -56,8 +57,12 @@ struct Keys;
 impl Modify for Keys {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let components = openapi.components.get_or_insert_default();
-        components.add_security_scheme("key", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))));
-        components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        components.add_security_scheme(
+            "key",
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))),
+        );
+        components
+            .add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
     }
 }
 
@@ -102,7 +107,10 @@ const REFUSED: [(&str, &str); 12] = [
     ("401", "No key, or one that is not good"),
     ("403", "The key may not do that"),
     ("404", "There is none in this workspace"),
-    ("409", "The state of what is named does not allow it, or the idempotency key was used for another request"),
+    (
+        "409",
+        "The state of what is named does not allow it, or the idempotency key was used for another request",
+    ),
     ("413", "The body is too large"),
     ("415", "The body is not JSON"),
     ("422", "Fields are wrong: each is named"),
@@ -115,10 +123,15 @@ const REFUSED: [(&str, &str); 12] = [
 impl IntoResponses for Refused {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let answer = |(status, words): (&str, &str)| {
-            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Refusal"))).build();
-            let mut answer = ResponseBuilder::new().description(words).content("application/json", content);
+            let content =
+                ContentBuilder::new().schema(Some(Ref::from_schema_name("Refusal"))).build();
+            let mut answer =
+                ResponseBuilder::new().description(words).content("application/json", content);
             if words.contains("Retry-After") {
-                answer = answer.header("Retry-After", HeaderBuilder::new().description(Some("Seconds")).build());
+                answer = answer.header(
+                    "Retry-After",
+                    HeaderBuilder::new().description(Some("Seconds")).build(),
+                );
             }
             (status.to_owned(), answer.build())
         };
@@ -126,7 +139,8 @@ impl IntoResponses for Refused {
     }
 }
 
-static DOCUMENT: LazyLock<serde_json::Value> = LazyLock::new(|| serde_json::to_value(Description::openapi()).unwrap_or_default());
+static DOCUMENT: LazyLock<serde_json::Value> =
+    LazyLock::new(|| serde_json::to_value(Description::openapi()).unwrap_or_default());
 static PAGE: LazyLock<String> = LazyLock::new(|| page::rendered(&DOCUMENT));
 
 /// The OpenAPI 3.1 document.
@@ -148,7 +162,11 @@ mod tests {
         let mut names = Vec::new();
         for (_, operations) in DOCUMENT["paths"].as_object().unwrap() {
             for (method, operation) in operations.as_object().unwrap() {
-                names.push(format!("{} {method}: {}", operation["operationId"].as_str().unwrap(), operation["summary"].as_str().unwrap()));
+                names.push(format!(
+                    "{} {method}: {}",
+                    operation["operationId"].as_str().unwrap(),
+                    operation["summary"].as_str().unwrap()
+                ));
             }
         }
         names.sort();
@@ -158,8 +176,11 @@ mod tests {
     #[test]
     fn every_reference_leads_somewhere() {
         let text = DOCUMENT.to_string();
-        let named: std::collections::BTreeSet<_> =
-            text.split("\"#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let named: std::collections::BTreeSet<_> = text
+            .split("\"#/components/schemas/")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
         assert!(named.len() > 10);
         for name in named {
             assert!(DOCUMENT["components"]["schemas"][name].is_object(), "{name}");

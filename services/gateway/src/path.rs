@@ -11,7 +11,8 @@ use crate::{
     refusal::Refusal,
 };
 
-/// The `N` ids of a path, as the control plane writes ids; the route's names for them are told when one is none.
+/// The `N` ids of a path, as the control plane writes ids; the route's names for them are told when
+/// one is none.
 #[derive(Debug)]
 pub(crate) struct PathIds<const N: usize>(pub(crate) [String; N]);
 
@@ -19,7 +20,9 @@ impl<const N: usize> FromRequestParts<ControlPlane> for PathIds<N> {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, plane: &ControlPlane) -> Result<Self, Refusal> {
-        let params = RawPathParams::from_request_parts(parts, plane).await.map_err(|error| Refusal::plain(error.status(), "Not Found"))?;
+        let params = RawPathParams::from_request_parts(parts, plane)
+            .await
+            .map_err(|error| Refusal::plain(error.status(), "Not Found"))?;
         let mut wrong = WrongFields::default();
         let mut id = |(name, text): (&str, &str)| match parse_uuid(text) {
             Ok(id) => Some(id),
@@ -28,7 +31,8 @@ impl<const N: usize> FromRequestParts<ControlPlane> for PathIds<N> {
                 None
             }
         };
-        let ids: Vec<_> = params.iter().filter_map(&mut id).map(|id: Uuid| id.to_string()).collect();
+        let ids: Vec<_> =
+            params.iter().filter_map(&mut id).map(|id: Uuid| id.to_string()).collect();
         let ids = ids.try_into().ok();
         Ok(Self(wrong.finish(ids)?))
     }

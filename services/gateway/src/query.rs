@@ -1,4 +1,5 @@
-//! Query parameters: one page of a list. Unknown parameters are ignored, the last of equal ones counts.
+//! Query parameters: one page of a list. Unknown parameters are ignored, the last of equal ones
+//! counts.
 
 use std::ops::RangeInclusive;
 
@@ -39,7 +40,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 
 impl Query {
     fn of(text: &str) -> Self {
-        Self { given: form_urlencoded::parse(text.as_bytes()).into_owned().collect(), wrong: WrongFields::default() }
+        Self {
+            given: form_urlencoded::parse(text.as_bytes()).into_owned().collect(),
+            wrong: WrongFields::default(),
+        }
     }
 
     fn last(&self, name: &str) -> Option<&str> {
@@ -55,12 +59,19 @@ impl Query {
     /// An id that may be left out.
     pub(crate) fn id_if_given(&mut self, name: &str) -> Option<String> {
         let id = parse_uuid(self.last(name)?);
-        id.map_err(|fault| self.wrong.add(Loc::root("query").then(name), fault)).ok().map(|id| id.to_string())
+        id.map_err(|fault| self.wrong.add(Loc::root("query").then(name), fault))
+            .ok()
+            .map(|id| id.to_string())
     }
 
     /// Words of a parameter that may be given several times.
-    pub(crate) fn words<T>(&mut self, name: &str, parse: impl Fn(&str, &str) -> Result<T, Invalid>) -> Vec<T> {
-        let given = self.given.iter().filter(|(given, _)| given == name).map(|(_, text)| parse(name, text));
+    pub(crate) fn words<T>(
+        &mut self,
+        name: &str,
+        parse: impl Fn(&str, &str) -> Result<T, Invalid>,
+    ) -> Vec<T> {
+        let given =
+            self.given.iter().filter(|(given, _)| given == name).map(|(_, text)| parse(name, text));
         let (mut words, loc) = (Vec::new(), Loc::root("query").then(name));
         for (index, word) in given.enumerate() {
             match word {
@@ -96,7 +107,10 @@ mod tests {
 
     #[test]
     fn a_page_is_read_and_what_is_not_known_is_ignored() {
-        assert_eq!(Query::of("limit=5&x=1&offset=%32").page(), Ok(Page { limit: Some(5), offset: 2 }));
+        assert_eq!(
+            Query::of("limit=5&x=1&offset=%32").page(),
+            Ok(Page { limit: Some(5), offset: 2 })
+        );
         assert_eq!(Query::of("").page(), Ok(Page { limit: None, offset: 0 }));
     }
 

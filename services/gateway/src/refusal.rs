@@ -1,4 +1,5 @@
-//! Answers that are not a success: `{"detail": …}` with a status, from our own checks or from the control plane's.
+//! Answers that are not a success: `{"detail": …}` with a status, from our own checks or from the
+//! control plane's.
 //!
 //! The one table from gRPC codes to HTTP statuses is here.
 
@@ -50,7 +51,10 @@ impl Refusal {
     }
 
     pub(crate) fn deadline() -> Self {
-        Self::plain(StatusCode::GATEWAY_TIMEOUT, "The request took too long; it may still take effect")
+        Self::plain(
+            StatusCode::GATEWAY_TIMEOUT,
+            "The request took too long; it may still take effect",
+        )
     }
 
     /// The cause goes to the log, never to the caller.
@@ -62,7 +66,11 @@ impl Refusal {
     /// Of a call that depends on where something stands: 409 when it stands elsewhere.
     pub(crate) fn of_state(status: Status) -> Self {
         let refusal = Self::from(status.clone());
-        if status.code() == Code::FailedPrecondition { Self { status: StatusCode::CONFLICT, ..refusal } } else { refusal }
+        if status.code() == Code::FailedPrecondition {
+            Self { status: StatusCode::CONFLICT, ..refusal }
+        } else {
+            refusal
+        }
     }
 
     /// The body of the answer, where there is no answer any more.
@@ -71,9 +79,14 @@ impl Refusal {
     }
 
     fn unreachable(status: &Status) -> Self {
-        let cause = innermost(status).map_or_else(|| status.message().to_owned(), |source| source.to_string());
+        let cause = innermost(status)
+            .map_or_else(|| status.message().to_owned(), |source| source.to_string());
         tracing::warn!(code = ?status.code(), cause, "the control plane cannot be reached");
-        Self::retry(StatusCode::SERVICE_UNAVAILABLE, "The control plane cannot be reached; try again in a moment", RETRY_SECONDS)
+        Self::retry(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The control plane cannot be reached; try again in a moment",
+            RETRY_SECONDS,
+        )
     }
 }
 
@@ -89,7 +102,11 @@ impl IntoResponse for Refusal {
 
 impl From<WrongFields> for Refusal {
     fn from(fields: WrongFields) -> Self {
-        Self { status: StatusCode::UNPROCESSABLE_ENTITY, detail: Detail::Fields(fields), retry_after: None }
+        Self {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            detail: Detail::Fields(fields),
+            retry_after: None,
+        }
     }
 }
 
@@ -106,9 +123,12 @@ fn http_status(code: Code) -> StatusCode {
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         // Cancelled is how a tonic server says that the deadline it was given has passed.
         Code::DeadlineExceeded | Code::Cancelled => StatusCode::GATEWAY_TIMEOUT,
-        Code::Ok | Code::Unknown | Code::OutOfRange | Code::Unimplemented | Code::Internal | Code::DataLoss => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        Code::Ok
+        | Code::Unknown
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -116,18 +136,26 @@ impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
         // A status with a source was made on this side of the connection: no answer came.
         if let Some(source) = innermost(&status) {
-            return if source.is::<TimeoutExpired>() { Self::deadline() } else { Self::unreachable(&status) };
+            return if source.is::<TimeoutExpired>() {
+                Self::deadline()
+            } else {
+                Self::unreachable(&status)
+            };
         }
         if is_too_large(&status) {
             tracing::error!(code = ?status.code(), cause = status.message(), "a message is too large");
-            let detail =
-                format!("A message of the control plane is too large, and will be again; the operator must look: {}", status.message());
+            let detail = format!(
+                "A message of the control plane is too large, and will be again; the operator must look: {}",
+                status.message()
+            );
             return Self::plain(StatusCode::INTERNAL_SERVER_ERROR, detail);
         }
         match http_status(status.code()) {
             StatusCode::UNPROCESSABLE_ENTITY => wrong_fields(&status).into(),
             StatusCode::GATEWAY_TIMEOUT => Self::deadline(),
-            StatusCode::INTERNAL_SERVER_ERROR => Self::internal(&format_args!("{:?}: {}", status.code(), status.message())),
+            StatusCode::INTERNAL_SERVER_ERROR => {
+                Self::internal(&format_args!("{:?}: {}", status.code(), status.message()))
+            }
             http @ (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
                 Self::retry(http, status.message(), retry_seconds(&status))
             }
@@ -136,7 +164,8 @@ impl From<Status> for Refusal {
     }
 }
 
-/// Whether a message has not fitted, which waiting does not change: what is used up for now says when to come again.
+/// Whether a message has not fitted, which waiting does not change: what is used up for now says
+/// when to come again.
 fn is_too_large(status: &Status) -> bool {
     match status.code() {
         Code::OutOfRange => true,
@@ -147,13 +176,19 @@ fn is_too_large(status: &Status) -> bool {
 
 fn wrong_fields(status: &Status) -> WrongFields {
     match violations(status) {
-        faults if faults.is_empty() => WrongFields::one(Loc::root("body"), Wrong::new("value_error", status.message().to_owned())),
+        faults if faults.is_empty() => WrongFields::one(
+            Loc::root("body"),
+            Wrong::new("value_error", status.message().to_owned()),
+        ),
         faults => WrongFields::from_violations(faults),
     }
 }
 
 fn retry_seconds(status: &Status) -> u64 {
-    let delay = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or(Duration::from_secs(RETRY_SECONDS));
+    let delay = status
+        .get_details_retry_info()
+        .and_then(|info| info.retry_delay)
+        .unwrap_or(Duration::from_secs(RETRY_SECONDS));
     (delay.as_secs() + u64::from(delay.subsec_nanos() > 0)).max(1)
 }
 
@@ -172,7 +207,8 @@ mod tests {
     #[test]
     fn every_grpc_code_has_its_http_status() {
         let codes = (0..=16).map(Code::from);
-        let table: Vec<_> = codes.map(|code| format!("{code:?} {}", http_status(code).as_u16())).collect();
+        let table: Vec<_> =
+            codes.map(|code| format!("{code:?} {}", http_status(code).as_u16())).collect();
         insta::assert_snapshot!(table.join("\n"));
     }
 
@@ -187,9 +223,15 @@ mod tests {
     #[test]
     fn what_cannot_get_smaller_by_waiting_is_not_told_to_wait() {
         // What tonic says, and what grpc-go, grpc-java and proxies say of the same.
-        for status in [Status::out_of_range("found 70000000 bytes"), Status::resource_exhausted("found 70000000 bytes")] {
+        for status in [
+            Status::out_of_range("found 70000000 bytes"),
+            Status::resource_exhausted("found 70000000 bytes"),
+        ] {
             let refusal = Refusal::from(status);
-            assert_eq!((refusal.status, refusal.retry_after), (StatusCode::INTERNAL_SERVER_ERROR, None));
+            assert_eq!(
+                (refusal.status, refusal.retry_after),
+                (StatusCode::INTERNAL_SERVER_ERROR, None)
+            );
             assert!(refusal.text().contains("too large, and will be again"));
         }
     }
@@ -197,6 +239,9 @@ mod tests {
     #[test]
     fn the_cause_of_an_internal_error_is_not_told() {
         let refusal = Refusal::from(Status::internal("disk full at /var/lib/x"));
-        assert_eq!(refusal, Refusal::plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error"));
+        assert_eq!(
+            refusal,
+            Refusal::plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+        );
     }
 }

@@ -1,6 +1,8 @@
-//! JSON to messages: what a caller asks for, checked by the rules of `tracelift_core`, every wrong field named at once.
+//! JSON to messages: what a caller asks for, checked by the rules of `tracelift_core`, every wrong
+//! field named at once.
 //!
-//! Unknown fields are ignored, as LangSmith does; a known one that this version cannot honour is refused by name.
+//! Unknown fields are ignored, as LangSmith does; a known one that this version cannot honour is
+//! refused by name.
 
 mod destinations;
 mod exports;

@@ -44,7 +44,10 @@ pub(crate) fn probes() -> Router<ControlPlane> {
     ])
 }
 
-/// Each path with and without a slash at its end. FastAPI redirects one to the other, which not every client follows with its body.
+/// Each path with and without a slash at its end. FastAPI redirects one to the other, which not
+/// every client follows with its body.
 fn served<const N: usize>(paths: [(&str, MethodRouter<ControlPlane>); N]) -> Router<ControlPlane> {
-    paths.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods.clone()).route(&format!("{path}/"), methods))
+    paths.into_iter().fold(Router::new(), |router, (path, methods)| {
+        router.route(path, methods.clone()).route(&format!("{path}/"), methods)
+    })
 }

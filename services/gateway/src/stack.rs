@@ -1,7 +1,8 @@
-//! The one tower stack: request id and trace around everything; a limit, load shed and a deadline around the API.
+//! The one tower stack: request id and trace around everything; a limit, load shed and a deadline
+//! around the API.
 //!
-//! The probes stand outside the limit, so that a busy gateway is not taken for a dead one. The body's limit is in
-//! `body.rs`, where bodies are read.
+//! The probes stand outside the limit, so that a busy gateway is not taken for a dead one. The
+//! body's limit is in `body.rs`, where bodies are read.
 
 use std::time::Duration;
 
@@ -27,7 +28,11 @@ pub(crate) struct Limits {
 }
 
 /// The routes with everything around them.
-pub(crate) fn around(api: Router<ControlPlane>, probes: Router<ControlPlane>, limits: Limits) -> Router<ControlPlane> {
+pub(crate) fn around(
+    api: Router<ControlPlane>,
+    probes: Router<ControlPlane>,
+    limits: Limits,
+) -> Router<ControlPlane> {
     let bounded = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(refuse))
         .layer(LoadShedLayer::new())
@@ -35,7 +40,9 @@ pub(crate) fn around(api: Router<ControlPlane>, probes: Router<ControlPlane>, li
         .layer(TimeoutLayer::new(limits.timeout));
     api.layer(bounded)
         .merge(probes)
-        .method_not_allowed_fallback(|| async { Refusal::plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed") })
+        .method_not_allowed_fallback(|| async {
+            Refusal::plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+        })
         .fallback(|| async { Refusal::plain(StatusCode::NOT_FOUND, "Not Found") })
         .layer(RequestLayer)
 }
@@ -44,7 +51,11 @@ async fn refuse(error: BoxError) -> Refusal {
     if error.is::<Elapsed>() {
         Refusal::deadline()
     } else if error.is::<Overloaded>() {
-        Refusal::retry(StatusCode::SERVICE_UNAVAILABLE, "Too many requests at once; try again in a moment", 1)
+        Refusal::retry(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many requests at once; try again in a moment",
+            1,
+        )
     } else {
         Refusal::internal(&error)
     }

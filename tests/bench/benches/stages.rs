@@ -8,7 +8,9 @@ fn stages(criterion: &mut Criterion) {
     for work in work::all().expect("the rows can be made") {
         let mut group = criterion.benchmark_group(work.name);
         group.throughput(Throughput::Elements(work.size));
-        group.bench_function(work.unit, |bencher| bencher.iter(|| (work.run)().expect("the work can be done")));
+        group.bench_function(work.unit, |bencher| {
+            bencher.iter(|| (work.run)().expect("the work can be done"))
+        });
         group.finish();
     }
 }

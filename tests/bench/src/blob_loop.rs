@@ -1,5 +1,6 @@
-//! The bare loop of the benchmark: objects named on the standard input (`key size` a line) are written, or read and thrown away,
-//! many at a time. Prints how many, how many bytes, and the seconds.
+//! The bare loop of the benchmark: objects named on the standard input (`key size` a line) are
+//! written, or read and thrown away, many at a time. Prints how many, how many bytes, and the
+//! seconds.
 
 use std::{
     io::{BufRead as _, stdin},
@@ -26,7 +27,8 @@ enum What {
     GetSdk,
 }
 
-/// A bare loop of requests to an S3 server; keys come from S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY
+/// A bare loop of requests to an S3 server; keys come from S3_ACCESS_KEY_ID and
+/// S3_SECRET_ACCESS_KEY
 #[derive(Debug, Parser)]
 struct Options {
     what: What,
@@ -59,7 +61,8 @@ async fn main() -> ExitCode {
 
 async fn run(options: &Options) -> Outcome<serde_json::Value> {
     let objects = objects()?;
-    let (endpoint_url, bucket_name, region) = (options.endpoint.clone(), options.bucket.clone(), options.region.clone());
+    let (endpoint_url, bucket_name, region) =
+        (options.endpoint.clone(), options.bucket.clone(), options.region.clone());
     let input = BucketInput { endpoint_url, bucket_name, region, ..BucketInput::default() };
     let bucket = input.check().map_err(|faults| format!("{faults:?}"))?;
     let keys = Keys {
@@ -67,7 +70,8 @@ async fn run(options: &Options) -> Outcome<serde_json::Value> {
         secret_access_key: SecretString::from(std::env::var("S3_SECRET_ACCESS_KEY")?),
         session_token: None,
     };
-    let (connector, timeout) = (Connector::new(EndpointPolicy::AllowPrivate), Duration::from_secs(60));
+    let (connector, timeout) =
+        (Connector::new(EndpointPolicy::AllowPrivate), Duration::from_secs(60));
     let client = connector.client(&bucket, &Grant::Keys(keys.clone()), timeout, 3).await?;
     let reader = connector.reader(&bucket, &keys, timeout, 3, || SystemClock.now()).await?;
     let began = Instant::now();
@@ -77,20 +81,43 @@ async fn run(options: &Options) -> Outcome<serde_json::Value> {
         async move {
             match options.what {
                 What::Load => {
-                    client.s3.put_object().bucket(bucket).key(key).body(ByteStream::from(json(*size))).send().await?;
+                    client
+                        .s3
+                        .put_object()
+                        .bucket(bucket)
+                        .key(key)
+                        .body(ByteStream::from(json(*size)))
+                        .send()
+                        .await?;
                     Ok(*size)
                 }
                 What::Get => Ok(reader.get(key).await?.bytes(timeout).await?.len()),
-                What::GetSdk => Ok(client.s3.get_object().bucket(bucket).key(key).send().await?.body.collect().await?.into_bytes().len()),
+                What::GetSdk => Ok(client
+                    .s3
+                    .get_object()
+                    .bucket(bucket)
+                    .key(key)
+                    .send()
+                    .await?
+                    .body
+                    .collect()
+                    .await?
+                    .into_bytes()
+                    .len()),
             }
         }
     });
-    let bytes: usize = done.try_buffer_unordered(options.in_flight).try_fold(0, async |sum, size| Ok(sum + size)).await?;
+    let bytes: usize = done
+        .try_buffer_unordered(options.in_flight)
+        .try_fold(0, async |sum, size| Ok(sum + size))
+        .await?;
     let expected: usize = objects.iter().map(|(_, size)| size).sum();
     if bytes != expected {
         return Err(format!("{bytes} bytes instead of {expected}").into());
     }
-    Ok(serde_json::json!({ "objects": objects.len(), "bytes": bytes, "wall_s": began.elapsed().as_secs_f64() }))
+    Ok(
+        serde_json::json!({ "objects": objects.len(), "bytes": bytes, "wall_s": began.elapsed().as_secs_f64() }),
+    )
 }
 
 fn objects() -> Outcome<Vec<(String, usize)>> {
@@ -110,7 +137,8 @@ fn json(size: usize) -> Vec<u8> {
     let mut state = size as u64 + 0x9e37_79b9_7f4a_7c15;
     let mut text = b"{\"text\":\"".to_vec();
     while text.len() + 2 < size {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let word = format!("{:x} ", (state >> 33) % 2000 * 7919);
         text.extend_from_slice(&word.as_bytes()[..word.len().min(size - 2 - text.len())]);
     }

@@ -1,10 +1,14 @@
-//! Rows as ClickHouse answers them for an export of all columns, about as those of the benchmark's data set: texts are words of
-//! a vocabulary, one row in 200 is 20 times longer. The same number gives the same rows.
+//! Rows as ClickHouse answers them for an export of all columns, about as those of the benchmark's
+//! data set: texts are words of a vocabulary, one row in 200 is 20 times longer. The same number
+//! gives the same rows.
 
 use std::{fmt::Write as _, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray},
+    array::{
+        ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+        TimestampMicrosecondArray,
+    },
     error::ArrowError,
 };
 use tracelift_core::column::{Column, ColumnType, Columns};
@@ -21,10 +25,16 @@ pub enum Large {
 /// Rows number `from` to `from + count`.
 pub fn rows(from: u64, count: u64, large: Large) -> Result<Arc<RecordBatch>, ArrowError> {
     let rows = from..from + count;
-    let vocabulary: Vec<String> = (0..2000).map(|word| format!("{:016x}", mixed(word))[..2 + word as usize % 9].to_owned()).collect();
-    let text = |value: &dyn Fn(u64) -> Option<String>| Arc::new(rows.clone().map(value).collect::<StringArray>()) as ArrayRef;
+    let vocabulary: Vec<String> = (0..2000)
+        .map(|word| format!("{:016x}", mixed(word))[..2 + word as usize % 9].to_owned())
+        .collect();
+    let text = |value: &dyn Fn(u64) -> Option<String>| {
+        Arc::new(rows.clone().map(value).collect::<StringArray>()) as ArrayRef
+    };
     let times = |late: i64| {
-        let times = rows.clone().map(|row| Some(1_704_067_200_000_000 + 259_200 * row.cast_signed() + late));
+        let times = rows
+            .clone()
+            .map(|row| Some(1_704_067_200_000_000 + 259_200 * row.cast_signed() + late));
         Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC")) as ArrayRef
     };
     let mut columns: Vec<(String, ArrayRef)> = Vec::new();
@@ -33,19 +43,29 @@ pub fn rows(from: u64, count: u64, large: Large) -> Result<Arc<RecordBatch>, Arr
             ColumnType::Text => text(&|row| field(column, row, large, &vocabulary)),
             ColumnType::Timestamp if column == Column::StartTime => times(0),
             ColumnType::Timestamp => times(1_500_000),
-            ColumnType::Bool => Arc::new(rows.clone().map(|row| Some(row.is_multiple_of(3))).collect::<BooleanArray>()),
-            ColumnType::Int => Arc::new(rows.clone().map(|row| (row % 3000).cast_signed()).collect::<Int64Array>()),
-            ColumnType::Cost => Arc::new(rows.clone().map(|row| (row % 700) as f64 / 100_000.0).collect::<Float64Array>()),
+            ColumnType::Bool => Arc::new(
+                rows.clone().map(|row| Some(row.is_multiple_of(3))).collect::<BooleanArray>(),
+            ),
+            ColumnType::Int => {
+                Arc::new(rows.clone().map(|row| (row % 3000).cast_signed()).collect::<Int64Array>())
+            }
+            ColumnType::Cost => Arc::new(
+                rows.clone().map(|row| (row % 700) as f64 / 100_000.0).collect::<Float64Array>(),
+            ),
         };
         columns.push((format!("x_{}", column.name()), array));
     }
     for (name, field) in [("inputs_s3_urls", "inputs"), ("outputs_s3_urls", "outputs")] {
         let pointer = |row| format!(r#"{{"ROOT":"blobs/{}/{field}.json"}}"#, uuid(row));
-        let pointers = text(&|row| Some(if large == Large::Offloaded { pointer(row) } else { String::new() }));
+        let pointers =
+            text(&|row| Some(if large == Large::Offloaded { pointer(row) } else { String::new() }));
         columns.push((format!("x_{name}"), pointers));
     }
     columns.push(("x_s3_urls".to_owned(), text(&|_| Some(String::new()))));
-    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).map(Arc::new)
+    RecordBatch::try_from_iter_with_nullable(
+        columns.into_iter().map(|(name, array)| (name, array, true)),
+    )
+    .map(Arc::new)
 }
 
 fn field(column: Column, row: u64, large: Large, vocabulary: &[String]) -> Option<String> {
@@ -64,7 +84,9 @@ fn field(column: Column, row: u64, large: Large, vocabulary: &[String]) -> Optio
             r#"{{"metadata":{{"ls_model_name":"gpt-4o","thread_id":"{:012x}"}},"runtime":{{"sdk":"langsmith-py","platform":"Linux"}}}}"#,
             mixed(row) >> 16
         )),
-        Column::Error => row.is_multiple_of(20).then(|| format!("ValueError: something went wrong at step {row}")),
+        Column::Error => row
+            .is_multiple_of(20)
+            .then(|| format!("ValueError: something went wrong at step {row}")),
         Column::Events => Some("[]".to_owned()),
         Column::FeedbackStats => Some("{}".to_owned()),
         Column::Id => Some(uuid(row)),

@@ -1,4 +1,5 @@
-//! Does one piece of work once, for a tool that counts instructions; without a name, says which there are.
+//! Does one piece of work once, for a tool that counts instructions; without a name, says which
+//! there are.
 
 use std::process::ExitCode;
 
@@ -19,7 +20,9 @@ fn main() -> ExitCode {
 
 fn run(name: Option<&str>) -> Result<String, Fault> {
     let all = work::all()?;
-    let Some(name) = name else { return Ok(all.iter().map(|work| work.name).collect::<Vec<_>>().join("\n")) };
+    let Some(name) = name else {
+        return Ok(all.iter().map(|work| work.name).collect::<Vec<_>>().join("\n"));
+    };
     let work = all.iter().find(|work| work.name == name).ok_or("there is no such work")?;
     measured(work)
 }

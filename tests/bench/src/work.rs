@@ -40,9 +40,13 @@ const FILTER: &str = r#"and(or(eq(run_type, "llm"), eq(run_type, "chain")), gt(s
 /// Every piece of work, in the order of a row's way.
 pub fn all() -> Result<Vec<Work>, Fault> {
     let stages = Arc::new(Stages::of(&Columns::default()).ok_or("no stages")?);
-    let inline = (0..8).map(|batch| rows(batch * BATCH, BATCH, Large::Inline)).collect::<Result<Vec<Arc<RecordBatch>>, _>>()?;
+    let inline = (0..8)
+        .map(|batch| rows(batch * BATCH, BATCH, Large::Inline))
+        .collect::<Result<Vec<Arc<RecordBatch>>, _>>()?;
     let offloaded = rows(0, BATCH, Large::Offloaded)?;
-    let pointers: Vec<String> = (0..BATCH).map(|row| format!(r#"{{"ROOT":{{"s3_url":"s3://traces/ttl_s/{row:032}"}}}}"#)).collect();
+    let pointers: Vec<String> = (0..BATCH)
+        .map(|row| format!(r#"{{"ROOT":{{"s3_url":"s3://traces/ttl_s/{row:032}"}}}}"#))
+        .collect();
     let text = format!(r#"{{"text":"{}"}}"#, "word ".repeat(400));
     let encoding = stages.clone();
     Ok(vec![
@@ -51,7 +55,9 @@ pub fn all() -> Result<Vec<Work>, Fault> {
             name: "pointers",
             size: BATCH,
             unit: "pointers",
-            run: Box::new(move || Ok(pointers.iter().filter(|text| Stages::pointer(Column::Inputs, text)).count())),
+            run: Box::new(move || {
+                Ok(pointers.iter().filter(|text| Stages::pointer(Column::Inputs, text)).count())
+            }),
         },
         Work {
             name: "hydrate",

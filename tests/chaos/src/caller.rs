@@ -1,4 +1,5 @@
-//! A caller of whichever control plane answers: it waits, goes to another, and asks again, as a good client does.
+//! A caller of whichever control plane answers: it waits, goes to another, and asks again, as a
+//! good client does.
 
 use std::{
     sync::{
@@ -12,7 +13,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status, transport::Endpoint};
 use tracelift_proto::{
     pages, time_to,
-    v1::{self, admin_service_client::AdminServiceClient, destination_service_client::DestinationServiceClient},
+    v1::{
+        self, admin_service_client::AdminServiceClient,
+        destination_service_client::DestinationServiceClient,
+    },
 };
 use tracelift_test_support::{
     dataset::{PROJECT_ID, TENANT_ID},
@@ -45,15 +49,37 @@ impl Caller {
             let endpoint = Endpoint::from_shared(url.clone()).expect("an address");
             endpoint.connect_timeout(PATIENCE).connect_lazy()
         };
-        let mut admin = AdminServiceClient::with_interceptor(channel(&control_planes[0]), Bearer::new(ADMIN_TOKEN));
-        let tenant = v1::CreateTenantRequest { id: TENANT_ID.to_owned(), display_name: "chaos".to_owned() };
+        let mut admin = AdminServiceClient::with_interceptor(
+            channel(&control_planes[0]),
+            Bearer::new(ADMIN_TOKEN),
+        );
+        let tenant =
+            v1::CreateTenantRequest { id: TENANT_ID.to_owned(), display_name: "chaos".to_owned() };
         admin.create_tenant(tenant).await.expect("a tenant");
-        let key = v1::CreateApiKeyRequest { tenant_id: TENANT_ID.to_owned(), display_name: "chaos".to_owned(), permission: 0 };
+        let key = v1::CreateApiKeyRequest {
+            tenant_id: TENANT_ID.to_owned(),
+            display_name: "chaos".to_owned(),
+            permission: 0,
+        };
         let key = admin.create_api_key(key).await.expect("a key").into_inner().key;
-        let mut destinations = DestinationServiceClient::with_interceptor(channel(&control_planes[0]), Bearer::new(&key));
-        let made = destinations.create_destination(destination(bucket)).await.expect("a destination").into_inner();
-        let exports = control_planes.iter().map(|url| Exports::new(Authorised::new(channel(url), Bearer::new(&key)))).collect();
-        Self { exports, destination: made.destination.expect("a destination").id, next: Arc::default() }
+        let mut destinations = DestinationServiceClient::with_interceptor(
+            channel(&control_planes[0]),
+            Bearer::new(&key),
+        );
+        let made = destinations
+            .create_destination(destination(bucket))
+            .await
+            .expect("a destination")
+            .into_inner();
+        let exports = control_planes
+            .iter()
+            .map(|url| Exports::new(Authorised::new(channel(url), Bearer::new(&key))))
+            .collect();
+        Self {
+            exports,
+            destination: made.destination.expect("a destination").id,
+            next: Arc::default(),
+        }
     }
 
     /// Asks until there is an answer, or a refusal that will not change.
@@ -69,7 +95,13 @@ impl Caller {
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded("no answer"),
             };
-            let lasting = [Code::InvalidArgument, Code::NotFound, Code::FailedPrecondition, Code::PermissionDenied, Code::Unauthenticated];
+            let lasting = [
+                Code::InvalidArgument,
+                Code::NotFound,
+                Code::FailedPrecondition,
+                Code::PermissionDenied,
+                Code::Unauthenticated,
+            ];
             if lasting.contains(&status.code()) || began.elapsed() > DEADLINE {
                 return Err(status);
             }
@@ -121,7 +153,8 @@ impl Caller {
 
     pub(crate) async fn runs(&self, id: &str) -> Result<Vec<v1::ExportRun>, Status> {
         let page = async |limit, page_token| {
-            let request = v1::ListRunsRequest { export_id: id.to_owned(), limit, offset: 0, page_token };
+            let request =
+                v1::ListRunsRequest { export_id: id.to_owned(), limit, offset: 0, page_token };
             self.ask(|mut exports| {
                 let request = request.clone();
                 async move { exports.list_runs(request).await }

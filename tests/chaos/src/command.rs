@@ -19,7 +19,8 @@ enum Store {
     Postgres,
 }
 
-/// The real programs under kills, freezes and restarts, and every exported row compared with its source
+/// The real programs under kills, freezes and restarts, and every exported row compared with its
+/// source
 #[derive(Debug, clap::Parser)]
 pub struct Command {
     /// How many rounds
@@ -68,18 +69,35 @@ impl Command {
         println!(
             "chaos from seed {seed}: heartbeat {HEARTBEAT_SECONDS} s, lease {LEASE_SECONDS} s, progress {PROGRESS_SECONDS} s, {server}"
         );
-        let (mut fleet, world) = Fleet::start(&Places::new(dir, shape.control_planes), shape, self.rows).await;
+        let (mut fleet, world) =
+            Fleet::start(&Places::new(dir, shape.control_planes), shape, self.rows).await;
         let (mut tally, mut known) = (Tally::default(), BTreeSet::new());
         for number in 1..=self.rounds {
             println!("  round {number}");
-            round::run(Plan::new(seed, number, shape), shape, &mut fleet, &world, &mut tally, &mut known).await;
+            round::run(
+                Plan::new(seed, number, shape),
+                shape,
+                &mut fleet,
+                &world,
+                &mut tally,
+                &mut known,
+            )
+            .await;
         }
         tally.failures.extend(fleet.panics());
         if !tally.good() {
-            println!("{}\n{}\nlogs and data are in {}", tally.leftovers.join("\n"), tally.failures.join("\n"), dir.display());
+            println!(
+                "{}\n{}\nlogs and data are in {}",
+                tally.leftovers.join("\n"),
+                tally.failures.join("\n"),
+                dir.display()
+            );
         }
         let store = if shape.postgres { "PostgreSQL" } else { "SQLite" };
-        println!("chaos: {tally} (lease {LEASE_SECONDS} s); {store}, {} control planes, {server}; seed {seed}", shape.control_planes);
+        println!(
+            "chaos: {tally} (lease {LEASE_SECONDS} s); {store}, {} control planes, {server}; seed {seed}",
+            shape.control_planes
+        );
         tally.good()
     }
 }

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 use tonic::transport::Endpoint;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tracelift_postgres_server::Postgres;
 
 use crate::{
@@ -67,53 +69,92 @@ impl Fleet {
         fleet.add("s3", Role::Bucket, places, move || parts::bucket(&at, minio.as_deref()));
         let at = places.clone();
         fleet.add("clickhouse", Role::ClickHouse, places, move || parts::clickhouse(&at));
-        let database = if shape.postgres { fleet.add_postgres().await } else { places.dir.join("control-plane.db").display().to_string() };
+        let database = if shape.postgres {
+            fleet.add_postgres().await
+        } else {
+            places.dir.join("control-plane.db").display().to_string()
+        };
         for number in 0..shape.control_planes {
             let (at, database) = (places.clone(), database.clone());
-            fleet.add(&format!("control-plane-{}", number + 1), Role::ControlPlane, places, move || {
-                parts::control_plane(&at, number, &database)
-            });
+            fleet.add(
+                &format!("control-plane-{}", number + 1),
+                Role::ControlPlane,
+                places,
+                move || parts::control_plane(&at, number, &database),
+            );
         }
         let bucket = Bucket::new(&Places::url(places.bucket));
-        let buckets = [tracelift_test_support::world::SOURCE_BUCKET, tracelift_test_support::world::DESTINATION_BUCKET];
+        let buckets = [
+            tracelift_test_support::world::SOURCE_BUCKET,
+            tracelift_test_support::world::DESTINATION_BUCKET,
+        ];
         tokio::time::timeout(START, bucket.create(&buckets)).await.expect("the S3 server answers");
         listens(places.clickhouse).await;
         for port in &places.control_planes {
             fleet.serves(*port).await;
         }
-        let rows = source::load(&tracelift_test_support::clickhouse::client(&Places::url(places.clickhouse)), &bucket, rows).await;
-        let control_planes: Vec<_> = places.control_planes.iter().map(|port| Places::url(*port)).collect();
+        let rows = source::load(
+            &tracelift_test_support::clickhouse::client(&Places::url(places.clickhouse)),
+            &bucket,
+            rows,
+        )
+        .await;
+        let control_planes: Vec<_> =
+            places.control_planes.iter().map(|port| Places::url(*port)).collect();
         let caller = Caller::start(&control_planes, &Places::url(places.bucket)).await;
         for number in 0..shape.exporters {
             let at = places.clone();
-            fleet.add(&parts::exporter_id(number), Role::Exporter, places, move || parts::exporter(&at, number));
+            fleet.add(&parts::exporter_id(number), Role::Exporter, places, move || {
+                parts::exporter(&at, number)
+            });
         }
         (fleet, World { bucket, caller, rows })
     }
 
-    fn add(&mut self, name: &str, role: Role, places: &Places, command: impl Fn() -> std::process::Command + Send + Sync + 'static) {
+    fn add(
+        &mut self,
+        name: &str,
+        role: Role,
+        places: &Places,
+        command: impl Fn() -> std::process::Command + Send + Sync + 'static,
+    ) {
         let mut process = Process::new(places.dir.join(format!("{name}.log")), command);
         process.start();
         self.watch.tell(self.parts.len(), process.id());
-        self.parts.push(Part { name: name.to_owned(), role, engine: Engine::Program(process), state: State::Up });
+        self.parts.push(Part {
+            name: name.to_owned(),
+            role,
+            engine: Engine::Program(process),
+            state: State::Up,
+        });
     }
 
     async fn add_postgres(&mut self) -> String {
-        let server = Arc::new(tokio::task::spawn_blocking(Postgres::start_new).await.expect("PostgreSQL"));
+        let server =
+            Arc::new(tokio::task::spawn_blocking(Postgres::start_new).await.expect("PostgreSQL"));
         let url = server.new_database().await;
-        self.parts.push(Part { name: "postgres".to_owned(), role: Role::Postgres, engine: Engine::Postgres(server), state: State::Up });
+        self.parts.push(Part {
+            name: "postgres".to_owned(),
+            role: Role::Postgres,
+            engine: Engine::Postgres(server),
+            state: State::Up,
+        });
         url
     }
 
-    /// Waits until that control plane serves. On a slow machine the database may answer too late for one that starts.
+    /// Waits until that control plane serves. On a slow machine the database may answer too late
+    /// for one that starts.
     async fn serves(&mut self, port: u16) {
-        let endpoint = Endpoint::from_shared(Places::url(port)).expect("an address").timeout(Duration::from_secs(5));
+        let endpoint = Endpoint::from_shared(Places::url(port))
+            .expect("an address")
+            .timeout(Duration::from_secs(5));
         let mut health = HealthClient::new(endpoint.connect_lazy());
         let patience = tokio::time::timeout(START, async {
             loop {
                 self.revive();
                 let answer = health.check(HealthCheckRequest::default()).await;
-                if answer.is_ok_and(|answer| answer.into_inner().status() == ServingStatus::Serving) {
+                if answer.is_ok_and(|answer| answer.into_inner().status() == ServingStatus::Serving)
+                {
                     return;
                 }
                 sleep(Duration::from_millis(20)).await;
@@ -185,8 +226,8 @@ impl Fleet {
         }
     }
 
-    /// Starts again what has ended by itself, as whoever runs programs does: a control plane that starts while its database
-    /// is away may give up. A panic is none of that.
+    /// Starts again what has ended by itself, as whoever runs programs does: a control plane that
+    /// starts while its database is away may give up. A panic is none of that.
     pub(crate) fn revive(&mut self) {
         for (number, Part { name, engine, state, .. }) in self.parts.iter_mut().enumerate() {
             let Engine::Program(process) = engine else { continue };
@@ -208,7 +249,13 @@ impl Fleet {
         let mut panics = Vec::new();
         for Part { name, engine, .. } in &self.parts {
             let Engine::Program(process) = engine else { continue };
-            panics.extend(process.log().lines().filter(|line| line.contains("panicked at")).map(|line| format!("{name}: {line}")));
+            panics.extend(
+                process
+                    .log()
+                    .lines()
+                    .filter(|line| line.contains("panicked at"))
+                    .map(|line| format!("{name}: {line}")),
+            );
         }
         panics
     }

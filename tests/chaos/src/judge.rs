@@ -1,4 +1,5 @@
-//! What must be true of an export at rest, given everything that the bucket and the control plane say of it.
+//! What must be true of an export at rest, given everything that the bucket and the control plane
+//! say of it.
 
 mod gather;
 #[cfg(test)]
@@ -56,25 +57,42 @@ impl Found {
         tally.cancelled += u64::from(self.export.status() == ExportStatus::Cancelled);
         self.count_rows(truth, tally);
         tally.leftovers.extend(self.uploads.iter().map(|upload| format!("open upload: {upload}")));
-        tally.leftovers.extend(self.runs.iter().filter(|run| pending(run)).map(|run| format!("pending upload of run {}", run.id)));
+        tally.leftovers.extend(
+            self.runs
+                .iter()
+                .filter(|run| pending(run))
+                .map(|run| format!("pending upload of run {}", run.id)),
+        );
         tally.leftovers.extend(self.unlisted());
         tally.leftovers.extend(self.manifests());
         tally.leftovers.extend(self.success());
     }
 
-    /// Every row once, if the export is complete; none twice, none of others, none changed in any case.
+    /// Every row once, if the export is complete; none twice, none of others, none changed in any
+    /// case.
     fn count_rows(&self, truth: &Rows, tally: &mut Tally) {
         let spec = self.export.spec.as_ref().expect("a spec");
         let micros = |time: Option<&_>| time_from("spec", time).expect("a time").micros();
         let window = micros(spec.start_time.as_ref())..micros(spec.end_time.as_ref());
-        let wanted: HashMap<_, _> = truth.iter().filter(|(_, row)| window.contains(&row.start_time)).collect();
-        let good = |id: &String, rows: &[Row]| wanted.get(id).is_some_and(|row| rows.iter().all(|found| found == *row));
+        let wanted: HashMap<_, _> =
+            truth.iter().filter(|(_, row)| window.contains(&row.start_time)).collect();
+        let good = |id: &String, rows: &[Row]| {
+            wanted.get(id).is_some_and(|row| rows.iter().all(|found| found == *row))
+        };
         let all: usize = self.rows.values().map(Vec::len).sum();
         let wrong = self.rows.iter().filter(|(id, rows)| !good(id, rows)).count();
-        let lost = if self.completed() { wanted.keys().filter(|id| !self.rows.contains_key(**id)).count() } else { 0 };
+        let lost = if self.completed() {
+            wanted.keys().filter(|id| !self.rows.contains_key(**id)).count()
+        } else {
+            0
+        };
         let doubled = all - self.rows.len();
         if lost + doubled + wrong > 0 {
-            println!("    export {}: of {} rows {lost} lost, {doubled} doubled, {wrong} wrong", self.export.id, wanted.len());
+            println!(
+                "    export {}: of {} rows {lost} lost, {doubled} doubled, {wrong} wrong",
+                self.export.id,
+                wanted.len()
+            );
         }
         tally.rows += all as u64;
         tally.lost += lost as u64;
@@ -86,45 +104,72 @@ impl Found {
     fn unlisted(&self) -> Vec<String> {
         let bucket = format!("{DESTINATION_BUCKET}/");
         let results = self.runs.iter().filter_map(|run| run.result.as_ref());
-        let listed: BTreeSet<_> = results.flat_map(|result| &result.exported_files).map(|file| file.trim_start_matches(&bucket)).collect();
+        let listed: BTreeSet<_> = results
+            .flat_map(|result| &result.exported_files)
+            .map(|file| file.trim_start_matches(&bucket))
+            .collect();
         let there: BTreeSet<_> = self.files.keys().map(String::as_str).collect();
         let stray = there.difference(&listed).map(|key| format!("object that no run lists: {key}"));
-        stray.chain(listed.difference(&there).map(|key| format!("listed file that is not there: {key}"))).collect()
+        stray
+            .chain(
+                listed
+                    .difference(&there)
+                    .map(|key| format!("listed file that is not there: {key}")),
+            )
+            .collect()
     }
 
     /// Manifests are there and say what the files hold.
     fn manifests(&self) -> Vec<String> {
         let (mut faults, mut sum) = (Vec::new(), 0);
         for run in self.runs.iter().filter(|run| run.status() == RunStatus::Completed) {
-            let is: BTreeMap<_, _> = self.files.iter().filter(|(key, _)| key.contains(&format!("/{}-", run.id))).collect();
+            let is: BTreeMap<_, _> = self
+                .files
+                .iter()
+                .filter(|(key, _)| key.contains(&format!("/{}-", run.id)))
+                .collect();
             sum += is.values().map(|file| file.rows).sum::<u64>();
             let Some(manifest) = self.manifest(&format!("run_id={}.json", run.id)) else {
                 faults.push(format!("run {} is complete and has no manifest", run.id));
                 continue;
             };
-            let told: BTreeMap<_, _> = manifest["files"].as_array().into_iter().flatten().map(file).collect();
+            let told: BTreeMap<_, _> =
+                manifest["files"].as_array().into_iter().flatten().map(file).collect();
             if told.iter().collect::<BTreeMap<_, _>>() != is {
-                faults.push(format!("manifest that does not say what is there: run {}: {told:?}, there is {is:?}", run.id));
+                faults.push(format!(
+                    "manifest that does not say what is there: run {}: {told:?}, there is {is:?}",
+                    run.id
+                ));
             }
         }
-        let told = self.manifest("manifest.json").and_then(|manifest| manifest["totals"]["rows"].as_u64());
+        let told =
+            self.manifest("manifest.json").and_then(|manifest| manifest["totals"]["rows"].as_u64());
         if self.completed() && told != Some(sum) {
-            faults.push(format!("the manifest of export {} tells {told:?} rows of {sum}", self.export.id));
+            faults.push(format!(
+                "the manifest of export {} tells {told:?} rows of {sum}",
+                self.export.id
+            ));
         }
         faults
     }
 
     fn manifest(&self, name: &str) -> Option<&Value> {
-        self.manifests.iter().find(|(key, _)| key.ends_with(&format!("/{name}"))).map(|(_, manifest)| manifest)
+        self.manifests
+            .iter()
+            .find(|(key, _)| key.ends_with(&format!("/{name}")))
+            .map(|(_, manifest)| manifest)
     }
 
-    /// A cancel may come while `_SUCCESS` is being written; it says the truth if every partition is complete.
+    /// A cancel may come while `_SUCCESS` is being written; it says the truth if every partition is
+    /// complete.
     fn success(&self) -> Option<String> {
         let whole = self.runs.iter().all(|run| run.status() == RunStatus::Completed);
         let (id, status) = (&self.export.id, self.export.status());
         match self.success {
             true if !whole => Some(format!("_SUCCESS is there although export {id} is {status:?}")),
-            false if self.completed() => Some(format!("_SUCCESS is missing although export {id} is complete")),
+            false if self.completed() => {
+                Some(format!("_SUCCESS is missing although export {id} is complete"))
+            }
             _ => None,
         }
     }
@@ -138,5 +183,13 @@ fn pending(run: &ExportRun) -> bool {
 fn file(file: &Value) -> (String, Told) {
     let text = |name: &str| file[name].as_str().unwrap_or_default().to_owned();
     let number = |name: &str| file[name].as_u64().unwrap_or_default();
-    (text("key"), Told { rows: number("rows"), bytes: number("bytes"), etag: text("etag"), sha256: text("sha256") })
+    (
+        text("key"),
+        Told {
+            rows: number("rows"),
+            bytes: number("bytes"),
+            etag: text("etag"),
+            sha256: text("sha256"),
+        },
+    )
 }

@@ -27,9 +27,15 @@ pub(crate) struct Places {
 
 impl Places {
     pub(crate) fn new(dir: &Path, control_planes: usize) -> Self {
-        let mut ports = (0..control_planes + 2).map(|_| free_port()).collect::<Vec<_>>().into_iter();
+        let mut ports =
+            (0..control_planes + 2).map(|_| free_port()).collect::<Vec<_>>().into_iter();
         let mut next = || ports.next().expect("as many as were made");
-        Self { dir: dir.to_owned(), bucket: next(), clickhouse: next(), control_planes: (0..control_planes).map(|_| next()).collect() }
+        Self {
+            dir: dir.to_owned(),
+            bucket: next(),
+            clickhouse: next(),
+            control_planes: (0..control_planes).map(|_| next()).collect(),
+        }
     }
 
     pub(crate) fn url(port: u16) -> String {
@@ -37,7 +43,8 @@ impl Places {
     }
 }
 
-/// Below those that the system gives to connections: while a part is down nobody else may get its port.
+/// Below those that the system gives to connections: while a part is down nobody else may get its
+/// port.
 fn free_port() -> u16 {
     loop {
         let port = fastrand::u16(15_000..32_000);
@@ -53,9 +60,14 @@ fn program(name: &str) -> Command {
 
 /// MinIO where it is installed: on the path, or by `make servers`.
 pub(crate) fn minio() -> Option<PathBuf> {
-    let on_the_path = std::env::var_os("PATH").into_iter().flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+    let on_the_path = std::env::var_os("PATH")
+        .into_iter()
+        .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
     let installed = std::env::var_os("TRACELIFT_MINIO").map(PathBuf::from);
-    on_the_path.map(|folder| folder.join("minio")).chain(installed).find(|program| program.is_file())
+    on_the_path
+        .map(|folder| folder.join("minio"))
+        .chain(installed)
+        .find(|program| program.is_file())
 }
 
 pub(crate) fn bucket(places: &Places, minio: Option<&Path>) -> Command {
@@ -66,8 +78,14 @@ pub(crate) fn bucket(places: &Places, minio: Option<&Path>) -> Command {
         return command;
     };
     let mut command = Command::new(minio);
-    command.args(["server", "--quiet", "--address", &format!("127.0.0.1:{}", places.bucket)]).arg("--certs-dir");
-    command.arg(places.dir.join("certs")).arg(path).env("MINIO_BROWSER", "off").env("MINIO_UPDATE", "off");
+    command
+        .args(["server", "--quiet", "--address", &format!("127.0.0.1:{}", places.bucket)])
+        .arg("--certs-dir");
+    command
+        .arg(places.dir.join("certs"))
+        .arg(path)
+        .env("MINIO_BROWSER", "off")
+        .env("MINIO_UPDATE", "off");
     command.env("MINIO_ROOT_USER", ACCESS_KEY_ID).env("MINIO_ROOT_PASSWORD", SECRET_ACCESS_KEY);
     command
 }
@@ -92,8 +110,8 @@ pub(crate) fn control_plane(places: &Places, number: usize, database: &str) -> C
     command
 }
 
-/// Each with files of another size: what one began another ends, in one write or in parts. Few objects at once, so that
-/// exports take long enough to be disturbed.
+/// Each with files of another size: what one began another ends, in one write or in parts. Few
+/// objects at once, so that exports take long enough to be disturbed.
 pub(crate) fn exporter(places: &Places, number: usize) -> Command {
     let file_bytes = [600_000, 6_000_000, 12_000_000][number % 3];
     let control_plane = places.control_planes[number % places.control_planes.len()];

@@ -1,4 +1,5 @@
-//! What a round will do, from its seed alone: the same seed asks for the same exports and breaks the same parts.
+//! What a round will do, from its seed alone: the same seed asks for the same exports and breaks
+//! the same parts.
 
 use std::{ops::Range, time::Duration};
 
@@ -49,8 +50,8 @@ pub(crate) struct Wanted {
 /// One round.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
-    /// Asked for while everything is up, so that the recovery from one kill can be measured: none is cancelled, and one
-    /// exporter fewer can still take all of their runs.
+    /// Asked for while everything is up, so that the recovery from one kill can be measured: none
+    /// is cancelled, and one exporter fewer can still take all of their runs.
     pub(crate) first: Vec<Wanted>,
     /// Asked for while parts break.
     pub(crate) second: Vec<Wanted>,
@@ -75,7 +76,8 @@ impl Plan {
         let mut rng = Rng::with_seed(seed.wrapping_add(round.wrapping_mul(0x9E37_79B9_7F4A_7C15)));
         let first = (0..2).map(|_| wanted(&mut rng, 0..800, false)).collect();
         let second = (0..8).map(|n| wanted(&mut rng, 0..11_000, n >= 5)).collect();
-        let mut troubles: Vec<_> = (0..rng.usize(7..=10)).map(|_| trouble(&mut rng, shape)).collect();
+        let mut troubles: Vec<_> =
+            (0..rng.usize(7..=10)).map(|_| trouble(&mut rng, shape)).collect();
         troubles.sort_by_key(|trouble| trouble.at);
         Self { first, second, troubles }
     }
@@ -113,7 +115,13 @@ fn trouble(rng: &mut Rng, shape: Shape) -> Trouble {
         4 => (Deed::Freeze, 5000..8000),
         _ => (Deed::Restart, 300..2000),
     };
-    Trouble { at: millis(rng, 0..SPAN), role, number: rng.usize(0..many), deed, lasts: millis(rng, lasts) }
+    Trouble {
+        at: millis(rng, 0..SPAN),
+        role,
+        number: rng.usize(0..many),
+        deed,
+        lasts: millis(rng, lasts),
+    }
 }
 
 fn millis(rng: &mut Rng, range: Range<u64>) -> Duration {
@@ -136,10 +144,16 @@ mod tests {
 
     #[test]
     fn every_part_is_killed_frozen_and_restarted_in_some_round() {
-        let troubles: Vec<_> = (0..100).flat_map(|round| Plan::new(1, round, SHAPE).troubles).collect();
-        for role in [Role::Exporter, Role::ControlPlane, Role::Postgres, Role::ClickHouse, Role::Bucket] {
+        let troubles: Vec<_> =
+            (0..100).flat_map(|round| Plan::new(1, round, SHAPE).troubles).collect();
+        for role in
+            [Role::Exporter, Role::ControlPlane, Role::Postgres, Role::ClickHouse, Role::Bucket]
+        {
             for deed in [Deed::Kill, Deed::Freeze, Deed::Restart] {
-                assert!(troubles.iter().any(|trouble| (trouble.role, trouble.deed) == (role, deed)), "{role:?} {deed:?}");
+                assert!(
+                    troubles.iter().any(|trouble| (trouble.role, trouble.deed) == (role, deed)),
+                    "{role:?} {deed:?}"
+                );
             }
         }
     }

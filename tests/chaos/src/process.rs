@@ -25,9 +25,15 @@ impl Process {
         let log = fs::File::options().create(true).append(true).open(&self.log).expect("a log");
         let mut command = (self.command)();
         // Ctrl-C is for the harness, which ends the others in its own way.
-        command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
+        command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log);
         let child = command.spawn();
-        self.child = Some(child.unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}; run `make build`")));
+        self.child = Some(child.unwrap_or_else(|error| {
+            panic!("{command:?} cannot be started: {error}; run `make build`")
+        }));
     }
 
     pub(crate) fn id(&self) -> Option<u32> {
@@ -36,7 +42,11 @@ impl Process {
 
     pub(crate) fn signal(&self, name: &str) {
         if let Some(id) = self.id() {
-            let status = Command::new("kill").arg(format!("-{name}")).arg(id.to_string()).stderr(Stdio::null()).status();
+            let status = Command::new("kill")
+                .arg(format!("-{name}"))
+                .arg(id.to_string())
+                .stderr(Stdio::null())
+                .status();
             status.expect("kill"); // it may just have ended by itself
         }
     }
@@ -66,8 +76,10 @@ impl Drop for Process {
     }
 }
 
-/// Hears which processes there are, and ends the last of which it heard when its input ends: with this process, however that goes.
-const WATCH: &str = r#"while read -r line; do ids=$line; done; [ -z "$ids" ] || kill -KILL $ids 2>/dev/null"#;
+/// Hears which processes there are, and ends the last of which it heard when its input ends: with
+/// this process, however that goes.
+const WATCH: &str =
+    r#"while read -r line; do ids=$line; done; [ -z "$ids" ] || kill -KILL $ids 2>/dev/null"#;
 
 pub(crate) struct Watch {
     child: Child,
@@ -76,7 +88,12 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn start() -> Self {
-        let child = Command::new("sh").args(["-c", WATCH]).stdin(Stdio::piped()).process_group(0).spawn().expect("sh");
+        let child = Command::new("sh")
+            .args(["-c", WATCH])
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .expect("sh");
         Self { child, told: BTreeMap::new() }
     }
 
@@ -87,7 +104,8 @@ impl Watch {
             None => self.told.remove(&part),
         };
         let ids: Vec<_> = self.told.values().map(u32::to_string).collect();
-        writeln!(self.child.stdin.as_ref().expect("piped"), "{}", ids.join(" ")).expect("the watch listens");
+        writeln!(self.child.stdin.as_ref().expect("piped"), "{}", ids.join(" "))
+            .expect("the watch listens");
     }
 }
 

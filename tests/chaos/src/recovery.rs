@@ -17,13 +17,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 type Written = [u64; 3];
 
 fn written(run: &ExportRun) -> Written {
-    let (rows, bytes) = run.result.as_ref().map_or((0, 0), |result| (result.rows_written, result.bytes_written));
+    let (rows, bytes) =
+        run.result.as_ref().map_or((0, 0), |result| (result.rows_written, result.bytes_written));
     [rows, bytes, run.progress.as_ref().map_or(0, |progress| progress.rows.saturating_sub(rows))]
 }
 
-/// Kills the busiest of so many exporters as soon as one is busy. How long its runs stood still, if any went on. The exporter
-/// stays down.
-pub(crate) async fn measure(fleet: &mut Fleet, caller: &Caller, exporters: usize) -> Option<(usize, Option<Duration>)> {
+/// Kills the busiest of so many exporters as soon as one is busy. How long its runs stood still, if
+/// any went on. The exporter stays down.
+pub(crate) async fn measure(
+    fleet: &mut Fleet,
+    caller: &Caller,
+    exporters: usize,
+) -> Option<(usize, Option<Duration>)> {
     let (number, held) = busiest(caller, exporters).await?;
     let part = fleet.find(Role::Exporter, number);
     fleet.harm(part, Deed::Kill).await;
@@ -49,7 +54,8 @@ async fn busiest(caller: &Caller, exporters: usize) -> Option<(usize, Vec<Export
     while began.elapsed() < PATIENCE {
         let mut held: BTreeMap<usize, Vec<ExportRun>> = BTreeMap::new();
         for run in running(caller).await {
-            let number = (0..exporters).find(|number| parts::exporter_id(*number) == run.exporter_id);
+            let number =
+                (0..exporters).find(|number| parts::exporter_id(*number) == run.exporter_id);
             if let Some(number) = number.filter(|_| run.stage != "queued" && written(&run)[2] > 0) {
                 held.entry(number).or_default().push(run);
             }
@@ -65,15 +71,20 @@ async fn busiest(caller: &Caller, exporters: usize) -> Option<(usize, Vec<Export
 async fn moved(caller: &Caller, held: &[ExportRun], killed: Instant) -> Option<Duration> {
     let mut last: BTreeMap<String, Written> = BTreeMap::new();
     while killed.elapsed() < PATIENCE {
-        for export in held.iter().map(|run| &run.export_id).collect::<std::collections::BTreeSet<_>>() {
+        for export in
+            held.iter().map(|run| &run.export_id).collect::<std::collections::BTreeSet<_>>()
+        {
             for run in caller.runs(export).await.unwrap_or_default() {
                 if !held.iter().any(|held| held.id == run.id) {
                     continue;
                 }
                 let now = written(&run);
                 let before = last.insert(run.id.clone(), now);
-                // A successor begins at the last whole file, so what is in the making may go down; only more is more.
-                let more = before.is_some_and(|before| before.iter().zip(&now).any(|(before, now)| now > before));
+                // A successor begins at the last whole file, so what is in the making may go down;
+                // only more is more.
+                let more = before.is_some_and(|before| {
+                    before.iter().zip(&now).any(|(before, now)| now > before)
+                });
                 if more {
                     return Some(killed.elapsed());
                 }

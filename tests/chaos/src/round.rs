@@ -1,4 +1,5 @@
-//! One round: exports are asked for, parts break, everything comes up again and to rest, and is judged.
+//! One round: exports are asked for, parts break, everything comes up again and to rest, and is
+//! judged.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,7 +39,14 @@ const SETTLE: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(250);
 
 /// Runs a round; `known` holds what earlier rounds have judged.
-pub(crate) async fn run(plan: Plan, shape: Shape, fleet: &mut Fleet, world: &World, tally: &mut Tally, known: &mut BTreeSet<String>) {
+pub(crate) async fn run(
+    plan: Plan,
+    shape: Shape,
+    fleet: &mut Fleet,
+    world: &World,
+    tally: &mut Tally,
+    known: &mut BTreeSet<String>,
+) {
     let mut asked = JoinSet::new();
     ask(&mut asked, &world.caller, plan.first);
     if let Some((part, recovery)) = recovery::measure(fleet, &world.caller, shape.exporters).await {
@@ -58,7 +66,11 @@ pub(crate) async fn run(plan: Plan, shape: Shape, fleet: &mut Fleet, world: &Wor
     let healed = Instant::now();
     let asked = asked.join_all().await;
     let ended = rest(fleet, &world.caller, &asked, tally, known, healed).await;
-    println!("    at rest {:.1} s after all was up: {} exports", healed.elapsed().as_secs_f64(), ended.len());
+    println!(
+        "    at rest {:.1} s after all was up: {} exports",
+        healed.elapsed().as_secs_f64(),
+        ended.len()
+    );
     settle(world, &ended).await;
     for export in &ended {
         judge::found(world, export).await.judge(&world.rows, tally);
@@ -75,14 +87,28 @@ fn ask(asked: &mut JoinSet<Asked>, caller: &Caller, wanted: Vec<Wanted>) {
             sleep(wanted.at).await;
             let id = match caller.create(&wanted).await {
                 Ok(id) => id,
-                Err(status) => return Asked { id: None, cancelled: false, trouble: Some(format!("an export was refused: {status}")) },
+                Err(status) => {
+                    return Asked {
+                        id: None,
+                        cancelled: false,
+                        trouble: Some(format!("an export was refused: {status}")),
+                    };
+                }
             };
-            let Some(after) = wanted.cancel_after else { return Asked { id: Some(id), cancelled: false, trouble: None } };
+            let Some(after) = wanted.cancel_after else {
+                return Asked { id: Some(id), cancelled: false, trouble: None };
+            };
             sleep(after).await;
             match caller.cancel(&id).await {
                 Ok(()) => Asked { id: Some(id), cancelled: true, trouble: None },
-                Err(status) if status.code() == tonic::Code::FailedPrecondition => Asked { id: Some(id), cancelled: false, trouble: None },
-                Err(status) => Asked { id: Some(id), cancelled: true, trouble: Some(format!("a cancel was refused: {status}")) },
+                Err(status) if status.code() == tonic::Code::FailedPrecondition => {
+                    Asked { id: Some(id), cancelled: false, trouble: None }
+                }
+                Err(status) => Asked {
+                    id: Some(id),
+                    cancelled: true,
+                    trouble: Some(format!("a cancel was refused: {status}")),
+                },
             }
         });
     }
@@ -99,7 +125,9 @@ async fn troubles(troubles: &[crate::plan::Trouble], fleet: &mut Fleet, tally: &
         sleep_until(wake.min(Instant::now() + TICK)).await;
         fleet.revive();
         let now = Instant::now();
-        while let Some((at, part)) = over.first_key_value().map(|(at, part)| (*at, *part)).filter(|(at, _)| *at <= now) {
+        while let Some((at, part)) =
+            over.first_key_value().map(|(at, part)| (*at, *part)).filter(|(at, _)| *at <= now)
+        {
             over.remove(&at);
             fleet.heal(part).await;
         }
@@ -120,7 +148,8 @@ async fn troubles(troubles: &[crate::plan::Trouble], fleet: &mut Fleet, tally: &
     }
 }
 
-/// Waits until every export has ended; those of this round, also the ones whose acknowledgement was lost.
+/// Waits until every export has ended; those of this round, also the ones whose acknowledgement was
+/// lost.
 async fn rest(
     fleet: &mut Fleet,
     caller: &Caller,
@@ -135,7 +164,10 @@ async fn rest(
         fleet.revive();
         exports = caller.list().await.unwrap_or_default();
         exports.retain(|export| !known.contains(&export.id));
-        let all = asked.iter().filter_map(|asked| asked.id.as_ref()).all(|id| exports.iter().any(|export| export.id == *id));
+        let all = asked
+            .iter()
+            .filter_map(|asked| asked.id.as_ref())
+            .all(|id| exports.iter().any(|export| export.id == *id));
         let ended = exports.iter().all(|export| export.finished_at.is_some());
         if (all && ended) || healed.elapsed() > REST {
             break;
@@ -148,10 +180,16 @@ async fn rest(
         }
     }
     for export in &exports {
-        let cancelled = asked.iter().any(|asked| asked.cancelled && asked.id.as_ref() == Some(&export.id));
+        let cancelled =
+            asked.iter().any(|asked| asked.cancelled && asked.id.as_ref() == Some(&export.id));
         let good = if cancelled { ExportStatus::Cancelled } else { ExportStatus::Completed };
         if export.status() != good {
-            tally.failures.push(format!("export {} is {:?} and not {good:?}: {}", export.id, export.status(), export.error));
+            tally.failures.push(format!(
+                "export {} is {:?} and not {good:?}: {}",
+                export.id,
+                export.status(),
+                export.error
+            ));
             stuck(caller, export).await;
         }
     }
@@ -161,7 +199,14 @@ async fn rest(
 /// Prints how the runs of an export stand.
 async fn stuck(caller: &Caller, export: &Export) {
     for run in caller.runs(&export.id).await.unwrap_or_default() {
-        println!("    run {} {:?} at {:?}, exporter {}, {:?}", run.id, run.status(), run.stage, run.exporter_id, run.errors);
+        println!(
+            "    run {} {:?} at {:?}, exporter {}, {:?}",
+            run.id,
+            run.status(),
+            run.stage,
+            run.exporter_id,
+            run.errors
+        );
     }
 }
 

@@ -1,11 +1,14 @@
-//! What was put in: the data set, a tenth of its rows offloaded to objects, and a hash of every row as it must come out.
+//! What was put in: the data set, a tenth of its rows offloaded to objects, and a hash of every row
+//! as it must come out.
 
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
-use arrow::{array::AsArray as _, buffer::Buffer, ipc::reader::StreamDecoder, record_batch::RecordBatch};
+use arrow::{
+    array::AsArray as _, buffer::Buffer, ipc::reader::StreamDecoder, record_batch::RecordBatch,
+};
 use clickhouse::Client;
 use futures::StreamExt as _;
 use serde_json::Value;
@@ -60,7 +63,9 @@ pub(crate) type Rows = HashMap<String, Row>;
 
 /// Loads so many rows; what must come out of them.
 pub(crate) async fn load(client: &Client, bucket: &Bucket, rows: u64) -> Rows {
-    let run = async |sql: String| client.query_raw(&sql).execute().await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let run = async |sql: String| {
+        client.query_raw(&sql).execute().await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    };
     dataset::load_truth(client, rows).await.expect("the data set");
     let replaced = ["inputs", "outputs"].map(|field| {
         format!(
@@ -69,10 +74,17 @@ pub(crate) async fn load(client: &Client, bucket: &Bucket, rows: u64) -> Rows {
         )
     });
     run(format!("INSERT INTO runs SELECT * REPLACE ({}) FROM truth", replaced.join(", "))).await;
-    let texts = select(client, &format!("SELECT toString(id) AS id, inputs, outputs FROM truth WHERE {OFFLOADED}")).await;
-    futures::stream::iter(objects(&texts)).for_each_concurrent(16, |(key, text)| bucket.put(SOURCE_BUCKET, key, text)).await;
+    let texts = select(
+        client,
+        &format!("SELECT toString(id) AS id, inputs, outputs FROM truth WHERE {OFFLOADED}"),
+    )
+    .await;
+    futures::stream::iter(objects(&texts))
+        .for_each_concurrent(16, |(key, text)| bucket.put(SOURCE_BUCKET, key, text))
+        .await;
     let columns: Vec<_> = COLUMNS.iter().map(|(name, sql)| format!("{sql} AS {name}")).collect();
-    let truth = select(client, &format!("SELECT {} FROM (SELECT * FROM truth)", columns.join(", "))).await;
+    let truth =
+        select(client, &format!("SELECT {} FROM (SELECT * FROM truth)", columns.join(", "))).await;
     truth.iter().flat_map(rows_of_batch).map(|row| entry(&row)).collect()
 }
 
@@ -82,7 +94,9 @@ fn objects(texts: &[RecordBatch]) -> Vec<(String, Vec<u8>)> {
         let ids = batch.column(0).as_string::<i32>();
         for (column, name) in [(1, "inputs"), (2, "outputs")] {
             let texts = batch.column(column).as_string::<i32>();
-            objects.extend((0..batch.num_rows()).map(|row| (format!("blobs/{}/{name}.json", ids.value(row)), texts.value(row).into())));
+            objects.extend((0..batch.num_rows()).map(|row| {
+                (format!("blobs/{}/{name}.json", ids.value(row)), texts.value(row).into())
+            }));
         }
     }
     objects
@@ -107,6 +121,7 @@ pub(crate) fn entry(row: &Value) -> (String, Row) {
     for (name, _) in COLUMNS {
         row[*name].as_str().unwrap_or_default().hash(&mut hasher);
     }
-    let start_time = row["start_time"].as_str().and_then(|text| text.parse().ok()).expect("microseconds");
+    let start_time =
+        row["start_time"].as_str().and_then(|text| text.parse().ok()).expect("microseconds");
     (row["id"].as_str().expect("an id").to_owned(), Row { start_time, hash: hasher.finish() })
 }

@@ -38,21 +38,48 @@ impl Tally {
     }
 
     pub(crate) fn good(&self) -> bool {
-        self.lost + self.doubled + self.wrong == 0 && self.leftovers.is_empty() && self.failures.is_empty()
+        self.lost + self.doubled + self.wrong == 0
+            && self.leftovers.is_empty()
+            && self.failures.is_empty()
     }
 }
 
 impl Display for Tally {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { rounds, kills, freezes, restarts, exports, cancelled, rows, lost, doubled, wrong, .. } = self;
-        write!(f, "{rounds} rounds, {kills} kills, {freezes} stops, {restarts} restarts; {exports} exports ({cancelled} cancelled), ")?;
-        write!(f, "{rows} rows checked: {lost} lost, {doubled} doubled, {wrong} wrong, {} leftovers, ", self.leftovers.len())?;
+        let Self {
+            rounds,
+            kills,
+            freezes,
+            restarts,
+            exports,
+            cancelled,
+            rows,
+            lost,
+            doubled,
+            wrong,
+            ..
+        } = self;
+        write!(
+            f,
+            "{rounds} rounds, {kills} kills, {freezes} stops, {restarts} restarts; {exports} exports ({cancelled} cancelled), "
+        )?;
+        write!(
+            f,
+            "{rows} rows checked: {lost} lost, {doubled} doubled, {wrong} wrong, {} leftovers, ",
+            self.leftovers.len()
+        )?;
         write!(f, "{} failures; ", self.failures.len())?;
         let mut times = self.recoveries.clone();
         times.sort();
         match (times.get(times.len() / 2), times.last()) {
             (Some(median), Some(worst)) => {
-                write!(f, "recovery median {:.2} s, worst {:.2} s of {}", median.as_secs_f64(), worst.as_secs_f64(), times.len())
+                write!(
+                    f,
+                    "recovery median {:.2} s, worst {:.2} s of {}",
+                    median.as_secs_f64(),
+                    worst.as_secs_f64(),
+                    times.len()
+                )
             }
             _ => f.write_str("no recovery measured"),
         }

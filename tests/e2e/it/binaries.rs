@@ -45,7 +45,11 @@ pub(crate) fn exporter(world: &World) -> Child {
 async fn an_export_completes_with_each_row_once_after_its_exporter_was_killed() {
     let world = World::start().await;
     for n in 1..=600 {
-        world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), format!("\"{}\"", "x".repeat(100)).as_bytes());
+        world.s3.put(
+            SOURCE_BUCKET,
+            &format!("blobs/{n}"),
+            format!("\"{}\"", "x".repeat(100)).as_bytes(),
+        );
     }
     world.insert(&offloaded(600)).await;
     let gate = world.s3.faults.hold(Operation::PutObject, "-00002.parquet");

@@ -1,4 +1,5 @@
-//! An export is complete, whatever the table is, whatever its rows do and whatever ClickHouse's profile says.
+//! An export is complete, whatever the table is, whatever its rows do and whatever ClickHouse's
+//! profile says.
 
 use serde_json::{Value, json};
 use tracelift_exporter::UniqueBy;
@@ -76,15 +77,23 @@ async fn an_id_counts_once_where_its_newest_version_is() {
     let _exporter = world.exporter();
     let both = world.export("2024-01-01", "2024-01-03").await;
     ended(&world, &both).await;
-    let rows = [(1, "new"), (2, "new"), (3, "newer"), (5, "moved in"), (7, "only"), (8, "twice, newest")];
+    let rows =
+        [(1, "new"), (2, "new"), (3, "newer"), (5, "moved in"), (7, "only"), (8, "twice, newest")];
     assert_eq!(named(&world.rows(&both)), expected(&rows));
     let found = world.reconciled(&both).await;
     assert_eq!((found.rows_exported, found.rows_in_source), (6, 6));
     assert_eq!(world.manifest(&both, None)["unique_by"], json!(["id"]));
     let first = world.export("2024-01-01", "2024-01-02").await;
     ended(&world, &first).await;
-    assert_eq!(named(&world.rows(&first)), expected(&[(1, "new"), (5, "moved in"), (7, "only"), (8, "twice, newest")]));
-    let filtered = world.export_with("2024-01-01", "2024-01-03", |spec| spec.filter = r#"like(name, "%e%")"#.to_owned()).await;
+    assert_eq!(
+        named(&world.rows(&first)),
+        expected(&[(1, "new"), (5, "moved in"), (7, "only"), (8, "twice, newest")])
+    );
+    let filtered = world
+        .export_with("2024-01-01", "2024-01-03", |spec| {
+            spec.filter = r#"like(name, "%e%")"#.to_owned()
+        })
+        .await;
     ended(&world, &filtered).await;
     assert_eq!(
         named(&world.rows(&filtered)),
@@ -120,9 +129,18 @@ const CUTTING: [&[(&str, &str)]; 14] = [
     &[("additional_result_filter", "1 = 0")],
     &[("max_rows_in_set", "1"), ("set_overflow_mode", "break")],
     &[("group_by_overflow_mode", "any"), ("max_rows_to_group_by", "1")],
-    &[("do_not_merge_across_partitions_select_final", "1"), ("optimize_move_to_prewhere_if_final", "1")],
-    &[("empty_result_for_aggregation_by_empty_set", "1"), ("aggregate_functions_null_for_empty", "1")],
-    &[("output_format_json_escape_forward_slashes", "1"), ("output_format_arrow_string_as_string", "1")],
+    &[
+        ("do_not_merge_across_partitions_select_final", "1"),
+        ("optimize_move_to_prewhere_if_final", "1"),
+    ],
+    &[
+        ("empty_result_for_aggregation_by_empty_set", "1"),
+        ("aggregate_functions_null_for_empty", "1"),
+    ],
+    &[
+        ("output_format_json_escape_forward_slashes", "1"),
+        ("output_format_arrow_string_as_string", "1"),
+    ],
     &[("transform_null_in", "1"), ("join_use_nulls", "1"), ("final", "1")],
     &[("max_result_bytes", "10"), ("result_overflow_mode", "break")],
     &[("use_query_cache", "1"), ("extremes", "1")],
@@ -131,18 +149,25 @@ const CUTTING: [&[(&str, &str)]; 14] = [
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_that_cut_answers_do_not_shorten_an_export() {
     let world = World::start().await;
-    (1..=600).for_each(|n| world.s3.put(tracelift_test_support::world::SOURCE_BUCKET, &format!("blobs/{n}"), b"{}"));
+    (1..=600).for_each(|n| {
+        world.s3.put(tracelift_test_support::world::SOURCE_BUCKET, &format!("blobs/{n}"), b"{}")
+    });
     world.insert(&offloaded(600)).await;
     let _exporter = world.exporter();
     for settings in CUTTING {
         world.clickhouse.set_profile(settings);
         for filter in ["", r#"eq(run_type, "llm")"#] {
-            let export = world.export_with(DAY.0, DAY.1, |spec| spec.filter = filter.to_owned()).await;
+            let export =
+                world.export_with(DAY.0, DAY.1, |spec| spec.filter = filter.to_owned()).await;
             let end = world.ended(&export).await;
             if end.status() == ExportStatus::Completed {
                 assert_eq!(ids(&world.rows(&export)), all(600), "{settings:?} {filter}");
             } else {
-                assert!(settings.iter().any(|(name, _)| end.error.contains(name)), "{settings:?}: {}", end.error);
+                assert!(
+                    settings.iter().any(|(name, _)| end.error.contains(name)),
+                    "{settings:?}: {}",
+                    end.error
+                );
             }
         }
     }
@@ -153,14 +178,19 @@ async fn limits_of_the_operator_are_named_at_once_whatever_their_overflow_mode()
     let world = World::start().await;
     world.insert(&offloaded(600)).await;
     let _exporter = world.exporter();
-    for settings in
-        [[("max_rows_to_read", "100"), ("read_overflow_mode", "break")], [("max_bytes_to_read", "100"), ("read_overflow_mode", "throw")]]
-    {
+    for settings in [
+        [("max_rows_to_read", "100"), ("read_overflow_mode", "break")],
+        [("max_bytes_to_read", "100"), ("read_overflow_mode", "throw")],
+    ] {
         world.clickhouse.set_profile(&settings);
         let export = world.export(DAY.0, DAY.1).await;
         let end = world.ended(&export).await;
         assert_eq!(end.status(), ExportStatus::Failed);
-        assert!(end.error.contains(settings[0].0) && end.error.contains("ask for less"), "{}", end.error);
+        assert!(
+            end.error.contains(settings[0].0) && end.error.contains("ask for less"),
+            "{}",
+            end.error
+        );
         assert_eq!(world.runs(&export).await[0].retry_number, 0);
     }
 }
@@ -168,10 +198,16 @@ async fn limits_of_the_operator_are_named_at_once_whatever_their_overflow_mode()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_something_unknown_cuts_is_never_complete() {
     let world = World::start().await;
-    (1..=300).for_each(|n| world.s3.put(tracelift_test_support::world::SOURCE_BUCKET, &format!("blobs/{n}"), b"{}"));
+    (1..=300).for_each(|n| {
+        world.s3.put(tracelift_test_support::world::SOURCE_BUCKET, &format!("blobs/{n}"), b"{}")
+    });
     world.insert(&offloaded(300)).await;
     // A proxy that leaves rows out of the middle of every answer with rows, and of no count.
-    let replace = Some((" AS x_start_time", "WHERE r.tenant_id = {tenant:UUID} AND", "WHERE toSecond(r.start_time)!=7 AND "));
+    let replace = Some((
+        " AS x_start_time",
+        "WHERE r.tenant_id = {tenant:UUID} AND",
+        "WHERE toSecond(r.start_time)!=7 AND ",
+    ));
     let line = Line::to(&world.clickhouse.url, Habit { replace, ..Habit::default() }).await;
     let mut settings = world.exporter_settings("exporter-1");
     settings.clickhouse.clickhouse_url = line.url();
@@ -185,10 +221,11 @@ async fn an_answer_that_something_unknown_cuts_is_never_complete() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_is_cut_every_time_but_lets_each_attempt_finish_a_file_completes() {
     let world = World::start().await;
-    let row =
-        |n: u128| json!({"id": id(n), "start_time": format!("2024-01-01 12:{:02}:{:02}", n / 60, n % 60), "inputs": "x".repeat(4000)});
+    let row = |n: u128| json!({"id": id(n), "start_time": format!("2024-01-01 12:{:02}:{:02}", n / 60, n % 60), "inputs": "x".repeat(4000)});
     world.insert(&(1..=1500).map(row).collect::<Vec<_>>()).await;
-    let line = Line::to(&world.clickhouse.url, Habit { cut_after: Some(300_000), ..Habit::default() }).await;
+    let line =
+        Line::to(&world.clickhouse.url, Habit { cut_after: Some(300_000), ..Habit::default() })
+            .await;
     let mut settings = world.exporter_settings("exporter-1");
     settings.clickhouse.clickhouse_url = line.url();
     settings.limits.batch_bytes = 100_000;
@@ -204,8 +241,14 @@ async fn a_source_that_is_cut_every_time_but_lets_each_attempt_finish_a_file_com
 fn tables() -> Vec<(&'static str, &'static str)> {
     vec![
         ("a view", "CREATE VIEW other AS SELECT * FROM runs"),
-        ("a table over tables", "CREATE TABLE other AS runs ENGINE = Merge(currentDatabase(), '^runs$')"),
-        ("a table without versions", "CREATE TABLE other AS runs ENGINE = MergeTree ORDER BY (tenant_id, session_id, start_time, id)"),
+        (
+            "a table over tables",
+            "CREATE TABLE other AS runs ENGINE = Merge(currentDatabase(), '^runs$')",
+        ),
+        (
+            "a table without versions",
+            "CREATE TABLE other AS runs ENGINE = MergeTree ORDER BY (tenant_id, session_id, start_time, id)",
+        ),
         (
             "another version column",
             "CREATE TABLE other AS runs ENGINE = ReplacingMergeTree(inserted_at, is_deleted) ORDER BY (tenant_id, session_id, start_time, id)",
@@ -245,40 +288,76 @@ async fn old_and_withdrawn_versions_are_never_exported_whatever_the_table_is() {
                "start_time": at(on), "created_at": at(on), "modified_at": format!("2024-01-03 00:00:{modified:02}"), "key": key, "score": 1.0,
                "value": "", "comment": "", "correction": "", "feedback_source": "{}", "is_deleted": deleted})
     };
-    let feedback = [said(1, "good", 1, 0), said(1, "bad", 2, 0), said(3, "good", 1, 0), said(3, "good", 2, 1), said(5, "good", 1, 0)];
+    let feedback = [
+        said(1, "good", 1, 0),
+        said(1, "bad", 2, 0),
+        said(3, "good", 1, 0),
+        said(3, "good", 2, 1),
+        said(5, "good", 1, 0),
+    ];
     for (what, create) in tables() {
         world.clickhouse.execute("TRUNCATE TABLE runs;\nDROP TABLE IF EXISTS other;\nDROP TABLE IF EXISTS other_feedback").await;
         world.clickhouse.execute(create).await;
-        world.clickhouse.execute("CREATE TABLE other_feedback AS feedbacks ENGINE = MergeTree ORDER BY id").await;
-        let into = if create.contains("MergeTree") || create.contains("Memory") { "other" } else { "runs" };
+        world
+            .clickhouse
+            .execute("CREATE TABLE other_feedback AS feedbacks ENGINE = MergeTree ORDER BY id")
+            .await;
+        let into = if create.contains("MergeTree") || create.contains("Memory") {
+            "other"
+        } else {
+            "runs"
+        };
         for row in &versions {
             world.insert_into(into, std::slice::from_ref(row)).await;
         }
         let lines: Vec<_> = feedback.iter().map(Value::to_string).collect();
-        world.clickhouse.execute(&format!("INSERT INTO other_feedback FORMAT JSONEachRow\n{}", lines.join("\n"))).await;
+        world
+            .clickhouse
+            .execute(&format!(
+                "INSERT INTO other_feedback FORMAT JSONEachRow\n{}",
+                lines.join("\n")
+            ))
+            .await;
         let mut settings = world.exporter_settings("exporter-1");
         settings.clickhouse.runs_table = "other".to_owned();
         settings.clickhouse.feedbacks_table = "other_feedback".to_owned();
         let exporter = world.start_exporter(&settings);
-        let export =
-            world.export_with(DAY.0, DAY.1, |spec| spec.export_fields = vec!["id".into(), "name".into(), "feedbacks".into()]).await;
+        let export = world
+            .export_with(DAY.0, DAY.1, |spec| {
+                spec.export_fields = vec!["id".into(), "name".into(), "feedbacks".into()]
+            })
+            .await;
         ended(&world, &export).await;
-        // Merges of the engine itself may have thrown the newest away where its version is another column.
+        // Merges of the engine itself may have thrown the newest away where its version is another
+        // column.
         let first = if what == "another version column" { "old" } else { "new" };
         let kept = named(&world.rows(&export));
         assert_eq!(kept[1..], expected(&[(3, "back"), (4, "other"), (5, "only new")]), "{what}");
-        assert!(kept[0] == (id(1), "new".to_owned()) || kept[0] == (id(1), first.to_owned()), "{what}: {kept:?}");
+        assert!(
+            kept[0] == (id(1), "new".to_owned()) || kept[0] == (id(1), first.to_owned()),
+            "{what}: {kept:?}"
+        );
         assert_eq!(world.reconciled(&export).await.rows_in_source, 4, "{what}");
-        let feedback: Vec<_> =
-            world.rows(&export).iter().map(|row| row["feedbacks"].as_str().unwrap().matches("\"key\"").count()).collect();
+        let feedback: Vec<_> = world
+            .rows(&export)
+            .iter()
+            .map(|row| row["feedbacks"].as_str().unwrap().matches("\"key\"").count())
+            .collect();
         assert_eq!(feedback, [1, 0, 0, 1], "{what}");
-        for (filter, rows) in [(r#"like(name, "%new%")"#, vec![1, 5]), (r#"eq(feedback_key, "good")"#, vec![5])] {
+        for (filter, rows) in
+            [(r#"like(name, "%new%")"#, vec![1, 5]), (r#"eq(feedback_key, "good")"#, vec![5])]
+        {
             if first == "old" && filter.contains("like") {
                 continue;
             }
-            let export = world.export_with(DAY.0, DAY.1, |spec| spec.filter = filter.to_owned()).await;
+            let export =
+                world.export_with(DAY.0, DAY.1, |spec| spec.filter = filter.to_owned()).await;
             ended(&world, &export).await;
-            assert_eq!(ids(&world.rows(&export)), rows.into_iter().map(id).collect::<Vec<_>>(), "{what} {filter}");
+            assert_eq!(
+                ids(&world.rows(&export)),
+                rows.into_iter().map(id).collect::<Vec<_>>(),
+                "{what} {filter}"
+            );
         }
         exporter.stop().await;
     }
@@ -287,10 +366,20 @@ async fn old_and_withdrawn_versions_are_never_exported_whatever_the_table_is() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_rows_with_versions_are_read_right_from_a_view_in_small_blocks() {
     let world = World::start().await;
-    world.clickhouse.execute("SYSTEM STOP MERGES runs;\nCREATE VIEW other AS SELECT * FROM runs").await;
+    world
+        .clickhouse
+        .execute("SYSTEM STOP MERGES runs;\nCREATE VIEW other AS SELECT * FROM runs")
+        .await;
     let at = |n: u128| format!("2024-01-01 12:{:02}:{:02}", n / 60 % 60, n % 60);
     world.insert(&(1..=3000_u128).map(|n| version(n, &at(n), "old", 1)).collect::<Vec<_>>()).await;
-    world.insert(&(1..=3000_u128).filter(|n| n.is_multiple_of(3)).map(|n| version(n, &at(n), "new", 2)).collect::<Vec<_>>()).await;
+    world
+        .insert(
+            &(1..=3000_u128)
+                .filter(|n| n.is_multiple_of(3))
+                .map(|n| version(n, &at(n), "new", 2))
+                .collect::<Vec<_>>(),
+        )
+        .await;
     world
         .insert(
             &(1..=3000_u128)
@@ -306,5 +395,8 @@ async fn many_rows_with_versions_are_read_right_from_a_view_in_small_blocks() {
     let export = world.export(DAY.0, DAY.1).await;
     ended(&world, &export).await;
     let meant = |n: &u128| (id(*n), if n.is_multiple_of(3) { "new" } else { "old" }.to_owned());
-    assert_eq!(named(&world.rows(&export)), (1..=3000_u128).filter(|n| !n.is_multiple_of(5)).map(|n| meant(&n)).collect::<Vec<_>>());
+    assert_eq!(
+        named(&world.rows(&export)),
+        (1..=3000_u128).filter(|n| !n.is_multiple_of(5)).map(|n| meant(&n)).collect::<Vec<_>>()
+    );
 }

@@ -50,7 +50,8 @@ async fn every_form_of_pointer_is_filled_in() {
         .await;
     let _exporter = world.exporter();
     let (export, rows) = export(&world).await;
-    let field = |n: u128, name: &str| rows.iter().find(|row| row["id"] == id(n)).unwrap()[name].clone();
+    let field =
+        |n: u128, name: &str| rows.iter().find(|row| row["id"] == id(n)).unwrap()[name].clone();
     assert_eq!(field(1, "inputs"), r#"{"a":1}"#);
     assert_eq!(field(1, "outputs"), r#"{"b":2}"#);
     assert_eq!(field(2, "inputs"), r#"{"c":3}"#);
@@ -101,13 +102,20 @@ async fn a_field_that_cannot_be_had_is_null_and_named_and_its_row_stays() {
     let (export, rows) = export(&world).await;
     assert_eq!(ids(&rows), all(7));
     let inputs = |n: u128| rows.iter().find(|row| row["id"] == id(n)).unwrap()["inputs"].clone();
-    assert_eq!([inputs(2), inputs(3)], ["not json", "\u{fffd}\u{fffd}"], "content is passed on, whatever it is");
+    assert_eq!(
+        [inputs(2), inputs(3)],
+        ["not json", "\u{fffd}\u{fffd}"],
+        "content is passed on, whatever it is"
+    );
     assert!([1, 4, 5, 6, 7].into_iter().all(|n| inputs(n).is_null()));
     let run = &world.runs(&export).await[0];
     assert_eq!(run.result.as_ref().unwrap().hydration_misses, 5);
     let manifest = world.manifest(&export, Some(&run.id));
     let misses = manifest["files"][0]["misses"].as_array().unwrap();
-    let reasons: Vec<_> = misses.iter().map(|miss| format!("{} {}: {}", miss["id"], miss["column"], miss["reason"])).collect();
+    let reasons: Vec<_> = misses
+        .iter()
+        .map(|miss| format!("{} {}: {}", miss["id"], miss["column"], miss["reason"]))
+        .collect();
     insta::assert_snapshot!(reasons.join("\n"));
 }
 
@@ -133,7 +141,13 @@ async fn an_object_that_moved_with_its_retention_is_found() {
 async fn every_id_appears_once_in_its_newest_version_and_deleted_ones_do_not() {
     let world = World::start().await;
     let version = |n: u128, name: &str, second: u32, deleted: u8| json!({"id": id(n), "name": name, "modified_at": format!("2024-01-01 12:00:{second:02}"), "is_deleted": deleted});
-    world.insert(&[version(1, "old", 1, 0), version(2, "kept", 1, 0), version(3, "deleted later", 1, 0)]).await;
+    world
+        .insert(&[
+            version(1, "old", 1, 0),
+            version(2, "kept", 1, 0),
+            version(3, "deleted later", 1, 0),
+        ])
+        .await;
     world.insert(&[version(1, "new", 2, 0)]).await;
     world.insert(&[version(3, "deleted later", 2, 1), version(1, "stale", 0, 0)]).await;
     let _exporter = world.exporter();
@@ -153,9 +167,23 @@ async fn it_is_so_wherever_in_a_block_of_the_answer_a_row_has_versions() {
     };
     // Blocks have 16 rows here: of each day another row has versions, the fifth day has none.
     let versions = [0, 15, 16, 31, ROWS, ROWS - 1].map(|nth| move |other: u128| nth == other);
-    let days = || versions.iter().zip(1..).flat_map(|(has, day)| (0..ROWS).map(move |nth| (day, nth, has(nth))));
-    world.insert(&days().map(|(day, nth, _)| row(day, nth, "kept", 1, 0)).collect::<Vec<_>>()).await;
-    world.insert(&days().filter(|of| of.2).map(|(day, nth, _)| row(day, nth, "new", 2, 0)).collect::<Vec<_>>()).await;
+    let days = || {
+        versions
+            .iter()
+            .zip(1..)
+            .flat_map(|(has, day)| (0..ROWS).map(move |nth| (day, nth, has(nth))))
+    };
+    world
+        .insert(&days().map(|(day, nth, _)| row(day, nth, "kept", 1, 0)).collect::<Vec<_>>())
+        .await;
+    world
+        .insert(
+            &days()
+                .filter(|of| of.2)
+                .map(|(day, nth, _)| row(day, nth, "new", 2, 0))
+                .collect::<Vec<_>>(),
+        )
+        .await;
     world.insert(&[row(1, 7, "withdrawn", 2, 1), row(5, 20, "late", 0, 1)]).await;
     let mut settings = world.exporter_settings("exporter-1");
     settings.limits.batch_bytes = 10_000;
@@ -163,7 +191,10 @@ async fn it_is_so_wherever_in_a_block_of_the_answer_a_row_has_versions() {
     let export = world.export("2024-01-01", "2024-01-07").await;
     assert_eq!(world.ended(&export).await.status(), ExportStatus::Completed);
     let rows = world.rows(&export);
-    let expected: Vec<_> = days().filter(|of| (of.0, of.1) != (1, 7)).map(|(day, nth, _)| id(day * 100 + nth)).collect();
+    let expected: Vec<_> = days()
+        .filter(|of| (of.0, of.1) != (1, 7))
+        .map(|(day, nth, _)| id(day * 100 + nth))
+        .collect();
     assert_eq!(ids(&rows), expected);
     for row in rows {
         let new = days().any(|(day, nth, new)| new && row["id"] == id(day * 100 + nth));
@@ -192,8 +223,16 @@ async fn windows_are_half_open_to_the_microsecond_and_no_other_tenants_or_projec
     let export = world.export("2024-01-01T10:00:00Z", "2024-01-02T10:00:00.123456Z").await;
     assert_eq!(world.ended(&export).await.status(), ExportStatus::Completed);
     assert_eq!(ids(&world.rows(&export)), all(4));
-    let days: Vec<_> = world.runs(&export).await.into_iter().flat_map(|run| run.result.unwrap().exported_files).collect();
-    assert!(days[0].contains("/runs/year=2024/month=1/day=1/") && days[1].contains("/day=2/"), "{days:?}");
+    let days: Vec<_> = world
+        .runs(&export)
+        .await
+        .into_iter()
+        .flat_map(|run| run.result.unwrap().exported_files)
+        .collect();
+    assert!(
+        days[0].contains("/runs/year=2024/month=1/day=1/") && days[1].contains("/day=2/"),
+        "{days:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -267,12 +306,19 @@ async fn rows_become_many_files_when_files_are_small() {
     assert_eq!(ids(&rows), all(400));
     let files = world.runs(&export).await[0].result.clone().unwrap().exported_files;
     assert!(files.len() > 2, "{files:?}");
-    assert!(files.iter().enumerate().all(|(n, file)| file.ends_with(&format!("-{n:05}.parquet"))), "{files:?}");
+    assert!(
+        files.iter().enumerate().all(|(n, file)| file.ends_with(&format!("-{n:05}.parquet"))),
+        "{files:?}"
+    );
 }
 
 /// Text that does not compress.
 fn incompressible(n: u128) -> String {
-    (0..64).map(|k| format!("{:x}", (n * 31 + k).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))).collect()
+    (0..64)
+        .map(|k| {
+            format!("{:x}", (n * 31 + k).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+        })
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -291,9 +337,13 @@ async fn columns_formats_and_codecs_are_as_asked_for_and_no_object_is_fetched_in
     assert_eq!(world.ended(&export).await.status(), ExportStatus::Completed);
     let run = &world.runs(&export).await[0];
     let file = &run.result.as_ref().unwrap().exported_files[0];
-    assert!(file.contains(&format!("/session_id={PROJECT_ID}/resource=runs/year=2024/month=1/day=1/")), "{file}");
+    assert!(
+        file.contains(&format!("/session_id={PROJECT_ID}/resource=runs/year=2024/month=1/day=1/")),
+        "{file}"
+    );
     assert_eq!(world.rows(&export), [json!({"total_cost": "0.000000000001", "name": "n"})]);
-    // The check of the destination takes six calls, the file one, the manifests three; none is a fetched blob.
+    // The check of the destination takes six calls, the file one, the manifests three; none is a
+    // fetched blob.
     assert_eq!(world.s3.faults.calls() - before, 6 + 1 + 3);
 }
 

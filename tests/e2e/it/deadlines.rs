@@ -1,4 +1,5 @@
-//! What becomes of a run that does not get on, of a row that cannot be read, and of rows that come late.
+//! What becomes of a run that does not get on, of a row that cannot be read, and of rows that come
+//! late.
 
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -31,7 +32,12 @@ async fn a_run_whose_clickhouse_says_nothing_is_taken_from_its_living_exporter()
             break run;
         }
     };
-    assert_eq!(run.errors, ["an exporter was lost, nobody needs to act (lease): exporter exporter-1 did not get on for 3 seconds"]);
+    assert_eq!(
+        run.errors,
+        [
+            "an exporter was lost, nobody needs to act (lease): exporter exporter-1 did not get on for 3 seconds"
+        ]
+    );
     stuck.stop().await; // its job has ended: there is nothing to wait for
     let _good = world.start_exporter(&world.exporter_settings("exporter-2"));
     assert_eq!(world.ended(&export).await.status(), ExportStatus::Completed);
@@ -60,9 +66,18 @@ async fn a_row_that_clickhouse_cannot_read_is_asked_for_alone_and_named() {
     assert_eq!(ended.status(), ExportStatus::Failed);
     let run = world.runs(&export).await.remove(0);
     assert_eq!((run.status(), run.retry_number), (RunStatus::Failed, 5));
-    assert!(run.errors[..5].iter().all(|error| error.starts_with("the trace store broke off")), "{:?}", run.errors);
+    assert!(
+        run.errors[..5].iter().all(|error| error.starts_with("the trace store broke off")),
+        "{:?}",
+        run.errors
+    );
     let last = &run.errors[5];
-    assert!(last.starts_with("the trace store cannot read one row, its operator must mend it (read): the row "), "{last}");
+    assert!(
+        last.starts_with(
+            "the trace store cannot read one row, its operator must mend it (read): the row "
+        ),
+        "{last}"
+    );
     assert!(last.contains(&poison) && last.contains("a stone in the shoe"), "{last}");
     assert!(ended.error.ends_with(last), "{}", ended.error);
 }

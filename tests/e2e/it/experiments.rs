@@ -1,4 +1,5 @@
-//! Exports of all experiments: every project with a reference dataset, and no other, each below its own `session_id=…`.
+//! Exports of all experiments: every project with a reference dataset, and no other, each below its
+//! own `session_id=…`.
 
 use serde_json::{Value, json};
 use tracelift_exporter::Settings;
@@ -38,7 +39,8 @@ async fn world() -> World {
     let [first, second, outside, withdrawn, plain] = [1, 2, 3, 4, 5].map(project);
     let rows = [
         in_dataset(row(1, &first, 1)),
-        row(2, &first, 2), // a row of an experiment is exported, whether or not it is of the dataset itself
+        row(2, &first, 2), /* a row of an experiment is exported, whether or not it is of the
+                            * dataset itself */
         row(3, &first, 4),
         in_dataset(row(4, &second, 10)),
         // Its dataset is that of a row of another month.
@@ -58,7 +60,8 @@ async fn world() -> World {
 }
 
 async fn export(world: &World) -> String {
-    let all = |spec: &mut v1::ExportSpec| (spec.session_id, spec.all_experiments) = (String::new(), true);
+    let all =
+        |spec: &mut v1::ExportSpec| (spec.session_id, spec.all_experiments) = (String::new(), true);
     world.export_with("2024-01-01", "2024-02-01", all).await
 }
 
@@ -68,29 +71,74 @@ async fn both_are_there(world: &World, export: &str) {
     assert_eq!(ended.status(), ExportStatus::Completed, "{}", ended.error);
     assert_eq!(ids(&world.rows(export)), [1, 2, 3, 4].map(id));
     let runs = world.runs(export).await;
-    let days: Vec<_> = runs.iter().map(|run| (run.session_id.clone(), run.start_time.unwrap().seconds / 86_400 - 19_723)).collect();
+    let days: Vec<_> = runs
+        .iter()
+        .map(|run| (run.session_id.clone(), run.start_time.unwrap().seconds / 86_400 - 19_723))
+        .collect();
     let [first, second] = [1, 2].map(project);
-    assert_eq!(days, [(first.clone(), 0), (first.clone(), 1), (first.clone(), 2), (first.clone(), 3), (second.clone(), 9)]);
+    assert_eq!(
+        days,
+        [
+            (first.clone(), 0),
+            (first.clone(), 1),
+            (first.clone(), 2),
+            (first.clone(), 3),
+            (second.clone(), 9)
+        ]
+    );
     let mut listed = Vec::new();
     for run in &runs {
         let result = run.result.clone().unwrap();
-        let path = format!("exports/test/export_id={export}/tenant_id={TENANT_ID}/session_id={}/runs", run.session_id);
-        assert!(result.exported_files.iter().all(|file| file.starts_with(&format!("{path}/year=2024/"))), "{result:?}");
+        let path = format!(
+            "exports/test/export_id={export}/tenant_id={TENANT_ID}/session_id={}/runs",
+            run.session_id
+        );
+        assert!(
+            result
+                .exported_files
+                .iter()
+                .all(|file| file.starts_with(&format!("{path}/year=2024/"))),
+            "{result:?}"
+        );
         assert_eq!(result.export_path, path);
         let manifest = world.manifest(export, Some(&run.id));
-        assert_eq!((&manifest["session_id"], &manifest["totals"]["rows"]), (&json!(run.session_id), &json!(result.rows_written)));
-        listed.extend(result.exported_files.iter().map(|file| file.trim_start_matches("exports/").to_owned()));
+        assert_eq!(
+            (&manifest["session_id"], &manifest["totals"]["rows"]),
+            (&json!(run.session_id), &json!(result.rows_written))
+        );
+        listed.extend(
+            result.exported_files.iter().map(|file| file.trim_start_matches("exports/").to_owned()),
+        );
     }
     listed.sort();
     let tree = format!("test/export_id={export}/");
-    let there: Vec<_> = world.s3.keys(DESTINATION_BUCKET).into_iter().filter(|key| key.starts_with(&tree)).collect();
+    let there: Vec<_> = world
+        .s3
+        .keys(DESTINATION_BUCKET)
+        .into_iter()
+        .filter(|key| key.starts_with(&tree))
+        .collect();
     assert_eq!(there, listed);
 
     let manifest = world.manifest(export, None);
-    assert_eq!((&manifest["session_id"], &manifest["all_experiments"]), (&Value::Null, &json!(true)));
-    assert_eq!(manifest["export_path"], json!(format!("test/export_id={export}/tenant_id={TENANT_ID}")));
-    let told: Vec<_> = manifest["runs"].as_array().unwrap().iter().map(|run| (run["run_id"].clone(), run["session_id"].clone())).collect();
-    assert_eq!(told, runs.iter().map(|run| (json!(run.id), json!(run.session_id))).collect::<Vec<_>>());
+    assert_eq!(
+        (&manifest["session_id"], &manifest["all_experiments"]),
+        (&Value::Null, &json!(true))
+    );
+    assert_eq!(
+        manifest["export_path"],
+        json!(format!("test/export_id={export}/tenant_id={TENANT_ID}"))
+    );
+    let told: Vec<_> = manifest["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| (run["run_id"].clone(), run["session_id"].clone()))
+        .collect();
+    assert_eq!(
+        told,
+        runs.iter().map(|run| (json!(run.id), json!(run.session_id))).collect::<Vec<_>>()
+    );
     assert_eq!(manifest["totals"]["rows"], 4);
     assert!(world.succeeded(export));
     let counted = world.reconciled(export).await;
@@ -112,8 +160,16 @@ async fn a_tenant_without_experiments_gets_an_export_that_is_complete_and_empty(
     let _exporter = world.exporter();
     let export = export(&world).await;
     let ended = world.ended(&export).await;
-    assert_eq!((ended.status(), ended.progress.unwrap().runs_total), (ExportStatus::Completed, 0), "{}", ended.error);
-    assert_eq!((world.manifest(&export, None)["totals"]["rows"].clone(), world.succeeded(&export)), (json!(0), true));
+    assert_eq!(
+        (ended.status(), ended.progress.unwrap().runs_total),
+        (ExportStatus::Completed, 0),
+        "{}",
+        ended.error
+    );
+    assert_eq!(
+        (world.manifest(&export, None)["totals"]["rows"].clone(), world.succeeded(&export)),
+        (json!(0), true)
+    );
     assert_eq!(world.reconciled(&export).await.rows_in_source, 0);
 }
 
@@ -132,7 +188,15 @@ async fn an_exporter_that_dies_while_it_finds_them_is_followed_by_another() {
     let first = world.start_exporter(&settings);
     let export = export(&world).await;
     let asking = silent.accept().await.unwrap();
-    assert_eq!(world.watched(&export, |export| export.status() == ExportStatus::Running).await.progress.unwrap().runs_total, 0);
+    assert_eq!(
+        world
+            .watched(&export, |export| export.status() == ExportStatus::Running)
+            .await
+            .progress
+            .unwrap()
+            .runs_total,
+        0
+    );
     first.crash().await;
     drop(asking);
     let _second = world.start_exporter(&world.exporter_settings("exporter-2"));
@@ -146,7 +210,8 @@ async fn what_was_found_is_lost_or_goes_unanswered_or_comes_twice() {
         let wire = Wire::to(&world.grpc).await;
         wire.next("experiments_found", fate);
         let export = export(&world).await;
-        let settings = Settings { control_plane: wire.url.clone(), ..world.exporter_settings("exporter-1") };
+        let settings =
+            Settings { control_plane: wire.url.clone(), ..world.exporter_settings("exporter-1") };
         let exporter = world.start_exporter(&settings);
         both_are_there(&world, &export).await;
         assert!(wire.is_quiet(), "it never came");
@@ -159,7 +224,10 @@ async fn an_exporter_that_dies_while_it_says_what_it_found_is_followed_by_anothe
     let world = world().await;
     let (wire, gate) = (Wire::to(&world.grpc).await, Gate::new());
     wire.next("experiments_found", Fate::Held(gate.clone()));
-    let first = world.start_exporter(&Settings { control_plane: wire.url.clone(), ..world.exporter_settings("exporter-1") });
+    let first = world.start_exporter(&Settings {
+        control_plane: wire.url.clone(),
+        ..world.exporter_settings("exporter-1")
+    });
     let export = export(&world).await;
     gate.reached().await;
     first.crash().await;

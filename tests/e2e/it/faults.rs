@@ -1,7 +1,9 @@
 //! What becomes of an export when ClickHouse, the blob store or the bucket fail.
 
 use s3s::S3ErrorCode;
-use tracelift_proto::v1::{Credentials, ExportStatus, GetExportRequest, RunStatus, UpdateDestinationCredentialsRequest};
+use tracelift_proto::v1::{
+    Credentials, ExportStatus, GetExportRequest, RunStatus, UpdateDestinationCredentialsRequest,
+};
 use tracelift_test_support::{
     s3::{ACCESS_KEY_ID, Operation, SECRET_ACCESS_KEY},
     world::{Running, SOURCE_BUCKET, World},
@@ -109,14 +111,22 @@ async fn a_store_that_gives_uploads_no_usable_id_fails_the_run_at_once_with_the_
     assert_eq!((run.status(), run.retry_number), (RunStatus::Failed, 0));
     let advice = "give the address of an S3-compatible store, or omit endpoint_url for AWS";
     let answered = "CreateMultipartUpload answered without an upload id of at most 4096 bytes";
-    assert_eq!(run.errors, [format!("the destination must be mended by its owner (upload): {answered}; {advice}")]);
+    assert_eq!(
+        run.errors,
+        [format!("the destination must be mended by its owner (upload): {answered}; {advice}")]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_that_answers_503_is_tried_again_and_no_attempt_is_counted() {
     let world = world_with(30).await;
     let export = world.export(DAY.0, DAY.1).await;
-    for operation in [Operation::CreateMultipartUpload, Operation::UploadPart, Operation::CompleteMultipartUpload, Operation::PutObject] {
+    for operation in [
+        Operation::CreateMultipartUpload,
+        Operation::UploadPart,
+        Operation::CompleteMultipartUpload,
+        Operation::PutObject,
+    ] {
         world.s3.faults.refuse(operation, "", S3ErrorCode::SlowDown, 5);
     }
     let _exporter = in_parts(&world);
@@ -124,7 +134,8 @@ async fn a_bucket_that_answers_503_is_tried_again_and_no_attempt_is_counted() {
     assert_eq!(world.runs(&export).await[0].retry_number, 0);
 }
 
-/// Exports 30 rows in parts of one file, while the bucket refuses some writes; how many attempts were lost.
+/// Exports 30 rows in parts of one file, while the bucket refuses some writes; how many attempts
+/// were lost.
 async fn retries_in_parts(faults: &[(Operation, S3ErrorCode, u64)]) -> u32 {
     let world = world_with(30).await;
     let export = world.export(DAY.0, DAY.1).await;
@@ -165,7 +176,10 @@ async fn what_arrived_damaged_is_sent_again_within_the_attempt() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_of_which_the_store_has_lost_a_part_is_written_anew() {
-    assert_eq!(retries_in_parts(&[(Operation::CompleteMultipartUpload, code("InvalidPart"), 4)]).await, 1);
+    assert_eq!(
+        retries_in_parts(&[(Operation::CompleteMultipartUpload, code("InvalidPart"), 4)]).await,
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -225,7 +239,12 @@ async fn a_check_whose_answers_are_lost_leaves_no_upload() {
     let world = World::start().await;
     world.s3.faults.lose_answer(Operation::CreateMultipartUpload, "/tmp/", 1);
     world.destination("one").await;
-    world.s3.faults.refuse(Operation::AbortMultipartUpload, "/tmp/", S3ErrorCode::MethodNotAllowed, 1);
+    world.s3.faults.refuse(
+        Operation::AbortMultipartUpload,
+        "/tmp/",
+        S3ErrorCode::MethodNotAllowed,
+        1,
+    );
     world.destination("two").await;
     assert_eq!(world.s3.open_uploads(), []);
 }
@@ -234,7 +253,12 @@ async fn a_check_whose_answers_are_lost_leaves_no_upload() {
 async fn keys_that_expire_are_asked_for_anew_within_the_run() {
     let world = world_with(30).await;
     let export = world.export(DAY.0, DAY.1).await;
-    let destination = world.exports().get_export(GetExportRequest { id: export.clone() }).await.unwrap().into_inner();
+    let destination = world
+        .exports()
+        .get_export(GetExportRequest { id: export.clone() })
+        .await
+        .unwrap()
+        .into_inner();
     let destination = destination.export.unwrap().spec.unwrap().destination_id;
     let gate = world.s3.faults.hold(Operation::UploadPart, ".parquet");
     let _exporter = in_parts(&world);
@@ -245,7 +269,11 @@ async fn keys_that_expire_are_asked_for_anew_within_the_run() {
         secret_access_key: SECRET_ACCESS_KEY.to_owned(),
         session_token: String::new(),
     };
-    let rotated = UpdateDestinationCredentialsRequest { id: destination, credentials: Some(credentials), ..Default::default() };
+    let rotated = UpdateDestinationCredentialsRequest {
+        id: destination,
+        credentials: Some(credentials),
+        ..Default::default()
+    };
     world.destinations().update_destination_credentials(rotated).await.unwrap();
     world.s3.faults.expire(ACCESS_KEY_ID, ".parquet");
     gate.open();

@@ -1,4 +1,5 @@
-//! The column `feedbacks`: what was said of each row, of nobody else's rows, and only where it is asked for.
+//! The column `feedbacks`: what was said of each row, of nobody else's rows, and only where it is
+//! asked for.
 
 use bytes::Bytes;
 use parquet::{
@@ -75,7 +76,8 @@ async fn each_row_has_the_newest_version_of_its_own_feedback_in_order() {
             said(5, 1, &json!({"tenant_id": id(99)})),
             said(6, 1, &json!({"session_id": id(99)})),
             said(7, 9, &none),
-            // Two of the same time are in the order of their ids; when the trace began is copied by whoever says something.
+            // Two of the same time are in the order of their ids; when the trace began is copied
+            // by whoever says something.
             said(69, 4, &json!({"start_time": "1999-12-31 00:00:00.000000"})),
             said(9, 4, &json!({"start_time": "2025-05-01 00:00:00.000000"})),
             said(10, 3, &none),
@@ -113,8 +115,15 @@ async fn each_row_has_the_newest_version_of_its_own_feedback_in_order() {
 
 /// name, feedbacks, id: in that order, and the wide one without dictionary and statistics.
 fn columns_are_as_listed(world: &World, export: &str) {
-    let key = world.s3.keys(DESTINATION_BUCKET).into_iter().find(|key| key.contains(export) && key.ends_with(".parquet")).unwrap();
-    let file = SerializedFileReader::new(Bytes::from(world.s3.get(DESTINATION_BUCKET, &key).unwrap())).unwrap();
+    let key = world
+        .s3
+        .keys(DESTINATION_BUCKET)
+        .into_iter()
+        .find(|key| key.contains(export) && key.ends_with(".parquet"))
+        .unwrap();
+    let file =
+        SerializedFileReader::new(Bytes::from(world.s3.get(DESTINATION_BUCKET, &key).unwrap()))
+            .unwrap();
     let columns = file.metadata().row_group(0).columns();
     let paths: Vec<_> = columns.iter().map(|column| column.column_path().clone()).collect();
     assert_eq!(paths, ["name", "feedbacks", "id"].map(ColumnPath::from));
@@ -130,7 +139,9 @@ async fn whatever_was_said_is_json_and_text_that_is_no_utf_8_is_mended() {
     insert(&world, &[said(1, 1, &json!({"key": odd, "comment": odd, "value": odd, "correction": "{", "feedback_source": ""}))]).await;
     insert(&world, &[said(2, 2, &json!({}))]).await;
     let broken = "unhex('7BFF7D')";
-    let texts = ["key", "value", "comment", "correction", "feedback_source"].map(|name| format!("{broken} AS {name}")).join(", ");
+    let texts = ["key", "value", "comment", "correction", "feedback_source"]
+        .map(|name| format!("{broken} AS {name}"))
+        .join(", ");
     for (number, score) in ["nan", "inf", "-1e300"].iter().enumerate() {
         let other = id(2000 + number as u128);
         let sql = format!(
@@ -142,7 +153,10 @@ async fn whatever_was_said_is_json_and_text_that_is_no_utf_8_is_mended() {
     let _exporter = world.exporter();
     let (_, rows) = export(&world, &["id", "feedbacks"]).await;
     let first = &of(&rows, 1)[0];
-    assert_eq!((&first["key"], &first["comment"], &first["value"]), (&json!(odd), &json!(odd), &json!(odd)));
+    assert_eq!(
+        (&first["key"], &first["comment"], &first["value"]),
+        (&json!(odd), &json!(odd), &json!(odd))
+    );
     assert_eq!((&first["correction"], &first["feedback_source"]), (&json!("{"), &Value::Null));
     assert_eq!(each(&rows, 2, "score"), [Value::Null, Value::Null, Value::Null, json!(-1e300)]);
     for field in ["key", "value", "comment", "correction", "feedback_source"] {
@@ -155,11 +169,21 @@ async fn all_feedback_of_a_row_that_matches_is_exported_whatever_the_filter_asks
     let world = World::start().await;
     world.s3.put(SOURCE_BUCKET, "blobs/1", br#"{"a":1}"#);
     world.insert(&offloaded(3)).await;
-    insert(&world, &[said(1, 1, &json!({"score": 1.0})), said(2, 1, &json!({"score": 0.0})), said(3, 2, &json!({"score": 0.0}))]).await;
+    insert(
+        &world,
+        &[
+            said(1, 1, &json!({"score": 1.0})),
+            said(2, 1, &json!({"score": 0.0})),
+            said(3, 2, &json!({"score": 0.0})),
+        ],
+    )
+    .await;
     let _exporter = world.exporter();
     let begun = world
         .export_with("2024-01-01", "2024-01-02", |spec| {
-            spec.filter = r#"and(eq(feedback_key, "key-1"), eq(feedback_score, 1), like(inputs, "%a%"))"#.to_owned();
+            spec.filter =
+                r#"and(eq(feedback_key, "key-1"), eq(feedback_score, 1), like(inputs, "%a%"))"#
+                    .to_owned();
             spec.export_fields = vec!["id".to_owned(), "feedbacks".to_owned()];
         })
         .await;
@@ -169,7 +193,8 @@ async fn all_feedback_of_a_row_that_matches_is_exported_whatever_the_filter_asks
     assert_eq!(each(&rows, 1, "key"), ["key-1", "key-2"]);
 }
 
-/// The table's key has the start time in it, so an id whose start time was changed is there twice, and is exported twice.
+/// The table's key has the start time in it, so an id whose start time was changed is there twice,
+/// and is exported twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_of_one_id_have_the_same_feedback() {
     let world = World::start().await;
@@ -180,10 +205,20 @@ async fn rows_of_one_id_have_the_same_feedback() {
     settings.clickhouse.unique_by = UniqueBy::IdAndStartTime;
     let _exporter = world.start_exporter(&settings);
     let (_, rows) = export(&world, &["id", "feedbacks"]).await;
-    let on: Vec<_> =
-        rows.iter().map(|row| (row["id"].clone(), serde_json::from_str::<Value>(row["feedbacks"].as_str().unwrap()).unwrap())).collect();
+    let on: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                row["id"].clone(),
+                serde_json::from_str::<Value>(row["feedbacks"].as_str().unwrap()).unwrap(),
+            )
+        })
+        .collect();
     assert_eq!(on.len(), 5);
-    assert!(on.iter().all(|(id, told)| told.as_array().unwrap().len() == 1 && told[0]["run_id"] == *id), "{on:?}");
+    assert!(
+        on.iter().all(|(id, told)| told.as_array().unwrap().len() == 1 && told[0]["run_id"] == *id),
+        "{on:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -199,7 +234,8 @@ async fn the_table_of_feedback_is_left_alone_where_the_column_is_not_listed() {
 
 const ROWS: u128 = 500;
 
-/// Feedback on some of [`ROWS`] rows: none on many, much on few, and on one of them more than a batch holds.
+/// Feedback on some of [`ROWS`] rows: none on many, much on few, and on one of them more than a
+/// batch holds.
 fn plenty() -> Vec<Value> {
     let on = |run: u128| if run == 77 { 60 } else { [0, 1, 0, 5, 2][(run % 5) as usize] };
     let given = |n: u128| json!({"comment": "x".repeat((n * 37 % 900) as usize)});
@@ -210,7 +246,13 @@ fn plenty() -> Vec<Value> {
 /// A world whose batches are divided again and again.
 async fn divided() -> (World, tracelift_exporter::Settings) {
     let world = World::start().await;
-    (1..=ROWS).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), format!("\"{}\"", "y".repeat(100)).as_bytes()));
+    (1..=ROWS).for_each(|n| {
+        world.s3.put(
+            SOURCE_BUCKET,
+            &format!("blobs/{n}"),
+            format!("\"{}\"", "y".repeat(100)).as_bytes(),
+        )
+    });
     world.insert(&offloaded(ROWS)).await;
     insert(&world, &plenty()).await;
     let mut settings = world.exporter_settings("exporter-1");
@@ -225,8 +267,11 @@ fn every_row_has_its_own(rows: &[Value]) {
     assert!(rows.iter().all(|row| row["inputs"].is_string()));
     let plenty = plenty();
     for run in 1..=ROWS {
-        let mut wanted: Vec<_> = plenty.iter().filter(|feedback| feedback["run_id"] == id(run)).collect();
-        wanted.sort_by_key(|feedback| (feedback["created_at"].to_string(), feedback["id"].to_string()));
+        let mut wanted: Vec<_> =
+            plenty.iter().filter(|feedback| feedback["run_id"] == id(run)).collect();
+        wanted.sort_by_key(|feedback| {
+            (feedback["created_at"].to_string(), feedback["id"].to_string())
+        });
         let wanted: Vec<_> = wanted.iter().map(|feedback| feedback["id"].clone()).collect();
         assert_eq!(each(rows, run, "id"), wanted, "row {run}");
     }
@@ -238,7 +283,8 @@ async fn feedback_of_many_batches_lands_on_its_rows() {
     let _exporter = world.start_exporter(&settings);
     let (export, rows) = export(&world, &["id", "inputs", "feedbacks"]).await;
     every_row_has_its_own(&rows);
-    // Each batch is a file here. One of rows alone has 16, so there are more because their feedback divides them.
+    // Each batch is a file here. One of rows alone has 16, so there are more because their feedback
+    // divides them.
     let files = world.runs(&export).await[0].result.as_ref().unwrap().exported_files.len();
     assert!(files as u128 > ROWS.div_ceil(16), "{files}");
 }
@@ -267,7 +313,11 @@ async fn a_clickhouse_that_cannot_answer_about_feedback_is_asked_again_and_nothi
         }
     };
     assert!(run.errors[0].starts_with("the trace store broke off"), "{:?}", run.errors);
-    assert!(run.errors[0].contains("a stone in the shoe") && run.errors[0].contains("asked for the feedback on the rows from"), "{run:?}");
+    assert!(
+        run.errors[0].contains("a stone in the shoe")
+            && run.errors[0].contains("asked for the feedback on the rows from"),
+        "{run:?}"
+    );
     world.clickhouse.execute("DROP TABLE poisoned;\nRENAME TABLE feedbacks TO poisoned;\n").await;
     let ended = world.ended(&export).await;
     assert_eq!(ended.status(), ExportStatus::Completed, "{}", ended.error);
@@ -280,9 +330,15 @@ async fn a_cancelled_export_leaves_no_question_about_feedback_behind() {
     (1..=240).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), b"{}"));
     world.insert(&offloaded(240)).await;
     insert(&world, &[said(1, 1, &json!({}))]).await;
-    // One question of 48 MB. While the first part of the file is held, half of it at most is taken or on its way.
+    // One question of 48 MB. While the first part of the file is held, half of it at most is taken
+    // or on its way.
     let wide = "randomPrintableASCII(200000) AS comment, r.id AS run_id, generateUUIDv4() AS id";
-    world.clickhouse.execute(&format!("INSERT INTO feedbacks SELECT f.* REPLACE ({wide}) FROM feedbacks AS f, runs AS r")).await;
+    world
+        .clickhouse
+        .execute(&format!(
+            "INSERT INTO feedbacks SELECT f.* REPLACE ({wide}) FROM feedbacks AS f, runs AS r"
+        ))
+        .await;
     let mut settings = world.exporter_settings("exporter-1");
     settings.limits.batch_bytes = 1 << 20;
     settings.limits.row_group_bytes = 1;
@@ -293,7 +349,11 @@ async fn a_cancelled_export_leaves_no_question_about_feedback_behind() {
     let export = begin(&world, &["id", "feedbacks"]).await;
     gate.reached().await;
     let question = format!("tracelift-{}-1-", world.runs(&export).await[0].id);
-    assert_eq!(world.clickhouse.running(&question).await, 1, "one question at a time, and none that was answered is left");
+    assert_eq!(
+        world.clickhouse.running(&question).await,
+        1,
+        "one question at a time, and none that was answered is left"
+    );
     world.exports().cancel_export(CancelExportRequest { id: export.clone() }).await.unwrap();
     exporter.stop().await;
     assert_eq!(world.runs(&export).await[0].status(), RunStatus::Cancelled);

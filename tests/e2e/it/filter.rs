@@ -1,4 +1,5 @@
-//! Filters: what ClickHouse finds is what the rules say, and what is exported is what was asked for.
+//! Filters: what ClickHouse finds is what the rules say, and what is exported is what was asked
+//! for.
 
 mod random;
 
@@ -18,12 +19,21 @@ use random::{Chance, filter, row};
 /// Of each row, whether the query finds it, whether it is undecided, and what else was asked.
 async fn ask(clickhouse: &ClickHouse, pushed: &Pushed) -> Vec<(String, bool, bool, Vec<bool>)> {
     let asked = [pushed.condition.as_str(), pushed.undecided.as_deref().unwrap_or("0")].into_iter();
-    let asked: Vec<_> =
-        asked.chain(pushed.questions.iter().map(String::as_str)).map(|asked| format!("toString(toUInt8({asked}))")).collect();
+    let asked: Vec<_> = asked
+        .chain(pushed.questions.iter().map(String::as_str))
+        .map(|asked| format!("toString(toUInt8({asked}))"))
+        .collect();
     let sql = format!("SELECT toString(r.id), concat({}) FROM runs AS r FINAL", asked.join(", "));
-    let query = clickhouse.client().query_raw(&sql).param("tenant", TENANT_ID).param("session", PROJECT_ID);
-    let query = pushed.parameters.iter().fold(query, |query, (name, value)| query.with_setting(format!("param_{name}"), value));
-    let answers: Vec<(String, String)> = query.fetch_all().await.unwrap_or_else(|error| panic!("{error}\n{sql}\n{:?}", pushed.parameters));
+    let query =
+        clickhouse.client().query_raw(&sql).param("tenant", TENANT_ID).param("session", PROJECT_ID);
+    let query = pushed
+        .parameters
+        .iter()
+        .fold(query, |query, (name, value)| query.with_setting(format!("param_{name}"), value));
+    let answers: Vec<(String, String)> = query
+        .fetch_all()
+        .await
+        .unwrap_or_else(|error| panic!("{error}\n{sql}\n{:?}", pushed.parameters));
     let read = |(id, flags): (String, String)| {
         let flags: Vec<_> = flags.chars().map(|flag| flag == '1').collect();
         (id, flags[0], flags[1], flags[2..].to_vec())
@@ -45,12 +55,17 @@ fn but(mut line: Value, field: &str, value: impl Into<Value>) -> Value {
     line
 }
 
-/// Each as it is said, beside older versions, deleted ones and another tenant's, which must not count.
+/// Each as it is said, beside older versions, deleted ones and another tenant's, which must not
+/// count.
 async fn insert_feedback(world: &World, said: impl IntoIterator<Item = Value>) {
     let mut lines = Vec::new();
     for line in said {
         let older = but(but(line.clone(), "modified_at", "2024-01-01 12:00:00.000000"), "key", "a");
-        let deleted = but(but(but(line.clone(), "id", id(100_000 + lines.len() as u128)), "key", "b"), "is_deleted", 1);
+        let deleted = but(
+            but(but(line.clone(), "id", id(100_000 + lines.len() as u128)), "key", "b"),
+            "is_deleted",
+            1,
+        );
         let theirs = but(but(line.clone(), "tenant_id", id(99)), "key", "a.b");
         lines.extend([older, deleted, theirs, line].map(|line| line.to_string()));
     }
@@ -65,8 +80,17 @@ async fn clickhouse_finds_the_rows_that_the_rules_say_match() {
     let mut chance = Chance(15);
     let (rows, stored): (Vec<_>, Vec<_>) = (1..=150).map(|number| row(&mut chance, number)).unzip();
     world.insert(&stored).await;
-    let said = rows.iter().flat_map(|row| row.feedbacks.iter().map(|said| (row.id.to_string(), said))).enumerate();
-    insert_feedback(&world, said.map(|(number, (run, said))| feedback(number, &run, &said.key, said.score, &said.value))).await;
+    let said = rows
+        .iter()
+        .flat_map(|row| row.feedbacks.iter().map(|said| (row.id.to_string(), said)))
+        .enumerate();
+    insert_feedback(
+        &world,
+        said.map(|(number, (run, said))| {
+            feedback(number, &run, &said.key, said.score, &said.value)
+        }),
+    )
+    .await;
     let (mut matching, mut undecided_rows, mut wrong) = (0, 0, Vec::new());
     for _ in 0..FILTERS {
         let text = filter(&mut chance, 3);
@@ -83,10 +107,17 @@ async fn clickhouse_finds_the_rows_that_the_rules_say_match() {
                 Open::Content(leaf) => leaf.of_content(&row.content),
             });
             undecided_rows += usize::from(undecided);
-            // A row that is not undecided is exactly found; of the others none that matches is missed, and what is left decides.
-            let right = if undecided { (found || !matches) && decided == Some(matches) } else { found == matches };
+            // A row that is not undecided is exactly found; of the others none that matches is
+            // missed, and what is left decides.
+            let right = if undecided {
+                (found || !matches) && decided == Some(matches)
+            } else {
+                found == matches
+            };
             if !right {
-                let said = format!("matches {matches} found {found} undecided {undecided} decided {decided:?}");
+                let said = format!(
+                    "matches {matches} found {found} undecided {undecided} decided {decided:?}"
+                );
                 wrong.push(format!("{text}\n{said}\n{}\n{row:?}", pushed.condition));
             }
         }
@@ -94,7 +125,10 @@ async fn clickhouse_finds_the_rows_that_the_rules_say_match() {
     let some: Vec<_> = wrong.iter().step_by(wrong.len() / 10 + 1).map(String::as_str).collect();
     assert!(some.is_empty(), "{} are wrong, such as\n{}", wrong.len(), some.join("\n\n"));
     let all = FILTERS * rows.len();
-    assert!(matching > all / 10 && matching < all * 9 / 10 && undecided_rows > all / 10, "{matching} and {undecided_rows} of {all}");
+    assert!(
+        matching > all / 10 && matching < all * 9 / 10 && undecided_rows > all / 10,
+        "{matching} and {undecided_rows} of {all}"
+    );
 }
 
 /// An exporter's run over rows whose metadata and errors lie in objects, some of which are gone.
@@ -120,7 +154,14 @@ async fn an_export_holds_the_rows_that_match_whether_or_not_their_content_is_in_
             json!({"id": id(9), "s3_urls": extra("test"), "start_time": "2024-01-02 12:00:00"}),
         ])
         .await;
-    insert_feedback(&world, [feedback(1, &id(8), "user_score", Some(1.0), ""), feedback(2, &id(2), "user_score", Some(0.5), "")]).await;
+    insert_feedback(
+        &world,
+        [
+            feedback(1, &id(8), "user_score", Some(1.0), ""),
+            feedback(2, &id(2), "user_score", Some(0.5), ""),
+        ],
+    )
+    .await;
     let _exporter = world.exporter();
     let before = world.s3.faults.calls();
     let filter = r#"and(eq(is_root, true), or(
@@ -135,21 +176,37 @@ async fn an_export_holds_the_rows_that_match_whether_or_not_their_content_is_in_
     assert_eq!(ended.status(), ExportStatus::Completed, "{}", ended.error);
     assert_eq!(ended.spec.unwrap().filter, filter);
     assert_eq!(ids(&world.rows(&export)), [1, 3, 7, 8].map(id));
-    assert!(world.rows(&export).iter().all(|row| row.as_object().unwrap().len() == 2), "what decides is not exported");
+    assert!(
+        world.rows(&export).iter().all(|row| row.as_object().unwrap().len() == 2),
+        "what decides is not exported"
+    );
     let runs = world.runs(&export).await;
     let results: Vec<_> = runs.iter().map(|run| run.result.clone().unwrap()).collect();
     assert_eq!((results[0].rows_written, results[1].rows_written), (4, 0));
     assert!(results[1].exported_files.is_empty(), "a run of which no row matches has no file");
     assert_eq!(world.manifest(&export, None)["filter"], filter);
     let totals = world.manifest(&export, Some(&runs[0].id))["totals"].clone();
-    assert_eq!((&totals["hydration_misses"], &totals["undecided"]), (&json!(0), &json!(1)), "row 5 may match, and is not there");
-    // Row 3: extra, inputs. 4: extra, and the inputs of row 3. 5: extra, looked for once (its pointer has not moved). 7: error.
-    // 8: the inputs of row 3 only, its feedback says enough. 9: extra, in another run. Row 6 is none that could match. The
-    // destination's check takes six calls, the file one, two runs' manifests and the export's two four.
+    assert_eq!(
+        (&totals["hydration_misses"], &totals["undecided"]),
+        (&json!(0), &json!(1)),
+        "row 5 may match, and is not there"
+    );
+    // Row 3: extra, inputs. 4: extra, and the inputs of row 3. 5: extra, looked for once (its
+    // pointer has not moved). 7: error. 8: the inputs of row 3 only, its feedback says enough.
+    // 9: extra, in another run. Row 6 is none that could match. The destination's check takes
+    // six calls, the file one, two runs' manifests and the export's two four.
     assert_eq!(world.s3.faults.calls() - before, (2 + 1 + 1 + 1 + 1) + 6 + 1 + 4);
     let found = world.reconciled(&export).await;
     // Rows 4 and 9 were decided against by their content.
-    assert_eq!((found.rows_exported, found.rows_undecided, found.rows_decided_against, found.rows_in_source), (4, 1, 2, 7));
+    assert_eq!(
+        (
+            found.rows_exported,
+            found.rows_undecided,
+            found.rows_decided_against,
+            found.rows_in_source
+        ),
+        (4, 1, 2, 7)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -158,7 +215,9 @@ async fn an_export_with_a_filter_of_the_table_is_counted_by_it() {
     let named = |n: u128, name: &str| json!({"id": id(n), "name": name, "start_time": format!("2024-01-01 12:00:{n:02}")});
     world.insert(&[named(1, "a'b"), named(2, "a"), named(3, "a'b"), named(4, "b")]).await;
     let _exporter = world.exporter();
-    let export = world.export_with("2024-01-01", "2024-01-02", |spec| spec.filter = "eq(name, \"a'b\")".into()).await;
+    let export = world
+        .export_with("2024-01-01", "2024-01-02", |spec| spec.filter = "eq(name, \"a'b\")".into())
+        .await;
     assert_eq!(world.ended(&export).await.status(), ExportStatus::Completed);
     assert_eq!(ids(&world.rows(&export)), [1, 3].map(id));
     assert_eq!(world.reconciled(&export).await.rows_in_source, 2);

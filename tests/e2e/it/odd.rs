@@ -1,4 +1,5 @@
-//! Content as real traces have it: JSON that is not valid, texts that are none, pointers that are broken. Inline and offloaded are the same.
+//! Content as real traces have it: JSON that is not valid, texts that are none, pointers that are
+//! broken. Inline and offloaded are the same.
 
 use serde_json::{Value, json};
 use tracelift_proto::v1::ExportStatus;
@@ -46,18 +47,40 @@ async fn a_row_that_nobody_can_decide_is_counted_and_named_and_not_exported() {
     assert_eq!(world.ended(&export).await.status(), ExportStatus::Completed);
     assert_eq!(ids(&world.rows(&export)), [id(8)]);
     let found = world.reconciled(&export).await;
-    assert_eq!((found.rows_exported, found.rows_undecided, found.rows_decided_against, found.rows_in_source), (1, 3, 1, 5));
+    assert_eq!(
+        (
+            found.rows_exported,
+            found.rows_undecided,
+            found.rows_decided_against,
+            found.rows_in_source
+        ),
+        (1, 3, 1, 5)
+    );
     let run = &world.runs(&export).await[0];
     let result = run.result.clone().unwrap();
     assert_eq!((result.undecided, result.decided_against, result.hydration_misses), (3, 1, 0));
-    let named: Vec<_> = result.undecided_fields.iter().map(|field| format!("{} {}: {}", field.id, field.column, field.reason)).collect();
+    let named: Vec<_> = result
+        .undecided_fields
+        .iter()
+        .map(|field| format!("{} {}: {}", field.id, field.column, field.reason))
+        .collect();
     insta::assert_snapshot!(named.join("\n"));
     let (manifest, whole) = (world.manifest(&export, Some(&run.id)), world.manifest(&export, None));
-    assert_eq!((&manifest["totals"]["undecided"], &manifest["undecided_fields"].as_array().unwrap().len()), (&json!(3), &3));
-    assert_eq!((&whole["totals"]["undecided"], &whole["totals"]["decided_against"]), (&json!(3), &json!(1)));
+    assert_eq!(
+        (&manifest["totals"]["undecided"], &manifest["undecided_fields"].as_array().unwrap().len()),
+        (&json!(3), &3)
+    );
+    assert_eq!(
+        (&whole["totals"]["undecided"], &whole["totals"]["decided_against"]),
+        (&json!(3), &json!(1))
+    );
 
     // What does not hang on the lost content is decided all the same.
-    let (rows, undecided) = filtered(&world, r#"or(eq(id, "00000000-0000-0000-0000-000000000004"), eq(metadata_key, "env"))"#).await;
+    let (rows, undecided) = filtered(
+        &world,
+        r#"or(eq(id, "00000000-0000-0000-0000-000000000004"), eq(metadata_key, "env"))"#,
+    )
+    .await;
     assert_eq!((rows, undecided), ([4, 8].map(id).to_vec(), 2));
 }
 
@@ -65,7 +88,8 @@ async fn a_row_that_nobody_can_decide_is_counted_and_named_and_not_exported() {
 async fn undecided_rows_are_counted_once_however_often_a_run_begins_anew() {
     let world = World::start().await;
     let row = |n: u128| {
-        let extra = if n.is_multiple_of(3) { json!({"extra": "gone"}).to_string() } else { String::new() };
+        let extra =
+            if n.is_multiple_of(3) { json!({"extra": "gone"}).to_string() } else { String::new() };
         let inline = if n % 3 == 1 { r#"{"metadata":{"env":"prod"}}"# } else { "" };
         json!({"id": id(n), "start_time": format!("2024-01-01 12:{:02}:{:02}", n / 60, n % 60), "extra": inline, "s3_urls": extra,
                "inputs": "x".repeat(2000)})
@@ -88,10 +112,19 @@ async fn undecided_rows_are_counted_once_however_often_a_run_begins_anew() {
     assert!(line.cuts() > 0, "it was cut");
     assert_eq!(ids(&world.rows(&export)).len(), 300);
     let found = world.reconciled(&export).await;
-    assert_eq!((found.rows_exported, found.rows_undecided, found.rows_decided_against, found.rows_in_source), (300, 300, 0, 600));
+    assert_eq!(
+        (
+            found.rows_exported,
+            found.rows_undecided,
+            found.rows_decided_against,
+            found.rows_in_source
+        ),
+        (300, 300, 0, 600)
+    );
 }
 
-/// Documents that mean the same to every filter below: `env` is `prod`, `question` is `q`, whatever else stands there.
+/// Documents that mean the same to every filter below: `env` is `prod`, `question` is `q`, whatever
+/// else stands there.
 fn odd() -> Vec<String> {
     let beside = [
         r#""plain""#,
@@ -114,12 +147,18 @@ fn odd() -> Vec<String> {
     for beside in beside {
         odd.push(format!(r#"{{"metadata":{{"env":"prod","t":{beside}}},"question":"q"}}"#));
         odd.push(format!(r#"{{"metadata":{{"t":{beside},"env":"prod"}},"question":"q"}}"#));
-        odd.push(format!(r#"{{"runtime":{{"x":{beside}}},"question":"q","metadata":{{"env":"prod"}}}}"#));
+        odd.push(format!(
+            r#"{{"runtime":{{"x":{beside}}},"question":"q","metadata":{{"env":"prod"}}}}"#
+        ));
     }
     for depth in [50, 150, 900, 1100, 5000] {
         let deep = format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
         odd.push(format!(r#"{{"question":"q","d":{deep},"metadata":{{"env":"prod"}}}}"#));
-        odd.push(format!(r#"{{"question":"q","metadata":{{"env":"prod","d":{}{}}}}}"#, "[".repeat(depth), "]".repeat(depth)));
+        odd.push(format!(
+            r#"{{"question":"q","metadata":{{"env":"prod","d":{}{}}}}}"#,
+            "[".repeat(depth),
+            "]".repeat(depth)
+        ));
     }
     odd.extend([
         "\u{feff}{\"question\":\"q\",\"metadata\":{\"env\":\"prod\"}}".to_owned(),
@@ -163,7 +202,11 @@ async fn odd_json_is_judged_by_the_path_that_is_asked_for_inline_and_offloaded_a
     ] {
         let (found, undecided) = filtered(&world, filter).await;
         let lacks: Vec<_> = every.iter().filter(|id| !found.contains(id)).collect();
-        assert!(lacks.is_empty() && undecided == 0, "{filter}: {undecided} undecided, not found: {:?}", told(&lacks, &odd));
+        assert!(
+            lacks.is_empty() && undecided == 0,
+            "{filter}: {undecided} undecided, not found: {:?}",
+            told(&lacks, &odd)
+        );
     }
     for filter in [
         r#"neq(metadata_key,"env")"#,
@@ -173,15 +216,24 @@ async fn odd_json_is_judged_by_the_path_that_is_asked_for_inline_and_offloaded_a
     ] {
         let (found, undecided) = filtered(&world, filter).await;
         let found: Vec<_> = found.iter().collect();
-        assert!(found.is_empty() && undecided == 0, "{filter}: {undecided} undecided, found: {:?}", told(&found, &odd));
+        assert!(
+            found.is_empty() && undecided == 0,
+            "{filter}: {undecided} undecided, found: {:?}",
+            told(&found, &odd)
+        );
     }
 }
 
 /// What the rows with these ids hold, and where.
 fn told(ids: &[&String], odd: &[String]) -> Vec<String> {
-    let of = |wanted: &&&String| (2..).map(|n| (n, id(n))).find(|(_, id)| id == **wanted).unwrap().0 as usize;
+    let of = |wanted: &&&String| {
+        (2..).map(|n| (n, id(n))).find(|(_, id)| id == **wanted).unwrap().0 as usize
+    };
     let ids = ids.iter().map(|wanted| of(&wanted));
-    ids.map(|n| format!("{} {:.120}", if n % 2 == 0 { "inline" } else { "offloaded" }, odd[n / 2 - 1])).collect()
+    ids.map(|n| {
+        format!("{} {:.120}", if n % 2 == 0 { "inline" } else { "offloaded" }, odd[n / 2 - 1])
+    })
+    .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -206,7 +258,10 @@ async fn what_passes_inline_passes_offloaded() {
     for (n, text) in (1..).zip(texts) {
         world.s3.put(SOURCE_BUCKET, &format!("same/{n}"), text.as_bytes());
         rows.push(json!({"id": id(2 * n), "inputs": text, "extra": text, "events": text}));
-        let (key, others) = (format!("same/{n}"), json!({"extra": format!("same/{n}"), "events": format!("same/{n}")}));
+        let (key, others) = (
+            format!("same/{n}"),
+            json!({"extra": format!("same/{n}"), "events": format!("same/{n}")}),
+        );
         rows.push(json!({"id": id(2 * n + 1), "inputs_s3_urls": json!({"ROOT": key}).to_string(), "s3_urls": others.to_string()}));
     }
     world.insert(&rows).await;
@@ -214,11 +269,16 @@ async fn what_passes_inline_passes_offloaded() {
     let export = world.export(DAY.0, DAY.1).await;
     assert_eq!(world.ended(&export).await.status(), ExportStatus::Completed);
     let rows = world.rows(&export);
-    let field = |n: u128, name: &str| rows.iter().find(|row| row["id"] == id(n)).unwrap()[name].clone();
+    let field =
+        |n: u128, name: &str| rows.iter().find(|row| row["id"] == id(n)).unwrap()[name].clone();
     for (n, text) in (1..).zip(texts) {
         let meant = if text.is_empty() { Value::Null } else { text.into() };
         for name in ["inputs", "extra", "events"] {
-            assert_eq!((field(2 * n, name), field(2 * n + 1, name)), (meant.clone(), meant.clone()), "{name} {text:?}");
+            assert_eq!(
+                (field(2 * n, name), field(2 * n + 1, name)),
+                (meant.clone(), meant.clone()),
+                "{name} {text:?}"
+            );
         }
     }
     assert_eq!(world.manifest(&export, None)["totals"]["hydration_misses"], 0);
@@ -237,7 +297,10 @@ async fn an_empty_inline_value_beside_a_pointer_gives_way_to_the_object() {
     assert_eq!(world.ended(&export).await.status(), ExportStatus::Completed);
     let rows = world.rows(&export);
     let filled = rows.iter().filter(|row| row["inputs"] == r#"{"q":"x"}"#).count();
-    assert_eq!((filled, rows.iter().find(|row| row["id"] == id(9)).unwrap()["inputs"].as_str()), (5, Some("{}")));
+    assert_eq!(
+        (filled, rows.iter().find(|row| row["id"] == id(9)).unwrap()["inputs"].as_str()),
+        (5, Some("{}"))
+    );
     assert_eq!(filtered(&world, r#"eq(input_key,"q")"#).await, ((1..=5).map(id).collect(), 0));
     assert_eq!(filtered(&world, r#"neq(input_key,"q")"#).await, (vec![id(9)], 0));
 }
@@ -259,19 +322,41 @@ async fn texts_and_numbers_come_as_they_were_ingested() {
     assert_eq!(world.ended(&export).await.status(), ExportStatus::Completed);
     let rows = world.rows(&export);
     let row = |n: u128| rows.iter().find(|row| row["id"] == id(n)).unwrap();
-    for name in ["name", "error", "inputs", "feedback_stats", "dotted_order", "status", "run_type", "trace_tier"] {
+    for name in [
+        "name",
+        "error",
+        "inputs",
+        "feedback_stats",
+        "dotted_order",
+        "status",
+        "run_type",
+        "trace_tier",
+    ] {
         assert_eq!(row(1)[name], odd, "{name}");
     }
     let tags = row(1)["tags"].as_str().unwrap();
     assert!(tags.starts_with(r#"["openai/gpt-4o","env/prod","https://x/y","a/b\\c"#), "{tags}");
     assert_eq!(serde_json::from_str::<Vec<String>>(tags).unwrap()[3], odd);
-    let numbers =
-        ["prompt_tokens", "completion_tokens", "total_tokens", "prompt_cost", "completion_cost", "total_cost"].map(|name| &row(2)[name]);
+    let numbers = [
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "prompt_cost",
+        "completion_cost",
+        "total_cost",
+    ]
+    .map(|name| &row(2)[name]);
     let meant = [json!("9223372036854775807"), Value::Null, Value::Null];
-    let costs = ["999999.999999999999", "-999999.999999999999", "0.000000000001"].map(|cost| json!(cost));
+    let costs =
+        ["999999.999999999999", "-999999.999999999999", "0.000000000001"].map(|cost| json!(cost));
     assert_eq!(numbers, [&meant[0], &meant[1], &meant[2], &costs[0], &costs[1], &costs[2]]);
     let run = world.runs(&export).await[0].id.clone();
     let misses = world.manifest(&export, Some(&run))["files"][0]["misses"].clone();
-    let named: Vec<_> = misses.as_array().unwrap().iter().map(|miss| miss["column"].as_str().unwrap()).collect();
-    assert_eq!(named, ["completion_tokens", "total_tokens"], "what Parquet cannot hold is null and named");
+    let named: Vec<_> =
+        misses.as_array().unwrap().iter().map(|miss| miss["column"].as_str().unwrap()).collect();
+    assert_eq!(
+        named,
+        ["completion_tokens", "total_tokens"],
+        "what Parquet cannot hold is null and named"
+    );
 }

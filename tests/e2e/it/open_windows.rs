@@ -1,4 +1,5 @@
-//! Exports of a window that has not ended: at once, and they say so; what comes later is counted after its end.
+//! Exports of a window that has not ended: at once, and they say so; what comes later is counted
+//! after its end.
 
 use serde_json::json;
 use tracelift_core::time::Timestamp;
@@ -8,7 +9,8 @@ use tracelift_test_support::world::{Options, World};
 
 use crate::id;
 
-/// Seconds between an export's creation and the end of its window: more than it takes to be claimed.
+/// Seconds between an export's creation and the end of its window: more than it takes to be
+/// claimed.
 const AHEAD: i64 = 15;
 
 /// A row that starts then.
@@ -34,14 +36,24 @@ async fn a_window_that_is_still_open_is_exported_and_says_so() {
     let runs = world.runs(&export).await;
     let manifests: Vec<_> = runs.iter().map(|run| world.manifest(&export, Some(&run.id))).collect();
     let open = |manifest: &serde_json::Value| manifest["window_open"].as_bool();
-    assert_eq!((manifests.first().and_then(open), manifests.last().and_then(open)), (Some(false), Some(true)));
+    assert_eq!(
+        (manifests.first().and_then(open), manifests.last().and_then(open)),
+        (Some(false), Some(true))
+    );
     assert!(manifests.iter().all(|manifest| manifest["read_at"].is_string()));
     let manifest = world.manifest(&export, None);
-    assert_eq!((&manifest["window_open"], &manifest["read_at"]), (&json!(true), &json!(read_at.to_string())));
+    assert_eq!(
+        (&manifest["window_open"], &manifest["read_at"]),
+        (&json!(true), &json!(read_at.to_string()))
+    );
     assert_eq!(manifest["runs"].as_array().unwrap().last().unwrap()["window_open"], json!(true));
 
     let counted = world.reconciled(&export).await;
-    assert_eq!((counted.rows_exported, counted.rows_in_source), (2, 3), "what came later is counted");
+    assert_eq!(
+        (counted.rows_exported, counted.rows_in_source),
+        (2, 3),
+        "what came later is counted"
+    );
     assert!(time_from("reconciled_at", counted.reconciled_at.as_ref()).unwrap() >= end);
 }
 
@@ -51,6 +63,9 @@ async fn a_window_that_has_ended_is_exported_as_closed_and_counted_at_once() {
     let _exporter = world.exporter();
     let export = world.export("2024-01-01", "2024-01-02").await;
     let ended = world.ended(&export).await;
-    assert_eq!((ended.status(), ended.window_open, ended.read_at.is_some()), (ExportStatus::Completed, false, true));
+    assert_eq!(
+        (ended.status(), ended.window_open, ended.read_at.is_some()),
+        (ExportStatus::Completed, false, true)
+    );
     assert_eq!(world.reconciled(&export).await.rows_in_source, 0);
 }

@@ -13,7 +13,13 @@ const ROWS: u128 = 300;
 /// Two control planes, and an exporter of many files that is connected to the second one.
 async fn world() -> (World, tracelift_exporter::Settings) {
     let world = World::with(Options { postgres: true, replicas: 2, ..Options::default() }).await;
-    (1..=ROWS).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), format!("\"{}\"", "x".repeat(100)).as_bytes()));
+    (1..=ROWS).for_each(|n| {
+        world.s3.put(
+            SOURCE_BUCKET,
+            &format!("blobs/{n}"),
+            format!("\"{}\"", "x".repeat(100)).as_bytes(),
+        )
+    });
     world.insert(&offloaded(ROWS)).await;
     let mut settings = world.exporter_settings("exporter-1");
     settings.control_plane = world.grpc_of(1);
@@ -47,8 +53,18 @@ async fn an_export_given_to_one_replica_is_done_through_the_other_though_the_dat
     assert_eq!(ended.status(), ExportStatus::Completed, "{}", ended.error);
     assert_eq!(ids(&world.rows(&export)), all(ROWS));
     assert_eq!(world.s3.open_uploads(), []);
-    let seen = world.exports_at(1).get_export(GetExportRequest { id: export }).await.unwrap().into_inner().export.unwrap();
-    assert_eq!((seen.status(), seen.progress.unwrap().rows_written), (ExportStatus::Completed, u64::try_from(ROWS).unwrap()));
+    let seen = world
+        .exports_at(1)
+        .get_export(GetExportRequest { id: export })
+        .await
+        .unwrap()
+        .into_inner()
+        .export
+        .unwrap();
+    assert_eq!(
+        (seen.status(), seen.progress.unwrap().rows_written),
+        (ExportStatus::Completed, u64::try_from(ROWS).unwrap())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -59,7 +75,8 @@ async fn a_cancel_given_to_one_replica_stops_the_exporter_at_the_other() {
     let export = world.export("2024-01-01", "2024-01-02").await;
     gate.reached().await;
     let request = CancelExportRequest { id: export.clone() };
-    let cancelled = world.exports_at(0).cancel_export(request).await.unwrap().into_inner().export.unwrap();
+    let cancelled =
+        world.exports_at(0).cancel_export(request).await.unwrap().into_inner().export.unwrap();
     assert_eq!(cancelled.status(), ExportStatus::Cancelled);
     exporter.stop().await;
     assert_eq!(world.s3.open_uploads(), []);
@@ -69,7 +86,11 @@ async fn a_cancel_given_to_one_replica_stops_the_exporter_at_the_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_of_everything_costs_no_attempt() {
     let (mut world, first) = world().await;
-    let second = tracelift_exporter::Settings { exporter_id: Some("exporter-2".into()), control_plane: world.grpc_of(0), ..first.clone() };
+    let second = tracelift_exporter::Settings {
+        exporter_id: Some("exporter-2".into()),
+        control_plane: world.grpc_of(0),
+        ..first.clone()
+    };
     let mut exporters = Vec::new();
     for settings in [&first, &second] {
         exporters.push((world.start_exporter(settings), settings.clone()));

@@ -15,7 +15,11 @@ const ROWS: u128 = 600;
 async fn world() -> (World, tracelift_exporter::Settings) {
     let world = World::start().await;
     for n in 1..=ROWS {
-        world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), format!("\"{}\"", "x".repeat(100)).as_bytes());
+        world.s3.put(
+            SOURCE_BUCKET,
+            &format!("blobs/{n}"),
+            format!("\"{}\"", "x".repeat(100)).as_bytes(),
+        );
     }
     world.insert(&offloaded(ROWS)).await;
     let mut settings = world.exporter_settings("exporter-1");
@@ -33,7 +37,10 @@ async fn each_row_is_there_once(world: &World, export: &str) {
     assert_eq!(ended.status(), ExportStatus::Completed, "{}", ended.error);
     assert_eq!(ids(&world.rows(export)), all(ROWS));
     let run = &world.runs(export).await[0];
-    assert_eq!(world.manifest(export, Some(&run.id))["totals"]["rows"], u64::try_from(ROWS).unwrap());
+    assert_eq!(
+        world.manifest(export, Some(&run.id))["totals"]["rows"],
+        u64::try_from(ROWS).unwrap()
+    );
     assert_eq!(world.s3.open_uploads(), []);
 }
 
@@ -65,7 +72,10 @@ async fn a_lapsed_lease_gives_the_run_to_another_exporter() {
     first.crash().await;
     world.s3.faults.clear();
     gate.open();
-    let _other = world.start_exporter(&tracelift_exporter::Settings { exporter_id: Some("exporter-2".into()), ..settings });
+    let _other = world.start_exporter(&tracelift_exporter::Settings {
+        exporter_id: Some("exporter-2".into()),
+        ..settings
+    });
     each_row_is_there_once(&world, &export).await;
     assert_eq!(world.runs(&export).await[0].exporter_id, "exporter-2");
 }

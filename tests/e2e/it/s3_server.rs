@@ -11,11 +11,18 @@ use tokio::net::TcpListener;
 use tracelift_test_support::s3::{ACCESS_KEY_ID, S3Server, SECRET_ACCESS_KEY};
 
 async fn served(dir: &TempDir) -> (S3Server, Client) {
-    let server = S3Server::start(dir.path(), TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
+    let server =
+        S3Server::start(dir.path(), TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
     server.create_bucket("bucket");
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .credentials_provider(Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "test"))
+        .credentials_provider(Credentials::new(
+            ACCESS_KEY_ID,
+            SECRET_ACCESS_KEY,
+            None,
+            None,
+            "test",
+        ))
         .region(Region::new("us-east-1"))
         .endpoint_url(server.url())
         .force_path_style(true)
@@ -28,14 +35,38 @@ async fn served(dir: &TempDir) -> (S3Server, Client) {
 async fn uploads_objects_and_what_was_said_of_them_outlive_the_server() {
     let dir = TempDir::new().unwrap();
     let (first, s3) = served(&dir).await;
-    let put = s3.put_object().bucket("bucket").key("x/put").metadata("token", "1").body(ByteStream::from_static(b"one"));
+    let put = s3
+        .put_object()
+        .bucket("bucket")
+        .key("x/put")
+        .metadata("token", "1")
+        .body(ByteStream::from_static(b"one"));
     let put = put.send().await.unwrap();
-    let upload = s3.create_multipart_upload().bucket("bucket").key("x/parts").metadata("token", "2").send().await.unwrap();
+    let upload = s3
+        .create_multipart_upload()
+        .bucket("bucket")
+        .key("x/parts")
+        .metadata("token", "2")
+        .send()
+        .await
+        .unwrap();
     let id = upload.upload_id().unwrap();
-    let part = s3.upload_part().bucket("bucket").key("x/parts").upload_id(id).part_number(1).body(ByteStream::from_static(b"two"));
-    let part = CompletedPart::builder().part_number(1).set_e_tag(part.send().await.unwrap().e_tag).build();
-    let aborted = s3.create_multipart_upload().bucket("bucket").key("x/aborted").send().await.unwrap();
-    let abort = s3.abort_multipart_upload().bucket("bucket").key("x/aborted").upload_id(aborted.upload_id().unwrap());
+    let part = s3
+        .upload_part()
+        .bucket("bucket")
+        .key("x/parts")
+        .upload_id(id)
+        .part_number(1)
+        .body(ByteStream::from_static(b"two"));
+    let part =
+        CompletedPart::builder().part_number(1).set_e_tag(part.send().await.unwrap().e_tag).build();
+    let aborted =
+        s3.create_multipart_upload().bucket("bucket").key("x/aborted").send().await.unwrap();
+    let abort = s3
+        .abort_multipart_upload()
+        .bucket("bucket")
+        .key("x/aborted")
+        .upload_id(aborted.upload_id().unwrap());
     abort.send().await.unwrap();
     drop(first);
 
@@ -44,7 +75,12 @@ async fn uploads_objects_and_what_was_said_of_them_outlive_the_server() {
     let head = s3.head_object().bucket("bucket").key("x/put").send().await.unwrap();
     assert_eq!((head.metadata().unwrap()["token"].as_str(), head.e_tag()), ("1", put.e_tag()));
     let whole = CompletedMultipartUpload::builder().parts(part).build();
-    let complete = s3.complete_multipart_upload().bucket("bucket").key("x/parts").upload_id(id).multipart_upload(whole);
+    let complete = s3
+        .complete_multipart_upload()
+        .bucket("bucket")
+        .key("x/parts")
+        .upload_id(id)
+        .multipart_upload(whole);
     let complete = complete.send().await.unwrap();
     drop(second);
 
@@ -63,9 +99,16 @@ async fn an_object_that_was_being_made_when_the_server_was_killed_is_made_at_the
     std::fs::create_dir_all(&upload).unwrap();
     std::fs::write(upload.join("whole"), "all of it").unwrap();
     std::fs::write(upload.join("upload.json"), r#"{"key": "x", "metadata": null}"#).unwrap();
-    std::fs::write(upload.join("made.json"), r#"{"bucket": "bucket", "key": "x", "etag": "e", "metadata": {"token": "3"}}"#).unwrap();
+    std::fs::write(
+        upload.join("made.json"),
+        r#"{"bucket": "bucket", "key": "x", "etag": "e", "metadata": {"token": "3"}}"#,
+    )
+    .unwrap();
     let (server, s3) = served(&dir).await;
     assert_eq!(server.open_uploads(), []);
     assert_eq!(server.get("bucket", "x").unwrap(), b"all of it");
-    assert_eq!(s3.head_object().bucket("bucket").key("x").send().await.unwrap().metadata().unwrap()["token"], "3");
+    assert_eq!(
+        s3.head_object().bucket("bucket").key("x").send().await.unwrap().metadata().unwrap()["token"],
+        "3"
+    );
 }

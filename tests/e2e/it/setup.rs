@@ -1,4 +1,5 @@
-//! What an operator has set up wrong is said at once, by name; what is wrong with one object costs its field.
+//! What an operator has set up wrong is said at once, by name; what is wrong with one object costs
+//! its field.
 
 use s3s::S3ErrorCode;
 use secrecy::SecretString;
@@ -49,9 +50,17 @@ async fn what_clickhouse_will_go_on_refusing_fails_at_once_and_names_what_to_cha
     ];
     world.clickhouse.set_profile(&[("readonly", "1")]);
     errors.push(failed(&world, &usual()).await.error);
-    for (error, named) in errors.iter().zip(["CLICKHOUSE_PASSWORD", "CLICKHOUSE_RUNS_TABLE", "SummingMergeTree", "schema.sql", "readonly"])
-    {
-        assert!(error.contains("its operator must change its setup") && error.contains(named), "{error}");
+    for (error, named) in errors.iter().zip([
+        "CLICKHOUSE_PASSWORD",
+        "CLICKHOUSE_RUNS_TABLE",
+        "SummingMergeTree",
+        "schema.sql",
+        "readonly",
+    ]) {
+        assert!(
+            error.contains("its operator must change its setup") && error.contains(named),
+            "{error}"
+        );
     }
 }
 
@@ -61,7 +70,11 @@ async fn an_object_that_the_store_refuses_costs_its_field_and_not_the_export() {
     (1..=9).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), b"{}"));
     let odd = ["ttl_s//x", &"a".repeat(1100), "/", "ttl_s/%2e%2e/z"];
     let mut rows = offloaded(9);
-    rows.extend(odd.iter().zip(10..).map(|(key, n)| json!({"id": id(n), "inputs_s3_urls": json!({"ROOT": key}).to_string()})));
+    rows.extend(
+        odd.iter().zip(10..).map(
+            |(key, n)| json!({"id": id(n), "inputs_s3_urls": json!({"ROOT": key}).to_string()}),
+        ),
+    );
     world.insert(&rows).await;
     for (n, code) in (2..).zip([
         "AccessDenied",
@@ -84,8 +97,17 @@ async fn an_object_that_the_store_refuses_costs_its_field_and_not_the_export() {
     let run = &world.runs(&export).await[0];
     assert_eq!(run.retry_number, 0);
     let misses = world.manifest(&export, Some(&run.id))["files"][0]["misses"].clone();
-    let reason = |n: u128| misses.as_array().unwrap().iter().find(|miss| miss["id"] == id(n)).unwrap()["reason"].clone();
-    for (n, code) in (2..).zip(["AccessDenied", "InvalidObjectState", "KeyTooLongError", "XMinioInvalidObjectName", "InvalidRequest"]) {
+    let reason = |n: u128| {
+        misses.as_array().unwrap().iter().find(|miss| miss["id"] == id(n)).unwrap()["reason"]
+            .clone()
+    };
+    for (n, code) in (2..).zip([
+        "AccessDenied",
+        "InvalidObjectState",
+        "KeyTooLongError",
+        "XMinioInvalidObjectName",
+        "InvalidRequest",
+    ]) {
         assert!(reason(n).as_str().unwrap().contains(code), "{}", reason(n));
     }
 }
@@ -97,7 +119,11 @@ async fn a_store_that_refuses_every_object_is_the_operators_to_mend_and_says_so_
     world.insert(&offloaded(30)).await;
     world.s3.faults.refuse(Operation::GetObject, "blobs/", S3ErrorCode::AccessDenied, 60);
     let end = failed(&world, &world.exporter_settings("exporter-1")).await;
-    assert!(end.error.contains("refuses every object") && end.error.contains("s3:GetObject"), "{}", end.error);
+    assert!(
+        end.error.contains("refuses every object") && end.error.contains("s3:GetObject"),
+        "{}",
+        end.error
+    );
     world.s3.faults.clear();
     world.s3.faults.refuse(Operation::GetObject, "blobs/", S3ErrorCode::InvalidAccessKeyId, 60);
     let end = failed(&world, &world.exporter_settings("exporter-2")).await;

@@ -9,7 +9,8 @@ use tracelift_test_support::{slow_line::SlowLine, world::World};
 
 use crate::{all, id, ids};
 
-/// Exports rows of 100 kB each over a line of that many bytes a second and connection: they all arrive, and no attempt is lost.
+/// Exports rows of 100 kB each over a line of that many bytes a second and connection: they all
+/// arrive, and no attempt is lost.
 async fn passes(rows: u128, bytes_a_second: u32, change: impl FnOnce(&mut Limits)) {
     let world = World::start().await;
     let text = "x".repeat(100_000);
@@ -17,7 +18,10 @@ async fn passes(rows: u128, bytes_a_second: u32, change: impl FnOnce(&mut Limits
     world.insert(&(1..=rows).map(row).collect::<Vec<_>>()).await;
     world.s3.faults.allow_small_parts();
     let line = SlowLine::to(world.s3.address, bytes_a_second).await;
-    let destination = world.destination_with("test", |config| config.endpoint_url.clone_from(&line.url)).await.unwrap();
+    let destination = world
+        .destination_with("test", |config| config.endpoint_url.clone_from(&line.url))
+        .await
+        .unwrap();
     let mut settings = world.exporter_settings("exporter-1");
     change(&mut settings.limits);
     let _exporter = world.start_exporter(&settings);
@@ -41,7 +45,8 @@ async fn passes(rows: u128, bytes_a_second: u32, change: impl FnOnce(&mut Limits
 async fn a_slow_line_takes_its_time_and_costs_no_attempt() {
     passes(12, 200_000, |limits| {
         limits.part_bytes = 300_000;
-        // Each part takes longer than the silence that is waited for, and the file many times as long.
+        // Each part takes longer than the silence that is waited for, and the file many times as
+        // long.
         let second = Duration::from_secs(1);
         limits.patience = Patience { silence: second, slowest: 100_000, slow_part: second };
     })

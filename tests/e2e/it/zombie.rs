@@ -1,4 +1,5 @@
-//! An exporter that slept past its lease wakes up and tries everything it can: the bucket does not change.
+//! An exporter that slept past its lease wakes up and tries everything it can: the bucket does not
+//! change.
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -12,7 +13,10 @@ use s3s::S3ErrorCode;
 use tonic::{Code, Request, metadata::MetadataValue};
 use tracelift_proto::{
     PROTOCOL,
-    fleet::v1::{self, connect_request::Message as Said, connect_response::Message as Told, fleet_service_client::FleetServiceClient},
+    fleet::v1::{
+        self, connect_request::Message as Said, connect_response::Message as Told,
+        fleet_service_client::FleetServiceClient,
+    },
     v1::ExportStatus,
 };
 use tracelift_test_support::{
@@ -26,7 +30,13 @@ const ROWS: u128 = 200;
 
 async fn world() -> World {
     let world = World::start().await;
-    (1..=ROWS).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), format!("\"{}\"", "x".repeat(100)).as_bytes()));
+    (1..=ROWS).for_each(|n| {
+        world.s3.put(
+            SOURCE_BUCKET,
+            &format!("blobs/{n}"),
+            format!("\"{}\"", "x".repeat(100)).as_bytes(),
+        )
+    });
     world.insert(&offloaded(ROWS)).await;
     world
 }
@@ -38,7 +48,14 @@ fn contents(world: &World, export: &str) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn signal(child: &std::process::Child, name: &str) {
-    assert!(Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(child.id().to_string())
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,7 +77,8 @@ async fn frozen(blind: bool) {
     signal(&zombie, "STOP");
     world.s3.faults.clear();
     let mut settings = world.exporter_settings("exporter-2");
-    (settings.limits.batch_bytes, settings.limits.row_group_bytes, settings.limits.file_bytes) = (10_000, 1, 1);
+    (settings.limits.batch_bytes, settings.limits.row_group_bytes, settings.limits.file_bytes) =
+        (10_000, 1, 1);
     let successor = world.start_exporter(&settings);
     assert_eq!(world.ended(&export).await.status(), ExportStatus::Completed);
     world.reconciled(&export).await;
@@ -68,11 +86,17 @@ async fn frozen(blind: bool) {
     let before = contents(&world, &export);
 
     if blind {
-        world.s3.faults.refuse(Operation::HeadObject, ".parquet", S3ErrorCode::AccessDenied, u64::MAX);
+        world.s3.faults.refuse(
+            Operation::HeadObject,
+            ".parquet",
+            S3ErrorCode::AccessDenied,
+            u64::MAX,
+        );
     }
     gate.open(); // its write arrives now
     signal(&zombie, "CONT");
-    // It comes back, and is as good as any: when it has done another export it has long been through with the first one.
+    // It comes back, and is as good as any: when it has done another export it has long been
+    // through with the first one.
     let other = world.export("2024-01-01", "2024-01-02").await;
     assert_eq!(world.ended(&other).await.status(), ExportStatus::Completed);
     assert_eq!(ids(&world.rows(&other)), all(ROWS));
@@ -87,7 +111,13 @@ async fn frozen(blind: bool) {
 fn bucket_client(world: &World) -> Client {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .credentials_provider(Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "zombie"))
+        .credentials_provider(Credentials::new(
+            ACCESS_KEY_ID,
+            SECRET_ACCESS_KEY,
+            None,
+            None,
+            "zombie",
+        ))
         .region(Region::new("us-east-1"))
         .endpoint_url(world.s3.url())
         .force_path_style(true)
@@ -101,7 +131,8 @@ async fn one_that_heeds_no_clock_and_tries_everything_changes_nothing() {
     let world = world().await;
     world.s3.faults.allow_small_parts();
     let mut settings = world.exporter_settings("exporter-1");
-    (settings.limits.batch_bytes, settings.limits.row_group_bytes, settings.limits.file_bytes) = (10_000, 1, 1);
+    (settings.limits.batch_bytes, settings.limits.row_group_bytes, settings.limits.file_bytes) =
+        (10_000, 1, 1);
     settings.limits.part_bytes = 2000;
     let gate = world.s3.faults.hold(Operation::CompleteMultipartUpload, "-00001.parquet");
     let first = world.start_exporter(&settings);
@@ -112,25 +143,52 @@ async fn one_that_heeds_no_clock_and_tries_everything_changes_nothing() {
     let run = world.runs(&export).await.remove(0).id;
     // This bucket does not even let the successor abort.
     world.s3.faults.clear();
-    world.s3.faults.refuse(Operation::AbortMultipartUpload, &key, S3ErrorCode::AccessDenied, u64::MAX);
-    let successor = world.start_exporter(&tracelift_exporter::Settings { exporter_id: Some("exporter-2".into()), ..settings });
+    world.s3.faults.refuse(
+        Operation::AbortMultipartUpload,
+        &key,
+        S3ErrorCode::AccessDenied,
+        u64::MAX,
+    );
+    let successor = world.start_exporter(&tracelift_exporter::Settings {
+        exporter_id: Some("exporter-2".into()),
+        ..settings
+    });
     assert_eq!(world.ended(&export).await.status(), ExportStatus::Completed);
     world.reconciled(&export).await;
     let before = contents(&world, &export);
 
     let s3 = bucket_client(&world);
-    let part = s3.upload_part().bucket(DESTINATION_BUCKET).key(&key).upload_id(&upload_id).part_number(1);
+    let part =
+        s3.upload_part().bucket(DESTINATION_BUCKET).key(&key).upload_id(&upload_id).part_number(1);
     let part = part.body(ByteStream::from_static(b"old")).send().await.unwrap();
     let parts = CompletedPart::builder().part_number(1).set_e_tag(part.e_tag).build();
     let parts = CompletedMultipartUpload::builder().parts(parts).build();
-    let complete = s3.complete_multipart_upload().bucket(DESTINATION_BUCKET).key(&key).upload_id(&upload_id);
-    assert!(complete.multipart_upload(parts).if_none_match("*").send().await.is_err(), "an exporter completes under this condition");
-    let put = s3.put_object().bucket(DESTINATION_BUCKET).key(&key).if_none_match("*").body(ByteStream::from_static(b"old"));
+    let complete =
+        s3.complete_multipart_upload().bucket(DESTINATION_BUCKET).key(&key).upload_id(&upload_id);
+    assert!(
+        complete.multipart_upload(parts).if_none_match("*").send().await.is_err(),
+        "an exporter completes under this condition"
+    );
+    let put = s3
+        .put_object()
+        .bucket(DESTINATION_BUCKET)
+        .key(&key)
+        .if_none_match("*")
+        .body(ByteStream::from_static(b"old"));
     assert!(put.send().await.is_err());
 
     let about = |seq| (run.clone(), 1, seq);
     let (run_id, fence, seq) = about(1);
-    let intent = v1::FileIntent { run_id, fence, seq, number: 2, key, upload_id, token: "t".into(), whole: None };
+    let intent = v1::FileIntent {
+        run_id,
+        fence,
+        seq,
+        number: 2,
+        key,
+        upload_id,
+        token: "t".into(),
+        whole: None,
+    };
     let (run_id, fence, seq) = about(2);
     let finished = v1::RunFinished { run_id, fence, seq, files: 1, rows: 1, ..Default::default() };
     let (run_id, fence, seq) = about(3);
@@ -143,9 +201,15 @@ async fn one_that_heeds_no_clock_and_tries_everything_changes_nothing() {
         capacity: Some(v1::Capacity { runs: 0 }),
         held: vec![v1::HeldLease { run_id: run.clone(), fence: 1 }],
     };
-    let said = [Said::Hello(hello), Said::FileIntent(intent), Said::RunFinished(finished), Said::RunPublished(published)];
+    let said = [
+        Said::Hello(hello),
+        Said::FileIntent(intent),
+        Said::RunFinished(finished),
+        Said::RunPublished(published),
+    ];
     let said = said.map(|message| v1::ConnectRequest { message: Some(message) });
-    let channel = tonic::transport::Endpoint::from_shared(world.grpc.clone()).unwrap().connect_lazy();
+    let channel =
+        tonic::transport::Endpoint::from_shared(world.grpc.clone()).unwrap().connect_lazy();
     let mut fleet = FleetServiceClient::new(channel);
     let token: MetadataValue<_> = format!("Bearer {FLEET_TOKEN}").parse().unwrap();
     let mut request = Request::new(tokio_stream::iter(said));
@@ -154,17 +218,26 @@ async fn one_that_heeds_no_clock_and_tries_everything_changes_nothing() {
     let mut revoked = 0;
     while let Ok(Some(answer)) = told.message().await {
         match answer.message {
-            Some(Told::Welcome(welcome)) => assert_eq!(welcome.verdicts[0].verdict(), v1::Verdict::Revoked),
+            Some(Told::Welcome(welcome)) => {
+                assert_eq!(welcome.verdicts[0].verdict(), v1::Verdict::Revoked)
+            }
             Some(Told::Revoked(_)) => revoked += 1,
             other => panic!("a zombie was told {other:?}"),
         }
     }
     assert_eq!(revoked, 3);
-    let access =
-        v1::GetDestinationAccessRequest { run_id: run, fence: 1, exporter_id: "exporter-1".into(), incarnation: "the old one".into() };
+    let access = v1::GetDestinationAccessRequest {
+        run_id: run,
+        fence: 1,
+        exporter_id: "exporter-1".into(),
+        incarnation: "the old one".into(),
+    };
     let mut access = Request::new(access);
     access.metadata_mut().insert("authorization", token);
-    assert_eq!(fleet.get_destination_access(access).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(
+        fleet.get_destination_access(access).await.unwrap_err().code(),
+        Code::PermissionDenied
+    );
 
     assert_eq!(contents(&world, &export), before);
     assert_eq!(ids(&world.rows(&export)), all(ROWS));

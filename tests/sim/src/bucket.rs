@@ -1,4 +1,5 @@
-//! S3 in memory: objects, uploads, conditional writes. What it holds survives a crash of its host, as a disk does.
+//! S3 in memory: objects, uploads, conditional writes. What it holds survives a crash of its host,
+//! as a disk does.
 
 mod served;
 
@@ -87,14 +88,23 @@ impl Bucket {
         while let Some(Ok(socket)) = incoming.next().await {
             let service = service.clone();
             tasks::start_in(&mut connections, "connection", async move {
-                let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+                let _ = Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(socket), service)
+                    .await;
             });
             while connections.try_join_next().is_some() {}
         }
         Ok(())
     }
 
-    fn put(&self, bucket: &str, key: &str, content: Bytes, metadata: Option<Metadata>, only_new: bool) -> S3Result<String> {
+    fn put(
+        &self,
+        bucket: &str,
+        key: &str,
+        content: Bytes,
+        metadata: Option<Metadata>,
+        only_new: bool,
+    ) -> S3Result<String> {
         let mut disk = self.disk();
         let place = (bucket.to_owned(), key.to_owned());
         if only_new && disk.objects.contains_key(&place) {
@@ -111,21 +121,39 @@ impl Bucket {
     fn create(&self, bucket: String, key: String, metadata: Option<Metadata>) -> String {
         let id = Uuid::new_v4().simple().to_string();
         self.trace.line(format_args!("S3 {bucket}/{key}: upload {id}"));
-        self.disk().uploads.insert(id.clone(), Upload { bucket, key, metadata, parts: BTreeMap::new() });
+        self.disk()
+            .uploads
+            .insert(id.clone(), Upload { bucket, key, metadata, parts: BTreeMap::new() });
         id
     }
 
     fn part(&self, key: &str, id: &str, number: i32, content: Bytes) -> S3Result<String> {
         let mut disk = self.disk();
-        let upload = disk.uploads.get_mut(id).filter(|upload| upload.key == key).ok_or_else(|| s3_error!(NoSuchUpload))?;
+        let upload = disk
+            .uploads
+            .get_mut(id)
+            .filter(|upload| upload.key == key)
+            .ok_or_else(|| s3_error!(NoSuchUpload))?;
         let etag = etag(&content, 0);
         upload.parts.insert(number, content);
         Ok(etag)
     }
 
     /// Joins the parts that are asked for, each under the tag that it was answered with.
-    fn complete(&self, key: &str, id: &str, asked: &[(i32, Option<String>)], only_new: bool) -> S3Result<String> {
-        let upload = self.disk().uploads.get(id).filter(|upload| upload.key == key).cloned().ok_or_else(|| s3_error!(NoSuchUpload))?;
+    fn complete(
+        &self,
+        key: &str,
+        id: &str,
+        asked: &[(i32, Option<String>)],
+        only_new: bool,
+    ) -> S3Result<String> {
+        let upload = self
+            .disk()
+            .uploads
+            .get(id)
+            .filter(|upload| upload.key == key)
+            .cloned()
+            .ok_or_else(|| s3_error!(NoSuchUpload))?;
         if asked.is_empty() || !asked.is_sorted_by(|one, other| one.0 < other.0) {
             return Err(s3_error!(InvalidPartOrder));
         }

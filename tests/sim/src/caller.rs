@@ -1,5 +1,5 @@
-//! A tenant's client: makes a destination and exports, cancels some, watches all of them, and asks again whenever an
-//! answer does not come.
+//! A tenant's client: makes a destination and exports, cancels some, watches all of them, and asks
+//! again whenever an answer does not come.
 
 use std::{
     sync::{
@@ -20,7 +20,8 @@ use tracelift_core::time::Timestamp;
 use tracelift_proto::{
     time_to,
     v1::{
-        self, admin_service_client::AdminServiceClient, destination_service_client::DestinationServiceClient,
+        self, admin_service_client::AdminServiceClient,
+        destination_service_client::DestinationServiceClient,
         export_service_client::ExportServiceClient,
     },
 };
@@ -81,20 +82,40 @@ const SILENCE: Duration = Duration::from_secs(20);
 impl Caller {
     fn channels(&self, token: &str) -> Vec<Authorised> {
         let bearer = Bearer(format!("Bearer {token}").parse().expect("ASCII"));
-        let channel = |host: &String| InterceptedService::new(self.network.channel(&format!("http://{host}:{PORT}")), bearer.clone());
+        let channel = |host: &String| {
+            InterceptedService::new(
+                self.network.channel(&format!("http://{host}:{PORT}")),
+                bearer.clone(),
+            )
+        };
         self.control_planes.iter().map(channel).collect()
     }
 
-    /// Asks one control plane after the other until one answers; `None` when the answer is that it cannot be.
-    async fn ask<T>(&self, token: &str, what: &str, question: impl AsyncFn(Authorised) -> Result<T, Status>) -> Option<T> {
+    /// Asks one control plane after the other until one answers; `None` when the answer is that it
+    /// cannot be.
+    async fn ask<T>(
+        &self,
+        token: &str,
+        what: &str,
+        question: impl AsyncFn(Authorised) -> Result<T, Status>,
+    ) -> Option<T> {
         for channel in self.channels(token).into_iter().cycle() {
             match timeout(PATIENCE, question(channel)).await {
                 Ok(Ok(answer)) => return Some(answer),
-                Ok(Err(status)) if matches!(status.code(), Code::AlreadyExists | Code::FailedPrecondition | Code::NotFound) => {
+                Ok(Err(status))
+                    if matches!(
+                        status.code(),
+                        Code::AlreadyExists | Code::FailedPrecondition | Code::NotFound
+                    ) =>
+                {
                     self.trace.line(format_args!("caller: {what}: {}", status.message()));
                     return None;
                 }
-                Ok(Err(status)) => self.trace.line(format_args!("caller: {what}: {:?} {}", status.code(), status.message())),
+                Ok(Err(status)) => self.trace.line(format_args!(
+                    "caller: {what}: {:?} {}",
+                    status.code(),
+                    status.message()
+                )),
                 Err(_) => self.trace.line(format_args!("caller: {what}: no answer")),
             }
             sleep(AGAIN).await;
@@ -104,20 +125,36 @@ impl Caller {
 
     /// Does everything that it wishes for.
     pub async fn run(self) -> turmoil::Result {
-        let tenant = || v1::CreateTenantRequest { id: TENANT.to_string(), display_name: "sim".to_owned() };
-        self.ask(ADMIN_TOKEN, "a tenant", async |channel| AdminServiceClient::new(channel).create_tenant(tenant()).await).await;
-        let key = || v1::CreateApiKeyRequest { tenant_id: TENANT.to_string(), display_name: "sim".to_owned(), permission: 0 };
-        let key = self.ask(ADMIN_TOKEN, "a key", async |channel| AdminServiceClient::new(channel).create_api_key(key()).await).await;
+        let tenant =
+            || v1::CreateTenantRequest { id: TENANT.to_string(), display_name: "sim".to_owned() };
+        self.ask(ADMIN_TOKEN, "a tenant", async |channel| {
+            AdminServiceClient::new(channel).create_tenant(tenant()).await
+        })
+        .await;
+        let key = || v1::CreateApiKeyRequest {
+            tenant_id: TENANT.to_string(),
+            display_name: "sim".to_owned(),
+            permission: 0,
+        };
+        let key = self
+            .ask(ADMIN_TOKEN, "a key", async |channel| {
+                AdminServiceClient::new(channel).create_api_key(key()).await
+            })
+            .await;
         let key = key.expect("a tenant that exists gets a key").into_inner().key;
         let destination = loop {
-            let made = self
-                .ask(&key, "a destination", async |channel| DestinationServiceClient::new(channel).create_destination(destination()).await);
+            let made = self.ask(&key, "a destination", async |channel| {
+                DestinationServiceClient::new(channel).create_destination(destination()).await
+            });
             if let Some(made) = made.await.and_then(|made| made.into_inner().destination) {
                 break made.id;
             }
             sleep(AGAIN).await;
         };
-        futures::future::join_all(self.wishes.iter().map(|wish| self.export(&key, &destination, wish))).await;
+        futures::future::join_all(
+            self.wishes.iter().map(|wish| self.export(&key, &destination, wish)),
+        )
+        .await;
         self.content.store(true, SeqCst);
         Ok(())
     }
@@ -125,16 +162,22 @@ impl Caller {
     async fn export(&self, key: &str, destination: &str, wish: &Wish) {
         sleep(wish.after).await;
         let made = self.ask(key, "an export", async |channel| {
-            let request = v1::CreateExportRequest { spec: Some(spec(destination, wish)), ..Default::default() };
+            let request = v1::CreateExportRequest {
+                spec: Some(spec(destination, wish)),
+                ..Default::default()
+            };
             ExportServiceClient::new(channel).create_export(request).await
         });
-        let export = made.await.and_then(|made| made.into_inner().export).expect("an export that can be");
+        let export =
+            made.await.and_then(|made| made.into_inner().export).expect("an export that can be");
         self.trace.line(format_args!("caller: export {} is made", export.id));
         let cancel = async {
             let Some(after) = wish.cancelled_after else { return };
             sleep(after).await;
             let cancelled = self.ask(key, "a cancel", async |channel| {
-                ExportServiceClient::new(channel).cancel_export(v1::CancelExportRequest { id: export.id.clone() }).await
+                ExportServiceClient::new(channel)
+                    .cancel_export(v1::CancelExportRequest { id: export.id.clone() })
+                    .await
             });
             if cancelled.await.is_some() {
                 self.trace.line(format_args!("caller: export {} is cancelled", export.id));
@@ -147,7 +190,9 @@ impl Caller {
     async fn watch(&self, key: &str, id: &str) {
         loop {
             let request = v1::WatchExportRequest { id: id.to_owned() };
-            let stream = self.ask(key, "a watch", async |channel| ExportServiceClient::new(channel).watch_export(request.clone()).await);
+            let stream = self.ask(key, "a watch", async |channel| {
+                ExportServiceClient::new(channel).watch_export(request.clone()).await
+            });
             let Some(stream) = stream.await else { return };
             let mut stream = stream.into_inner();
             while let Ok(Ok(Some(answer))) = timeout(SILENCE, stream.message()).await {

@@ -1,4 +1,5 @@
-//! The faults between and under the hosts: crashes, stops, partitions, held messages. What begins also ends.
+//! The faults between and under the hosts: crashes, stops, partitions, held messages. What begins
+//! also ends.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -44,7 +45,16 @@ impl Chaos {
         wires: Wires,
         trace: Trace,
     ) -> Self {
-        Self { rng: StdRng::seed_from_u64(seed), share, under_way: BTreeMap::new(), hosts, pairs, wires, trace, faults: 0 }
+        Self {
+            rng: StdRng::seed_from_u64(seed),
+            share,
+            under_way: BTreeMap::new(),
+            hosts,
+            pairs,
+            wires,
+            trace,
+            faults: 0,
+        }
     }
 
     /// Faults so far.
@@ -60,7 +70,12 @@ impl Chaos {
     /// Before a step: ends what is over, and perhaps begins something.
     pub fn step(&mut self, sim: &mut Sim<'_>) {
         let now = sim.elapsed();
-        let over: Vec<_> = self.under_way.iter().filter(|(_, until)| **until <= now).map(|(trouble, _)| trouble.clone()).collect();
+        let over: Vec<_> = self
+            .under_way
+            .iter()
+            .filter(|(_, until)| **until <= now)
+            .map(|(trouble, _)| trouble.clone())
+            .collect();
         for trouble in over {
             self.end(sim, &trouble);
         }
@@ -80,8 +95,15 @@ impl Chaos {
 
     /// Starts again what has stopped in order.
     pub fn revive(&mut self, sim: &mut Sim<'_>) {
-        let down = |chaos: &Self, name: &String| chaos.under_way.contains_key(&Trouble::Down(name.clone()));
-        let ended: Vec<_> = self.hosts.iter().map(|(name, _)| name.clone()).filter(|name| !down(self, name)).collect();
+        let down = |chaos: &Self, name: &String| {
+            chaos.under_way.contains_key(&Trouble::Down(name.clone()))
+        };
+        let ended: Vec<_> = self
+            .hosts
+            .iter()
+            .map(|(name, _)| name.clone())
+            .filter(|name| !down(self, name))
+            .collect();
         for name in ended {
             if !sim.is_host_running(name.as_str()) {
                 self.say(sim, &format!("{name} starts again"));
@@ -116,7 +138,8 @@ impl Chaos {
                     Trouble::Cut(one, other)
                 }
                 6..=7 => {
-                    let (one, other) = if self.rng.random_bool(0.5) { (one, other) } else { (other, one) };
+                    let (one, other) =
+                        if self.rng.random_bool(0.5) { (one, other) } else { (other, one) };
                     sim.partition_oneway(one.as_str(), other.as_str());
                     Trouble::CutOneWay(one, other)
                 }

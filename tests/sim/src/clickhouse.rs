@@ -34,9 +34,13 @@ pub async fn serve(network: Network, data: Arc<Data>, weather: Weather) -> turmo
     let mut connections = JoinSet::new();
     while let Some(Ok(socket)) = incoming.next().await {
         let (data, weather) = (data.clone(), weather.clone());
-        let service = hyper::service::service_fn(move |request| answer(request, data.clone(), weather.clone()));
+        let service = hyper::service::service_fn(move |request| {
+            answer(request, data.clone(), weather.clone())
+        });
         tasks::start_in(&mut connections, "connection", async move {
-            let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+            let _ = Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(socket), service)
+                .await;
         });
         while connections.try_join_next().is_some() {}
     }
@@ -46,15 +50,27 @@ pub async fn serve(network: Network, data: Arc<Data>, weather: Weather) -> turmo
 /// Chunks of an answer: small ones, so that a cut can be anywhere.
 const CHUNK: usize = 4096;
 
-async fn answer(request: Request<Incoming>, data: Arc<Data>, weather: Weather) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    data: Arc<Data>,
+    weather: Weather,
+) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
-    let Ok(body) = body.collect().await else { return Ok(refused(StatusCode::BAD_REQUEST, "the request was cut")) };
+    let Ok(body) = body.collect().await else {
+        return Ok(refused(StatusCode::BAD_REQUEST, "the request was cut"));
+    };
     let question = Question::read(head.uri.query().unwrap_or_default(), &body.to_bytes());
     weather.delay().await;
-    let trouble = weather.throw(question.name(), &[Trouble::Refused, Trouble::Throttled, Trouble::Cut, Trouble::Broken]);
+    let trouble = weather.throw(
+        question.name(),
+        &[Trouble::Refused, Trouble::Throttled, Trouble::Cut, Trouble::Broken],
+    );
     match trouble {
         Trouble::Refused => {
-            return Ok(refused(StatusCode::INTERNAL_SERVER_ERROR, "Code: 210. DB::NetException: as the seed wants it (NETWORK_ERROR)"));
+            return Ok(refused(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Code: 210. DB::NetException: as the seed wants it (NETWORK_ERROR)",
+            ));
         }
         Trouble::Throttled => {
             return Ok(refused(
@@ -76,14 +92,21 @@ async fn answer(request: Request<Incoming>, data: Arc<Data>, weather: Weather) -
     Ok(Response::new(UnsyncBoxBody::new(StreamBody::new(frames(paced)))))
 }
 
-fn frames(pieces: impl Stream<Item = io::Result<Bytes>>) -> impl Stream<Item = io::Result<Frame<Bytes>>> {
+fn frames(
+    pieces: impl Stream<Item = io::Result<Bytes>>,
+) -> impl Stream<Item = io::Result<Frame<Bytes>>> {
     pieces.map(|piece| piece.map(Frame::data))
 }
 
 /// The answer in pieces, ending as the trouble says.
 fn chunks(whole: Bytes, trouble: Trouble) -> Vec<io::Result<Bytes>> {
-    let end = if matches!(trouble, Trouble::Cut | Trouble::Broken) { whole.len() / 2 } else { whole.len() };
-    let mut pieces: Vec<io::Result<Bytes>> = whole[..end].chunks(CHUNK).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    let end = if matches!(trouble, Trouble::Cut | Trouble::Broken) {
+        whole.len() / 2
+    } else {
+        whole.len()
+    };
+    let mut pieces: Vec<io::Result<Bytes>> =
+        whole[..end].chunks(CHUNK).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
     match trouble {
         Trouble::Cut => pieces.push(Err(io::ErrorKind::ConnectionReset.into())),
         // What older versions do: words in the middle of the data, and an orderly end.

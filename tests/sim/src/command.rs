@@ -1,5 +1,5 @@
-//! The command: one world in this process, or many, each in a process of its own. Clock, randomness and everything
-//! that is kept per process belong to one world then.
+//! The command: one world in this process, or many, each in a process of its own. Clock, randomness
+//! and everything that is kept per process belong to one world then.
 
 use std::{
     io,
@@ -49,10 +49,16 @@ fn mad_turmoil_rng() -> std::sync::MutexGuard<'static, StdRng> {
     mad_turmoil::rand::get_rng()
 }
 
-/// What the parent hears of a world: seed, steps, faults, judged, virtual milliseconds, violations, trace.
+/// What the parent hears of a world: seed, steps, faults, judged, virtual milliseconds, violations,
+/// trace.
 fn told(outcome: &Outcome) -> String {
-    let Outcome { seed, steps, faults, judged, took, violations, trace: (digest, lines), .. } = outcome;
-    format!("world {seed} {steps} {faults} {judged} {} {} {digest} {lines}", took.as_millis(), violations.len())
+    let Outcome { seed, steps, faults, judged, took, violations, trace: (digest, lines), .. } =
+        outcome;
+    format!(
+        "world {seed} {steps} {faults} {judged} {} {} {digest} {lines}",
+        took.as_millis(),
+        violations.len()
+    )
 }
 
 impl Command {
@@ -61,10 +67,19 @@ impl Command {
         if self.one {
             let outcome = one(self.seed.unwrap_or_default(), self.fair, self.trace);
             if !outcome.violations.is_empty() {
-                eprintln!("{}\nseed {} broke:\n{}", outcome.last, outcome.seed, outcome.violations.join("\n"));
+                eprintln!(
+                    "{}\nseed {} broke:\n{}",
+                    outcome.last,
+                    outcome.seed,
+                    outcome.violations.join("\n")
+                );
             }
             println!("{}", told(&outcome));
-            return if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            return if outcome.violations.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            };
         }
         match self.many() {
             Ok(code) => code,
@@ -79,7 +94,9 @@ impl Command {
         let first = self.seed.map_or_else(fresh, Ok)?;
         eprintln!("simulating seeds {first} to {}", first + self.count.saturating_sub(1));
         let began = now()?;
-        let jobs = self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let jobs = self
+            .jobs
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let (mut sum, mut broken) = ([0_u64; 3], Vec::new());
         let mut running = std::collections::VecDeque::new();
         for seed in first..first + self.count {
@@ -119,7 +136,11 @@ impl Command {
     }
 }
 
-fn finish(running: Option<(u64, Child)>, sum: &mut [u64; 3], broken: &mut Vec<u64>) -> io::Result<()> {
+fn finish(
+    running: Option<(u64, Child)>,
+    sum: &mut [u64; 3],
+    broken: &mut Vec<u64>,
+) -> io::Result<()> {
     let Some((seed, child)) = running else { return Ok(()) };
     let ended = child.wait_with_output()?;
     let told = String::from_utf8_lossy(&ended.stdout);

@@ -10,7 +10,8 @@ use uuid::Uuid;
 pub const TENANT: Uuid = Uuid::from_u128(0xa11c_e000_0000_4000_8000_0000_0000_0001);
 /// The project that is exported.
 pub const PROJECT: Uuid = Uuid::from_u128(0xa11c_e000_0000_4000_8000_0000_0000_0002);
-/// The first day. The clock of a world begins with 1970: its exports are of windows that have ended.
+/// The first day. The clock of a world begins with 1970: its exports are of windows that have
+/// ended.
 pub const START: &str = "1969-12-01T00:00:00Z";
 const DAY: i64 = 86_400_000_000;
 
@@ -43,7 +44,9 @@ impl Field {
     pub fn pointer(&self) -> String {
         match self {
             Self::Inline(_) => String::new(),
-            Self::Offloaded { key, .. } | Self::Missing { key } => format!(r#"{{"ROOT": "{key}"}}"#),
+            Self::Offloaded { key, .. } | Self::Missing { key } => {
+                format!(r#"{{"ROOT": "{key}"}}"#)
+            }
         }
     }
 }
@@ -90,12 +93,15 @@ impl Data {
 
     /// The rows of a window.
     pub fn within(&self, window: Window) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(move |row| (window.start().micros()..window.end().micros()).contains(&row.start_time))
+        self.rows.iter().filter(move |row| {
+            (window.start().micros()..window.end().micros()).contains(&row.start_time)
+        })
     }
 
     /// The objects that rows point at.
     pub fn objects(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.rows.iter().flat_map(|row| [&row.inputs, &row.outputs]).filter_map(|field| match field {
+        self.rows.iter().flat_map(|row| [&row.inputs, &row.outputs]).filter_map(|field| match field
+        {
             Field::Offloaded { key, text } => Some((key.as_str(), text.as_str())),
             _ => None,
         })
@@ -105,13 +111,23 @@ impl Data {
 fn row(rng: &mut StdRng, days: i64) -> Row {
     let id = Uuid::from_u128(rng.random());
     // Half of the rows crowd into a minute, so that blocks end within one instant's neighbourhood.
-    let start_time = if rng.random_bool(0.5) { DAY / 2 + rng.random_range(0..60) * 1_000 } else { rng.random_range(0..DAY * days) };
-    Row { id, start_time: start() + start_time, inputs: field(rng, id, "inputs"), outputs: field(rng, id, "outputs") }
+    let start_time = if rng.random_bool(0.5) {
+        DAY / 2 + rng.random_range(0..60) * 1_000
+    } else {
+        rng.random_range(0..DAY * days)
+    };
+    Row {
+        id,
+        start_time: start() + start_time,
+        inputs: field(rng, id, "inputs"),
+        outputs: field(rng, id, "outputs"),
+    }
 }
 
 fn field(rng: &mut StdRng, id: Uuid, name: &str) -> Field {
     let key = format!("ttl_s/{name}/{id}");
-    let text = format!(r#"{{"{name}":"{:032x}{:032x}"}}"#, rng.random::<u128>(), rng.random::<u128>());
+    let text =
+        format!(r#"{{"{name}":"{:032x}{:032x}"}}"#, rng.random::<u128>(), rng.random::<u128>());
     match rng.random_range(0..20) {
         0..=1 => Field::Offloaded { key, text },
         2 if name == "outputs" => Field::Missing { key },

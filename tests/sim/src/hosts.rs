@@ -1,4 +1,5 @@
-//! The real services as hosts: what each is told at its start, and the token that stops it as SIGTERM does.
+//! The real services as hosts: what each is told at its start, and the token that stops it as
+//! SIGTERM does.
 
 use std::{
     path::Path,
@@ -18,7 +19,8 @@ const FLEET_TOKEN: &str = "sim-fleet-token";
 const MASTER_KEYS: &str = "sim:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// Where control planes listen.
 pub const PORT: u16 = 7700;
-/// The database that all control planes share. Each start opens it anew, so news never cross from one to the other.
+/// The database that all control planes share. Each start opens it anew, so news never cross from
+/// one to the other.
 pub const DATABASE: &str = "file:tracelift?mode=memory&cache=shared";
 
 /// Stops the incarnation of a service that runs now.
@@ -58,7 +60,12 @@ pub async fn control_plane(network: Network, stopping: Stopping) -> turmoil::Res
 }
 
 /// An exporter: files of a few rows, so that a few hundred make many of them.
-pub async fn exporter(network: Network, stopping: Stopping, name: String, control_plane: String) -> turmoil::Result {
+pub async fn exporter(
+    network: Network,
+    stopping: Stopping,
+    name: String,
+    control_plane: String,
+) -> turmoil::Result {
     let mut settings = tracelift_exporter::Settings::defaults();
     settings.control_plane = format!("http://{control_plane}:{PORT}");
     settings.exporter_id = Some(name);

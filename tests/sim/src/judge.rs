@@ -1,4 +1,5 @@
-//! Judges the world: after every step that changed a run, and once more when everything has come to rest.
+//! Judges the world: after every step that changed a run, and once more when everything has come to
+//! rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,10 +69,14 @@ impl Judge {
         let disk = self.bucket.disk();
         for file in &seen.files {
             match disk.objects.get(&(DESTINATION.to_owned(), file.key.clone())) {
-                Some(object) if object.etag == file.etag && object.content.len() as u64 == file.bytes => {}
+                Some(object)
+                    if object.etag == file.etag && object.content.len() as u64 == file.bytes => {}
                 found => {
                     let found = found.map(|object| (&object.etag, object.content.len()));
-                    self.trace.violation(format_args!("ListedFileIsInBucket: {} is listed as {}, found {found:?}", file.key, file.etag));
+                    self.trace.violation(format_args!(
+                        "ListedFileIsInBucket: {} is listed as {}, found {found:?}",
+                        file.key, file.etag
+                    ));
                 }
             }
         }
@@ -97,22 +102,42 @@ impl Judge {
             for fault in rest::faults_of(export, &runs, data, &disk) {
                 self.trace.violation(fault);
             }
-            listed.extend(runs.iter().flat_map(|seen| seen.files.iter().map(|file| file.key.clone())));
+            listed.extend(
+                runs.iter().flat_map(|seen| seen.files.iter().map(|file| file.key.clone())),
+            );
         }
-        for (bucket, key) in disk.objects.keys().filter(|(bucket, key)| bucket == DESTINATION && key.ends_with(".parquet")) {
+        for (bucket, key) in disk
+            .objects
+            .keys()
+            .filter(|(bucket, key)| bucket == DESTINATION && key.ends_with(".parquet"))
+        {
             if !listed.contains(key) {
-                self.trace.violation(format_args!("OnlyListedFilesAreInBucket: {bucket}/{key} is not listed"));
+                self.trace.violation(format_args!(
+                    "OnlyListedFilesAreInBucket: {bucket}/{key} is not listed"
+                ));
             }
         }
-        // One that holds nothing may stay: who opened it died, or was cut off, before anybody heard of its id, and it came
-        // to be after the key was looked at. Nothing is ever sent to an upload that is not known. The check of a destination sends one small
-        // part, and nobody knows of its upload when its control plane dies.
+        // One that holds nothing may stay: who opened it died, or was cut off, before anybody heard
+        // of its id, and it came to be after the key was looked at. Nothing is ever sent to
+        // an upload that is not known. The check of a destination sends one small part, and
+        // nobody knows of its upload when its control plane dies.
         let of_check = |key: &str| key.contains("/tmp/") && key.ends_with(".txt");
-        for (id, upload) in disk.uploads.iter().filter(|(_, upload)| !upload.parts.is_empty() && !of_check(&upload.key)) {
-            self.trace.violation(format_args!("NoUploadStaysOpen: {id} of {} holds {} parts", upload.key, upload.parts.len()));
+        for (id, upload) in disk
+            .uploads
+            .iter()
+            .filter(|(_, upload)| !upload.parts.is_empty() && !of_check(&upload.key))
+        {
+            self.trace.violation(format_args!(
+                "NoUploadStaysOpen: {id} of {} holds {} parts",
+                upload.key,
+                upload.parts.len()
+            ));
         }
         for seen in runs.iter().filter(|seen| seen.run.intent.is_some()) {
-            self.trace.violation(format_args!("NoIntentStaysOpen: run {} has {:?}", seen.run.id, seen.run.intent));
+            self.trace.violation(format_args!(
+                "NoIntentStaysOpen: run {} has {:?}",
+                seen.run.id, seen.run.intent
+            ));
         }
     }
 

@@ -1,8 +1,14 @@
-//! Simulated worlds: the real control plane and the real exporter as hosts of a simulated network, with a ClickHouse and
-//! an S3 of its own, under faults that a seed decides. What must hold is checked after every step; the same seed gives
-//! the same trace.
+//! Simulated worlds: the real control plane and the real exporter as hosts of a simulated network,
+//! with a ClickHouse and an S3 of its own, under faults that a seed decides. What must hold is
+//! checked after every step; the same seed gives the same trace.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a harness fails loudly, where it stands")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a harness fails loudly, where it stands"
+)]
 
 pub mod bucket;
 pub mod caller;

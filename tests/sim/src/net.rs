@@ -1,8 +1,9 @@
-//! The simulated network, in the shapes that the services' libraries ask for: connections, an S3 client's HTTP, a
-//! ClickHouse client, a gRPC channel, and listeners.
+//! The simulated network, in the shapes that the services' libraries ask for: connections, an S3
+//! client's HTTP, a ClickHouse client, a gRPC channel, and listeners.
 //!
-//! Turmoil loses a packet for good, where TCP would send it again and, when that is of no use, give the connection up. So
-//! every connection knows its [`Wires`]: after a partition those that could have lost something are reset.
+//! Turmoil loses a packet for good, where TCP would send it again and, when that is of no use, give
+//! the connection up. So every connection knows its [`Wires`]: after a partition those that could
+//! have lost something are reset.
 
 use std::{
     collections::BTreeMap,
@@ -47,9 +48,14 @@ impl Wires {
         wires.entry((one.min(other), one.max(other))).or_default().clone()
     }
 
-    /// Resets every connection between two hosts, as TCP does when its packets were not answered for too long.
+    /// Resets every connection between two hosts, as TCP does when its packets were not answered
+    /// for too long.
     pub fn reset(&self, one: IpAddr, other: IpAddr) {
-        let cut = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(one.min(other), one.max(other)));
+        let cut = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&(one.min(other), one.max(other)));
         if let Some(cut) = cut {
             cut.cancel();
         }
@@ -81,13 +87,21 @@ impl Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.unless_reset(cx, |stream, cx| stream.poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.unless_reset(cx, |stream, cx| stream.poll_write(cx, data))
     }
 
@@ -125,13 +139,23 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 impl Network {
     fn connector(
         &self,
-    ) -> impl tower::Service<Uri, Response = TokioIo<Socket>, Error = io::Error, Future: Send + Unpin> + Clone + Send + Sync + 'static {
+    ) -> impl tower::Service<
+        Uri,
+        Response = TokioIo<Socket>,
+        Error = io::Error,
+        Future: Send + Unpin,
+    > + Clone
+    + Send
+    + Sync
+    + 'static {
         let wires = self.wires.clone();
         tower::service_fn(move |uri: Uri| {
             let wires = wires.clone();
             Box::pin(async move {
-                let address = (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(80));
-                let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+                let address =
+                    (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(80));
+                let connected =
+                    tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
                 let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
                 Socket::new(stream, &wires).map(TokioIo::new)
             })
@@ -144,30 +168,46 @@ impl Network {
         SharedHttpConnector::new(Http(Box::new(move |request| {
             let client = client.clone();
             HttpConnectorFuture::new(async move {
-                let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
-                let answer = client.request(request).await.map_err(|error| ConnectorError::io(error.into()))?;
+                let request = request
+                    .try_into_http1x()
+                    .map_err(|error| ConnectorError::user(error.into()))?;
+                let answer = client
+                    .request(request)
+                    .await
+                    .map_err(|error| ConnectorError::io(error.into()))?;
                 let answer = answer.map(SdkBody::from_body_1_x);
-                answer.try_into().map_err(|error: aws_smithy_runtime_api::http::HttpError| ConnectorError::user(error.into()))
+                answer.try_into().map_err(|error: aws_smithy_runtime_api::http::HttpError| {
+                    ConnectorError::user(error.into())
+                })
             })
         })))
     }
 
     /// What the exporter asks ClickHouse through.
     pub fn clickhouse(&self) -> clickhouse::Client {
-        clickhouse::Client::with_http_client(Client::builder(TokioExecutor::new()).build(self.connector()))
+        clickhouse::Client::with_http_client(
+            Client::builder(TokioExecutor::new()).build(self.connector()),
+        )
     }
 
     /// A gRPC channel, with the settings of the services.
     pub fn channel(&self, url: &str) -> Channel {
-        ClientTls::default().endpoint(url).expect("an address").connect_with_connector_lazy(self.connector())
+        ClientTls::default()
+            .endpoint(url)
+            .expect("an address")
+            .connect_with_connector_lazy(self.connector())
     }
 
     /// Connections that come in at `port` of this host.
-    pub async fn listen(&self, port: u16) -> io::Result<impl Stream<Item = io::Result<Socket>> + Send + use<>> {
+    pub async fn listen(
+        &self,
+        port: u16,
+    ) -> io::Result<impl Stream<Item = io::Result<Socket>> + Send + use<>> {
         let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)).await?;
         let wires = self.wires.clone();
         Ok(futures::stream::unfold((listener, wires), |(listener, wires)| async move {
-            let accepted = listener.accept().await.and_then(|(stream, _)| Socket::new(stream, &wires));
+            let accepted =
+                listener.accept().await.and_then(|(stream, _)| Socket::new(stream, &wires));
             Some((accepted, (listener, wires)))
         }))
     }

@@ -1,4 +1,5 @@
-//! What must be true of an export once everything has come to rest: read back from the bucket as a customer would.
+//! What must be true of an export once everything has come to rest: read back from the bucket as a
+//! customer would.
 
 use std::collections::BTreeMap;
 
@@ -25,18 +26,27 @@ pub fn faults_of(export: ExportId, runs: &[Seen], data: &Data, disk: &Disk) -> V
     for seen in runs {
         let status = seen.run.status();
         if !matches!(status, RunStatus::Completed | RunStatus::Cancelled) {
-            faults.push(format!("EveryRunComesToRest: run {} is {status:?}: {:?}", seen.run.id, seen.run.errors.last()));
+            faults.push(format!(
+                "EveryRunComesToRest: run {} is {status:?}: {:?}",
+                seen.run.id,
+                seen.run.errors.last()
+            ));
         }
         match (status, seen.run.work) {
             (RunStatus::Completed, Work::Partition(partition)) => {
                 faults.extend(rows(seen, partition.window, data, disk));
                 faults.extend(run_manifest(export, seen, disk));
             }
-            (RunStatus::Completed, Work::FindExperiments(window)) => faults.extend(outside_of_partitions(window, runs, data)),
+            (RunStatus::Completed, Work::FindExperiments(window)) => {
+                faults.extend(outside_of_partitions(window, runs, data))
+            }
             _ => {}
         }
     }
-    let manifest = |name: &str| disk.objects.get(&(DESTINATION.to_owned(), format!("p/_manifests/export_id={}/{name}", export.0)));
+    let manifest = |name: &str| {
+        disk.objects
+            .get(&(DESTINATION.to_owned(), format!("p/_manifests/export_id={}/{name}", export.0)))
+    };
     let success = manifest("_SUCCESS");
     if completed {
         faults.extend(success_is_last(export, success, disk));
@@ -51,11 +61,16 @@ pub fn faults_of(export: ExportId, runs: &[Seen], data: &Data, disk: &Disk) -> V
 fn outside_of_partitions(window: Window, runs: &[Seen], data: &Data) -> Option<String> {
     let partitions = || runs.iter().filter_map(|seen| seen.run.work.partition());
     let within = |start_time: i64| {
-        let holds = |part: Window| (part.start().micros()..part.end().micros()).contains(&start_time);
+        let holds =
+            |part: Window| (part.start().micros()..part.end().micros()).contains(&start_time);
         partitions().any(|partition| holds(partition.window))
     };
     let lost = data.within(window).find(|row| !within(row.start_time))?;
-    Some(format!("EveryRowHasItsPartition: row {} of {window} lies in none of {:?}", lost.id, partitions().collect::<Vec<_>>()))
+    Some(format!(
+        "EveryRowHasItsPartition: row {} of {window} lies in none of {:?}",
+        lost.id,
+        partitions().collect::<Vec<_>>()
+    ))
 }
 
 /// EveryRowOnce: the files of a run hold exactly the rows of its partition, in order and whole.
@@ -63,9 +78,14 @@ fn rows(seen: &Seen, window: Window, data: &Data, disk: &Disk) -> Vec<String> {
     let mut faults = Vec::new();
     let mut wanted = data.within(window);
     for file in &seen.files {
-        let Some(object) = disk.objects.get(&(DESTINATION.to_owned(), file.key.clone())) else { continue };
-        let reader = ParquetRecordBatchReaderBuilder::try_new(object.content.clone()).and_then(ParquetRecordBatchReaderBuilder::build);
-        let Ok(reader) = reader else { return vec![format!("EveryRowOnce: {} is no Parquet file", file.key)] };
+        let Some(object) = disk.objects.get(&(DESTINATION.to_owned(), file.key.clone())) else {
+            continue;
+        };
+        let reader = ParquetRecordBatchReaderBuilder::try_new(object.content.clone())
+            .and_then(ParquetRecordBatchReaderBuilder::build);
+        let Ok(reader) = reader else {
+            return vec![format!("EveryRowOnce: {} is no Parquet file", file.key)];
+        };
         let mut count = 0;
         for batch in reader.map(|batch| batch.expect("a batch")) {
             let text = |name: &str, row: usize| {
@@ -77,20 +97,33 @@ fn rows(seen: &Seen, window: Window, data: &Data, disk: &Disk) -> Vec<String> {
                 let next = wanted.next();
                 let found = (text("id", row), text("inputs", row), text("outputs", row));
                 let expected = next.map(|next| {
-                    (Some(next.id.to_string()), next.inputs.exported().map(str::to_owned), next.outputs.exported().map(str::to_owned))
+                    (
+                        Some(next.id.to_string()),
+                        next.inputs.exported().map(str::to_owned),
+                        next.outputs.exported().map(str::to_owned),
+                    )
                 });
                 if expected.as_ref() != Some(&found) {
-                    faults.push(format!("EveryRowOnce: {} row {row} is {found:?} where {expected:?} comes next", file.key));
+                    faults.push(format!(
+                        "EveryRowOnce: {} row {row} is {found:?} where {expected:?} comes next",
+                        file.key
+                    ));
                     return faults;
                 }
             }
         }
         if count != file.rows {
-            faults.push(format!("EveryRowOnce: {} holds {count} rows, listed are {}", file.key, file.rows));
+            faults.push(format!(
+                "EveryRowOnce: {} holds {count} rows, listed are {}",
+                file.key, file.rows
+            ));
         }
     }
     if let Some(lost) = wanted.next() {
-        faults.push(format!("EveryRowOnce: run {} lacks row {} and all behind it", seen.run.id, lost.id));
+        faults.push(format!(
+            "EveryRowOnce: run {} lacks row {} and all behind it",
+            seen.run.id, lost.id
+        ));
     }
     faults
 }
@@ -103,30 +136,61 @@ fn run_manifest(export: ExportId, seen: &Seen, disk: &Disk) -> Vec<String> {
     };
     let manifest: Value = serde_json::from_slice(&object.content).expect("JSON");
     let listed: BTreeMap<_, _> = files_of(&manifest).collect();
-    let stored: BTreeMap<_, _> =
-        seen.files.iter().map(|file| (file.key.clone(), (file.rows, file.bytes, file.etag.clone(), file.sha256.clone()))).collect();
-    if listed == stored { Vec::new() } else { vec![format!("ManifestSaysWhatIsStored: {key} lists {listed:?}, stored are {stored:?}")] }
+    let stored: BTreeMap<_, _> = seen
+        .files
+        .iter()
+        .map(|file| {
+            (file.key.clone(), (file.rows, file.bytes, file.etag.clone(), file.sha256.clone()))
+        })
+        .collect();
+    if listed == stored {
+        Vec::new()
+    } else {
+        vec![format!("ManifestSaysWhatIsStored: {key} lists {listed:?}, stored are {stored:?}")]
+    }
 }
 
 fn files_of(manifest: &Value) -> impl Iterator<Item = (String, (u64, u64, String, String))> {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let number = |value: &Value| value.as_u64().expect("a number");
     let files = manifest["files"].as_array().expect("files").iter();
-    files.map(move |file| (text(&file["key"]), (number(&file["rows"]), number(&file["bytes"]), text(&file["etag"]), text(&file["sha256"]))))
+    files.map(move |file| {
+        (
+            text(&file["key"]),
+            (
+                number(&file["rows"]),
+                number(&file["bytes"]),
+                text(&file["etag"]),
+                text(&file["sha256"]),
+            ),
+        )
+    })
 }
 
 fn export_manifest(export: ExportId, runs: &[Seen], object: Option<&Object>) -> Option<String> {
-    let Some(object) = object else { return Some(format!("ManifestSaysWhatIsStored: export {} has none", export.0)) };
+    let Some(object) = object else {
+        return Some(format!("ManifestSaysWhatIsStored: export {} has none", export.0));
+    };
     let manifest: Value = serde_json::from_slice(&object.content).expect("JSON");
     let rows: u64 = runs.iter().map(|seen| seen.run.totals.rows).sum();
     let told = manifest["totals"]["rows"].as_u64();
-    (told != Some(rows)).then(|| format!("ManifestSaysWhatIsStored: export {} tells {told:?} rows of {rows}", export.0))
+    (told != Some(rows)).then(|| {
+        format!("ManifestSaysWhatIsStored: export {} tells {told:?} rows of {rows}", export.0)
+    })
 }
 
 /// SuccessIsLast: what a reader waits for comes after everything that it will read.
 fn success_is_last(export: ExportId, success: Option<&Object>, disk: &Disk) -> Option<String> {
-    let Some(success) = success else { return Some(format!("SuccessMeansCompleted: export {} has no _SUCCESS", export.0)) };
-    let of_export = disk.objects.iter().filter(|((_, key), _)| key.contains(&format!("export_id={}/", export.0)));
-    let later = of_export.filter(|(_, object)| object.write > success.write).map(|((_, key), _)| key).next();
+    let Some(success) = success else {
+        return Some(format!("SuccessMeansCompleted: export {} has no _SUCCESS", export.0));
+    };
+    let of_export = disk
+        .objects
+        .iter()
+        .filter(|((_, key), _)| key.contains(&format!("export_id={}/", export.0)));
+    let later = of_export
+        .filter(|(_, object)| object.write > success.write)
+        .map(|((_, key), _)| key)
+        .next();
     later.map(|key| format!("SuccessIsLast: {key} was written after it"))
 }

@@ -1,4 +1,5 @@
-//! The trace: what happened, a line each, with the virtual time. The same seed gives the same lines.
+//! The trace: what happened, a line each, with the virtual time. The same seed gives the same
+//! lines.
 
 use std::{
     collections::VecDeque,
@@ -41,7 +42,10 @@ impl Trace {
     /// One line. Within a host the time is the host's, elsewhere it is for the caller to say.
     pub fn line(&self, text: impl std::fmt::Display) {
         let at = turmoil::sim_elapsed().map(|at| at.as_millis());
-        let line = at.map_or_else(|| format!("{text}\n"), |at| format!("{:>7}.{:03} {text}\n", at / 1000, at % 1000));
+        let line = at.map_or_else(
+            || format!("{text}\n"),
+            |at| format!("{:>7}.{:03} {text}\n", at / 1000, at % 1000),
+        );
         let mut lines = self.lock();
         lines.digest.update(&line);
         lines.count += 1;

@@ -1,4 +1,5 @@
-//! What goes wrong on the other side of the wire: seeded dice that ClickHouse and S3 throw for every request.
+//! What goes wrong on the other side of the wire: seeded dice that ClickHouse and S3 throw for
+//! every request.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -81,7 +82,11 @@ impl Weather {
         let millis = {
             let mut sky = self.sky();
             let share = sky.share;
-            if share > 0.0 && sky.rng.random_bool(0.02) { sky.rng.random_range(500..8_000) } else { sky.rng.random_range(0..15) }
+            if share > 0.0 && sky.rng.random_bool(0.02) {
+                sky.rng.random_range(500..8_000)
+            } else {
+                sky.rng.random_range(0..15)
+            }
         };
         tokio::time::sleep(Duration::from_millis(millis)).await;
     }

@@ -48,9 +48,11 @@ pub struct Outcome {
 
 /// What a step of the world takes, in virtual time: all hosts run for so long, one after the other.
 const TICK: Duration = Duration::from_millis(10);
-/// Everything must have come to rest so long after the last fault: the longest wait before a retry, and its attempt.
+/// Everything must have come to rest so long after the last fault: the longest wait before a retry,
+/// and its attempt.
 const REST: Duration = Duration::from_secs(900);
-/// What may still be under way after the last run has ended: a clean-up, a stopped exporter's last words.
+/// What may still be under way after the last run has ended: a clean-up, a stopped exporter's last
+/// words.
 const SETTLING: Duration = Duration::from_secs(30);
 
 /// What a seed decides.
@@ -73,12 +75,17 @@ impl Plan {
     fn new(seed: u64, fair: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let data = Data::new(rng.random());
-        let names = |kind: &str, count: u32| (1..=count).map(|number| format!("{kind}-{number}")).collect();
+        let names =
+            |kind: &str, count: u32| (1..=count).map(|number| format!("{kind}-{number}")).collect();
         let chaos = Duration::from_secs(rng.random_range(5..20));
-        // Every other export of every fifth world. Nothing is drawn for it: the other worlds stay as they were.
+        // Every other export of every fifth world. Nothing is drawn for it: the other worlds stay
+        // as they were.
         let of_experiments = |number: u32| seed % 5 == 2 && number.is_multiple_of(2);
         let wishes = (0..rng.random_range(1..=4))
-            .map(|number| Wish { all_experiments: of_experiments(number), ..wish(&mut rng, data.days, chaos) })
+            .map(|number| Wish {
+                all_experiments: of_experiments(number),
+                ..wish(&mut rng, data.days, chaos)
+            })
             .collect();
         Self {
             control_planes: names("control", rng.random_range(1..=2)),
@@ -107,7 +114,9 @@ fn wish(rng: &mut StdRng, days: i64, chaos: Duration) -> Wish {
         compression: rng.random_range(0..=4),
         all_experiments: false,
         all_columns: rng.random_bool(0.3),
-        cancelled_after: rng.random_bool(0.25).then(|| Duration::from_millis(rng.random_range(0..4_000))),
+        cancelled_after: rng
+            .random_bool(0.25)
+            .then(|| Duration::from_millis(rng.random_range(0..4_000))),
     }
 }
 
@@ -117,8 +126,15 @@ pub fn run(seed: u64, fair: bool, echo: bool) -> Outcome {
     listen_to(&trace);
     let plan = Plan::new(seed, fair);
     let mut builder = turmoil::Builder::new();
-    builder.rng_seed(seed).tick_duration(TICK).simulation_duration(Duration::from_secs(1 << 20)).enable_random_order();
-    builder.tcp_capacity(1 << 12).min_message_latency(Duration::from_millis(1)).max_message_latency(plan.latency);
+    builder
+        .rng_seed(seed)
+        .tick_duration(TICK)
+        .simulation_duration(Duration::from_secs(1 << 20))
+        .enable_random_order();
+    builder
+        .tcp_capacity(1 << 12)
+        .min_message_latency(Duration::from_millis(1))
+        .max_message_latency(plan.latency);
     let mut sim = builder.build();
     let mut world = World::new(seed, plan, trace.clone(), &mut sim);
     world.live(&mut sim);
@@ -162,7 +178,8 @@ impl World {
     fn new(seed: u64, plan: Plan, trace: Trace, sim: &mut Sim<'_>) -> Self {
         let network = Network { wires: Wires::default() };
         let data = Arc::new(plan.data);
-        let weather = [("clickhouse", 1), ("s3", 2)].map(|(name, salt)| Weather::new(name, seed ^ salt, plan.troubles, trace.clone()));
+        let weather = [("clickhouse", 1), ("s3", 2)]
+            .map(|(name, salt)| Weather::new(name, seed ^ salt, plan.troubles, trace.clone()));
         let bucket = Bucket::new(weather[1].clone(), trace.clone());
         fill(&bucket, &data);
         let store = SqliteStore::open(Path::new(hosts::DATABASE)).expect("a database");
@@ -171,18 +188,27 @@ impl World {
         for name in &plan.control_planes {
             let (stopping, network) = (Stopping::default(), network.clone());
             services.insert(name.clone(), stopping.clone());
-            sim.host(name.as_str(), move || hosts::control_plane(network.clone(), stopping.clone()));
+            sim.host(name.as_str(), move || {
+                hosts::control_plane(network.clone(), stopping.clone())
+            });
         }
         for (name, index) in plan.exporters.iter().zip(0..) {
             let (stopping, network, name) = (Stopping::default(), network.clone(), name.clone());
             services.insert(name.clone(), stopping.clone());
             let control_plane = plan.control_planes[index % plan.control_planes.len()].clone();
             sim.host(name.clone().as_str(), move || {
-                hosts::exporter(network.clone(), stopping.clone(), name.clone(), control_plane.clone())
+                hosts::exporter(
+                    network.clone(),
+                    stopping.clone(),
+                    name.clone(),
+                    control_plane.clone(),
+                )
             });
         }
         let (served, over, weathers) = (data.clone(), network.clone(), weather[0].clone());
-        sim.host("clickhouse", move || clickhouse::serve(over.clone(), served.clone(), weathers.clone()));
+        sim.host("clickhouse", move || {
+            clickhouse::serve(over.clone(), served.clone(), weathers.clone())
+        });
         let (disk, over) = (bucket.clone(), network.clone());
         sim.host("s3", move || disk.clone().serve(over.clone()));
         let content = Arc::new(AtomicBool::new(false));
@@ -196,7 +222,8 @@ impl World {
         sim.client("caller", caller.run());
 
         let pairs = pairs(&plan.control_planes, &plan.exporters);
-        let mut hosts: Vec<_> = services.into_iter().map(|(name, stopping)| (name, Some(stopping))).collect();
+        let mut hosts: Vec<_> =
+            services.into_iter().map(|(name, stopping)| (name, Some(stopping))).collect();
         hosts.extend(["clickhouse", "s3"].map(|name| (name.to_owned(), None)));
         Self {
             judge: Judge::new(store, bucket, trace.clone()),
@@ -225,7 +252,10 @@ impl World {
             }
             self.chaos.revive(sim);
             if sim.elapsed() > patience {
-                self.trace.violation(format_args!("EverythingComesToRest: it has not\n{}", self.judge.describe()));
+                self.trace.violation(format_args!(
+                    "EverythingComesToRest: it has not\n{}",
+                    self.judge.describe()
+                ));
                 return;
             }
         }
@@ -263,7 +293,12 @@ fn pairs(control_planes: &[String], exporters: &[String]) -> Vec<(String, String
 fn fill(bucket: &Bucket, data: &Data) {
     let mut disk = bucket.disk();
     for (key, text) in data.objects() {
-        let object = Object { content: Bytes::copy_from_slice(text.as_bytes()), metadata: None, etag: "source".to_owned(), write: 0 };
+        let object = Object {
+            content: Bytes::copy_from_slice(text.as_bytes()),
+            metadata: None,
+            etag: "source".to_owned(),
+            write: 0,
+        };
         disk.objects.insert((SOURCE.to_owned(), key.to_owned()), object);
     }
 }

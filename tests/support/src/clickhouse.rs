@@ -24,13 +24,16 @@ pub struct ClickHouse {
 impl ClickHouse {
     /// Starts a server over `path` on a port, 0 for a free one. The error is what the server says.
     pub fn start(path: &Path, port: u16) -> Result<Self, String> {
-        let mut child = command(path, port)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .map_err(|error| format!("{} cannot be started: {error}; run `make install`", python().display()))?;
+        let mut child =
+            command(path, port).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().map_err(
+                |error| {
+                    format!("{} cannot be started: {error}; run `make install`", python().display())
+                },
+            )?;
         let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).map_err(|error| error.to_string())?;
+        BufReader::new(child.stdout.take().expect("piped"))
+            .read_line(&mut line)
+            .map_err(|error| error.to_string())?;
         match line.trim().strip_prefix("listening on ") {
             Some(url) => Ok(Self { child, url: url.to_owned(), profile: profile(path) }),
             None => Err("the embedded ClickHouse did not start".to_owned()),
@@ -39,8 +42,10 @@ impl ClickHouse {
 
     /// Gives the only user other settings to begin every query with.
     pub fn set_profile(&self, settings: &[(&str, &str)]) {
-        let settings: serde_json::Map<_, _> = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
-        std::fs::write(&self.profile, serde_json::Value::Object(settings).to_string()).expect("a profile");
+        let settings: serde_json::Map<_, _> =
+            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+        std::fs::write(&self.profile, serde_json::Value::Object(settings).to_string())
+            .expect("a profile");
     }
 
     /// A client of the default database.
@@ -61,11 +66,17 @@ impl ClickHouse {
 
     /// How many queries with that prefix of their id are running.
     pub async fn running(&self, prefix: &str) -> usize {
-        let all: Vec<String> = self.client().query_raw("SELECT query_id FROM system.processes").fetch_all().await.expect("processes");
+        let all: Vec<String> = self
+            .client()
+            .query_raw("SELECT query_id FROM system.processes")
+            .fetch_all()
+            .await
+            .expect("processes");
         all.iter().filter(|id| id.starts_with(prefix)).count()
     }
 
-    /// Waits until none is: ClickHouse ends a query a moment after it was killed. A test in which one goes on does not end well.
+    /// Waits until none is: ClickHouse ends a query a moment after it was killed. A test in which
+    /// one goes on does not end well.
     pub async fn ended(&self, prefix: &str) {
         let ended = async { while self.running(prefix).await > 0 {} };
         tokio::time::timeout(PATIENCE, ended).await.expect("every query ends that was killed");
@@ -89,10 +100,15 @@ pub fn client(url: &str) -> Client {
     Client::default().with_url(url).with_database("default").with_compression(Compression::None)
 }
 
-/// The program, which says `listening on` and its address once it answers, and ends with its parent.
+/// The program, which says `listening on` and its address once it answers, and ends with its
+/// parent.
 pub fn command(path: &Path, port: u16) -> Command {
     let mut command = Command::new(python());
-    command.arg(repository().join("tests/support/clickhouse/server.py")).args(["--die-with-parent", "--port", &port.to_string()]);
+    command.arg(repository().join("tests/support/clickhouse/server.py")).args([
+        "--die-with-parent",
+        "--port",
+        &port.to_string(),
+    ]);
     command
         .arg("--path")
         .arg(path)

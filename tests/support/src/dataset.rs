@@ -19,8 +19,11 @@ pub const START: &str = "2024-01-01T00:00:00Z";
 pub const END: &str = "2024-01-04T00:00:00Z";
 
 fn statement(table: &str, rows: u64, offload: bool) -> String {
-    let text = std::fs::read_to_string(repository().join("tests/support/dataset/dataset.sql")).expect("the data set");
-    text.replace("{table}", table).replace("{rows}", &rows.to_string()).replace("{offload}", if offload { "1" } else { "0" })
+    let text = std::fs::read_to_string(repository().join("tests/support/dataset/dataset.sql"))
+        .expect("the data set");
+    text.replace("{table}", table)
+        .replace("{rows}", &rows.to_string())
+        .replace("{offload}", if offload { "1" } else { "0" })
 }
 
 /// Loads the rows into `runs` and, with their texts, into `truth`.
@@ -39,11 +42,14 @@ pub async fn load_truth(client: &Client, rows: u64) -> clickhouse::error::Result
     client.query_raw(&statement("truth", rows, false)).execute().await
 }
 
-/// Writes the objects that offloaded rows point at, as plain files below a bucket's folder. How many.
+/// Writes the objects that offloaded rows point at, as plain files below a bucket's folder. How
+/// many.
 pub async fn write_blobs(client: &Client, bucket: &Path) -> std::io::Result<u64> {
-    let sql = "SELECT toString(id) AS id, inputs, outputs FROM truth SETTINGS max_block_size = 8192";
+    let sql =
+        "SELECT toString(id) AS id, inputs, outputs FROM truth SETTINGS max_block_size = 8192";
     let client = client.clone().with_setting("output_format_arrow_compression_method", "none");
-    let mut bytes = client.query_raw(sql).fetch_bytes("ArrowStream").map_err(std::io::Error::other)?;
+    let mut bytes =
+        client.query_raw(sql).fetch_bytes("ArrowStream").map_err(std::io::Error::other)?;
     let (mut decoder, mut written) = (StreamDecoder::new(), 0);
     let mut writers = tokio::task::JoinSet::new();
     while let Some(chunk) = bytes.next().await.map_err(std::io::Error::other)? {
@@ -64,7 +70,9 @@ pub async fn write_blobs(client: &Client, bucket: &Path) -> std::io::Result<u64>
 
 const WRITERS: usize = 4;
 
-fn joined(done: Option<Result<std::io::Result<u64>, tokio::task::JoinError>>) -> std::io::Result<u64> {
+fn joined(
+    done: Option<Result<std::io::Result<u64>, tokio::task::JoinError>>,
+) -> std::io::Result<u64> {
     done.map_or(Ok(0), |done| done.map_err(std::io::Error::other)?)
 }
 

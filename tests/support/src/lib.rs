@@ -1,7 +1,13 @@
-//! Real parts for the demo and the tests: the embedded ClickHouse, an S3 server with faults to order, the data set,
-//! and the services in one process.
+//! Real parts for the demo and the tests: the embedded ClickHouse, an S3 server with faults to
+//! order, the data set, and the services in one process.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "a harness fails loudly, where it stands")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a harness fails loudly, where it stands"
+)]
 
 pub mod clickhouse;
 pub mod dataset;
@@ -16,10 +22,15 @@ use std::path::{Path, PathBuf};
 
 /// The checkout.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/support lies in the checkout").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("tests/support lies in the checkout")
+        .to_owned()
 }
 
 /// The Python that has chDB: what `make` installed, or `TRACELIFT_PYTHON`.
 pub fn python() -> PathBuf {
-    std::env::var_os("TRACELIFT_PYTHON").map_or_else(|| repository().join("target/venv/bin/python"), PathBuf::from)
+    std::env::var_os("TRACELIFT_PYTHON")
+        .map_or_else(|| repository().join("target/venv/bin/python"), PathBuf::from)
 }

@@ -18,7 +18,8 @@ use tracelift_runtime::tasks::{self, Owned};
 /// What happens to bytes on their way.
 #[derive(Debug, Clone, Default)]
 pub struct Habit {
-    /// In requests that contain the first text, the second is replaced by the third, which is not longer.
+    /// In requests that contain the first text, the second is replaced by the third, which is not
+    /// longer.
     pub replace: Option<(&'static str, &'static str, &'static str)>,
     /// An answer is cut after that many bytes, and the connection with it.
     pub cut_after: Option<u64>,
@@ -36,7 +37,8 @@ impl Line {
     pub async fn to(url: &str, habit: Habit) -> Self {
         let upstream: SocketAddr = url.trim_start_matches("http://").parse().expect("an address");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-        let (address, cuts) = (listener.local_addr().expect("an address"), Arc::new(AtomicU64::new(0)));
+        let (address, cuts) =
+            (listener.local_addr().expect("an address"), Arc::new(AtomicU64::new(0)));
         let counted = cuts.clone();
         let serving = Owned(tasks::start("line", async move {
             let mut connections = JoinSet::new();
@@ -60,7 +62,12 @@ impl Line {
     }
 }
 
-async fn carry(mut client: TcpStream, upstream: SocketAddr, habit: &Habit, cuts: &AtomicU64) -> std::io::Result<()> {
+async fn carry(
+    mut client: TcpStream,
+    upstream: SocketAddr,
+    habit: &Habit,
+    cuts: &AtomicU64,
+) -> std::io::Result<()> {
     let mut server = TcpStream::connect(upstream).await?;
     let (mut asked, mut answered) = (vec![0; 1 << 20], vec![0; 16 << 10]);
     let mut sent = 0;
@@ -93,7 +100,9 @@ async fn carry(mut client: TcpStream, upstream: SocketAddr, habit: &Habit, cuts:
 fn changed(request: &[u8], habit: &Habit) -> Vec<u8> {
     let text = String::from_utf8_lossy(request);
     match habit.replace {
-        Some((where_, from, to)) if text.contains(where_) => text.replace(from, &format!("{to:<0$}", from.len())).into_bytes(),
+        Some((where_, from, to)) if text.contains(where_) => {
+            text.replace(from, &format!("{to:<0$}", from.len())).into_bytes()
+        }
         _ => request.to_vec(),
     }
 }

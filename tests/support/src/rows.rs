@@ -11,7 +11,10 @@ use serde_json::Value;
 
 /// The rows of a Parquet file.
 pub fn rows_of(parquet: &[u8]) -> Vec<Value> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(parquet)).expect("Parquet").build().expect("Parquet");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(parquet))
+        .expect("Parquet")
+        .build()
+        .expect("Parquet");
     reader.flat_map(|batch| rows_of_batch(&batch.expect("Parquet"))).collect()
 }
 
@@ -26,11 +29,17 @@ pub fn rows_of_batch(batch: &RecordBatch) -> Vec<Value> {
         _ => column.clone(),
     };
     let plain: Vec<_> = batch.columns().iter().map(plain).collect();
-    let columns: Vec<_> = plain.iter().map(|column| ArrayFormatter::try_new(column, &options).expect("a column")).collect();
+    let columns: Vec<_> = plain
+        .iter()
+        .map(|column| ArrayFormatter::try_new(column, &options).expect("a column"))
+        .collect();
     let row = |row: usize| {
         let fields = schema.fields().iter().zip(&columns).map(|(field, column)| {
             let text = column.value(row).to_string();
-            (field.name().clone(), if text == "\u{0}null" { Value::Null } else { Value::String(text) })
+            (
+                field.name().clone(),
+                if text == "\u{0}null" { Value::Null } else { Value::String(text) },
+            )
         });
         Value::Object(fields.collect())
     };

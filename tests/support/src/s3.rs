@@ -1,7 +1,7 @@
 //! An S3 server over a folder (s3s-fs), with faults to order and a list of open uploads.
 //!
-//! Writing is its own: s3s-fs keeps metadata in files named after the whole key, and keys as long as an export's do not
-//! fit into a file's name.
+//! Writing is its own: s3s-fs keeps metadata in files named after the whole key, and keys as long
+//! as an export's do not fit into a file's name.
 
 mod faults;
 mod journal;
@@ -52,8 +52,14 @@ impl S3Server {
         std::fs::create_dir_all(root)?;
         let address = listener.local_addr()?;
         let (faults, uploads) = (Arc::new(Faults::default()), Arc::new(Uploads::new(root)?));
-        let files = FileSystem::new(root).map_err(|error| io::Error::other(format!("{error:?}")))?;
-        let served = Served { files, root: root.to_owned(), faults: faults.clone(), uploads: Arc::clone(&uploads) };
+        let files =
+            FileSystem::new(root).map_err(|error| io::Error::other(format!("{error:?}")))?;
+        let served = Served {
+            files,
+            root: root.to_owned(),
+            faults: faults.clone(),
+            uploads: Arc::clone(&uploads),
+        };
         let mut builder = S3ServiceBuilder::new(served);
         let keys = Arc::new(Keys(Mutex::new(vec![ACCESS_KEY_ID.to_owned()])));
         builder.set_auth(KnownKeys(keys.clone()));
@@ -100,7 +106,9 @@ impl S3Server {
                 if path.is_dir() {
                     folders.push(path);
                 } else {
-                    found.push(path.strip_prefix(&root).expect("below").to_string_lossy().into_owned());
+                    found.push(
+                        path.strip_prefix(&root).expect("below").to_string_lossy().into_owned(),
+                    );
                 }
             }
         }
@@ -153,7 +161,10 @@ impl S3Auth for KnownKeys {
         if self.0.0.lock().expect("not poisoned").iter().any(|known| known == access_key) {
             return Ok(SECRET_ACCESS_KEY.into());
         }
-        Err(s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records."))
+        Err(s3_error!(
+            InvalidAccessKeyId,
+            "The AWS Access Key Id you provided does not exist in our records."
+        ))
     }
 }
 
@@ -183,34 +194,57 @@ impl Served {
     fn condition(&self, if_none: bool) -> S3Result<Condition> {
         match (if_none, self.faults.knows_conditions()) {
             (true, true) => Ok(Condition::IfNone),
-            (true, false) => Err(s3_error!(NotImplemented, "A header you provided implies functionality that is not implemented")),
+            (true, false) => Err(s3_error!(
+                NotImplemented,
+                "A header you provided implies functionality that is not implemented"
+            )),
             (false, _) => Ok(Condition::Always),
         }
     }
 
-    /// A small object that was written as a plain file; s3s-fs takes eight trips to the disk for one.
+    /// A small object that was written as a plain file; s3s-fs takes eight trips to the disk for
+    /// one.
     fn plain(&self, input: &GetObjectInput) -> Option<Vec<u8>> {
         let plain_key = !input.key.split('/').any(|part| part == ".." || part.is_empty());
         if input.range.is_some() || !plain_key {
             return None;
         }
         let path = self.root.join(&input.bucket).join(&input.key);
-        let small = std::fs::metadata(&path).ok().filter(|found| found.is_file() && found.len() <= SMALL);
+        let small =
+            std::fs::metadata(&path).ok().filter(|found| found.is_file() && found.len() <= SMALL);
         small.and_then(|_| std::fs::read(path).ok())
     }
 }
 
 #[async_trait::async_trait]
 impl S3 for Served {
-    async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+    async fn get_object(
+        &self,
+        req: S3Request<GetObjectInput>,
+    ) -> S3Result<S3Response<GetObjectOutput>> {
         let cut = self.faults.before(Operation::GetObject, &req.input.key).await?;
         // The tag is the same in every answer: readers that ask for a file piece by piece compare.
-        let e_tag = self.uploads.of_object(&req.input.bucket, &req.input.key).map(|known| ETag::Strong(known.etag));
+        let e_tag = self
+            .uploads
+            .of_object(&req.input.bucket, &req.input.key)
+            .map(|known| ETag::Strong(known.etag));
         if let Some(content) = self.plain(&req.input) {
             let length = i64::try_from(content.len()).ok();
-            let content = if cut { Bytes::from(content).slice(..content_half(length)) } else { Bytes::from(content) };
-            let body = StreamingBlob::wrap(futures::stream::once(async move { Ok::<_, io::Error>(content) }));
-            return Ok(S3Response::new(GetObjectOutput { body: Some(body), content_length: length, e_tag, ..Default::default() }));
+            let content = if cut {
+                Bytes::from(content).slice(..content_half(length))
+            } else {
+                Bytes::from(content)
+            };
+            let body =
+                StreamingBlob::wrap(futures::stream::once(
+                    async move { Ok::<_, io::Error>(content) },
+                ));
+            return Ok(S3Response::new(GetObjectOutput {
+                body: Some(body),
+                content_length: length,
+                e_tag,
+                ..Default::default()
+            }));
         }
         self.object(&req.input.bucket, &req.input.key)?;
         let mut found = self.files.get_object(req).await?;
@@ -218,7 +252,10 @@ impl S3 for Served {
         Ok(found)
     }
 
-    async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+    async fn put_object(
+        &self,
+        req: S3Request<PutObjectInput>,
+    ) -> S3Result<S3Response<PutObjectOutput>> {
         self.bucket(&req.input.bucket)?;
         let key = req.input.key.clone();
         self.faults.good(req.credentials.as_ref(), &key)?;
@@ -229,10 +266,16 @@ impl S3 for Served {
         let body = input.body.ok_or_else(|| s3_error!(IncompleteBody))?;
         let tag = self.uploads.put(&input.bucket, &key, input.metadata, body, condition).await?;
         self.faults.after(Operation::PutObject, &key).await?;
-        Ok(S3Response::new(PutObjectOutput { e_tag: Some(ETag::Strong(tag)), ..Default::default() }))
+        Ok(S3Response::new(PutObjectOutput {
+            e_tag: Some(ETag::Strong(tag)),
+            ..Default::default()
+        }))
     }
 
-    async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+    async fn head_object(
+        &self,
+        req: S3Request<HeadObjectInput>,
+    ) -> S3Result<S3Response<HeadObjectOutput>> {
         self.faults.before(Operation::HeadObject, &req.input.key).await?;
         self.object(&req.input.bucket, &req.input.key)?;
         let known = self.uploads.of_object(&req.input.bucket, &req.input.key);
@@ -244,7 +287,10 @@ impl S3 for Served {
         Ok(found)
     }
 
-    async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+    async fn delete_object(
+        &self,
+        req: S3Request<DeleteObjectInput>,
+    ) -> S3Result<S3Response<DeleteObjectOutput>> {
         self.faults.before(Operation::DeleteObject, &req.input.key).await?;
         self.files.delete_object(req).await
     }
@@ -259,11 +305,20 @@ impl S3 for Served {
         self.faults.before(Operation::CreateMultipartUpload, &input.key).await?;
         let id = self.uploads.create(&input.key, input.metadata)?;
         self.faults.after(Operation::CreateMultipartUpload, &input.key).await?;
-        let (bucket, key, upload_id) = (Some(input.bucket), Some(input.key), Some(self.faults.answered(id)));
-        Ok(S3Response::new(CreateMultipartUploadOutput { bucket, key, upload_id, ..Default::default() }))
+        let (bucket, key, upload_id) =
+            (Some(input.bucket), Some(input.key), Some(self.faults.answered(id)));
+        Ok(S3Response::new(CreateMultipartUploadOutput {
+            bucket,
+            key,
+            upload_id,
+            ..Default::default()
+        }))
     }
 
-    async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+    async fn upload_part(
+        &self,
+        req: S3Request<UploadPartInput>,
+    ) -> S3Result<S3Response<UploadPartOutput>> {
         self.faults.good(req.credentials.as_ref(), &req.input.key)?;
         let input = req.input;
         self.faults.before(Operation::UploadPart, &input.key).await?;
@@ -271,7 +326,10 @@ impl S3 for Served {
         let body = input.body.ok_or_else(|| s3_error!(IncompleteBody))?;
         let tag = self.uploads.part(&input.key, &input.upload_id, input.part_number, body).await?;
         self.faults.after(Operation::UploadPart, &input.key).await?;
-        Ok(S3Response::new(UploadPartOutput { e_tag: Some(ETag::Strong(tag)), ..Default::default() }))
+        Ok(S3Response::new(UploadPartOutput {
+            e_tag: Some(ETag::Strong(tag)),
+            ..Default::default()
+        }))
     }
 
     async fn complete_multipart_upload(
@@ -284,43 +342,82 @@ impl S3 for Served {
         let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
         self.faults.object_size(input.mpu_object_size)?;
         let condition = self.condition(input.if_none_match.is_some())?;
-        let tag =
-            self.uploads.complete(&input.bucket, &input.key, &input.upload_id, &parts, condition, self.faults.small_parts_allowed())?;
+        let tag = self.uploads.complete(
+            &input.bucket,
+            &input.key,
+            &input.upload_id,
+            &parts,
+            condition,
+            self.faults.small_parts_allowed(),
+        )?;
         self.faults.after(Operation::CompleteMultipartUpload, &input.key).await?;
-        Ok(S3Response::new(CompleteMultipartUploadOutput { e_tag: Some(ETag::Strong(tag)), ..Default::default() }))
+        Ok(S3Response::new(CompleteMultipartUploadOutput {
+            e_tag: Some(ETag::Strong(tag)),
+            ..Default::default()
+        }))
     }
 
-    async fn abort_multipart_upload(&self, req: S3Request<AbortMultipartUploadInput>) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+    async fn abort_multipart_upload(
+        &self,
+        req: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
         self.faults.before(Operation::AbortMultipartUpload, &req.input.key).await?;
         self.uploads.abort(&req.input.key, &req.input.upload_id)?;
         Ok(S3Response::new(AbortMultipartUploadOutput::default()))
     }
 
-    async fn list_multipart_uploads(&self, req: S3Request<ListMultipartUploadsInput>) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+    async fn list_multipart_uploads(
+        &self,
+        req: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
         let prefix = req.input.prefix.unwrap_or_default();
         self.faults.before(Operation::ListMultipartUploads, &prefix).await?;
         let open = self.uploads.open().into_iter().filter(|(key, _)| key.starts_with(&prefix));
-        let uploads = open.map(|(key, id)| MultipartUpload { key: Some(key), upload_id: Some(id), ..Default::default() }).collect();
-        Ok(S3Response::new(ListMultipartUploadsOutput { uploads: Some(uploads), ..Default::default() }))
+        let uploads = open
+            .map(|(key, id)| MultipartUpload {
+                key: Some(key),
+                upload_id: Some(id),
+                ..Default::default()
+            })
+            .collect();
+        Ok(S3Response::new(ListMultipartUploadsOutput {
+            uploads: Some(uploads),
+            ..Default::default()
+        }))
     }
 
-    async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
+    async fn list_objects_v2(
+        &self,
+        req: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
         self.files.list_objects_v2(req).await
     }
 
-    async fn create_bucket(&self, req: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {
+    async fn create_bucket(
+        &self,
+        req: S3Request<CreateBucketInput>,
+    ) -> S3Result<S3Response<CreateBucketOutput>> {
         self.files.create_bucket(req).await
     }
 
-    async fn list_buckets(&self, req: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
+    async fn list_buckets(
+        &self,
+        req: S3Request<ListBucketsInput>,
+    ) -> S3Result<S3Response<ListBucketsOutput>> {
         self.files.list_buckets(req).await
     }
 
-    async fn head_bucket(&self, req: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
+    async fn head_bucket(
+        &self,
+        req: S3Request<HeadBucketInput>,
+    ) -> S3Result<S3Response<HeadBucketOutput>> {
         self.files.head_bucket(req).await
     }
 
-    async fn get_bucket_location(&self, req: S3Request<GetBucketLocationInput>) -> S3Result<S3Response<GetBucketLocationOutput>> {
+    async fn get_bucket_location(
+        &self,
+        req: S3Request<GetBucketLocationInput>,
+    ) -> S3Result<S3Response<GetBucketLocationOutput>> {
         self.files.get_bucket_location(req).await
     }
 }

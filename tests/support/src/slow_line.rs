@@ -14,7 +14,8 @@ use tracelift_runtime::tasks::{self, Owned};
 
 /// Turns a second.
 const TURNS: u32 = 20;
-/// What the kernel keeps of a connection on the proxy's side: little, or a slow line would seem quick until it is full.
+/// What the kernel keeps of a connection on the proxy's side: little, or a slow line would seem
+/// quick until it is full.
 const BUFFER: u32 = 32 << 10;
 
 /// A proxy; it ends when it is dropped.
@@ -56,7 +57,8 @@ async fn carry(near: TcpStream, upstream: SocketAddr, bytes_a_second: u32) -> st
                 return asks.shutdown().await;
             }
             asks.write_all(&turn[..size]).await?;
-            tokio::time::sleep(Duration::from_secs_f64(size as f64 / f64::from(bytes_a_second))).await;
+            tokio::time::sleep(Duration::from_secs_f64(size as f64 / f64::from(bytes_a_second)))
+                .await;
         }
     };
     let quickly = async { tokio::io::copy(&mut answers, &mut heard).await };

@@ -1,5 +1,5 @@
-//! What lies between an exporter and its control plane: a proxy of their stream that loses, repeats or holds the n-th
-//! message of a kind, in either direction.
+//! What lies between an exporter and its control plane: a proxy of their stream that loses, repeats
+//! or holds the n-th message of a kind, in either direction.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -18,8 +18,9 @@ use tonic::{
     transport::{Channel, Endpoint, Server},
 };
 use tracelift_proto::fleet::v1::{
-    self, connect_request::Message as Up, connect_response::Message as Down, fleet_service_client::FleetServiceClient,
-    fleet_service_server::FleetService, fleet_service_server::FleetServiceServer,
+    self, connect_request::Message as Up, connect_response::Message as Down,
+    fleet_service_client::FleetServiceClient, fleet_service_server::FleetService,
+    fleet_service_server::FleetServiceServer,
 };
 use tracelift_runtime::tasks::{self, Owned};
 
@@ -80,15 +81,21 @@ impl Wire {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let address: SocketAddr = listener.local_addr().expect("an address");
         let rules = Arc::new(watch::Sender::new(Vec::new()));
-        let channel = Endpoint::from_shared(upstream.to_owned()).expect("an address").connect_lazy();
+        let channel =
+            Endpoint::from_shared(upstream.to_owned()).expect("an address").connect_lazy();
         let proxy = FleetServiceServer::new(Proxy { channel, rules: rules.clone() });
         let server = tasks::start("wire", async move {
-            Server::builder().add_service(proxy).serve_with_incoming(TcpListenerStream::new(listener)).await.expect("it serves");
+            Server::builder()
+                .add_service(proxy)
+                .serve_with_incoming(TcpListenerStream::new(listener))
+                .await
+                .expect("it serves");
         });
         Self { url: format!("http://{address}"), rules, _server: Owned(server) }
     }
 
-    /// The next message of that kind has this fate. Kinds are the names of the messages' fields, e.g. `file_done`.
+    /// The next message of that kind has this fate. Kinds are the names of the messages' fields,
+    /// e.g. `file_done`.
     pub fn next(&self, kind: &'static str, fate: Fate) {
         self.rules.send_modify(|rules| rules.push(Rule { kind, fate }));
     }
@@ -115,7 +122,10 @@ type Answers = std::pin::Pin<Box<dyn Stream<Item = Result<v1::ConnectResponse, S
 impl FleetService for Proxy {
     type ConnectStream = Answers;
 
-    async fn connect(&self, request: Request<Streaming<v1::ConnectRequest>>) -> Result<Response<Answers>, Status> {
+    async fn connect(
+        &self,
+        request: Request<Streaming<v1::ConnectRequest>>,
+    ) -> Result<Response<Answers>, Status> {
         let (metadata, _, mut said) = request.into_parts();
         let (up, messages) = mpsc::channel(1);
         let (down, answers) = mpsc::channel(1);
@@ -126,7 +136,10 @@ impl FleetService for Proxy {
             let mut pumps = JoinSet::new();
             tasks::start_in(&mut pumps, "up", async move {
                 while let Ok(Some(message)) = said.message().await {
-                    if pass(&rules, &up, message.message.as_ref().map_or("", kind_up), message).await.is_none() {
+                    if pass(&rules, &up, message.message.as_ref().map_or("", kind_up), message)
+                        .await
+                        .is_none()
+                    {
                         return;
                     }
                 }
@@ -166,7 +179,12 @@ impl FleetService for Proxy {
 }
 
 /// Hands a message on as its rule says; `None` when the stream breaks here.
-async fn pass<T: Clone>(rules: &watch::Sender<Vec<Rule>>, to: &mpsc::Sender<T>, kind: &str, message: T) -> Option<()> {
+async fn pass<T: Clone>(
+    rules: &watch::Sender<Vec<Rule>>,
+    to: &mpsc::Sender<T>,
+    kind: &str,
+    message: T,
+) -> Option<()> {
     let mut rule = None;
     rules.send_if_modified(|rules| {
         rule = rules.iter().position(|rule| rule.kind == kind).map(|at| rules.remove(at));

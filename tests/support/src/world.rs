@@ -1,4 +1,5 @@
-//! The whole product in one process: real services on real ports, the embedded ClickHouse and the S3 server at the wire.
+//! The whole product in one process: real services on real ports, the embedded ClickHouse and the
+//! S3 server at the wire.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -22,7 +23,8 @@ use tracelift_postgres_server::Postgres;
 use tracelift_proto::{
     pages, time_to,
     v1::{
-        self, admin_service_client::AdminServiceClient, destination_service_client::DestinationServiceClient,
+        self, admin_service_client::AdminServiceClient,
+        destination_service_client::DestinationServiceClient,
         export_service_client::ExportServiceClient,
     },
 };
@@ -147,25 +149,45 @@ impl World {
         s3.create_bucket(SOURCE_BUCKET);
         s3.create_bucket(DESTINATION_BUCKET);
         let path = dir.path().join("clickhouse");
-        let clickhouse = tokio::task::spawn_blocking(move || ClickHouse::start(&path, 0)).await.expect("no panic").expect("ClickHouse");
+        let clickhouse = tokio::task::spawn_blocking(move || ClickHouse::start(&path, 0))
+            .await
+            .expect("no panic")
+            .expect("ClickHouse");
         let (postgres, database) = database(&dir, options.postgres).await;
         let mut control_planes = Vec::new();
         for _ in 0..options.replicas {
-            let (running, address) = control_plane(&database, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), options).await;
+            let (running, address) =
+                control_plane(&database, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), options).await;
             control_planes.push(Replica { running: Some(running), address });
         }
         let grpc = format!("http://{}", control_planes[0].address);
-        let mut world = Self { clickhouse, s3, grpc, control_planes, database, options, postgres, api_key: String::new(), dir };
+        let mut world = Self {
+            clickhouse,
+            s3,
+            grpc,
+            control_planes,
+            database,
+            options,
+            postgres,
+            api_key: String::new(),
+            dir,
+        };
         world.api_key = world.key_of(TENANT_ID).await;
         world
     }
 
     /// A new tenant's key.
     pub async fn key_of(&self, tenant: &str) -> String {
-        let mut admin = AdminServiceClient::with_interceptor(self.channel(), Bearer::new(ADMIN_TOKEN));
-        let request = v1::CreateTenantRequest { id: tenant.to_owned(), display_name: "test".to_owned() };
+        let mut admin =
+            AdminServiceClient::with_interceptor(self.channel(), Bearer::new(ADMIN_TOKEN));
+        let request =
+            v1::CreateTenantRequest { id: tenant.to_owned(), display_name: "test".to_owned() };
         admin.create_tenant(request).await.expect("a tenant");
-        let request = v1::CreateApiKeyRequest { tenant_id: tenant.to_owned(), display_name: "test".to_owned(), permission: 0 };
+        let request = v1::CreateApiKeyRequest {
+            tenant_id: tenant.to_owned(),
+            display_name: "test".to_owned(),
+            permission: 0,
+        };
         admin.create_api_key(request).await.expect("a key").into_inner().key
     }
 
@@ -192,7 +214,8 @@ impl World {
         DestinationServiceClient::with_interceptor(self.channel(), Bearer::new(&self.api_key))
     }
 
-    /// Settings of an exporter of that name: small files and batches, so that few rows make many of them.
+    /// Settings of an exporter of that name: small files and batches, so that few rows make many of
+    /// them.
     pub fn exporter_settings(&self, name: &str) -> tracelift_exporter::Settings {
         let mut settings = tracelift_exporter::Settings::defaults();
         settings.control_plane.clone_from(&self.grpc);
@@ -210,7 +233,9 @@ impl World {
     pub fn start_exporter(&self, settings: &tracelift_exporter::Settings) -> Running {
         let settings = settings.clone();
         Running::start("exporter", |stopping| {
-            tasks::start("exporter", async move { Exporter::new(&settings).await.expect("an exporter").run(stopping).await })
+            tasks::start("exporter", async move {
+                Exporter::new(&settings).await.expect("an exporter").run(stopping).await
+            })
         })
     }
 
@@ -243,14 +268,24 @@ impl World {
     /// Starts it again, on its port and the same database.
     pub async fn restart_replica(&mut self, n: usize) {
         let replica = &mut self.control_planes[n];
-        replica.running = Some(control_plane(&self.database, replica.address, self.options).await.0);
+        replica.running =
+            Some(control_plane(&self.database, replica.address, self.options).await.0);
     }
 
     /// Starts ClickHouse again, on the same port and data.
     pub async fn restart_clickhouse(&mut self) {
-        let port = self.clickhouse.url.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        let port = self
+            .clickhouse
+            .url
+            .rsplit(':')
+            .next()
+            .and_then(|port| port.parse().ok())
+            .expect("a port");
         let path = self.dir.path().join("clickhouse");
-        self.clickhouse = tokio::task::spawn_blocking(move || ClickHouse::start(&path, port)).await.expect("no panic").expect("ClickHouse");
+        self.clickhouse = tokio::task::spawn_blocking(move || ClickHouse::start(&path, port))
+            .await
+            .expect("no panic")
+            .expect("ClickHouse");
     }
 
     /// Adds rows to `runs`; what is not given has a default.
@@ -275,7 +310,11 @@ impl World {
     }
 
     /// A destination with that prefix, as the store or another part of its configuration wants it.
-    pub async fn destination_with(&self, prefix: &str, change: impl FnOnce(&mut v1::BucketConfig)) -> Result<v1::Destination, Status> {
+    pub async fn destination_with(
+        &self,
+        prefix: &str,
+        change: impl FnOnce(&mut v1::BucketConfig),
+    ) -> Result<v1::Destination, Status> {
         let mut request = v1::CreateDestinationRequest {
             display_name: "test".to_owned(),
             config: Some(v1::BucketConfig {
@@ -301,8 +340,15 @@ impl World {
         self.export_with(start, end, |_| {}).await
     }
 
-    pub async fn export_with(&self, start: &str, end: &str, change: impl FnOnce(&mut v1::ExportSpec)) -> String {
-        let at = |text| Some(time_to(tracelift_core::time::Timestamp::parse("t", text).expect("a time")));
+    pub async fn export_with(
+        &self,
+        start: &str,
+        end: &str,
+        change: impl FnOnce(&mut v1::ExportSpec),
+    ) -> String {
+        let at = |text| {
+            Some(time_to(tracelift_core::time::Timestamp::parse("t", text).expect("a time")))
+        };
         let mut spec = v1::ExportSpec {
             destination_id: self.destination("test").await,
             session_id: PROJECT_ID.to_owned(),
@@ -322,7 +368,10 @@ impl World {
 
     /// Watches an export until it has ended, over any break of the stream.
     pub async fn ended(&self, id: &str) -> v1::Export {
-        self.watched(id, |export| export.status().known().is_some_and(tracelift_core::export::ExportStatus::ended)).await
+        self.watched(id, |export| {
+            export.status().known().is_some_and(tracelift_core::export::ExportStatus::ended)
+        })
+        .await
     }
 
     /// Watches an export until it looks as wanted.
@@ -343,10 +392,16 @@ impl World {
         }
     }
 
-    /// Asks until the export looks as wanted; for what happens after an export has ended, of which no watch tells.
+    /// Asks until the export looks as wanted; for what happens after an export has ended, of which
+    /// no watch tells.
     async fn asked(&self, id: &str, wanted: impl Fn(&v1::Export) -> bool) -> v1::Export {
         loop {
-            let answer = self.exports().get_export(v1::GetExportRequest { id: id.to_owned() }).await.expect("an export").into_inner();
+            let answer = self
+                .exports()
+                .get_export(v1::GetExportRequest { id: id.to_owned() })
+                .await
+                .expect("an export")
+                .into_inner();
             let export = answer.export.expect("an export");
             if wanted(&export) {
                 return export;
@@ -364,7 +419,9 @@ impl World {
     pub async fn cleaned_up(&self, id: &str) -> Vec<v1::ExportRun> {
         loop {
             let runs = self.runs(id).await;
-            let pending = |run: &v1::ExportRun| run.result.as_ref().is_some_and(|result| result.pending_upload.is_some());
+            let pending = |run: &v1::ExportRun| {
+                run.result.as_ref().is_some_and(|result| result.pending_upload.is_some())
+            };
             let open = self.s3.open_uploads().iter().any(|(key, _)| key.contains(id));
             if !open && !runs.iter().any(pending) {
                 return runs;
@@ -375,7 +432,8 @@ impl World {
     /// The runs of an export.
     pub async fn runs(&self, id: &str) -> Vec<v1::ExportRun> {
         let runs = pages::follow(0, |limit, page_token| {
-            let request = v1::ListRunsRequest { export_id: id.to_owned(), limit, offset: 0, page_token };
+            let request =
+                v1::ListRunsRequest { export_id: id.to_owned(), limit, offset: 0, page_token };
             let mut exports = self.exports();
             async move { exports.list_runs(request).await.map(Response::into_inner) }
         });
@@ -384,20 +442,31 @@ impl World {
 
     /// Every row that the export's data tree holds, as a reader that globs it would see them.
     pub fn rows(&self, id: &str) -> Vec<Value> {
-        let keys = self.s3.keys(DESTINATION_BUCKET).into_iter().filter(|key| key.contains(&format!("/export_id={id}/tenant_id=")));
-        keys.flat_map(|key| rows_of(&self.s3.get(DESTINATION_BUCKET, &key).expect("a file"))).collect()
+        let keys = self
+            .s3
+            .keys(DESTINATION_BUCKET)
+            .into_iter()
+            .filter(|key| key.contains(&format!("/export_id={id}/tenant_id=")));
+        keys.flat_map(|key| rows_of(&self.s3.get(DESTINATION_BUCKET, &key).expect("a file")))
+            .collect()
     }
 
     /// A manifest as it stands in the bucket; the export's without a run.
     pub fn manifest(&self, id: &str, run: Option<&str>) -> Value {
-        let name = run.map_or_else(|| "manifest.json".to_owned(), |run| format!("run_id={run}.json"));
-        let content = self.s3.get(DESTINATION_BUCKET, &format!("test/_manifests/export_id={id}/{name}")).expect("a manifest");
+        let name =
+            run.map_or_else(|| "manifest.json".to_owned(), |run| format!("run_id={run}.json"));
+        let content = self
+            .s3
+            .get(DESTINATION_BUCKET, &format!("test/_manifests/export_id={id}/{name}"))
+            .expect("a manifest");
         serde_json::from_slice(&content).expect("JSON")
     }
 
     /// Whether `_SUCCESS` is there.
     pub fn succeeded(&self, id: &str) -> bool {
-        self.s3.get(DESTINATION_BUCKET, &format!("test/_manifests/export_id={id}/_SUCCESS")).is_some()
+        self.s3
+            .get(DESTINATION_BUCKET, &format!("test/_manifests/export_id={id}/_SUCCESS"))
+            .is_some()
     }
 }
 
@@ -405,12 +474,17 @@ async fn database(dir: &TempDir, postgres: bool) -> (Option<Arc<Postgres>>, Data
     if !postgres {
         return (None, Database::from(dir.path().join("control-plane.db").as_path()));
     }
-    let server = Arc::new(tokio::task::spawn_blocking(Postgres::start_new).await.expect("no panic"));
+    let server =
+        Arc::new(tokio::task::spawn_blocking(Postgres::start_new).await.expect("no panic"));
     let url = server.new_database().await;
     (Some(server), url.parse().expect("an address"))
 }
 
-async fn control_plane(database: &Database, listen: SocketAddr, options: Options) -> (Running, SocketAddr) {
+async fn control_plane(
+    database: &Database,
+    listen: SocketAddr,
+    options: Options,
+) -> (Running, SocketAddr) {
     let mut settings = tracelift_control_plane::Settings::defaults();
     settings.listen = listen;
     settings.database = database.clone();

@@ -1,6 +1,8 @@
-//! What callers read when their bucket is refused: `fixtures/<vendor>/<case>.http` holds answers as each vendor words them.
+//! What callers read when their bucket is refused: `fixtures/<vendor>/<case>.http` holds answers as
+//! each vendor words them.
 //!
-//! Those of MinIO were recorded from the server, the others are written after what their vendors document.
+//! Those of MinIO were recorded from the server, the others are written after what their vendors
+//! document.
 
 use std::{
     fs,
@@ -22,7 +24,8 @@ fn bucket() -> Bucket {
 }
 
 fn keys() -> Grant {
-    let (access_key_id, secret_access_key) = ("AKIAFIXTURE".to_owned(), SecretString::from("never-shown"));
+    let (access_key_id, secret_access_key) =
+        ("AKIAFIXTURE".to_owned(), SecretString::from("never-shown"));
     Grant::Keys(Keys { access_key_id, secret_access_key, session_token: None })
 }
 
@@ -52,7 +55,8 @@ async fn every_vendors_refusal_is_told_in_the_texts_of_the_api() {
     let mut table = String::new();
     for vendor in ["aws", "ceph", "garage", "gcs", "minio", "r2"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(vendor);
-        let mut cases: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut cases: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         cases.sort();
         assert!(cases.len() >= 4, "{vendor} has {} answers", cases.len());
         for case in cases {
@@ -70,10 +74,15 @@ async fn a_redirect_is_not_followed() {
     let log = asked.clone();
     let http = answers(move |request| {
         log.lock().unwrap().push(request.uri().host().unwrap_or_default().to_owned());
-        let answer = http::Response::builder().status(307).header("location", "http://169.254.169.254/latest/meta-data/");
+        let answer = http::Response::builder()
+            .status(307)
+            .header("location", "http://169.254.169.254/latest/meta-data/");
         answer.body(SdkBody::empty()).unwrap()
     });
-    let client = Connector::over(http, EndpointPolicy::PublicOnly).client(&bucket(), &keys(), Duration::from_secs(5), 2).await.unwrap();
+    let client = Connector::over(http, EndpointPolicy::PublicOnly)
+        .client(&bucket(), &keys(), Duration::from_secs(5), 2)
+        .await
+        .unwrap();
     assert_eq!(check(&client, Uuid::nil()).await.unwrap_err().fault, Fault::WrongRegion);
     assert_eq!(*asked.lock().unwrap(), ["store.example.com"]);
 }

@@ -24,19 +24,27 @@ fn role() -> Grant {
     Grant::Role { arn, external_id: "workspace-7".to_owned() }
 }
 
-/// AWS as far as a role needs it: an instance profile, the token service, a bucket that takes everything.
+/// AWS as far as a role needs it: an instance profile, the token service, a bucket that takes
+/// everything.
 fn aws(expires: &'static str, trusted: bool) -> (SharedHttpConnector, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = asked.clone();
     let http = answers(move |request| {
-        let (host, path) = (request.uri().host().unwrap_or_default().to_owned(), request.uri().path().to_owned());
-        let answer = |status: u16, body: String| http::Response::builder().status(status).body(SdkBody::from(body)).unwrap();
+        let (host, path) =
+            (request.uri().host().unwrap_or_default().to_owned(), request.uri().path().to_owned());
+        let answer = |status: u16, body: String| {
+            http::Response::builder().status(status).body(SdkBody::from(body)).unwrap()
+        };
         match (host.as_str(), path.as_str()) {
             ("169.254.169.254", "/latest/api/token") => {
-                let token = http::Response::builder().header("x-aws-ec2-metadata-token-ttl-seconds", "21600");
+                let token = http::Response::builder()
+                    .header("x-aws-ec2-metadata-token-ttl-seconds", "21600");
                 token.body(SdkBody::from("token")).unwrap()
             }
-            ("169.254.169.254", path) if path.ends_with("/security-credentials/") || path.ends_with("/security-credentials-extended/") => {
+            ("169.254.169.254", path)
+                if path.ends_with("/security-credentials/")
+                    || path.ends_with("/security-credentials-extended/") =>
+            {
                 answer(200, "exporter".to_owned())
             }
             ("169.254.169.254", _) => {
@@ -49,7 +57,11 @@ fn aws(expires: &'static str, trusted: bool) -> (SharedHttpConnector, Arc<Mutex<
                 )
             }
             (host, _) if host.starts_with("sts.") => {
-                let body = request.body().bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
+                let body = request
+                    .body()
+                    .bytes()
+                    .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+                    .unwrap_or_default();
                 log.lock().unwrap().push(body);
                 if !trusted {
                     let words = "User is not authorized to perform: sts:AssumeRole";
@@ -76,11 +88,22 @@ fn aws(expires: &'static str, trusted: bool) -> (SharedHttpConnector, Arc<Mutex<
 }
 
 async fn put(client: &Client) {
-    client.s3.put_object().bucket("traces").key("k").body(SdkBody::from("x").into()).send().await.unwrap();
+    client
+        .s3
+        .put_object()
+        .bucket("traces")
+        .key("k")
+        .body(SdkBody::from("x").into())
+        .send()
+        .await
+        .unwrap();
 }
 
 async fn connect(http: SharedHttpConnector) -> Client {
-    Connector::over(http, EndpointPolicy::PublicOnly).client(&bucket(), &role(), Duration::from_secs(5), 1).await.unwrap()
+    Connector::over(http, EndpointPolicy::PublicOnly)
+        .client(&bucket(), &role(), Duration::from_secs(5), 1)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -91,7 +114,11 @@ async fn a_role_is_assumed_once_under_the_workspaces_external_id() {
     put(&client).await;
     let asked = asked.lock().unwrap();
     assert_eq!(asked.len(), 1);
-    assert!(asked[0].contains("ExternalId=workspace-7") && asked[0].contains("role%2Fexports"), "{}", asked[0]);
+    assert!(
+        asked[0].contains("ExternalId=workspace-7") && asked[0].contains("role%2Fexports"),
+        "{}",
+        asked[0]
+    );
 }
 
 #[tokio::test]
@@ -115,11 +142,23 @@ async fn a_role_that_does_not_trust_us_is_told_with_what_to_do() {
 #[tokio::test]
 async fn every_setting_of_the_client_shows_in_the_address() {
     let mut table = String::new();
-    let aws = || BucketInput { bucket_name: "traces".into(), region: "us-east-1".into(), ..BucketInput::default() };
-    let other = || BucketInput { endpoint_url: "https://store.example.com".into(), region: String::new(), ..aws() };
+    let aws = || BucketInput {
+        bucket_name: "traces".into(),
+        region: "us-east-1".into(),
+        ..BucketInput::default()
+    };
+    let other = || BucketInput {
+        endpoint_url: "https://store.example.com".into(),
+        region: String::new(),
+        ..aws()
+    };
     let fast = ClientOptions { use_accelerate_endpoint: true, ..ClientOptions::default() };
-    let east = |host| ClientOptions { us_east_1_regional_endpoint: Some(host), ..ClientOptions::default() };
-    let unsigned = ClientOptions { payload_signing_enabled: Some(false), ..ClientOptions::default() };
+    let east = |host| ClientOptions {
+        us_east_1_regional_endpoint: Some(host),
+        ..ClientOptions::default()
+    };
+    let unsigned =
+        ClientOptions { payload_signing_enabled: Some(false), ..ClientOptions::default() };
     let inside = "https://traces.store.example.com".to_owned();
     let cases = [
         ("aws", aws()),
@@ -127,34 +166,60 @@ async fn every_setting_of_the_client_shows_in_the_address() {
         ("aws, accelerated", BucketInput { client: fast, ..aws() }),
         ("aws, legacy us-east-1", BucketInput { client: east(UsEast1::Legacy), ..aws() }),
         ("aws, regional us-east-1", BucketInput { client: east(UsEast1::Regional), ..aws() }),
-        ("aws, legacy elsewhere", BucketInput { client: east(UsEast1::Legacy), region: "eu-west-1".into(), ..aws() }),
+        (
+            "aws, legacy elsewhere",
+            BucketInput { client: east(UsEast1::Legacy), region: "eu-west-1".into(), ..aws() },
+        ),
         ("aws, body not signed", BucketInput { client: unsigned, ..aws() }),
         ("other", other()),
         ("other, virtual", BucketInput { addressing: Addressing::Virtual, ..other() }),
-        ("below a path", BucketInput { endpoint_url: "https://x.supabase.co/storage/v1/s3".into(), ..other() }),
+        (
+            "below a path",
+            BucketInput { endpoint_url: "https://x.supabase.co/storage/v1/s3".into(), ..other() },
+        ),
         (
             "below a path, virtual",
-            BucketInput { endpoint_url: "https://x.supabase.co/storage/v1/s3".into(), addressing: Addressing::Virtual, ..other() },
+            BucketInput {
+                endpoint_url: "https://x.supabase.co/storage/v1/s3".into(),
+                addressing: Addressing::Virtual,
+                ..other()
+            },
         ),
-        ("bucket in the endpoint", BucketInput { endpoint_url: inside, include_bucket_in_prefix: Some(false), ..other() }),
+        (
+            "bucket in the endpoint",
+            BucketInput { endpoint_url: inside, include_bucket_in_prefix: Some(false), ..other() },
+        ),
     ];
     for (name, input) in cases {
         let seen = Arc::new(Mutex::new(String::new()));
         let log = seen.clone();
         let http = answers(move |request| {
-            let header =
-                |name| request.headers().get(name).map_or("none", |value| value.to_str().unwrap()).chars().take(16).collect::<String>();
-            let checksum = header("x-amz-checksum-crc32") != "none" || header("x-amz-trailer") != "none";
+            let header = |name| {
+                request
+                    .headers()
+                    .get(name)
+                    .map_or("none", |value| value.to_str().unwrap())
+                    .chars()
+                    .take(16)
+                    .collect::<String>()
+            };
+            let checksum =
+                header("x-amz-checksum-crc32") != "none" || header("x-amz-trailer") != "none";
             let signed = header("x-amz-content-sha256");
             *log.lock().unwrap() = format!("{} body {signed}, checksum {checksum}", request.uri());
             http::Response::builder().body(SdkBody::empty()).unwrap()
         });
         let bucket = input.check().unwrap();
         let secret_access_key = SecretString::from("s");
-        let keys = Grant::Keys(Keys { access_key_id: "AKIA".to_owned(), secret_access_key, session_token: None });
+        let keys = Grant::Keys(Keys {
+            access_key_id: "AKIA".to_owned(),
+            secret_access_key,
+            session_token: None,
+        });
         let connector = Connector::over(http, EndpointPolicy::PublicOnly);
         let client = connector.client(&bucket, &keys, Duration::from_secs(5), 1).await.unwrap();
-        let call = client.s3.put_object().bucket(&bucket.name).key("k").body(SdkBody::from("x").into());
+        let call =
+            client.s3.put_object().bucket(&bucket.name).key("k").body(SdkBody::from("x").into());
         call.signed_as_asked(&bucket).send().await.unwrap();
         table += &format!("{name}: {}\n", seen.lock().unwrap());
     }

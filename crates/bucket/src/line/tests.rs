@@ -27,7 +27,9 @@ impl HttpConnector for Network {
                 sleep(network.every).await;
                 match poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
                     Some(piece) => assert!(piece.unwrap().into_data().unwrap().len() <= PIECE),
-                    None => return Ok(HttpResponse::new(200.try_into().unwrap(), SdkBody::empty())),
+                    None => {
+                        return Ok(HttpResponse::new(200.try_into().unwrap(), SdkBody::empty()));
+                    }
                 }
                 network.most_under_way.fetch_max(network.under_way.load(Relaxed), Relaxed);
             }
@@ -36,10 +38,16 @@ impl HttpConnector for Network {
     }
 }
 
-/// Sends that many bytes: how long it took until the answer, or until it was given up, and how many bytes were under way at most and at last.
+/// Sends that many bytes: how long it took until the answer, or until it was given up, and how many
+/// bytes were under way at most and at last.
 async fn send(bytes: usize, every: Duration, pieces: usize) -> (bool, u64, (u64, u64)) {
     let (under_way, most_under_way) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-    let network = Network { every, pieces, under_way: under_way.clone(), most_under_way: most_under_way.clone() };
+    let network = Network {
+        every,
+        pieces,
+        under_way: under_way.clone(),
+        most_under_way: most_under_way.clone(),
+    };
     let line = Line { silence: SILENCE, slowest: SLOWEST, under_way: under_way.clone() };
     let patient = Patient { connector: network.into_shared(), line };
     let begin = Instant::now();
@@ -52,7 +60,11 @@ async fn send(bytes: usize, every: Duration, pieces: usize) -> (bool, u64, (u64,
 async fn a_slow_request_is_waited_for_as_long_as_it_moves() {
     let (answered, seconds, under_way) = send(8 << 20, Duration::from_secs(59), usize::MAX).await;
     assert!(answered);
-    assert_eq!((seconds, under_way), (59 * 129, (8 << 20, 0)), "129 pieces with the end, and nothing is counted once it is answered");
+    assert_eq!(
+        (seconds, under_way),
+        (59 * 129, (8 << 20, 0)),
+        "129 pieces with the end, and nothing is counted once it is answered"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,15 +80,24 @@ async fn a_silent_request_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_falls_silent_is_given_up() {
     let (_sender, body) = http_body_util::channel::Channel::<Bytes, BoxError>::new(1);
-    let mut heard = Heard { body: SdkBody::from_body_1_x(body), silence: SILENCE, until: Box::pin(sleep(SILENCE)) };
+    let mut heard = Heard {
+        body: SdkBody::from_body_1_x(body),
+        silence: SILENCE,
+        until: Box::pin(sleep(SILENCE)),
+    };
     let begin = Instant::now();
-    let failed = poll_fn(|context| Pin::new(&mut heard).poll_frame(context)).await.unwrap().unwrap_err();
+    let failed =
+        poll_fn(|context| Pin::new(&mut heard).poll_frame(context)).await.unwrap().unwrap_err();
     assert_eq!((failed.to_string().as_str(), begin.elapsed()), ("nothing moved for 60 s", SILENCE));
 }
 
 #[test]
 fn a_body_says_how_long_it_is() {
-    let sending = Arc::new(Sending::new(Line { silence: SILENCE, slowest: SLOWEST, under_way: Arc::default() }));
+    let sending = Arc::new(Sending::new(Line {
+        silence: SILENCE,
+        slowest: SLOWEST,
+        under_way: Arc::default(),
+    }));
     let pieces = Pieces { body: SdkBody::from(vec![0; 100_000]), rest: Bytes::new(), sending };
     assert_eq!(Body::size_hint(&pieces).exact(), Some(100_000));
 }

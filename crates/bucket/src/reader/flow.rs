@@ -1,5 +1,5 @@
-//! How many requests to a store are under way at once: any number, until it asks to slow down. Then half as many as there were, and one more
-//! with about each round of answers.
+//! How many requests to a store are under way at once: any number, until it asks to slow down. Then
+//! half as many as there were, and one more with about each round of answers.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +17,8 @@ struct State {
     /// How many may be under way.
     most: f64,
     under_way: u32,
-    /// Requests begun so far, and how many of them had begun when there were last made fewer: what they are answered says nothing new.
+    /// Requests begun so far, and how many of them had begun when there were last made fewer: what
+    /// they are answered says nothing new.
     begun: u64,
     begun_before: u64,
 }
@@ -128,7 +129,9 @@ mod tests {
         for refused in [true, true, true, true, true, false, false, false, true] {
             let requests = begin(&flow, 10);
             waves.push(requests.len());
-            requests.iter().for_each(|request| if refused { request.refused() } else { request.taken() });
+            requests
+                .iter()
+                .for_each(|request| if refused { request.refused() } else { request.taken() });
         }
         assert_eq!(waves, [10, 5, 2, 1, 1, 1, 2, 2, 3]);
     }

@@ -42,9 +42,15 @@ impl Signer {
 
     /// Adds what makes a GET of `path` (encoded) a signed one.
     pub(super) fn sign(&self, path: &str, headers: &mut Headers) {
-        let time = DateTime::<Utc>::from_timestamp_micros((self.now)().micros()).unwrap_or_default().format("%Y%m%dT%H%M%SZ").to_string();
+        let time = DateTime::<Utc>::from_timestamp_micros((self.now)().micros())
+            .unwrap_or_default()
+            .format("%Y%m%dT%H%M%SZ")
+            .to_string();
         let day = &time[..8];
-        let mut canonical = format!("GET\n{path}\n\nhost:{}\nx-amz-content-sha256:{EMPTY}\nx-amz-date:{time}\n", self.host);
+        let mut canonical = format!(
+            "GET\n{path}\n\nhost:{}\nx-amz-content-sha256:{EMPTY}\nx-amz-date:{time}\n",
+            self.host
+        );
         let mut signed = "host;x-amz-content-sha256;x-amz-date".to_owned();
         if let Some(token) = &self.keys.session_token {
             let _ = writeln!(canonical, "x-amz-security-token:{}", token.expose_secret());
@@ -53,7 +59,10 @@ impl Signer {
         }
         let _ = write!(canonical, "\n{signed}\n{EMPTY}");
         let scope = format!("{day}/{}/s3/aws4_request", self.region);
-        let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
+        let text = format!(
+            "AWS4-HMAC-SHA256\n{time}\n{scope}\n{}",
+            hex(&Sha256::digest(canonical.as_bytes()))
+        );
         let signature = hex(&mac(&self.key(day), text.as_bytes()));
         let id = &self.keys.access_key_id;
         headers.insert("authorization", format!("AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders={signed}, Signature={signature}"));
@@ -64,10 +73,14 @@ impl Signer {
     fn key(&self, day: &str) -> [u8; 32] {
         let mut of_day = self.of_day.lock().unwrap_or_else(PoisonError::into_inner);
         if of_day.0 != day {
-            let secret = SecretString::from(format!("AWS4{}", self.keys.secret_access_key.expose_secret()));
+            let secret =
+                SecretString::from(format!("AWS4{}", self.keys.secret_access_key.expose_secret()));
             let parts = [day, &self.region, "s3", "aws4_request"];
             let first = mac(secret.expose_secret().as_bytes(), parts[0].as_bytes());
-            *of_day = (day.to_owned(), parts[1..].iter().fold(first, |key, part| mac(&key, part.as_bytes())));
+            *of_day = (
+                day.to_owned(),
+                parts[1..].iter().fold(first, |key, part| mac(&key, part.as_bytes())),
+            );
         }
         of_day.1
     }
@@ -75,7 +88,9 @@ impl Signer {
 
 fn mac(key: &[u8], text: &[u8]) -> [u8; 32] {
     // HMAC takes keys of any length.
-    Hmac::<Sha256>::new_from_slice(key).map(|mac| mac.chain_update(text).finalize().into_bytes().into()).unwrap_or_default()
+    Hmac::<Sha256>::new_from_slice(key)
+        .map(|mac| mac.chain_update(text).finalize().into_bytes().into())
+        .unwrap_or_default()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -85,11 +100,14 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// A key as it stands in a path: everything but the unreserved characters and the slash is encoded, once.
+/// A key as it stands in a path: everything but the unreserved characters and the slash is encoded,
+/// once.
 pub(super) fn encoded(key: &str) -> String {
     key.bytes().fold(String::with_capacity(key.len()), |mut text, byte| {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => text.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                text.push(char::from(byte))
+            }
             other => {
                 let _ = write!(text, "%{other:02X}");
             }
@@ -105,7 +123,8 @@ mod tests {
     use aws_credential_types::Credentials;
     use aws_sigv4::{
         http_request::{
-            PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode, sign,
+            PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest,
+            SigningSettings, UriPathNormalizationMode, sign,
         },
         sign::v4,
     };
@@ -117,16 +136,25 @@ mod tests {
 
     /// The Authorization header that AWS's own library makes of the same request.
     fn aws(host: &str, path: &str, token: Option<&str>) -> String {
-        let identity = Credentials::new("AKID", "a secret", token.map(str::to_owned), None, "test").into();
+        let identity =
+            Credentials::new("AKID", "a secret", token.map(str::to_owned), None, "test").into();
         let mut settings = SigningSettings::default();
         settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
         let time = UNIX_EPOCH + Duration::from_secs(SECONDS.unsigned_abs());
-        let parameters =
-            v4::SigningParams::builder().identity(&identity).region("eu-west-1").name("s3").time(time).settings(settings).build().unwrap();
+        let parameters = v4::SigningParams::builder()
+            .identity(&identity)
+            .region("eu-west-1")
+            .name("s3")
+            .time(time)
+            .settings(settings)
+            .build()
+            .unwrap();
         let uri = format!("https://{host}{path}");
-        let request = SignableRequest::new("GET", &uri, std::iter::empty(), SignableBody::Bytes(b"")).unwrap();
+        let request =
+            SignableRequest::new("GET", &uri, std::iter::empty(), SignableBody::Bytes(b""))
+                .unwrap();
         let (instructions, _) = sign(request, &parameters.into()).unwrap().into_parts();
         instructions.headers().find(|(name, _)| *name == "authorization").unwrap().1.to_owned()
     }

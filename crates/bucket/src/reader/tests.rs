@@ -31,15 +31,32 @@ async fn reader(endpoint: &str, said: Vec<http::Response<SdkBody>>) -> (Reader, 
 }
 
 async fn reader_over(network: SharedHttpConnector, endpoint: &str, attempts: u32) -> Reader {
-    let bucket =
-        BucketInput { bucket_name: "traces".into(), endpoint_url: endpoint.into(), region: "eu-west-1".into(), ..BucketInput::default() };
-    let keys = Keys { access_key_id: "AKIDVISIBLE".into(), secret_access_key: SecretString::from("s"), session_token: None };
+    let bucket = BucketInput {
+        bucket_name: "traces".into(),
+        endpoint_url: endpoint.into(),
+        region: "eu-west-1".into(),
+        ..BucketInput::default()
+    };
+    let keys = Keys {
+        access_key_id: "AKIDVISIBLE".into(),
+        secret_access_key: SecretString::from("s"),
+        session_token: None,
+    };
     let connector = Connector::over(network, EndpointPolicy::AllowPrivate);
-    connector.reader(&bucket.check().unwrap(), &keys, Duration::from_secs(5), attempts, || Timestamp::EPOCH).await.unwrap()
+    connector
+        .reader(&bucket.check().unwrap(), &keys, Duration::from_secs(5), attempts, || {
+            Timestamp::EPOCH
+        })
+        .await
+        .unwrap()
 }
 
 fn answer(status: u16, body: &'static str) -> http::Response<SdkBody> {
-    http::Response::builder().status(status).header("content-length", body.len()).body(SdkBody::from(body)).unwrap()
+    http::Response::builder()
+        .status(status)
+        .header("content-length", body.len())
+        .body(SdkBody::from(body))
+        .unwrap()
 }
 
 #[tokio::test]
@@ -49,8 +66,11 @@ async fn where_an_object_is_follows_the_buckets_address() {
         let (reader, _) = reader(endpoint, Vec::new()).await;
         found.push(format!("{}{}", reader.origin, reader.folder));
     }
-    let expected =
-        ["https://traces.s3.eu-west-1.amazonaws.com/", "https://minio.example.com:9000/traces/", "https://storage.googleapis.com/traces/"];
+    let expected = [
+        "https://traces.s3.eu-west-1.amazonaws.com/",
+        "https://minio.example.com:9000/traces/",
+        "https://storage.googleapis.com/traces/",
+    ];
     assert_eq!(found, expected);
 }
 
@@ -66,24 +86,42 @@ async fn an_object_comes_with_its_size_and_encoding() {
 
 #[tokio::test(start_paused = true)]
 async fn a_transient_fault_is_tried_again_and_any_other_told() {
-    let slow = || answer(503, "<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>");
-    let (reader_, asked) = reader("http://store.example.com", vec![slow(), answer(500, ""), answer(200, "x")]).await;
+    let slow = || {
+        answer(
+            503,
+            "<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>",
+        )
+    };
+    let (reader_, asked) =
+        reader("http://store.example.com", vec![slow(), answer(500, ""), answer(200, "x")]).await;
     assert_eq!(reader_.get("k").await.unwrap().bytes(SILENCE).await.unwrap(), b"x");
     assert_eq!(asked.load(Ordering::Relaxed), 3);
 
-    let (reader_, asked) = reader("http://store.example.com", vec![slow(), slow(), slow(), answer(200, "too late")]).await;
+    let (reader_, asked) =
+        reader("http://store.example.com", vec![slow(), slow(), slow(), answer(200, "too late")])
+            .await;
     let error = reader_.get("k").await.unwrap_err();
-    assert_eq!((error.fault, error.words.as_str()), (Fault::Throttled, "503 SlowDown: Reduce your request rate."));
+    assert_eq!(
+        (error.fault, error.words.as_str()),
+        (Fault::Throttled, "503 SlowDown: Reduce your request rate.")
+    );
     assert_eq!(asked.load(Ordering::Relaxed), 3);
 
-    let gone = answer(404, "<Error><Code>NoSuchKey</Code><Message>AKIDVISIBLE asked in vain</Message></Error>");
+    let gone = answer(
+        404,
+        "<Error><Code>NoSuchKey</Code><Message>AKIDVISIBLE asked in vain</Message></Error>",
+    );
     let (reader_, asked) = reader("http://store.example.com", vec![gone]).await;
     let error = reader_.get("k").await.unwrap_err();
-    assert_eq!((error.fault, error.words.as_str()), (Fault::NoSuchKey, "404 NoSuchKey: [access key id] asked in vain"));
+    assert_eq!(
+        (error.fault, error.words.as_str()),
+        (Fault::NoSuchKey, "404 NoSuchKey: [access key id] asked in vain")
+    );
     assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
-/// A store that takes so many requests at once, each for a tenth of a second, and refuses what is more.
+/// A store that takes so many requests at once, each for a tenth of a second, and refuses what is
+/// more.
 #[derive(Clone, Debug, Default)]
 struct Narrow {
     at_once: u32,
@@ -92,7 +130,10 @@ struct Narrow {
 }
 
 impl HttpConnector for Narrow {
-    fn call(&self, _: aws_smithy_runtime_api::client::orchestrator::HttpRequest) -> HttpConnectorFuture {
+    fn call(
+        &self,
+        _: aws_smithy_runtime_api::client::orchestrator::HttpRequest,
+    ) -> HttpConnectorFuture {
         let store = self.clone();
         HttpConnectorFuture::new(async move {
             let fits = store.under_way.fetch_add(1, Ordering::Relaxed) < store.at_once;
@@ -102,7 +143,10 @@ impl HttpConnector for Narrow {
                 answer(200, "x")
             } else {
                 store.refused.fetch_add(1, Ordering::Relaxed);
-                answer(503, "<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>")
+                answer(
+                    503,
+                    "<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>",
+                )
             };
             Ok(HttpResponse::try_from(answer).unwrap())
         })
@@ -122,7 +166,8 @@ async fn a_store_that_asks_to_slow_down_is_asked_less_at_once_and_every_object_c
 
 #[tokio::test(start_paused = true)]
 async fn a_body_may_take_long_but_not_fall_silent() {
-    let (mut store, body) = http_body_util::channel::Channel::<bytes::Bytes, std::io::Error>::new(1);
+    let (mut store, body) =
+        http_body_util::channel::Channel::<bytes::Bytes, std::io::Error>::new(1);
     let object = Object { size: None, encoding: None, body: SdkBody::from_body_1_x(body).into() };
     let slowly = async move {
         for _ in 0..10 {
@@ -140,8 +185,10 @@ async fn a_body_may_take_long_but_not_fall_silent() {
 #[tokio::test(start_paused = true)]
 async fn a_body_in_parts_is_whole_and_one_that_breaks_off_is_told() {
     for breaks in [false, true] {
-        let (mut store, body) = http_body_util::channel::Channel::<bytes::Bytes, std::io::Error>::new(8);
-        let object = Object { size: Some(10), encoding: None, body: SdkBody::from_body_1_x(body).into() };
+        let (mut store, body) =
+            http_body_util::channel::Channel::<bytes::Bytes, std::io::Error>::new(8);
+        let object =
+            Object { size: Some(10), encoding: None, body: SdkBody::from_body_1_x(body).into() };
         store.send_data("part ".into()).await.unwrap();
         store.send_data("part ".into()).await.unwrap();
         if breaks {
@@ -150,6 +197,9 @@ async fn a_body_in_parts_is_whole_and_one_that_breaks_off_is_told() {
             drop(store)
         }
         let told = object.bytes(SILENCE).await;
-        assert_eq!(told.as_deref().map_err(|words| words.contains("reset")), if breaks { Err(true) } else { Ok(&b"part part "[..]) });
+        assert_eq!(
+            told.as_deref().map_err(|words| words.contains("reset")),
+            if breaks { Err(true) } else { Ok(&b"part part "[..]) }
+        );
     }
 }

@@ -1,11 +1,14 @@
-//! From what is written to what is meant: operators and fields by name, values by the types of their fields, and the
-//! conditions on keys and values of one `and` bound to the same entry.
+//! From what is written to what is meant: operators and fields by name, values by the types of
+//! their fields, and the conditions on keys and values of one `and` bound to the same entry.
 
 use uuid::Uuid;
 
 use super::{
     FilterError,
-    condition::{Condition, EntryTest, Family, Leaf, NumberField, Part, Plain, Test, TextField, TextTest, Tree, ValueTest, path},
+    condition::{
+        Condition, EntryTest, Family, Leaf, NumberField, Part, Plain, Test, TextField, TextTest,
+        Tree, ValueTest, path,
+    },
     field::{Field, Operator, Operator as Op, all_fields, all_operators},
     like::Pattern,
     syntax::{Expression, Kind, short},
@@ -29,7 +32,9 @@ pub(super) fn check(whole: &Expression) -> Result<Tree<Leaf>, Vec<FilterError>> 
         Some(tree) if checker.faults.is_empty() => {
             let conditions: usize = tree.leaves().into_iter().map(weight).sum();
             if conditions > MAX_CONDITIONS {
-                let words = format!("a filter must have at most {MAX_CONDITIONS} conditions, this one has {conditions}");
+                let words = format!(
+                    "a filter must have at most {MAX_CONDITIONS} conditions, this one has {conditions}"
+                );
                 return Err(vec![FilterError::at(whole.at, words)]);
             }
             Ok(tree)
@@ -49,7 +54,8 @@ fn weight(leaf: &Leaf) -> usize {
 /// The keys that tests name and that may be paths into an entry.
 pub(super) fn named_paths(tests: &[EntryTest]) -> Vec<&str> {
     let keys = tests.iter().filter(|test| test.part == Part::Key && !test.negated);
-    let named = keys.flat_map(|test| if let ValueTest::Is(keys) = &test.test { keys.as_slice() } else { &[] });
+    let named = keys
+        .flat_map(|test| if let ValueTest::Is(keys) = &test.test { keys.as_slice() } else { &[] });
     named.map(String::as_str).filter(|key| !path(key).is_empty()).collect()
 }
 
@@ -82,10 +88,20 @@ impl Checker {
     fn call(&mut self, expression: &Expression) -> Option<Understood> {
         let Kind::Call(name, arguments) = &expression.kind else {
             let found = short(&expression.to_string());
-            return self.fault(expression.at, format!("expected a condition such as eq(run_type, \"llm\"), found {found}"));
+            return self.fault(
+                expression.at,
+                format!("expected a condition such as eq(run_type, \"llm\"), found {found}"),
+            );
         };
         let Some(operator) = Operator::named(name) else {
-            return self.fault(expression.at, format!("\"{}\" is not an operator; the operators are {}", short(name), all_operators()));
+            return self.fault(
+                expression.at,
+                format!(
+                    "\"{}\" is not an operator; the operators are {}",
+                    short(name),
+                    all_operators()
+                ),
+            );
         };
         if !operator.takes(arguments.len()) {
             if self.faults.len() < MAX_FAULTS {
@@ -96,19 +112,24 @@ impl Checker {
         match (operator, arguments.as_slice()) {
             (Op::And, conditions) => self.and(conditions).map(Understood::Tree),
             (Op::Or, conditions) => {
-                let all: Vec<_> = conditions.iter().map(|condition| self.condition(condition)).collect();
+                let all: Vec<_> =
+                    conditions.iter().map(|condition| self.condition(condition)).collect();
                 all.into_iter().collect::<Option<_>>().map(|all| Understood::Tree(Tree::Or(all)))
             }
-            (Op::Not, [condition]) => self.condition(condition).map(|tree| Understood::Tree(tree.negate())),
+            (Op::Not, [condition]) => {
+                self.condition(condition).map(|tree| Understood::Tree(tree.negate()))
+            }
             (Op::Search, [text]) => self.text(text).map(|text| Understood::Tree(search(&text))),
-            (Op::Exists, [field]) => self.on_field(Op::Exists, field, &Expression { at: field.at, kind: Kind::Null }),
+            (Op::Exists, [field]) => {
+                self.on_field(Op::Exists, field, &Expression { at: field.at, kind: Kind::Null })
+            }
             (_, [field, value]) => self.on_field(operator, field, value),
             _ => None,
         }
     }
 
-    /// Conditions that must all hold. Those on parts of entries bind to the same entry of their family; a further condition
-    /// on a key is about another one.
+    /// Conditions that must all hold. Those on parts of entries bind to the same entry of their
+    /// family; a further condition on a key is about another one.
     fn and(&mut self, conditions: &[Expression]) -> Option<Tree<Leaf>> {
         let mut groups: Vec<(Family, Vec<EntryTest>)> = Vec::new();
         let (mut all, mut whole) = (Vec::new(), true);
@@ -117,7 +138,9 @@ impl Checker {
                 None => whole = false,
                 Some(Understood::Tree(tree)) => all.push(tree),
                 Some(Understood::Entry(family, test)) => {
-                    let another = |tests: &[EntryTest]| test.part == Part::Key && tests.iter().any(|test| test.part == Part::Key);
+                    let another = |tests: &[EntryTest]| {
+                        test.part == Part::Key && tests.iter().any(|test| test.part == Part::Key)
+                    };
                     match groups.iter_mut().rfind(|(of, _)| *of == family) {
                         Some((_, tests)) if !another(tests) => tests.push(test),
                         _ => groups.push((family, vec![test])),
@@ -129,51 +152,97 @@ impl Checker {
         whole.then_some(Tree::And(all))
     }
 
-    fn on_field(&mut self, operator: Operator, field: &Expression, value: &Expression) -> Option<Understood> {
+    fn on_field(
+        &mut self,
+        operator: Operator,
+        field: &Expression,
+        value: &Expression,
+    ) -> Option<Understood> {
         let Kind::Field(name) = &field.kind else {
-            return self.fault(field.at, format!("expected a field, found {}", short(&field.to_string())));
+            return self
+                .fault(field.at, format!("expected a field, found {}", short(&field.to_string())));
         };
         let Some(known) = Field::named(name) else {
-            return self.fault(field.at, format!("\"{}\" is not a field; the fields are {}", short(name), all_fields()));
+            return self.fault(
+                field.at,
+                format!("\"{}\" is not a field; the fields are {}", short(name), all_fields()),
+            );
         };
         let allowed = known.operators();
         if !allowed.contains(&operator) {
             let words: Vec<_> = allowed.iter().map(|operator| operator.name()).collect();
-            return self.fault(field.at, format!("\"{}\" does not go with {name}, which takes {}", operator.name(), words.join(", ")));
+            return self.fault(
+                field.at,
+                format!(
+                    "\"{}\" does not go with {name}, which takes {}",
+                    operator.name(),
+                    words.join(", ")
+                ),
+            );
         }
         let is_null = value.kind == Kind::Null;
         if is_null && !matches!(operator, Op::Eq | Op::Neq | Op::Exists) {
             return self.fault(value.at, "null goes with eq and neq only");
         }
         if matches!(operator, Op::In) != matches!(value.kind, Kind::List(_)) && !is_null {
-            let words = if operator == Op::In { "expected a list such as [\"a\", \"b\"]" } else { "a list goes with in only" };
+            let words = if operator == Op::In {
+                "expected a list such as [\"a\", \"b\"]"
+            } else {
+                "a list goes with in only"
+            };
             return self.fault(value.at, words);
         }
         let negated = matches!(operator, Op::Neq | Op::NotLike);
-        if is_null { Some(presence(known, operator != Op::Eq)) } else { self.test(operator, negated, known, value) }
+        if is_null {
+            Some(presence(known, operator != Op::Eq))
+        } else {
+            self.test(operator, negated, known, value)
+        }
     }
 
-    fn test(&mut self, operator: Operator, negated: bool, field: Field, value: &Expression) -> Option<Understood> {
+    fn test(
+        &mut self,
+        operator: Operator,
+        negated: bool,
+        field: Field,
+        value: &Expression,
+    ) -> Option<Understood> {
         let condition = match field {
             Field::Id(field) => Condition::Id(field, self.each(value, Self::uuid)?),
-            Field::Text(TextField::Inputs | TextField::Outputs) if matches!(operator, Op::Eq | Op::Neq) => {
+            Field::Text(TextField::Inputs | TextField::Outputs)
+                if matches!(operator, Op::Eq | Op::Neq) =>
+            {
                 return self.fault(value.at, "inputs and outputs are compared with null only; use like, search, or their keys and values");
             }
             Field::Text(field) => Condition::Text(field, self.text_test(operator, value)?),
-            Field::Time(field) => Condition::Time(field, compared(operator, &self.each(value, Self::time)?)),
-            Field::Number(field) => Condition::Number(field, self.number_test(operator, field, value)?),
+            Field::Time(field) => {
+                Condition::Time(field, compared(operator, &self.each(value, Self::time)?))
+            }
+            Field::Number(field) => {
+                Condition::Number(field, self.number_test(operator, field, value)?)
+            }
             Field::Root => match value.kind {
                 Kind::Bool(root) => Condition::Root(root),
                 _ => return self.fault(value.at, "expected true or false"),
             },
-            Field::Tags if operator != Op::Has => return self.fault(value.at, "tags are compared with null only; use has"),
+            Field::Tags if operator != Op::Has => {
+                return self.fault(value.at, "tags are compared with null only; use has");
+            }
             Field::Tags => Condition::Tag(Some(self.text(value)?)),
             Field::Thread => {
-                let value = EntryTest { part: Part::Value, negated: false, test: self.value_test(operator, value)? };
+                let value = EntryTest {
+                    part: Part::Value,
+                    negated: false,
+                    test: self.value_test(operator, value)?,
+                };
                 thread(value)
             }
             Field::Entry(family, part) => {
-                let test = if part == Part::Score { self.score_test(operator, value)? } else { self.value_test(operator, value)? };
+                let test = if part == Part::Score {
+                    self.score_test(operator, value)?
+                } else {
+                    self.value_test(operator, value)?
+                };
                 return Some(Understood::Entry(family, EntryTest { part, negated, test }));
             }
         };
@@ -181,10 +250,20 @@ impl Checker {
     }
 
     /// The value, or those in a list.
-    fn each<T>(&mut self, value: &Expression, read: impl Fn(&mut Self, &Expression) -> Option<T>) -> Option<Vec<T>> {
+    fn each<T>(
+        &mut self,
+        value: &Expression,
+        read: impl Fn(&mut Self, &Expression) -> Option<T>,
+    ) -> Option<Vec<T>> {
         let all: Vec<_> = match &value.kind {
             Kind::List(items) if items.len() > MAX_VALUES => {
-                return self.fault(value.at, format!("a list must have at most {MAX_VALUES} values, this one has {}", items.len()));
+                return self.fault(
+                    value.at,
+                    format!(
+                        "a list must have at most {MAX_VALUES} values, this one has {}",
+                        items.len()
+                    ),
+                );
             }
             Kind::List(items) => items.iter().map(|item| read(self, item)).collect(),
             _ => vec![read(self, value)],
@@ -195,7 +274,10 @@ impl Checker {
     fn text(&mut self, value: &Expression) -> Option<String> {
         match &value.kind {
             Kind::Text(text) => Some(text.clone()),
-            _ => self.fault(value.at, format!("expected text in quotes, found {}", short(&value.to_string()))),
+            _ => self.fault(
+                value.at,
+                format!("expected text in quotes, found {}", short(&value.to_string())),
+            ),
         }
     }
 
@@ -215,13 +297,16 @@ impl Checker {
 
     fn time(&mut self, value: &Expression) -> Option<Rounded<Timestamp>> {
         let text = self.text(value)?;
-        Timestamp::read("", &text).or_else(|wrong| self.fault(value.at, format!("the time {}", wrong.message)).ok_or(())).ok()
+        Timestamp::read("", &text)
+            .or_else(|wrong| self.fault(value.at, format!("the time {}", wrong.message)).ok_or(()))
+            .ok()
     }
 
     fn number(&mut self, value: &Expression) -> Option<String> {
         match &value.kind {
             Kind::Number(number) => Some(number.clone()),
-            _ => self.fault(value.at, format!("expected a number, found {}", short(&value.to_string()))),
+            _ => self
+                .fault(value.at, format!("expected a number, found {}", short(&value.to_string()))),
         }
     }
 
@@ -233,14 +318,22 @@ impl Checker {
 
     fn units(&mut self, field: NumberField, value: &Expression) -> Option<Rounded<i128>> {
         match (&value.kind, field) {
-            (Kind::Text(text), NumberField::Latency) => {
-                duration(text).or_else(|| self.fault(value.at, "expected seconds, or a duration such as \"5s\" (ms, s, m or h)"))
-            }
+            (Kind::Text(text), NumberField::Latency) => duration(text).or_else(|| {
+                self.fault(
+                    value.at,
+                    "expected seconds, or a duration such as \"5s\" (ms, s, m or h)",
+                )
+            }),
             _ => Some(Rounded::read(&self.number(value)?, field.scale())),
         }
     }
 
-    fn number_test(&mut self, operator: Operator, field: NumberField, value: &Expression) -> Option<Test<i128>> {
+    fn number_test(
+        &mut self,
+        operator: Operator,
+        field: NumberField,
+        value: &Expression,
+    ) -> Option<Test<i128>> {
         Some(compared(operator, &self.each(value, |checker, value| checker.units(field, value))?))
     }
 
@@ -291,10 +384,20 @@ fn compared<T: Copy>(operator: Operator, values: &[Rounded<T>]) -> Test<T> {
 /// That the field has a value, or that it has none.
 fn presence(field: Field, present: bool) -> Understood {
     Understood::Tree(match field {
-        Field::Entry(family, part) => return Understood::Entry(family, EntryTest { part, negated: !present, test: ValueTest::Present }),
-        Field::Thread => Tree::one(!present, thread(EntryTest { part: Part::Value, negated: false, test: ValueTest::Present })),
+        Field::Entry(family, part) => {
+            return Understood::Entry(
+                family,
+                EntryTest { part, negated: !present, test: ValueTest::Present },
+            );
+        }
+        Field::Thread => Tree::one(
+            !present,
+            thread(EntryTest { part: Part::Value, negated: false, test: ValueTest::Present }),
+        ),
         Field::Tags => Tree::one(!present, Condition::Tag(None)),
-        Field::Text(field) => Tree::one(present, Condition::Text(field, TextTest::Is(vec![String::new()]))),
+        Field::Text(field) => {
+            Tree::one(present, Condition::Text(field, TextTest::Is(vec![String::new()])))
+        }
         Field::Id(field) => Tree::one(present, Condition::Absent(Plain::Id(field))),
         Field::Time(field) => Tree::one(present, Condition::Absent(Plain::Time(field))),
         Field::Number(field) => Tree::one(present, Condition::Absent(Plain::Number(field))),
@@ -304,27 +407,36 @@ fn presence(field: Field, present: bool) -> Understood {
 
 fn thread(value: EntryTest) -> Condition {
     let keys = ValueTest::Is(THREAD_KEYS.map(str::to_owned).to_vec());
-    Condition::Entry(Family::Metadata, vec![EntryTest { part: Part::Key, negated: false, test: keys }, value])
+    Condition::Entry(
+        Family::Metadata,
+        vec![EntryTest { part: Part::Key, negated: false, test: keys }, value],
+    )
 }
 
-/// That there is such an entry; when nothing but what it must not be is said, that there is none of that kind.
+/// That there is such an entry; when nothing but what it must not be is said, that there is none of
+/// that kind.
 fn entry(family: Family, tests: Vec<EntryTest>) -> Tree<Leaf> {
     if tests.iter().any(|test| !test.negated) {
         return Tree::one(false, Condition::Entry(family, tests));
     }
-    let none = |test| Tree::one(true, Condition::Entry(family, vec![EntryTest { negated: false, ..test }]));
+    let none = |test| {
+        Tree::one(true, Condition::Entry(family, vec![EntryTest { negated: false, ..test }]))
+    };
     Tree::And(tests.into_iter().map(none).collect())
 }
 
 fn search(text: &str) -> Tree<Leaf> {
     let fields = [TextField::Name, TextField::Inputs, TextField::Outputs, TextField::Error];
-    let within = |field| Tree::one(false, Condition::Text(field, TextTest::Contains(text.to_owned())));
+    let within =
+        |field| Tree::one(false, Condition::Text(field, TextTest::Contains(text.to_owned())));
     Tree::Or(fields.into_iter().map(within).collect())
 }
 
 /// Microseconds of `5s`, `200ms`, `1.5m`, `2h`; a bare number is seconds.
 fn duration(text: &str) -> Option<Rounded<i128>> {
-    let unit = text.trim_start_matches(|character: char| character.is_ascii_digit() || matches!(character, '.' | '-'));
+    let unit = text.trim_start_matches(|character: char| {
+        character.is_ascii_digit() || matches!(character, '.' | '-')
+    });
     let number = text.strip_suffix(unit)?;
     let factor = match unit {
         "ms" => return super::syntax::is_number(number).then(|| Rounded::read(number, 3)),

@@ -1,4 +1,5 @@
-//! A filter that was understood: conditions whose values have the types of their fields, negation pushed down to them.
+//! A filter that was understood: conditions whose values have the types of their fields, negation
+//! pushed down to them.
 
 use uuid::Uuid;
 
@@ -25,7 +26,8 @@ pub struct Leaf {
     pub condition: Condition,
 }
 
-/// What one field, or one entry of many, must be like. An absent value meets none of them but [`Condition::Absent`].
+/// What one field, or one entry of many, must be like. An absent value meets none of them but
+/// [`Condition::Absent`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Condition {
     /// The field has no value.
@@ -200,7 +202,8 @@ impl<T: PartialOrd> Test<T> {
 }
 
 impl<L> Tree<L> {
-    /// Whether it holds when `leaf` says so of each leaf; `None` when that hangs on a leaf of which it does not know.
+    /// Whether it holds when `leaf` says so of each leaf; `None` when that hangs on a leaf of which
+    /// it does not know.
     pub fn decide(&self, leaf: &impl Fn(&L) -> Option<bool>) -> Option<bool> {
         let (all, end) = match self {
             Self::Leaf(one) => return leaf(one),
@@ -237,7 +240,9 @@ impl Tree<Leaf> {
         match self {
             Self::And(all) => Self::Or(all.into_iter().map(Self::negate).collect()),
             Self::Or(all) => Self::And(all.into_iter().map(Self::negate).collect()),
-            Self::Leaf(Leaf { negated, condition }) => Self::Leaf(Leaf { negated: !negated, condition }),
+            Self::Leaf(Leaf { negated, condition }) => {
+                Self::Leaf(Leaf { negated: !negated, condition })
+            }
         }
     }
 }
@@ -277,7 +282,8 @@ impl Family {
     }
 }
 
-/// The parts of a key that may name a value within values: `a.b` is `b` within `a`. Empty when it has but one.
+/// The parts of a key that may name a value within values: `a.b` is `b` within `a`. Empty when it
+/// has but one.
 pub fn path(key: &str) -> Vec<&str> {
     let parts: Vec<_> = key.split('.').collect();
     if parts.len() > 1 && parts.iter().all(|part| !part.is_empty()) { parts } else { Vec::new() }

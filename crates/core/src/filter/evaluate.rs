@@ -1,10 +1,14 @@
-//! What a filter says of a row: the meaning that every other form of it (SQL above all) must agree with.
+//! What a filter says of a row: the meaning that every other form of it (SQL above all) must agree
+//! with.
 
 use uuid::Uuid;
 
 use super::{
     check::named_paths,
-    condition::{Condition, EntryTest, Family, IdField, Leaf, NumberField, Part, Plain, TextField, TextTest, TimeField, ValueTest, path},
+    condition::{
+        Condition, EntryTest, Family, IdField, Leaf, NumberField, Part, Plain, TextField, TextTest,
+        TimeField, ValueTest, path,
+    },
     syntax::is_number,
 };
 use crate::{
@@ -15,7 +19,8 @@ use crate::{
 
 /// Columns whose value may lie in an object.
 pub trait Content {
-    /// The text of `inputs`, `outputs`, `extra` or `error`, empty when there is none; `None` when it is not known.
+    /// The text of `inputs`, `outputs`, `extra` or `error`, empty when there is none; `None` when
+    /// it is not known.
     fn text(&self, column: Column) -> Option<&str>;
 }
 
@@ -69,7 +74,9 @@ impl<C: Content> Row<C> {
 
     fn number_of(&self, field: NumberField) -> Option<i128> {
         match field {
-            NumberField::Latency => self.end_time.map(|end| i128::from(end.micros()) - i128::from(self.start_time.micros())),
+            NumberField::Latency => self
+                .end_time
+                .map(|end| i128::from(end.micros()) - i128::from(self.start_time.micros())),
             NumberField::PromptTokens => Some(self.prompt_tokens.into()),
             NumberField::CompletionTokens => Some(self.completion_tokens.into()),
             NumberField::TotalTokens => Some(self.total_tokens.into()),
@@ -85,8 +92,12 @@ impl<C: Content> Row<C> {
             Condition::Absent(Plain::Number(field)) => self.number_of(*field).is_none(),
             Condition::Absent(Plain::Root) => false,
             Condition::Id(field, any) => self.id_of(*field).is_some_and(|id| any.contains(&id)),
-            Condition::Time(field, test) => self.time_of(*field).is_some_and(|time| test.holds(&time)),
-            Condition::Number(field, test) => self.number_of(*field).is_some_and(|number| test.holds(&number)),
+            Condition::Time(field, test) => {
+                self.time_of(*field).is_some_and(|time| test.holds(&time))
+            }
+            Condition::Number(field, test) => {
+                self.number_of(*field).is_some_and(|number| test.holds(&number))
+            }
             Condition::Root(root) => self.is_root == *root,
             Condition::Tag(Some(tag)) => self.tags.contains(tag),
             Condition::Tag(None) => !self.tags.is_empty(),
@@ -103,7 +114,8 @@ impl<C: Content> Row<C> {
 }
 
 impl Leaf {
-    /// What a condition on content says; `None` when the content is not known yet, or when it is about something else.
+    /// What a condition on content says; `None` when the content is not known yet, or when it is
+    /// about something else.
     pub fn of_content(&self, content: &impl Content) -> Option<bool> {
         let column = self.condition.content()?;
         let holds = match &self.condition {
@@ -115,8 +127,8 @@ impl Leaf {
     }
 }
 
-/// Whether an entry of that family meets all tests: a key of the object itself, or of its `metadata`; or, where a key is named with
-/// dots, one of an object within it.
+/// Whether an entry of that family meets all tests: a key of the object itself, or of its
+/// `metadata`; or, where a key is named with dots, one of an object within it.
 fn there_is(family: Family, text: &str, tests: &[EntryTest]) -> bool {
     let within = if family == Family::Metadata { at(text, "metadata") } else { Some(text) };
     let Some(object) = within else { return false };
@@ -162,7 +174,9 @@ impl EntryTest {
         let holds = match (self.part, &self.test) {
             (Part::Key, test) => test.of_text(&feedback.key),
             (Part::Value, test) => !feedback.value.is_empty() && test.of_text(&feedback.value),
-            (Part::Score, ValueTest::Number(test)) => feedback.score.is_some_and(|score| test.holds(&score)),
+            (Part::Score, ValueTest::Number(test)) => {
+                feedback.score.is_some_and(|score| test.holds(&score))
+            }
             (Part::Score, _) => feedback.score.is_some(),
         };
         holds != self.negated
@@ -183,7 +197,9 @@ impl ValueTest {
         match (self, value) {
             (Self::Present, value) => *value != Value::Null,
             (_, Value::Text(text)) => self.of_text(text),
-            (Self::Is(any), Value::Bool(value)) => any.iter().any(|wanted| *wanted == value.to_string()),
+            (Self::Is(any), Value::Bool(value)) => {
+                any.iter().any(|wanted| *wanted == value.to_string())
+            }
             (Self::Is(any), Value::Number(number)) => numbers(any).contains(number),
             (Self::Number(test), Value::Number(number)) => test.holds(number),
             _ => false,

@@ -1,4 +1,5 @@
-//! The words of the filter language: operators with how many arguments they take, fields with the operators they take.
+//! The words of the filter language: operators with how many arguments they take, fields with the
+//! operators they take.
 
 use super::condition::{Family, IdField, NumberField, Part, TextField, TimeField};
 
@@ -113,10 +114,13 @@ impl Field {
         match self {
             Self::Id(_) => &[Eq, Neq, In, Exists],
             Self::Text(TextField::Inputs | TextField::Outputs) => &[Like, NotLike, Exists, Eq, Neq],
-            Self::Text(_) | Self::Thread | Self::Entry(_, Part::Key) | Self::Entry(Family::Feedback, Part::Value) => {
-                &[Eq, Neq, In, Like, NotLike, Exists]
+            Self::Text(_)
+            | Self::Thread
+            | Self::Entry(_, Part::Key)
+            | Self::Entry(Family::Feedback, Part::Value) => &[Eq, Neq, In, Like, NotLike, Exists],
+            Self::Time(_) | Self::Number(_) | Self::Entry(_, Part::Score) => {
+                &[Eq, Neq, Gt, Gte, Lt, Lte, In, Exists]
             }
-            Self::Time(_) | Self::Number(_) | Self::Entry(_, Part::Score) => &[Eq, Neq, Gt, Gte, Lt, Lte, In, Exists],
             Self::Entry(_, Part::Value) => &[Eq, Neq, Gt, Gte, Lt, Lte, In, Like, NotLike, Exists],
             Self::Root => &[Eq, Neq, Exists],
             Self::Tags => &[Has, Exists, Eq, Neq],

@@ -1,4 +1,5 @@
-//! Patterns of `like`: `%` is any text, `_` any one character, a backslash makes either of them (and itself) plain.
+//! Patterns of `like`: `%` is any text, `_` any one character, a backslash makes either of them
+//! (and itself) plain.
 
 /// A pattern, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +22,9 @@ impl Pattern {
                 '%' if pieces.last() == Some(&Piece::Any) => continue,
                 '%' => Piece::Any,
                 '_' => Piece::One,
-                '\\' => Piece::Plain(characters.next_if(|next| matches!(next, '%' | '_' | '\\')).unwrap_or('\\')),
+                '\\' => Piece::Plain(
+                    characters.next_if(|next| matches!(next, '%' | '_' | '\\')).unwrap_or('\\'),
+                ),
                 plain => Piece::Plain(plain),
             });
         }
@@ -31,7 +34,8 @@ impl Pattern {
     /// Whether all of `text` is as the pattern says.
     pub fn matches(&self, text: &str) -> bool {
         let (mut piece, mut rest) = (0, text);
-        // Where to go on when it fails: behind the last `%`, one character further than the time before.
+        // Where to go on when it fails: behind the last `%`, one character further than the time
+        // before.
         let mut retry: Option<(usize, &str)> = None;
         loop {
             let mut characters = rest.chars();
@@ -105,9 +109,13 @@ mod tests {
     fn slow(pattern: &[Piece], text: &[char]) -> bool {
         match (pattern, text) {
             ([], text) => text.is_empty(),
-            ([Piece::Any, rest @ ..], _) => (0..=text.len()).any(|skipped| slow(rest, &text[skipped..])),
+            ([Piece::Any, rest @ ..], _) => {
+                (0..=text.len()).any(|skipped| slow(rest, &text[skipped..]))
+            }
             ([Piece::One, rest @ ..], [_, text @ ..]) => slow(rest, text),
-            ([Piece::Plain(wanted), rest @ ..], [found, text @ ..]) => wanted == found && slow(rest, text),
+            ([Piece::Plain(wanted), rest @ ..], [found, text @ ..]) => {
+                wanted == found && slow(rest, text)
+            }
             _ => false,
         }
     }

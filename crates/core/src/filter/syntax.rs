@@ -1,6 +1,7 @@
 //! The text of a filter as a tree of calls, with the position of each part, and back to text.
 //!
-//! It knows how a filter is written, not which operators and fields there are. No text makes it overflow the stack.
+//! It knows how a filter is written, not which operators and fields there are. No text makes it
+//! overflow the stack.
 
 use std::fmt::{self, Write as _};
 
@@ -52,9 +53,13 @@ pub fn parse(text: &str) -> Result<Expression, FilterError> {
     }
     let characters: Vec<char> = text.chars().collect();
     // Databases and requests that carry the text take not all of them.
-    let control = |character: &char| character.is_ascii_control() && !character.is_ascii_whitespace();
+    let control =
+        |character: &char| character.is_ascii_control() && !character.is_ascii_whitespace();
     if let Some(control) = characters.iter().position(control) {
-        return Err(FilterError::at(control + 1, "a filter must not hold control characters as such; write \\u0000"));
+        return Err(FilterError::at(
+            control + 1,
+            "a filter must not hold control characters as such; write \\u0000",
+        ));
     }
     let mut parser = Parser { characters, next: 0, depth: 0 };
     parser.space();
@@ -63,7 +68,10 @@ pub fn parse(text: &str) -> Result<Expression, FilterError> {
         _ => return Err(parser.expected("a condition such as eq(run_type, \"llm\")")),
     };
     if !matches!(whole.kind, Kind::Call(..)) {
-        return Err(FilterError::at(whole.at, format!("expected a condition such as eq(run_type, \"llm\"), found {whole}")));
+        return Err(FilterError::at(
+            whole.at,
+            format!("expected a condition such as eq(run_type, \"llm\"), found {whole}"),
+        ));
     }
     parser.space();
     match parser.peek() {
@@ -112,7 +120,8 @@ impl Parser {
     }
 
     fn expected(&self, what: &str) -> FilterError {
-        let found = self.peek().map_or_else(|| "the end".to_owned(), |character| format!("{character:?}"));
+        let found =
+            self.peek().map_or_else(|| "the end".to_owned(), |character| format!("{character:?}"));
         FilterError::at(self.next + 1, format!("expected {what}, found {found}"))
     }
 
@@ -127,7 +136,8 @@ impl Parser {
     /// A call, a field, or one of the words that are values.
     fn word(&mut self) -> Result<Expression, FilterError> {
         let at = self.next + 1;
-        let word = self.take_while(|character| begins_word(character) || character.is_ascii_digit());
+        let word =
+            self.take_while(|character| begins_word(character) || character.is_ascii_digit());
         self.space();
         let kind = match (self.peek(), word.as_str()) {
             (Some('('), _) => Kind::Call(word, self.arguments()?),
@@ -142,7 +152,10 @@ impl Parser {
     fn arguments(&mut self) -> Result<Vec<Expression>, FilterError> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(FilterError::at(self.next + 1, format!("a filter must not have more than {MAX_DEPTH} calls within each other")));
+            return Err(FilterError::at(
+                self.next + 1,
+                format!("a filter must not have more than {MAX_DEPTH} calls within each other"),
+            ));
         }
         let arguments = self.items(')', "\",\" or \")\"", Self::expression)?;
         self.depth -= 1;
@@ -188,7 +201,12 @@ impl Parser {
             Some('-' | '0'..='9') => Kind::Number(self.number()?),
             Some(first) if begins_word(first) => match self.word()? {
                 Expression { kind: kind @ (Kind::Bool(_) | Kind::Null), .. } => kind,
-                other => return Err(FilterError::at(at, format!("expected {expected}, found {}", short(&other.to_string())))),
+                other => {
+                    return Err(FilterError::at(
+                        at,
+                        format!("expected {expected}, found {}", short(&other.to_string())),
+                    ));
+                }
             },
             _ => return Err(self.expected(expected)),
         };
@@ -226,7 +244,12 @@ impl Parser {
         let mut text = String::new();
         loop {
             match self.take() {
-                None => return Err(FilterError::at(begin, format!("expected {quote} at the end of this text, found the end"))),
+                None => {
+                    return Err(FilterError::at(
+                        begin,
+                        format!("expected {quote} at the end of this text, found the end"),
+                    ));
+                }
                 Some(end) if end == quote => return Ok(text),
                 Some('\\') => self.escape(&mut text)?,
                 Some(character) => text.push(character),
@@ -234,7 +257,8 @@ impl Parser {
         }
     }
 
-    /// What stands behind a backslash. One before any other character stands for itself, so that a pattern may say `\%`.
+    /// What stands behind a backslash. One before any other character stands for itself, so that a
+    /// pattern may say `\%`.
     fn escape(&mut self, text: &mut String) -> Result<(), FilterError> {
         let Some(escaped) = self.take() else { return Ok(()) }; // the text has no end either, which is told
         match escaped {
@@ -259,7 +283,11 @@ impl Parser {
             return char::from_u32(first).ok_or_else(broken);
         }
         let escaped = self.take() == Some('\\') && self.take() == Some('u');
-        let second = escaped.then(|| self.hex()).flatten().filter(|second| (0xdc00..0xe000).contains(second)).ok_or_else(broken)?;
+        let second = escaped
+            .then(|| self.hex())
+            .flatten()
+            .filter(|second| (0xdc00..0xe000).contains(second))
+            .ok_or_else(broken)?;
         char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)).ok_or_else(broken)
     }
 
@@ -271,7 +299,11 @@ impl Parser {
 /// As much of a text as an error quotes.
 pub(super) fn short(text: &str) -> String {
     const MOST: usize = 64;
-    if text.chars().nth(MOST).is_none() { text.to_owned() } else { text.chars().take(MOST).chain(['…']).collect() }
+    if text.chars().nth(MOST).is_none() {
+        text.to_owned()
+    } else {
+        text.chars().take(MOST).chain(['…']).collect()
+    }
 }
 
 impl fmt::Display for Expression {
@@ -290,7 +322,12 @@ impl fmt::Display for Expression {
     }
 }
 
-fn bracketed(f: &mut fmt::Formatter<'_>, open: char, items: &[Expression], close: char) -> fmt::Result {
+fn bracketed(
+    f: &mut fmt::Formatter<'_>,
+    open: char,
+    items: &[Expression],
+    close: char,
+) -> fmt::Result {
     f.write_char(open)?;
     for (index, item) in items.iter().enumerate() {
         write!(f, "{}{item}", if index > 0 { ", " } else { "" })?;
@@ -324,25 +361,33 @@ mod tests {
     }
 
     fn value() -> impl Strategy<Value = Expression> {
-        let number = (any::<bool>(), "[0-9]{1,5}", prop::option::of("[0-9]{1,4}"), prop::option::of("[+-]?[0-9]{1,2}"));
+        let number = (
+            any::<bool>(),
+            "[0-9]{1,5}",
+            prop::option::of("[0-9]{1,4}"),
+            prop::option::of("[+-]?[0-9]{1,2}"),
+        );
         let number = number.prop_map(|(minus, digits, fraction, exponent)| {
             let minus = if minus { "-" } else { "" };
             let fraction = fraction.map(|fraction| format!(".{fraction}")).unwrap_or_default();
             let exponent = exponent.map(|exponent| format!("e{exponent}")).unwrap_or_default();
             Kind::Number(format!("{minus}{digits}{fraction}{exponent}"))
         });
-        let text = prop_oneof![any::<String>(), "[\\\\\"'%_nrtu0-9\n\t\u{0}]{0,12}"].prop_map(Kind::Text);
+        let text =
+            prop_oneof![any::<String>(), "[\\\\\"'%_nrtu0-9\n\t\u{0}]{0,12}"].prop_map(Kind::Text);
         prop_oneof![text, number, any::<bool>().prop_map(Kind::Bool), Just(Kind::Null)].prop_map(at)
     }
 
     fn argument() -> impl Strategy<Value = Expression> {
-        let word = "[a-z_][a-z0-9_]{0,9}".prop_filter("is a value", |word| !matches!(word.as_str(), "true" | "false" | "null"));
+        let word = "[a-z_][a-z0-9_]{0,9}"
+            .prop_filter("is a value", |word| !matches!(word.as_str(), "true" | "false" | "null"));
         let list = prop::collection::vec(value(), 0..4).prop_map(Kind::List).prop_map(at);
         prop_oneof![value(), list, word.prop_map(Kind::Field).prop_map(at)]
     }
 
     fn call(arguments: impl Strategy<Value = Expression>) -> impl Strategy<Value = Expression> {
-        ("[a-z]{1,6}", prop::collection::vec(arguments, 0..4)).prop_map(|(operator, arguments)| at(Kind::Call(operator, arguments)))
+        ("[a-z]{1,6}", prop::collection::vec(arguments, 0..4))
+            .prop_map(|(operator, arguments)| at(Kind::Call(operator, arguments)))
     }
 
     proptest! {
@@ -367,7 +412,10 @@ mod tests {
 
     #[test]
     fn either_quote_holds_the_other_and_every_escape() {
-        assert_eq!(told(r#"eq(name,'a"b\'\u00e9\ud83d\ude00\n\/\\\%')"#), r#"eq(name, "a\"b'é😀\n/\\\\%")"#);
+        assert_eq!(
+            told(r#"eq(name,'a"b\'\u00e9\ud83d\ude00\n\/\\\%')"#),
+            r#"eq(name, "a\"b'é😀\n/\\\\%")"#
+        );
     }
 
     #[test]
@@ -402,7 +450,10 @@ mod tests {
             &deep,
             &long,
         ];
-        let table: Vec<_> = cases.iter().map(|case| format!("{}\n    {}", short(case).replace('\0', "NUL"), told(case))).collect();
+        let table: Vec<_> = cases
+            .iter()
+            .map(|case| format!("{}\n    {}", short(case).replace('\0', "NUL"), told(case)))
+            .collect();
         insta::assert_snapshot!(table.join("\n"));
     }
 }

@@ -64,7 +64,11 @@ fn matches(filter: &str) -> bool {
 fn told(filter: &str) -> String {
     match Filter::read(filter) {
         Ok(_) => "valid".to_owned(),
-        Err(errors) => errors.iter().map(|error| format!("{} {error}", error.position)).collect::<Vec<_>>().join("\n    "),
+        Err(errors) => errors
+            .iter()
+            .map(|error| format!("{} {error}", error.position))
+            .collect::<Vec<_>>()
+            .join("\n    "),
     }
 }
 
@@ -108,7 +112,10 @@ fn conditions_hold_or_do_not() {
     let id = Uuid::from_u128(1);
     for (yes, no) in [
         (format!("eq(id, '{id}')"), format!("neq(id, '{id}')")),
-        (format!("in(trace_id, ['{id}', '{}'])", Uuid::from_u128(2)), "in(trace_id, [])".to_owned()),
+        (
+            format!("in(trace_id, ['{id}', '{}'])", Uuid::from_u128(2)),
+            "in(trace_id, [])".to_owned(),
+        ),
         ("eq(parent_run_id, null)".to_owned(), format!("eq(parent_run_id, '{id}')")),
         (format!("neq(parent_run_id, '{id}')"), "exists(parent_run_id)".to_owned()),
     ] {
@@ -124,8 +131,14 @@ fn conditions_hold_or_do_not() {
         ("gte(start_time, '2024-01-01')", "gt(start_time, '2024-01-01')"),
         ("lt(end_time, '2024-01-01T00:00:02.500001Z')", "exists(not_there)"),
         ("eq(start_time, '1704067200')", "eq(start_time, '2024-01-01T00:00:00.0000001Z')"),
-        ("neq(start_time, '2024-01-01T00:00:00.0000001Z')", "in(start_time, ['2024-01-01T00:00:00.0000001Z'])"),
-        ("lt(start_time, '2024-01-01T00:00:00.0000001Z')", "gte(start_time, '2024-01-01T00:00:00.0000001Z')"),
+        (
+            "neq(start_time, '2024-01-01T00:00:00.0000001Z')",
+            "in(start_time, ['2024-01-01T00:00:00.0000001Z'])",
+        ),
+        (
+            "lt(start_time, '2024-01-01T00:00:00.0000001Z')",
+            "gte(start_time, '2024-01-01T00:00:00.0000001Z')",
+        ),
         ("eq(latency, 2.5)", "eq(latency, '2s')"),
         ("lte(latency, '2500ms')", "gt(latency, '2.5s')"),
         ("gt(latency, 2.4999999)", "lt(latency, '0.04m')"),
@@ -142,7 +155,10 @@ fn conditions_hold_or_do_not() {
         ("eq(outputs, null)", "neq(outputs, null)"),
         ("eq(thread_id, 'thread 1')", "neq(thread_id, 'thread 1')"),
         ("exists(thread_id)", "eq(thread_id, null)"),
-        ("or(eq(name, 'x'), not(and(eq(name, 'x'), eq(name, 'y'))))", "and(eq(status, 'success'), not(eq(name, 'ChatOpenAI')))"),
+        (
+            "or(eq(name, 'x'), not(and(eq(name, 'x'), eq(name, 'y'))))",
+            "and(eq(status, 'success'), not(eq(name, 'ChatOpenAI')))",
+        ),
     ] {
         assert!(matches(yes), "{yes}");
         assert!(told(no).contains("is not a field") || !matches(no), "{no}");
@@ -152,7 +168,10 @@ fn conditions_hold_or_do_not() {
 #[test]
 fn key_and_value_of_one_and_are_those_of_one_entry() {
     for (yes, no) in [
-        ("and(eq(metadata_key, 'env'), eq(metadata_value, 'prod'))", "and(eq(metadata_key, 'version'), eq(metadata_value, 'prod'))"),
+        (
+            "and(eq(metadata_key, 'env'), eq(metadata_value, 'prod'))",
+            "and(eq(metadata_key, 'version'), eq(metadata_value, 'prod'))",
+        ),
         (
             "and(and(eq(metadata_key, 'version')), eq(metadata_value, 'prod'))",
             "and(eq(metadata_value, 'prod'), eq(metadata_key, 'version'))",
@@ -165,14 +184,38 @@ fn key_and_value_of_one_and_are_those_of_one_entry() {
             "and(eq(feedback_key, 'user_score'), gt(feedback_score, 0.5), lte(feedback_score, 1))",
             "and(eq(feedback_key, 'correctness'), gt(feedback_score, 0.5))",
         ),
-        ("and(eq(feedback_key, 'user_score'), eq(feedback_value, 'good'))", "and(eq(feedback_key, 'correctness'), exists(feedback_value))"),
-        ("and(eq(input_key, 'question'), like(input_value, 'W%'))", "and(eq(input_key, 'k'), like(input_value, '%'))"),
-        ("and(eq(metadata_key, 'version'), gt(metadata_value, 1.5))", "and(eq(metadata_key, 'env'), gt(metadata_value, 0))"),
-        ("and(eq(metadata_key, 'beta'), eq(metadata_value, true))", "and(eq(metadata_key, 'beta'), eq(metadata_value, 1))"),
-        ("and(eq(metadata_key, 'version'), eq(metadata_value, '2.0'))", "and(eq(metadata_key, 'version'), like(metadata_value, '2'))"),
-        ("and(eq(metadata_key, 'nothing'), eq(metadata_value, null))", "and(eq(metadata_key, 'nothing'), exists(metadata_value))"),
-        ("and(eq(metadata_key, 'user.name'), eq(metadata_value, 'Ada'))", "eq(metadata_key, 'name')"),
-        ("and(in(metadata_key, ['x', 'a.b']), eq(metadata_value, 'whole'))", "eq(metadata_key, 'user.name.first')"),
+        (
+            "and(eq(feedback_key, 'user_score'), eq(feedback_value, 'good'))",
+            "and(eq(feedback_key, 'correctness'), exists(feedback_value))",
+        ),
+        (
+            "and(eq(input_key, 'question'), like(input_value, 'W%'))",
+            "and(eq(input_key, 'k'), like(input_value, '%'))",
+        ),
+        (
+            "and(eq(metadata_key, 'version'), gt(metadata_value, 1.5))",
+            "and(eq(metadata_key, 'env'), gt(metadata_value, 0))",
+        ),
+        (
+            "and(eq(metadata_key, 'beta'), eq(metadata_value, true))",
+            "and(eq(metadata_key, 'beta'), eq(metadata_value, 1))",
+        ),
+        (
+            "and(eq(metadata_key, 'version'), eq(metadata_value, '2.0'))",
+            "and(eq(metadata_key, 'version'), like(metadata_value, '2'))",
+        ),
+        (
+            "and(eq(metadata_key, 'nothing'), eq(metadata_value, null))",
+            "and(eq(metadata_key, 'nothing'), exists(metadata_value))",
+        ),
+        (
+            "and(eq(metadata_key, 'user.name'), eq(metadata_value, 'Ada'))",
+            "eq(metadata_key, 'name')",
+        ),
+        (
+            "and(in(metadata_key, ['x', 'a.b']), eq(metadata_value, 'whole'))",
+            "eq(metadata_key, 'user.name.first')",
+        ),
         ("eq(input_key, 'k')", "eq(output_key, 'k')"),
     ] {
         assert!(matches(yes), "{yes}");
@@ -185,16 +228,34 @@ fn negative_forms_say_what_there_is_not() {
     for (yes, no) in [
         ("neq(metadata_key, 'colour')", "neq(metadata_key, 'env')"),
         ("neq(metadata_key, 'hidden')", "neq(metadata_key, 'user.name')"),
-        ("and(eq(metadata_key, 'env'), neq(metadata_value, 'test'))", "and(eq(metadata_key, 'env'), neq(metadata_value, 'prod'))"),
-        ("and(eq(metadata_key, 'version'), neq(metadata_value, 'prod'))", "and(eq(metadata_key, 'colour'), neq(metadata_value, 'red'))"),
-        ("and(neq(metadata_key, 'colour'), neq(metadata_value, 'red'))", "and(neq(metadata_key, 'colour'), neq(metadata_value, 'prod'))"),
-        ("and(neq(metadata_key, 'env'), eq(metadata_value, 'thread 1'))", "and(neq(metadata_key, 'env'), neq(metadata_value, 'red'))"),
-        ("not(and(eq(metadata_key, 'env'), eq(metadata_value, 'test')))", "not(and(eq(metadata_key, 'env'), eq(metadata_value, 'prod')))"),
+        (
+            "and(eq(metadata_key, 'env'), neq(metadata_value, 'test'))",
+            "and(eq(metadata_key, 'env'), neq(metadata_value, 'prod'))",
+        ),
+        (
+            "and(eq(metadata_key, 'version'), neq(metadata_value, 'prod'))",
+            "and(eq(metadata_key, 'colour'), neq(metadata_value, 'red'))",
+        ),
+        (
+            "and(neq(metadata_key, 'colour'), neq(metadata_value, 'red'))",
+            "and(neq(metadata_key, 'colour'), neq(metadata_value, 'prod'))",
+        ),
+        (
+            "and(neq(metadata_key, 'env'), eq(metadata_value, 'thread 1'))",
+            "and(neq(metadata_key, 'env'), neq(metadata_value, 'red'))",
+        ),
+        (
+            "not(and(eq(metadata_key, 'env'), eq(metadata_value, 'test')))",
+            "not(and(eq(metadata_key, 'env'), eq(metadata_value, 'prod')))",
+        ),
         ("neq(feedback_key, 'x')", "neq(feedback_key, 'user_score')"),
         ("neq(feedback_score, 0.5)", "neq(feedback_score, 1)"),
         ("eq(output_key, null)", "eq(input_key, null)"),
         ("notlike(metadata_key, 'x%')", "notlike(metadata_value, '%rod')"),
-        ("or(neq(metadata_key, 'env'), eq(name, 'ChatOpenAI'))", "not(neq(metadata_key, 'colour'))"),
+        (
+            "or(neq(metadata_key, 'env'), eq(name, 'ChatOpenAI'))",
+            "not(neq(metadata_key, 'colour'))",
+        ),
     ] {
         assert!(matches(yes), "{yes}");
         assert!(!matches(no), "{no}");
@@ -238,7 +299,8 @@ fn what_is_wrong_is_named_with_its_place() {
         &long,
         &many,
     ];
-    let table: Vec<_> = cases.iter().map(|case| format!("{}\n    {}", syntax::short(case), told(case))).collect();
+    let table: Vec<_> =
+        cases.iter().map(|case| format!("{}\n    {}", syntax::short(case), told(case))).collect();
     insta::assert_snapshot!(table.join("\n"));
 }
 

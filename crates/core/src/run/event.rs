@@ -45,7 +45,8 @@ pub enum Event {
         /// The operator's setting.
         max_retries: u32,
     },
-    /// Of a cleaning run: it is done. Of the run that was stopped: what it had left open in the bucket is gone.
+    /// Of a cleaning run: it is done. Of the run that was stopped: what it had left open in the
+    /// bucket is gone.
     CleanedUp {
         /// A file that was complete and never reported.
         adopted: Option<Box<File>>,

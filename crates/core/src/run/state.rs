@@ -63,7 +63,14 @@ pub enum RunStatus {
 
 impl RunStatus {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Created, Self::Running, Self::Completed, Self::Failed, Self::Cancelled, Self::TimedOut];
+    pub const ALL: [Self; 6] = [
+        Self::Created,
+        Self::Running,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+        Self::TimedOut,
+    ];
 
     /// The word of the API.
     pub fn as_str(self) -> &'static str {

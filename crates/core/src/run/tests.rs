@@ -17,7 +17,13 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn lease(name: &str) -> Lease {
-    Lease { exporter: ExporterId::parse("e", name).unwrap(), incarnation: "i".into(), until: at(30), progressed_at: at(0), patience: 600 }
+    Lease {
+        exporter: ExporterId::parse("e", name).unwrap(),
+        incarnation: "i".into(),
+        until: at(30),
+        progressed_at: at(0),
+        patience: 600,
+    }
 }
 
 fn queued() -> Run {
@@ -42,7 +48,11 @@ fn file(number: u32) -> File {
         hydration_misses: 0,
         misses: Vec::new(),
         oversized: crate::oversized::Oversized::default(),
-        left_out: LeftOut { undecided: 1, decided_against: 2, named: vec![undecided(number.into())] },
+        left_out: LeftOut {
+            undecided: 1,
+            decided_against: 2,
+            named: vec![undecided(number.into())],
+        },
     }
 }
 
@@ -64,7 +74,13 @@ fn events() -> Vec<Event> {
         Event::Claimed(lease("x")),
         Event::Renewed { until: at(99) },
         Event::Progressed,
-        Event::FileIntent(FileIntent { number: 0, key: "k".into(), upload_id: "u".into(), token: "t".into(), whole: None }),
+        Event::FileIntent(FileIntent {
+            number: 0,
+            key: "k".into(),
+            upload_id: "u".into(),
+            token: "t".into(),
+            whole: None,
+        }),
         Event::FileDone(file(0)),
         finished(0, 0),
         Event::Published,
@@ -109,7 +125,15 @@ fn the_matrix_of_states_and_events() {
             let after = run.clone().apply(event, at(5));
             let outcome = after.map_or_else(
                 |_| "-".to_owned(),
-                |after| format!("{} fence {} attempt {} files {}", after.state_name(), after.fence.0, after.attempt, after.totals.files),
+                |after| {
+                    format!(
+                        "{} fence {} attempt {} files {}",
+                        after.state_name(),
+                        after.fence.0,
+                        after.attempt,
+                        after.totals.files
+                    )
+                },
             );
             let _ = writeln!(matrix, "  {name:26} {outcome}");
         }
@@ -124,15 +148,33 @@ fn what_was_read_before_the_end_of_its_window_says_so_until_it_is_read_anew() {
     let early = claimed(queued(), 9);
     assert_eq!((early.read_at, early.window_open()), (Some(at(9)), true));
     let late = claimed(early.clone().apply(Event::HandedBack, at(9)).unwrap(), 10);
-    assert_eq!((late.read_at, late.window_open()), (Some(at(10)), false), "nothing of the first attempt is left");
+    assert_eq!(
+        (late.read_at, late.window_open()),
+        (Some(at(10)), false),
+        "nothing of the first attempt is left"
+    );
 
-    let began = |event| early.clone().apply(event, at(9)).unwrap().apply(Event::HandedBack, at(9)).unwrap();
-    let intent = FileIntent { number: 0, key: "k".into(), upload_id: "u".into(), token: "t".into(), whole: None };
-    for kept in [began(Event::FileDone(file(0))), began(Event::FileIntent(intent)), began(finished(0, 0))] {
+    let began =
+        |event| early.clone().apply(event, at(9)).unwrap().apply(Event::HandedBack, at(9)).unwrap();
+    let intent = FileIntent {
+        number: 0,
+        key: "k".into(),
+        upload_id: "u".into(),
+        token: "t".into(),
+        whole: None,
+    };
+    for kept in
+        [began(Event::FileDone(file(0))), began(Event::FileIntent(intent)), began(finished(0, 0))]
+    {
         let further = claimed(kept, 20);
-        assert_eq!((further.read_at, further.window_open()), (Some(at(9)), true), "it goes on behind what was read early");
+        assert_eq!(
+            (further.read_at, further.window_open()),
+            (Some(at(9)), true),
+            "it goes on behind what was read early"
+        );
     }
-    let finder = Run { work: Work::FindExperiments(Window::new(at(0), at(10)).unwrap()), ..queued() };
+    let finder =
+        Run { work: Work::FindExperiments(Window::new(at(0), at(10)).unwrap()), ..queued() };
     assert!(claimed(finder, 9).window_open());
     assert_eq!(claimed(Run { work: Work::Finalise, ..queued() }, 9).read_at, None);
 }
@@ -163,7 +205,10 @@ fn a_repeated_file_is_counted_once_and_a_skipped_one_is_refused() {
     let once = leased.apply(Event::FileDone(file(0)), at(2)).unwrap();
     let twice = once.clone().apply(Event::FileDone(file(0)), at(3)).unwrap();
     assert_eq!(twice.totals, once.totals);
-    assert_eq!(twice.apply(Event::FileDone(file(2)), at(4)), Err(IllegalEvent::FileOrder { expected: 1, found: 2 }));
+    assert_eq!(
+        twice.apply(Event::FileDone(file(2)), at(4)),
+        Err(IllegalEvent::FileOrder { expected: 1, found: 2 })
+    );
 }
 
 #[test]
@@ -176,10 +221,17 @@ fn a_run_whose_rows_do_not_add_up_does_not_pass_the_commit_point() {
 #[test]
 fn rows_that_were_left_out_are_counted_once_whatever_is_said_again() {
     let leased = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
-    let one = leased.apply(Event::FileDone(file(0)), at(2)).unwrap().apply(Event::FileDone(file(0)), at(3)).unwrap();
+    let one = leased
+        .apply(Event::FileDone(file(0)), at(2))
+        .unwrap()
+        .apply(Event::FileDone(file(0)), at(3))
+        .unwrap();
     assert_eq!((one.totals.undecided, one.totals.decided_against), (1, 2));
     let done = one.apply(finished(1, 10), at(4)).unwrap().apply(finished(1, 10), at(5)).unwrap();
-    assert_eq!((done.totals.undecided, done.totals.decided_against, done.totals.candidates()), (4, 6, 20));
+    assert_eq!(
+        (done.totals.undecided, done.totals.decided_against, done.totals.candidates()),
+        (4, 6, 20)
+    );
     assert_eq!(done.undecided, [undecided(0), undecided(99)]);
     assert_eq!(done.identity, Some(Identity::Id));
 }
@@ -191,13 +243,26 @@ fn attempts_count_from_the_last_finished_file_on() {
     for number in 0..30 {
         now += 1000;
         run = run.apply(Event::Claimed(lease("x")), at(now)).unwrap();
-        run = run.apply(Event::FileDone(file(number)), at(now)).unwrap().apply(cut(), at(now)).unwrap();
-        assert_eq!(run.state, State::Queued { not_before: at(now + 1) }, "each got on, so each is like the first");
+        run = run
+            .apply(Event::FileDone(file(number)), at(now))
+            .unwrap()
+            .apply(cut(), at(now))
+            .unwrap();
+        assert_eq!(
+            run.state,
+            State::Queued { not_before: at(now + 1) },
+            "each got on, so each is like the first"
+        );
     }
     for attempt in 1..=2 {
         now += 1000;
-        run = run.apply(Event::Claimed(lease("x")), at(now)).unwrap().apply(cut(), at(now)).unwrap();
-        assert_eq!(matches!(run.state, State::Failed(_)), attempt == 2, "without a file there are so many");
+        run =
+            run.apply(Event::Claimed(lease("x")), at(now)).unwrap().apply(cut(), at(now)).unwrap();
+        assert_eq!(
+            matches!(run.state, State::Failed(_)),
+            attempt == 2,
+            "without a file there are so many"
+        );
     }
 }
 
@@ -240,7 +305,12 @@ fn a_lease_has_two_deadlines() {
     assert!(!on.lease().unwrap().stalled(at(1189)));
     let stalled = run.apply(Event::Stalled { max_retries: 20 }, at(600)).unwrap();
     assert_eq!((stalled.lease(), stalled.attempt), (None, 1));
-    assert_eq!(stalled.errors, ["an exporter was lost, nobody needs to act (lease): exporter x did not get on for 600 seconds"]);
+    assert_eq!(
+        stalled.errors,
+        [
+            "an exporter was lost, nobody needs to act (lease): exporter x did not get on for 600 seconds"
+        ]
+    );
 }
 
 #[test]
@@ -248,7 +318,12 @@ fn to_be_asked_to_slow_down_costs_no_attempt() {
     let mut run = queued();
     for n in 0..30 {
         run = run.apply(Event::Claimed(lease("x")), at(n * 100)).unwrap();
-        run = run.apply(Event::Failed { failure: failure(FailureClass::Throttled), max_retries: 3 }, at(n * 100)).unwrap();
+        run = run
+            .apply(
+                Event::Failed { failure: failure(FailureClass::Throttled), max_retries: 3 },
+                at(n * 100),
+            )
+            .unwrap();
     }
     assert_eq!((run.status(), run.attempt, run.errors.len()), (RunStatus::Running, 0, 0));
 }
@@ -262,24 +337,54 @@ fn what_a_stopped_run_left_is_cleaned_up_and_its_finished_file_is_kept() {
     let adopted = Some(Box::new(file(0)));
     let clean = cancelled.apply(Event::CleanedUp { adopted: adopted.clone() }, at(3)).unwrap();
     assert_eq!((clean.totals.files, clean.intent.clone()), (1, None));
-    assert_eq!(clean.clone().apply(Event::CleanedUp { adopted }, at(4)).unwrap().totals, clean.totals);
+    assert_eq!(
+        clean.clone().apply(Event::CleanedUp { adopted }, at(4)).unwrap().totals,
+        clean.totals
+    );
 }
 
 #[test]
 fn a_run_that_is_asked_for_anew_goes_on_with_all_its_attempts_and_all_its_time() {
     let lapsed = Event::Lapsed { max_retries: 1 };
     let leased = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
-    let one = leased.apply(Event::FileDone(file(0)), at(2)).unwrap().apply(lapsed.clone(), at(3)).unwrap();
-    let failed = one.apply(Event::Claimed(lease("x")), at(1000)).unwrap().apply(lapsed.clone(), at(1001)).unwrap();
+    let one = leased
+        .apply(Event::FileDone(file(0)), at(2))
+        .unwrap()
+        .apply(lapsed.clone(), at(3))
+        .unwrap();
+    let failed = one
+        .apply(Event::Claimed(lease("x")), at(1000))
+        .unwrap()
+        .apply(lapsed.clone(), at(1001))
+        .unwrap();
     assert_eq!((failed.status(), failed.attempt, failed.errors.len()), (RunStatus::Failed, 1, 2));
 
     let again = failed.clone().apply(Event::Retried, at(2000)).unwrap();
-    assert_eq!((again.status(), again.attempt, again.errors.len()), (RunStatus::Running, 2, 2), "history stays");
-    assert_eq!((again.totals, again.cursor, again.fence), (failed.totals, failed.cursor, failed.fence));
+    assert_eq!(
+        (again.status(), again.attempt, again.errors.len()),
+        (RunStatus::Running, 2, 2),
+        "history stays"
+    );
+    assert_eq!(
+        (again.totals, again.cursor, again.fence),
+        (failed.totals, failed.cursor, failed.fence)
+    );
     assert_eq!(again.started_at, None);
-    let second = again.apply(Event::Claimed(lease("y")), at(2000)).unwrap().apply(lapsed.clone(), at(2001)).unwrap();
-    assert_eq!((second.status(), second.attempt), (RunStatus::Running, 3), "it has another attempt");
-    let slow = second.apply(Event::Claimed(lease("y")), at(9000)).unwrap().apply(Event::TimedOut, at(9001)).unwrap();
+    let second = again
+        .apply(Event::Claimed(lease("y")), at(2000))
+        .unwrap()
+        .apply(lapsed.clone(), at(2001))
+        .unwrap();
+    assert_eq!(
+        (second.status(), second.attempt),
+        (RunStatus::Running, 3),
+        "it has another attempt"
+    );
+    let slow = second
+        .apply(Event::Claimed(lease("y")), at(9000))
+        .unwrap()
+        .apply(Event::TimedOut, at(9001))
+        .unwrap();
     let third = slow.apply(Event::Retried, at(9002)).unwrap();
     assert_eq!((third.attempt, third.errors.len()), (4, 4), "each attempt that ended says why");
     assert_eq!(third.errors.last().unwrap(), "it took longer than the operator allows");
@@ -293,7 +398,10 @@ fn a_run_that_is_asked_for_anew_keeps_what_its_cleaning_found() {
     let leased = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
     let again = leased.apply(Event::TimedOut, at(2)).unwrap().apply(Event::Retried, at(3)).unwrap();
     let clean = again.apply(Event::CleanedUp { adopted: Some(Box::new(file(0))) }, at(4)).unwrap();
-    assert_eq!((clean.status(), clean.totals.files, clean.cursor), (RunStatus::Running, 1, Some(file(0).cursor)));
+    assert_eq!(
+        (clean.status(), clean.totals.files, clean.cursor),
+        (RunStatus::Running, 1, Some(file(0).cursor))
+    );
 }
 
 #[test]
@@ -302,14 +410,23 @@ fn finding_experiments_ends_with_what_was_found_or_fails_when_that_is_too_much()
     let leased = Run { work, ..queued() }.apply(Event::Claimed(lease("x")), at(1)).unwrap();
     let found = |n: usize| {
         let session = |n: usize| SessionId(Uuid::from_u128(n as u128));
-        Event::ExperimentsFound((0..n).map(|n| Experiment { session: session(n), first: at(0), last: at(9) }).collect())
+        Event::ExperimentsFound(
+            (0..n).map(|n| Experiment { session: session(n), first: at(0), last: at(9) }).collect(),
+        )
     };
     let done = leased.clone().apply(found(MAX_PARTITIONS), at(2)).unwrap();
-    assert_eq!((done.status(), done.finished_at(), done.leaves_something()), (RunStatus::Completed, Some(at(2)), false));
+    assert_eq!(
+        (done.status(), done.finished_at(), done.leaves_something()),
+        (RunStatus::Completed, Some(at(2)), false)
+    );
     assert!(done.apply(found(1), at(3)).is_err());
 
     let too_many = leased.apply(found(MAX_PARTITIONS + 1), at(2)).unwrap();
-    assert_eq!((too_many.status(), too_many.attempt), (RunStatus::Failed, 0), "it would be too much the next time too");
+    assert_eq!(
+        (too_many.status(), too_many.attempt),
+        (RunStatus::Failed, 0),
+        "it would be too much the next time too"
+    );
     let [error] = &too_many.errors[..] else { panic!("{:?}", too_many.errors) };
     assert_eq!(
         error,
@@ -320,10 +437,12 @@ fn finding_experiments_ends_with_what_was_found_or_fails_when_that_is_too_much()
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
-    (0u32..4, 0usize..events().len()).prop_map(|(number, index)| match events().swap_remove(index) {
-        Event::FileDone(_) => Event::FileDone(file(number)),
-        Event::Finished(_) => finished(number, u64::from(number) * 10),
-        event => event,
+    (0u32..4, 0usize..events().len()).prop_map(|(number, index)| {
+        match events().swap_remove(index) {
+            Event::FileDone(_) => Event::FileDone(file(number)),
+            Event::Finished(_) => finished(number, u64::from(number) * 10),
+            event => event,
+        }
     })
 }
 

@@ -26,17 +26,21 @@ impl Work {
     /// Which start times it reads, when it reads rows of its own.
     pub fn window(self) -> Option<Window> {
         match self {
-            Self::FindExperiments(window) | Self::Partition(Partition { window, .. }) => Some(window),
+            Self::FindExperiments(window) | Self::Partition(Partition { window, .. }) => {
+                Some(window)
+            }
             Self::Finalise | Self::CleanUp(_) | Self::Reconcile => None,
         }
     }
 
-    /// Whether every other run of the export waits for it but the finalising one: that comes when all of these are complete.
+    /// Whether every other run of the export waits for it but the finalising one: that comes when
+    /// all of these are complete.
     pub fn comes_first(self) -> bool {
         matches!(self, Self::FindExperiments(_) | Self::Partition(_))
     }
 
-    /// Whether an export's status depends on it: what comes after an export has ended does not change how it ended.
+    /// Whether an export's status depends on it: what comes after an export has ended does not
+    /// change how it ended.
     pub fn counts(self) -> bool {
         matches!(self, Self::FindExperiments(_) | Self::Partition(_) | Self::Finalise)
     }

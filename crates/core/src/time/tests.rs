@@ -92,9 +92,15 @@ fn what_pydantic_refuses_is_refused_by_field_name() {
         "2024-01-01T00:00:00Z+00:00",
         "2024-01-01é",
     ] {
-        assert_eq!(shown(text), "t: must be a date and time such as 2024-01-01T00:00:00Z", "{text}");
+        assert_eq!(
+            shown(text),
+            "t: must be a date and time such as 2024-01-01T00:00:00Z",
+            "{text}"
+        );
     }
-    for text in ["1850-01-01T00:00:00Z", "2300-01-01", "0000-01-01", "20000000000", "99999999999999999999"] {
+    for text in
+        ["1850-01-01T00:00:00Z", "2300-01-01", "0000-01-01", "20000000000", "99999999999999999999"]
+    {
         assert_eq!(shown(text), "t: must lie between the years 1900 and 2299", "{text}");
     }
 }
@@ -104,7 +110,10 @@ fn a_bound_between_two_microseconds_is_the_later_one() {
     for (text, time) in [
         ("2024-01-01T23:59:59.999999999Z", "2024-01-02T00:00:00.000000+00:00"),
         ("2024-01-01T00:00:00.0000005Z", "2024-01-01T00:00:00.000001+00:00"),
-        ("2024-01-01T00:00:00.0000010000000000000000000000001Z", "2024-01-01T00:00:00.000002+00:00"),
+        (
+            "2024-01-01T00:00:00.0000010000000000000000000000001Z",
+            "2024-01-01T00:00:00.000002+00:00",
+        ),
         ("1704067200.0000001", "2024-01-01T00:00:00.000001+00:00"),
         ("1704067200000.0001", "2024-01-01T00:00:00.000001+00:00"),
         ("-0.0000001", "1970-01-01T00:00:00.000000+00:00"),
@@ -114,7 +123,10 @@ fn a_bound_between_two_microseconds_is_the_later_one() {
     }
     assert_eq!(Timestamp::from_nanos("t", 0, 1), Ok(Timestamp(1)));
     assert_eq!(Timestamp::from_nanos("t", -1, 999_999_001), Ok(Timestamp(0)));
-    assert_eq!(Timestamp::from_nanos("t", i64::MAX, 0).unwrap_err().message, "must lie between the years 1900 and 2299");
+    assert_eq!(
+        Timestamp::from_nanos("t", i64::MAX, 0).unwrap_err().message,
+        "must lie between the years 1900 and 2299"
+    );
 }
 
 #[test]
@@ -125,10 +137,18 @@ fn days_before_1970_are_days_too() {
 
 /// `2024-01-01T00:00:00.123456789Z`, in that zone.
 fn written(nanos: i128, minutes_east: i32) -> String {
-    let seconds = i64::try_from(nanos.div_euclid(1_000_000_000)).unwrap() + i64::from(minutes_east) * 60;
-    let local = DateTime::from_timestamp(seconds, u32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap()).unwrap();
+    let seconds =
+        i64::try_from(nanos.div_euclid(1_000_000_000)).unwrap() + i64::from(minutes_east) * 60;
+    let local =
+        DateTime::from_timestamp(seconds, u32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap())
+            .unwrap();
     let (sign, minutes) = (if minutes_east < 0 { '-' } else { '+' }, minutes_east.abs());
-    format!("{}{sign}{:02}:{:02}", local.format("%Y-%m-%dT%H:%M:%S%.9f"), minutes / 60, minutes % 60)
+    format!(
+        "{}{sign}{:02}:{:02}",
+        local.format("%Y-%m-%dT%H:%M:%S%.9f"),
+        minutes / 60,
+        minutes % 60
+    )
 }
 
 /// Nanoseconds within the allowed years.

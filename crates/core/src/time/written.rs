@@ -1,5 +1,6 @@
-//! Times as people and programs write them: the forms of pydantic (its crate `speedate`), read to the last digit. What pydantic refuses is
-//! refused here: a leap second, 24:00, a zone of hours alone.
+//! Times as people and programs write them: the forms of pydantic (its crate `speedate`), read to
+//! the last digit. What pydantic refuses is refused here: a leap second, 24:00, a zone of hours
+//! alone.
 
 use chrono::NaiveDate;
 
@@ -24,14 +25,16 @@ fn unix(text: &str) -> Option<Rounded<i128>> {
     }
     let text = text.strip_prefix('+').unwrap_or(text);
     let seconds = Rounded::read(text, 6);
-    let beyond = seconds.floor < -SECONDS * MICROS || seconds.floor + i128::from(!seconds.exact) > SECONDS * MICROS;
+    let beyond = seconds.floor < -SECONDS * MICROS
+        || seconds.floor + i128::from(!seconds.exact) > SECONDS * MICROS;
     Some(if beyond { Rounded::read(text, 3) } else { seconds })
 }
 
 /// `2024-01-01`, `2024-01-01T00:00`, `2024-01-01 00:00:00,5+0200`
 fn calendar(text: &str) -> Option<Rounded<i128>> {
     let mut rest = Rest(text);
-    let (year, _, month, _, day) = (rest.number(4)?, rest.one(&['-'])?, rest.number(2)?, rest.one(&['-'])?, rest.number(2)?);
+    let (year, _, month, _, day) =
+        (rest.number(4)?, rest.one(&['-'])?, rest.number(2)?, rest.one(&['-'])?, rest.number(2)?);
     let date = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day)?;
     let midnight = i128::from(date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp()) * MICROS;
     if rest.0.is_empty() {
@@ -41,7 +44,9 @@ fn calendar(text: &str) -> Option<Rounded<i128>> {
     let (hour, _, minute) = (rest.below(24)?, rest.one(&[':'])?, rest.below(60)?);
     let (second, fraction) = rest.seconds()?;
     let seconds = i128::from(hour * 3600 + minute * 60 + second) - rest.zone()?;
-    rest.0.is_empty().then_some(Rounded { floor: midnight + seconds * MICROS + fraction.floor, ..fraction })
+    rest.0
+        .is_empty()
+        .then_some(Rounded { floor: midnight + seconds * MICROS + fraction.floor, ..fraction })
 }
 
 /// What is not read yet.
@@ -57,7 +62,8 @@ impl Rest<'_> {
 
     /// Exactly so many digits.
     fn number(&mut self, digits: usize) -> Option<u32> {
-        let number = self.0.get(..digits).filter(|text| text.bytes().all(|digit| digit.is_ascii_digit()))?;
+        let number =
+            self.0.get(..digits).filter(|text| text.bytes().all(|digit| digit.is_ascii_digit()))?;
         self.0 = &self.0[digits..];
         number.parse().ok()
     }
@@ -78,7 +84,8 @@ impl Rest<'_> {
             return Some((second, none));
         }
         let length = self.0.bytes().take_while(u8::is_ascii_digit).count();
-        let (digits, rest) = self.0.split_at_checked(length).filter(|(digits, _)| !digits.is_empty())?;
+        let (digits, rest) =
+            self.0.split_at_checked(length).filter(|(digits, _)| !digits.is_empty())?;
         self.0 = rest;
         Some((second, Rounded::read(&format!("0.{digits}"), 6)))
     }

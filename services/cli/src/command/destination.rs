@@ -19,23 +19,50 @@ pub(super) async fn run(global: &Global, command: Destination) -> Result<ExitCod
         Destination::Create(create) => {
             let request = connection.call(request(*create)?);
             let made = connection.destinations().create_destination(request).await;
-            one(global, &connection, made.map_err(|status| connection.refused(status))?.into_inner().destination)
+            one(
+                global,
+                &connection,
+                made.map_err(|status| connection.refused(status))?.into_inner().destination,
+            )
         }
         Destination::Get { id } => {
             let request = connection.call(v1::GetDestinationRequest { id: id.to_string() });
             let found = connection.destinations().get_destination(request).await;
-            one(global, &connection, found.map_err(|status| connection.refused(status))?.into_inner().destination)
+            one(
+                global,
+                &connection,
+                found.map_err(|status| connection.refused(status))?.into_inner().destination,
+            )
         }
         Destination::Update { id, identity } => {
             let (credentials, aws_role_arn) = given(&identity)?;
-            let request = v1::UpdateDestinationCredentialsRequest { id: id.to_string(), credentials, aws_role_arn };
-            let changed = connection.destinations().update_destination_credentials(connection.call(request)).await;
-            one(global, &connection, changed.map_err(|status| connection.refused(status))?.into_inner().destination)
+            let request = v1::UpdateDestinationCredentialsRequest {
+                id: id.to_string(),
+                credentials,
+                aws_role_arn,
+            };
+            let changed = connection
+                .destinations()
+                .update_destination_credentials(connection.call(request))
+                .await;
+            one(
+                global,
+                &connection,
+                changed.map_err(|status| connection.refused(status))?.into_inner().destination,
+            )
         }
         Destination::Delete { id } => {
             let request = connection.call(v1::DeleteDestinationRequest { id: id.to_string() });
-            connection.destinations().delete_destination(request).await.map_err(|status| connection.refused(status))?;
-            answer(global.json, || serde_json::json!({ "id": id, "deleted": true }), || format!("deleted destination {id}\n"))
+            connection
+                .destinations()
+                .delete_destination(request)
+                .await
+                .map_err(|status| connection.refused(status))?;
+            answer(
+                global.json,
+                || serde_json::json!({ "id": id, "deleted": true }),
+                || format!("deleted destination {id}\n"),
+            )
         }
         Destination::List => {
             let found = pages::follow(0, |limit, page_token| {
@@ -44,12 +71,20 @@ pub(super) async fn run(global: &Global, command: Destination) -> Result<ExitCod
                 async move { destinations.list_destinations(request).await.map(Response::into_inner) }
             });
             let found = found.await.map_err(|status| connection.refused(status))?;
-            answer(global.json, || found.iter().map(json::destination).collect(), || show::destinations(&found))
+            answer(
+                global.json,
+                || found.iter().map(json::destination).collect(),
+                || show::destinations(&found),
+            )
         }
     }
 }
 
-fn one(global: &Global, connection: &Connection, found: Option<v1::Destination>) -> Result<ExitCode, CliError> {
+fn one(
+    global: &Global,
+    connection: &Connection,
+    found: Option<v1::Destination>,
+) -> Result<ExitCode, CliError> {
     let found = connection.present(found)?;
     answer(global.json, || json::destination(&found), || show::destination(&found))
 }

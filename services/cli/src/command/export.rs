@@ -23,15 +23,27 @@ pub(super) async fn run(global: &Global, command: Export) -> Result<ExitCode, Cl
         Export::Get { id } => {
             let request = connection.call(v1::GetExportRequest { id: id.to_string() });
             let found = connection.exports().get_export(request).await;
-            one(global, &connection, found.map_err(|status| connection.refused(status))?.into_inner().export)
+            one(
+                global,
+                &connection,
+                found.map_err(|status| connection.refused(status))?.into_inner().export,
+            )
         }
         Export::Cancel { id } => {
             let request = connection.call(v1::CancelExportRequest { id: id.to_string() });
             let cancelled = connection.exports().cancel_export(request).await;
-            one(global, &connection, cancelled.map_err(|status| connection.refused(status))?.into_inner().export)
+            one(
+                global,
+                &connection,
+                cancelled.map_err(|status| connection.refused(status))?.into_inner().export,
+            )
         }
         Export::List { limit, offset, statuses, destination, project } => {
-            let known = |word: &String| ExportStatus::parse("", word).ok().map(|status| v1::ExportStatus::from(status).into());
+            let known = |word: &String| {
+                ExportStatus::parse("", word)
+                    .ok()
+                    .map(|status| v1::ExportStatus::from(status).into())
+            };
             let id = |id: Option<Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
             let request = v1::ListExportsRequest {
                 offset,
@@ -41,18 +53,31 @@ pub(super) async fn run(global: &Global, command: Export) -> Result<ExitCode, Cl
                 ..Default::default()
             };
             let found = pages::follow(limit, |limit, page_token| {
-                let request = connection.call(v1::ListExportsRequest { limit, page_token, ..request.clone() });
+                let request = connection.call(v1::ListExportsRequest {
+                    limit,
+                    page_token,
+                    ..request.clone()
+                });
                 let mut exports = connection.exports();
                 async move { exports.list_exports(request).await.map(Response::into_inner) }
             });
             let found = found.await.map_err(|status| connection.refused(status))?;
-            answer(global.json, || found.iter().map(json::export).collect(), || show::exports(&found))
+            answer(
+                global.json,
+                || found.iter().map(json::export).collect(),
+                || show::exports(&found),
+            )
         }
         Export::ScheduleRuns { id } => {
             let source_export_id = id.to_string();
             let found = pages::follow(0, |limit, page_token| {
                 let source_export_id = source_export_id.clone();
-                let request = connection.call(v1::ListScheduleRunsRequest { source_export_id, limit, offset: 0, page_token });
+                let request = connection.call(v1::ListScheduleRunsRequest {
+                    source_export_id,
+                    limit,
+                    offset: 0,
+                    page_token,
+                });
                 let mut exports = connection.exports();
                 async move { exports.list_schedule_runs(request).await.map(Response::into_inner) }
             });
@@ -61,7 +86,12 @@ pub(super) async fn run(global: &Global, command: Export) -> Result<ExitCode, Cl
         Export::Runs { id } => {
             let export_id = id.to_string();
             let found = pages::follow(0, |limit, page_token| {
-                let request = connection.call(v1::ListRunsRequest { export_id: export_id.clone(), limit, offset: 0, page_token });
+                let request = connection.call(v1::ListRunsRequest {
+                    export_id: export_id.clone(),
+                    limit,
+                    offset: 0,
+                    page_token,
+                });
                 let mut exports = connection.exports();
                 async move { exports.list_runs(request).await.map(Response::into_inner) }
             });
@@ -71,15 +101,28 @@ pub(super) async fn run(global: &Global, command: Export) -> Result<ExitCode, Cl
 }
 
 /// Runs with all of their files: of very many the control plane tells the first ones.
-async fn runs_of(global: &Global, connection: &Connection, found: Result<Vec<v1::ExportRun>, Status>) -> Result<ExitCode, CliError> {
+async fn runs_of(
+    global: &Global,
+    connection: &Connection,
+    found: Result<Vec<v1::ExportRun>, Status>,
+) -> Result<ExitCode, CliError> {
     let mut found = found.map_err(|status| connection.refused(status))?;
     for run in &mut found {
-        let Some(result) = run.result.as_mut().filter(|result| global.json && result.files as usize > result.exported_files.len()) else {
+        let Some(result) = run
+            .result
+            .as_mut()
+            .filter(|result| global.json && result.files as usize > result.exported_files.len())
+        else {
             continue;
         };
-        let request = v1::ListRunFilesRequest { export_id: run.export_id.clone(), run_id: run.id.clone(), ..Default::default() };
+        let request = v1::ListRunFilesRequest {
+            export_id: run.export_id.clone(),
+            run_id: run.id.clone(),
+            ..Default::default()
+        };
         let files = pages::follow(0, |_, page_token| {
-            let request = connection.call(v1::ListRunFilesRequest { page_token, ..request.clone() });
+            let request =
+                connection.call(v1::ListRunFilesRequest { page_token, ..request.clone() });
             let mut exports = connection.exports();
             async move { exports.list_run_files(request).await.map(Response::into_inner) }
         });
@@ -91,24 +134,34 @@ async fn runs_of(global: &Global, connection: &Connection, found: Result<Vec<v1:
 pub(super) async fn runs(global: &Global, command: Runs) -> Result<ExitCode, CliError> {
     let connection = Connection::tenant(global)?;
     let Runs::Retry { export, run } = command;
-    let request = connection.call(v1::RetryRunRequest { export_id: export.to_string(), run_id: run.to_string() });
+    let request = connection
+        .call(v1::RetryRunRequest { export_id: export.to_string(), run_id: run.to_string() });
     let queued = connection.exports().retry_run(request).await;
-    let queued = connection.present(queued.map_err(|status| connection.refused(status))?.into_inner().run)?;
+    let queued = connection
+        .present(queued.map_err(|status| connection.refused(status))?.into_inner().run)?;
     answer(global.json, || json::run(&queued), || show::runs(std::slice::from_ref(&queued)))
 }
 
 pub(super) async fn limits(global: &Global) -> Result<ExitCode, CliError> {
     let connection = Connection::tenant(global)?;
     let found = connection.exports().get_limits(connection.call(v1::GetLimitsRequest {})).await;
-    let found = connection.present(found.map_err(|status| connection.refused(status))?.into_inner().limits)?;
+    let found = connection
+        .present(found.map_err(|status| connection.refused(status))?.into_inner().limits)?;
     answer(global.json, || json::limits(&found), || show::limits(&found))
 }
 
-async fn start(global: &Global, connection: &Connection, create: ExportCreate) -> Result<ExitCode, CliError> {
-    let (watched, idempotency_key) = (create.watch, create.idempotency_key.clone().unwrap_or_default());
-    let request = connection.call(v1::CreateExportRequest { spec: Some(spec(create)), idempotency_key });
+async fn start(
+    global: &Global,
+    connection: &Connection,
+    create: ExportCreate,
+) -> Result<ExitCode, CliError> {
+    let (watched, idempotency_key) =
+        (create.watch, create.idempotency_key.clone().unwrap_or_default());
+    let request =
+        connection.call(v1::CreateExportRequest { spec: Some(spec(create)), idempotency_key });
     let made = connection.exports().create_export(request).await;
-    let made = connection.present(made.map_err(|status| connection.refused(status))?.into_inner().export)?;
+    let made = connection
+        .present(made.map_err(|status| connection.refused(status))?.into_inner().export)?;
     if !watched {
         return one(global, connection, Some(made));
     }
@@ -118,7 +171,11 @@ async fn start(global: &Global, connection: &Connection, create: ExportCreate) -
     watch::until_ended(connection, &made.id, global.json).await
 }
 
-fn one(global: &Global, connection: &Connection, found: Option<v1::Export>) -> Result<ExitCode, CliError> {
+fn one(
+    global: &Global,
+    connection: &Connection,
+    found: Option<v1::Export>,
+) -> Result<ExitCode, CliError> {
     let found = connection.present(found)?;
     answer(global.json, || json::export(&found), || show::export(&found))
 }
@@ -126,7 +183,10 @@ fn one(global: &Global, connection: &Connection, found: Option<v1::Export>) -> R
 /// The words were checked when they were typed.
 fn spec(create: ExportCreate) -> v1::ExportSpec {
     let compression = create.compression.and_then(|word| Compression::parse("", &word).ok());
-    let version = create.format_version.and_then(|word| FormatVersion::parse("", &word).ok()).unwrap_or_default();
+    let version = create
+        .format_version
+        .and_then(|word| FormatVersion::parse("", &word).ok())
+        .unwrap_or_default();
     v1::ExportSpec {
         destination_id: create.destination.to_string(),
         session_id: create.project.map(|id| id.to_string()).unwrap_or_default(),

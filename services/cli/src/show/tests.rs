@@ -27,7 +27,11 @@ fn some_destination() -> v1::Destination {
         created_at: at(0),
         updated_at: at(1),
         aws_role_arn: String::new(),
-        features: Some(v1::StoreFeatures { checksums: true, conditional_writes: false, object_size: true }),
+        features: Some(v1::StoreFeatures {
+            checksums: true,
+            conditional_writes: false,
+            object_size: true,
+        }),
     }
 }
 
@@ -106,15 +110,33 @@ fn things_are_shown_a_line_per_field() {
 
 #[test]
 fn lists_are_aligned() {
-    let small = v1::Export { status: v1::ExportStatus::Created.into(), progress: None, ..some_export() };
-    let fresh = v1::ExportRun { stage: String::new(), errors: Vec::new(), progress: None, result: None, ..some_run() };
-    let shown = [destinations(&[some_destination()]), exports(&[some_export(), small]), runs(&[some_run(), fresh]), exports(&[])];
+    let small =
+        v1::Export { status: v1::ExportStatus::Created.into(), progress: None, ..some_export() };
+    let fresh = v1::ExportRun {
+        stage: String::new(),
+        errors: Vec::new(),
+        progress: None,
+        result: None,
+        ..some_run()
+    };
+    let shown = [
+        destinations(&[some_destination()]),
+        exports(&[some_export(), small]),
+        runs(&[some_run(), fresh]),
+        exports(&[]),
+    ];
     insta::assert_snapshot!(shown.join("\n"));
 }
 
 #[test]
 fn json_has_the_names_of_the_rest_api() {
-    let key = v1::ApiKey { id: id(6), tenant_id: id(4), display_name: "ci".into(), created_at: at(0), ..Default::default() };
+    let key = v1::ApiKey {
+        id: id(6),
+        tenant_id: id(4),
+        display_name: "ci".into(),
+        created_at: at(0),
+        ..Default::default()
+    };
     let shown = [
         json::destination(&some_destination()),
         json::export(&some_export()),

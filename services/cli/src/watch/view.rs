@@ -53,7 +53,9 @@ impl View {
         match &mut self.form {
             Form::Json => write(&json::export(export).to_string()),
             Form::Lines { last } => {
-                let due = last.is_none_or(|(at, status)| status != export.status() || now.duration_since(at) >= LINE_EVERY);
+                let due = last.is_none_or(|(at, status)| {
+                    status != export.status() || now.duration_since(at) >= LINE_EVERY
+                });
                 if !due {
                     return Ok(());
                 }
@@ -61,7 +63,13 @@ impl View {
                 write(&line(export, rate))
             }
             Form::Bar(bar) => {
-                bar.set_length(progress.rows_total_estimate.unwrap_or_default().max(progress.rows_written).max(1));
+                bar.set_length(
+                    progress
+                        .rows_total_estimate
+                        .unwrap_or_default()
+                        .max(progress.rows_written)
+                        .max(1),
+                );
                 bar.set_position(progress.rows_written);
                 bar.set_message(line(export, rate));
                 Ok(())
@@ -87,7 +95,10 @@ impl View {
     /// The last word; lines and JSON have said it already.
     pub(super) fn end(&mut self, export: &v1::Export) -> io::Result<()> {
         if let Form::Bar(_) = self.form {
-            write(&line(export, self.pace.rate(Instant::now(), export.progress.unwrap_or_default().rows_written)))?;
+            write(&line(
+                export,
+                self.pace.rate(Instant::now(), export.progress.unwrap_or_default().rows_written),
+            ))?;
         }
         if !export.error.is_empty() {
             eprintln!("error: {}", show::plain(&export.error));
@@ -110,7 +121,8 @@ fn write(line: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Rows a second since the first change that was seen; nothing in the first second, which says little.
+/// Rows a second since the first change that was seen; nothing in the first second, which says
+/// little.
 #[derive(Debug, Default)]
 struct Pace {
     first: Option<(Instant, u64)>,
@@ -126,7 +138,11 @@ impl Pace {
 }
 
 /// `Running  1,000 of ~3,000 rows (33%)  120.56 KiB  2 files  runs 1/3  500 rows/s  ETA 4s`
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and smaller than 2^64")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate is positive and smaller than 2^64"
+)]
 fn line(export: &v1::Export, rate: Option<f64>) -> String {
     if export.status() == v1::ExportStatus::IntervalScheduled {
         let every = export.spec.as_ref().map_or(0, |spec| spec.interval_hours);
@@ -134,7 +150,8 @@ fn line(export: &v1::Export, rate: Option<f64>) -> String {
     }
     let progress = export.progress.unwrap_or_default();
     let total = show::total(&progress);
-    let percent = total.map(|total| format!(" ({}%)", progress.rows_written.saturating_mul(100) / total));
+    let percent =
+        total.map(|total| format!(" ({}%)", progress.rows_written.saturating_mul(100) / total));
     let mut parts = vec![
         export.status().word().to_owned(),
         format!("{} rows{}", show::rows(&progress), percent.unwrap_or_default()),
@@ -153,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_line_says_what_is_known() {
-        let mut export = v1::Export { status: v1::ExportStatus::Created.into(), ..Default::default() };
+        let mut export =
+            v1::Export { status: v1::ExportStatus::Created.into(), ..Default::default() };
         let mut lines = vec![line(&export, None)];
         export.status = v1::ExportStatus::Running.into();
         export.progress = Some(v1::ExportProgress {
@@ -168,8 +186,11 @@ mod tests {
         });
         lines.push(line(&export, Some(12_345.6)));
         export.status = v1::ExportStatus::Completed.into();
-        export.progress =
-            export.progress.map(|progress| v1::ExportProgress { rows_total_estimate: Some(0), eta_seconds: None, ..progress });
+        export.progress = export.progress.map(|progress| v1::ExportProgress {
+            rows_total_estimate: Some(0),
+            eta_seconds: None,
+            ..progress
+        });
         lines.push(line(&export, None));
         insta::assert_snapshot!(lines.join("\n"));
     }

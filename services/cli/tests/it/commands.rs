@@ -11,7 +11,18 @@ async fn each_command_asks_once_and_prints_the_answer() {
     let fake = Fake::default();
     let world = fake.serve().await;
     let commands: [&[&str]; 18] = [
-        &["destination", "create", "--name", "mine", "--bucket", "traces", "--region", "us-east-1", "--option", "StorageClass=STANDARD_IA"],
+        &[
+            "destination",
+            "create",
+            "--name",
+            "mine",
+            "--bucket",
+            "traces",
+            "--region",
+            "us-east-1",
+            "--option",
+            "StorageClass=STANDARD_IA",
+        ],
         &["destination", "list"],
         &["destination", "get", ID],
         &[
@@ -36,9 +47,43 @@ async fn each_command_asks_once_and_prints_the_answer() {
         &["export", "list", "--limit", "5"],
         &["export", "runs", ID],
         &["export", "cancel", ID],
-        &["export", "create", "--destination", ID, "--project", ID, "--start", "2024-01-01", "--every", "24", "--idempotency-key", "k1"],
-        &["export", "create", "--destination", ID, "--all-experiments", "--start", "2024-01-01", "--end", "2024-01-02"],
-        &["export", "list", "--status", "Failed", "--status", "TimedOut", "--destination", ID, "--project", ID],
+        &[
+            "export",
+            "create",
+            "--destination",
+            ID,
+            "--project",
+            ID,
+            "--start",
+            "2024-01-01",
+            "--every",
+            "24",
+            "--idempotency-key",
+            "k1",
+        ],
+        &[
+            "export",
+            "create",
+            "--destination",
+            ID,
+            "--all-experiments",
+            "--start",
+            "2024-01-01",
+            "--end",
+            "2024-01-02",
+        ],
+        &[
+            "export",
+            "list",
+            "--status",
+            "Failed",
+            "--status",
+            "TimedOut",
+            "--destination",
+            ID,
+            "--project",
+            ID,
+        ],
         &["export", "schedule-runs", ID],
         &["runs", "retry", ID, ID],
         &["limits"],
@@ -71,7 +116,11 @@ async fn tenants_go_with_a_key_and_operators_with_a_token() {
 async fn json_is_for_scripts() {
     let world = Fake::default().serve().await;
     let mut answers = Vec::new();
-    for args in [&["export", "list", "--json"] as &[&str], &["destination", "list", "--json"], &["--json", "export", "get", ID]] {
+    for args in [
+        &["export", "list", "--json"] as &[&str],
+        &["destination", "list", "--json"],
+        &["--json", "export", "get", ID],
+    ] {
         let output = world.run(args).await;
         answers.push(serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap());
     }
@@ -88,8 +137,20 @@ async fn every_wrong_field_has_its_own_line() {
         Invalid::new("spec.end_time", "must be after start_time"),
         Invalid::new("spec.export_fields.0", "\"colour\" is not a column"),
     ]));
-    let output =
-        world.run(&["export", "create", "--destination", ID, "--project", ID, "--start", "2024-01-02", "--end", "2024-01-01"]).await;
+    let output = world
+        .run(&[
+            "export",
+            "create",
+            "--destination",
+            ID,
+            "--project",
+            ID,
+            "--start",
+            "2024-01-02",
+            "--end",
+            "2024-01-01",
+        ])
+        .await;
     insta::assert_snapshot!(shown(&output));
 }
 
@@ -100,8 +161,14 @@ async fn failures_say_what_to_do() {
     fake.refuse(Status::unauthenticated("The API key is not known"));
     let wrong_key = world.run(&["export", "list"]).await;
     let unreachable = command("http://127.0.0.1:1", &["export", "list"]).output().await.unwrap();
-    let no_key = world.command(&["export", "list"]).env_remove("TRACELIFT_API_KEY").output().await.unwrap();
-    let no_token = world.command(&["tenant", "create", "--name", "x"]).env_remove("TRACELIFT_ADMIN_TOKEN").output().await.unwrap();
+    let no_key =
+        world.command(&["export", "list"]).env_remove("TRACELIFT_API_KEY").output().await.unwrap();
+    let no_token = world
+        .command(&["tenant", "create", "--name", "x"])
+        .env_remove("TRACELIFT_ADMIN_TOKEN")
+        .output()
+        .await
+        .unwrap();
     let mut create = world.command(&["destination", "create", "--name", "x", "--bucket", "y"]);
     let no_credentials = create.env_remove("S3_SECRET_ACCESS_KEY").output().await.unwrap();
     let no_scheme = command("localhost:7700", &["export", "list"]).output().await.unwrap();
@@ -115,6 +182,10 @@ async fn completions_name_the_commands() {
     let world = Fake::default().serve().await;
     for shell in ["bash", "zsh", "fish"] {
         let output = world.run(&["completions", shell]).await;
-        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("destination"), "{shell}");
+        assert!(
+            output.status.success()
+                && String::from_utf8_lossy(&output.stdout).contains("destination"),
+            "{shell}"
+        );
     }
 }

@@ -72,7 +72,10 @@ impl Fake {
             .add_service(DestinationServiceServer::new(self.clone()))
             .add_service(AdminServiceServer::new(self.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
-        World { address, _server: Owned(tasks::start("fake", async move { server.await.unwrap() })) }
+        World {
+            address,
+            _server: Owned(tasks::start("fake", async move { server.await.unwrap() })),
+        }
     }
 }
 
@@ -94,23 +97,42 @@ impl World {
 
 pub(crate) fn command(server: &str, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tracelift"));
-    command.env_clear().env("TRACELIFT_GRPC", server).env("TRACELIFT_API_KEY", "tl_key").env("TRACELIFT_ADMIN_TOKEN", "admin");
+    command
+        .env_clear()
+        .env("TRACELIFT_GRPC", server)
+        .env("TRACELIFT_API_KEY", "tl_key")
+        .env("TRACELIFT_ADMIN_TOKEN", "admin");
     command.env("S3_ACCESS_KEY_ID", "AKIA").env("S3_SECRET_ACCESS_KEY", "hunter2");
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     command
 }
 
 /// For snapshots: the exit code and both outputs.
 pub(crate) fn shown(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    format!("exit {:?}\n--- out\n{}--- err\n{}", output.status.code(), text(&output.stdout), text(&output.stderr))
+    format!(
+        "exit {:?}\n--- out\n{}--- err\n{}",
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr)
+    )
 }
 
 pub(crate) fn export(status: v1::ExportStatus, rows: u64) -> v1::Export {
     v1::Export {
         id: ID.into(),
         status: status.into(),
-        progress: Some(v1::ExportProgress { runs_total: 2, rows_written: rows, rows_total_estimate: Some(100), ..Default::default() }),
+        progress: Some(v1::ExportProgress {
+            runs_total: 2,
+            rows_written: rows,
+            rows_total_estimate: Some(100),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }
@@ -121,29 +143,53 @@ pub(crate) fn change(status: v1::ExportStatus, rows: u64) -> Change {
 
 #[tonic::async_trait]
 impl ExportService for Fake {
-    async fn create_export(&self, request: Request<v1::CreateExportRequest>) -> Result<Response<v1::CreateExportResponse>, Status> {
+    async fn create_export(
+        &self,
+        request: Request<v1::CreateExportRequest>,
+    ) -> Result<Response<v1::CreateExportResponse>, Status> {
         self.hear(request)?;
-        Ok(Response::new(v1::CreateExportResponse { export: Some(export(v1::ExportStatus::Created, 0)) }))
+        Ok(Response::new(v1::CreateExportResponse {
+            export: Some(export(v1::ExportStatus::Created, 0)),
+        }))
     }
 
-    async fn get_export(&self, request: Request<v1::GetExportRequest>) -> Result<Response<v1::GetExportResponse>, Status> {
+    async fn get_export(
+        &self,
+        request: Request<v1::GetExportRequest>,
+    ) -> Result<Response<v1::GetExportResponse>, Status> {
         self.hear(request)?;
-        Ok(Response::new(v1::GetExportResponse { export: Some(export(v1::ExportStatus::Running, 50)) }))
+        Ok(Response::new(v1::GetExportResponse {
+            export: Some(export(v1::ExportStatus::Running, 50)),
+        }))
     }
 
-    async fn list_exports(&self, request: Request<v1::ListExportsRequest>) -> Result<Response<v1::ListExportsResponse>, Status> {
+    async fn list_exports(
+        &self,
+        request: Request<v1::ListExportsRequest>,
+    ) -> Result<Response<v1::ListExportsResponse>, Status> {
         self.hear(request)?;
-        Ok(Response::new(v1::ListExportsResponse { exports: vec![export(v1::ExportStatus::Running, 50)], next_page_token: String::new() }))
+        Ok(Response::new(v1::ListExportsResponse {
+            exports: vec![export(v1::ExportStatus::Running, 50)],
+            next_page_token: String::new(),
+        }))
     }
 
-    async fn cancel_export(&self, request: Request<v1::CancelExportRequest>) -> Result<Response<v1::CancelExportResponse>, Status> {
+    async fn cancel_export(
+        &self,
+        request: Request<v1::CancelExportRequest>,
+    ) -> Result<Response<v1::CancelExportResponse>, Status> {
         self.hear(request)?;
-        Ok(Response::new(v1::CancelExportResponse { export: Some(export(v1::ExportStatus::Cancelled, 50)) }))
+        Ok(Response::new(v1::CancelExportResponse {
+            export: Some(export(v1::ExportStatus::Cancelled, 50)),
+        }))
     }
 
     type WatchExportStream = ReceiverStream<Change>;
 
-    async fn watch_export(&self, request: Request<v1::WatchExportRequest>) -> Result<Response<Self::WatchExportStream>, Status> {
+    async fn watch_export(
+        &self,
+        request: Request<v1::WatchExportRequest>,
+    ) -> Result<Response<Self::WatchExportStream>, Status> {
         self.hear(request)?;
         let mut memory = self.0.lock().unwrap();
         let script = memory.scripts.pop_front().ok_or_else(|| Status::unavailable("no more"))?;
@@ -157,31 +203,53 @@ impl ExportService for Fake {
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
-    async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
+    async fn list_runs(
+        &self,
+        request: Request<v1::ListRunsRequest>,
+    ) -> Result<Response<v1::ListRunsResponse>, Status> {
         self.hear(request)?;
         Ok(Response::new(v1::ListRunsResponse::default()))
     }
 
-    async fn list_run_files(&self, request: Request<v1::ListRunFilesRequest>) -> Result<Response<v1::ListRunFilesResponse>, Status> {
+    async fn list_run_files(
+        &self,
+        request: Request<v1::ListRunFilesRequest>,
+    ) -> Result<Response<v1::ListRunFilesResponse>, Status> {
         self.hear(request)?;
         Ok(Response::new(v1::ListRunFilesResponse::default()))
     }
 
-    async fn get_run(&self, request: Request<v1::GetRunRequest>) -> Result<Response<v1::GetRunResponse>, Status> {
+    async fn get_run(
+        &self,
+        request: Request<v1::GetRunRequest>,
+    ) -> Result<Response<v1::GetRunResponse>, Status> {
         self.hear(request)?;
         Err(Status::not_found("no such run"))
     }
 
-    async fn retry_run(&self, request: Request<v1::RetryRunRequest>) -> Result<Response<v1::RetryRunResponse>, Status> {
+    async fn retry_run(
+        &self,
+        request: Request<v1::RetryRunRequest>,
+    ) -> Result<Response<v1::RetryRunResponse>, Status> {
         self.hear(request)?;
-        let run = v1::ExportRun { id: ID.into(), status: v1::RunStatus::Running.into(), stage: "queued".into(), ..Default::default() };
+        let run = v1::ExportRun {
+            id: ID.into(),
+            status: v1::RunStatus::Running.into(),
+            stage: "queued".into(),
+            ..Default::default()
+        };
         Ok(Response::new(v1::RetryRunResponse { run: Some(run) }))
     }
 
-    async fn get_limits(&self, request: Request<v1::GetLimitsRequest>) -> Result<Response<v1::GetLimitsResponse>, Status> {
+    async fn get_limits(
+        &self,
+        request: Request<v1::GetLimitsRequest>,
+    ) -> Result<Response<v1::GetLimitsResponse>, Status> {
         self.hear(request)?;
         let running_exports = Some(v1::Limit { limit: 15, used: 3 });
-        Ok(Response::new(v1::GetLimitsResponse { limits: Some(v1::Limits { running_exports, ..Default::default() }) }))
+        Ok(Response::new(v1::GetLimitsResponse {
+            limits: Some(v1::Limits { running_exports, ..Default::default() }),
+        }))
     }
 
     async fn list_schedule_runs(
@@ -192,11 +260,20 @@ impl ExportService for Fake {
         Ok(Response::new(v1::ListScheduleRunsResponse::default()))
     }
 
-    async fn validate_filter(&self, request: Request<v1::ValidateFilterRequest>) -> Result<Response<v1::ValidateFilterResponse>, Status> {
+    async fn validate_filter(
+        &self,
+        request: Request<v1::ValidateFilterRequest>,
+    ) -> Result<Response<v1::ValidateFilterResponse>, Status> {
         let wrong = request.get_ref().filter.contains("wrong");
         self.hear(request)?;
-        let error = v1::FilterError { field: "filter".into(), message: "at character 4: \"wrong\" is not a field".into() };
-        Ok(Response::new(v1::ValidateFilterResponse { valid: !wrong, errors: if wrong { vec![error] } else { Vec::new() } }))
+        let error = v1::FilterError {
+            field: "filter".into(),
+            message: "at character 4: \"wrong\" is not a field".into(),
+        };
+        Ok(Response::new(v1::ValidateFilterResponse {
+            valid: !wrong,
+            errors: if wrong { vec![error] } else { Vec::new() },
+        }))
     }
 }
 
@@ -207,15 +284,23 @@ impl DestinationService for Fake {
         request: Request<v1::CreateDestinationRequest>,
     ) -> Result<Response<v1::CreateDestinationResponse>, Status> {
         let keys = request.get_ref().credentials.as_ref();
-        assert!(keys.is_some_and(|keys| keys.access_key_id == "AKIA" && keys.secret_access_key == "hunter2"));
+        assert!(keys.is_some_and(
+            |keys| keys.access_key_id == "AKIA" && keys.secret_access_key == "hunter2"
+        ));
         self.hear(request)?;
-        let destination = v1::Destination { id: ID.into(), display_name: "mine".into(), ..Default::default() };
+        let destination =
+            v1::Destination { id: ID.into(), display_name: "mine".into(), ..Default::default() };
         Ok(Response::new(v1::CreateDestinationResponse { destination: Some(destination) }))
     }
 
-    async fn get_destination(&self, request: Request<v1::GetDestinationRequest>) -> Result<Response<v1::GetDestinationResponse>, Status> {
+    async fn get_destination(
+        &self,
+        request: Request<v1::GetDestinationRequest>,
+    ) -> Result<Response<v1::GetDestinationResponse>, Status> {
         self.hear(request)?;
-        Ok(Response::new(v1::GetDestinationResponse { destination: Some(v1::Destination { id: ID.into(), ..Default::default() }) }))
+        Ok(Response::new(v1::GetDestinationResponse {
+            destination: Some(v1::Destination { id: ID.into(), ..Default::default() }),
+        }))
     }
 
     async fn list_destinations(
@@ -247,27 +332,47 @@ impl DestinationService for Fake {
 
 #[tonic::async_trait]
 impl AdminService for Fake {
-    async fn create_tenant(&self, request: Request<v1::CreateTenantRequest>) -> Result<Response<v1::CreateTenantResponse>, Status> {
+    async fn create_tenant(
+        &self,
+        request: Request<v1::CreateTenantRequest>,
+    ) -> Result<Response<v1::CreateTenantResponse>, Status> {
         self.hear(request)?;
         let tenant = v1::Tenant { id: ID.into(), display_name: "acme".into(), created_at: None };
         Ok(Response::new(v1::CreateTenantResponse { tenant: Some(tenant) }))
     }
 
-    async fn list_tenants(&self, _: Request<v1::ListTenantsRequest>) -> Result<Response<v1::ListTenantsResponse>, Status> {
+    async fn list_tenants(
+        &self,
+        _: Request<v1::ListTenantsRequest>,
+    ) -> Result<Response<v1::ListTenantsResponse>, Status> {
         Err(Status::unimplemented("not asked by the command"))
     }
 
-    async fn create_api_key(&self, request: Request<v1::CreateApiKeyRequest>) -> Result<Response<v1::CreateApiKeyResponse>, Status> {
+    async fn create_api_key(
+        &self,
+        request: Request<v1::CreateApiKeyRequest>,
+    ) -> Result<Response<v1::CreateApiKeyResponse>, Status> {
         self.hear(request)?;
-        let api_key = v1::ApiKey { id: ID.into(), tenant_id: ID.into(), display_name: "ci".into(), ..Default::default() };
+        let api_key = v1::ApiKey {
+            id: ID.into(),
+            tenant_id: ID.into(),
+            display_name: "ci".into(),
+            ..Default::default()
+        };
         Ok(Response::new(v1::CreateApiKeyResponse { api_key: Some(api_key), key: "tl_new".into() }))
     }
 
-    async fn list_api_keys(&self, _: Request<v1::ListApiKeysRequest>) -> Result<Response<v1::ListApiKeysResponse>, Status> {
+    async fn list_api_keys(
+        &self,
+        _: Request<v1::ListApiKeysRequest>,
+    ) -> Result<Response<v1::ListApiKeysResponse>, Status> {
         Err(Status::unimplemented("not asked by the command"))
     }
 
-    async fn revoke_api_key(&self, _: Request<v1::RevokeApiKeyRequest>) -> Result<Response<v1::RevokeApiKeyResponse>, Status> {
+    async fn revoke_api_key(
+        &self,
+        _: Request<v1::RevokeApiKeyRequest>,
+    ) -> Result<Response<v1::RevokeApiKeyResponse>, Status> {
         Err(Status::unimplemented("not asked by the command"))
     }
 }

@@ -5,7 +5,11 @@ use tracelift::Cli;
 
 fn helps(command: &Command, path: &str, all: &mut Vec<(String, String)>) {
     let name = format!("{path}{}", command.get_name());
-    let text = command.clone().bin_name(name.replace('_', " ")).mut_args(|arg| arg.hide_env_values(true)).render_long_help();
+    let text = command
+        .clone()
+        .bin_name(name.replace('_', " "))
+        .mut_args(|arg| arg.hide_env_values(true))
+        .render_long_help();
     all.push((name.clone(), text.to_string()));
     for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
         helps(below, &format!("{name}_"), all);
@@ -35,10 +39,46 @@ fn wrong_use_is_told_apart_from_failure() {
     let id = "0190d1a2-0000-7000-8000-000000000001";
     let wrong: [&[&str]; 7] = [
         &["export", "get", "nope"],
-        &["export", "create", "--destination", id, "--project", id, "--start", "yesterday", "--end", "2024-01-02"],
-        &["export", "create", "--destination", id, "--project", id, "--start", "2024-01-01", "--end", "2024-01-02", "--compression", "lz4"],
+        &[
+            "export",
+            "create",
+            "--destination",
+            id,
+            "--project",
+            id,
+            "--start",
+            "yesterday",
+            "--end",
+            "2024-01-02",
+        ],
+        &[
+            "export",
+            "create",
+            "--destination",
+            id,
+            "--project",
+            id,
+            "--start",
+            "2024-01-01",
+            "--end",
+            "2024-01-02",
+            "--compression",
+            "lz4",
+        ],
         &["export", "create", "--destination", id, "--start", "2024-01-01", "--end", "2024-01-02"],
-        &["export", "create", "--destination", id, "--project", id, "--all-experiments", "--start", "2024-01-01", "--end", "2024-01-02"],
+        &[
+            "export",
+            "create",
+            "--destination",
+            id,
+            "--project",
+            id,
+            "--all-experiments",
+            "--start",
+            "2024-01-01",
+            "--end",
+            "2024-01-02",
+        ],
         &["destination", "create", "--name", "x", "--bucket", "y", "--option", "Colour"],
         &["export", "list", "--limit", "0"],
     ];

@@ -28,7 +28,19 @@ async fn lines_come_when_the_status_changes() {
     failed.error = "Access denied".into();
     let failed = Ok(WatchExportResponse { export: Some(failed) });
     fake.watch(vec![change(ExportStatus::Created, 0), change(Running, 0), failed], false);
-    let args = ["export", "create", "--destination", ID, "--project", ID, "--start", "2024-01-01", "--end", "2024-01-02", "--watch"];
+    let args = [
+        "export",
+        "create",
+        "--destination",
+        ID,
+        "--project",
+        ID,
+        "--start",
+        "2024-01-01",
+        "--end",
+        "2024-01-02",
+        "--watch",
+    ];
     insta::assert_snapshot!(shown(&world.run(&args).await));
 }
 
@@ -36,11 +48,19 @@ async fn lines_come_when_the_status_changes() {
 async fn scripts_get_every_change_on_a_line() {
     let fake = Fake::default();
     let world = fake.serve().await;
-    fake.watch((0..=10).map(|step| change(if step == 10 { Completed } else { Running }, step * 10)).collect(), false);
+    fake.watch(
+        (0..=10)
+            .map(|step| change(if step == 10 { Completed } else { Running }, step * 10))
+            .collect(),
+        false,
+    );
     let output = world.run(&["export", "watch", ID, "--json"]).await;
-    let lines: Vec<serde_json::Value> =
-        String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let rows: Vec<_> = lines.iter().map(|line| line["progress"]["rows_written"].as_u64().unwrap()).collect();
+    let lines: Vec<serde_json::Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let rows: Vec<_> =
+        lines.iter().map(|line| line["progress"]["rows_written"].as_u64().unwrap()).collect();
     assert_eq!(rows, (0..=10).map(|step| step * 10).collect::<Vec<_>>());
 }
 
@@ -77,7 +97,14 @@ async fn ctrl_c_stops_watching_and_says_that_the_export_goes_on() {
     out.read_line(&mut first).await.unwrap();
     assert!(first.starts_with("Running"), "{first}");
     let process = child.id().unwrap().to_string();
-    assert!(tokio::process::Command::new("kill").args(["-INT", &process]).status().await.unwrap().success());
+    assert!(
+        tokio::process::Command::new("kill")
+            .args(["-INT", &process])
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
     let mut told = String::new();
     child.stderr.take().unwrap().read_to_string(&mut told).await.unwrap();
     assert_eq!(child.wait().await.unwrap().code(), Some(130));

@@ -31,7 +31,10 @@ fn display_name(text: &str) -> Result<String, Invalid> {
     match text.chars().count() {
         0 => Err(Invalid::new("display_name", "must not be empty")),
         1..=255 if !text.chars().any(char::is_control) => Ok(text.to_owned()),
-        _ => Err(Invalid::new("display_name", "must have at most 255 characters, none of them a control character")),
+        _ => Err(Invalid::new(
+            "display_name",
+            "must have at most 255 characters, none of them a control character",
+        )),
     }
 }
 
@@ -43,13 +46,17 @@ fn is_behind(made: Timestamp, id: Uuid, Place(last, last_id): Place) -> bool {
 /// A new key: `tl_` and 32 random bytes.
 fn new_key() -> Result<String, Status> {
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|_| Status::internal("no randomness to be had from the system"))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|_| Status::internal("no randomness to be had from the system"))?;
     Ok(format!("tl_{}", URL_SAFE_NO_PAD.encode(bytes)))
 }
 
 #[tonic::async_trait]
 impl AdminService for Admin {
-    async fn create_tenant(&self, request: Request<v1::CreateTenantRequest>) -> Result<Response<v1::CreateTenantResponse>, Status> {
+    async fn create_tenant(
+        &self,
+        request: Request<v1::CreateTenantRequest>,
+    ) -> Result<Response<v1::CreateTenantResponse>, Status> {
         let request = request.into_inner();
         let mut faults = Faults::default();
         let name = faults.take(display_name(&request.display_name));
@@ -58,21 +65,30 @@ impl AdminService for Admin {
             id => faults.take(TenantId::parse("id", id)),
         };
         let (id, display_name) = faults.finish(id.zip(name)).map_err(invalid)?;
-        let tenant = Tenant { id, display_name, created_at: self.store.now().await.map_err(unavailable)? };
+        let tenant =
+            Tenant { id, display_name, created_at: self.store.now().await.map_err(unavailable)? };
         self.store.create_tenant(tenant.clone()).await.map_err(unavailable)?;
         Ok(Response::new(v1::CreateTenantResponse { tenant: Some((&tenant).into()) }))
     }
 
-    async fn list_tenants(&self, request: Request<v1::ListTenantsRequest>) -> Result<Response<v1::ListTenantsResponse>, Status> {
+    async fn list_tenants(
+        &self,
+        request: Request<v1::ListTenantsRequest>,
+    ) -> Result<Response<v1::ListTenantsResponse>, Status> {
         let v1::ListTenantsRequest { limit, page_token } = request.get_ref();
         let all = self.store.tenants().await.map_err(unavailable)?;
-        let show = |tenant: &Tenant| (Place(tenant.created_at, tenant.id.0), v1::Tenant::from(tenant));
+        let show =
+            |tenant: &Tenant| (Place(tenant.created_at, tenant.id.0), v1::Tenant::from(tenant));
         let behind = |tenant: &Tenant, after| is_behind(tenant.created_at, tenant.id.0, after);
-        let (tenants, next_page_token) = pages::cut("tenants", all, (*limit, page_token), behind, show).await?;
+        let (tenants, next_page_token) =
+            pages::cut("tenants", all, (*limit, page_token), behind, show).await?;
         Ok(Response::new(v1::ListTenantsResponse { tenants, next_page_token }))
     }
 
-    async fn create_api_key(&self, request: Request<v1::CreateApiKeyRequest>) -> Result<Response<v1::CreateApiKeyResponse>, Status> {
+    async fn create_api_key(
+        &self,
+        request: Request<v1::CreateApiKeyRequest>,
+    ) -> Result<Response<v1::CreateApiKeyResponse>, Status> {
         let request = request.into_inner();
         let mut faults = Faults::default();
         let tenant = faults.take(TenantId::parse("tenant_id", &request.tenant_id));
@@ -80,27 +96,48 @@ impl AdminService for Admin {
         let permission = faults.take(v1::Permission::requested(request.permission));
         let (tenant, display_name) = faults.finish(tenant.zip(name)).map_err(invalid)?;
         if !self.store.has_tenant(tenant).await.map_err(unavailable)? {
-            return Err(Status::not_found(format!("tenant {tenant} does not exist; create it first")));
+            return Err(Status::not_found(format!(
+                "tenant {tenant} does not exist; create it first"
+            )));
         }
-        let permission = if permission == Some(v1::Permission::Read) { Permission::Read } else { Permission::Manage };
+        let permission = if permission == Some(v1::Permission::Read) {
+            Permission::Read
+        } else {
+            Permission::Manage
+        };
         let created_at = self.store.now().await.map_err(unavailable)?;
-        let api_key = ApiKey { id: KeyId(Uuid::now_v7()), tenant, display_name, permission, created_at, revoked_at: None };
+        let api_key = ApiKey {
+            id: KeyId(Uuid::now_v7()),
+            tenant,
+            display_name,
+            permission,
+            created_at,
+            revoked_at: None,
+        };
         let key = new_key()?;
         self.store.create_key(api_key.clone(), hash(&key)).await.map_err(unavailable)?;
         Ok(Response::new(v1::CreateApiKeyResponse { api_key: Some((&api_key).into()), key }))
     }
 
-    async fn list_api_keys(&self, request: Request<v1::ListApiKeysRequest>) -> Result<Response<v1::ListApiKeysResponse>, Status> {
-        let tenant = TenantId::parse("tenant_id", &request.get_ref().tenant_id).map_err(|fault| invalid([fault]))?;
+    async fn list_api_keys(
+        &self,
+        request: Request<v1::ListApiKeysRequest>,
+    ) -> Result<Response<v1::ListApiKeysResponse>, Status> {
+        let tenant = TenantId::parse("tenant_id", &request.get_ref().tenant_id)
+            .map_err(|fault| invalid([fault]))?;
         let v1::ListApiKeysRequest { limit, page_token, .. } = request.get_ref();
         let all = self.store.keys(tenant).await.map_err(unavailable)?;
         let show = |key: &ApiKey| (Place(key.created_at, key.id.0), v1::ApiKey::from(key));
         let behind = |key: &ApiKey, after| is_behind(key.created_at, key.id.0, after);
-        let (api_keys, next_page_token) = pages::cut("api-keys", all, (*limit, page_token), behind, show).await?;
+        let (api_keys, next_page_token) =
+            pages::cut("api-keys", all, (*limit, page_token), behind, show).await?;
         Ok(Response::new(v1::ListApiKeysResponse { api_keys, next_page_token }))
     }
 
-    async fn revoke_api_key(&self, request: Request<v1::RevokeApiKeyRequest>) -> Result<Response<v1::RevokeApiKeyResponse>, Status> {
+    async fn revoke_api_key(
+        &self,
+        request: Request<v1::RevokeApiKeyRequest>,
+    ) -> Result<Response<v1::RevokeApiKeyResponse>, Status> {
         let id = KeyId::parse("id", &request.get_ref().id).map_err(|fault| invalid([fault]))?;
         let now = self.store.now().await.map_err(unavailable)?;
         let key = self.store.revoke_key(id, now).await.map_err(unavailable)?;
@@ -111,7 +148,11 @@ impl AdminService for Admin {
 
 impl From<&Tenant> for v1::Tenant {
     fn from(tenant: &Tenant) -> Self {
-        Self { id: tenant.id.to_string(), display_name: tenant.display_name.clone(), created_at: Some(time_to(tenant.created_at)) }
+        Self {
+            id: tenant.id.to_string(),
+            display_name: tenant.display_name.clone(),
+            created_at: Some(time_to(tenant.created_at)),
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use tonic::{Request, Response, Status};
 use tracelift_bucket::{Connector, Grant, Keys};
 use tracelift_core::{
     Invalid,
-    destination::{Bucket, BucketInput, Destination, DisplayName, Identity, RoleArn, StoreFeatures},
+    destination::{
+        Bucket, BucketInput, Destination, DisplayName, Identity, RoleArn, StoreFeatures,
+    },
     id::{DestinationId, TenantId},
     invalid::Faults,
 };
@@ -86,11 +88,19 @@ impl Entry {
 
 impl Destinations {
     /// Keys, a role, or neither, as far as the operator allows them.
-    fn entry(&self, credentials: Option<v1::Credentials>, role: &str) -> Result<Entry, Vec<Invalid>> {
+    fn entry(
+        &self,
+        credentials: Option<v1::Credentials>,
+        role: &str,
+    ) -> Result<Entry, Vec<Invalid>> {
         match (credentials, role) {
-            (Some(_), role) if !role.is_empty() => Err(vec![Invalid::new("aws_role_arn", "cannot be given together with credentials")]),
+            (Some(_), role) if !role.is_empty() => {
+                Err(vec![Invalid::new("aws_role_arn", "cannot be given together with credentials")])
+            }
             (Some(credentials), _) => {
-                let within = |faults: Vec<Invalid>| faults.into_iter().map(|fault| fault.within("credentials")).collect::<Vec<_>>();
+                let within = |faults: Vec<Invalid>| {
+                    faults.into_iter().map(|fault| fault.within("credentials")).collect::<Vec<_>>()
+                };
                 Ok(Entry::Keys(credentials.try_into().map_err(within)?))
             }
             (None, "") if self.own_rights.environment => Ok(Entry::Environment),
@@ -98,7 +108,8 @@ impl Destinations {
             (None, role) => {
                 let arn = RoleArn::parse("aws_role_arn", role).map_err(|fault| vec![fault])?;
                 if !self.own_rights.roles {
-                    let message = "the operator of this service does not allow roles: give credentials";
+                    let message =
+                        "the operator of this service does not allow roles: give credentials";
                     return Err(vec![Invalid::new("aws_role_arn", message)]);
                 }
                 Ok(Entry::Role(arn))
@@ -107,8 +118,16 @@ impl Destinations {
     }
 
     /// What its store knows, when the bucket takes a probe.
-    async fn check(&self, tenant: TenantId, bucket: &Bucket, entry: &Entry) -> Result<StoreFeatures, Status> {
-        let client = self.connector.client(bucket, &entry.grant(tenant), CHECK_TIMEOUT, CHECK_ATTEMPTS).await;
+    async fn check(
+        &self,
+        tenant: TenantId,
+        bucket: &Bucket,
+        entry: &Entry,
+    ) -> Result<StoreFeatures, Status> {
+        let client = self
+            .connector
+            .client(bucket, &entry.grant(tenant), CHECK_TIMEOUT, CHECK_ATTEMPTS)
+            .await;
         let checked = match client {
             Ok(client) => tracelift_bucket::check(&client, Uuid::new_v4()).await,
             Err(error) => Err(error),
@@ -119,8 +138,16 @@ impl Destinations {
         })
     }
 
-    fn sealed(&self, tenant: TenantId, id: DestinationId, entry: &Entry) -> Result<Option<Sealed>, Status> {
-        entry.secrets().map(|secrets| self.vault.seal(tenant, id, secrets).map_err(vault)).transpose()
+    fn sealed(
+        &self,
+        tenant: TenantId,
+        id: DestinationId,
+        entry: &Entry,
+    ) -> Result<Option<Sealed>, Status> {
+        entry
+            .secrets()
+            .map(|secrets| self.vault.seal(tenant, id, secrets).map_err(vault))
+            .transpose()
     }
 
     async fn stored(&self, tenant: TenantId, id: &str) -> Result<Destination, Status> {
@@ -133,7 +160,9 @@ impl Destinations {
 fn created(made: MadeDestination) -> Result<Response<v1::CreateDestinationResponse>, Status> {
     match made {
         MadeDestination::Now(destination) | MadeDestination::Before(destination) => {
-            Ok(Response::new(v1::CreateDestinationResponse { destination: Some(destination.as_ref().into()) }))
+            Ok(Response::new(v1::CreateDestinationResponse {
+                destination: Some(destination.as_ref().into()),
+            }))
         }
         MadeDestination::OtherRequest => Err(Status::already_exists(OTHER_REQUEST)),
     }
@@ -155,7 +184,8 @@ impl DestinationService for Destinations {
         let asked = request.encode_to_vec();
         let mut faults = Faults::default();
         let display_name = faults.take(DisplayName::parse("display_name", &request.display_name));
-        let bucket = BucketInput::try_from(request.config.unwrap_or_default()).and_then(BucketInput::check_new);
+        let bucket = BucketInput::try_from(request.config.unwrap_or_default())
+            .and_then(BucketInput::check_new);
         let bucket = faults.take_all("config", bucket);
         let entry = faults.take_all("", self.entry(request.credentials, &request.aws_role_arn));
         let key = faults.take(request_key(key));
@@ -164,7 +194,11 @@ impl DestinationService for Destinations {
         let request = key.map(|key| RequestKey { key, digests: self.vault.digests(&asked) });
         let now = self.store.now().await.map_err(unavailable)?;
         if let Some(request) = request.clone()
-            && let Some(known) = self.store.requested_destination(caller.tenant, request, now).await.map_err(unavailable)?
+            && let Some(known) = self
+                .store
+                .requested_destination(caller.tenant, request, now)
+                .await
+                .map_err(unavailable)?
         {
             return created(known);
         }
@@ -182,10 +216,18 @@ impl DestinationService for Destinations {
             created_at: now,
             updated_at: now,
         };
-        created(self.store.create_destination(NewDestination { destination, sealed, request }).await.map_err(unavailable)?)
+        created(
+            self.store
+                .create_destination(NewDestination { destination, sealed, request })
+                .await
+                .map_err(unavailable)?,
+        )
     }
 
-    async fn get_destination(&self, request: Request<v1::GetDestinationRequest>) -> Result<Response<v1::GetDestinationResponse>, Status> {
+    async fn get_destination(
+        &self,
+        request: Request<v1::GetDestinationRequest>,
+    ) -> Result<Response<v1::GetDestinationResponse>, Status> {
         let caller = Caller::of(&request, Permission::Read)?;
         let destination = self.stored(caller.tenant, &request.get_ref().id).await?;
         Ok(Response::new(v1::GetDestinationResponse { destination: Some((&destination).into()) }))
@@ -201,7 +243,8 @@ impl DestinationService for Destinations {
         let place = |of: &Destination| Place(of.created_at, of.id.0);
         let show = |of: &Destination| (place(of), v1::Destination::from(of));
         let behind = |of: &Destination, after| place(of) < after;
-        let (destinations, next_page_token) = pages::cut("destinations", all, (*limit, page_token), behind, show).await?;
+        let (destinations, next_page_token) =
+            pages::cut("destinations", all, (*limit, page_token), behind, show).await?;
         Ok(Response::new(v1::ListDestinationsResponse { destinations, next_page_token }))
     }
 
@@ -221,12 +264,24 @@ impl DestinationService for Destinations {
         let entry = faults.take_all("", entry);
         let entry = faults.finish(entry).map_err(invalid)?;
         let features = self.check(caller.tenant, &destination.bucket, &entry).await?;
-        self.store.remember_features(caller.tenant, destination.id, features).await.map_err(unavailable)?;
+        self.store
+            .remember_features(caller.tenant, destination.id, features)
+            .await
+            .map_err(unavailable)?;
         let sealed = self.sealed(caller.tenant, destination.id, &entry)?;
         let (keys, now) = (entry.names(), self.store.now().await.map_err(unavailable)?);
-        let changed = self.store.replace_identity(caller.tenant, destination.id, entry.identity(), sealed, keys, now);
+        let changed = self.store.replace_identity(
+            caller.tenant,
+            destination.id,
+            entry.identity(),
+            sealed,
+            keys,
+            now,
+        );
         let changed = changed.await.map_err(unavailable)?.ok_or_else(|| absent(destination.id))?;
-        Ok(Response::new(v1::UpdateDestinationCredentialsResponse { destination: Some((&changed).into()) }))
+        Ok(Response::new(v1::UpdateDestinationCredentialsResponse {
+            destination: Some((&changed).into()),
+        }))
     }
 
     async fn delete_destination(
@@ -234,13 +289,16 @@ impl DestinationService for Destinations {
         request: Request<v1::DeleteDestinationRequest>,
     ) -> Result<Response<v1::DeleteDestinationResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Manage)?.tenant;
-        let id = DestinationId::parse("id", &request.get_ref().id).map_err(|fault| invalid([fault]))?;
+        let id =
+            DestinationId::parse("id", &request.get_ref().id).map_err(|fault| invalid([fault]))?;
         let now = self.store.now().await.map_err(unavailable)?;
         match self.store.delete_destination(tenant, id, now).await.map_err(unavailable)? {
             Deletion::Done => Ok(Response::new(v1::DeleteDestinationResponse {})),
             Deletion::Absent => Err(absent(id)),
             Deletion::InUse(export) => {
-                let message = format!("destination {id} is in use by export {export}: wait until it has ended, or cancel it");
+                let message = format!(
+                    "destination {id} is in use by export {export}: wait until it has ended, or cancel it"
+                );
                 Err(Status::failed_precondition(message))
             }
         }

@@ -32,7 +32,10 @@ use crate::{
     admission::RETRY_SECONDS,
     auth::Caller,
     planning::planned,
-    store::{Change, ExportView, Made, NewExport, Permission, Place, RequestKey, Retry, RunView, Store, Wanted},
+    store::{
+        Change, ExportView, Made, NewExport, Permission, Place, RequestKey, Retry, RunView, Store,
+        Wanted,
+    },
 };
 
 #[derive(Clone)]
@@ -75,8 +78,14 @@ fn absent(id: ExportId) -> Status {
     Status::not_found(format!("export {id} does not exist"))
 }
 
-/// What is asked for, and under which key; or every wrong field. Requests are compared after every default was filled in.
-fn asked(spec: &v1::ExportSpec, key: String, terms: &Terms, now: Timestamp) -> Result<(ExportSpec, Option<RequestKey>), Vec<Invalid>> {
+/// What is asked for, and under which key; or every wrong field. Requests are compared after every
+/// default was filled in.
+fn asked(
+    spec: &v1::ExportSpec,
+    key: String,
+    terms: &Terms,
+    now: Timestamp,
+) -> Result<(ExportSpec, Option<RequestKey>), Vec<Invalid>> {
     let mut faults = Faults::default();
     let spec = faults.take_all("spec", spec.check(terms.max_days, terms.compression));
     if let Some(schedule) = spec.as_ref().filter(|spec| spec.every.is_some()) {
@@ -94,11 +103,15 @@ fn asked(spec: &v1::ExportSpec, key: String, terms: &Terms, now: Timestamp) -> R
 fn wanted(request: &v1::ListExportsRequest) -> Result<Wanted, Vec<Invalid>> {
     let mut faults = Faults::default();
     let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let destination = given(&request.destination_id).and_then(|id| faults.take(DestinationId::parse("destination_id", &id)));
-    let session = given(&request.session_id).and_then(|id| faults.take(SessionId::parse("session_id", &id)));
+    let destination = given(&request.destination_id)
+        .and_then(|id| faults.take(DestinationId::parse("destination_id", &id)));
+    let session =
+        given(&request.session_id).and_then(|id| faults.take(SessionId::parse("session_id", &id)));
     let known = |(index, status): (usize, &i32)| {
         let known = v1::ExportStatus::try_from(*status).ok().and_then(v1::ExportStatus::known);
-        faults.take(known.ok_or_else(|| Invalid::new(format!("statuses.{index}"), "must be a status of exports")))
+        faults.take(known.ok_or_else(|| {
+            Invalid::new(format!("statuses.{index}"), "must be a status of exports")
+        }))
     };
     let statuses = request.statuses.iter().enumerate().filter_map(known).collect();
     faults.finish(Some(Wanted { statuses, destination, session }))
@@ -114,7 +127,10 @@ fn shown_run(view: RunView) -> (Place, v1::ExportRun) {
 
 /// The ids of a run and of its export.
 fn run_id(export: &str, run: &str) -> Result<(ExportId, RunId), Status> {
-    Ok((export_id("export_id", export)?, RunId::parse("run_id", run).map_err(|fault| invalid([fault]))?))
+    Ok((
+        export_id("export_id", export)?,
+        RunId::parse("run_id", run).map_err(|fault| invalid([fault]))?,
+    ))
 }
 
 fn export_id(field: &str, text: &str) -> Result<ExportId, Status> {
@@ -123,87 +139,172 @@ fn export_id(field: &str, text: &str) -> Result<ExportId, Status> {
 
 #[tonic::async_trait]
 impl ExportService for Exports {
-    async fn create_export(&self, request: Request<v1::CreateExportRequest>) -> Result<Response<v1::CreateExportResponse>, Status> {
+    async fn create_export(
+        &self,
+        request: Request<v1::CreateExportRequest>,
+    ) -> Result<Response<v1::CreateExportResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Manage)?.tenant;
         let v1::CreateExportRequest { spec, idempotency_key } = request.into_inner();
         let now = self.now().await?;
-        let (spec, request) = asked(&spec.unwrap_or_default(), idempotency_key, &self.terms, now).map_err(invalid)?;
+        let (spec, request) =
+            asked(&spec.unwrap_or_default(), idempotency_key, &self.terms, now).map_err(invalid)?;
         let destination = spec.destination;
         let (export, runs) = planned(tenant, spec, None, now);
         let new = NewExport { export, runs, quota: self.terms.quota, request };
         match self.store.create_export(new).await.map_err(unavailable)? {
-            Made::Now(view) | Made::Before(view) => Ok(Response::new(v1::CreateExportResponse { export: self.shown(&view).await? })),
-            Made::NoDestination => Err(Status::not_found(format!("destination {destination} does not exist"))),
+            Made::Now(view) | Made::Before(view) => {
+                Ok(Response::new(v1::CreateExportResponse { export: self.shown(&view).await? }))
+            }
+            Made::NoDestination => {
+                Err(Status::not_found(format!("destination {destination} does not exist")))
+            }
             Made::OtherRequest => Err(Status::already_exists(OTHER_REQUEST)),
             Made::Full(full) => Err(limits::refusal(full)),
         }
     }
 
-    async fn get_export(&self, request: Request<v1::GetExportRequest>) -> Result<Response<v1::GetExportResponse>, Status> {
+    async fn get_export(
+        &self,
+        request: Request<v1::GetExportRequest>,
+    ) -> Result<Response<v1::GetExportResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
         let view = self.view(tenant, export_id("id", &request.get_ref().id)?).await?;
         Ok(Response::new(v1::GetExportResponse { export: self.shown(&view).await? }))
     }
 
-    async fn list_exports(&self, request: Request<v1::ListExportsRequest>) -> Result<Response<v1::ListExportsResponse>, Status> {
+    async fn list_exports(
+        &self,
+        request: Request<v1::ListExportsRequest>,
+    ) -> Result<Response<v1::ListExportsResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
         let v1::ListExportsRequest { limit, offset, page_token, .. } = request.get_ref();
         let asked = page(EXPORTS, *limit, *offset, page_token, Some(DEFAULT_LIMIT))?;
         let (wanted, now) = (wanted(request.get_ref()).map_err(invalid)?, self.now().await?);
-        let read = async |page| self.store.exports(tenant, wanted.clone(), page).await.map_err(unavailable);
+        let read = async |page| {
+            self.store.exports(tenant, wanted.clone(), page).await.map_err(unavailable)
+        };
         let show = |view: ExportView| (pages::of_export(&view), view::export(&view, now));
-        let (exports, next_page_token) =
-            pages::fill(EXPORTS, asked.limit, asked.after, |after, most| read(asked.from(after, most)), show).await?;
+        let (exports, next_page_token) = pages::fill(
+            EXPORTS,
+            asked.limit,
+            asked.after,
+            |after, most| read(asked.from(after, most)),
+            show,
+        )
+        .await?;
         Ok(Response::new(v1::ListExportsResponse { exports, next_page_token }))
     }
 
-    async fn cancel_export(&self, request: Request<v1::CancelExportRequest>) -> Result<Response<v1::CancelExportResponse>, Status> {
+    async fn cancel_export(
+        &self,
+        request: Request<v1::CancelExportRequest>,
+    ) -> Result<Response<v1::CancelExportResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Manage)?.tenant;
         let id = export_id("id", &request.get_ref().id)?;
-        let view = self.store.cancel_export(tenant, id, self.now().await?).await.map_err(unavailable)?.ok_or_else(|| absent(id))?;
+        let view = self
+            .store
+            .cancel_export(tenant, id, self.now().await?)
+            .await
+            .map_err(unavailable)?
+            .ok_or_else(|| absent(id))?;
         match view.export.status {
-            ExportStatus::Cancelled => Ok(Response::new(v1::CancelExportResponse { export: self.shown(&view).await? })),
-            ended => Err(Status::failed_precondition(format!("export {id} has ended already: {}", ended.as_str()))),
+            ExportStatus::Cancelled => {
+                Ok(Response::new(v1::CancelExportResponse { export: self.shown(&view).await? }))
+            }
+            ended => Err(Status::failed_precondition(format!(
+                "export {id} has ended already: {}",
+                ended.as_str()
+            ))),
         }
     }
 
-    type WatchExportStream = Pin<Box<dyn Stream<Item = Result<v1::WatchExportResponse, Status>> + Send>>;
+    type WatchExportStream =
+        Pin<Box<dyn Stream<Item = Result<v1::WatchExportResponse, Status>> + Send>>;
 
-    async fn watch_export(&self, request: Request<v1::WatchExportRequest>) -> Result<Response<Self::WatchExportStream>, Status> {
+    async fn watch_export(
+        &self,
+        request: Request<v1::WatchExportRequest>,
+    ) -> Result<Response<Self::WatchExportStream>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
         let id = export_id("id", &request.get_ref().id)?;
-        let full = |_| overloaded("the control plane has too many watches under way; try again shortly", RETRY_SECONDS);
+        let full = |_| {
+            overloaded(
+                "the control plane has too many watches under way; try again shortly",
+                RETRY_SECONDS,
+            )
+        };
         let place = self.watches.clone().try_acquire_owned().map_err(full)?;
         let news = self.store.changes();
         self.view(tenant, id).await?;
-        let watch = Watch { exports: self.clone(), tenant, id, news, first: true, ended: false, _place: place };
+        let watch = Watch {
+            exports: self.clone(),
+            tenant,
+            id,
+            news,
+            first: true,
+            ended: false,
+            _place: place,
+        };
         Ok(Response::new(Box::pin(stream::unfold(watch, Watch::next))))
     }
 
-    async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
+    async fn list_runs(
+        &self,
+        request: Request<v1::ListRunsRequest>,
+    ) -> Result<Response<v1::ListRunsResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
         let id = export_id("export_id", &request.get_ref().export_id)?;
-        let asked = page(RUNS, request.get_ref().limit, request.get_ref().offset, &request.get_ref().page_token, None)?;
-        let read = async |page| self.store.runs(tenant, id, page).await.map_err(unavailable)?.ok_or_else(|| absent(id));
-        let (runs, next_page_token) =
-            pages::fill(RUNS, asked.limit, asked.after, |after, most| read(asked.from(after, most)), shown_run).await?;
+        let asked = page(
+            RUNS,
+            request.get_ref().limit,
+            request.get_ref().offset,
+            &request.get_ref().page_token,
+            None,
+        )?;
+        let read = async |page| {
+            self.store.runs(tenant, id, page).await.map_err(unavailable)?.ok_or_else(|| absent(id))
+        };
+        let (runs, next_page_token) = pages::fill(
+            RUNS,
+            asked.limit,
+            asked.after,
+            |after, most| read(asked.from(after, most)),
+            shown_run,
+        )
+        .await?;
         Ok(Response::new(v1::ListRunsResponse { runs, next_page_token }))
     }
 
-    async fn list_run_files(&self, request: Request<v1::ListRunFilesRequest>) -> Result<Response<v1::ListRunFilesResponse>, Status> {
+    async fn list_run_files(
+        &self,
+        request: Request<v1::ListRunFilesRequest>,
+    ) -> Result<Response<v1::ListRunFilesResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
         let v1::ListRunFilesRequest { limit, page_token, .. } = request.get_ref();
         let (id, run) = run_id(&request.get_ref().export_id, &request.get_ref().run_id)?;
         let read = async |after, most| {
-            let found = self.store.run_files(tenant, id, run, after, most).await.map_err(unavailable)?.ok_or_else(|| no_run(id, run))?;
-            Ok(found.keys.into_iter().map(|(number, key)| (number, format!("{}/{key}", found.bucket.name))).collect())
+            let found = self
+                .store
+                .run_files(tenant, id, run, after, most)
+                .await
+                .map_err(unavailable)?
+                .ok_or_else(|| no_run(id, run))?;
+            Ok(found
+                .keys
+                .into_iter()
+                .map(|(number, key)| (number, format!("{}/{key}", found.bucket.name)))
+                .collect())
         };
         let (limit, after) = (pages::limited(*limit)?, pages::place(FILES, page_token)?);
-        let (files, next_page_token) = pages::fill(FILES, limit, after, read, std::convert::identity).await?;
+        let (files, next_page_token) =
+            pages::fill(FILES, limit, after, read, std::convert::identity).await?;
         Ok(Response::new(v1::ListRunFilesResponse { files, next_page_token }))
     }
 
-    async fn get_run(&self, request: Request<v1::GetRunRequest>) -> Result<Response<v1::GetRunResponse>, Status> {
+    async fn get_run(
+        &self,
+        request: Request<v1::GetRunRequest>,
+    ) -> Result<Response<v1::GetRunResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
         let (id, run) = run_id(&request.get_ref().export_id, &request.get_ref().run_id)?;
         let found = self.store.run(tenant, id, run).await.map_err(unavailable)?;
@@ -211,27 +312,42 @@ impl ExportService for Exports {
         Ok(Response::new(v1::GetRunResponse { run: Some(view::run(&found)) }))
     }
 
-    async fn retry_run(&self, request: Request<v1::RetryRunRequest>) -> Result<Response<v1::RetryRunResponse>, Status> {
+    async fn retry_run(
+        &self,
+        request: Request<v1::RetryRunRequest>,
+    ) -> Result<Response<v1::RetryRunResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Manage)?.tenant;
         let (id, run) = run_id(&request.get_ref().export_id, &request.get_ref().run_id)?;
         match self.store.retry_run(tenant, id, run, self.now().await?).await.map_err(unavailable)? {
-            Some(Retry::Queued(queued)) => Ok(Response::new(v1::RetryRunResponse { run: Some(view::run(&queued)) })),
-            Some(Retry::Cancelled) => Err(Status::failed_precondition(format!("export {id} was cancelled: make a new one"))),
-            Some(Retry::NoDestination) => {
-                Err(Status::failed_precondition(format!("the destination of export {id} was deleted: make a new export to another")))
+            Some(Retry::Queued(queued)) => {
+                Ok(Response::new(v1::RetryRunResponse { run: Some(view::run(&queued)) }))
             }
+            Some(Retry::Cancelled) => Err(Status::failed_precondition(format!(
+                "export {id} was cancelled: make a new one"
+            ))),
+            Some(Retry::NoDestination) => Err(Status::failed_precondition(format!(
+                "the destination of export {id} was deleted: make a new export to another"
+            ))),
             Some(Retry::Not(status)) => {
-                let text = format!("run {run} is {}: only one that has Failed or TimedOut can be retried", status.as_str());
+                let text = format!(
+                    "run {run} is {}: only one that has Failed or TimedOut can be retried",
+                    status.as_str()
+                );
                 Err(Status::failed_precondition(text))
             }
             None => Err(no_run(id, run)),
         }
     }
 
-    async fn get_limits(&self, request: Request<v1::GetLimitsRequest>) -> Result<Response<v1::GetLimitsResponse>, Status> {
+    async fn get_limits(
+        &self,
+        request: Request<v1::GetLimitsRequest>,
+    ) -> Result<Response<v1::GetLimitsResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
         let usage = self.store.usage(tenant, self.now().await?).await.map_err(unavailable)?;
-        Ok(Response::new(v1::GetLimitsResponse { limits: Some(limits::limits(&self.terms, usage)) }))
+        Ok(Response::new(v1::GetLimitsResponse {
+            limits: Some(limits::limits(&self.terms, usage)),
+        }))
     }
 
     async fn list_schedule_runs(
@@ -240,14 +356,30 @@ impl ExportService for Exports {
     ) -> Result<Response<v1::ListScheduleRunsResponse>, Status> {
         let tenant = Caller::of(&request, Permission::Read)?.tenant;
         let source = export_id("source_export_id", &request.get_ref().source_export_id)?;
-        let asked = page(SCHEDULE_RUNS, request.get_ref().limit, request.get_ref().offset, &request.get_ref().page_token, None)?;
-        let read = async |page| self.store.schedule_runs(tenant, source, page).await.map_err(unavailable)?.ok_or_else(|| absent(source));
+        let asked = page(
+            SCHEDULE_RUNS,
+            request.get_ref().limit,
+            request.get_ref().offset,
+            &request.get_ref().page_token,
+            None,
+        )?;
+        let read = async |page| {
+            self.store
+                .schedule_runs(tenant, source, page)
+                .await
+                .map_err(unavailable)?
+                .ok_or_else(|| absent(source))
+        };
         let next = |after, most| read(asked.from(after, most));
-        let (runs, next_page_token) = pages::fill(SCHEDULE_RUNS, asked.limit, asked.after, next, shown_run).await?;
+        let (runs, next_page_token) =
+            pages::fill(SCHEDULE_RUNS, asked.limit, asked.after, next, shown_run).await?;
         Ok(Response::new(v1::ListScheduleRunsResponse { runs, next_page_token }))
     }
 
-    async fn validate_filter(&self, request: Request<v1::ValidateFilterRequest>) -> Result<Response<v1::ValidateFilterResponse>, Status> {
+    async fn validate_filter(
+        &self,
+        request: Request<v1::ValidateFilterRequest>,
+    ) -> Result<Response<v1::ValidateFilterResponse>, Status> {
         Caller::of(&request, Permission::Read)?;
         let errors = filter_errors(request.get_ref());
         Ok(Response::new(v1::ValidateFilterResponse { valid: errors.is_empty(), errors }))
@@ -256,8 +388,13 @@ impl ExportService for Exports {
 
 /// What is wrong with each filter of a request.
 fn filter_errors(request: &v1::ValidateFilterRequest) -> Vec<v1::FilterError> {
-    let filters = [("filter", &request.filter), ("trace_filter", &request.trace_filter), ("tree_filter", &request.tree_filter)];
-    let faults = filters.into_iter().filter_map(|(field, text)| Filter::parse(field, text).err()).flatten();
+    let filters = [
+        ("filter", &request.filter),
+        ("trace_filter", &request.trace_filter),
+        ("tree_filter", &request.tree_filter),
+    ];
+    let faults =
+        filters.into_iter().filter_map(|(field, text)| Filter::parse(field, text).err()).flatten();
     faults.map(|Invalid { field, message }| v1::FilterError { field, message }).collect()
 }
 
@@ -288,7 +425,10 @@ impl Watch {
             });
             if waited.await.is_none() {
                 self.ended = true;
-                return Some((Err(retry_later("the control plane is stopping; watch again", 1)), self));
+                return Some((
+                    Err(retry_later("the control plane is stopping; watch again", 1)),
+                    self,
+                ));
             }
         }
         let answer = self.look().await;

@@ -11,7 +11,8 @@ use tracelift_core::{Invalid, destination::Identity, id::ExporterId};
 use tracelift_proto::{
     PROTOCOL,
     fleet::v1::{
-        self, connect_request::Message as Said, fleet_service_server::FleetService, get_destination_access_response::Identity as Entry,
+        self, connect_request::Message as Said, fleet_service_server::FleetService,
+        get_destination_access_response::Identity as Entry,
     },
     status::invalid,
     under,
@@ -39,27 +40,41 @@ pub(crate) struct Fleet {
 
 /// How long an exporter may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// Answers that wait for a slow exporter; beyond that its session waits, and its leases lapse if it stays so.
+/// Answers that wait for a slow exporter; beyond that its session waits, and its leases lapse if it
+/// stays so.
 const OUTBOX: usize = 64;
 
 #[tonic::async_trait]
 impl FleetService for Fleet {
     type ConnectStream = Pin<Box<dyn Stream<Item = Result<v1::ConnectResponse, Status>> + Send>>;
 
-    async fn connect(&self, request: Request<Streaming<v1::ConnectRequest>>) -> Result<Response<Self::ConnectStream>, Status> {
+    async fn connect(
+        &self,
+        request: Request<Streaming<v1::ConnectRequest>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
         let mut incoming = request.into_inner();
         let hello = tokio::time::timeout(HELLO_TIMEOUT, incoming.message()).await;
-        let hello = match hello.map_err(|_| Status::deadline_exceeded("the exporter did not say hello in time"))?? {
+        let hello = match hello
+            .map_err(|_| Status::deadline_exceeded("the exporter did not say hello in time"))??
+        {
             Some(v1::ConnectRequest { message: Some(Said::Hello(hello)) }) => hello,
             _ => return Err(Status::failed_precondition("the first message must be hello")),
         };
         let protocol = agree(hello.protocol_min, hello.protocol_max)?;
-        let exporter = ExporterId::parse("hello.exporter_id", &hello.exporter_id).map_err(|fault| invalid([fault]))?;
+        let exporter = ExporterId::parse("hello.exporter_id", &hello.exporter_id)
+            .map_err(|fault| invalid([fault]))?;
         if hello.incarnation.is_empty() || hello.incarnation.len() > 64 {
-            return Err(invalid([Invalid::new("hello.incarnation", "must have 1 to 64 characters")]));
+            return Err(invalid([Invalid::new(
+                "hello.incarnation",
+                "must have 1 to 64 characters",
+            )]));
         }
         let (outbox, answers) = mpsc::channel(OUTBOX);
-        let span = tracing::info_span!("exporter", exporter = exporter.as_str(), incarnation = hello.incarnation);
+        let span = tracing::info_span!(
+            "exporter",
+            exporter = exporter.as_str(),
+            incarnation = hello.incarnation
+        );
         let session = Session {
             store: self.store.clone(),
             desk: self.desk.clone(),
@@ -71,8 +86,12 @@ impl FleetService for Fleet {
             progress_due: HashMap::new(),
             outbox,
         };
-        #[allow(clippy::disallowed_methods, reason = "the tracker waits for every session when the process stops")]
-        self.sessions.spawn(session.run(hello, protocol, incoming, self.stopping.clone()).instrument(span));
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the tracker waits for every session when the process stops"
+        )]
+        self.sessions
+            .spawn(session.run(hello, protocol, incoming, self.stopping.clone()).instrument(span));
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 
@@ -81,22 +100,34 @@ impl FleetService for Fleet {
         request: Request<v1::GetDestinationAccessRequest>,
     ) -> Result<Response<v1::GetDestinationAccessResponse>, Status> {
         let request = request.into_inner();
-        let (run, fence) = under(&request.run_id, request.fence).map_err(|fault| invalid([fault]))?;
-        let exporter = ExporterId::parse("exporter_id", &request.exporter_id).map_err(|fault| invalid([fault]))?;
-        let access = self.store.access(run, fence, exporter, request.incarnation).await.map_err(unavailable)?;
-        let access = access.ok_or_else(|| Status::permission_denied("only the holder of the run's lease may see its destination"))?;
+        let (run, fence) =
+            under(&request.run_id, request.fence).map_err(|fault| invalid([fault]))?;
+        let exporter = ExporterId::parse("exporter_id", &request.exporter_id)
+            .map_err(|fault| invalid([fault]))?;
+        let access = self
+            .store
+            .access(run, fence, exporter, request.incarnation)
+            .await
+            .map_err(unavailable)?;
+        let access = access.ok_or_else(|| {
+            Status::permission_denied("only the holder of the run's lease may see its destination")
+        })?;
         if !self.own_rights.allow(&access.identity) {
             let words = "the operator of this service no longer allows what this destination uses: give it credentials of its own";
             return Err(Status::failed_precondition(words));
         }
         let identity = match (&access.identity, &access.sealed) {
-            (Identity::Role(arn), _) => {
-                Entry::AssumeRole(v1::AssumeRole { role_arn: arn.as_str().to_owned(), external_id: access.tenant.to_string() })
-            }
+            (Identity::Role(arn), _) => Entry::AssumeRole(v1::AssumeRole {
+                role_arn: arn.as_str().to_owned(),
+                external_id: access.tenant.to_string(),
+            }),
             (Identity::Environment, _) => Entry::Environment(v1::Environment {}),
-            (Identity::Keys, None) => return Err(Status::failed_precondition("the destination has been deleted")),
+            (Identity::Keys, None) => {
+                return Err(Status::failed_precondition("the destination has been deleted"));
+            }
             (Identity::Keys, Some(sealed)) => {
-                let secrets = self.vault.open(access.tenant, access.destination, sealed).map_err(vault)?;
+                let secrets =
+                    self.vault.open(access.tenant, access.destination, sealed).map_err(vault)?;
                 Entry::Credentials(Credentials {
                     access_key_id: secrets.access_key_id,
                     secret_access_key: secrets.secret_access_key,
@@ -104,8 +135,13 @@ impl FleetService for Fleet {
                 })
             }
         };
-        let (config, features) = (Some((&access.bucket).into()), Some(access.bucket.features.into()));
-        Ok(Response::new(v1::GetDestinationAccessResponse { config, identity: Some(identity), features }))
+        let (config, features) =
+            (Some((&access.bucket).into()), Some(access.bucket.features.into()));
+        Ok(Response::new(v1::GetDestinationAccessResponse {
+            config,
+            identity: Some(identity),
+            features,
+        }))
     }
 }
 
@@ -130,6 +166,10 @@ mod tests {
     fn an_exporter_of_an_unknown_version_is_refused_with_both_ranges() {
         assert_eq!(agree(1, 7).unwrap(), 3);
         let refused = agree(4, 7).unwrap_err();
-        assert!(refused.message().contains("versions 4 to 7, this control plane 3 to 3"), "{}", refused.message());
+        assert!(
+            refused.message().contains("versions 4 to 7, this control plane 3 to 3"),
+            "{}",
+            refused.message()
+        );
     }
 }

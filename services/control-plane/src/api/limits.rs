@@ -1,4 +1,5 @@
-//! What a workspace may have: the operator's settings, told to callers, and the refusal when they are used up.
+//! What a workspace may have: the operator's settings, told to callers, and the refusal when they
+//! are used up.
 
 use tonic::Status;
 use tracelift_core::{
@@ -48,10 +49,15 @@ pub(crate) fn limits(terms: &Terms, usage: Usage) -> v1::Limits {
 /// Says which limit, and when there is room again.
 pub(crate) fn refusal(full: Full) -> Status {
     let (text, seconds) = match full {
-        Full::ExportsPerHour { limit, seconds } => {
-            (format!("the workspace may make {limit} exports an hour and has; there is room again in {seconds} s"), seconds)
+        Full::ExportsPerHour { limit, seconds } => (
+            format!(
+                "the workspace may make {limit} exports an hour and has; there is room again in {seconds} s"
+            ),
+            seconds,
+        ),
+        Full::Schedules { limit, seconds } => {
+            (format!("the workspace may have {limit} schedules and has; cancel one first"), seconds)
         }
-        Full::Schedules { limit, seconds } => (format!("the workspace may have {limit} schedules and has; cancel one first"), seconds),
     };
     overloaded(text, u64::try_from(seconds).unwrap_or(1))
 }

@@ -1,7 +1,9 @@
-//! Pages of lists: as many messages as fit under a bound that every client takes, and a token for the rest.
+//! Pages of lists: as many messages as fit under a bound that every client takes, and a token for
+//! the rest.
 //!
-//! A token names the last thing that was told, so that what comes or goes between two pages makes none of the others appear twice or
-//! not at all. Whose things a list is of is said by the request, never by its token.
+//! A token names the last thing that was told, so that what comes or goes between two pages makes
+//! none of the others appear twice or not at all. Whose things a list is of is said by the request,
+//! never by its token.
 
 use std::future::Future;
 
@@ -50,7 +52,9 @@ impl Token for u32 {
 
 /// The token of a list's next page.
 fn token<T: Token>(list: &str, after: Option<T>) -> String {
-    after.map(|after| URL_SAFE_NO_PAD.encode(format!("{list}.{}", after.write()))).unwrap_or_default()
+    after
+        .map(|after| URL_SAFE_NO_PAD.encode(format!("{list}.{}", after.write())))
+        .unwrap_or_default()
 }
 
 /// The place that a token of this list stands for; `None` for the first page.
@@ -62,12 +66,24 @@ pub(crate) fn place<T: Token>(list: &str, token: &str) -> Result<Option<T>, Stat
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
         T::read(text.strip_prefix(list)?.strip_prefix('.')?)
     };
-    let nonsense = || invalid([Invalid::new("page_token", "must be the next_page_token of the same list, or empty")]);
+    let nonsense = || {
+        invalid([Invalid::new(
+            "page_token",
+            "must be the next_page_token of the same list, or empty",
+        )])
+    };
     read().map(Some).ok_or_else(nonsense)
 }
 
-/// The part of a list that is asked for. `default` is how many there are at most when the caller does not say.
-pub(crate) fn page(list: &str, limit: u32, offset: u32, token: &str, default: Option<u32>) -> Result<Page, Status> {
+/// The part of a list that is asked for. `default` is how many there are at most when the caller
+/// does not say.
+pub(crate) fn page(
+    list: &str,
+    limit: u32,
+    offset: u32,
+    token: &str,
+    default: Option<u32>,
+) -> Result<Page, Status> {
     let after = place(list, token)?;
     let offset = if after.is_some() { 0 } else { offset };
     Ok(Page { limit: limited(limit)?.or(default), offset, after })
@@ -143,7 +159,8 @@ where
     }
 }
 
-/// The same of a list that is read as a whole, where there never are many: those that are `behind` the place.
+/// The same of a list that is read as a whole, where there never are many: those that are `behind`
+/// the place.
 pub(crate) async fn cut<R: Clone, M: Message>(
     list: &str,
     rows: Vec<R>,
@@ -178,13 +195,20 @@ mod tests {
     async fn listed(lengths: &[usize], limit: Option<u32>, token: &str) -> (Vec<usize>, String) {
         let rows: Vec<_> = (0u32..).zip(lengths.iter().copied()).collect();
         let read = |after: Option<u32>, most: u32| {
-            let rest = rows.iter().filter(|(n, _)| after.is_none_or(|after| *n > after)).take(most as usize);
+            let rest = rows
+                .iter()
+                .filter(|(n, _)| after.is_none_or(|after| *n > after))
+                .take(most as usize);
             let rest: Vec<_> = rest.copied().collect();
             async { Ok(rest) }
         };
         let show = |(n, length): (u32, usize)| (n, "x".repeat(length));
-        let (page, next) = fill("texts", limit, place("texts", token).unwrap(), read, show).await.unwrap();
-        assert!(page.iter().map(|text| text.encoded_len() + FRAME_BYTES).sum::<usize>() <= PAGE_BYTES || page.len() == 1);
+        let (page, next) =
+            fill("texts", limit, place("texts", token).unwrap(), read, show).await.unwrap();
+        assert!(
+            page.iter().map(|text| text.encoded_len() + FRAME_BYTES).sum::<usize>() <= PAGE_BYTES
+                || page.len() == 1
+        );
         (page.iter().map(String::len).collect(), next)
     }
 
@@ -236,9 +260,19 @@ mod tests {
         let given = token("runs", Some(at));
         assert_eq!(place("runs", &given).unwrap(), Some(at));
         assert_eq!(place::<Place>("runs", "").unwrap(), None);
-        for nonsense in ["x", "!!", &given[1..], &token("exports", Some(at)), &token("runs", Some(7u32)), &"A".repeat(100_000)] {
+        for nonsense in [
+            "x",
+            "!!",
+            &given[1..],
+            &token("exports", Some(at)),
+            &token("runs", Some(7u32)),
+            &"A".repeat(100_000),
+        ] {
             let refused = place::<Place>("runs", nonsense).unwrap_err();
-            assert_eq!(refused.message(), "page_token: must be the next_page_token of the same list, or empty");
+            assert_eq!(
+                refused.message(),
+                "page_token: must be the next_page_token of the same list, or empty"
+            );
         }
     }
 }

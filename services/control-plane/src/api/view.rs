@@ -45,12 +45,14 @@ fn progress(view: &ExportView, now: Timestamp) -> v1::ExportProgress {
 
 /// Rows of the whole export: those counted, scaled to the partitions that were not counted yet.
 fn estimate(view: &ExportView) -> Option<u64> {
-    let (rows, counted, total) = (view.rows_counted, u64::from(view.runs_counted), u64::from(view.runs_total));
+    let (rows, counted, total) =
+        (view.rows_counted, u64::from(view.runs_counted), u64::from(view.runs_total));
     let scaled = rows.checked_mul(total)?.checked_div(counted)?;
     Some(scaled.max(view.rows))
 }
 
-/// Seconds until the rest is written at the mean speed so far; `None` before there is one, or after the end.
+/// Seconds until the rest is written at the mean speed so far; `None` before there is one, or after
+/// the end.
 fn eta(view: &ExportView, rows_total: u64, now: Timestamp) -> Option<u64> {
     if view.export.status.ended() {
         return None;
@@ -90,8 +92,16 @@ fn result(view: &RunView) -> Option<v1::RunResult> {
     if run.totals.files == 0 && run.intent.is_none() && !matches!(run.state, State::Completed(_)) {
         return None;
     }
-    let layout = Layout { prefix: &bucket.prefix, export: run.export, tenant: run.tenant, version: export.spec.format_version };
-    let path = run.work.partition().map_or_else(|| layout.export_path(export.spec.projects), |part| layout.project_path(part.session));
+    let layout = Layout {
+        prefix: &bucket.prefix,
+        export: run.export,
+        tenant: run.tenant,
+        version: export.spec.format_version,
+    };
+    let path = run.work.partition().map_or_else(
+        || layout.export_path(export.spec.projects),
+        |part| layout.project_path(part.session),
+    );
     Some(v1::RunResult {
         rows_written: run.totals.rows,
         bytes_written: run.totals.bytes,
@@ -112,16 +122,23 @@ fn result(view: &RunView) -> Option<v1::RunResult> {
 const MAX_UNDECIDED_FIELDS: usize = 100;
 
 fn undecided(field: &HydrationMiss) -> v1::UndecidedField {
-    v1::UndecidedField { id: field.row_id.to_string(), column: field.column.clone(), reason: field.reason.clone() }
+    v1::UndecidedField {
+        id: field.row_id.to_string(),
+        column: field.column.clone(),
+        reason: field.reason.clone(),
+    }
 }
 
-/// Bytes of the files, and of the errors, that a run is shown with, so that one run always fits into a page.
+/// Bytes of the files, and of the errors, that a run is shown with, so that one run always fits
+/// into a page.
 const SHOWN_BYTES: usize = 1 << 20;
 
 /// The first files, as far as they find room.
 fn first(files: impl Iterator<Item = String>) -> Vec<String> {
     let mut room = SHOWN_BYTES;
-    files.take_while(|file| room.checked_sub(file.len()).map(|left| room = left).is_some()).collect()
+    files
+        .take_while(|file| room.checked_sub(file.len()).map(|left| room = left).is_some())
+        .collect()
 }
 
 /// Each in its place, the oldest of them empty where there are too many.
@@ -201,7 +218,13 @@ mod tests {
         };
         let (export, runs) = planned(TenantId(Uuid::nil()), spec, None, at(0));
         let view = ExportView::planned(export, &runs);
-        ExportView { rows: 100, runs_counted: 1, rows_counted: 200, started_at: Some(at(0)), ..view }
+        ExportView {
+            rows: 100,
+            runs_counted: 1,
+            rows_counted: 200,
+            started_at: Some(at(0)),
+            ..view
+        }
     }
 
     #[test]
@@ -210,7 +233,10 @@ mod tests {
         let files = first((0..2000).map(text));
         assert_eq!((files.len(), files.last()), (1048, Some(&text(1047))));
         let errors = newest(&(0..2000).map(text).collect::<Vec<_>>());
-        assert_eq!((errors.len(), errors.iter().position(|error| !error.is_empty())), (2000, Some(952)));
+        assert_eq!(
+            (errors.len(), errors.iter().position(|error| !error.is_empty())),
+            (2000, Some(952))
+        );
         assert_eq!(errors[1999], text(1999), "each stands in its place");
         assert_eq!(newest(&["a".to_owned()]), ["a"]);
     }
@@ -219,7 +245,11 @@ mod tests {
     fn what_waits_has_no_time_of_its_end_and_a_retry_is_judged_by_its_own_speed() {
         let eta = |view: ExportView, now| progress(&view, at(now)).eta_seconds;
         assert_eq!(eta(half_done(), 100), Some(100));
-        assert_eq!(eta(ExportView { started_at: None, ..half_done() }, 100), None, "nobody works on it");
+        assert_eq!(
+            eta(ExportView { started_at: None, ..half_done() }, 100),
+            None,
+            "nobody works on it"
+        );
         let anew = ExportView { started_at: Some(at(1000)), rows_before: 80, ..half_done() };
         assert_eq!(eta(anew.clone(), 1100), Some(500), "20 rows in 100 seconds");
         assert_eq!(eta(ExportView { rows_before: 100, ..anew }, 1100), None, "nothing new yet");

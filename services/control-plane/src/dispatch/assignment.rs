@@ -58,7 +58,11 @@ fn published(of: &PublishedRun) -> v1::PublishedRun {
 }
 
 fn unresolved(run: &Run) -> Option<v1::FileIntent> {
-    run.intent.as_ref().map(|intent| v1::FileIntent { run_id: run.id.to_string(), fence: run.fence.0, ..intent.into() })
+    run.intent.as_ref().map(|intent| v1::FileIntent {
+        run_id: run.id.to_string(),
+        fence: run.fence.0,
+        ..intent.into()
+    })
 }
 
 fn clean_up(left: &Run) -> v1::CleanUp {
@@ -85,8 +89,11 @@ pub(super) fn assignment(claimed: Claimed) -> v1::Assignment {
         }),
         Work::CleanUp(_) => Kind::CleanUp(left.as_ref().map(clean_up).unwrap_or_default()),
         Work::Reconcile => {
-            let sessions: BTreeSet<_> = of_export.iter().map(|published| published.partition.session).collect();
-            Kind::Reconcile(v1::Reconcile { session_ids: sessions.iter().map(ToString::to_string).collect() })
+            let sessions: BTreeSet<_> =
+                of_export.iter().map(|published| published.partition.session).collect();
+            Kind::Reconcile(v1::Reconcile {
+                session_ids: sessions.iter().map(ToString::to_string).collect(),
+            })
         }
         Work::Partition(_) if run.frozen => Kind::Publish(publish(&run, &files)),
         Work::Partition(Partition { session, window }) => Kind::Slice(v1::ExportSlice {

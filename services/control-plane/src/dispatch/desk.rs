@@ -1,8 +1,10 @@
-//! The desk: hears the store's news once for all sessions of this control plane, and passes on to each exporter's what concerns it.
+//! The desk: hears the store's news once for all sessions of this control plane, and passes on to
+//! each exporter's what concerns it.
 //!
-//! Work is called out to one session with a free slot, and by it to the next one, until a session finds no more: of a thousand that
-//! wait only as many ask the store as there are runs to give out, and one more. Sessions that ask at the same moment are given runs by
-//! one transaction. It keeps nothing that matters: a call that is lost is made again with the next tick.
+//! Work is called out to one session with a free slot, and by it to the next one, until a session
+//! finds no more: of a thousand that wait only as many ask the store as there are runs to give out,
+//! and one more. Sessions that ask at the same moment are given runs by one transaction. It keeps
+//! nothing that matters: a call that is lost is made again with the next tick.
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +23,11 @@ use tracelift_core::{id::ExporterId, limit::AtOnce, run::Event, time::Timestamp}
 
 use crate::store::{Ask, Change, Claimed, Given, Store, StoreError};
 
-/// Work is called out after that long even when nobody told of any: retries become due, news can be lost.
+/// Work is called out after that long even when nobody told of any: retries become due, news can be
+/// lost.
 const SWEEP: Duration = Duration::from_secs(1);
-/// News of its own that a slow session may fall behind by, before it misses some: more than an exporter holds runs.
+/// News of its own that a slow session may fall behind by, before it misses some: more than an
+/// exporter holds runs.
 const NEWS: usize = 256;
 
 /// Exporters whose progress is stored each time that they say it, once a second.
@@ -31,8 +35,8 @@ const PROGRESS: usize = 200;
 
 /// Most exporters that are given runs by one transaction.
 const ASKS: usize = 32;
-/// Shortest time from one of these transactions to the next: whoever asks meanwhile is in the next one, for looking who waits costs the
-/// store as much for one exporter as for many.
+/// Shortest time from one of these transactions to the next: whoever asks meanwhile is in the next
+/// one, for looking who waits costs the store as much for one exporter as for many.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Where sessions hear of what concerns them, and ask for runs.
@@ -69,16 +73,21 @@ impl Desk {
 
     /// What is told to this exporter, from now on.
     pub(crate) fn news(&self, exporter: &ExporterId) -> broadcast::Receiver<Change> {
-        self.sessions().entry(exporter.clone()).or_insert_with(|| broadcast::channel(NEWS).0).subscribe()
+        self.sessions()
+            .entry(exporter.clone())
+            .or_insert_with(|| broadcast::channel(NEWS).0)
+            .subscribe()
     }
 
-    /// How long a run's progress stands before it is stored again, so that a large fleet's does not keep the store from giving
-    /// out work: as often as it is said in a fleet of up to [`PROGRESS`], every so many seconds in one that many times larger.
+    /// How long a run's progress stands before it is stored again, so that a large fleet's does not
+    /// keep the store from giving out work: as often as it is said in a fleet of up to
+    /// [`PROGRESS`], every so many seconds in one that many times larger.
     pub(crate) fn progress_interval(&self) -> Duration {
         Duration::from_secs((self.sessions().len() / PROGRESS) as u64)
     }
 
-    /// Waits until there may be work and it is this one's turn. Giving up the wait gives the turn to the next.
+    /// Waits until there may be work and it is this one's turn. Giving up the wait gives the turn
+    /// to the next.
     pub(crate) async fn turn(&self) {
         self.work.notified().await;
     }
@@ -89,7 +98,11 @@ impl Desk {
     }
 
     /// Passes news on until `stopping`, or until there is none any more.
-    pub(crate) async fn pass_on(&self, mut news: broadcast::Receiver<Change>, stopping: CancellationToken) {
+    pub(crate) async fn pass_on(
+        &self,
+        mut news: broadcast::Receiver<Change>,
+        stopping: CancellationToken,
+    ) {
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
             tokio::select! {
@@ -110,7 +123,10 @@ impl Desk {
     }
 
     fn tell(&self, change: Change) {
-        let (Change::Stopped { exporter, .. } | Change::Connected { exporter, .. }) = &change else { return };
+        let (Change::Stopped { exporter, .. } | Change::Connected { exporter, .. }) = &change
+        else {
+            return;
+        };
         if let Some(session) = self.sessions().get(exporter) {
             let _ = session.send(change); // it may have gone: nobody is waiting
         }
@@ -128,10 +144,19 @@ impl Desk {
 }
 
 /// Gives runs to those in line until `stopping`.
-pub(crate) async fn give_out(store: Arc<dyn Store>, mut line: Line, limits: AtOnce, stopping: CancellationToken) {
+pub(crate) async fn give_out(
+    store: Arc<dyn Store>,
+    mut line: Line,
+    limits: AtOnce,
+    stopping: CancellationToken,
+) {
     let (mut asked, mut turns) = (Vec::new(), tokio::time::interval(PAUSE));
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while stopping.run_until_cancelled(line.recv_many(&mut asked, ASKS)).await.is_some_and(|came| came > 0) {
+    while stopping
+        .run_until_cancelled(line.recv_many(&mut asked, ASKS))
+        .await
+        .is_some_and(|came| came > 0)
+    {
         turns.tick().await;
         while asked.len() < ASKS
             && let Ok(more) = line.try_recv()
@@ -139,18 +164,27 @@ pub(crate) async fn give_out(store: Arc<dyn Store>, mut line: Line, limits: AtOn
             asked.push(more);
         }
         asked.retain(|asked| !asked.answer.is_closed()); // its session has ended
-        let (asks, answers): (Vec<_>, Vec<_>) = asked.drain(..).map(|Asked { ask, answer }| (ask, answer)).unzip();
+        let (asks, answers): (Vec<_>, Vec<_>) =
+            asked.drain(..).map(|Asked { ask, answer }| (ask, answer)).unzip();
         let Some(now) = asks.iter().map(|ask| ask.lease.progressed_at).max() else { continue };
         match store.claim(asks, limits, now).await {
             Ok(given) => deliver(&*store, answers, given, now).await,
-            Err(error) => answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone())))),
+            Err(error) => {
+                answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))))
+            }
         }
     }
 }
 
-/// Answers with what was given. What was given to a session that has ended meanwhile goes back at once: its exporter may have connected
-/// anew before, and would be thought to hold what it never heard of until the lease lapses.
-async fn deliver(store: &dyn Store, answers: Vec<oneshot::Sender<Result<Given, StoreError>>>, given: Vec<Given>, now: Timestamp) {
+/// Answers with what was given. What was given to a session that has ended meanwhile goes back at
+/// once: its exporter may have connected anew before, and would be thought to hold what it never
+/// heard of until the lease lapses.
+async fn deliver(
+    store: &dyn Store,
+    answers: Vec<oneshot::Sender<Result<Given, StoreError>>>,
+    given: Vec<Given>,
+    now: Timestamp,
+) {
     for (answer, given) in answers.into_iter().zip(given) {
         let Err(Ok(undelivered)) = answer.send(Ok(given)) else { continue };
         for Claimed { run, .. } in undelivered.runs {
@@ -189,12 +223,26 @@ mod tests {
         let (desk, (store, news)) = (Arc::new(Desk::new().0), broadcast::channel(8));
         let (mut a, mut b) = (desk.news(&exporter("a")), desk.news(&exporter("b")));
         let at_work = desk.clone();
-        let _open = Owned(tasks::start("desk", async move { at_work.pass_on(news, CancellationToken::new()).await }));
-        for change in [stopped("b"), Change::Export(ExportId(Uuid::nil())), Change::Work, stopped("a"), Change::Missed] {
+        let _open = Owned(tasks::start("desk", async move {
+            at_work.pass_on(news, CancellationToken::new()).await
+        }));
+        for change in [
+            stopped("b"),
+            Change::Export(ExportId(Uuid::nil())),
+            Change::Work,
+            stopped("a"),
+            Change::Missed,
+        ] {
             store.send(change).unwrap();
         }
-        assert_eq!((a.recv().await.unwrap(), a.recv().await.unwrap()), (stopped("a"), Change::Missed));
-        assert_eq!((b.recv().await.unwrap(), b.recv().await.unwrap()), (stopped("b"), Change::Missed));
+        assert_eq!(
+            (a.recv().await.unwrap(), a.recv().await.unwrap()),
+            (stopped("a"), Change::Missed)
+        );
+        assert_eq!(
+            (b.recv().await.unwrap(), b.recv().await.unwrap()),
+            (stopped("b"), Change::Missed)
+        );
     }
 
     #[tokio::test]
@@ -233,7 +281,8 @@ mod tests {
         let store = crate::store::sqlite::SqliteStore::in_memory().unwrap();
         let mine = conformance::owner(&store, 1).await;
         conformance::export(&store, mine, 1, 3).await;
-        let asks = ["gone", "here"].map(|name| Ask { lease: conformance::lease(name, 1), capacity: 2 });
+        let asks =
+            ["gone", "here"].map(|name| Ask { lease: conformance::lease(name, 1), capacity: 2 });
         let given = store.claim(asks.into(), AtOnce::default(), conformance::at(1)).await.unwrap();
         let lost: BTreeSet<_> = given[0].runs.iter().map(|claimed| claimed.run.id).collect();
         let ((gone, _), (here, heard)) = (oneshot::channel(), oneshot::channel());
@@ -241,14 +290,18 @@ mod tests {
         assert_eq!(heard.await.unwrap().unwrap().runs.len(), 1);
         let again = conformance::claim(&store, "other", 3, 1).await;
         assert_eq!(again.iter().map(|claimed| claimed.run.id).collect::<BTreeSet<_>>(), lost);
-        assert!(again.iter().all(|claimed| claimed.run.errors.is_empty() && claimed.run.attempt == 0));
+        assert!(
+            again.iter().all(|claimed| claimed.run.errors.is_empty() && claimed.run.attempt == 0)
+        );
     }
 
     #[tokio::test]
     async fn work_that_nobody_told_of_is_looked_for_again_and_again() {
         let (desk, (_store, news)) = (Arc::new(Desk::new().0), broadcast::channel::<Change>(8));
         let at_work = desk.clone();
-        let _open = Owned(tasks::start("desk", async move { at_work.pass_on(news, CancellationToken::new()).await }));
+        let _open = Owned(tasks::start("desk", async move {
+            at_work.pass_on(news, CancellationToken::new()).await
+        }));
         desk.turn().await;
         desk.turn().await; // would never come
     }

@@ -1,4 +1,5 @@
-//! What an exporter says of its runs, and what it is answered: a report is acknowledged once it is stored.
+//! What an exporter says of its runs, and what it is answered: a report is acknowledged once it is
+//! stored.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -23,7 +24,9 @@ use crate::store::{Heard, ReportError, Reported};
 impl Session {
     pub(super) async fn hear(&mut self, said: Said) -> Result<(), End> {
         match said {
-            Said::Hello(_) => Err(End::Refused(Status::failed_precondition("hello was said already"))),
+            Said::Hello(_) => {
+                Err(End::Refused(Status::failed_precondition("hello was said already")))
+            }
             Said::Heartbeat(heartbeat) => self.heartbeat(heartbeat).await,
             Said::Accepted(accepted) => {
                 tracing::debug!(run = accepted.run_id, "run accepted");
@@ -40,26 +43,47 @@ impl Session {
             }
             Said::FileDone(done) => {
                 let file = done.file.as_ref().ok_or_else(|| Invalid::new("file", "is required"))?;
-                plausible("file", [file.rows, file.bytes, file.hydrated_objects, file.hydration_misses])?;
-                file.oversized.values().try_for_each(|count| plausible("file.oversized", [*count]))?;
-                file.left_out.iter().try_for_each(|rows| plausible("file.left_out", [rows.undecided, rows.decided_against]))?;
+                plausible(
+                    "file",
+                    [file.rows, file.bytes, file.hydrated_objects, file.hydration_misses],
+                )?;
+                file.oversized
+                    .values()
+                    .try_for_each(|count| plausible("file.oversized", [*count]))?;
+                file.left_out.iter().try_for_each(|rows| {
+                    plausible("file.left_out", [rows.undecided, rows.decided_against])
+                })?;
                 let event = Event::FileDone(File::try_from(file)?);
                 self.report(under(&done.run_id, done.fence)?, event, Some(done.seq)).await
             }
             Said::RunFinished(finished) => self.finished(finished).await,
             Said::RunPublished(published) => {
-                self.report(under(&published.run_id, published.fence)?, Event::Published, Some(published.seq)).await
+                self.report(
+                    under(&published.run_id, published.fence)?,
+                    Event::Published,
+                    Some(published.seq),
+                )
+                .await
             }
             Said::RunFailed(failed) => {
-                let failure = failed.failure.as_ref().ok_or_else(|| Invalid::new("failure", "is required"))?;
+                let failure = failed
+                    .failure
+                    .as_ref()
+                    .ok_or_else(|| Invalid::new("failure", "is required"))?;
                 let failure = Failure::try_from(failure)?;
                 tracing::warn!(run = failed.run_id, %failure, "run failed");
                 let event = Event::Failed { failure, max_retries: self.terms.max_retries };
                 self.report(under(&failed.run_id, failed.fence)?, event, Some(failed.seq)).await
             }
             Said::CleanedUp(cleaned) => {
-                let adopted = cleaned.adopted.as_ref().map(File::try_from).transpose()?.map(Box::new);
-                self.report(under(&cleaned.run_id, cleaned.fence)?, Event::CleanedUp { adopted }, Some(cleaned.seq)).await
+                let adopted =
+                    cleaned.adopted.as_ref().map(File::try_from).transpose()?.map(Box::new);
+                self.report(
+                    under(&cleaned.run_id, cleaned.fence)?,
+                    Event::CleanedUp { adopted },
+                    Some(cleaned.seq),
+                )
+                .await
             }
             Said::ExperimentsFound(found) => {
                 let event = Event::ExperimentsFound(experiments(&found.experiments)?);
@@ -68,7 +92,10 @@ impl Session {
             Said::Counted(counted) => {
                 plausible("rows", [counted.rows])?;
                 let about = under(&counted.run_id, counted.fence)?;
-                match self.heard(about, Event::Counted { rows: counted.rows }, Some(counted.seq)).await? {
+                match self
+                    .heard(about, Event::Counted { rows: counted.rows }, Some(counted.seq))
+                    .await?
+                {
                     Some(run) => {
                         self.compare(&run).await?;
                         self.assign().await
@@ -76,7 +103,10 @@ impl Session {
                     None => Ok(()),
                 }
             }
-            Said::HandedBack(back) => self.report(under(&back.run_id, back.fence)?, Event::HandedBack, Some(back.seq)).await,
+            Said::HandedBack(back) => {
+                self.report(under(&back.run_id, back.fence)?, Event::HandedBack, Some(back.seq))
+                    .await
+            }
         }
     }
 
@@ -86,15 +116,22 @@ impl Session {
         }
         let now = self.store.now().await?;
         let verdicts = self.store.heartbeat(self.lease(now), held(&heartbeat.held)?, now).await?;
-        self.send(Answer::HeartbeatReply(v1::HeartbeatReply { verdicts: with_verdicts(heartbeat.held, verdicts) })).await?;
-        // A slot is free too when its lease has lapsed, or when the exporter can do more than before.
+        self.send(Answer::HeartbeatReply(v1::HeartbeatReply {
+            verdicts: with_verdicts(heartbeat.held, verdicts),
+        }))
+        .await?;
+        // A slot is free too when its lease has lapsed, or when the exporter can do more than
+        // before.
         if self.room { Ok(()) } else { self.assign().await }
     }
 
     async fn progress(&mut self, progress: v1::Progress) -> Result<(), End> {
         let (run, fence) = under(&progress.run_id, progress.fence)?;
         // Never so rarely that a run would seem to stand still.
-        let interval = self.desk.progress_interval().min(Duration::from_secs(u64::from(self.terms.progress_seconds / 3)));
+        let interval = self
+            .desk
+            .progress_interval()
+            .min(Duration::from_secs(u64::from(self.terms.progress_seconds / 3)));
         if !is_due(&mut self.progress_due, run, interval, Instant::now()) {
             return Ok(()); // the next one says this too
         }
@@ -107,10 +144,15 @@ impl Session {
     /// All files are done: past the commit point, or a fault of ours when the rows do not add up.
     async fn finished(&mut self, finished: v1::RunFinished) -> Result<(), End> {
         let (run, fence) = under(&finished.run_id, finished.fence)?;
-        let rest = finished.rest.as_ref().map_or([0, 0], |rest| [rest.undecided, rest.decided_against]);
+        let rest =
+            finished.rest.as_ref().map_or([0, 0], |rest| [rest.undecided, rest.decided_against]);
         plausible("rest", rest)?;
         let event = Event::Finished(Finished::try_from(&finished)?);
-        match self.store.report(run, fence, event, self.terms.grace_seconds, self.store.now().await?).await {
+        match self
+            .store
+            .report(run, fence, event, self.terms.grace_seconds, self.store.now().await?)
+            .await
+        {
             Ok(Heard::Yes(done)) => {
                 let files = self.store.files(run).await?;
                 self.send(Answer::Ack(v1::Ack { seq: finished.seq })).await?;
@@ -119,7 +161,11 @@ impl Session {
             Ok(Heard::Stale) => self.refuse(run, fence).await,
             Err(ReportError::Illegal(error @ IllegalEvent::Totals { .. })) => {
                 tracing::error!(%run, %error, "rows do not add up");
-                let failure = Failure { step: Step::Publish, class: FailureClass::Internal, detail: error.to_string() };
+                let failure = Failure {
+                    step: Step::Publish,
+                    class: FailureClass::Internal,
+                    detail: error.to_string(),
+                };
                 let event = Event::Failed { failure, max_retries: self.terms.max_retries };
                 self.report((run, fence), event, Some(finished.seq)).await?;
                 self.refuse(run, fence).await
@@ -130,11 +176,17 @@ impl Session {
     }
 
     /// Stores a report. A run that has ended with it makes room for the next one.
-    async fn report(&mut self, about: (RunId, Fence), event: Event, seq: Option<u64>) -> Result<(), End> {
+    async fn report(
+        &mut self,
+        about: (RunId, Fence),
+        event: Event,
+        seq: Option<u64>,
+    ) -> Result<(), End> {
         let calmly = matches!(event, Event::Failed { .. } | Event::Declined);
         match self.heard(about, event, seq).await? {
             Some(run) if run.lease().is_some() => Ok(()),
-            // One that cannot do its runs, or has no room, does not get the next ones faster than others.
+            // One that cannot do its runs, or has no room, does not get the next ones faster than
+            // others.
             Some(_) if calmly => {
                 self.room = true;
                 Ok(())
@@ -144,9 +196,19 @@ impl Session {
         }
     }
 
-    /// The run after a report, once it is stored and acknowledged; `None` when it is somebody else's now.
-    async fn heard(&self, (run, fence): (RunId, Fence), event: Event, seq: Option<u64>) -> Result<Option<Run>, End> {
-        match self.store.report(run, fence, event, self.terms.grace_seconds, self.store.now().await?).await {
+    /// The run after a report, once it is stored and acknowledged; `None` when it is somebody
+    /// else's now.
+    async fn heard(
+        &self,
+        (run, fence): (RunId, Fence),
+        event: Event,
+        seq: Option<u64>,
+    ) -> Result<Option<Run>, End> {
+        match self
+            .store
+            .report(run, fence, event, self.terms.grace_seconds, self.store.now().await?)
+            .await
+        {
             Ok(Heard::Yes(run)) => {
                 if let Some(seq) = seq {
                     self.send(Answer::Ack(v1::Ack { seq })).await?;
@@ -181,8 +243,8 @@ impl Session {
     }
 }
 
-/// Whether a run's progress is to be stored now, and not for an interval again. Runs that began at once take turns: each has a place of
-/// its own in the interval.
+/// Whether a run's progress is to be stored now, and not for an interval again. Runs that began at
+/// once take turns: each has a place of its own in the interval.
 fn is_due(due: &mut HashMap<RunId, Instant>, run: RunId, interval: Duration, now: Instant) -> bool {
     due.retain(|_, due| *due + SILENCE > now);
     let place = f64::from(run.0.as_bytes()[15]) / 256.0;
@@ -205,13 +267,20 @@ fn out_of_order(error: &IllegalEvent) -> End {
 const MOST: u64 = 1 << 50;
 
 fn plausible<const N: usize>(field: &str, counts: [u64; N]) -> Result<(), Invalid> {
-    if counts.into_iter().all(|count| count <= MOST) { Ok(()) } else { Err(Invalid::new(field, "must not count more than 2^50")) }
+    if counts.into_iter().all(|count| count <= MOST) {
+        Ok(())
+    } else {
+        Err(Invalid::new(field, "must not count more than 2^50"))
+    }
 }
 
 /// What was found; one more than an export may have stands for all that are too many.
 fn experiments(found: &[v1::Experiment]) -> Result<Vec<Experiment>, Invalid> {
     if found.len() > MAX_PARTITIONS + 1 {
-        return Err(Invalid::new("experiments", format!("must name at most {}", MAX_PARTITIONS + 1)));
+        return Err(Invalid::new(
+            "experiments",
+            format!("must name at most {}", MAX_PARTITIONS + 1),
+        ));
     }
     found.iter().map(Experiment::try_from).collect()
 }
@@ -220,7 +289,16 @@ fn reported(progress: v1::Progress) -> Result<Reported, Invalid> {
     let said = progress.progress.unwrap_or_default();
     let spent = said.stage_seconds.unwrap_or_default();
     let stage_seconds = [spent.read, spent.hydrate, spent.encode, spent.upload];
-    plausible("progress", [said.rows, said.bytes, said.rows_estimate.unwrap_or_default(), said.hydrated_objects, said.hydration_misses])?;
+    plausible(
+        "progress",
+        [
+            said.rows,
+            said.bytes,
+            said.rows_estimate.unwrap_or_default(),
+            said.hydrated_objects,
+            said.hydration_misses,
+        ],
+    )?;
     if !stage_seconds.iter().all(|seconds| seconds.is_finite()) {
         return Err(Invalid::new("progress.stage_seconds", "must be finite numbers")); // JSON has no others
     }
@@ -249,20 +327,37 @@ mod tests {
         for second in 0..60 {
             let now = began + Duration::from_secs(second);
             for run in 0..256 {
-                stored[second as usize / 5] += usize::from(is_due(&mut due, RunId(Uuid::from_u128(run)), Duration::from_secs(5), now));
+                stored[second as usize / 5] += usize::from(is_due(
+                    &mut due,
+                    RunId(Uuid::from_u128(run)),
+                    Duration::from_secs(5),
+                    now,
+                ));
             }
             let at_once = due.values().filter(|due| **due == now + Duration::from_secs(5)).count();
             assert!(at_once <= 52, "{at_once} of 256 in second {second}");
         }
         assert_eq!(stored[1..], [256; 11]);
-        assert!(!is_due(&mut due, RunId(Uuid::from_u128(255)), Duration::from_secs(5), began + Duration::from_secs(200)));
+        assert!(!is_due(
+            &mut due,
+            RunId(Uuid::from_u128(255)),
+            Duration::from_secs(5),
+            began + Duration::from_secs(200)
+        ));
         assert_eq!(due.len(), 1, "runs that have ended are forgotten");
     }
 
     #[test]
     fn a_small_fleets_progress_is_stored_whenever_it_is_said() {
         let (began, mut due) = (Instant::now(), HashMap::new());
-        let said = (0..3).map(|second| is_due(&mut due, RunId(Uuid::max()), Duration::ZERO, began + Duration::from_secs(second)));
+        let said = (0..3).map(|second| {
+            is_due(
+                &mut due,
+                RunId(Uuid::max()),
+                Duration::ZERO,
+                began + Duration::from_secs(second),
+            )
+        });
         assert_eq!(said.collect::<Vec<_>>(), [true; 3]);
     }
 }

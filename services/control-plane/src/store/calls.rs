@@ -13,9 +13,9 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    Access, ApiKey, Ask, Change, Deletion, Due, ExportView, Given, Heard, Made, MadeDestination, NewDestination, NewExport, Page,
-    ReportError, Reported, RequestKey, Retry, RunFiles, RunView, Store, StoreError, Tenant, TimeLimits, Usage, Verdict, Wanted, claims,
-    exports, leases,
+    Access, ApiKey, Ask, Change, Deletion, Due, ExportView, Given, Heard, Made, MadeDestination,
+    NewDestination, NewExport, Page, ReportError, Reported, RequestKey, Retry, RunFiles, RunView,
+    Store, StoreError, Tenant, TimeLimits, Usage, Verdict, Wanted, claims, exports, leases,
     rows::{self, destinations, files, runs, tenants},
     schedules,
     transaction::Database,
@@ -65,7 +65,11 @@ impl<D: Database> Store for D {
         self.transact(move |tx| super::destinations::requested(tx, tenant, &request, now)).await
     }
 
-    async fn destination(&self, tenant: TenantId, id: DestinationId) -> Result<Option<Destination>, StoreError> {
+    async fn destination(
+        &self,
+        tenant: TenantId,
+        id: DestinationId,
+    ) -> Result<Option<Destination>, StoreError> {
         self.transact(move |tx| destinations::one(tx, tenant, id)).await
     }
 
@@ -82,14 +86,27 @@ impl<D: Database> Store for D {
         keys: Vec<String>,
         now: Timestamp,
     ) -> Result<Option<Destination>, StoreError> {
-        self.transact(move |tx| destinations::replace_identity(tx, tenant, id, &identity, sealed.as_ref(), &keys, now)).await
+        self.transact(move |tx| {
+            destinations::replace_identity(tx, tenant, id, &identity, sealed.as_ref(), &keys, now)
+        })
+        .await
     }
 
-    async fn remember_features(&self, tenant: TenantId, id: DestinationId, features: StoreFeatures) -> Result<(), StoreError> {
+    async fn remember_features(
+        &self,
+        tenant: TenantId,
+        id: DestinationId,
+        features: StoreFeatures,
+    ) -> Result<(), StoreError> {
         self.transact(move |tx| destinations::remember_features(tx, tenant, id, features)).await
     }
 
-    async fn delete_destination(&self, tenant: TenantId, id: DestinationId, now: Timestamp) -> Result<Deletion, StoreError> {
+    async fn delete_destination(
+        &self,
+        tenant: TenantId,
+        id: DestinationId,
+        now: Timestamp,
+    ) -> Result<Deletion, StoreError> {
         self.transact(move |tx| destinations::delete(tx, tenant, id, now)).await
     }
 
@@ -110,26 +127,53 @@ impl<D: Database> Store for D {
     }
 
     async fn forget_requests(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.transact(move |tx| rows::requests::forget(tx, now.plus_seconds(-rows::requests::REQUEST_SECONDS))).await
+        self.transact(move |tx| {
+            rows::requests::forget(tx, now.plus_seconds(-rows::requests::REQUEST_SECONDS))
+        })
+        .await
     }
 
-    async fn export(&self, tenant: TenantId, id: ExportId) -> Result<Option<ExportView>, StoreError> {
+    async fn export(
+        &self,
+        tenant: TenantId,
+        id: ExportId,
+    ) -> Result<Option<ExportView>, StoreError> {
         self.transact(move |tx| rows::exports::view(tx, tenant, id)).await
     }
 
-    async fn exports(&self, tenant: TenantId, wanted: Wanted, page: Page) -> Result<Vec<ExportView>, StoreError> {
+    async fn exports(
+        &self,
+        tenant: TenantId,
+        wanted: Wanted,
+        page: Page,
+    ) -> Result<Vec<ExportView>, StoreError> {
         self.transact(move |tx| rows::exports::views(tx, tenant, &wanted, page)).await
     }
 
-    async fn cancel_export(&self, tenant: TenantId, id: ExportId, now: Timestamp) -> Result<Option<ExportView>, StoreError> {
+    async fn cancel_export(
+        &self,
+        tenant: TenantId,
+        id: ExportId,
+        now: Timestamp,
+    ) -> Result<Option<ExportView>, StoreError> {
         self.transact(move |tx| exports::cancel(tx, tenant, id, now)).await
     }
 
-    async fn runs(&self, tenant: TenantId, export: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError> {
+    async fn runs(
+        &self,
+        tenant: TenantId,
+        export: ExportId,
+        page: Page,
+    ) -> Result<Option<Vec<RunView>>, StoreError> {
         self.transact(move |tx| runs::views(tx, tenant, export, page)).await
     }
 
-    async fn run(&self, tenant: TenantId, export: ExportId, run: RunId) -> Result<Option<RunView>, StoreError> {
+    async fn run(
+        &self,
+        tenant: TenantId,
+        export: ExportId,
+        run: RunId,
+    ) -> Result<Option<RunView>, StoreError> {
         self.transact(move |tx| runs::view(tx, tenant, export, run)).await
     }
 
@@ -144,11 +188,22 @@ impl<D: Database> Store for D {
         self.transact(move |tx| runs::files(tx, tenant, export, run, after, most)).await
     }
 
-    async fn retry_run(&self, tenant: TenantId, export: ExportId, run: RunId, now: Timestamp) -> Result<Option<Retry>, StoreError> {
+    async fn retry_run(
+        &self,
+        tenant: TenantId,
+        export: ExportId,
+        run: RunId,
+        now: Timestamp,
+    ) -> Result<Option<Retry>, StoreError> {
         self.transact(move |tx| exports::retry(tx, tenant, export, run, now)).await
     }
 
-    async fn schedule_runs(&self, tenant: TenantId, source: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError> {
+    async fn schedule_runs(
+        &self,
+        tenant: TenantId,
+        source: ExportId,
+        page: Page,
+    ) -> Result<Option<Vec<RunView>>, StoreError> {
         self.transact(move |tx| runs::views_of_schedule(tx, tenant, source, page)).await
     }
 
@@ -163,23 +218,50 @@ impl<D: Database> Store for D {
         self.transact(move |tx| leases::hello(tx, session, &lease, &held, max_retries, now)).await
     }
 
-    async fn heartbeat(&self, lease: Lease, held: Vec<(RunId, Fence)>, now: Timestamp) -> Result<Vec<Verdict>, StoreError> {
+    async fn heartbeat(
+        &self,
+        lease: Lease,
+        held: Vec<(RunId, Fence)>,
+        now: Timestamp,
+    ) -> Result<Vec<Verdict>, StoreError> {
         self.transact(move |tx| leases::heartbeat(tx, &lease, &held, now)).await
     }
 
-    async fn claim(&self, asks: Vec<Ask>, limits: AtOnce, now: Timestamp) -> Result<Vec<Given>, StoreError> {
+    async fn claim(
+        &self,
+        asks: Vec<Ask>,
+        limits: AtOnce,
+        now: Timestamp,
+    ) -> Result<Vec<Given>, StoreError> {
         self.transact(move |tx| claims::claim(tx, &asks, limits, now)).await
     }
 
-    async fn stopped(&self, exporter: ExporterId, since: Timestamp) -> Result<Vec<(RunId, Fence)>, StoreError> {
+    async fn stopped(
+        &self,
+        exporter: ExporterId,
+        since: Timestamp,
+    ) -> Result<Vec<(RunId, Fence)>, StoreError> {
         self.transact(move |tx| runs::stopped(tx, &exporter, since)).await
     }
 
-    async fn report(&self, run: RunId, fence: Fence, event: Event, grace: u32, now: Timestamp) -> Result<Heard, ReportError> {
+    async fn report(
+        &self,
+        run: RunId,
+        fence: Fence,
+        event: Event,
+        grace: u32,
+        now: Timestamp,
+    ) -> Result<Heard, ReportError> {
         self.transact(move |tx| leases::report(tx, run, fence, event.clone(), grace, now)).await
     }
 
-    async fn progress(&self, run: RunId, fence: Fence, reported: Reported, now: Timestamp) -> Result<Heard, StoreError> {
+    async fn progress(
+        &self,
+        run: RunId,
+        fence: Fence,
+        reported: Reported,
+        now: Timestamp,
+    ) -> Result<Heard, StoreError> {
         self.transact(move |tx| leases::progress(tx, run, fence, &reported, now)).await
     }
 
@@ -187,7 +269,13 @@ impl<D: Database> Store for D {
         self.transact(move |tx| files::all(tx, run)).await
     }
 
-    async fn access(&self, run: RunId, fence: Fence, exporter: ExporterId, incarnation: String) -> Result<Option<Access>, StoreError> {
+    async fn access(
+        &self,
+        run: RunId,
+        fence: Fence,
+        exporter: ExporterId,
+        incarnation: String,
+    ) -> Result<Option<Access>, StoreError> {
         self.transact(move |tx| leases::access(tx, run, fence, &exporter, &incarnation)).await
     }
 
@@ -207,7 +295,12 @@ impl<D: Database> Store for D {
         self.transact(move |tx| rows::schedules::due(tx, due)).await
     }
 
-    async fn spawn(&self, schedule: ExportId, due: Due, now: Timestamp) -> Result<usize, StoreError> {
+    async fn spawn(
+        &self,
+        schedule: ExportId,
+        due: Due,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
         self.transact(move |tx| schedules::spawn(tx, schedule, due, now)).await
     }
 

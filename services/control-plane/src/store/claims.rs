@@ -1,7 +1,8 @@
 //! The rules of giving runs out: what waits, under which limits, whose turn it is.
 //!
-//! Limits are counted within a tenant, and a tenant's runs are given out by one transaction at a time: its row is locked
-//! first. So they hold exactly, however many control planes give out. What nobody waits for locks nothing.
+//! Limits are counted within a tenant, and a tenant's runs are given out by one transaction at a
+//! time: its row is locked first. So they hold exactly, however many control planes give out. What
+//! nobody waits for locks nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +25,12 @@ use super::{
     transaction::Transaction,
 };
 
-pub(super) fn claim(tx: &mut dyn Transaction, asks: &[Ask], limits: AtOnce, now: Timestamp) -> Result<Vec<Given>, StoreError> {
+pub(super) fn claim(
+    tx: &mut dyn Transaction,
+    asks: &[Ask],
+    limits: AtOnce,
+    now: Timestamp,
+) -> Result<Vec<Given>, StoreError> {
     let free = free(tx, asks)?;
     let slots = free.iter().sum();
     let mut given: Vec<_> = free.iter().map(|_| Given { runs: Vec::new(), room: false }).collect();
@@ -38,10 +44,15 @@ pub(super) fn claim(tx: &mut dyn Transaction, asks: &[Ask], limits: AtOnce, now:
     let mut claimed = Vec::new();
     for (run, to) in next.into_iter().zip(in_turns(&free)) {
         let Ok(run) = run.apply(Event::Claimed(asks[to].lease.clone()), now) else { continue };
-        runs::save_reported(tx, &run, &Reported { stage: "assigned".to_owned(), ..Reported::default() })?;
+        runs::save_reported(
+            tx,
+            &run,
+            &Reported { stage: "assigned".to_owned(), ..Reported::default() },
+        )?;
         claimed.push((run, to));
     }
-    let begun: BTreeSet<_> = claimed.iter().filter(|(run, _)| run.work.counts()).map(|(run, _)| run.export).collect();
+    let begun: BTreeSet<_> =
+        claimed.iter().filter(|(run, _)| run.work.counts()).map(|(run, _)| run.export).collect();
     let mut exports = BTreeMap::new();
     for id in claimed.iter().map(|(run, _)| run.export).collect::<BTreeSet<_>>() {
         if begun.contains(&id) {
@@ -59,33 +70,45 @@ pub(super) fn claim(tx: &mut dyn Transaction, asks: &[Ask], limits: AtOnce, now:
     Ok(given)
 }
 
-/// How many more runs each may hold. Nobody else gives these exporters any, or counts what they hold, until the transaction ends.
+/// How many more runs each may hold. Nobody else gives these exporters any, or counts what they
+/// hold, until the transaction ends.
 fn free(tx: &mut dyn Transaction, asks: &[Ask]) -> Result<Vec<usize>, StoreError> {
     // Two sessions of one name must not fill the same slots: the later one is the one that counts.
-    let latest: BTreeMap<_, _> = asks.iter().enumerate().map(|(index, ask)| (&ask.lease.exporter, index)).collect();
+    let latest: BTreeMap<_, _> =
+        asks.iter().enumerate().map(|(index, ask)| (&ask.lease.exporter, index)).collect();
     let exporters: Vec<_> = latest.keys().copied().collect();
     exporters.iter().try_for_each(|exporter| tx.lock_exporter(exporter))?;
     let held = runs::held(tx, &exporters)?;
     let mut free = vec![0; asks.len()];
     for (exporter, index) in latest {
         let capacity = usize::try_from(asks[index].capacity).unwrap_or(usize::MAX);
-        free[index] = capacity.saturating_sub(held.get(exporter.as_str()).copied().unwrap_or_default());
+        free[index] =
+            capacity.saturating_sub(held.get(exporter.as_str()).copied().unwrap_or_default());
     }
     Ok(free)
 }
 
-/// Whose turn it is, one slot after the other: each of those with any left gets one, then each another one.
+/// Whose turn it is, one slot after the other: each of those with any left gets one, then each
+/// another one.
 fn in_turns(free: &[usize]) -> impl Iterator<Item = usize> {
     let most = free.iter().copied().max().unwrap_or_default();
-    (0..most).flat_map(move |round| free.iter().enumerate().filter(move |(_, free)| round < **free).map(|(index, _)| index))
+    (0..most).flat_map(move |round| {
+        free.iter().enumerate().filter(move |(_, free)| round < **free).map(|(index, _)| index)
+    })
 }
 
 /// Up to `slots` partitions, locked: fairly between tenants, of each those of its oldest exports.
-fn partitions(tx: &mut dyn Transaction, slots: usize, limits: AtOnce, now: Timestamp) -> Result<Vec<Run>, StoreError> {
+fn partitions(
+    tx: &mut dyn Transaction,
+    slots: usize,
+    limits: AtOnce,
+    now: Timestamp,
+) -> Result<Vec<Run>, StoreError> {
     if slots == 0 {
         return Ok(Vec::new());
     }
-    // Slots are given to the tenants with least at work, one each at least: no more of them than slots are ever served.
+    // Slots are given to the tenants with least at work, one each at least: no more of them than
+    // slots are ever served.
     let mut served = Vec::new();
     for tenant in queues::waiting(tx, limits, slots, now)?.into_iter().collect::<BTreeSet<_>>() {
         served.push(queues::lock(tx, tenant)?);
@@ -95,7 +118,10 @@ fn partitions(tx: &mut dyn Transaction, slots: usize, limits: AtOnce, now: Times
     for Served { tenant, .. } in &served {
         waiting.push(candidates(tx, *tenant, limits, slots, now)?);
     }
-    let sizes = served.iter().zip(&waiting).map(|(served, waiting)| Queue { at_work: served.at_work, waiting: waiting.len() });
+    let sizes = served
+        .iter()
+        .zip(&waiting)
+        .map(|(served, waiting)| Queue { at_work: served.at_work, waiting: waiting.len() });
     let shares = shares(&sizes.collect::<Vec<_>>(), slots);
     let mut next = Vec::new();
     for ((served, waiting), share) in served.iter().zip(waiting).zip(shares) {
@@ -104,25 +130,38 @@ fn partitions(tx: &mut dyn Transaction, slots: usize, limits: AtOnce, now: Times
             queues::serve(tx, served.tenant, now)?;
         }
     }
-    // One that is being stopped at this moment is passed over, and one that was stopped and asked for anew since.
+    // One that is being stopped at this moment is passed over, and one that was stopped and asked
+    // for anew since.
     let mut free = runs::lock_free(tx, &next)?;
     Ok(next.into_iter().filter_map(|id| free.remove(&id)).collect())
 }
 
 /// Up to `most` partitions of a tenant that may be given out now, in order. The tenant is locked.
-fn candidates(tx: &mut dyn Transaction, tenant: TenantId, limits: AtOnce, most: usize, now: Timestamp) -> Result<Vec<RunId>, StoreError> {
+fn candidates(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    limits: AtOnce,
+    most: usize,
+    now: Timestamp,
+) -> Result<Vec<RunId>, StoreError> {
     let mut exports = queues::begun(tx, tenant, limits, most, now)?;
     let room = match limits.exports {
         0 => most,
-        limit => usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(queues::count_begun(tx, tenant)?).min(most),
+        limit => usize::try_from(limit)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(queues::count_begun(tx, tenant)?)
+            .min(most),
     };
     exports.extend(queues::not_begun(tx, tenant, room, now)?);
     exports.sort_by_key(|export| (export.created_at, export.id));
     let mut found = Vec::new();
     for export in exports {
         let most = most - found.len();
-        let room =
-            if limits.runs_per_export == 0 { most } else { (limits.runs_per_export as usize).saturating_sub(export.at_work).min(most) };
+        let room = if limits.runs_per_export == 0 {
+            most
+        } else {
+            (limits.runs_per_export as usize).saturating_sub(export.at_work).min(most)
+        };
         found.extend(queues::partitions(tx, export.id, room, now)?);
     }
     Ok(found)
@@ -135,7 +174,8 @@ fn with_details(tx: &mut dyn Transaction, run: Run, export: Export) -> Result<Cl
         Work::Finalise | Work::Reconcile => published(tx, run.export)?,
     };
     let read = match run.work {
-        Work::Finalise => exports::view(tx, run.tenant, run.export)?.and_then(|view| Some((view.read_at?, view.window_open))),
+        Work::Finalise => exports::view(tx, run.tenant, run.export)?
+            .and_then(|view| Some((view.read_at?, view.window_open))),
         _ => None,
     };
     let left = match run.work {
@@ -146,6 +186,7 @@ fn with_details(tx: &mut dyn Transaction, run: Run, export: Export) -> Result<Cl
 }
 
 fn published(tx: &mut dyn Transaction, export: ExportId) -> Result<Vec<PublishedRun>, StoreError> {
-    let partition = |run: Run| run.work.partition().map(|partition| PublishedRun { run, partition });
+    let partition =
+        |run: Run| run.work.partition().map(|partition| PublishedRun { run, partition });
     Ok(runs::of_export(tx, export)?.into_iter().filter_map(partition).collect())
 }

@@ -1,7 +1,8 @@
-//! What every store must do, whichever database it is. The cases work on `&dyn Store`; time is handed in, nothing waits.
+//! What every store must do, whichever database it is. The cases work on `&dyn Store`; time is
+//! handed in, nothing waits.
 //!
-//! `suite!` makes one test of each case for one store. This file holds what the cases have in common: who owns what,
-//! what is planned, and an exporter's moves.
+//! `suite!` makes one test of each case for one store. This file holds what the cases have in
+//! common: who owns what, what is planned, and an exporter's moves.
 
 pub(crate) mod ageing;
 pub(crate) mod any_sequence;
@@ -33,10 +34,14 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-use super::{Ask, Claimed, ExportView, Heard, Made, NewDestination, NewExport, Page, ReportError, RunView, Store, Tenant};
+use super::{
+    Ask, Claimed, ExportView, Heard, Made, NewDestination, NewExport, Page, ReportError, RunView,
+    Store, Tenant,
+};
 use crate::vault::Sealed;
 
-/// Makes a test of every case, for the store that `$fresh` makes; `$sequences` says how many are made up.
+/// Makes a test of every case, for the store that `$fresh` makes; `$sequences` says how many are
+/// made up.
 macro_rules! suite {
     ($fresh:path, $sequences:literal) => {
         $crate::store::conformance::cases! { $fresh;
@@ -183,7 +188,9 @@ macro_rules! suite {
         }
         #[test]
         fn whatever_two_exporters_do() {
-            $crate::store::conformance::any_sequence::of_two_exporters($sequences, &|| Box::pin($fresh()));
+            $crate::store::conformance::any_sequence::of_two_exporters($sequences, &|| {
+                Box::pin($fresh())
+            });
         }
     };
 }
@@ -238,20 +245,33 @@ pub(crate) fn sealed(n: u128) -> Sealed {
 }
 
 pub(crate) fn tenant(n: u128) -> Tenant {
-    Tenant { id: TenantId(Uuid::from_u128(n)), display_name: format!("tenant {n}"), created_at: at(0) }
+    Tenant {
+        id: TenantId(Uuid::from_u128(n)),
+        display_name: format!("tenant {n}"),
+        created_at: at(0),
+    }
 }
 
 pub(crate) async fn owner(store: &dyn Store, n: u128) -> Owner {
-    let owner = Owner { tenant: TenantId(Uuid::from_u128(n)), destination: DestinationId(Uuid::from_u128(0xd000 + n)) };
+    let owner = Owner {
+        tenant: TenantId(Uuid::from_u128(n)),
+        destination: DestinationId(Uuid::from_u128(0xd000 + n)),
+    };
     store.create_tenant(tenant(n)).await.unwrap();
-    store.create_destination(NewDestination::of(destination(owner, 0), Some(sealed(n)))).await.unwrap();
+    store
+        .create_destination(NewDestination::of(destination(owner, 0), Some(sealed(n))))
+        .await
+        .unwrap();
     owner
 }
 
 pub(crate) fn bucket() -> Bucket {
     let write_options = vec![("StorageClass".to_owned(), "GLACIER_IR".to_owned())];
-    let (bucket_name, prefix, endpoint_url) = ("traces".into(), "root/a".into(), "https://s3.example.com".into());
-    BucketInput { bucket_name, prefix, endpoint_url, write_options, ..BucketInput::default() }.check().unwrap()
+    let (bucket_name, prefix, endpoint_url) =
+        ("traces".into(), "root/a".into(), "https://s3.example.com".into());
+    BucketInput { bucket_name, prefix, endpoint_url, write_options, ..BucketInput::default() }
+        .check()
+        .unwrap()
 }
 
 pub(crate) fn destination(owner: Owner, created: i64) -> Destination {
@@ -282,7 +302,8 @@ pub(crate) fn planned(owner: Owner, n: u128, days: i64, created: i64) -> (Export
             every: None,
             compression: Compression::Snappy,
             format_version: FormatVersion::V2Beta,
-            columns: Columns::parse("export_fields", &["id".to_owned(), "inputs".to_owned()]).unwrap(),
+            columns: Columns::parse("export_fields", &["id".to_owned(), "inputs".to_owned()])
+                .unwrap(),
             filter: Some(Filter::read(r#"eq(name, "it's \"ä\"")"#).unwrap()),
         },
         status: ExportStatus::Created,
@@ -298,9 +319,15 @@ pub(crate) fn planned(owner: Owner, n: u128, days: i64, created: i64) -> (Export
 
 /// The runs that an export begins with.
 pub(crate) fn first_runs(export: &Export) -> Vec<Run> {
-    let id = |number| RunId(Uuid::from_u128(0x4000_0000 + (export.id.0.as_u128() - 0xe0000) * 1000 + number));
+    let id = |number| {
+        RunId(Uuid::from_u128(0x4000_0000 + (export.id.0.as_u128() - 0xe0000) * 1000 + number))
+    };
     let works = plan::first(&export.spec).into_iter().zip(0u128..);
-    works.map(|(work, number)| Run::new(id(number), export.id, export.tenant, work, export.created_at)).collect()
+    works
+        .map(|(work, number)| {
+            Run::new(id(number), export.id, export.tenant, work, export.created_at)
+        })
+        .collect()
 }
 
 /// Stores export `n` of `days` days, made at second 0.
@@ -314,7 +341,10 @@ pub(crate) async fn export(store: &dyn Store, owner: Owner, n: u128, days: i64) 
 /// Stores an export that must be taken.
 pub(crate) async fn make(store: &dyn Store, export: Export, runs: Vec<Run>) {
     let expected = ExportView::planned(export.clone(), &runs);
-    assert_eq!(store.create_export(NewExport::of(export, runs)).await.unwrap(), Made::Now(Box::new(expected)));
+    assert_eq!(
+        store.create_export(NewExport::of(export, runs)).await.unwrap(),
+        Made::Now(Box::new(expected))
+    );
 }
 
 pub(crate) fn exporter(name: &str) -> ExporterId {
@@ -340,7 +370,13 @@ pub(crate) async fn claim(store: &dyn Store, name: &str, capacity: u32, now: i64
     claim_under(store, lease(name, now), capacity, UNLIMITED, now).await
 }
 
-pub(crate) async fn claim_under(store: &dyn Store, lease: Lease, capacity: u32, limits: AtOnce, now: i64) -> Vec<Claimed> {
+pub(crate) async fn claim_under(
+    store: &dyn Store,
+    lease: Lease,
+    capacity: u32,
+    limits: AtOnce,
+    now: i64,
+) -> Vec<Claimed> {
     store.claim(vec![Ask { lease, capacity }], limits, at(now)).await.unwrap().remove(0).runs
 }
 
@@ -390,7 +426,11 @@ pub(crate) fn file(number: u32) -> File {
         cursor: Cursor { start_time: at(i64::from(number)), id: Uuid::from_u128(7) },
         hydrated_objects: 3,
         hydration_misses: 1,
-        misses: vec![HydrationMiss { row_id: Uuid::from_u128(8), column: "inputs".into(), reason: "404 \"gone\"".into() }],
+        misses: vec![HydrationMiss {
+            row_id: Uuid::from_u128(8),
+            column: "inputs".into(),
+            reason: "404 \"gone\"".into(),
+        }],
         oversized: Oversized::from_named([("redshift_varchar", 2), ("athena_row", 1)]),
         left_out: LeftOut::default(),
     }
@@ -398,15 +438,29 @@ pub(crate) fn file(number: u32) -> File {
 
 /// The commit point of a run of which nothing was left out.
 pub(crate) fn finished(files: u32, rows: u64) -> Event {
-    Event::Finished(Finished { files, rows, rest: LeftOut::default(), identity: RowIdentity::IdAndStartTime })
+    Event::Finished(Finished {
+        files,
+        rows,
+        rest: LeftOut::default(),
+        identity: RowIdentity::IdAndStartTime,
+    })
 }
 
 pub(crate) fn intent(number: u32) -> FileIntent {
-    FileIntent { number, key: format!("root/a/file-{number:05}.parquet"), upload_id: "u".into(), token: "t".into(), whole: None }
+    FileIntent {
+        number,
+        key: format!("root/a/file-{number:05}.parquet"),
+        upload_id: "u".into(),
+        token: "t".into(),
+        whole: None,
+    }
 }
 
 pub(crate) fn failed(class: FailureClass) -> Event {
-    Event::Failed { failure: Failure { step: Step::Upload, class, detail: "the bucket said no".into() }, max_retries: RETRIES }
+    Event::Failed {
+        failure: Failure { step: Step::Upload, class, detail: "the bucket said no".into() },
+        max_retries: RETRIES,
+    }
 }
 
 pub(crate) fn held(runs: &[&Run]) -> Vec<(RunId, Fence)> {

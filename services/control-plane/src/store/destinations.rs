@@ -12,7 +12,10 @@ use super::{
     transaction::Transaction,
 };
 
-pub(super) fn create(tx: &mut dyn Transaction, new: &NewDestination) -> Result<MadeDestination, StoreError> {
+pub(super) fn create(
+    tx: &mut dyn Transaction,
+    new: &NewDestination,
+) -> Result<MadeDestination, StoreError> {
     let NewDestination { destination, sealed, request } = new;
     let (tenant, now) = (destination.tenant, destination.created_at);
     if let Some(request) = request {
@@ -35,7 +38,15 @@ pub(super) fn requested(
     request: &RequestKey,
     now: Timestamp,
 ) -> Result<Option<MadeDestination>, StoreError> {
-    let Some(known) = requests::find(tx, &DESTINATIONS, tenant, request, now.plus_seconds(-REQUEST_SECONDS))? else { return Ok(None) };
+    let Some(known) =
+        requests::find(tx, &DESTINATIONS, tenant, request, now.plus_seconds(-REQUEST_SECONDS))?
+    else {
+        return Ok(None);
+    };
     let Some(destination) = destinations::one(tx, tenant, known.made)? else { return Ok(None) };
-    Ok(Some(if known.same { MadeDestination::Before(Box::new(destination)) } else { MadeDestination::OtherRequest }))
+    Ok(Some(if known.same {
+        MadeDestination::Before(Box::new(destination))
+    } else {
+        MadeDestination::OtherRequest
+    }))
 }

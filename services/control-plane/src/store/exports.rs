@@ -27,7 +27,8 @@ pub(super) fn create(tx: &mut dyn Transaction, new: &NewExport) -> Result<Made, 
         tenants::lock(tx, tenant)?; // of two that come at once the later one sees the other
     }
     if let Some(request) = request
-        && let Some(known) = requests::find(tx, &EXPORTS, tenant, request, now.plus_seconds(-REQUEST_SECONDS))?
+        && let Some(known) =
+            requests::find(tx, &EXPORTS, tenant, request, now.plus_seconds(-REQUEST_SECONDS))?
     {
         return again(tx, tenant, &known);
     }
@@ -47,19 +48,31 @@ pub(super) fn create(tx: &mut dyn Transaction, new: &NewExport) -> Result<Made, 
 }
 
 /// The answer that this key was given before.
-fn again(tx: &mut dyn Transaction, tenant: TenantId, known: &Known<ExportId>) -> Result<Made, StoreError> {
+fn again(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    known: &Known<ExportId>,
+) -> Result<Made, StoreError> {
     if !known.same {
         return Ok(Made::OtherRequest);
     }
     let view = exports::view(tx, tenant, known.made)?;
-    let view = view.ok_or_else(|| StoreError::Corrupt(format!("a key stands for export {}, which does not exist", known.made)))?;
+    let view = view.ok_or_else(|| {
+        StoreError::Corrupt(format!("a key stands for export {}, which does not exist", known.made))
+    })?;
     let export = view.export.as_made();
     // The partitions of experiments were not there yet.
-    let runs_total = if export.spec.projects == Projects::Experiments { 0 } else { view.runs_total };
+    let runs_total =
+        if export.spec.projects == Projects::Experiments { 0 } else { view.runs_total };
     Ok(Made::Before(Box::new(ExportView { runs_total, ..ExportView::planned(export, &[]) })))
 }
 
-pub(super) fn cancel(tx: &mut dyn Transaction, tenant: TenantId, id: ExportId, now: Timestamp) -> Result<Option<ExportView>, StoreError> {
+pub(super) fn cancel(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    id: ExportId,
+    now: Timestamp,
+) -> Result<Option<ExportView>, StoreError> {
     if exports::view(tx, tenant, id)?.is_none() {
         return Ok(None);
     }
@@ -69,7 +82,8 @@ pub(super) fn cancel(tx: &mut dyn Transaction, tenant: TenantId, id: ExportId, n
         return exports::view(tx, tenant, id);
     }
     if runs::of_export(tx, id)?.len() != locked.len() {
-        // The finalising run has appeared before the export was locked, and locks come in an order: begin anew.
+        // The finalising run has appeared before the export was locked, and locks come in an order:
+        // begin anew.
         return Err(StoreError::Contended);
     }
     for run in locked.into_iter().filter(|run| run.work.counts()) {
@@ -81,17 +95,32 @@ pub(super) fn cancel(tx: &mut dyn Transaction, tenant: TenantId, id: ExportId, n
 }
 
 /// Stops a run by `event`, unless it has ended; its exporter is told.
-pub(super) fn stop(tx: &mut dyn Transaction, run: Run, event: Event, now: Timestamp) -> Result<(), StoreError> {
+pub(super) fn stop(
+    tx: &mut dyn Transaction,
+    run: Run,
+    event: Event,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let Ok(stopped) = run.clone().apply(event, now) else { return Ok(()) };
     if let Some(lease) = run.lease() {
-        tx.tell(Change::Stopped { run: run.id, fence: run.fence, exporter: lease.exporter.clone() });
+        tx.tell(Change::Stopped {
+            run: run.id,
+            fence: run.fence,
+            exporter: lease.exporter.clone(),
+        });
     }
     save_ended(tx, &run, &stopped, now)?;
     reported::forget(tx, &stopped)
 }
 
-/// Saves a run; when it has just ended without completing, what it may have left in the bucket is to be cleaned up.
-pub(super) fn save_ended(tx: &mut dyn Transaction, before: &Run, after: &Run, now: Timestamp) -> Result<(), StoreError> {
+/// Saves a run; when it has just ended without completing, what it may have left in the bucket is
+/// to be cleaned up.
+pub(super) fn save_ended(
+    tx: &mut dyn Transaction,
+    before: &Run,
+    after: &Run,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     runs::save(tx, after)?;
     if after.leaves_something() && !before.leaves_something() && !runs::is_cleaned(tx, after.id)? {
         begin(tx, after.export, after.tenant, Work::CleanUp(after.id), now)?;
@@ -115,7 +144,9 @@ pub(super) fn retry(
     if export.status == ExportStatus::Cancelled {
         return Ok(Some(Retry::Cancelled));
     }
-    let Ok(again) = run.clone().apply(Event::Retried, now) else { return Ok(Some(Retry::Not(run.status()))) };
+    let Ok(again) = run.clone().apply(Event::Retried, now) else {
+        return Ok(Some(Retry::Not(run.status())));
+    };
     if !destinations::lock(tx, tenant, export.spec.destination)? {
         return Ok(Some(Retry::NoDestination));
     }
@@ -130,15 +161,26 @@ pub(super) fn retry(
 }
 
 /// Queues a run.
-fn begin(tx: &mut dyn Transaction, export: ExportId, tenant: TenantId, work: Work, now: Timestamp) -> Result<(), StoreError> {
+fn begin(
+    tx: &mut dyn Transaction,
+    export: ExportId,
+    tenant: TenantId,
+    work: Work,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     runs::create(tx, &Run::new(RunId(Uuid::now_v7()), export, tenant, work, now))?;
     tx.tell(Change::Work);
     Ok(())
 }
 
-/// Queues the count of a completed export's rows: not before its window has ended and rows have had `grace` seconds to come, so that the
-/// late ones are counted.
-pub(super) fn begin_reconciliation(tx: &mut dyn Transaction, export: &Export, grace: u32, now: Timestamp) -> Result<(), StoreError> {
+/// Queues the count of a completed export's rows: not before its window has ended and rows have had
+/// `grace` seconds to come, so that the late ones are counted.
+pub(super) fn begin_reconciliation(
+    tx: &mut dyn Transaction,
+    export: &Export,
+    grace: u32,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let not_before = export.spec.window.end().plus_seconds(i64::from(grace)).max(now);
     let run = Run::new(RunId(Uuid::now_v7()), export.id, export.tenant, Work::Reconcile, now);
     runs::create(tx, &Run { state: State::Queued { not_before }, ..run })?;
@@ -146,18 +188,33 @@ pub(super) fn begin_reconciliation(tx: &mut dyn Transaction, export: &Export, gr
     Ok(())
 }
 
-/// Queues the partitions of the experiments that `finder` has found, in the transaction that ends it.
-pub(super) fn begin_partitions(tx: &mut dyn Transaction, finder: &Run, found: &[Experiment], now: Timestamp) -> Result<(), StoreError> {
-    let (Work::FindExperiments(window), State::Completed(_)) = (finder.work, &finder.state) else { return Ok(()) };
+/// Queues the partitions of the experiments that `finder` has found, in the transaction that ends
+/// it.
+pub(super) fn begin_partitions(
+    tx: &mut dyn Transaction,
+    finder: &Run,
+    found: &[Experiment],
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (Work::FindExperiments(window), State::Completed(_)) = (finder.work, &finder.state) else {
+        return Ok(());
+    };
     let Ok(partitions) = plan::of_experiments(window, found) else { return Ok(()) };
-    partitions.into_iter().try_for_each(|partition| begin(tx, finder.export, finder.tenant, Work::Partition(partition), now))
+    partitions.into_iter().try_for_each(|partition| {
+        begin(tx, finder.export, finder.tenant, Work::Partition(partition), now)
+    })
 }
 
-/// Brings an export's status up to date after one of its runs has changed, and begins its finalising run when it is due. The
-/// export as it is then.
+/// Brings an export's status up to date after one of its runs has changed, and begins its
+/// finalising run when it is due. The export as it is then.
 ///
-/// The export is locked before its runs are read: of two runs that end at the same time, the later one sees both.
-pub(super) fn settle(tx: &mut dyn Transaction, id: ExportId, now: Timestamp) -> Result<Export, StoreError> {
+/// The export is locked before its runs are read: of two runs that end at the same time, the later
+/// one sees both.
+pub(super) fn settle(
+    tx: &mut dyn Transaction,
+    id: ExportId,
+    now: Timestamp,
+) -> Result<Export, StoreError> {
     tx.tell(Change::Export(id));
     let export = exports::lock(tx, id)?;
     if export.status.ended() {
@@ -175,7 +232,11 @@ pub(super) fn settle(tx: &mut dyn Transaction, id: ExportId, now: Timestamp) -> 
         exports::go_on(tx, id, status, now)?;
         return Ok(Export { status, updated_at: now, ..export });
     }
-    let error = if status == ExportStatus::Completed { None } else { why(&runs::of_export(tx, id)?, status) };
+    let error = if status == ExportStatus::Completed {
+        None
+    } else {
+        why(&runs::of_export(tx, id)?, status)
+    };
     exports::end(tx, id, status, error.as_deref(), now)?;
     Ok(Export { status, error, updated_at: now, finished_at: Some(now), ..export })
 }
@@ -196,6 +257,8 @@ fn name(run: &Run) -> String {
     match run.work {
         Work::FindExperiments(window) => format!("finding the experiments of {window}"),
         Work::Partition(Partition { window, .. }) => format!("run {} of {window}", run.id),
-        Work::Finalise | Work::CleanUp(_) | Work::Reconcile => "writing the export's manifest".to_owned(),
+        Work::Finalise | Work::CleanUp(_) | Work::Reconcile => {
+            "writing the export's manifest".to_owned()
+        }
     }
 }

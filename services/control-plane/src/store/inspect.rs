@@ -22,6 +22,12 @@ impl SqliteStore {
 
     /// Every run, those that callers do not see included, with its files; by export, then by time.
     pub async fn everything(&self) -> Result<Vec<Seen>, StoreError> {
-        self.transact(|tx| runs::all(tx)?.into_iter().map(|run| Ok(Seen { files: files::all(tx, run.id)?, run })).collect()).await
+        self.transact(|tx| {
+            runs::all(tx)?
+                .into_iter()
+                .map(|run| Ok(Seen { files: files::all(tx, run.id)?, run }))
+                .collect()
+        })
+        .await
     }
 }

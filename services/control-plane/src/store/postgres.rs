@@ -1,8 +1,9 @@
-//! The store in PostgreSQL, for any number of control planes over one database. Transactions run side by side (READ
-//! COMMITTED) and lock the rows that they change; the clock is the database's.
+//! The store in PostgreSQL, for any number of control planes over one database. Transactions run
+//! side by side (READ COMMITTED) and lock the rows that they change; the clock is the database's.
 //!
-//! What a call costs is its round trips. So a transaction sends what it writes together with the next thing that it reads, or with
-//! its commit; sessions that ask for the time at once are answered by one question; and news is told for many transactions at once.
+//! What a call costs is its round trips. So a transaction sends what it writes together with the
+//! next thing that it reads, or with its commit; sessions that ask for the time at once are
+//! answered by one question; and news is told for many transactions at once.
 
 mod clock;
 mod news;
@@ -41,7 +42,8 @@ pub use settings::PostgresSettings;
 const ATTEMPTS: u32 = 8;
 /// Longest wait before a transaction is run again.
 const ATTEMPT_WAIT: Duration = Duration::from_millis(50);
-/// A connection that has not answered by then is given up. Longer than the database's own limit on a statement.
+/// A connection that has not answered by then is given up. Longer than the database's own limit on
+/// a statement.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The store in PostgreSQL.
@@ -59,7 +61,9 @@ impl PostgresStore {
     /// Connects, and brings the schema up to date.
     pub async fn open(settings: &PostgresSettings) -> Result<Self, StoreError> {
         Self::connect(settings).await.map_err(|error| match error {
-            StoreError::Unavailable(words) => StoreError::Unavailable(format!("{}: {words}", settings.place())),
+            StoreError::Unavailable(words) => {
+                StoreError::Unavailable(format!("{}: {words}", settings.place()))
+            }
             other => other,
         })
     }
@@ -70,17 +74,21 @@ impl PostgresStore {
         schema::migrate(&mut client).await?;
 
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool = Pool::builder(Manager::from_config(settings.pooled(), settings.tls(), recycling))
-            .max_size(settings.connections)
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(settings::CONNECT_TIMEOUT))
-            .create_timeout(Some(settings::CONNECT_TIMEOUT))
-            .build()
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let pool =
+            Pool::builder(Manager::from_config(settings.pooled(), settings.tls(), recycling))
+                .max_size(settings.connections)
+                .runtime(Runtime::Tokio1)
+                .wait_timeout(Some(settings::CONNECT_TIMEOUT))
+                .create_timeout(Some(settings::CONNECT_TIMEOUT))
+                .build()
+                .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let (changes, _) = broadcast::channel(NEWS);
         let (told, to_tell) = mpsc::unbounded_channel();
         let line = news::Line::connect(settings).await?;
-        let news = Owned(tasks::start("news", news::pass_on(settings.clone(), line, to_tell, changes.clone())));
+        let news = Owned(tasks::start(
+            "news",
+            news::pass_on(settings.clone(), line, to_tell, changes.clone()),
+        ));
         Ok(Self { pool, clock: Clock::default(), changes, told, _news: news })
     }
 
@@ -92,7 +100,10 @@ impl PostgresStore {
     }
 
     /// One try.
-    async fn run<T, E>(&self, work: Arc<impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static>) -> Result<T, E>
+    async fn run<T, E>(
+        &self,
+        work: Arc<impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static>,
+    ) -> Result<T, E>
     where
         T: Send + 'static,
         E: Failure,
@@ -100,14 +111,24 @@ impl PostgresStore {
         let connection = self.connection().await?;
         let (runtime, told) = (Handle::current(), self.told.clone());
         let done = tokio::task::spawn_blocking(move || {
-            let mut transaction = PostgresTransaction { connection: &connection, runtime: &runtime, unsent: vec![BEGIN], news: Vec::new() };
-            let worked = || work(&mut transaction).and_then(|value| transaction.commit().map(|()| value).map_err(E::from));
+            let mut transaction = PostgresTransaction {
+                connection: &connection,
+                runtime: &runtime,
+                unsent: vec![BEGIN],
+                news: Vec::new(),
+            };
+            let worked = || {
+                work(&mut transaction)
+                    .and_then(|value| transaction.commit().map(|()| value).map_err(E::from))
+            };
             let outcome = catch_unwind(AssertUnwindSafe(worked)).unwrap_or_else(|_| {
                 Err(StoreError::Unavailable("a transaction panicked".to_owned()).into()) // its connection is closed, so it is rolled back
             });
             match &outcome {
-                Ok(_) => transaction.news.into_iter().for_each(|change| drop(told.send(change))), // refused only when the store closes
-                Err(error) if !matches!(error.of_store(), Some(StoreError::Unavailable(_))) && transaction.rolled_back() => {}
+                Ok(_) => transaction.news.into_iter().for_each(|change| drop(told.send(change))), /* refused only when the store closes */
+                Err(error)
+                    if !matches!(error.of_store(), Some(StoreError::Unavailable(_)))
+                        && transaction.rolled_back() => {}
                 Err(_) => drop(Object::take(connection)), // not one to use again
             }
             outcome
@@ -117,7 +138,10 @@ impl PostgresStore {
 }
 
 impl Database for PostgresStore {
-    async fn transact<T, E>(&self, work: impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static) -> Result<T, E>
+    async fn transact<T, E>(
+        &self,
+        work: impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static,
+    ) -> Result<T, E>
     where
         T: Send + 'static,
         E: Failure,
@@ -144,14 +168,19 @@ impl Database for PostgresStore {
     }
 }
 
-async fn answered<T>(answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, StoreError> {
+async fn answered<T>(
+    answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, StoreError> {
     match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(StoreError::Unavailable(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))),
+        Err(_) => {
+            Err(StoreError::Unavailable(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))
+        }
     }
 }
 
-/// Up to `most`, at random: whoever was in each other's way, or lost the same server, does not come back in step.
+/// Up to `most`, at random: whoever was in each other's way, or lost the same server, does not come
+/// back in step.
 fn waiting(most: Duration) -> Duration {
     let share = getrandom::u32().unwrap_or(u32::MAX);
     most.mul_f64(f64::from(share) / f64::from(u32::MAX))
@@ -174,7 +203,8 @@ struct PostgresTransaction<'a> {
 }
 
 impl PostgresTransaction<'_> {
-    /// Sends this and all that is unsent, one behind the other; the answer to this one, or why the first of them that failed did.
+    /// Sends this and all that is unsent, one behind the other; the answer to this one, or why the
+    /// first of them that failed did.
     fn ask(&mut self, statement: Statement) -> Result<Vec<tokio_postgres::Row>, StoreError> {
         let mut statements = std::mem::take(&mut self.unsent);
         statements.push(statement);
@@ -195,9 +225,12 @@ impl PostgresTransaction<'_> {
     }
 }
 
-/// The answer to the last of these statements, of which each is sent before the one before it is answered. After one that
-/// failed the others of its transaction do nothing, its commit included.
-async fn sent(connection: &Object, statements: &[Statement]) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
+/// The answer to the last of these statements, of which each is sent before the one before it is
+/// answered. After one that failed the others of its transaction do nothing, its commit included.
+async fn sent(
+    connection: &Object,
+    statements: &[Statement],
+) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
     let mut prepared = Vec::with_capacity(statements.len());
     for (sql, _) in statements {
         prepared.push(connection.prepare_cached(sql).await?); // sends nothing, but the first time
@@ -214,7 +247,8 @@ impl Transaction for PostgresTransaction<'_> {
     fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
         let found = self.ask((sql.to_owned().into(), values.to_vec()))?;
         let Some(first) = found.first() else { return Ok(Vec::new()) };
-        let names: Arc<[String]> = first.columns().iter().map(|column| column.name().to_owned()).collect();
+        let names: Arc<[String]> =
+            first.columns().iter().map(|column| column.name().to_owned()).collect();
         let unreadable = |error: tokio_postgres::Error| StoreError::Corrupt(error.to_string());
         let row = |row: &tokio_postgres::Row| {
             let values = (0..row.len()).map(|column| row.try_get(column).map_err(unreadable));
@@ -233,13 +267,20 @@ impl Transaction for PostgresTransaction<'_> {
     }
 
     fn lock_exporter(&mut self, exporter: &ExporterId) -> Result<(), StoreError> {
-        self.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", &[exporter.as_str().into()])
+        self.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+            &[exporter.as_str().into()],
+        )
     }
 
     fn tell(&mut self, change: Change) {
         if let Change::Connected { .. } = change {
-            // Of two sessions of an exporter everybody is to hear of the later one last: in the order of the commits.
-            let told = (news::STATEMENT.into(), vec![news::CHANNEL.into(), Value::Text(news::written(&change))]);
+            // Of two sessions of an exporter everybody is to hear of the later one last: in the
+            // order of the commits.
+            let told = (
+                news::STATEMENT.into(),
+                vec![news::CHANNEL.into(), Value::Text(news::written(&change))],
+            );
             self.unsent.push(told);
         } else if !self.news.contains(&change) {
             self.news.push(change);

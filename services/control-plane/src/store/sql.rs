@@ -1,4 +1,5 @@
-//! Values, statements and rows, as both databases understand them: how a domain value stands in a column, and how it comes back.
+//! Values, statements and rows, as both databases understand them: how a domain value stands in a
+//! column, and how it comes back.
 //!
 //! A value that cannot be read back is an error that names its column, never a default.
 
@@ -29,28 +30,50 @@ pub(crate) enum Value {
 pub(crate) type Columns = Vec<(&'static str, Value)>;
 
 /// Adds a row.
-pub(crate) fn insert(tx: &mut dyn Transaction, table: &str, columns: Columns) -> Result<(), StoreError> {
+pub(crate) fn insert(
+    tx: &mut dyn Transaction,
+    table: &str,
+    columns: Columns,
+) -> Result<(), StoreError> {
     let (names, values): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
     let marks: Vec<_> = (1..=values.len()).map(|n| format!("${n}")).collect();
-    tx.execute(&format!("INSERT INTO {table} ({}) VALUES ({})", names.join(", "), marks.join(", ")), &values)
+    tx.execute(
+        &format!("INSERT INTO {table} ({}) VALUES ({})", names.join(", "), marks.join(", ")),
+        &values,
+    )
 }
 
 /// Changes the row of that id.
-pub(crate) fn update(tx: &mut dyn Transaction, table: &str, id: impl Into<Value>, columns: Columns) -> Result<(), StoreError> {
+pub(crate) fn update(
+    tx: &mut dyn Transaction,
+    table: &str,
+    id: impl Into<Value>,
+    columns: Columns,
+) -> Result<(), StoreError> {
     let (names, mut values): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
     let set: Vec<_> = names.iter().zip(1..).map(|(name, n)| format!("{name} = ${n}")).collect();
     values.push(id.into());
-    tx.execute(&format!("UPDATE {table} SET {} WHERE id = ${}", set.join(", "), values.len()), &values)
+    tx.execute(
+        &format!("UPDATE {table} SET {} WHERE id = ${}", set.join(", "), values.len()),
+        &values,
+    )
 }
 
 /// The one row that there may be.
-pub(crate) fn one(tx: &mut dyn Transaction, sql: &str, values: &[Value]) -> Result<Option<Row>, StoreError> {
+pub(crate) fn one(
+    tx: &mut dyn Transaction,
+    sql: &str,
+    values: &[Value],
+) -> Result<Option<Row>, StoreError> {
     Ok(tx.query(sql, values)?.into_iter().next())
 }
 
-/// A value of several parts as JSON text. Text, because it is only ever read whole, and PostgreSQL's jsonb refuses `\u0000`.
+/// A value of several parts as JSON text. Text, because it is only ever read whole, and
+/// PostgreSQL's jsonb refuses `\u0000`.
 pub(crate) fn json(value: &impl Serialize) -> Result<Value, StoreError> {
-    serde_json::to_string(value).map(Value::Text).map_err(|error| StoreError::Corrupt(error.to_string()))
+    serde_json::to_string(value)
+        .map(Value::Text)
+        .map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
 /// A row that was read.
@@ -68,18 +91,33 @@ impl Row {
     /// What stands in that column.
     pub(crate) fn get<T: Read>(&self, column: &str) -> Result<T, StoreError> {
         let at = self.names.iter().position(|name| name == column);
-        let value = at.and_then(|at| self.values.get(at)).ok_or_else(|| unreadable(column, "there is no such column"))?;
+        let value = at
+            .and_then(|at| self.values.get(at))
+            .ok_or_else(|| unreadable(column, "there is no such column"))?;
         T::read(value).map_err(|fault| unreadable(column, fault))
     }
 
     /// A text that stands for a value.
-    pub(crate) fn word<T, F: Display>(&self, column: &str, parse: impl FnOnce(&str) -> Result<T, F>) -> Result<T, StoreError> {
+    pub(crate) fn word<T, F: Display>(
+        &self,
+        column: &str,
+        parse: impl FnOnce(&str) -> Result<T, F>,
+    ) -> Result<T, StoreError> {
         parse(&self.get::<String>(column)?).map_err(|fault| unreadable(column, fault))
     }
 
     /// A text that stands for a value which may have several faults.
-    pub(crate) fn checked<T>(&self, column: &str, checked: Result<T, Vec<Invalid>>) -> Result<T, StoreError> {
-        checked.map_err(|faults| unreadable(column, faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+    pub(crate) fn checked<T>(
+        &self,
+        column: &str,
+        checked: Result<T, Vec<Invalid>>,
+    ) -> Result<T, StoreError> {
+        checked.map_err(|faults| {
+            unreadable(
+                column,
+                faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            )
+        })
     }
 
     /// A value written by [`json`].
@@ -89,7 +127,9 @@ impl Row {
 
     /// The window in `window_start` and `window_end`.
     pub(crate) fn window(&self) -> Result<Option<Window>, StoreError> {
-        let (Some(start), Some(end)) = (self.get("window_start")?, self.get("window_end")?) else { return Ok(None) };
+        let (Some(start), Some(end)) = (self.get("window_start")?, self.get("window_end")?) else {
+            return Ok(None);
+        };
         Window::new(start, end).map(Some).ok_or_else(|| unreadable("window_end", end))
     }
 }
@@ -166,7 +206,7 @@ impl Read for Uuid {
     fn read(value: &Value) -> Result<Self, String> {
         match value {
             Value::Id(id) => Ok(*id),
-            Value::Text(text) => Self::parse_str(text).map_err(|error| error.to_string()), // SQLite has no ids
+            Value::Text(text) => Self::parse_str(text).map_err(|error| error.to_string()), /* SQLite has no ids */
             other => unfit(other, "an id"),
         }
     }

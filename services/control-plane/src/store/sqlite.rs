@@ -1,5 +1,5 @@
-//! The store in one SQLite file: nothing to install. One connection, one transaction at a time, off the reactor; what waits
-//! for it meanwhile shares the next one ([`line`]).
+//! The store in one SQLite file: nothing to install. One connection, one transaction at a time, off
+//! the reactor; what waits for it meanwhile shares the next one ([`line`]).
 
 mod line;
 
@@ -9,7 +9,9 @@ use std::{
     sync::{Arc, LazyLock, Mutex},
 };
 
-use rusqlite::{Connection, ErrorCode, ToSql, params_from_iter, types::ToSqlOutput, types::ValueRef};
+use rusqlite::{
+    Connection, ErrorCode, ToSql, params_from_iter, types::ToSqlOutput, types::ValueRef,
+};
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 use tokio::sync::{broadcast, oneshot};
 use tracelift_core::{id::ExporterId, time::Timestamp};
@@ -66,7 +68,9 @@ impl SqliteStore {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let opened = Connection::open(path).map_err(StoreError::from).and_then(Self::of);
         opened.map_err(|error| match error {
-            StoreError::Unavailable(words) => StoreError::Unavailable(format!("{}: {words}", path.display())),
+            StoreError::Unavailable(words) => {
+                StoreError::Unavailable(format!("{}: {words}", path.display()))
+            }
             other => other,
         })
     }
@@ -87,16 +91,26 @@ impl SqliteStore {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         MIGRATIONS.to_latest(&mut connection).map_err(|error| match error {
-            rusqlite_migration::Error::MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => StoreError::NewerSchema,
+            rusqlite_migration::Error::MigrationDefinition(
+                MigrationDefinitionError::DatabaseTooFarAhead,
+            ) => StoreError::NewerSchema,
             other => StoreError::Unavailable(other.to_string()),
         })?;
         let (changes, _) = broadcast::channel(NEWS);
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), line: Arc::default(), changes, clock: Arc::new(SystemClock) })
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            line: Arc::default(),
+            changes,
+            clock: Arc::new(SystemClock),
+        })
     }
 }
 
 impl Database for SqliteStore {
-    async fn transact<T, E>(&self, work: impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static) -> Result<T, E>
+    async fn transact<T, E>(
+        &self,
+        work: impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static,
+    ) -> Result<T, E>
     where
         T: Send + 'static,
         E: Failure,
@@ -107,7 +121,9 @@ impl Database for SqliteStore {
             let served = tracelift_runtime::tasks::off_reactor(move || line::serve(store));
             served.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         }
-        answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the store is closing".to_owned()).into()))
+        answer.await.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable("the store is closing".to_owned()).into())
+        })
     }
 
     async fn time(&self) -> Result<Timestamp, StoreError> {
@@ -127,11 +143,13 @@ struct SqliteTransaction<'a> {
 impl Transaction for SqliteTransaction<'_> {
     fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, StoreError> {
         let mut statement = self.inner.prepare_cached(&numbered(sql))?;
-        let names: Arc<[String]> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let names: Arc<[String]> =
+            statement.column_names().into_iter().map(str::to_owned).collect();
         let mut found = statement.query(params_from_iter(values))?;
         let mut rows = Vec::new();
         while let Some(row) = found.next()? {
-            let values = (0..names.len()).map(|column| row.get_ref(column).map_err(StoreError::from).and_then(value));
+            let values = (0..names.len())
+                .map(|column| row.get_ref(column).map_err(StoreError::from).and_then(value));
             rows.push(Row::new(names.clone(), values.collect::<Result<_, _>>()?));
         }
         Ok(rows)
@@ -179,9 +197,13 @@ fn value(found: ValueRef<'_>) -> Result<Value, StoreError> {
     match found {
         ValueRef::Null => Ok(Value::Null),
         ValueRef::Integer(number) => Ok(Value::Number(number)),
-        ValueRef::Text(text) => String::from_utf8(text.to_vec()).map(Value::Text).map_err(|error| StoreError::Corrupt(error.to_string())),
+        ValueRef::Text(text) => String::from_utf8(text.to_vec())
+            .map(Value::Text)
+            .map_err(|error| StoreError::Corrupt(error.to_string())),
         ValueRef::Blob(bytes) => Ok(Value::Bytes(bytes.to_vec())),
-        ValueRef::Real(real) => Err(StoreError::Corrupt(format!("{real} stands where no fraction belongs"))),
+        ValueRef::Real(real) => {
+            Err(StoreError::Corrupt(format!("{real} stands where no fraction belongs")))
+        }
     }
 }
 
@@ -189,7 +211,9 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::Error as E;
         match error {
-            E::SqliteFailure(failure, _) if failure.code == ErrorCode::ConstraintViolation => Self::Exists("it".to_owned()),
+            E::SqliteFailure(failure, _) if failure.code == ErrorCode::ConstraintViolation => {
+                Self::Exists("it".to_owned())
+            }
             other => Self::Unavailable(other.to_string()),
         }
     }

@@ -1,7 +1,8 @@
 //! One transaction of one database, and how a call to the store runs in it.
 //!
-//! The rules (`leases`, `exports`) and the rows (`rows`) are written once, synchronously, against [`Transaction`]; a
-//! database says only how statements are run, how rows are locked and how news travels.
+//! The rules (`leases`, `exports`) and the rows (`rows`) are written once, synchronously, against
+//! [`Transaction`]; a database says only how statements are run, how rows are locked and how news
+//! travels.
 
 use std::future::Future;
 
@@ -15,8 +16,8 @@ use super::{
 
 /// What rules and rows need of a database, within one transaction. Parameters are `$1`, `$2`, …
 ///
-/// Locks are always taken in this order, so that no two transactions wait for each other: the exporter, tenants by
-/// id, its or an export's runs by id, exports by id.
+/// Locks are always taken in this order, so that no two transactions wait for each other: the
+/// exporter, tenants by id, its or an export's runs by id, exports by id.
 pub(crate) trait Transaction {
     /// Reads rows.
     fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, StoreError>;
@@ -26,14 +27,16 @@ pub(crate) trait Transaction {
     fn side_by_side(&self) -> bool;
     /// Lets no other transaction count or change what this exporter holds, until this one ends.
     fn lock_exporter(&mut self, exporter: &ExporterId) -> Result<(), StoreError>;
-    /// Tells this as soon as the transaction is durable: whoever hears it sees what was written. It may be lost when the process ends.
+    /// Tells this as soon as the transaction is durable: whoever hears it sees what was written. It
+    /// may be lost when the process ends.
     fn tell(&mut self, change: Change);
 }
 
 /// The end of a SELECT whose rows this transaction will change.
 ///
-/// Not FOR UPDATE: a run that is written twice in a transaction has its foreign key checked, which shares a lock on the
-/// export's key; two transactions that both share it and both want FOR UPDATE wait for each other.
+/// Not FOR UPDATE: a run that is written twice in a transaction has its foreign key checked, which
+/// shares a lock on the export's key; two transactions that both share it and both want FOR UPDATE
+/// wait for each other.
 pub(crate) fn for_update(tx: &dyn Transaction) -> &'static str {
     if tx.side_by_side() { " FOR NO KEY UPDATE" } else { "" }
 }
@@ -66,8 +69,9 @@ impl Failure for ReportError {
 
 /// A database: runs transactions, tells news, has a clock.
 pub(crate) trait Database: Send + Sync + 'static {
-    /// Runs `work` in one transaction: what it says is durable when this returns, or nothing of it is. It may be run
-    /// several times, when transactions side by side were in each other's way; only the last time counts.
+    /// Runs `work` in one transaction: what it says is durable when this returns, or nothing of it
+    /// is. It may be run several times, when transactions side by side were in each other's
+    /// way; only the last time counts.
     fn transact<T, E>(
         &self,
         work: impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static,

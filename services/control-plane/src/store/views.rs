@@ -70,7 +70,8 @@ impl Page {
     }
 }
 
-/// Where something stands in a list: of exports when it was made, of runs where its partition begins; then its id.
+/// Where something stands in a list: of exports when it was made, of runs where its partition
+/// begins; then its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place(pub Timestamp, pub Uuid);
 
@@ -114,7 +115,8 @@ pub struct ExportView {
     pub rows_before: u64,
     /// When somebody first began to read rows of it.
     pub read_at: Option<Timestamp>,
-    /// Whether that, or the reading of any of its runs, was before the end of the window that was read.
+    /// Whether that, or the reading of any of its runs, was before the end of the window that was
+    /// read.
     pub window_open: bool,
     /// After it was completed: how many rows the trace store had, and when.
     pub reconciled: Option<(u64, Timestamp)>,
@@ -236,7 +238,8 @@ pub struct Claimed {
     pub files: Vec<File>,
     /// The export's partitions, when the run finalises or counts them.
     pub published: Vec<PublishedRun>,
-    /// When the export was first read, and whether a window was open then, when the run finalises it.
+    /// When the export was first read, and whether a window was open then, when the run finalises
+    /// it.
     pub read: Option<(Timestamp, bool)>,
     /// The run to clean up after, when that is what there is to do.
     pub left: Option<Run>,

@@ -29,11 +29,23 @@ async fn every_wrong_field_of_an_export_is_named() {
     let mut text = String::new();
     for (what, wrong) in [
         ("nothing", v1::ExportSpec::default()),
-        ("end before start", v1::ExportSpec { start_time: good.end_time, end_time: good.start_time, ..good.clone() }),
+        (
+            "end before start",
+            v1::ExportSpec { start_time: good.end_time, end_time: good.start_time, ..good.clone() },
+        ),
         ("a project and all experiments", v1::ExportSpec { all_experiments: true, ..good.clone() }),
-        ("neither a project nor all experiments", v1::ExportSpec { session_id: String::new(), ..good.clone() }),
+        (
+            "neither a project nor all experiments",
+            v1::ExportSpec { session_id: String::new(), ..good.clone() },
+        ),
         ("an empty range", v1::ExportSpec { end_time: good.start_time, ..good.clone() }),
-        ("32 days, 31 are allowed", v1::ExportSpec { end_time: spec("", "2024-01-01", "2024-02-02").end_time, ..good.clone() }),
+        (
+            "32 days, 31 are allowed",
+            v1::ExportSpec {
+                end_time: spec("", "2024-01-01", "2024-02-02").end_time,
+                ..good.clone()
+            },
+        ),
         ("a time that is none", v1::ExportSpec { end_time: far, ..good.clone() }),
         (
             "all else",
@@ -52,8 +64,17 @@ async fn every_wrong_field_of_an_export_is_named() {
     let nothing = mine.manage.exports().create_export(v1::CreateExportRequest::default()).await;
     text += &refused("no spec", nothing);
     insta::assert_snapshot!(text);
-    assert!(plane.store.exports(mine.tenant, Wanted::default(), Page::ALL).await.unwrap().is_empty());
-    assert!(mine.create(v1::ExportSpec { end_time: spec("", "2024-01-01", "2024-02-01").end_time, ..good }).await.is_ok());
+    assert!(
+        plane.store.exports(mine.tenant, Wanted::default(), Page::ALL).await.unwrap().is_empty()
+    );
+    assert!(
+        mine.create(v1::ExportSpec {
+            end_time: spec("", "2024-01-01", "2024-02-01").end_time,
+            ..good
+        })
+        .await
+        .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -84,9 +105,13 @@ async fn every_wrong_field_of_a_destination_is_named() {
     };
     let mut destinations = mine.manage.destinations();
     let mut text = refused("all", destinations.create_destination(wrong).await);
-    text += &refused("nothing", destinations.create_destination(v1::CreateDestinationRequest::default()).await);
+    text += &refused(
+        "nothing",
+        destinations.create_destination(v1::CreateDestinationRequest::default()).await,
+    );
     let id = plane.destination(&mine).await.to_string();
-    let update = v1::UpdateDestinationCredentialsRequest { id, credentials: None, ..Default::default() };
+    let update =
+        v1::UpdateDestinationCredentialsRequest { id, credentials: None, ..Default::default() };
     text += &refused("no credentials", destinations.update_destination_credentials(update).await);
     insta::assert_snapshot!(text);
     assert_eq!(plane.store.destinations(mine.tenant).await.unwrap().len(), 1);
@@ -96,12 +121,16 @@ async fn every_wrong_field_of_a_destination_is_named() {
 async fn ids_pages_and_names_are_checked() {
     let plane = plane().await;
     let mine = plane.workspace(1).await;
-    let (mut exports, mut destinations, mut admin) = (mine.read.exports(), mine.read.destinations(), plane.admin().admin());
+    let (mut exports, mut destinations, mut admin) =
+        (mine.read.exports(), mine.read.destinations(), plane.admin().admin());
     let no_id = || "me".to_owned();
     let mut text = refused("get", exports.get_export(v1::GetExportRequest { id: no_id() }).await);
     text += &refused("watch", exports.watch_export(v1::WatchExportRequest { id: no_id() }).await);
     text += &refused("cancel", mine.cancel("me").await);
-    text += &refused("list", exports.list_exports(v1::ListExportsRequest { limit: 1001, ..Default::default() }).await);
+    text += &refused(
+        "list",
+        exports.list_exports(v1::ListExportsRequest { limit: 1001, ..Default::default() }).await,
+    );
     let runs = |export_id, limit| v1::ListRunsRequest { export_id, limit, ..Default::default() };
     text += &refused("runs", exports.list_runs(runs(no_id(), 0)).await);
     text += &refused("runs", exports.list_runs(runs(crate::plane::UNKNOWN.into(), 1001)).await);
@@ -109,12 +138,21 @@ async fn ids_pages_and_names_are_checked() {
     text += &refused("run", exports.get_run(request).await);
     let request = v1::ListScheduleRunsRequest { source_export_id: no_id(), ..Default::default() };
     text += &refused("schedule", exports.list_schedule_runs(request).await);
-    text += &refused("destination", destinations.get_destination(v1::GetDestinationRequest { id: no_id() }).await);
+    text += &refused(
+        "destination",
+        destinations.get_destination(v1::GetDestinationRequest { id: no_id() }).await,
+    );
     let tenant = v1::CreateTenantRequest { id: no_id(), display_name: String::new() };
     text += &refused("tenant", admin.create_tenant(tenant).await);
-    let key = v1::CreateApiKeyRequest { tenant_id: no_id(), display_name: "a\nb".into(), permission: 9 };
+    let key =
+        v1::CreateApiKeyRequest { tenant_id: no_id(), display_name: "a\nb".into(), permission: 9 };
     text += &refused("key", admin.create_api_key(key).await);
-    text += &refused("keys", admin.list_api_keys(v1::ListApiKeysRequest { tenant_id: no_id(), ..Default::default() }).await);
+    text += &refused(
+        "keys",
+        admin
+            .list_api_keys(v1::ListApiKeysRequest { tenant_id: no_id(), ..Default::default() })
+            .await,
+    );
     text += &refused("revoke", admin.revoke_api_key(v1::RevokeApiKeyRequest { id: no_id() }).await);
     insta::assert_snapshot!(text);
 }

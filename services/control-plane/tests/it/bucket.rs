@@ -39,7 +39,9 @@ impl Bucket {
                 let lines = lines.clone();
                 let service = service_fn(move |request| respond(request, answer, lines.clone()));
                 tasks::start_in(&mut connections, "connection", async move {
-                    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+                    let _ = Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
         });
@@ -60,7 +62,9 @@ impl Bucket {
 /// How a bucket answers that takes everything.
 pub(crate) fn takes_everything(line: &str) -> Answer {
     match line.split(' ').next() {
-        Some("POST") if line.contains("uploadId=") => (200, "<CompleteMultipartUploadResult><Key>k</Key></CompleteMultipartUploadResult>"),
+        Some("POST") if line.contains("uploadId=") => {
+            (200, "<CompleteMultipartUploadResult><Key>k</Key></CompleteMultipartUploadResult>")
+        }
         Some("POST") => (200, UPLOAD),
         _ => (200, ""),
     }
@@ -79,5 +83,8 @@ async fn respond(
     let _ = request.into_body().collect().await;
     let (status, body) = answer(&line);
     asked.lock().unwrap().push(line);
-    Ok(Response::builder().status(status).body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap())
+    Ok(Response::builder()
+        .status(status)
+        .body(Full::new(Bytes::from_static(body.as_bytes())))
+        .unwrap())
 }

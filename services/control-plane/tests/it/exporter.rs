@@ -7,8 +7,8 @@ use tonic::{Status, Streaming};
 use tracelift_proto::{
     PROTOCOL,
     fleet::v1::{
-        self, assignment::Work, connect_request::Message as Said, connect_response::Message as Answer,
-        get_destination_access_response::Identity,
+        self, assignment::Work, connect_request::Message as Said,
+        connect_response::Message as Answer, get_destination_access_response::Identity,
     },
     v1::Credentials,
 };
@@ -32,7 +32,8 @@ pub(crate) fn hello(name: &str, runs: u32) -> v1::Hello {
     }
 }
 
-/// Opens the stream with that first message; what the control plane answers before its first message.
+/// Opens the stream with that first message; what the control plane answers before its first
+/// message.
 pub(crate) async fn open(
     plane: &Plane,
     first: Option<Said>,
@@ -69,7 +70,11 @@ impl Exporter {
         loop {
             match soon(self.hear.message()).await {
                 Ok(Some(v1::ConnectResponse {
-                    message: Some(Answer::Assignment(v1::Assignment { work: Some(Work::CleanUp(_) | Work::Reconcile(_)), .. })),
+                    message:
+                        Some(Answer::Assignment(v1::Assignment {
+                            work: Some(Work::CleanUp(_) | Work::Reconcile(_)),
+                            ..
+                        })),
                 })) => {}
                 Ok(Some(v1::ConnectResponse { message: Some(answer) })) => return answer,
                 other => panic!("instead of a message came {other:?}"),
@@ -90,7 +95,8 @@ impl Exporter {
         assert_eq!(self.hear().await, Answer::Ack(v1::Ack { seq }));
     }
 
-    /// Goes away, and waits until its session has ended: one that still lives would be given the next run.
+    /// Goes away, and waits until its session has ended: one that still lives would be given the
+    /// next run.
     pub(crate) async fn leave(mut self) {
         drop(self.say);
         while soon(self.hear.message()).await.unwrap().is_some() {}
@@ -127,21 +133,46 @@ pub(crate) fn file_done(assignment: &v1::Assignment, seq: u64, number: u32) -> v
         left_out: Some(v1::LeftOut::default()),
         ..v1::File::default()
     };
-    v1::FileDone { run_id: assignment.run_id.clone(), fence: assignment.fence, seq, file: Some(file) }
+    v1::FileDone {
+        run_id: assignment.run_id.clone(),
+        fence: assignment.fence,
+        seq,
+        file: Some(file),
+    }
 }
 
 pub(crate) fn finished(assignment: &v1::Assignment, seq: u64, files: u32) -> Said {
     let (run_id, fence) = (assignment.run_id.clone(), assignment.fence);
-    Said::RunFinished(v1::RunFinished { run_id, fence, seq, files, rows: u64::from(files) * 10, ..Default::default() })
+    Said::RunFinished(v1::RunFinished {
+        run_id,
+        fence,
+        seq,
+        files,
+        rows: u64::from(files) * 10,
+        ..Default::default()
+    })
 }
 
 pub(crate) fn published(assignment: &v1::Assignment, seq: u64) -> Said {
-    Said::RunPublished(v1::RunPublished { run_id: assignment.run_id.clone(), fence: assignment.fence, seq })
+    Said::RunPublished(v1::RunPublished {
+        run_id: assignment.run_id.clone(),
+        fence: assignment.fence,
+        seq,
+    })
 }
 
 pub(crate) fn failed(assignment: &v1::Assignment, seq: u64, class: v1::FailureClass) -> Said {
-    let failure = v1::Failure { step: v1::Step::Read.into(), class: class.into(), detail: "no route to host".into() };
-    Said::RunFailed(v1::RunFailed { run_id: assignment.run_id.clone(), fence: assignment.fence, seq, failure: Some(failure) })
+    let failure = v1::Failure {
+        step: v1::Step::Read.into(),
+        class: class.into(),
+        detail: "no route to host".into(),
+    };
+    Said::RunFailed(v1::RunFailed {
+        run_id: assignment.run_id.clone(),
+        fence: assignment.fence,
+        seq,
+        failure: Some(failure),
+    })
 }
 
 /// The keys that an exporter was given.

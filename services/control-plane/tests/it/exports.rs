@@ -23,7 +23,15 @@ async fn claim(plane: &Plane) -> tracelift_core::run::Run {
         progressed_at: now,
         patience: 600,
     };
-    plane.store.claim(vec![Ask { lease, capacity: 1 }], AtOnce::default(), now).await.unwrap().remove(0).runs.remove(0).run
+    plane
+        .store
+        .claim(vec![Ask { lease, capacity: 1 }], AtOnce::default(), now)
+        .await
+        .unwrap()
+        .remove(0)
+        .runs
+        .remove(0)
+        .run
 }
 
 #[tokio::test]
@@ -31,7 +39,10 @@ async fn an_export_has_one_run_per_utc_day() {
     let plane = plane().await;
     let mine = plane.workspace(1).await;
     let destination = plane.destination(&mine).await.to_string();
-    let export = mine.create(spec(&destination, "2024-02-28T13:30:00.000001Z", "2024-03-02T00:30:00+01:00")).await.unwrap();
+    let export = mine
+        .create(spec(&destination, "2024-02-28T13:30:00.000001Z", "2024-03-02T00:30:00+01:00"))
+        .await
+        .unwrap();
     assert_eq!(export.progress.as_ref().unwrap().runs_total, 3);
     assert_eq!(export.status(), v1::ExportStatus::Created);
     let day = |run: &v1::ExportRun| {
@@ -73,20 +84,32 @@ async fn a_watch_tells_what_is_now_then_each_change_and_ends_with_the_export() {
     let plane = plane().await;
     let mine = plane.workspace(1).await;
     let export = mine.export(&plane, 2).await;
-    let watch = mine.read.exports().watch_export(v1::WatchExportRequest { id: export.id.clone() }).await.unwrap();
+    let watch = mine
+        .read
+        .exports()
+        .watch_export(v1::WatchExportRequest { id: export.id.clone() })
+        .await
+        .unwrap();
     let mut watch = watch.into_inner();
-    let mut next = async || soon(watch.message()).await.unwrap().map(|answer| answer.export.unwrap());
+    let mut next =
+        async || soon(watch.message()).await.unwrap().map(|answer| answer.export.unwrap());
     assert_eq!(next().await, Some(export.clone()));
 
     let run = claim(&plane).await;
     let running = next().await.unwrap();
-    assert_eq!((running.status(), running.progress.unwrap().rows_written), (v1::ExportStatus::Running, 0));
+    assert_eq!(
+        (running.status(), running.progress.unwrap().rows_written),
+        (v1::ExportStatus::Running, 0)
+    );
 
     plane.clock.advance(10);
     let said = Reported { rows: 50, bytes: 500, rows_estimate: Some(100), ..Reported::default() };
     plane.store.progress(run.id, run.fence, said, plane.clock.now()).await.unwrap();
     let progress = next().await.unwrap().progress.unwrap();
-    assert_eq!((progress.rows_written, progress.rows_total_estimate, progress.eta_seconds), (50, Some(200), Some(30)));
+    assert_eq!(
+        (progress.rows_written, progress.rows_total_estimate, progress.eta_seconds),
+        (50, Some(200), Some(30))
+    );
 
     mine.cancel(&export.id).await.unwrap();
     let last = next().await.unwrap();
@@ -100,7 +123,12 @@ async fn a_watch_of_an_export_that_has_ended_says_so_and_ends() {
     let mine = plane.workspace(1).await;
     let export = mine.export(&plane, 1).await;
     mine.cancel(&export.id).await.unwrap();
-    let watch = mine.read.exports().watch_export(v1::WatchExportRequest { id: export.id.clone() }).await.unwrap();
+    let watch = mine
+        .read
+        .exports()
+        .watch_export(v1::WatchExportRequest { id: export.id.clone() })
+        .await
+        .unwrap();
     let mut watch = watch.into_inner();
     let first = soon(watch.message()).await.unwrap().unwrap();
     assert_eq!(first.export.unwrap().status(), v1::ExportStatus::Cancelled);
@@ -127,7 +155,10 @@ async fn a_cancel_is_repeatable_but_cannot_undo_an_end() {
     assert_eq!(refused.as_ref().unwrap_err().code(), Code::FailedPrecondition);
     insta::assert_snapshot!(shown(refused).replace(&done.id, "[export]"));
     let empty = mine.runs(&done.id).await.remove(0);
-    assert_eq!((empty.status(), empty.result.unwrap().exported_files), (v1::RunStatus::Completed, vec![]));
+    assert_eq!(
+        (empty.status(), empty.result.unwrap().exported_files),
+        (v1::RunStatus::Completed, vec![])
+    );
 }
 
 /// What is said of a run without rows at its commit point.

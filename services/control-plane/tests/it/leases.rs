@@ -43,11 +43,20 @@ async fn a_heartbeat_is_answered_with_a_verdict_per_lease() {
     let beat = v1::Heartbeat { held: vec![held(&first), held(&second), stale.clone()], capacity };
 
     exporter.say(Said::Heartbeat(beat.clone())).await;
-    assert_eq!(verdicts(exporter.hear().await), [v1::Verdict::Keep, v1::Verdict::Keep, v1::Verdict::Revoked]);
+    assert_eq!(
+        verdicts(exporter.hear().await),
+        [v1::Verdict::Keep, v1::Verdict::Keep, v1::Verdict::Revoked]
+    );
     mine.cancel(&stopped.id).await.unwrap();
-    assert_eq!(exporter.hear().await, Answer::Cancel(v1::Cancel { run_id: first.run_id.clone(), fence: first.fence }));
+    assert_eq!(
+        exporter.hear().await,
+        Answer::Cancel(v1::Cancel { run_id: first.run_id.clone(), fence: first.fence })
+    );
     exporter.say(Said::Heartbeat(beat.clone())).await;
-    assert_eq!(verdicts(exporter.hear().await), [v1::Verdict::Cancel, v1::Verdict::Keep, v1::Verdict::Revoked]);
+    assert_eq!(
+        verdicts(exporter.hear().await),
+        [v1::Verdict::Cancel, v1::Verdict::Keep, v1::Verdict::Revoked]
+    );
 
     // A heartbeat is what renews: 20 seconds twice, with one in between, lose nothing.
     for _ in 0..2 {
@@ -66,20 +75,34 @@ async fn a_stale_report_is_answered_revoked() {
     let mut lost = Exporter::connect(&plane, "a", 1).await;
     let run = lost.assignment().await;
     // It asks for no more work, so that the other one gets the run.
-    lost.say(Said::Heartbeat(v1::Heartbeat { held: vec![held(&run)], capacity: Some(v1::Capacity { runs: 0 }) })).await;
+    lost.say(Said::Heartbeat(v1::Heartbeat {
+        held: vec![held(&run)],
+        capacity: Some(v1::Capacity { runs: 0 }),
+    }))
+    .await;
     lost.hear().await;
     plane.clock_past_lease().await;
     let again = Exporter::connect(&plane, "b", 1).await.assignment().await;
     assert_eq!((&again.run_id, again.fence), (&run.run_id, 2));
 
     let revoked = Answer::Revoked(v1::Revoked { run_id: run.run_id.clone(), fence: 1 });
-    let progress = v1::Progress { run_id: run.run_id.clone(), fence: 1, stage: "reading".into(), progress: None };
-    for report in [Said::FileDone(file_done(&run, 1, 0)), published(&run, 2), Said::Progress(progress)] {
+    let progress = v1::Progress {
+        run_id: run.run_id.clone(),
+        fence: 1,
+        stage: "reading".into(),
+        progress: None,
+    };
+    for report in
+        [Said::FileDone(file_done(&run, 1, 0)), published(&run, 2), Said::Progress(progress)]
+    {
         lost.say(report).await;
         assert_eq!(lost.hear().await, revoked);
     }
     let shown = mine.runs(&export.id).await.remove(0);
-    assert_eq!((shown.exporter_id.as_str(), shown.result, shown.stage.as_str()), ("b", None, "assigned"));
+    assert_eq!(
+        (shown.exporter_id.as_str(), shown.result, shown.stage.as_str()),
+        ("b", None, "assigned")
+    );
 }
 
 #[tokio::test]
@@ -126,13 +149,22 @@ async fn a_report_that_makes_no_sense_ends_its_session_and_leaves_the_run_alone(
         change(done.file.as_mut().unwrap());
         Some(Said::FileDone(done))
     };
-    let progress =
-        |progress| Some(Said::Progress(v1::Progress { progress: Some(progress), run_id: run.run_id.clone(), fence: 1, stage: "x".into() }));
+    let progress = |progress| {
+        Some(Said::Progress(v1::Progress {
+            progress: Some(progress),
+            run_id: run.run_id.clone(),
+            fence: 1,
+            stage: "x".into(),
+        }))
+    };
     let spent = api::StageSeconds { read: f64::NAN, ..Default::default() };
     let senseless = [
         ("an empty message", None),
         ("hello again", Some(Said::Hello(hello("a", 1)))),
-        ("no run", Some(Said::FileDone(v1::FileDone { run_id: "x".into(), ..file_done(&run, 1, 0) }))),
+        (
+            "no run",
+            Some(Said::FileDone(v1::FileDone { run_id: "x".into(), ..file_done(&run, 1, 0) })),
+        ),
         ("no file", Some(Said::FileDone(v1::FileDone { file: None, ..file_done(&run, 1, 0) }))),
         ("a file too far", file(|file| file.number = 1)),
         ("a file without rows", file(|file| file.rows = 0)),
@@ -140,11 +172,31 @@ async fn a_report_that_makes_no_sense_ends_its_session_and_leaves_the_run_alone(
         ("a file without cursor", file(|file| file.cursor = None)),
         ("more rows than there are", file(|file| file.rows = u64::MAX)),
         ("more bytes than there are", file(|file| file.bytes = 1 << 63)),
-        ("progress beyond reason", progress(api::RunProgress { rows: u64::MAX, ..Default::default() })),
-        ("seconds that are no number", progress(api::RunProgress { stage_seconds: Some(spent), ..Default::default() })),
+        (
+            "progress beyond reason",
+            progress(api::RunProgress { rows: u64::MAX, ..Default::default() }),
+        ),
+        (
+            "seconds that are no number",
+            progress(api::RunProgress { stage_seconds: Some(spent), ..Default::default() }),
+        ),
         ("published before finished", Some(published(&run, 1))),
-        ("no failure", Some(Said::RunFailed(v1::RunFailed { run_id: run.run_id.clone(), fence: 1, seq: 1, failure: None }))),
-        ("a held lease of no run", Some(Said::Heartbeat(v1::Heartbeat { held: vec![v1::HeldLease::default()], capacity: None }))),
+        (
+            "no failure",
+            Some(Said::RunFailed(v1::RunFailed {
+                run_id: run.run_id.clone(),
+                fence: 1,
+                seq: 1,
+                failure: None,
+            })),
+        ),
+        (
+            "a held lease of no run",
+            Some(Said::Heartbeat(v1::Heartbeat {
+                held: vec![v1::HeldLease::default()],
+                capacity: None,
+            })),
+        ),
     ];
     let mut text = String::new();
     for (what, said) in senseless {
@@ -155,7 +207,11 @@ async fn a_report_that_makes_no_sense_ends_its_session_and_leaves_the_run_alone(
         let again = v1::Hello { held: vec![held(&run)], ..hello("a", 1) };
         exporter = Exporter::connect_as(&plane, again).await;
         assert_eq!(exporter.welcome.verdicts[0].verdict(), v1::Verdict::Keep, "{what}");
-        assert_eq!(mine.runs(&export.id).await, before, "the clock stands still, so a renewed lease shows no change");
+        assert_eq!(
+            mine.runs(&export.id).await,
+            before,
+            "the clock stands still, so a renewed lease shows no change"
+        );
     }
     insta::assert_snapshot!(text);
     exporter.report(1, Said::FileDone(file_done(&run, 1, 0))).await;
@@ -167,14 +223,27 @@ async fn a_right_that_the_operator_has_taken_back_is_given_to_nobody() {
     let mine = plane.workspace(1).await;
     let role = RoleArn::parse("role", "arn:aws:iam::123456789012:role/exports").unwrap();
     for (exporter_id, identity) in [("a", Identity::Role(role)), ("b", Identity::Environment)] {
-        let spec = spec(&plane.destination_by(&mine, identity).await.to_string(), "2024-01-01", "2024-01-02");
+        let spec = spec(
+            &plane.destination_by(&mine, identity).await.to_string(),
+            "2024-01-01",
+            "2024-01-02",
+        );
         mine.create(spec).await.unwrap();
         let mut exporter = Exporter::connect(&plane, exporter_id, 1).await;
         let run = exporter.assignment().await;
         let (run_id, fence) = (run.run_id, run.fence);
-        let right = v1::GetDestinationAccessRequest { run_id, fence, exporter_id: exporter_id.into(), incarnation: "first".into() };
+        let right = v1::GetDestinationAccessRequest {
+            run_id,
+            fence,
+            exporter_id: exporter_id.into(),
+            incarnation: "first".into(),
+        };
         let refused = shown(plane.fleet().fleet().get_destination_access(right).await);
-        assert!(refused.starts_with("FailedPrecondition: the operator of this service no longer allows"), "{refused}");
+        assert!(
+            refused
+                .starts_with("FailedPrecondition: the operator of this service no longer allows"),
+            "{refused}"
+        );
     }
 }
 
@@ -194,7 +263,10 @@ async fn only_the_holder_of_a_lease_gets_credentials() {
     let mut fleet = plane.fleet().fleet();
     let access = fleet.get_destination_access(right.clone()).await.unwrap().into_inner();
     let credentials = keys(access.clone());
-    assert_eq!((credentials.access_key_id.as_str(), credentials.secret_access_key.as_str()), ("AKIDTEST", "sk-test"));
+    assert_eq!(
+        (credentials.access_key_id.as_str(), credentials.secret_access_key.as_str()),
+        ("AKIDTEST", "sk-test")
+    );
     assert_eq!(access.config.unwrap().bucket_name, "traces");
 
     let wrong = [
@@ -206,7 +278,10 @@ async fn only_the_holder_of_a_lease_gets_credentials() {
     ];
     for request in wrong {
         let refused = shown(fleet.get_destination_access(request.clone()).await);
-        assert_eq!(refused, "PermissionDenied: only the holder of the run's lease may see its destination", "{request:?}");
+        assert_eq!(
+            refused, "PermissionDenied: only the holder of the run's lease may see its destination",
+            "{request:?}"
+        );
     }
     mine.cancel(&export.id).await.unwrap();
     assert!(fleet.get_destination_access(right).await.is_err(), "the export was cancelled");

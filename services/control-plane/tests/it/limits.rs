@@ -9,7 +9,8 @@ use crate::plane::{plane, plane_with, shown, soon};
 async fn a_message_over_one_mebibyte_is_refused() {
     let plane = plane().await;
     let mine = plane.workspace(1).await;
-    let mut spec = v1::ExportSpec { destination_id: "x".repeat((1 << 20) - 100), ..v1::ExportSpec::default() };
+    let mut spec =
+        v1::ExportSpec { destination_id: "x".repeat((1 << 20) - 100), ..v1::ExportSpec::default() };
     let small = mine.create(spec.clone()).await.unwrap_err();
     assert_eq!(small.code(), Code::InvalidArgument, "it was read, and found wrong");
     spec.destination_id = "x".repeat(1 << 20);
@@ -26,7 +27,14 @@ async fn a_message_of_an_exporter_that_is_too_large_ends_its_session_and_leaves_
     let run = exporter.assignment().await;
     let before = mine.runs(&export.id).await;
     let key = "k".repeat(tracelift_proto::MAX_FLEET_BYTES);
-    let intent = fleet::v1::FileIntent { run_id: run.run_id, fence: 1, seq: 1, key, token: "t".into(), ..Default::default() };
+    let intent = fleet::v1::FileIntent {
+        run_id: run.run_id,
+        fence: 1,
+        seq: 1,
+        key,
+        token: "t".into(),
+        ..Default::default()
+    };
     exporter.say(fleet::v1::connect_request::Message::FileIntent(intent)).await;
     exporter.end().await.ok(); // however the stream breaks for it
     assert_eq!(mine.runs(&export.id).await, before);
@@ -36,7 +44,8 @@ async fn a_message_of_an_exporter_that_is_too_large_ends_its_session_and_leaves_
 async fn more_calls_than_the_limit_are_refused_at_once() {
     let plane = plane_with(|settings| settings.max_calls = 1).await;
     plane.workspace(1).await;
-    // An exporter that has not said hello is a call under way. Both go over one connection, so they arrive in this order.
+    // An exporter that has not said hello is a call under way. Both go over one connection, so they
+    // arrive in this order.
     let caller = plane.fleet();
     let (mut fleet, mut second) = (caller.fleet(), caller.admin());
     let waiting = fleet.connect(tokio_stream::pending());
@@ -64,7 +73,12 @@ async fn an_exporters_stream_and_a_watch_are_no_calls_under_way() {
     let mine = plane.workspace(1).await;
     let _exporter = crate::exporter::Exporter::connect(&plane, "a", 1).await;
     let export = mine.export(&plane, 1).await;
-    let watch = mine.read.exports().watch_export(v1::WatchExportRequest { id: export.id.clone() }).await.unwrap();
+    let watch = mine
+        .read
+        .exports()
+        .watch_export(v1::WatchExportRequest { id: export.id.clone() })
+        .await
+        .unwrap();
     soon(watch.into_inner().message()).await.unwrap();
     assert_eq!(mine.get(&export.id).await.id, export.id);
 }
@@ -74,12 +88,18 @@ async fn more_watches_than_the_limit_are_refused_and_one_that_ends_makes_room() 
     let plane = plane_with(|settings| settings.max_watches = 1).await;
     let mine = plane.workspace(1).await;
     let export = mine.export(&plane, 1).await;
-    let watch = async || mine.read.exports().watch_export(v1::WatchExportRequest { id: export.id.clone() }).await;
+    let watch = async || {
+        mine.read.exports().watch_export(v1::WatchExportRequest { id: export.id.clone() }).await
+    };
     let mut first = watch().await.unwrap().into_inner();
     soon(first.message()).await.unwrap();
     let refused = watch().await;
     insta::assert_snapshot!(shown(refused.map(drop)));
-    mine.manage.exports().cancel_export(v1::CancelExportRequest { id: export.id.clone() }).await.unwrap();
+    mine.manage
+        .exports()
+        .cancel_export(v1::CancelExportRequest { id: export.id.clone() })
+        .await
+        .unwrap();
     while soon(first.message()).await.unwrap().is_some() {}
     assert!(watch().await.is_ok());
 }

@@ -1,4 +1,5 @@
-//! The control plane over gRPC: the real one on a free port, the generated clients, and a clock that stands still.
+//! The control plane over gRPC: the real one on a free port, the generated clients, and a clock
+//! that stands still.
 
 #![allow(
     clippy::unwrap_used,

@@ -30,7 +30,8 @@ use tracelift_proto::{
     fleet::v1::fleet_service_client::FleetServiceClient,
     time_to,
     v1::{
-        self, admin_service_client::AdminServiceClient, destination_service_client::DestinationServiceClient,
+        self, admin_service_client::AdminServiceClient,
+        destination_service_client::DestinationServiceClient,
         export_service_client::ExportServiceClient,
     },
 };
@@ -104,7 +105,11 @@ pub(crate) async fn plane_with(change: impl FnOnce(&mut Settings)) -> Plane {
 }
 
 /// A plane over that store, whose clock that is.
-pub(crate) async fn plane_over(store: Arc<dyn Store>, clock: Arc<HandClock>, change: impl FnOnce(&mut Settings)) -> Result<Plane, Error> {
+pub(crate) async fn plane_over(
+    store: Arc<dyn Store>,
+    clock: Arc<HandClock>,
+    change: impl FnOnce(&mut Settings),
+) -> Result<Plane, Error> {
     let mut settings = settings();
     change(&mut settings);
     let plane = ControlPlane::bind_with(settings, store.clone()).await?;
@@ -116,9 +121,13 @@ pub(crate) async fn plane_over(store: Arc<dyn Store>, clock: Arc<HandClock>, cha
 impl Plane {
     /// Nobody in particular, with these headers.
     pub(crate) fn caller(&self, headers: &[(&'static str, &str)]) -> Caller {
-        // HTTP/2's own windows: hyper's wider ones would take in megabytes for a caller that reads nothing.
+        // HTTP/2's own windows: hyper's wider ones would take in megabytes for a caller that reads
+        // nothing.
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
-        let channel = endpoint.initial_stream_window_size(65_535).initial_connection_window_size(65_535).connect_lazy();
+        let channel = endpoint
+            .initial_stream_window_size(65_535)
+            .initial_connection_window_size(65_535)
+            .connect_lazy();
         let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         Caller { channel, headers: Headers(headers) }
     }
@@ -134,11 +143,26 @@ impl Plane {
     /// Workspace `n` with a key of each permission.
     pub(crate) async fn workspace(&self, n: u128) -> Workspace {
         let (tenant, created_at) = (TenantId(Uuid::from_u128(n)), self.store.now().await.unwrap());
-        self.store.create_tenant(Tenant { id: tenant, display_name: format!("workspace {n}"), created_at }).await.unwrap();
-        let [manage, read] = [(Permission::Manage, 1), (Permission::Read, 2)].map(|(permission, k)| {
-            let id = KeyId(Uuid::from_u128(n * 10 + k));
-            ApiKey { id, tenant, display_name: "key".into(), permission, created_at, revoked_at: None }
-        });
+        self.store
+            .create_tenant(Tenant {
+                id: tenant,
+                display_name: format!("workspace {n}"),
+                created_at,
+            })
+            .await
+            .unwrap();
+        let [manage, read] =
+            [(Permission::Manage, 1), (Permission::Read, 2)].map(|(permission, k)| {
+                let id = KeyId(Uuid::from_u128(n * 10 + k));
+                ApiKey {
+                    id,
+                    tenant,
+                    display_name: "key".into(),
+                    permission,
+                    created_at,
+                    revoked_at: None,
+                }
+            });
         let secret = |key: &ApiKey| format!("tl_{}", key.id);
         let callers = [&manage, &read].map(|key| self.caller(&[("x-api-key", &secret(key))]));
         for key in [manage, read] {
@@ -155,9 +179,17 @@ impl Plane {
     }
 
     /// The same; its keys are stored whatever lets us in.
-    pub(crate) async fn destination_by(&self, owner: &Workspace, identity: Identity) -> DestinationId {
+    pub(crate) async fn destination_by(
+        &self,
+        owner: &Workspace,
+        identity: Identity,
+    ) -> DestinationId {
         let (id, now) = (DestinationId(Uuid::now_v7()), self.store.now().await.unwrap());
-        let secrets = BucketSecrets { access_key_id: "AKIDTEST".into(), secret_access_key: "sk-test".into(), session_token: None };
+        let secrets = BucketSecrets {
+            access_key_id: "AKIDTEST".into(),
+            secret_access_key: "sk-test".into(),
+            session_token: None,
+        };
         let vault = Vault::new(&SecretString::from(MASTER_KEYS)).unwrap();
         let sealed = vault.seal(owner.tenant, id, &secrets).unwrap();
         let input = BucketInput {
@@ -201,17 +233,32 @@ pub(crate) struct Workspace {
 impl Workspace {
     /// An export of `days` days from 2024-01-01 on, to a destination of its own.
     pub(crate) async fn export(&self, plane: &Plane, days: u8) -> v1::Export {
-        let spec = spec(&plane.destination(self).await.to_string(), "2024-01-01T00:00:00Z", &format!("2024-01-{:02}T00:00:00Z", days + 1));
+        let spec = spec(
+            &plane.destination(self).await.to_string(),
+            "2024-01-01T00:00:00Z",
+            &format!("2024-01-{:02}T00:00:00Z", days + 1),
+        );
         self.create(spec).await.unwrap()
     }
 
     pub(crate) async fn create(&self, spec: v1::ExportSpec) -> Result<v1::Export, Status> {
-        let created = self.manage.exports().create_export(v1::CreateExportRequest { spec: Some(spec), ..Default::default() }).await?;
+        let created = self
+            .manage
+            .exports()
+            .create_export(v1::CreateExportRequest { spec: Some(spec), ..Default::default() })
+            .await?;
         Ok(created.into_inner().export.unwrap())
     }
 
     pub(crate) async fn get(&self, id: &str) -> v1::Export {
-        self.read.exports().get_export(v1::GetExportRequest { id: id.to_owned() }).await.unwrap().into_inner().export.unwrap()
+        self.read
+            .exports()
+            .get_export(v1::GetExportRequest { id: id.to_owned() })
+            .await
+            .unwrap()
+            .into_inner()
+            .export
+            .unwrap()
     }
 
     pub(crate) async fn runs(&self, export: &str) -> Vec<v1::ExportRun> {
@@ -220,7 +267,11 @@ impl Workspace {
     }
 
     pub(crate) async fn cancel(&self, id: &str) -> Result<v1::Export, Status> {
-        let cancelled = self.manage.exports().cancel_export(v1::CancelExportRequest { id: id.to_owned() }).await?;
+        let cancelled = self
+            .manage
+            .exports()
+            .cancel_export(v1::CancelExportRequest { id: id.to_owned() })
+            .await?;
         Ok(cancelled.into_inner().export.unwrap())
     }
 }

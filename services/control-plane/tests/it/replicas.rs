@@ -4,7 +4,9 @@ use std::sync::{Arc, LazyLock};
 
 use secrecy::SecretString;
 use tonic::Code;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tracelift_control_plane::{
     ControlPlane,
     store::postgres::{PostgresSettings, PostgresStore},
@@ -51,7 +53,10 @@ async fn an_exporter_at_one_replica_is_told_of_a_cancel_given_to_the_other() {
     let export = mine.at(&b).export(&b, 1).await;
     let run = exporter.assignment().await;
     mine.at(&b).cancel(&export.id).await.unwrap();
-    assert_eq!(exporter.hear().await, Answer::Cancel(v1::Cancel { run_id: run.run_id, fence: run.fence }));
+    assert_eq!(
+        exporter.hear().await,
+        Answer::Cancel(v1::Cancel { run_id: run.run_id, fence: run.fence })
+    );
 }
 
 #[tokio::test]
@@ -76,7 +81,10 @@ async fn a_caller_at_one_replica_watches_a_run_done_through_the_other() {
         seen = answer.export;
     }
     let seen = seen.unwrap();
-    assert_eq!((seen.status(), seen.progress.unwrap().rows_written), (api::ExportStatus::Completed, 10));
+    assert_eq!(
+        (seen.status(), seen.progress.unwrap().rows_written),
+        (api::ExportStatus::Completed, 10)
+    );
 }
 
 #[tokio::test]
@@ -116,7 +124,8 @@ async fn leases_outlive_a_restart_of_every_replica() {
 /// Waits until the health service says so.
 async fn becomes(plane: &Plane, expected: ServingStatus) {
     let mut health = HealthClient::new(plane.caller(&[]).channel);
-    let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
+    let mut watch =
+        health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
     soon(async { while watch.message().await.unwrap().unwrap().status() != expected {} }).await;
 }
 
@@ -133,7 +142,12 @@ async fn a_database_that_goes_away_is_told_and_found_again() {
     let stopped = server.clone();
     tokio::task::spawn_blocking(move || stopped.stop()).await.unwrap();
     for (plane, mine) in [(&a, mine.at(&a)), (&b, mine.at(&b))] {
-        let status = mine.read.exports().get_export(api::GetExportRequest { id: export.id.clone() }).await.unwrap_err();
+        let status = mine
+            .read
+            .exports()
+            .get_export(api::GetExportRequest { id: export.id.clone() })
+            .await
+            .unwrap_err();
         assert_eq!(
             (status.code(), status.message()),
             (Code::Unavailable, "the control plane's database is not available; try again shortly")
@@ -146,7 +160,10 @@ async fn a_database_that_goes_away_is_told_and_found_again() {
     let mut settings = settings();
     settings.database = url.parse().unwrap();
     let error = ControlPlane::bind(settings).await.unwrap_err().to_string();
-    assert!(error.starts_with("the database is not available: PostgreSQL at 127.0.0.1:"), "{error}");
+    assert!(
+        error.starts_with("the database is not available: PostgreSQL at 127.0.0.1:"),
+        "{error}"
+    );
 
     let started = server.clone(); // the test keeps one: with the last, the server goes
     tokio::task::spawn_blocking(move || started.start()).await.unwrap();
@@ -159,5 +176,8 @@ async fn a_database_that_goes_away_is_told_and_found_again() {
     exporter.report(1, Said::FileDone(file_done(&run, 1, 0))).await;
     // News is heard again too, at the other replica.
     mine.at(&a).cancel(&export.id).await.unwrap();
-    assert_eq!(exporter.hear().await, Answer::Cancel(v1::Cancel { run_id: run.run_id, fence: run.fence }));
+    assert_eq!(
+        exporter.hear().await,
+        Answer::Cancel(v1::Cancel { run_id: run.run_id, fence: run.fence })
+    );
 }

@@ -41,20 +41,28 @@ impl<'a> MakeWriter<'a> for Lines {
 #[tokio::test]
 async fn no_secret_is_ever_logged() {
     let lines = Lines::default();
-    // For the whole process: the store works on other threads. The other tests' lines are looked at as well.
-    let everything = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(lines.clone());
+    // For the whole process: the store works on other threads. The other tests' lines are looked at
+    // as well.
+    let everything = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(lines.clone());
     tracing::subscriber::set_global_default(everything.finish()).unwrap();
 
     let plane = plane().await;
     let mut admin = plane.admin().admin();
     let tenant = v1::CreateTenantRequest { id: String::new(), display_name: "Acme".into() };
     let tenant = admin.create_tenant(tenant).await.unwrap().into_inner().tenant.unwrap();
-    let request = v1::CreateApiKeyRequest { tenant_id: tenant.id, display_name: "ci".into(), permission: 0 };
+    let request =
+        v1::CreateApiKeyRequest { tenant_id: tenant.id, display_name: "ci".into(), permission: 0 };
     let key = admin.create_api_key(request).await.unwrap().into_inner().key;
     let caller = plane.caller(&[("x-api-key", &key)]);
 
-    let credentials =
-        v1::Credentials { access_key_id: "AKIDLOG".into(), secret_access_key: SECRET.into(), session_token: "ses-0ken".into() };
+    let credentials = v1::Credentials {
+        access_key_id: "AKIDLOG".into(),
+        secret_access_key: SECRET.into(),
+        session_token: "ses-0ken".into(),
+    };
     let request = |bucket: &Bucket| v1::CreateDestinationRequest {
         display_name: "bucket".into(),
         config: Some(v1::BucketConfig {
@@ -65,19 +73,41 @@ async fn no_secret_is_ever_logged() {
         credentials: Some(credentials.clone()),
         ..Default::default()
     };
-    let refusing = Bucket::answering(|_| (403, "<Error><Code>AccessDenied</Code><Message>No such key: AKIDLOG</Message></Error>")).await;
+    let refusing = Bucket::answering(|_| {
+        (403, "<Error><Code>AccessDenied</Code><Message>No such key: AKIDLOG</Message></Error>")
+    })
+    .await;
     caller.destinations().create_destination(request(&refusing)).await.unwrap_err();
     let good = Bucket::good().await;
-    let made = caller.destinations().create_destination(request(&good)).await.unwrap().into_inner().destination.unwrap();
-    let update =
-        v1::UpdateDestinationCredentialsRequest { id: made.id.clone(), credentials: Some(credentials.clone()), ..Default::default() };
+    let made = caller
+        .destinations()
+        .create_destination(request(&good))
+        .await
+        .unwrap()
+        .into_inner()
+        .destination
+        .unwrap();
+    let update = v1::UpdateDestinationCredentialsRequest {
+        id: made.id.clone(),
+        credentials: Some(credentials.clone()),
+        ..Default::default()
+    };
     caller.destinations().update_destination_credentials(update).await.unwrap();
 
     let spec = Some(spec(&made.id, "2024-01-01", "2024-01-02"));
-    caller.exports().create_export(v1::CreateExportRequest { spec, ..Default::default() }).await.unwrap();
+    caller
+        .exports()
+        .create_export(v1::CreateExportRequest { spec, ..Default::default() })
+        .await
+        .unwrap();
     let run = Exporter::connect(&plane, "a", 1).await.assignment().await;
     let (run_id, fence) = (run.run_id, run.fence);
-    let request = fleet::GetDestinationAccessRequest { run_id, fence, exporter_id: "a".into(), incarnation: "first".into() };
+    let request = fleet::GetDestinationAccessRequest {
+        run_id,
+        fence,
+        exporter_id: "a".into(),
+        incarnation: "first".into(),
+    };
     let access = plane.fleet().fleet().get_destination_access(request).await.unwrap().into_inner();
     assert_eq!(keys(access).secret_access_key, SECRET);
 

@@ -20,15 +20,23 @@ async fn wrong_settings_are_told_with_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let folder = TempDir::new().unwrap();
     let mut text = String::new();
-    for what in
-        ["a taken port", "no master key", "a master key that is none", "no fleet token", "a missing file", "a short lease", "no folder"]
-    {
+    for what in [
+        "a taken port",
+        "no master key",
+        "a master key that is none",
+        "no fleet token",
+        "a missing file",
+        "a short lease",
+        "no folder",
+    ] {
         let mut settings = settings();
         settings.database = folder.path().join("t.db").as_path().into();
         match what {
             "a taken port" => settings.listen = taken.local_addr().unwrap(),
             "no master key" => settings.master_keys = None,
-            "a master key that is none" => settings.master_keys = Some(SecretString::from("k1:c2hvcnQ=")),
+            "a master key that is none" => {
+                settings.master_keys = Some(SecretString::from("k1:c2hvcnQ="))
+            }
             "no fleet token" => settings.fleet_token = None,
             "a missing file" => settings.admin_token_file = Some("/nowhere/token".into()),
             "a short lease" => (settings.heartbeat_seconds, settings.lease_seconds) = (20, 30),
@@ -51,19 +59,36 @@ async fn a_restart_under_a_new_master_key_seals_everything_anew() {
     plane.stopped().await.unwrap();
 
     let both = SecretString::from(format!("{NEWER},{MASTER_KEYS}"));
-    let plane = plane_over(store.clone(), clock.clone(), |settings| settings.master_keys = Some(both)).await.unwrap();
+    let plane =
+        plane_over(store.clone(), clock.clone(), |settings| settings.master_keys = Some(both))
+            .await
+            .unwrap();
     plane.stop();
     plane.stopped().await.unwrap();
 
     // The old key can be taken away now.
-    let plane = plane_over(store.clone(), clock.clone(), |settings| settings.master_keys = Some(SecretString::from(NEWER))).await.unwrap();
+    let plane = plane_over(store.clone(), clock.clone(), |settings| {
+        settings.master_keys = Some(SecretString::from(NEWER))
+    })
+    .await
+    .unwrap();
     let run = Exporter::connect(&plane, "a", 1).await.assignment().await;
     let (run_id, fence) = (run.run_id, run.fence);
-    let request = v1::GetDestinationAccessRequest { run_id, fence, exporter_id: "a".into(), incarnation: "first".into() };
+    let request = v1::GetDestinationAccessRequest {
+        run_id,
+        fence,
+        exporter_id: "a".into(),
+        incarnation: "first".into(),
+    };
     let access = plane.fleet().fleet().get_destination_access(request).await.unwrap().into_inner();
     assert_eq!(crate::exporter::keys(access).secret_access_key, "sk-test");
 
     // But not the one that sealed.
-    let error = plane_over(store, clock, |settings| settings.master_keys = Some(SecretString::from(MASTER_KEYS))).await.err().unwrap();
+    let error = plane_over(store, clock, |settings| {
+        settings.master_keys = Some(SecretString::from(MASTER_KEYS))
+    })
+    .await
+    .err()
+    .unwrap();
     insta::assert_snapshot!(error);
 }

@@ -40,12 +40,16 @@ async fn watches_end_with_unavailable_and_when_to_try_again() {
     let plane = plane().await;
     let mine = plane.workspace(1).await;
     let export = mine.export(&plane, 1).await;
-    let watch = mine.read.exports().watch_export(api::WatchExportRequest { id: export.id }).await.unwrap();
+    let watch =
+        mine.read.exports().watch_export(api::WatchExportRequest { id: export.id }).await.unwrap();
     let mut watch = watch.into_inner();
     soon(watch.message()).await.unwrap().unwrap();
     plane.stop();
     let status = soon(watch.message()).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::Unavailable, "the control plane is stopping; watch again"));
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Unavailable, "the control plane is stopping; watch again")
+    );
     plane.stopped().await.unwrap();
 }
 
@@ -56,13 +60,24 @@ async fn an_exporter_that_reads_nothing_does_not_hold_it_up() {
     let export = mine.export(&plane, 1).await;
     let mut deaf = Exporter::connect(&plane, "deaf", 1).await;
     let run = deaf.assignment().await;
-    // It reads no more: answers fill the connection's window, then the session's outbox, until no report gets through.
+    // It reads no more: answers fill the connection's window, then the session's outbox, until no
+    // report gets through.
     for leases in std::iter::once(2000).chain(std::iter::repeat(1)) {
         let held = vec![held(&run); leases];
         let mut news = plane.store.changes();
         deaf.say(Said::Heartbeat(v1::Heartbeat { held, capacity: None })).await;
-        deaf.say(Said::Progress(v1::Progress { run_id: run.run_id.clone(), fence: 1, stage: "reading".into(), progress: None })).await;
-        let heard = async { while news.recv().await.unwrap() != Change::Export(ExportId::parse("id", &export.id).unwrap()) {} };
+        deaf.say(Said::Progress(v1::Progress {
+            run_id: run.run_id.clone(),
+            fence: 1,
+            stage: "reading".into(),
+            progress: None,
+        }))
+        .await;
+        let heard = async {
+            while news.recv().await.unwrap()
+                != Change::Export(ExportId::parse("id", &export.id).unwrap())
+            {}
+        };
         if tokio::time::timeout(Duration::from_millis(300), heard).await.is_err() {
             break; // on a slow machine this may be too soon, and the test then shows less
         }

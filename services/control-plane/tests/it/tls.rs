@@ -59,7 +59,9 @@ impl Papers {
 /// Whether a call of that client comes through.
 async fn reaches(plane: &Plane, scheme: &str, tls: &ClientTls) -> bool {
     let channel = tls.channel(&format!("{scheme}://{}", plane.address)).unwrap();
-    soon(HealthClient::new(channel).check(HealthCheckRequest { service: String::new() })).await.is_ok()
+    soon(HealthClient::new(channel).check(HealthCheckRequest { service: String::new() }))
+        .await
+        .is_ok()
 }
 
 #[tokio::test]
@@ -67,7 +69,10 @@ async fn with_a_certificate_only_tls_is_spoken() {
     let papers = Papers::new();
     let plane = plane_with(|settings| settings.tls = papers.server(None)).await;
     assert!(reaches(&plane, "https", &papers.client("ours", None)).await);
-    assert!(!reaches(&plane, "https", &papers.client("theirs", None)).await, "the client does not know that authority");
+    assert!(
+        !reaches(&plane, "https", &papers.client("theirs", None)).await,
+        "the client does not know that authority"
+    );
     assert!(!reaches(&plane, "http", &ClientTls::default()).await, "plain text");
 }
 
@@ -76,7 +81,10 @@ async fn with_an_authority_for_clients_each_must_show_a_certificate_of_it() {
     let papers = Papers::new();
     let plane = plane_with(|settings| settings.tls = papers.server(Some("ours"))).await;
     assert!(!reaches(&plane, "https", &papers.client("ours", None)).await, "no certificate");
-    assert!(!reaches(&plane, "https", &papers.client("ours", Some("stranger"))).await, "another authority's");
+    assert!(
+        !reaches(&plane, "https", &papers.client("ours", Some("stranger"))).await,
+        "another authority's"
+    );
     assert!(reaches(&plane, "https", &papers.client("ours", Some("client"))).await);
 }
 

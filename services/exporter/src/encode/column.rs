@@ -7,7 +7,9 @@ use arrow::{
     datatypes::FieldRef,
 };
 use parquet::{
-    arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves},
+    arrow::arrow_writer::{
+        ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
+    },
     column::writer::ColumnCloseResult,
     errors::ParquetError,
     file::{
@@ -38,19 +40,27 @@ impl ColumnWriter {
         properties: &WriterProperties,
     ) -> Result<Vec<Self>, ParquetError> {
         let arrow = columns.create_column_writers(file.flushed_row_groups().len())?;
-        let writers = arrow.into_iter().zip(file.schema_descr().columns()).map(|(arrow, column)| {
-            let plain = PlainTexts::new(column.clone(), properties)?;
-            Ok(plain.map_or_else(|| Self::Arrow(Box::new(arrow)), |plain| Self::Plain(Box::new(plain))))
-        });
+        let writers =
+            arrow.into_iter().zip(file.schema_descr().columns()).map(|(arrow, column)| {
+                let plain = PlainTexts::new(column.clone(), properties)?;
+                Ok(plain.map_or_else(
+                    || Self::Arrow(Box::new(arrow)),
+                    |plain| Self::Plain(Box::new(plain)),
+                ))
+            });
         writers.collect()
     }
 
     pub(super) fn write(&mut self, field: &FieldRef, array: &ArrayRef) -> Result<(), ParquetError> {
         match self {
-            Self::Arrow(writer) => compute_leaves(field, array)?.iter().try_for_each(|leaf| writer.write(leaf)),
+            Self::Arrow(writer) => {
+                compute_leaves(field, array)?.iter().try_for_each(|leaf| writer.write(leaf))
+            }
             Self::Plain(writer) => {
                 let texts = array.as_string_opt::<i32>();
-                writer.write(texts.ok_or_else(|| ParquetError::General(format!("{} is no column of texts", array.data_type())))?)
+                writer.write(texts.ok_or_else(|| {
+                    ParquetError::General(format!("{} is no column of texts", array.data_type()))
+                })?)
             }
         }
     }
@@ -75,7 +85,10 @@ impl ColumnWriter {
 }
 
 impl Chunk {
-    pub(super) fn append_to<W: Write + Send>(self, group: &mut SerializedRowGroupWriter<'_, W>) -> Result<(), ParquetError> {
+    pub(super) fn append_to<W: Write + Send>(
+        self,
+        group: &mut SerializedRowGroupWriter<'_, W>,
+    ) -> Result<(), ParquetError> {
         match self {
             Self::Arrow(chunk) => chunk.append_to_row_group(group),
             Self::Plain(pages, told) => group.append_column(&pages, *told),

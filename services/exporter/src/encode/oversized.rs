@@ -1,18 +1,21 @@
-//! Counts the texts of a batch that are larger than warehouses take, from their offsets alone: no byte of a text is read.
+//! Counts the texts of a batch that are larger than warehouses take, from their offsets alone: no
+//! byte of a text is read.
 
 use arrow::array::{Array as _, AsArray as _, RecordBatch, StringArray};
 use tracelift_core::oversized::Oversized;
 
 /// How many values and rows of the batch are over the limits.
 pub(super) fn count(batch: &RecordBatch) -> Oversized {
-    let texts: Vec<_> = batch.columns().iter().filter_map(|column| column.as_string_opt::<i32>()).collect();
+    let texts: Vec<_> =
+        batch.columns().iter().filter_map(|column| column.as_string_opt::<i32>()).collect();
     let mut oversized = Oversized::default();
     // Most batches hold nothing of the kind, and their columns' sizes say so.
     for text in texts.iter().filter(|text| size(text) > Oversized::LEAST_VALUE) {
         (0..text.len()).for_each(|row| oversized.count_value(length(text, row)));
     }
     if texts.iter().map(|text| size(text)).sum::<u64>() > Oversized::LEAST_ROW {
-        (0..batch.num_rows()).for_each(|row| oversized.count_row(texts.iter().map(|text| length(text, row)).sum()));
+        (0..batch.num_rows())
+            .for_each(|row| oversized.count_row(texts.iter().map(|text| length(text, row)).sum()));
     }
     oversized
 }
@@ -20,7 +23,10 @@ pub(super) fn count(batch: &RecordBatch) -> Oversized {
 /// Bytes of all texts of a column.
 fn size(text: &StringArray) -> u64 {
     let offsets = text.value_offsets();
-    offsets.last().zip(offsets.first()).map_or(0, |(last, first)| u64::from((last - first).unsigned_abs()))
+    offsets
+        .last()
+        .zip(offsets.first())
+        .map_or(0, |(last, first)| u64::from((last - first).unsigned_abs()))
 }
 
 /// Bytes of one text; a null has none.
@@ -40,8 +46,12 @@ mod tests {
     use super::*;
 
     fn batch(columns: Vec<Vec<Option<String>>>) -> RecordBatch {
-        let fields: Vec<_> = (0..columns.len()).map(|n| Field::new(n.to_string(), DataType::Utf8, true)).collect();
-        let arrays = columns.into_iter().map(|texts| Arc::new(StringArray::from(texts)) as ArrayRef).collect();
+        let fields: Vec<_> =
+            (0..columns.len()).map(|n| Field::new(n.to_string(), DataType::Utf8, true)).collect();
+        let arrays = columns
+            .into_iter()
+            .map(|texts| Arc::new(StringArray::from(texts)) as ArrayRef)
+            .collect();
         RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap()
     }
 
@@ -56,7 +66,10 @@ mod tests {
     #[test]
     fn only_values_over_a_limit_count_and_bytes_do_not_characters() {
         let characters = Some("é".repeat(40_000));
-        let one = batch(vec![vec![text(65_535), text(65_536), None], vec![text(60_000), characters, None]]);
+        let one = batch(vec![
+            vec![text(65_535), text(65_536), None],
+            vec![text(60_000), characters, None],
+        ]);
         assert_eq!(over(&one), [("redshift_varchar", 2)]);
         assert_eq!(over(&one.slice(1, 2)), [("redshift_varchar", 2)]);
         assert_eq!(over(&one.slice(0, 1)), []);
@@ -64,7 +77,13 @@ mod tests {
 
     #[test]
     fn a_row_counts_by_all_of_its_texts() {
-        let one = batch(vec![vec![text(20_000_000), text(1), text(20_000_000)], vec![text(12_000_001), None, text(12_000_000)]]);
-        assert_eq!(over(&one), [("redshift_varchar", 4), ("snowflake_varchar_16_mib", 2), ("athena_row", 1)]);
+        let one = batch(vec![
+            vec![text(20_000_000), text(1), text(20_000_000)],
+            vec![text(12_000_001), None, text(12_000_000)],
+        ]);
+        assert_eq!(
+            over(&one),
+            [("redshift_varchar", 4), ("snowflake_varchar_16_mib", 2), ("athena_row", 1)]
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! Columns of texts that are written as they are, without dictionary and statistics, compressed by zstd: nearly all bytes of a file.
+//! Columns of texts that are written as they are, without dictionary and statistics, compressed by
+//! zstd: nearly all bytes of a file.
 //!
-//! A page is put together in one buffer and compressed into another, and both serve for every page of a column: each byte is moved
-//! once before it is compressed, by the Parquet crate's own writer several times (ADR 0028).
+//! A page is put together in one buffer and compressed into another, and both serve for every page
+//! of a column: each byte is moved once before it is compressed, by the Parquet crate's own writer
+//! several times (ADR 0028).
 
 use arrow::{
     array::{BooleanBufferBuilder, StringArray},
@@ -58,23 +60,33 @@ struct OpenPage {
 const KEPT: usize = 2 << 20;
 
 impl PlainTexts {
-    /// None for a column that is to be written in another way: not of texts, with a dictionary or statistics, or by another codec.
-    pub(super) fn new(column: ColumnDescPtr, properties: &WriterProperties) -> Result<Option<Self>, ParquetError> {
+    /// None for a column that is to be written in another way: not of texts, with a dictionary or
+    /// statistics, or by another codec.
+    pub(super) fn new(
+        column: ColumnDescPtr,
+        properties: &WriterProperties,
+    ) -> Result<Option<Self>, ParquetError> {
         let (path, codec) = (column.path(), properties.compression(column.path()));
         let Compression::ZSTD(level) = codec else { return Ok(None) };
-        let texts =
-            column.physical_type() == parquet::basic::Type::BYTE_ARRAY && column.max_rep_level() == 0 && column.max_def_level() <= 1;
-        let bare = !properties.dictionary_enabled(path) && properties.statistics_enabled(path) == EnabledStatistics::None;
+        let texts = column.physical_type() == parquet::basic::Type::BYTE_ARRAY
+            && column.max_rep_level() == 0
+            && column.max_def_level() <= 1;
+        let bare = !properties.dictionary_enabled(path)
+            && properties.statistics_enabled(path) == EnabledStatistics::None;
         if !texts || !bare {
             return Ok(None);
         }
-        let (page_bytes, page_rows) = (properties.column_data_page_size_limit(path), properties.data_page_row_count_limit());
+        let (page_bytes, page_rows) =
+            (properties.column_data_page_size_limit(path), properties.data_page_row_count_limit());
         Ok(Some(Self {
             codec,
             compressor: Compressor::new(level.compression_level())?,
             page_bytes,
             page_rows,
-            page: OpenPage::new(if column.max_def_level() == 0 { 0 } else { room(page_rows) }, page_bytes),
+            page: OpenPage::new(
+                if column.max_def_level() == 0 { 0 } else { room(page_rows) },
+                page_bytes,
+            ),
             compressed: Vec::new(),
             chunk: TrackedWrite::new(Segments::default()),
             pages: OffsetIndexBuilder::new(),
@@ -94,7 +106,8 @@ impl PlainTexts {
     pub(super) fn write(&mut self, texts: &StringArray) -> Result<(), ParquetError> {
         for text in texts {
             let size = text.map_or(0, |text| LENGTH + text.len());
-            if self.page.size() + size > self.page_bytes || self.page.valid.len() == self.page_rows {
+            if self.page.size() + size > self.page_bytes || self.page.valid.len() == self.page_rows
+            {
                 self.end_page()?;
             }
             self.page.add(text)?;
@@ -107,10 +120,16 @@ impl PlainTexts {
         self.end_page()?;
         let compressed = self.chunk.bytes_written();
         let chunk = self.chunk.into_inner()?.done();
-        let stats = PageEncodingStats { page_type: PageType::DATA_PAGE, encoding: Encoding::PLAIN, count: self.page_count };
+        let stats = PageEncodingStats {
+            page_type: PageType::DATA_PAGE,
+            encoding: Encoding::PLAIN,
+            count: self.page_count,
+        };
         let metadata = ColumnChunkMetaData::builder(self.column)
             .set_compression(self.codec)
-            .set_encodings_mask(EncodingMask::new_from_encodings([Encoding::PLAIN, Encoding::RLE].iter()))
+            .set_encodings_mask(EncodingMask::new_from_encodings(
+                [Encoding::PLAIN, Encoding::RLE].iter(),
+            ))
             .set_page_encoding_stats(vec![stats])
             .set_total_compressed_size(number(compressed)?)
             .set_total_uncompressed_size(number(self.uncompressed)?)
@@ -145,9 +164,11 @@ impl PlainTexts {
             rep_level_encoding: Encoding::RLE,
             statistics: None,
         };
-        let written = SerializedPageWriter::new(&mut self.chunk).write_page(CompressedPage::new(page, size))?;
+        let written = SerializedPageWriter::new(&mut self.chunk)
+            .write_page(CompressedPage::new(page, size))?;
         self.pages.append_row_count(i64::from(written.num_values));
-        self.pages.append_offset_and_size(number(written.offset)?, number(written.compressed_size)?);
+        self.pages
+            .append_offset_and_size(number(written.offset)?, number(written.compressed_size)?);
         self.page_count += 1;
         self.rows += u64::from(written.num_values);
         self.uncompressed += written.uncompressed_size;
@@ -207,7 +228,9 @@ impl OpenPage {
 
 /// As Parquet keeps it: in 32 or 64 bits, most of them with a sign.
 fn number<N: TryFrom<T>, T>(count: T) -> Result<N, ParquetError> {
-    N::try_from(count).map_err(|_| ParquetError::General("a column, a page or a text is too large for Parquet".to_owned()))
+    N::try_from(count).map_err(|_| {
+        ParquetError::General("a column, a page or a text is too large for Parquet".to_owned())
+    })
 }
 
 /// Cut to `length`, and not larger than need be.
@@ -216,8 +239,8 @@ fn emptied(buffer: &mut Vec<u8>, length: usize) {
     buffer.shrink_to(KEPT);
 }
 
-/// The definition levels of a page after their length, in the hybrid of runs and packed bits: one run where every row has a text or
-/// none has, or else Arrow's own bits, whose order is the same.
+/// The definition levels of a page after their length, in the hybrid of runs and packed bits: one
+/// run where every row has a text or none has, or else Arrow's own bits, whose order is the same.
 fn levels(valid: &BooleanBuffer) -> Result<Vec<u8>, ParquetError> {
     let (rows, texts) = (valid.len(), valid.count_set_bits());
     let mut run = Vec::with_capacity(room(rows));

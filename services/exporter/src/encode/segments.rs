@@ -1,4 +1,5 @@
-//! Bytes that are written and then read in order, and never moved in between: where a buffer would grow, another follows it.
+//! Bytes that are written and then read in order, and never moved in between: where a buffer would
+//! grow, another follows it.
 
 use std::{
     collections::VecDeque,
@@ -100,12 +101,16 @@ mod tests {
         let written = segments.done();
         assert_eq!(written.len(), data.len() as u64);
         assert!(written.0.iter().rev().skip(1).all(|segment| segment.len() == SEGMENT));
-        for start in [0, 1, SEGMENT - 1, SEGMENT, SEGMENT + 1, 2 * SEGMENT, data.len() - 1, data.len()] {
+        for start in
+            [0, 1, SEGMENT - 1, SEGMENT, SEGMENT + 1, 2 * SEGMENT, data.len() - 1, data.len()]
+        {
             let mut read = Vec::new();
             written.get_read(start as u64).unwrap().read_to_end(&mut read).unwrap();
             assert!(read == data[start..], "from {start}");
         }
-        assert!(written.get_bytes(SEGMENT as u64 - 5, 10).unwrap() == data[SEGMENT - 5..SEGMENT + 5]);
+        assert!(
+            written.get_bytes(SEGMENT as u64 - 5, 10).unwrap() == data[SEGMENT - 5..SEGMENT + 5]
+        );
         assert!(written.get_bytes(data.len() as u64 - 5, 10).is_err());
     }
 }

@@ -11,20 +11,30 @@ use super::*;
 
 fn schema() -> SchemaRef {
     let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    Arc::new(Schema::new(vec![Field::new("id", DataType::Utf8, false), Field::new("start_time", time, false)]))
+    Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Utf8, false),
+        Field::new("start_time", time, false),
+    ]))
 }
 
 fn hydrated(from: usize, rows: usize) -> Hydrated {
-    let ids: Vec<_> = (from..from + rows).map(|row| Uuid::from_u128(row as u128 * 0x1234_5678_9abc_def1).to_string()).collect();
+    let ids: Vec<_> = (from..from + rows)
+        .map(|row| Uuid::from_u128(row as u128 * 0x1234_5678_9abc_def1).to_string())
+        .collect();
     let times: Vec<_> = (from..from + rows).map(|row| row as i64).collect();
     let at = |row: usize| Timestamp::from_micros(row as i64).unwrap();
     let last = from + rows - 1;
-    let arrays: Vec<ArrayRef> =
-        vec![Arc::new(StringArray::from(ids)), Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC"))];
+    let arrays: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from(ids)),
+        Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC")),
+    ];
     let rows = HydratedRows {
         batch: RecordBatch::try_new(schema(), arrays).unwrap(),
         first: at(from),
-        last: Cursor { start_time: at(last), id: Uuid::from_u128(last as u128 * 0x1234_5678_9abc_def1) },
+        last: Cursor {
+            start_time: at(last),
+            id: Uuid::from_u128(last as u128 * 0x1234_5678_9abc_def1),
+        },
         objects: 1,
         misses: Vec::new(),
     };
@@ -36,8 +46,18 @@ fn left_out(rows: u64) -> LeftOut {
 }
 
 async fn encode(batches: Vec<Hydrated>, file_bytes: u64) -> Vec<(Vec<Bytes>, Content)> {
-    let limits = Limits { file_bytes, part_bytes: 1000, row_group_bytes: 8000, ..crate::Settings::defaults().limits };
-    let encoder = Encoder { schema: schema(), properties: WriterProperties::default(), limits, meter: Arc::default() };
+    let limits = Limits {
+        file_bytes,
+        part_bytes: 1000,
+        row_group_bytes: 8000,
+        ..crate::Settings::defaults().limits
+    };
+    let encoder = Encoder {
+        schema: schema(),
+        properties: WriterProperties::default(),
+        limits,
+        meter: Arc::default(),
+    };
     let number = batches.len();
     let (batch_sink, batch_source) = mpsc::channel(number.max(1));
     for batch in batches {
@@ -54,8 +74,13 @@ async fn encode(batches: Vec<Hydrated>, file_bytes: u64) -> Vec<(Vec<Bytes>, Con
         }
     }
     assert!(parts.is_empty(), "every part belongs to a file");
-    let told: u64 = files.iter().map(|(_, content): &(Vec<Bytes>, Content)| content.left_out.undecided).sum();
-    assert_eq!(told + rest.undecided, 11 * number as u64, "every row that was left out is told once");
+    let told: u64 =
+        files.iter().map(|(_, content): &(Vec<Bytes>, Content)| content.left_out.undecided).sum();
+    assert_eq!(
+        told + rest.undecided,
+        11 * number as u64,
+        "every row that was left out is told once"
+    );
     assert!(number == 0 || rest == left_out(10), "those behind the last row are in no file");
     files
 }
@@ -72,8 +97,12 @@ async fn files_are_cut_by_size_and_hold_every_row_once_in_order() {
         assert_eq!(bytes.len() as u64, content.bytes);
         assert_eq!(schema::hex(&Sha256::digest(&bytes)), content.sha256);
         assert_eq!(content.min_start_time.micros(), next);
-        let rows: usize =
-            ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap().map(|batch| batch.unwrap().num_rows()).sum();
+        let rows: usize = ParquetRecordBatchReaderBuilder::try_new(bytes)
+            .unwrap()
+            .build()
+            .unwrap()
+            .map(|batch| batch.unwrap().num_rows())
+            .sum();
         assert_eq!(rows as u64, content.rows);
         next += rows as i64;
         assert_eq!(content.cursor.start_time.micros(), next - 1);
@@ -89,7 +118,12 @@ async fn no_rows_make_no_file() {
 #[tokio::test]
 async fn a_job_that_stopped_ends_its_encoder() {
     let limits = Limits { part_bytes: 100, ..crate::Settings::defaults().limits };
-    let encoder = Encoder { schema: schema(), properties: WriterProperties::default(), limits, meter: Arc::default() };
+    let encoder = Encoder {
+        schema: schema(),
+        properties: WriterProperties::default(),
+        limits,
+        meter: Arc::default(),
+    };
     let (batch_sink, batch_source) = mpsc::channel(1);
     batch_sink.try_send(hydrated(0, 100)).unwrap();
     let (part_sink, part_source) = mpsc::channel(1);

@@ -1,4 +1,5 @@
-//! A stream that goes on while its consumer waits for something else: objects arrive while the encoder is busy.
+//! A stream that goes on while its consumer waits for something else: objects arrive while the
+//! encoder is busy.
 
 use std::collections::VecDeque;
 

@@ -1,9 +1,12 @@
-//! Puts a source batch and its fetched fields together into batches of the file's schema, bounded in bytes.
+//! Puts a source batch and its fetched fields together into batches of the file's schema, bounded
+//! in bytes.
 
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use arrow::{
-    array::{Array as _, ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringBuilder},
+    array::{
+        Array as _, ArrayRef, AsArray as _, BooleanArray, Int64Array, RecordBatch, StringBuilder,
+    },
     compute::{cast, filter_record_batch},
     datatypes::{DataType, Int64Type},
 };
@@ -13,7 +16,9 @@ use tracelift_core::{
     file::{HydrationMiss, LeftOut, MAX_NAMED_MISSES},
 };
 
-use super::{Cell, Hydrated, HydratedRows, Read, decide::Decider, exported, named, place, unexpected};
+use super::{
+    Cell, Hydrated, HydratedRows, Read, decide::Decider, exported, named, place, unexpected,
+};
 use crate::{blob::NoBlob, meter::Meter, schema, source::Slice};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
@@ -46,11 +51,29 @@ impl<'a> Assembly<'a> {
     }
 
     /// Of a batch that takes nobody's room.
-    pub(crate) fn alone(slice: &'a Slice, batch: Arc<RecordBatch>, cells: Vec<Cell>, decider: Option<Decider>, max_bytes: u64) -> Self {
+    pub(crate) fn alone(
+        slice: &'a Slice,
+        batch: Arc<RecordBatch>,
+        cells: Vec<Cell>,
+        decider: Option<Decider>,
+        max_bytes: u64,
+    ) -> Self {
         let mut awaited = cells.into_iter();
         let awaited_row = awaited.next().map(|cell| cell.row);
         let (filled, misses) = (HashMap::new(), Vec::new());
-        Self { slice, batch, decider, _room: None, awaited, awaited_row, filled, misses, bytes: 0, max_bytes, done: 0 }
+        Self {
+            slice,
+            batch,
+            decider,
+            _room: None,
+            awaited,
+            awaited_row,
+            filled,
+            misses,
+            bytes: 0,
+            max_bytes,
+            done: 0,
+        }
     }
 
     /// Whether every row was handed on.
@@ -59,7 +82,12 @@ impl<'a> Assembly<'a> {
     }
 
     /// Takes in the next awaited field.
-    pub(crate) fn fill(&mut self, cell: &Cell, found: Result<String, NoBlob>, meter: &Meter) -> Result<(), Failure> {
+    pub(crate) fn fill(
+        &mut self,
+        cell: &Cell,
+        found: Result<String, NoBlob>,
+        meter: &Meter,
+    ) -> Result<(), Failure> {
         let value = match found {
             Ok(text) => {
                 self.bytes += text.len() as u64;
@@ -90,34 +118,51 @@ impl<'a> Assembly<'a> {
         }
         let range = self.done..complete;
         let judged: Vec<_> = range.clone().map(|row| self.matches(row)).collect();
-        let batch = if judged.contains(&Some(true)) { Some(self.batch(range.clone(), &judged)?) } else { None };
-        // A field of the next row may be here already while another of the same row is awaited: it stays.
+        let batch = if judged.contains(&Some(true)) {
+            Some(self.batch(range.clone(), &judged)?)
+        } else {
+            None
+        };
+        // A field of the next row may be here already while another of the same row is awaited: it
+        // stays.
         let (filled, next): (HashMap<_, _>, HashMap<_, _>) =
             std::mem::take(&mut self.filled).into_iter().partition(|((row, _), _)| *row < complete);
-        let (misses, missing): (Vec<_>, Vec<_>) = std::mem::take(&mut self.misses).into_iter().partition(|(row, _)| *row < complete);
+        let (misses, missing): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.misses).into_iter().partition(|(row, _)| *row < complete);
         self.bytes = next.values().flatten().map(|text| text.len() as u64).sum();
         (self.filled, self.misses, self.done) = (next, missing, complete);
-        let last = judged.iter().rposition(|judged| *judged == Some(true)).map(|index| range.start + index);
+        let last = judged
+            .iter()
+            .rposition(|judged| *judged == Some(true))
+            .map(|index| range.start + index);
         let (before, behind) = match last {
             Some(last) => (
                 self.left_out(range.start..last, &judged, range.start, &misses),
                 self.left_out(last..range.end, &judged, range.start, &misses),
             ),
-            None => (LeftOut::default(), self.left_out(range.clone(), &judged, range.start, &misses)),
+            None => {
+                (LeftOut::default(), self.left_out(range.clone(), &judged, range.start, &misses))
+            }
         };
-        let first = judged.iter().position(|judged| *judged == Some(true)).map(|index| range.start + index);
+        let first =
+            judged.iter().position(|judged| *judged == Some(true)).map(|index| range.start + index);
         let (Some(batch), Some(first), Some(last)) = (batch, first, last) else {
             return Ok(Some(Hydrated { rows: None, before, behind }));
         };
         let matches = |row: usize| judged[row - range.start] == Some(true);
-        let mut misses: Vec<_> = misses.into_iter().filter(|(row, _)| matches(*row)).map(|(_, miss)| miss).collect();
+        let mut misses: Vec<_> =
+            misses.into_iter().filter(|(row, _)| matches(*row)).map(|(_, miss)| miss).collect();
         let exported: Vec<_> = range.clone().filter(|row| matches(*row)).collect();
-        let batch = without_overflow(batch, |row| Ok(place(&self.batch, exported[row])?.id), &mut misses)?;
+        let batch =
+            without_overflow(batch, |row| Ok(place(&self.batch, exported[row])?.id), &mut misses)?;
         let rows = HydratedRows {
             batch,
             first: place(&self.batch, first)?.start_time,
             last: place(&self.batch, last)?,
-            objects: filled.iter().filter(|((row, _), value)| value.is_some() && matches(*row)).count() as u64,
+            objects: filled
+                .iter()
+                .filter(|((row, _), value)| value.is_some() && matches(*row))
+                .count() as u64,
             misses,
         };
         Ok(Some(Hydrated { rows: Some(rows), before, behind }))
@@ -128,11 +173,16 @@ impl<'a> Assembly<'a> {
         let (columns, version) = exported(self.slice);
         let arrays = columns.iter().map(|column| {
             let source = named(&self.batch, column.name())?.slice(range.start, range.len());
-            let array = if column.offloadable() && !self.filled.is_empty() { self.merge(column, &source, range.start)? } else { source };
+            let array = if column.offloadable() && !self.filled.is_empty() {
+                self.merge(column, &source, range.start)?
+            } else {
+                source
+            };
             typed(array, &schema::data_type(column, version))
         });
         let arrays = arrays.collect::<Result<Vec<_>, Failure>>()?;
-        let batch = RecordBatch::try_new(schema::arrow(columns, version), arrays).map_err(|_| unexpected(&self.batch))?;
+        let batch = RecordBatch::try_new(schema::arrow(columns, version), arrays)
+            .map_err(|_| unexpected(&self.batch))?;
         if judged.iter().all(|judged| *judged == Some(true)) {
             return Ok(batch);
         }
@@ -141,13 +191,26 @@ impl<'a> Assembly<'a> {
     }
 
     /// The rows of a range that are not exported; `judged` begins at row `from`.
-    fn left_out(&self, range: Range<usize>, judged: &[Option<bool>], from: usize, misses: &[(usize, HydrationMiss)]) -> LeftOut {
+    fn left_out(
+        &self,
+        range: Range<usize>,
+        judged: &[Option<bool>],
+        from: usize,
+        misses: &[(usize, HydrationMiss)],
+    ) -> LeftOut {
         let Some(decider) = &self.decider else { return LeftOut::default() };
         let of_range = &judged[range.start - from..range.end - from];
         let count = |outcome| of_range.iter().filter(|judged| **judged == outcome).count() as u64;
         let undecided = |row: usize| range.contains(&row) && judged[row - from].is_none();
-        let named = misses.iter().filter(|(row, miss)| undecided(*row) && decider.reads(&miss.column)).map(|(_, miss)| miss.clone());
-        LeftOut { undecided: count(None), decided_against: count(Some(false)), named: named.take(MAX_NAMED_MISSES).collect() }
+        let named = misses
+            .iter()
+            .filter(|(row, miss)| undecided(*row) && decider.reads(&miss.column))
+            .map(|(_, miss)| miss.clone());
+        LeftOut {
+            undecided: count(None),
+            decided_against: count(Some(false)),
+            named: named.take(MAX_NAMED_MISSES).collect(),
+        }
     }
 
     /// Whether a row matches; `None` when that hangs on content that could not be had.
@@ -158,12 +221,17 @@ impl<'a> Assembly<'a> {
 
     fn merge(&self, column: Column, source: &ArrayRef, from: usize) -> Result<ArrayRef, Failure> {
         let inline = source.as_string_opt::<i32>().ok_or_else(|| unexpected(&self.batch))?;
-        let fetched: usize = (from..from + inline.len()).filter_map(|row| self.filled.get(&(row, column))?.as_ref()).map(String::len).sum();
+        let fetched: usize = (from..from + inline.len())
+            .filter_map(|row| self.filled.get(&(row, column))?.as_ref())
+            .map(String::len)
+            .sum();
         let mut merged = StringBuilder::with_capacity(inline.len(), fetched);
         for row in 0..inline.len() {
             match self.filled.get(&(from + row, column)) {
                 // An empty text is nothing, as it is inline.
-                Some(value) => merged.append_option(value.as_deref().filter(|text| !text.is_empty())),
+                Some(value) => {
+                    merged.append_option(value.as_deref().filter(|text| !text.is_empty()))
+                }
                 None if inline.is_valid(row) => merged.append_value(inline.value(row)),
                 None => merged.append_null(),
             }
@@ -172,7 +240,8 @@ impl<'a> Assembly<'a> {
     }
 }
 
-/// Numbers of tokens that are larger than a signed number of 64 bits come as negative ones: they are null, and named.
+/// Numbers of tokens that are larger than a signed number of 64 bits come as negative ones: they
+/// are null, and named.
 fn without_overflow(
     batch: RecordBatch,
     id: impl Fn(usize) -> Result<Uuid, Failure>,
@@ -184,11 +253,14 @@ fn without_overflow(
         if numbers.values().iter().all(|number| *number >= 0) {
             continue;
         }
-        for row in (0..numbers.len()).filter(|row| numbers.is_valid(*row) && numbers.value(*row) < 0) {
+        for row in
+            (0..numbers.len()).filter(|row| numbers.is_valid(*row) && numbers.value(*row) < 0)
+        {
             let reason = "the number does not fit into a signed integer of 64 bits".to_owned();
             misses.push(HydrationMiss { row_id: id(row)?, column: field.name().clone(), reason });
         }
-        let held: Int64Array = numbers.iter().map(|number| number.filter(|number| *number >= 0)).collect();
+        let held: Int64Array =
+            numbers.iter().map(|number| number.filter(|number| *number >= 0)).collect();
         columns[index] = Arc::new(held);
     }
     RecordBatch::try_new(batch.schema(), columns).map_err(|_| unexpected(&batch))
@@ -202,6 +274,9 @@ fn typed(array: ArrayRef, wanted: &DataType) -> Result<ArrayRef, Failure> {
     cast(&array, wanted).map_err(|error| Failure {
         step: Step::Encode,
         class: FailureClass::Internal,
-        detail: format!("a column cannot be brought from {} to {wanted}: {error}", array.data_type()),
+        detail: format!(
+            "a column cannot be brought from {} to {wanted}: {error}",
+            array.data_type()
+        ),
     })
 }

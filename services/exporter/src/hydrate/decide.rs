@@ -1,4 +1,5 @@
-//! Whether a row matches a filter that reads content: what the table could not say, decided once the content is there.
+//! Whether a row matches a filter that reads content: what the table could not say, decided once
+//! the content is there.
 
 use arrow::array::{Array as _, AsArray as _, BooleanArray, RecordBatch, StringArray};
 use tracelift_core::{
@@ -26,15 +27,28 @@ pub(crate) struct Decider {
 impl Decider {
     /// `None` when every row of the batch matches, as the query has made sure.
     pub(super) fn of(slice: &Slice, batch: &RecordBatch) -> Result<Option<Self>, Failure> {
-        let Some(filter) = slice.filter.as_ref().filter(|filter| filter.reads_content()) else { return Ok(None) };
-        let boolean = |name: &str| Ok::<_, Failure>(named(batch, name)?.as_boolean_opt().ok_or_else(|| unexpected(batch))?.clone());
+        let Some(filter) = slice.filter.as_ref().filter(|filter| filter.reads_content()) else {
+            return Ok(None);
+        };
+        let boolean = |name: &str| {
+            Ok::<_, Failure>(
+                named(batch, name)?.as_boolean_opt().ok_or_else(|| unexpected(batch))?.clone(),
+            )
+        };
         let (open, questions) = filter.split();
-        let answers = (0..questions.len()).map(|index| boolean(&answer(index))).collect::<Result<_, _>>()?;
+        let answers =
+            (0..questions.len()).map(|index| boolean(&answer(index))).collect::<Result<_, _>>()?;
         let inline = filter.content().into_iter().map(|column| {
-            let texts = named(batch, column.name())?.as_string_opt().ok_or_else(|| unexpected(batch))?;
+            let texts =
+                named(batch, column.name())?.as_string_opt().ok_or_else(|| unexpected(batch))?;
             Ok::<_, Failure>((column, texts.clone()))
         });
-        Ok(Some(Self { undecided: boolean(UNDECIDED)?, answers, open, inline: inline.collect::<Result<_, _>>()? }))
+        Ok(Some(Self {
+            undecided: boolean(UNDECIDED)?,
+            answers,
+            open,
+            inline: inline.collect::<Result<_, _>>()?,
+        }))
     }
 
     /// Whether the filter reads a column whose value may lie in an object.
@@ -42,19 +56,31 @@ impl Decider {
         self.inline.iter().any(|(read, _)| read.name() == column)
     }
 
-    /// Whether a row matches, before any of its offloaded fields is there; `None` when that hangs on them.
+    /// Whether a row matches, before any of its offloaded fields is there; `None` when that hangs
+    /// on them.
     pub(super) fn at_first(&self, row: usize, offloaded: &[&Cell]) -> Option<bool> {
-        self.decide(row, &|column| offloaded.iter().any(|cell| cell.column == column).then_some(None))
+        self.decide(row, &|column| {
+            offloaded.iter().any(|cell| cell.column == column).then_some(None)
+        })
     }
 
-    /// Whether it matches, given each offloaded field that was asked for: its text, or nothing where that could not be had; `None` when it
-    /// hangs on one of those.
-    pub(super) fn at_last<'a>(&self, row: usize, filled: &impl Fn(Column) -> Option<Option<&'a str>>) -> Option<bool> {
+    /// Whether it matches, given each offloaded field that was asked for: its text, or nothing
+    /// where that could not be had; `None` when it hangs on one of those.
+    pub(super) fn at_last<'a>(
+        &self,
+        row: usize,
+        filled: &impl Fn(Column) -> Option<Option<&'a str>>,
+    ) -> Option<bool> {
         self.decide(row, filled)
     }
 
-    /// `offloaded` says `None` for a field that is in the table or nowhere, and `Some(None)` for one whose text is not known.
-    fn decide<'a>(&self, row: usize, offloaded: &dyn Fn(Column) -> Option<Option<&'a str>>) -> Option<bool> {
+    /// `offloaded` says `None` for a field that is in the table or nowhere, and `Some(None)` for
+    /// one whose text is not known.
+    fn decide<'a>(
+        &self,
+        row: usize,
+        offloaded: &dyn Fn(Column) -> Option<Option<&'a str>>,
+    ) -> Option<bool> {
         if !self.undecided.value(row) {
             return Some(true);
         }

@@ -1,4 +1,5 @@
-//! Objects that several fields of one batch point at: each is fetched once, as long as there is room to keep it.
+//! Objects that several fields of one batch point at: each is fetched once, as long as there is
+//! room to keep it.
 
 use std::{
     collections::HashMap,
@@ -23,12 +24,14 @@ pub(super) struct Repeated {
 }
 
 impl Repeated {
-    /// Marks the cells whose objects are needed by others of them, too; together those may keep `room` bytes.
+    /// Marks the cells whose objects are needed by others of them, too; together those may keep
+    /// `room` bytes.
     pub(super) fn mark(cells: &mut [Cell], room: u64) {
         let mut first: HashMap<(Pointer, bool), Vec<usize>> = HashMap::with_capacity(cells.len());
         for (index, cell) in cells.iter().enumerate() {
             let Ok(pointer) = &cell.pointer else { continue };
-            // An error is plain text, the others are JSON: one object may be both and mean something else as each.
+            // An error is plain text, the others are JSON: one object may be both and mean
+            // something else as each.
             first.entry((pointer.clone(), cell.column == Column::Error)).or_default().push(index);
         }
         let room = Arc::new(AtomicU64::new(room));
@@ -38,8 +41,9 @@ impl Repeated {
         }
     }
 
-    /// The text, as the first who asked has fetched it. Who asks meanwhile waits; they ask in the order in which their fields are
-    /// used, so nobody waits for somebody whose turn comes later.
+    /// The text, as the first who asked has fetched it. Who asks meanwhile waits; they ask in the
+    /// order in which their fields are used, so nobody waits for somebody whose turn comes
+    /// later.
     pub(super) async fn or_fetch(
         &self,
         turn: &mut Turn,
@@ -67,7 +71,12 @@ mod tests {
     use crate::{blob::Miss, budget::Budget};
 
     fn cell(row: usize, column: Column, key: &str) -> Cell {
-        Cell { row, column, pointer: Ok(Pointer { bucket: None, key: key.to_owned() }), repeated: None }
+        Cell {
+            row,
+            column,
+            pointer: Ok(Pointer { bucket: None, key: key.to_owned() }),
+            repeated: None,
+        }
     }
 
     /// How often each object is fetched for these cells, and what each of them gets.
@@ -80,7 +89,11 @@ mod tests {
                 let fetch = async |_: &mut Turn| {
                     asked.lock().unwrap().push(key.clone());
                     tokio::task::yield_now().await;
-                    if key == "gone" { Err(Miss::NotFound.into()) } else { Ok(format!("text of {key}")) }
+                    if key == "gone" {
+                        Err(Miss::NotFound.into())
+                    } else {
+                        Ok(format!("text of {key}"))
+                    }
                 };
                 match &cell.repeated {
                     Some(repeated) => repeated.or_fetch(&mut turn, fetch).await,
@@ -94,8 +107,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_object_is_fetched_once_however_many_fields_point_at_it() {
-        let mut cells =
-            [cell(0, Column::Inputs, "a"), cell(0, Column::Outputs, "b"), cell(1, Column::Inputs, "a"), cell(2, Column::Extra, "a")];
+        let mut cells = [
+            cell(0, Column::Inputs, "a"),
+            cell(0, Column::Outputs, "b"),
+            cell(1, Column::Inputs, "a"),
+            cell(2, Column::Extra, "a"),
+        ];
         Repeated::mark(&mut cells, 1000);
         let (asked, texts) = fetched(&cells).await;
         assert_eq!(asked, ["a", "b"]);
@@ -104,12 +121,16 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_is_not_kept_for_want_of_room_is_fetched_again_and_so_is_one_that_failed() {
-        let mut cells = ["a", "b", "a", "b", "gone", "gone"].map(|key| cell(0, Column::Inputs, key));
+        let mut cells =
+            ["a", "b", "a", "b", "gone", "gone"].map(|key| cell(0, Column::Inputs, key));
         Repeated::mark(&mut cells, 9);
         let (mut asked, texts) = fetched(&cells).await;
         asked.sort();
         assert_eq!(asked, ["a", "b", "b", "gone", "gone"]);
-        assert_eq!(texts[2..5], [Ok("text of a".into()), Ok("text of b".into()), Err(Miss::NotFound.into())]);
+        assert_eq!(
+            texts[2..5],
+            [Ok("text of a".into()), Ok("text of b".into()), Err(Miss::NotFound.into())]
+        );
     }
 
     #[test]

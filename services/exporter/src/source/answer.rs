@@ -1,5 +1,5 @@
-//! The bytes of an ArrowStream answer as batches, with text where ClickHouse has Strings. One that ends without Arrow's end
-//! marker was cut, whatever the transport says.
+//! The bytes of an ArrowStream answer as batches, with text where ClickHouse has Strings. One that
+//! ends without Arrow's end marker was cut, whatever the transport says.
 
 use arrow::{array::RecordBatch, buffer::Buffer, ipc::reader::StreamDecoder};
 use bytes::Bytes;
@@ -25,10 +25,17 @@ pub(super) struct Answer {
 
 impl Answer {
     pub(super) fn new(bytes: BytesCursor) -> Self {
-        Self { bytes, decoder: StreamDecoder::new(), pending: Buffer::from(Bytes::new()), tail: [0; 8], ended: false }
+        Self {
+            bytes,
+            decoder: StreamDecoder::new(),
+            pending: Buffer::from(Bytes::new()),
+            tail: [0; 8],
+            ended: false,
+        }
     }
 
-    /// The next batch; `None` at the answer's end. Nothing is lost when it is dropped while it waits.
+    /// The next batch; `None` at the answer's end. Nothing is lost when it is dropped while it
+    /// waits.
     pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>, Failure> {
         loop {
             if !self.pending.is_empty() {

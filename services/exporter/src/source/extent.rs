@@ -1,8 +1,9 @@
 //! What there is to read in a slice, and how many rows to ask for at once. Pure.
 //!
-//! ClickHouse bounds a block of its answer by rows only, an exporter's memory is bounded in bytes. The widest row alone would
-//! make every block small, for one row in hundreds is many times as wide as the others; so the slice is measured in short
-//! stretches of time, and a block may have as many rows as fit wherever it begins.
+//! ClickHouse bounds a block of its answer by rows only, an exporter's memory is bounded in bytes.
+//! The widest row alone would make every block small, for one row in hundreds is many times as wide
+//! as the others; so the slice is measured in short stretches of time, and a block may have as many
+//! rows as fit wherever it begins.
 
 use tracelift_core::time::Window;
 
@@ -59,9 +60,19 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
-    pub(super) fn of(approach: Approach, versions: Versions, stretches: Vec<(i64, Stretch)>) -> Self {
-        let counts = Some(stretches.iter().map(|(number, stretch)| (*number, stretch.rows)).collect());
-        Self { approach, versions, stretches: Some(stretches.into_iter().map(|(_, stretch)| stretch).collect()), counts }
+    pub(super) fn of(
+        approach: Approach,
+        versions: Versions,
+        stretches: Vec<(i64, Stretch)>,
+    ) -> Self {
+        let counts =
+            Some(stretches.iter().map(|(number, stretch)| (*number, stretch.rows)).collect());
+        Self {
+            approach,
+            versions,
+            stretches: Some(stretches.into_iter().map(|(_, stretch)| stretch).collect()),
+            counts,
+        }
     }
 
     /// Of rows that cannot be measured, and so perhaps not be read: they are read few at a time.
@@ -83,8 +94,13 @@ impl Extent {
     pub(super) fn block_rows(&self, bytes: u64) -> u64 {
         let Some(stretches) = &self.stretches else { return LEAST };
         let widest = stretches.iter().map(|stretch| stretch.widest).max().unwrap_or_default();
-        let fits = |rows: &u64| rows * ROW_BYTES + (rows * widest).min(heaviest(stretches, *rows)) <= bytes;
-        std::iter::successors(Some(MOST), |rows| Some(rows / 2)).take_while(|rows| *rows > LEAST).find(fits).unwrap_or(LEAST)
+        let fits = |rows: &u64| {
+            rows * ROW_BYTES + (rows * widest).min(heaviest(stretches, *rows)) <= bytes
+        };
+        std::iter::successors(Some(MOST), |rows| Some(rows / 2))
+            .take_while(|rows| *rows > LEAST)
+            .find(fits)
+            .unwrap_or(LEAST)
     }
 }
 
@@ -119,16 +135,23 @@ mod tests {
             let widest = widths.iter().copied().max().unwrap_or_default();
             Stretch { rows: widths.len() as u64, bytes: widths.iter().sum(), widest }
         };
-        Extent::of(APPROACH, Versions::Merged, (0..).zip(widths.chunks(to_a_stretch).map(stretch)).collect())
+        Extent::of(
+            APPROACH,
+            Versions::Merged,
+            (0..).zip(widths.chunks(to_a_stretch).map(stretch)).collect(),
+        )
     }
 
-    const APPROACH: Approach = Approach { merging: Merging::Final, feedback: Merging::Final, moved: false };
+    const APPROACH: Approach =
+        Approach { merging: Merging::Final, feedback: Merging::Final, moved: false };
 
     #[test]
     fn a_few_wide_rows_among_many_do_not_make_blocks_small() {
-        let widths: Vec<u64> = (0..100_000).map(|row| if row % 200 == 7 { 25_000 } else { 1_000 }).collect();
+        let widths: Vec<u64> =
+            (0..100_000).map(|row| if row % 200 == 7 { 25_000 } else { 1_000 }).collect();
         assert_eq!(extent(&widths, 25).block_rows(8 * MIB), 2048);
-        let clustered: Vec<u64> = (0..100_000).map(|row| if row < 500 { 25_000 } else { 1_000 }).collect();
+        let clustered: Vec<u64> =
+            (0..100_000).map(|row| if row < 500 { 25_000 } else { 1_000 }).collect();
         assert_eq!(extent(&clustered, 25).block_rows(8 * MIB), 256);
     }
 

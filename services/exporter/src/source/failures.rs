@@ -1,4 +1,5 @@
-//! What an error of ClickHouse means: who can mend it, by its code where it gives one, and what there is to do.
+//! What an error of ClickHouse means: who can mend it, by its code where it gives one, and what
+//! there is to do.
 
 use clickhouse::error::Error;
 use tracelift_core::failure::{Failure, FailureClass, Step};
@@ -7,10 +8,15 @@ use tracelift_core::failure::{Failure, FailureClass, Step};
 pub(super) fn failure(error: &Error) -> Failure {
     let text = error.to_string();
     let (class, advice) = code(&text).map_or((FailureClass::SourceTransient, ""), meaning);
-    let sources = std::iter::successors(std::error::Error::source(error), |source| source.source()).last();
+    let sources =
+        std::iter::successors(std::error::Error::source(error), |source| source.source()).last();
     let cause = sources.map(|cause| format!(" ({cause})")).unwrap_or_default();
     let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
-    Failure { step: Step::Read, class, detail: format!("ClickHouse: {}{cause}{advice}", first_line(&text)) }
+    Failure {
+        step: Step::Read,
+        class,
+        detail: format!("ClickHouse: {}{cause}{advice}", first_line(&text)),
+    }
 }
 
 /// What an exception of that code means, and what to do about it.
@@ -23,24 +29,50 @@ fn meaning(code: u32) -> (FailureClass, &'static str) {
             C::TooLarge,
             "export a shorter range, or have max_rows_to_read or max_rows_to_group_by of the exporter's ClickHouse user raised",
         ),
-        191 => {
-            (C::TooLarge, "export a shorter range, or have max_rows_in_set and max_bytes_in_set of the exporter's ClickHouse user raised")
-        }
-        307 => (C::TooLarge, "export a shorter range, or have max_bytes_to_read of the exporter's ClickHouse user raised"),
-        290 | 396 => (C::TooLarge, "export a shorter range, or have the limit of the exporter's ClickHouse user raised"),
+        191 => (
+            C::TooLarge,
+            "export a shorter range, or have max_rows_in_set and max_bytes_in_set of the exporter's ClickHouse user raised",
+        ),
+        307 => (
+            C::TooLarge,
+            "export a shorter range, or have max_bytes_to_read of the exporter's ClickHouse user raised",
+        ),
+        290 | 396 => (
+            C::TooLarge,
+            "export a shorter range, or have the limit of the exporter's ClickHouse user raised",
+        ),
         159 => (C::SourceTransient, "raise max_execution_time of the exporter's ClickHouse user"),
         160 => (C::SourceTransient, "lower min_execution_speed of the exporter's ClickHouse user"),
-        164 => (C::SourceConfig, "give the exporter's ClickHouse user a profile with readonly = 2 or 0"),
-        452 => (C::SourceConfig, "remove the constraint on this setting from the profile of the exporter's ClickHouse user"),
+        164 => (
+            C::SourceConfig,
+            "give the exporter's ClickHouse user a profile with readonly = 2 or 0",
+        ),
+        452 => (
+            C::SourceConfig,
+            "remove the constraint on this setting from the profile of the exporter's ClickHouse user",
+        ),
         115 => (C::SourceConfig, "use ClickHouse 23.3 or newer"),
-        291 | 497 => (C::SourceConfig, "grant the exporter's ClickHouse user SELECT on the tables of runs and of feedback"),
-        192 | 193 | 194 | 195 | 516 => (C::SourceConfig, "check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"),
-        60 | 81 => (C::SourceConfig, "check CLICKHOUSE_DATABASE, CLICKHOUSE_RUNS_TABLE and CLICKHOUSE_FEEDBACKS_TABLE"),
-        8 | 10 | 16 | 43 | 46 | 47 | 53 | 70 | 386 => {
-            (C::SourceConfig, "the table must have the columns of deploy/clickhouse/schema.sql, with their types")
+        291 | 497 => (
+            C::SourceConfig,
+            "grant the exporter's ClickHouse user SELECT on the tables of runs and of feedback",
+        ),
+        192 | 193 | 194 | 195 | 516 => {
+            (C::SourceConfig, "check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD")
         }
-        181 => (C::SourceConfig, "name a table of the engine ReplacingMergeTree(modified_at, is_deleted), or a view of it"),
-        // A query of ours that the server does not understand will not be understood the next time either.
+        60 | 81 => (
+            C::SourceConfig,
+            "check CLICKHOUSE_DATABASE, CLICKHOUSE_RUNS_TABLE and CLICKHOUSE_FEEDBACKS_TABLE",
+        ),
+        8 | 10 | 16 | 43 | 46 | 47 | 53 | 70 | 386 => (
+            C::SourceConfig,
+            "the table must have the columns of deploy/clickhouse/schema.sql, with their types",
+        ),
+        181 => (
+            C::SourceConfig,
+            "name a table of the engine ReplacingMergeTree(modified_at, is_deleted), or a view of it",
+        ),
+        // A query of ours that the server does not understand will not be understood the next time
+        // either.
         36 | 62 => (C::Internal, ""),
         _ => (C::SourceTransient, ""),
     }
@@ -51,10 +83,12 @@ pub(super) fn config(detail: String) -> Failure {
     Failure { step: Step::Read, class: FailureClass::SourceConfig, detail }
 }
 
-/// Whether an answer that had been asked for broke off, rather than nobody being there to ask, or the question being refused.
+/// Whether an answer that had been asked for broke off, rather than nobody being there to ask, or
+/// the question being refused.
 pub(super) fn broke(error: &Error) -> bool {
-    code(&error.to_string())
-        .map_or(!refused_connection(error), |code| matches!(meaning(code).0, FailureClass::SourceTransient | FailureClass::SourceMemory))
+    code(&error.to_string()).map_or(!refused_connection(error), |code| {
+        matches!(meaning(code).0, FailureClass::SourceTransient | FailureClass::SourceMemory)
+    })
 }
 
 /// The code of a server's exception.
@@ -63,15 +97,21 @@ pub(super) fn code(text: &str) -> Option<u32> {
 }
 
 fn refused_connection(error: &Error) -> bool {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    let mut kinds = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    let causes =
+        std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let mut kinds =
+        causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
     kinds.any(|kind| kind == std::io::ErrorKind::ConnectionRefused)
 }
 
 /// A failure of the answer to the rows' query: the row that comes next may be why.
 pub(super) fn broken_off(error: &Error) -> Failure {
     let failure = failure(error);
-    let class = if failure.class == FailureClass::SourceTransient && broke(error) { FailureClass::SourceBroke } else { failure.class };
+    let class = if failure.class == FailureClass::SourceTransient && broke(error) {
+        FailureClass::SourceBroke
+    } else {
+        failure.class
+    };
     Failure { class, ..failure }
 }
 
@@ -82,7 +122,11 @@ fn first_line(text: &str) -> String {
 }
 
 pub(super) fn cut(reason: impl std::fmt::Display) -> Failure {
-    Failure { step: Step::Read, class: FailureClass::SourceBroke, detail: format!("ClickHouse's answer was cut short: {reason}") }
+    Failure {
+        step: Step::Read,
+        class: FailureClass::SourceBroke,
+        detail: format!("ClickHouse's answer was cut short: {reason}"),
+    }
 }
 
 #[cfg(test)]
@@ -92,24 +136,43 @@ mod tests {
     #[test]
     fn what_does_not_heal_by_itself_is_said_at_once_with_what_to_do() {
         let told = |code: u32, words: &str| {
-            let Failure { class, detail, .. } = failure(&Error::BadResponse(format!("Code: {code}. DB::Exception: {words}")));
+            let Failure { class, detail, .. } =
+                failure(&Error::BadResponse(format!("Code: {code}. DB::Exception: {words}")));
             format!("{class:?}: {detail}")
         };
         let exceptions = [
-            (516, "default: Authentication failed: password is incorrect, or there is no user with such name. (AUTHENTICATION_FAILED)"),
+            (
+                516,
+                "default: Authentication failed: password is incorrect, or there is no user with such name. (AUTHENTICATION_FAILED)",
+            ),
             (
                 497,
                 "reader: Not enough privileges. To execute this query, it's necessary to have the grant SELECT(id) ON default.runs. (ACCESS_DENIED)",
             ),
             (164, "Cannot modify 'max_block_size' setting in readonly mode. (READONLY)"),
             (452, "Setting max_result_rows should not be changed. (SETTING_CONSTRAINT_VIOLATION)"),
-            (60, "Unknown table expression identifier 'runs' in scope SELECT count() FROM runs AS r. (UNKNOWN_TABLE)"),
+            (
+                60,
+                "Unknown table expression identifier 'runs' in scope SELECT count() FROM runs AS r. (UNKNOWN_TABLE)",
+            ),
             (181, "Storage MergeTree doesn't support FINAL. (ILLEGAL_FINAL)"),
-            (47, "Unknown expression identifier `r.events` in scope SELECT r.events. (UNKNOWN_IDENTIFIER)"),
-            (158, "Limit for rows (controlled by 'max_rows_to_read' setting) exceeded, max rows: 5.00 thousand. (TOO_MANY_ROWS)"),
-            (307, "Limit for bytes (controlled by 'max_bytes_to_read' setting) exceeded. (TOO_MANY_BYTES)"),
+            (
+                47,
+                "Unknown expression identifier `r.events` in scope SELECT r.events. (UNKNOWN_IDENTIFIER)",
+            ),
+            (
+                158,
+                "Limit for rows (controlled by 'max_rows_to_read' setting) exceeded, max rows: 5.00 thousand. (TOO_MANY_ROWS)",
+            ),
+            (
+                307,
+                "Limit for bytes (controlled by 'max_bytes_to_read' setting) exceeded. (TOO_MANY_BYTES)",
+            ),
             (159, "Timeout exceeded: elapsed 3000 ms, maximum: 3000 ms. (TIMEOUT_EXCEEDED)"),
-            (201, "Quota for user reader for 3600s has been exceeded: queries = 101/100. (QUOTA_EXCEEDED)"),
+            (
+                201,
+                "Quota for user reader for 3600s has been exceeded: queries = 101/100. (QUOTA_EXCEEDED)",
+            ),
             (241, "(total) memory limit exceeded. (MEMORY_LIMIT_EXCEEDED)"),
             (210, "Connection refused. (NETWORK_ERROR)"),
         ];

@@ -1,8 +1,9 @@
 //! The feedback on the rows of a slice, looked up batch by batch while the next batch is read.
 //!
-//! It is no join in the rows' query: that would break the order in which rows are read, and hold the feedback of a whole
-//! project in ClickHouse's memory. Bytes are bounded by dividing: an answer comes in the order of the rows, and the rows whose
-//! feedback fills a piece go on without the others. Two things may exceed a piece: the feedback on one row, and a
+//! It is no join in the rows' query: that would break the order in which rows are read, and hold
+//! the feedback of a whole project in ClickHouse's memory. Bytes are bounded by dividing: an answer
+//! comes in the order of the rows, and the rows whose feedback fills a piece go on without the
+//! others. Two things may exceed a piece: the feedback on one row, and a
 //! block of [`super::FEEDBACK_BLOCK_ROWS`] rows of ClickHouse.
 
 mod json;
@@ -22,7 +23,8 @@ use super::{Slice, Source, answer::Answer, merging::Merging, query, stream::Tabl
 pub(super) use json::{FIELDS, Kind};
 use json::{Fields, Lists};
 
-/// Most rows that are asked for at once: their ids are one field of a form, of which ClickHouse takes 128 KiB.
+/// Most rows that are asked for at once: their ids are one field of a form, of which ClickHouse
+/// takes 128 KiB.
 const MOST_IDS: usize = 2048;
 
 /// Looks up the feedback on every row.
@@ -40,12 +42,28 @@ pub(super) struct LookUp {
 }
 
 impl LookUp {
-    pub(super) fn new(source: Source, slice: &Slice, merging: Merging, query_id: &str, piece_bytes: u64) -> Self {
+    pub(super) fn new(
+        source: Source,
+        slice: &Slice,
+        merging: Merging,
+        query_id: &str,
+        piece_bytes: u64,
+    ) -> Self {
         let (slice, query_id) = (slice.clone(), query_id.to_owned());
-        Self { source, slice, merging, query_id, questions: 0, piece_bytes, in_hand: None, ahead: None }
+        Self {
+            source,
+            slice,
+            merging,
+            query_id,
+            questions: 0,
+            piece_bytes,
+            in_hand: None,
+            ahead: None,
+        }
     }
 
-    /// The next rows with their feedback; `None` at the end of the table, or when the process drains.
+    /// The next rows with their feedback; `None` at the end of the table, or when the process
+    /// drains.
     pub(super) async fn next(&mut self, table: &mut Table) -> Result<Option<RecordBatch>, Failure> {
         let drain = table.drain();
         loop {
@@ -98,7 +116,15 @@ struct InHand {
 
 impl InHand {
     fn new(rows: RecordBatch) -> Self {
-        Self { rows, done: 0, asked: 0, answer: None, from: 0, block: None, lists: Lists::default() }
+        Self {
+            rows,
+            done: 0,
+            asked: 0,
+            answer: None,
+            from: 0,
+            block: None,
+            lists: Lists::default(),
+        }
     }
 
     /// Whether the rows that were asked for have gone on, but not all rows.
@@ -106,19 +132,31 @@ impl InHand {
         self.answer.is_none() && self.asked < self.rows.num_rows()
     }
 
-    /// Asks for the next rows. An id that is there twice begins a question of its own, so that each of its rows is answered.
-    fn ask(&mut self, question: impl FnOnce(&[&str]) -> Result<Answer, Failure>) -> Result<(), Failure> {
-        let column = self.rows.column_by_name(&query::out(Column::Id.name())).and_then(|ids| ids.as_string_opt::<i32>());
+    /// Asks for the next rows. An id that is there twice begins a question of its own, so that each
+    /// of its rows is answered.
+    fn ask(
+        &mut self,
+        question: impl FnOnce(&[&str]) -> Result<Answer, Failure>,
+    ) -> Result<(), Failure> {
+        let column = self
+            .rows
+            .column_by_name(&query::out(Column::Id.name()))
+            .and_then(|ids| ids.as_string_opt::<i32>());
         let column = column.ok_or_else(|| unexpected(&self.rows))?;
         let mut seen = HashSet::new();
         let rows = self.asked..self.rows.num_rows();
-        let ids: Vec<_> = rows.map(|row| column.value(row)).take(MOST_IDS).take_while(|id| seen.insert(*id)).collect();
+        let ids: Vec<_> = rows
+            .map(|row| column.value(row))
+            .take(MOST_IDS)
+            .take_while(|id| seen.insert(*id))
+            .collect();
         self.answer = Some(question(&ids)?);
         (self.from, self.asked) = (self.asked, self.asked + ids.len());
         Ok(())
     }
 
-    /// The next rows whose feedback is there; `None` when all have gone on. Nothing is lost when it is dropped while it waits.
+    /// The next rows whose feedback is there; `None` when all have gone on. Nothing is lost when it
+    /// is dropped while it waits.
     async fn next(&mut self, piece_bytes: u64) -> Result<Option<RecordBatch>, Failure> {
         loop {
             if self.take_in(piece_bytes)? {
@@ -136,7 +174,8 @@ impl InHand {
         }
     }
 
-    /// Takes in the block, until the rows that have all of their feedback are a piece. Whether they are.
+    /// Takes in the block, until the rows that have all of their feedback are a piece. Whether they
+    /// are.
     fn take_in(&mut self, piece_bytes: u64) -> Result<bool, Failure> {
         let Some((block, taken)) = &mut self.block else { return Ok(false) };
         while let Some((nth, feedback)) = block.feedback(*taken) {
@@ -157,7 +196,8 @@ impl InHand {
         let rows = self.rows.slice(self.done, lists.len());
         self.done += lists.len();
         let field = Field::new(query::out(Column::Feedbacks.name()), DataType::Utf8, false);
-        let fields: Vec<_> = rows.schema().fields().iter().cloned().chain([Arc::new(field)]).collect();
+        let fields: Vec<_> =
+            rows.schema().fields().iter().cloned().chain([Arc::new(field)]).collect();
         let columns = rows.columns().iter().cloned().chain([Arc::new(lists) as ArrayRef]).collect();
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|_| unexpected(&rows))
     }
@@ -174,7 +214,8 @@ impl Block {
     fn read(batch: &RecordBatch, asked: usize) -> Result<Self, Failure> {
         let read = || {
             let on = batch.column_by_name(query::ON)?.as_primitive_opt::<UInt64Type>()?;
-            let on: Option<Vec<_>> = on.values().iter().map(|nth| usize::try_from(*nth).ok()?.checked_sub(1)).collect();
+            let on: Option<Vec<_>> =
+                on.values().iter().map(|nth| usize::try_from(*nth).ok()?.checked_sub(1)).collect();
             let on = on.filter(|on| on.is_sorted() && on.last().is_none_or(|nth| *nth < asked))?;
             Some(Self { on, fields: Fields::read(batch)? })
         };
@@ -187,20 +228,37 @@ impl Block {
 }
 
 fn unexpected(batch: &RecordBatch) -> Failure {
-    let columns: Vec<_> = batch.schema().fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
-    let detail = format!("ClickHouse answered something else than feedback on the rows in their order: {}", columns.join(", "));
+    let columns: Vec<_> = batch
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| format!("{} {}", field.name(), field.data_type()))
+        .collect();
+    let detail = format!(
+        "ClickHouse answered something else than feedback on the rows in their order: {}",
+        columns.join(", ")
+    );
     Failure { step: Step::Read, class: FailureClass::Internal, detail }
 }
 
 /// A failure with the place of the first row that was asked about.
 fn about(failure: Failure, rows: &RecordBatch, from: usize) -> Failure {
     let Some(place) = super::place(rows, from) else { return failure };
-    let detail = format!("{} (asked for the feedback on the rows from {} of {} on)", failure.detail, place.id, place.start_time);
+    let detail = format!(
+        "{} (asked for the feedback on the rows from {} of {} on)",
+        failure.detail, place.id, place.start_time
+    );
     Failure { detail, ..failure }
 }
 
 /// A row whose feedback no column of text can hold.
 fn unreadable(rows: &RecordBatch, row: usize, cause: &json::TooLarge) -> Failure {
-    let row = super::place(rows, row).map(|row| format!(" {} of {}", row.id, row.start_time)).unwrap_or_default();
-    Failure { step: Step::Read, class: FailureClass::SourceRow, detail: format!("the row{row} cannot be read: {cause}") }
+    let row = super::place(rows, row)
+        .map(|row| format!(" {} of {}", row.id, row.start_time))
+        .unwrap_or_default();
+    Failure {
+        step: Step::Read,
+        class: FailureClass::SourceRow,
+        detail: format!("the row{row} cannot be read: {cause}"),
+    }
 }

@@ -1,15 +1,19 @@
 //! A filter as SQL: pure text and parameters. Values are parameters, never pasted.
 //!
-//! A condition on content that lies in an object cannot be answered by the table. It is made to hold there, so that the
-//! query finds every row that may match and few others; of those rows the query also says what else the filter asks, and
-//! the rest is decided once the object is there ([`crate::hydrate`]).
+//! A condition on content that lies in an object cannot be answered by the table. It is made to
+//! hold there, so that the query finds every row that may match and few others; of those rows the
+//! query also says what else the filter asks, and the rest is decided once the object is there
+//! ([`crate::hydrate`]).
 
 mod entry;
 mod parameter;
 
 use tracelift_core::{
     column::Column,
-    filter::{Condition, Family, Filter, IdField, Leaf, NumberField, Open, Plain, Test, TextField, TextTest, TimeField, Tree},
+    filter::{
+        Condition, Family, Filter, IdField, Leaf, NumberField, Open, Plain, Test, TextField,
+        TextTest, TimeField, Tree,
+    },
 };
 use uuid::Uuid;
 
@@ -34,7 +38,8 @@ pub struct Pushed {
 }
 
 impl Pushed {
-    /// The SQL of `filter`; `feedbacks` is what stands behind FROM for the table of feedback, as `f`.
+    /// The SQL of `filter`; `feedbacks` is what stands behind FROM for the table of feedback, as
+    /// `f`.
     #[must_use]
     pub fn of(filter: &Filter, feedbacks: &str) -> Self {
         let (open, questions) = filter.split();
@@ -50,8 +55,8 @@ impl Pushed {
     }
 }
 
-/// Whether the content that a leaf reads is not in the table, or is JSON that ClickHouse may not read as it stands: it is
-/// broken, or has an integer beyond 64 bits.
+/// Whether the content that a leaf reads is not in the table, or is JSON that ClickHouse may not
+/// read as it stands: it is broken, or has an integer beyond 64 bits.
 fn unknown(leaf: &Leaf) -> Option<String> {
     let column = leaf.condition.content()?;
     let name = column.name();
@@ -61,7 +66,10 @@ fn unknown(leaf: &Leaf) -> Option<String> {
         // Nearly every row with anything offloaded has text here; a backslash may hide a name.
         _ => format!("(position(r.{pointer}, '{name}') > 0 OR position(r.{pointer}, '\\\\') > 0)"),
     };
-    let away = format!("r.{name} IN ({}) AND {points}", PLACEHOLDERS.map(|empty| format!("'{empty}'")).join(", "));
+    let away = format!(
+        "r.{name} IN ({}) AND {points}",
+        PLACEHOLDERS.map(|empty| format!("'{empty}'")).join(", ")
+    );
     Some(match leaf.condition {
         Condition::Entry(..) => format!(
             "({away} OR r.{name} != '' AND (NOT isValidJSON(toValidUTF8(r.{name})) OR match(r.{name}, '-[0-9]{{19}}|[0-9]{{20}}')))"
@@ -108,9 +116,15 @@ impl Sql<'_> {
     /// An expression that is 0 or 1 and never null.
     fn condition(&mut self, condition: &Condition) -> String {
         match condition {
-            Condition::Absent(Plain::Id(IdField::ParentRunId)) => "isNull(r.parent_run_id)".to_owned(),
-            Condition::Absent(Plain::Time(TimeField::EndTime) | Plain::Number(NumberField::Latency)) => "isNull(r.end_time)".to_owned(),
-            Condition::Absent(Plain::Number(NumberField::TotalCost)) => "isNull(r.total_cost)".to_owned(),
+            Condition::Absent(Plain::Id(IdField::ParentRunId)) => {
+                "isNull(r.parent_run_id)".to_owned()
+            }
+            Condition::Absent(
+                Plain::Time(TimeField::EndTime) | Plain::Number(NumberField::Latency),
+            ) => "isNull(r.end_time)".to_owned(),
+            Condition::Absent(Plain::Number(NumberField::TotalCost)) => {
+                "isNull(r.total_cost)".to_owned()
+            }
             Condition::Absent(_) => "0".to_owned(),
             Condition::Id(field, any) => {
                 let values: Vec<_> = any.iter().map(Uuid::to_string).collect();
@@ -121,7 +135,13 @@ impl Sql<'_> {
             Condition::Time(field, test) => {
                 let (name, test) = (field.name(), map(test, |time| time.micros().to_string()));
                 let time = |value: &str| format!("fromUnixTimestamp64Micro({value}, 'UTC')");
-                let ordered = self.ordered(&test, "Int64", &format!("r.{name}"), time, &format!("toUnixTimestamp64Micro(r.{name})"));
+                let ordered = self.ordered(
+                    &test,
+                    "Int64",
+                    &format!("r.{name}"),
+                    time,
+                    &format!("toUnixTimestamp64Micro(r.{name})"),
+                );
                 if *field == TimeField::EndTime { never_null(&ordered) } else { ordered }
             }
             Condition::Number(field, test) => self.number(*field, test),
@@ -142,14 +162,20 @@ impl Sql<'_> {
 
     fn text(&mut self, field: TextField, test: &TextTest) -> String {
         let text = match field {
-            TextField::RunType | TextField::Status => format!("toValidUTF8(toString(r.{}))", field.name()),
+            TextField::RunType | TextField::Status => {
+                format!("toValidUTF8(toString(r.{}))", field.name())
+            }
             _ => format!("toValidUTF8(r.{})", field.name()),
         };
         match test {
             TextTest::Is(any) => self.any_of_texts(&text, any),
-            TextTest::Like(pattern) => format!("{text} LIKE {}", self.parameters.text(&pattern.to_string())),
+            TextTest::Like(pattern) => {
+                format!("{text} LIKE {}", self.parameters.text(&pattern.to_string()))
+            }
             TextTest::Contains(part) if part.is_empty() => "1".to_owned(),
-            TextTest::Contains(part) => format!("positionCaseInsensitive({text}, {}) > 0", self.parameters.text(part)),
+            TextTest::Contains(part) => {
+                format!("positionCaseInsensitive({text}, {}) > 0", self.parameters.text(part))
+            }
         }
     }
 
@@ -164,11 +190,22 @@ impl Sql<'_> {
             _ => (format!("toInt128(r.{})", field.name()), "Int128", units),
         };
         let ordered = self.ordered(&test, kind, &expression, plain, &expression);
-        if matches!(field, NumberField::Latency | NumberField::TotalCost) { never_null(&ordered) } else { ordered }
+        if matches!(field, NumberField::Latency | NumberField::TotalCost) {
+            never_null(&ordered)
+        } else {
+            ordered
+        }
     }
 
     /// A comparison of `left` with a parameter that `right` wraps, or of `key` with any of a list.
-    fn ordered(&mut self, test: &Test<String>, kind: &str, left: &str, right: impl Fn(&str) -> String, key: &str) -> String {
+    fn ordered(
+        &mut self,
+        test: &Test<String>,
+        kind: &str,
+        left: &str,
+        right: impl Fn(&str) -> String,
+        key: &str,
+    ) -> String {
         let (sign, value) = match test {
             Test::Is(any) => return self.any_of(key, kind, any),
             Test::Below(value) => ("<", value),

@@ -1,7 +1,8 @@
 //! How the versions of a row come to be one: what the table is, as ClickHouse says of it.
 //!
-//! `FINAL` merges what the engine of the table says, and nothing where the table has another engine: a view ignores it, a Distributed table
-//! applies it shard by shard. So it is asked for only where it means what it must; anywhere else the versions are merged here.
+//! `FINAL` merges what the engine of the table says, and nothing where the table has another
+//! engine: a view ignores it, a Distributed table applies it shard by shard. So it is asked for
+//! only where it means what it must; anywhere else the versions are merged here.
 
 use tracelift_core::failure::Failure;
 
@@ -25,10 +26,12 @@ pub(super) struct Table {
     pub(super) sorting_key: String,
 }
 
-/// The key of the reference schema: versions of a row are the rows with one key, and come next to each other in the order of a run.
+/// The key of the reference schema: versions of a row are the rows with one key, and come next to
+/// each other in the order of a run.
 const KEY: &str = "tenant_id, session_id, start_time, id";
 
-/// Engines that make one row of several in their own way, so that what is stored is no version of anything.
+/// Engines that make one row of several in their own way, so that what is stored is no version of
+/// anything.
 const COMBINING: [&str; 5] = ["Aggregating", "Coalescing", "Collapsing", "Graphite", "Summing"];
 
 impl Table {
@@ -44,10 +47,16 @@ impl Table {
         }
         let definition = [" PARTITION BY", " PRIMARY KEY", " ORDER BY"]
             .iter()
-            .fold(engine_full.as_str(), |text, clause| text.split_once(clause).map_or(text, |(definition, _)| definition));
-        let arguments = definition.trim_end().strip_suffix(')').unwrap_or_default().rsplit([',', '(']);
-        let versions: Vec<_> = arguments.take(2).map(|argument| argument.trim().trim_matches('`')).collect();
-        let is_reference = engine.ends_with("ReplacingMergeTree") && sorting_key == KEY && versions == ["is_deleted", "modified_at"];
+            .fold(engine_full.as_str(), |text, clause| {
+                text.split_once(clause).map_or(text, |(definition, _)| definition)
+            });
+        let arguments =
+            definition.trim_end().strip_suffix(')').unwrap_or_default().rsplit([',', '(']);
+        let versions: Vec<_> =
+            arguments.take(2).map(|argument| argument.trim().trim_matches('`')).collect();
+        let is_reference = engine.ends_with("ReplacingMergeTree")
+            && sorting_key == KEY
+            && versions == ["is_deleted", "modified_at"];
         Ok(if is_reference { Merging::Final } else { Merging::Ours })
     }
 }
@@ -57,15 +66,19 @@ mod tests {
     use super::*;
 
     fn merging(engine: &str, arguments: &str, key: &str) -> Result<Merging, String> {
-        let engine_full =
-            format!("{engine}{arguments} PARTITION BY toYYYYMM(start_time) ORDER BY ({key}) SETTINGS index_granularity = 8192");
+        let engine_full = format!(
+            "{engine}{arguments} PARTITION BY toYYYYMM(start_time) ORDER BY ({key}) SETTINGS index_granularity = 8192"
+        );
         let table = Table { engine: engine.to_owned(), engine_full, sorting_key: key.to_owned() };
         table.merging("runs").map_err(|failure| failure.detail)
     }
 
     #[test]
     fn the_engine_merges_only_what_has_the_documented_key_and_version() {
-        let (version, paths) = ("(modified_at, is_deleted)", "('/clickhouse/{shard}/runs', '{replica}', modified_at, is_deleted)");
+        let (version, paths) = (
+            "(modified_at, is_deleted)",
+            "('/clickhouse/{shard}/runs', '{replica}', modified_at, is_deleted)",
+        );
         assert_eq!(merging("ReplacingMergeTree", version, KEY), Ok(Merging::Final));
         assert_eq!(merging("ReplicatedReplacingMergeTree", paths, KEY), Ok(Merging::Final));
         assert_eq!(merging("SharedReplacingMergeTree", paths, KEY), Ok(Merging::Final));
@@ -81,15 +94,29 @@ mod tests {
             ("View", "", ""),
             ("Merge", "('default', '^runs')", ""),
         ] {
-            assert_eq!(merging(engine, arguments, key), Ok(Merging::Ours), "{engine}{arguments} {key}");
+            assert_eq!(
+                merging(engine, arguments, key),
+                Ok(Merging::Ours),
+                "{engine}{arguments} {key}"
+            );
         }
     }
 
     #[test]
     fn a_table_that_keeps_no_versions_is_refused_in_words() {
-        for engine in ["CollapsingMergeTree", "ReplicatedVersionedCollapsingMergeTree", "SummingMergeTree", "AggregatingMergeTree"] {
+        for engine in [
+            "CollapsingMergeTree",
+            "ReplicatedVersionedCollapsingMergeTree",
+            "SummingMergeTree",
+            "AggregatingMergeTree",
+        ] {
             let told = merging(engine, "(sign)", KEY).unwrap_err();
-            assert!(told.starts_with(&format!("the table runs has the engine {engine}, of whose rows nobody can tell")), "{told}");
+            assert!(
+                told.starts_with(&format!(
+                    "the table runs has the engine {engine}, of whose rows nobody can tell"
+                )),
+                "{told}"
+            );
         }
     }
 }

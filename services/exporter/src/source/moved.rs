@@ -1,8 +1,9 @@
-//! Ids that stand at several start times: an SDK that corrects its clock ingests a row again with another one. The key of the table has the
-//! start time in it, so the engine keeps both. Of an export each id counts once, where its newest version is.
+//! Ids that stand at several start times: an SDK that corrects its clock ingests a row again with
+//! another one. The key of the table has the start time in it, so the engine keeps both. Of an
+//! export each id counts once, where its newest version is.
 //!
-//! Hardly any project has such ids, and to look for them costs a look at every id. So it is asked once for an export in a while, and only where
-//! there are any do its queries say which rows count.
+//! Hardly any project has such ids, and to look for them costs a look at every id. So it is asked
+//! once for an export in a while, and only where there are any do its queries say which rows count.
 
 use std::{
     collections::HashMap,
@@ -21,7 +22,8 @@ use tracelift_core::{
 
 use super::{Slice, Source, failures::failure, query};
 
-/// Whether a project's ids have moved within, into or out of an export's window, by project and window.
+/// Whether a project's ids have moved within, into or out of an export's window, by project and
+/// window.
 #[derive(Debug, Default)]
 pub(super) struct Moved(Mutex<HashMap<Of, (Instant, Answer)>>);
 
@@ -48,12 +50,18 @@ impl Moved {
 }
 
 async fn ask(source: &Source, slice: &Slice) -> Result<bool, Failure> {
-    let sizes = source.of_project(&query::sizes(&source.table), slice, slice.of_export).fetch_one::<(u64, u64)>().await;
+    let sizes = source
+        .of_project(&query::sizes(&source.table), slice, slice.of_export)
+        .fetch_one::<(u64, u64)>()
+        .await;
     let (of_project, of_window) = sizes.map_err(|error| failure(&error))?;
     let sql = query::moved(&source.table, of_window >= of_project / 2);
     let shares = of_window.div_ceil(IDS_AT_ONCE);
     for share in 0..shares {
-        let query = source.of_project(&sql, slice, slice.of_export).param("shares", shares).param("share", share);
+        let query = source
+            .of_project(&sql, slice, slice.of_export)
+            .param("shares", shares)
+            .param("share", share);
         if query.fetch_one::<u64>().await.map_err(|error| failure(&error))? > 0 {
             tracing::info!(session = %slice.session, "ids stand at several start times; each counts where its newest version is");
             return Ok(true);

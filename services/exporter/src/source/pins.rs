@@ -1,6 +1,7 @@
-//! Settings that every query of the exporter carries, whatever the profile of its user, a proxy or a session says. With another value of
-//! one of these an answer has fewer rows, other rows or other texts, and nothing tells so. They stand in the text of the query, which
-//! outranks every other place.
+//! Settings that every query of the exporter carries, whatever the profile of its user, a proxy or
+//! a session says. With another value of one of these an answer has fewer rows, other rows or other
+//! texts, and nothing tells so. They stand in the text of the query, which outranks every other
+//! place.
 
 /// What every version knows that the exporter works with.
 const ALWAYS: [(&str, &str); 13] = [
@@ -14,7 +15,8 @@ const ALWAYS: [(&str, &str); 13] = [
     ("sort_overflow_mode", "throw"),
     ("timeout_overflow_mode", "throw"),
     ("transfer_overflow_mode", "throw"),
-    // An export is as long as it is. What it reads and how long that takes stays under the operator's limits.
+    // An export is as long as it is. What it reads and how long that takes stays under the
+    // operator's limits.
     ("limit", "0"),
     ("offset", "0"),
     ("max_result_rows", "0"),
@@ -38,7 +40,8 @@ const WHERE_KNOWN: [(&str, &str); 27] = [
     // Rows that were deleted or changed are.
     ("apply_deleted_mask", "1"),
     ("apply_patch_parts", "1"),
-    // FINAL where it is asked for, over all that a row's versions lie in, and before any condition.
+    // FINAL where it is asked for, over all that a row's versions lie in, and before any
+    // condition.
     ("final", "0"),
     ("do_not_merge_across_partitions_select_final", "0"),
     ("optimize_move_to_prewhere_if_final", "0"),
@@ -66,7 +69,8 @@ pub(super) fn question() -> String {
 /// The clause that ends every query, for a server that knows these.
 pub(super) fn clause(known: &[String]) -> String {
     let known = WHERE_KNOWN.iter().filter(|(name, _)| known.iter().any(|known| known == name));
-    let pins: Vec<_> = ALWAYS.iter().chain(known).map(|(name, value)| format!("{name} = '{value}'")).collect();
+    let pins: Vec<_> =
+        ALWAYS.iter().chain(known).map(|(name, value)| format!("{name} = '{value}'")).collect();
     format!("\nSETTINGS {}", pins.join(", "))
 }
 

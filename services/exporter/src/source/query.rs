@@ -29,7 +29,8 @@ pub(crate) fn pointer_column(column: Column) -> &'static str {
 pub(super) struct Asked<'a> {
     pub(super) table: &'a str,
     pub(super) merging: Merging,
-    /// Whether ids of the slice also stand at other start times: then each counts where its newest version is.
+    /// Whether ids of the slice also stand at other start times: then each counts where its newest
+    /// version is.
     pub(super) moved: bool,
     pub(super) filter: Option<&'a Pushed>,
     /// Whether it is asked from behind a cursor on.
@@ -48,7 +49,8 @@ impl Asked<'_> {
         self.filter.map(|filter| format!("\n  AND ({})", filter.condition)).unwrap_or_default()
     }
 
-    /// The newest versions of the rows, where the engine does not merge them: their keys, bytes, and whether they count.
+    /// The newest versions of the rows, where the engine does not merge them: their keys, bytes,
+    /// and whether they count.
     fn newest(&self) -> String {
         let counts = self.filter.map_or("1", |filter| &filter.condition);
         format!(
@@ -62,34 +64,59 @@ FROM {} AS r WHERE {} GROUP BY r.start_time, r.id)",
     }
 }
 
-/// The rows of one slice in the order (start_time, id as text), from behind a cursor when there is one.
+/// The rows of one slice in the order (start_time, id as text), from behind a cursor when there is
+/// one.
 ///
-/// It selects the exported columns with the types of the result (feedback is looked up by [`feedback`], tenant and project are known),
-/// then `id` and `start_time` where they are not exported (the cursor needs them), then what decides a filter on content, then the
-/// pointers of the offloaded columns that are exported or that decide, then what tells versions apart that are not merged. A String of
-/// ClickHouse holds any bytes: `text` makes them text.
-pub(super) fn rows(asked: &Asked<'_>, columns: &Columns, version: FormatVersion, versions: Versions) -> String {
+/// It selects the exported columns with the types of the result (feedback is looked up by
+/// [`feedback`], tenant and project are known), then `id` and `start_time` where they are not
+/// exported (the cursor needs them), then what decides a filter on content, then the pointers of
+/// the offloaded columns that are exported or that decide, then what tells versions apart that are
+/// not merged. A String of ClickHouse holds any bytes: `text` makes them text.
+pub(super) fn rows(
+    asked: &Asked<'_>,
+    columns: &Columns,
+    version: FormatVersion,
+    versions: Versions,
+) -> String {
     let elsewhere = [Column::Feedbacks, Column::TenantId, Column::SessionId];
     let of_table = columns.iter().filter(|column| !elsewhere.contains(column));
-    let mut selected: Vec<String> = of_table.map(|column| format!("{} AS {}", expression(column, version), out(column.name()))).collect();
+    let mut selected: Vec<String> = of_table
+        .map(|column| format!("{} AS {}", expression(column, version), out(column.name())))
+        .collect();
     for column in [Column::Id, Column::StartTime] {
         if !columns.contains(column) {
             selected.push(format!("{} AS {}", expression(column, version), out(column.name())));
         }
     }
     let deciding: &[Column] = asked.filter.map_or(&[], |filter| &filter.content);
-    if let Some((filter, undecided)) = asked.filter.and_then(|filter| Some((filter, filter.undecided.as_ref()?))) {
+    if let Some((filter, undecided)) =
+        asked.filter.and_then(|filter| Some((filter, filter.undecided.as_ref()?)))
+    {
         selected.push(format!("toBool({undecided}) AS {}", out(UNDECIDED)));
         let answers = filter.questions.iter().enumerate();
-        selected.extend(answers.map(|(index, question)| format!("toBool({question}) AS {}", out(&answer(index)))));
+        selected.extend(
+            answers
+                .map(|(index, question)| format!("toBool({question}) AS {}", out(&answer(index)))),
+        );
         let hidden = deciding.iter().filter(|column| !columns.contains(**column));
-        selected.extend(hidden.map(|column| format!("if({undecided}, {}, NULL) AS {}", expression(*column, version), out(column.name()))));
+        selected.extend(hidden.map(|column| {
+            format!(
+                "if({undecided}, {}, NULL) AS {}",
+                expression(*column, version),
+                out(column.name())
+            )
+        }));
     }
     let used = |pointer: &str| {
         let exported = columns.iter().filter(|column| column.offloadable());
         exported.chain(deciding.iter().copied()).any(|column| pointer_column(column) == pointer)
     };
-    selected.extend(POINTER_COLUMNS.iter().filter(|pointer| used(pointer)).map(|pointer| format!("r.{pointer} AS {}", out(pointer))));
+    selected.extend(
+        POINTER_COLUMNS
+            .iter()
+            .filter(|pointer| used(pointer))
+            .map(|pointer| format!("r.{pointer} AS {}", out(pointer))),
+    );
     let (merged, only, order) = match versions {
         Versions::Merged => (" FINAL", asked.only(), ""),
         Versions::AsStored => (" ", String::new(), ""),
@@ -111,8 +138,8 @@ pub(super) fn rows(asked: &Asked<'_>, columns: &Columns, version: FormatVersion,
     )
 }
 
-/// Number, rows, their bytes and those of the widest, of each short stretch of a slice that has any, in order. Rows that are
-/// there twice count twice where they are read as they are stored.
+/// Number, rows, their bytes and those of the widest, of each short stretch of a slice that has
+/// any, in order. Rows that are there twice count twice where they are read as they are stored.
 pub(super) fn extent(asked: &Asked<'_>, versions: Versions) -> String {
     stretches(asked, versions, &inline_bytes())
 }
@@ -124,9 +151,17 @@ pub(super) fn counts(asked: &Asked<'_>, versions: Versions) -> String {
 
 fn stretches(asked: &Asked<'_>, versions: Versions, bytes: &str) -> String {
     let (from, bytes, time) = match versions {
-        Versions::AsStored => (format!("{} AS r WHERE {}", asked.table, asked.keys()), bytes, "r.start_time"),
-        Versions::Merged => (format!("{} AS r FINAL WHERE {}{}", asked.table, asked.keys(), asked.only()), bytes, "r.start_time"),
-        Versions::Neighbours => (format!("{} AS r WHERE r.newest.2", asked.newest()), "r.newest.1", "r.start_time"),
+        Versions::AsStored => {
+            (format!("{} AS r WHERE {}", asked.table, asked.keys()), bytes, "r.start_time")
+        }
+        Versions::Merged => (
+            format!("{} AS r FINAL WHERE {}{}", asked.table, asked.keys(), asked.only()),
+            bytes,
+            "r.start_time",
+        ),
+        Versions::Neighbours => {
+            (format!("{} AS r WHERE r.newest.2", asked.newest()), "r.newest.1", "r.start_time")
+        }
     };
     format!(
         "SELECT intDiv(toUnixTimestamp64Micro({time}) - {{start:Int64}}, {{width:Int64}}) AS stretch,
@@ -139,7 +174,12 @@ GROUP BY stretch ORDER BY stretch"
 /// How many rows a slice has, each once; with a filter on content those that may match.
 pub(super) fn count(asked: &Asked<'_>) -> String {
     match asked.merging {
-        Merging::Final => format!("SELECT count() FROM {} AS r FINAL WHERE {}{}", asked.table, asked.keys(), asked.only()),
+        Merging::Final => format!(
+            "SELECT count() FROM {} AS r FINAL WHERE {}{}",
+            asked.table,
+            asked.keys(),
+            asked.only()
+        ),
         Merging::Ours => format!("SELECT count() FROM {} AS r WHERE r.newest.2", asked.newest()),
     }
 }
@@ -149,11 +189,12 @@ pub(super) fn sizes(table: &str) -> String {
     format!("SELECT count(), countIf({WITHIN}) FROM {table} AS r WHERE {PROJECT}")
 }
 
-/// Whether ids of a window stand at several start times within the project: 0 or 1. Of the ids only a share of one in `shares` is looked
-/// at, number `share`, so that a server's memory holds them.
+/// Whether ids of a window stand at several start times within the project: 0 or 1. Of the ids only
+/// a share of one in `shares` is looked at, number `share`, so that a server's memory holds them.
 pub(super) fn moved(table: &str, nearly_all: bool) -> String {
     // Where most rows are of the window anyway it is quicker to look at all of them.
-    let of_window = format!("\n  AND r.id IN (SELECT r.id FROM {table} AS r WHERE {SLICE} AND {SHARE})");
+    let of_window =
+        format!("\n  AND r.id IN (SELECT r.id FROM {table} AS r WHERE {SLICE} AND {SHARE})");
     format!(
         "SELECT count() FROM (
 SELECT r.id FROM {table} AS r WHERE {PROJECT} AND {SHARE}{}
@@ -165,7 +206,8 @@ GROUP BY r.id HAVING min(r.start_time) != max(r.start_time) LIMIT 1)",
 /// The share of the ids that is looked at.
 const SHARE: &str = "cityHash64(r.id) % {shares:UInt64} = {share:UInt64}";
 
-/// That an id's newest version is at this start time, and not withdrawn. Only ids of the slice that stand at several are looked at.
+/// That an id's newest version is at this start time, and not withdrawn. Only ids of the slice that
+/// stand at several are looked at.
 fn unmoved(table: &str) -> String {
     format!(
         "
@@ -180,8 +222,8 @@ fn unmoved(table: &str) -> String {
     )
 }
 
-/// The projects with a reference dataset that have rows in a window: id, start times of the first and the last row in
-/// microseconds. It is a dataset of any row of theirs, in the window or not.
+/// The projects with a reference dataset that have rows in a window: id, start times of the first
+/// and the last row in microseconds. It is a dataset of any row of theirs, in the window or not.
 pub(super) fn experiments(table: &str, merging: Merging) -> String {
     // Withdrawn rows make a partition too many, in which there is nothing.
     let merged = if merging == Merging::Final { " FINAL" } else { "" };
@@ -237,7 +279,9 @@ pub(crate) fn answer(index: usize) -> String {
 }
 
 fn inline_bytes() -> String {
-    ["inputs", "outputs", "error", "extra", "events"].map(|name| format!("length(r.{name})")).join(" + ")
+    ["inputs", "outputs", "error", "extra", "events"]
+        .map(|name| format!("length(r.{name})"))
+        .join(" + ")
 }
 
 /// Which of the rows that were asked for a row of feedback is on, from 1.
@@ -245,9 +289,10 @@ pub(crate) const ON: &str = "x_on";
 
 /// The feedback on some rows of a session, in the order of their ids and then as it was given.
 ///
-/// The table is not ordered by the row that feedback is on, and merging the versions (FINAL) of a whole project costs more than
-/// looking through it. So the keys of every version that is on one of the rows are found first, in one column, and only
-/// what has those keys is merged. The inner query has blocks of the usual size: it looks at much, of which little is answered.
+/// The table is not ordered by the row that feedback is on, and merging the versions (FINAL) of a
+/// whole project costs more than looking through it. So the keys of every version that is on one of
+/// the rows are found first, in one column, and only what has those keys is merged. The inner query
+/// has blocks of the usual size: it looks at much, of which little is answered.
 pub(super) fn feedback(table: &str, merging: Merging) -> String {
     let selected = FIELDS.map(|(name, kind)| {
         let expression = match kind {
@@ -269,7 +314,10 @@ pub(super) fn feedback(table: &str, merging: Merging) -> String {
 WHERE f.tenant_id = {{tenant:UUID}} AND f.session_id = {{session:UUID}}
   AND (f.start_time, f.id) IN {keys}"
         ),
-        Merging::Ours => format!("{}\nWHERE 1", newest_feedback(table, &format!("\n  AND (v.start_time, v.id) IN {keys}"))),
+        Merging::Ours => format!(
+            "{}\nWHERE 1",
+            newest_feedback(table, &format!("\n  AND (v.start_time, v.id) IN {keys}"))
+        ),
     };
     format!(
         "SELECT toUInt64(indexOf({{ids:Array(UUID)}}, f.run_id)) AS {ON},
@@ -312,7 +360,8 @@ const BEHIND: &str = "
   AND r.start_time >= fromUnixTimestamp64Micro({cursor_time:Int64}, 'UTC')
   AND (r.start_time > fromUnixTimestamp64Micro({cursor_time:Int64}, 'UTC') OR toString(r.id) > {cursor_id:String})";
 
-/// The name of a result column. It differs from every table column, so that no expression can mean an alias by mistake.
+/// The name of a result column. It differs from every table column, so that no expression can mean
+/// an alias by mistake.
 pub(crate) fn out(name: &str) -> String {
     format!("x_{name}")
 }
@@ -353,7 +402,12 @@ mod tests {
 
     #[test]
     fn the_query_of_all_columns() {
-        insta::assert_snapshot!(rows(&asked(Merging::Final), &Columns::default(), FormatVersion::V1, Versions::AsStored));
+        insta::assert_snapshot!(rows(
+            &asked(Merging::Final),
+            &Columns::default(),
+            FormatVersion::V1,
+            Versions::AsStored
+        ));
     }
 
     #[test]
@@ -370,7 +424,14 @@ mod tests {
 
     #[test]
     fn rows_are_asked_for_without_their_feedback() {
-        let of = |names: &[&str]| rows(&asked(Merging::Final), &Columns::parse("f", names).unwrap(), FormatVersion::V1, Versions::Merged);
+        let of = |names: &[&str]| {
+            rows(
+                &asked(Merging::Final),
+                &Columns::parse("f", names).unwrap(),
+                FormatVersion::V1,
+                Versions::Merged,
+            )
+        };
         assert_eq!(of(&["name", "feedbacks", "id"]), of(&["name", "id"]));
         assert!(!of(&["feedbacks"]).contains("feedback"));
     }
@@ -383,7 +444,10 @@ mod tests {
     #[test]
     fn a_query_with_a_filter_on_content_selects_what_decides_it() {
         let columns = Columns::parse("f", &["name", "inputs"]).unwrap();
-        let filter = Filter::read(r#"and(eq(is_root, true), or(neq(error, null), like(inputs, "%a%")), gt(latency, 2))"#).unwrap();
+        let filter = Filter::read(
+            r#"and(eq(is_root, true), or(neq(error, null), like(inputs, "%a%")), gt(latency, 2))"#,
+        )
+        .unwrap();
         let pushed = Pushed::of(&filter, "feedbacks AS f FINAL");
         let asked = Asked { resumes: true, filter: Some(&pushed), ..asked(Merging::Final) };
         insta::assert_snapshot!(rows(&asked, &columns, FormatVersion::V1, Versions::Merged));
@@ -408,7 +472,13 @@ mod tests {
     #[test]
     fn an_id_that_moved_counts_where_its_newest_version_is() {
         let asked = Asked { moved: true, ..asked(Merging::Final) };
-        let told = [sizes("runs"), moved("runs", false), moved("runs", true), count(&asked), extent(&asked, Versions::Merged)];
+        let told = [
+            sizes("runs"),
+            moved("runs", false),
+            moved("runs", true),
+            count(&asked),
+            extent(&asked, Versions::Merged),
+        ];
         insta::assert_snapshot!(told.join("\n\n"));
     }
 }

@@ -34,7 +34,12 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn new(question: Question, extent: &Extent, feedback: Option<LookUp>, drain: CancellationToken) -> Result<Self, Failure> {
+    pub(super) fn new(
+        question: Question,
+        extent: &Extent,
+        feedback: Option<LookUp>,
+        drain: CancellationToken,
+    ) -> Result<Self, Failure> {
         Ok(Self { table: Table::new(question, extent, drain)?, feedback })
     }
 
@@ -78,7 +83,8 @@ pub(super) struct Table {
     merge: Merge,
     /// Rows beside those that were counted before; `None` where they could not be.
     tally: Option<Tally>,
-    /// Fewer rows came than were counted: what is here now, and why, is not handed on before that is explained.
+    /// Fewer rows came than were counted: what is here now, and why, is not handed on before that
+    /// is explained.
     short: Vec<tally::Short>,
     /// What was counted once more, since the answer was begun.
     counted_again: Option<Counts>,
@@ -97,7 +103,8 @@ enum Merge {
     Done,
     /// Rows as they are stored, as long as each is the only one.
     Single(Single),
-    /// One is not: what was read of the answer behind those that were handed on is void, and asked for again.
+    /// One is not: what was read of the answer behind those that were handed on is void, and asked
+    /// for again.
     ToBeAsked,
     /// They are merged here.
     Neighbours(Neighbours),
@@ -114,7 +121,19 @@ impl Table {
         };
         let tally = extent.counts.clone().map(|counts| question.tally(counts));
         let (short, counted_again, ready) = (Vec::new(), None, None);
-        Ok(Self { question, answer, merge, tally, short, counted_again, ready, judged: false, drain, last: None, count: 0 })
+        Ok(Self {
+            question,
+            answer,
+            merge,
+            tally,
+            short,
+            counted_again,
+            ready,
+            judged: false,
+            drain,
+            last: None,
+            count: 0,
+        })
     }
 
     /// The next batch of the table; nothing is lost when it is dropped while it waits.
@@ -132,7 +151,9 @@ impl Table {
             if let Some(ready) = self.ready.take() {
                 return Ok(Some(ready));
             }
-            let Some(read) = self.drain.run_until_cancelled(self.answer.next()).await else { return Ok(None) };
+            let Some(read) = self.drain.run_until_cancelled(self.answer.next()).await else {
+                return Ok(None);
+            };
             let read = read?;
             let ended = read.is_none();
             match self.merged(read)? {
@@ -140,19 +161,25 @@ impl Table {
                 Ok(None) if ended && self.judged => return Ok(None),
                 Ok(None) if ended => self.end(),
                 Ok(None) => {}
-                // Remembered before anything is waited for: this wait may be dropped, and the batch with it.
+                // Remembered before anything is waited for: this wait may be dropped, and the batch
+                // with it.
                 Err(Several) => self.merge = Merge::ToBeAsked,
             }
         }
     }
 
-    fn merged(&mut self, read: Option<RecordBatch>) -> Result<Result<Option<RecordBatch>, Several>, Failure> {
+    fn merged(
+        &mut self,
+        read: Option<RecordBatch>,
+    ) -> Result<Result<Option<RecordBatch>, Several>, Failure> {
         match &mut self.merge {
             Merge::Done => Ok(Ok(read)),
             Merge::ToBeAsked => Ok(Err(Several)),
             Merge::Single(single) => Ok(single.pass(read)),
             Merge::Neighbours(neighbours) => {
-                let merge = |batch| neighbours.merge(&batch).ok_or_else(|| cut("it does not tell its rows apart"));
+                let merge = |batch| {
+                    neighbours.merge(&batch).ok_or_else(|| cut("it does not tell its rows apart"))
+                };
                 Ok(Ok(read.map(merge).transpose()?))
             }
         }
@@ -161,11 +188,21 @@ impl Table {
     /// Asks again for the rows behind those that were handed on, in their newest version.
     async fn ask_merged(&mut self) -> Result<(), Failure> {
         let Question { source, slice, approach, query_id, block_rows } = &self.question;
-        tracing::debug!(query_id, "rows have several versions; ClickHouse merges them from here on");
+        tracing::debug!(
+            query_id,
+            "rows have several versions; ClickHouse merges them from here on"
+        );
         let rest = Slice { cursor: self.last.or(slice.cursor), ..slice.clone() };
         let counts = source.counts(&rest, approach, Versions::Merged).await?;
-        self.answer = source.table(&rest, approach, Versions::Merged, &format!("{query_id}-merged"), *block_rows)?;
-        (self.merge, self.counted_again, self.tally) = (Merge::Done, None, Some(self.question.tally(counts)));
+        self.answer = source.table(
+            &rest,
+            approach,
+            Versions::Merged,
+            &format!("{query_id}-merged"),
+            *block_rows,
+        )?;
+        (self.merge, self.counted_again, self.tally) =
+            (Merge::Done, None, Some(self.question.tally(counts)));
         self.question.slice.cursor = rest.cursor;
         Ok(())
     }
@@ -192,7 +229,8 @@ impl Table {
         }
     }
 
-    /// Counts once more, in the newest versions: rows may have gone meanwhile. A failure when they have not.
+    /// Counts once more, in the newest versions: rows may have gone meanwhile. A failure when they
+    /// have not.
     async fn explain(&mut self) -> Result<(), Failure> {
         let Question { source, slice, approach, .. } = &self.question;
         let after = match self.counted_again.take() {
@@ -203,7 +241,10 @@ impl Table {
         if let (1.., Some(first)) = (missing, self.short.first()) {
             return Err(short(slice, first, missing));
         }
-        tracing::info!(rows = self.short.len(), "rows were withdrawn, deleted or moved while they were read");
+        tracing::info!(
+            rows = self.short.len(),
+            "rows were withdrawn, deleted or moved while they were read"
+        );
         (self.short, self.counted_again) = (Vec::new(), Some(after));
         Ok(())
     }
@@ -211,15 +252,26 @@ impl Table {
     /// With the columns that are the same in every row of a slice, and so not asked for.
     fn with_owner(&self, batch: RecordBatch) -> Result<RecordBatch, Failure> {
         let Slice { tenant, session, columns, .. } = &self.question.slice;
-        let owner = [(Column::TenantId, tenant.to_string()), (Column::SessionId, session.to_string())];
-        let owner: Vec<_> = owner.into_iter().filter(|(column, _)| columns.contains(*column)).collect();
+        let owner =
+            [(Column::TenantId, tenant.to_string()), (Column::SessionId, session.to_string())];
+        let owner: Vec<_> =
+            owner.into_iter().filter(|(column, _)| columns.contains(*column)).collect();
         if owner.is_empty() {
             return Ok(batch);
         }
-        let fields = owner.iter().map(|(column, _)| Arc::new(Field::new(out(column.name()), DataType::Utf8, false)));
+        let fields = owner
+            .iter()
+            .map(|(column, _)| Arc::new(Field::new(out(column.name()), DataType::Utf8, false)));
         let fields: Vec<_> = batch.schema().fields().iter().cloned().chain(fields).collect();
-        let same = |text: &String| Arc::new(StringArray::from_iter_values(repeat_n(text, batch.num_rows()))) as ArrayRef;
-        let columns = batch.columns().iter().cloned().chain(owner.iter().map(|(_, text)| same(text))).collect();
+        let same = |text: &String| {
+            Arc::new(StringArray::from_iter_values(repeat_n(text, batch.num_rows()))) as ArrayRef
+        };
+        let columns = batch
+            .columns()
+            .iter()
+            .cloned()
+            .chain(owner.iter().map(|(_, text)| same(text)))
+            .collect();
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(cut)
     }
 
@@ -229,7 +281,11 @@ impl Table {
             Merge::ToBeAsked => false,
             Merge::Done | Merge::Neighbours(_) => true,
         };
-        self.answer.ended() && merged && self.judged && self.ready.is_none() && self.short.is_empty()
+        self.answer.ended()
+            && merged
+            && self.judged
+            && self.ready.is_none()
+            && self.short.is_empty()
     }
 
     /// Cancelled when no further rows should be read.
@@ -266,5 +322,8 @@ pub(crate) fn place(batch: &RecordBatch, row: usize) -> Option<Cursor> {
     let named = |column: Column| batch.column_by_name(&out(column.name()));
     let times = named(Column::StartTime)?.as_primitive_opt::<TimestampMicrosecondType>()?;
     let ids = named(Column::Id)?.as_string_opt::<i32>()?;
-    Some(Cursor { start_time: Timestamp::from_micros(times.value(row))?, id: Uuid::parse_str(ids.value(row)).ok()? })
+    Some(Cursor {
+        start_time: Timestamp::from_micros(times.value(row))?,
+        id: Uuid::parse_str(ids.value(row)).ok()?,
+    })
 }

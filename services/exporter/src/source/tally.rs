@@ -1,8 +1,10 @@
-//! Rows that came, beside rows that were counted before: an answer that is cut short is noticed, whatever has cut it.
+//! Rows that came, beside rows that were counted before: an answer that is cut short is noticed,
+//! whatever has cut it.
 //!
-//! The rows of an answer come in the order of time, and were counted stretch by stretch of time when it was asked for. Once a later
-//! stretch has come, those before it must be whole. One that is not may have lost rows meanwhile, so it is counted once more: only rows
-//! that were there before and are there after are missing from an answer between the two.
+//! The rows of an answer come in the order of time, and were counted stretch by stretch of time
+//! when it was asked for. Once a later stretch has come, those before it must be whole. One that is
+//! not may have lost rows meanwhile, so it is counted once more: only rows that were there before
+//! and are there after are missing from an answer between the two.
 
 use std::{collections::BTreeMap, iter::Peekable, vec};
 
@@ -63,8 +65,11 @@ impl Tally {
     /// Judges every stretch before `next`, all of them when there is none.
     fn pass(&mut self, next: Option<i64>) {
         let current = self.current.take();
-        while let Some((stretch, counted)) = self.expected.next_if(|(stretch, _)| next.is_none_or(|next| *stretch < next)) {
-            let came = current.filter(|(current, _)| *current == stretch).map_or(0, |(_, came)| came);
+        while let Some((stretch, counted)) =
+            self.expected.next_if(|(stretch, _)| next.is_none_or(|next| *stretch < next))
+        {
+            let came =
+                current.filter(|(current, _)| *current == stretch).map_or(0, |(_, came)| came);
             if came < counted {
                 self.short.push(Short { stretch, came, counted });
             }
@@ -72,9 +77,11 @@ impl Tally {
     }
 }
 
-/// Rows that are missing, given what is counted afterwards: those that were there before and still are.
+/// Rows that are missing, given what is counted afterwards: those that were there before and still
+/// are.
 pub(super) fn missing(short: &[Short], after: &Counts) -> u64 {
-    let still = |short: &Short| after.get(&short.stretch).copied().unwrap_or_default().min(short.counted);
+    let still =
+        |short: &Short| after.get(&short.stretch).copied().unwrap_or_default().min(short.counted);
     short.iter().map(|short| still(short).saturating_sub(short.came)).sum()
 }
 
@@ -91,7 +98,8 @@ mod tests {
         })
     }
 
-    /// What is missing of an answer with rows at `came`, of which there were some before and some after.
+    /// What is missing of an answer with rows at `came`, of which there were some before and some
+    /// after.
     fn lacks(before: &[i64], came: &[i64], after: &[i64], batch: usize) -> u64 {
         let mut tally = Tally::new(0, 10, counts(before));
         let mut short = Vec::new();

@@ -1,11 +1,13 @@
-//! What a String of ClickHouse and a UUID become: text. Such a String holds any bytes; where they are no UTF-8, U+FFFD takes the place of
-//! the wrong ones and the row stays. Not by `toValidUTF8` and `toString` in the query, which make every text anew (ADR 0022).
+//! What a String of ClickHouse and a UUID become: text. Such a String holds any bytes; where they
+//! are no UTF-8, U+FFFD takes the place of the wrong ones and the row stays. Not by `toValidUTF8`
+//! and `toString` in the query, which make every text anew (ADR 0022).
 
 use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array as _, ArrayRef, AsArray as _, BinaryArray, FixedSizeBinaryArray, RecordBatch, RecordBatchOptions, StringArray, StringBuilder,
+        Array as _, ArrayRef, AsArray as _, BinaryArray, FixedSizeBinaryArray, RecordBatch,
+        RecordBatchOptions, StringArray, StringBuilder,
     },
     buffer::{BooleanBuffer, NullBuffer},
     datatypes::{DataType, Field, Schema},
@@ -15,7 +17,8 @@ use uuid::{Uuid, fmt::Hyphenated};
 
 use super::{failures::cut, query::out};
 
-/// The same rows with text where ClickHouse answered bytes or UUIDs. What is empty in a column of large texts is nothing.
+/// The same rows with text where ClickHouse answered bytes or UUIDs. What is empty in a column of
+/// large texts is nothing.
 pub(super) fn texts(batch: &RecordBatch) -> Result<RecordBatch, Failure> {
     let schema = batch.schema();
     let converted = schema.fields().iter().zip(batch.columns()).map(|(field, array)| {
@@ -23,8 +26,11 @@ pub(super) fn texts(batch: &RecordBatch) -> Result<RecordBatch, Failure> {
             let field = Field::new(field.name(), DataType::Utf8, field.is_nullable());
             return (Arc::new(field), Arc::new(uuids(ids)) as ArrayRef);
         }
-        let Some(bytes) = array.as_binary_opt::<i32>() else { return (field.clone(), array.clone()) };
-        let empty_is_null = Column::ALL.iter().any(|column| column.wide() && out(column.name()) == *field.name());
+        let Some(bytes) = array.as_binary_opt::<i32>() else {
+            return (field.clone(), array.clone());
+        };
+        let empty_is_null =
+            Column::ALL.iter().any(|column| column.wide() && out(column.name()) == *field.name());
         let field = Field::new(field.name(), DataType::Utf8, field.is_nullable() || empty_is_null);
         (Arc::new(field), Arc::new(text(bytes, empty_is_null)) as ArrayRef)
     });
@@ -35,20 +41,26 @@ pub(super) fn texts(batch: &RecordBatch) -> Result<RecordBatch, Failure> {
 
 fn text(bytes: &BinaryArray, empty_is_null: bool) -> StringArray {
     let nulls = if empty_is_null { filled(bytes) } else { bytes.nulls().cloned() };
-    let valid = StringArray::try_new(bytes.offsets().clone(), bytes.values().clone(), nulls.clone());
+    let valid =
+        StringArray::try_new(bytes.offsets().clone(), bytes.values().clone(), nulls.clone());
     valid.unwrap_or_else(|_| {
         let there = |row: &usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(*row));
-        (0..bytes.len()).map(|row| Some(row).filter(there).map(|row| String::from_utf8_lossy(bytes.value(row)))).collect()
+        (0..bytes.len())
+            .map(|row| Some(row).filter(there).map(|row| String::from_utf8_lossy(bytes.value(row))))
+            .collect()
     })
 }
 
-/// As ClickHouse holds them in memory: the high half, then the low one, each with its lowest byte first.
+/// As ClickHouse holds them in memory: the high half, then the low one, each with its lowest byte
+/// first.
 fn uuids(ids: &FixedSizeBinaryArray) -> StringArray {
     let mut texts = StringBuilder::with_capacity(ids.len(), ids.len() * Hyphenated::LENGTH);
     let mut text = Uuid::encode_buffer();
     for id in ids {
         let halves = id.and_then(|id| Some((id.first_chunk()?, id.last_chunk()?)));
-        match halves.map(|(high, low)| Uuid::from_u64_pair(u64::from_le_bytes(*high), u64::from_le_bytes(*low))) {
+        match halves.map(|(high, low)| {
+            Uuid::from_u64_pair(u64::from_le_bytes(*high), u64::from_le_bytes(*low))
+        }) {
             Some(id) => texts.append_value(id.hyphenated().encode_lower(&mut text)),
             None => texts.append_null(),
         }
@@ -58,7 +70,9 @@ fn uuids(ids: &FixedSizeBinaryArray) -> StringArray {
 
 /// Which values are not empty.
 fn filled(bytes: &BinaryArray) -> Option<NullBuffer> {
-    let filled = BooleanBuffer::collect_bool(bytes.len(), |row| bytes.is_valid(row) && bytes.value_length(row) > 0);
+    let filled = BooleanBuffer::collect_bool(bytes.len(), |row| {
+        bytes.is_valid(row) && bytes.value_length(row) > 0
+    });
     Some(NullBuffer::new(filled)).filter(|nulls| nulls.null_count() > 0)
 }
 
@@ -69,30 +83,51 @@ mod tests {
     use super::*;
 
     fn column(name: &str, values: Vec<Option<&[u8]>>) -> Vec<Option<String>> {
-        let batch = RecordBatch::try_from_iter([(out(name), Arc::new(BinaryArray::from(values)) as ArrayRef)]).unwrap();
+        let batch = RecordBatch::try_from_iter([(
+            out(name),
+            Arc::new(BinaryArray::from(values)) as ArrayRef,
+        )])
+        .unwrap();
         let texts = texts(&batch).unwrap();
         texts.column(0).as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
     }
 
     #[test]
     fn wrong_bytes_are_replaced_and_nothing_else_changes() {
-        let values: Vec<Option<&[u8]>> = vec![Some(b"a\xffb"), Some("日本".as_bytes()), None, Some(b""), Some(b"\xe6\x97")];
+        let values: Vec<Option<&[u8]>> =
+            vec![Some(b"a\xffb"), Some("日本".as_bytes()), None, Some(b""), Some(b"\xe6\x97")];
         let told = column("name", values.clone());
-        assert_eq!(told, [Some("a\u{fffd}b"), Some("日本"), None, Some(""), Some("\u{fffd}")].map(|text| text.map(str::to_owned)));
+        assert_eq!(
+            told,
+            [Some("a\u{fffd}b"), Some("日本"), None, Some(""), Some("\u{fffd}")]
+                .map(|text| text.map(str::to_owned))
+        );
         assert_eq!(column("inputs", values)[2..4], [None, None], "an empty large text is nothing");
     }
 
     #[test]
     fn a_character_cut_by_the_end_of_a_value_is_not_joined_with_the_next() {
         let (first, second) = "é".as_bytes().split_at(1);
-        assert_eq!(column("name", vec![Some(first), Some(second)]), [Some("\u{fffd}".to_owned()), Some("\u{fffd}".to_owned())]);
+        assert_eq!(
+            column("name", vec![Some(first), Some(second)]),
+            [Some("\u{fffd}".to_owned()), Some("\u{fffd}".to_owned())]
+        );
     }
 
     #[test]
     fn a_uuid_is_the_text_that_clickhouse_makes_of_it() {
-        let high_and_low = [0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0x00, 0xff, 0xee, 0xdd, 0xcc, 0xbb, 0xaa, 0x99, 0x88];
-        let ids = FixedSizeBinaryArray::try_from_sparse_iter_with_size([Some(high_and_low), None].into_iter(), 16).unwrap();
-        let texts = texts(&RecordBatch::try_from_iter([(out("id"), Arc::new(ids) as ArrayRef)]).unwrap()).unwrap();
+        let high_and_low = [
+            0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0x00, 0xff, 0xee, 0xdd, 0xcc, 0xbb, 0xaa,
+            0x99, 0x88,
+        ];
+        let ids = FixedSizeBinaryArray::try_from_sparse_iter_with_size(
+            [Some(high_and_low), None].into_iter(),
+            16,
+        )
+        .unwrap();
+        let texts =
+            texts(&RecordBatch::try_from_iter([(out("id"), Arc::new(ids) as ArrayRef)]).unwrap())
+                .unwrap();
         let texts: Vec<_> = texts.column(0).as_string::<i32>().iter().collect();
         assert_eq!(texts, [Some("00112233-4455-6677-8899-aabbccddeeff"), None]);
     }

@@ -1,12 +1,14 @@
-//! Versions of a row. What is written again or withdrawn stands beside what was there before, until ClickHouse merges the parts;
-//! FINAL merges while it reads, which in the order of a run costs it a fifth of its time, and most often there is nothing to merge.
+//! Versions of a row. What is written again or withdrawn stands beside what was there before, until
+//! ClickHouse merges the parts; FINAL merges while it reads, which in the order of a run costs it a
+//! fifth of its time, and most often there is nothing to merge.
 //!
-//! Where the engine of the table does not merge them, or not by the documented key and version ([`super::merging`]), rows are read as they
-//! are stored, the newest version first, and merged here.
+//! Where the engine of the table does not merge them, or not by the documented key and version
+//! ([`super::merging`]), rows are read as they are stored, the newest version first, and merged
+//! here.
 //!
-//! In a table with the documented key the versions of a row come next to each other. So its rows are read as they are stored for as long
-//! as each is the only one and not withdrawn, which is what FINAL would say of the same moment; from the first that is not,
-//! they are read with FINAL.
+//! In a table with the documented key the versions of a row come next to each other. So its rows
+//! are read as they are stored for as long as each is the only one and not withdrawn, which is what
+//! FINAL would say of the same moment; from the first that is not, they are read with FINAL.
 
 use arrow::{
     array::{AsArray as _, BooleanArray, BooleanBufferBuilder, RecordBatch},
@@ -32,7 +34,8 @@ pub(super) enum Versions {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Several;
 
-/// Batches as they are stored, one behind: whether the last row of a batch has another version, the next one says.
+/// Batches as they are stored, one behind: whether the last row of a batch has another version, the
+/// next one says.
 #[derive(Debug, Default)]
 pub(super) struct Single {
     held: Option<RecordBatch>,
@@ -40,13 +43,20 @@ pub(super) struct Single {
 
 impl Single {
     /// The batch before `next`, each of whose rows is the only one with its key.
-    pub(super) fn pass(&mut self, next: Option<RecordBatch>) -> Result<Option<RecordBatch>, Several> {
+    pub(super) fn pass(
+        &mut self,
+        next: Option<RecordBatch>,
+    ) -> Result<Option<RecordBatch>, Several> {
         if let Some(next) = &next {
             if next.num_rows() == 0 {
                 return Ok(None); // it would part the one before it from the one behind it
             }
             let keys = Keys::of(next).ok_or(Several)?;
-            let follows = self.held.as_ref().and_then(Keys::of).is_none_or(|held| held.last() != keys.first());
+            let follows = self
+                .held
+                .as_ref()
+                .and_then(Keys::of)
+                .is_none_or(|held| held.last() != keys.first());
             if !follows || !keys.are_single() {
                 return Err(Several);
             }
@@ -60,7 +70,8 @@ impl Single {
     }
 }
 
-/// Versions that come one behind the other, the newest first: that one counts, unless it withdraws the row or does not match.
+/// Versions that come one behind the other, the newest first: that one counts, unless it withdraws
+/// the row or does not match.
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
     last: Option<(i64, String)>,
@@ -70,14 +81,22 @@ impl Neighbours {
     /// The rows of a batch that count; `None` when it does not tell its rows apart.
     pub(super) fn merge(&mut self, batch: &RecordBatch) -> Option<RecordBatch> {
         let keys = Keys::of(batch)?;
-        let matches = batch.column_by_name(&out(MATCHES)).map(|matches| matches.as_boolean_opt().ok_or(())).transpose().ok()?;
+        let matches = batch
+            .column_by_name(&out(MATCHES))
+            .map(|matches| matches.as_boolean_opt().ok_or(()))
+            .transpose()
+            .ok()?;
         let mut counts = BooleanBufferBuilder::new(batch.num_rows());
         for row in 0..batch.num_rows() {
             let newest = match row.checked_sub(1) {
                 Some(before) => keys.key(before) != keys.key(row),
                 None => self.last.as_ref().map(|(time, id)| (*time, id.as_str())) != keys.key(row),
             };
-            counts.append(newest && keys.withdrawn[row] == 0 && matches.is_none_or(|matches| matches.value(row)));
+            counts.append(
+                newest
+                    && keys.withdrawn[row] == 0
+                    && matches.is_none_or(|matches| matches.value(row)),
+            );
         }
         if let Some((time, id)) = keys.last() {
             self.last = Some((time, id.to_owned()));
@@ -97,7 +116,9 @@ impl<'a> Keys<'a> {
     fn of(batch: &'a RecordBatch) -> Option<Self> {
         let named = |name: &str| batch.column_by_name(&out(name));
         Some(Self {
-            times: named(Column::StartTime.name())?.as_primitive_opt::<TimestampMicrosecondType>()?.values(),
+            times: named(Column::StartTime.name())?
+                .as_primitive_opt::<TimestampMicrosecondType>()?
+                .values(),
             ids: named(Column::Id.name())?.as_string_opt()?,
             withdrawn: named(WITHDRAWN)?.as_primitive_opt::<UInt8Type>()?.values(),
         })
@@ -119,7 +140,8 @@ impl<'a> Keys<'a> {
     fn are_single(&self) -> bool {
         let pairs = self.times.windows(2).enumerate();
         let mut at_once = pairs.filter(|(_, pair)| pair[0] == pair[1]);
-        self.withdrawn.iter().all(|withdrawn| *withdrawn == 0) && at_once.all(|(row, _)| self.ids.value(row) != self.ids.value(row + 1))
+        self.withdrawn.iter().all(|withdrawn| *withdrawn == 0)
+            && at_once.all(|(row, _)| self.ids.value(row) != self.ids.value(row + 1))
     }
 }
 
@@ -139,8 +161,11 @@ mod tests {
         let times = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.0));
         let ids: StringArray = rows.iter().map(|row| Some(row.1.to_string())).collect();
         let withdrawn = UInt8Array::from_iter_values(rows.iter().map(|row| u8::from(row.2)));
-        let columns: [(String, ArrayRef); 3] =
-            [(out("start_time"), Arc::new(times)), (out("id"), Arc::new(ids)), (out(WITHDRAWN), Arc::new(withdrawn))];
+        let columns: [(String, ArrayRef); 3] = [
+            (out("start_time"), Arc::new(times)),
+            (out("id"), Arc::new(ids)),
+            (out(WITHDRAWN), Arc::new(withdrawn)),
+        ];
         RecordBatch::try_from_iter(columns).unwrap()
     }
 
@@ -160,8 +185,16 @@ mod tests {
     fn rows_that_are_each_the_only_one_are_passed_on_and_others_never() {
         assert_eq!(passed(&[]), (0, false));
         assert_eq!(passed(&[&[(1, 1, false), (1, 2, false)], &[(2, 2, false)]]), (3, false));
-        assert_eq!(passed(&[&[(1, 1, false)], &[(2, 1, false), (2, 1, false)]]), (0, true), "twice in a batch");
-        assert_eq!(passed(&[&[(1, 1, false)], &[(2, 1, false)], &[(2, 1, false)]]), (1, true), "twice across two");
+        assert_eq!(
+            passed(&[&[(1, 1, false)], &[(2, 1, false), (2, 1, false)]]),
+            (0, true),
+            "twice in a batch"
+        );
+        assert_eq!(
+            passed(&[&[(1, 1, false)], &[(2, 1, false)], &[(2, 1, false)]]),
+            (1, true),
+            "twice across two"
+        );
         assert_eq!(passed(&[&[(1, 1, false)], &[(2, 1, true)]]), (0, true), "withdrawn");
     }
 
@@ -175,17 +208,40 @@ mod tests {
     fn of_neighbours_the_first_counts_unless_it_is_withdrawn_or_does_not_match() {
         let merged = |batches: &[&[Stored]]| {
             let mut neighbours = Neighbours::default();
-            let rows = batches.iter().map(|rows| neighbours.merge(&batch(rows)).unwrap().num_rows());
+            let rows =
+                batches.iter().map(|rows| neighbours.merge(&batch(rows)).unwrap().num_rows());
             rows.collect::<Vec<_>>()
         };
-        assert_eq!(merged(&[&[(1, 1, false), (1, 1, false), (1, 2, false)], &[(1, 2, false), (2, 2, false)]]), [2, 1]);
-        assert_eq!(merged(&[&[(1, 1, true), (1, 1, false)], &[(1, 1, false)], &[], &[(1, 1, false), (1, 2, false)]]), [0, 0, 0, 1]);
+        assert_eq!(
+            merged(&[
+                &[(1, 1, false), (1, 1, false), (1, 2, false)],
+                &[(1, 2, false), (2, 2, false)]
+            ]),
+            [2, 1]
+        );
+        assert_eq!(
+            merged(&[
+                &[(1, 1, true), (1, 1, false)],
+                &[(1, 1, false)],
+                &[],
+                &[(1, 1, false), (1, 2, false)]
+            ]),
+            [0, 0, 0, 1]
+        );
         let rows = batch(&[(1, 1, false), (1, 1, false), (2, 2, false)]);
         let matches: ArrayRef = Arc::new(BooleanArray::from(vec![false, true, true]));
         let schema = rows.schema();
-        let columns = schema.fields().iter().map(|field| field.name().clone()).zip(rows.columns().iter().cloned());
+        let columns = schema
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .zip(rows.columns().iter().cloned());
         let rows = RecordBatch::try_from_iter(columns.chain([(out(MATCHES), matches)])).unwrap();
-        assert_eq!(Neighbours::default().merge(&rows).unwrap().num_rows(), 1, "an older version that matches does not count");
+        assert_eq!(
+            Neighbours::default().merge(&rows).unwrap().num_rows(),
+            1,
+            "an older version that matches does not count"
+        );
     }
 
     proptest! {

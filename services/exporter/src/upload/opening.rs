@@ -1,4 +1,5 @@
-//! The beginning of a multipart upload: opened, then made known, before anything is sent. And its end when it comes to nothing.
+//! The beginning of a multipart upload: opened, then made known, before anything is sent. And its
+//! end when it comes to nothing.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -28,7 +29,9 @@ impl Uploader<'_> {
                     intent.upload_id = upload_id;
                     break;
                 }
-                Err(NoAnswer::Refused(error)) if error.fault == Fault::Unavailable && attempt < OPENINGS => {
+                Err(NoAnswer::Refused(error))
+                    if error.fault == Fault::Unavailable && attempt < OPENINGS =>
+                {
                     // It may have been opened all the same, under an id that nobody knows.
                     self.abort_unknown(&intent.key).await?;
                     let wait = Duration::from_millis(500 << attempt).mul_f64(chance());
@@ -43,7 +46,8 @@ impl Uploader<'_> {
         match self.reporter.file_intent(self.lease, &intent).await {
             Ok(()) => Ok(intent),
             Err(halt) => {
-                // Even when the run is somebody else's now: whoever has it may never have heard of this upload.
+                // Even when the run is somebody else's now: whoever has it may never have heard of
+                // this upload.
                 self.end(&intent).await;
                 Err(halt)
             }
@@ -54,7 +58,12 @@ impl Uploader<'_> {
         // Waited for whatever comes meanwhile: only we can know the id of what it opens.
         let created = self.destination.settle("CreateMultipartUpload", |client| {
             let bucket = client.bucket();
-            let call = client.s3.create_multipart_upload().with_options_of(bucket).bucket(&bucket.name).key(&intent.key);
+            let call = client
+                .s3
+                .create_multipart_upload()
+                .with_options_of(bucket)
+                .bucket(&bucket.name)
+                .key(&intent.key);
             let call = call.set_metadata(Some(self.metadata(intent))).content_type(PARQUET);
             // The SDK's own second try would hide that a first one may have opened an upload.
             let once = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
@@ -74,7 +83,8 @@ impl Uploader<'_> {
         entries.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
-    /// Aborts the upload in hand, unless the run is somebody else's now: then the upload is theirs to end.
+    /// Aborts the upload in hand, unless the run is somebody else's now: then the upload is theirs
+    /// to end.
     pub(super) async fn clean_up(&self, intent: &FileIntent, halt: &Halt) {
         if *halt != Halt::Stopped(Stop::Revoked) {
             self.end(intent).await;
@@ -82,19 +92,28 @@ impl Uploader<'_> {
     }
 
     async fn end(&self, intent: &FileIntent) {
-        if let Err(error) = self.destination.once("AbortMultipartUpload", |client| abort(&client, &intent.key, &intent.upload_id)).await
+        if let Err(error) = self
+            .destination
+            .once("AbortMultipartUpload", |client| abort(&client, &intent.key, &intent.upload_id))
+            .await
             && error.fault != Fault::NoSuchUpload
         {
             tracing::warn!(%error, key = intent.key, "an upload stays open until its successor ends it");
         }
     }
 
-    /// Aborts until the upload is gone: parts that were on their way at a first abort may have landed after it.
+    /// Aborts until the upload is gone: parts that were on their way at a first abort may have
+    /// landed after it.
     ///
-    /// A bucket that grants PutObject only refuses; what is then written anew replaces whatever the old upload makes.
+    /// A bucket that grants PutObject only refuses; what is then written anew replaces whatever the
+    /// old upload makes.
     pub(super) async fn abort_until_gone(&self, key: &str, upload_id: &str) -> Result<(), Halt> {
         for _ in 0..ABORTS {
-            match self.destination.call("AbortMultipartUpload", |client| abort(&client, key, upload_id)).await {
+            match self
+                .destination
+                .call("AbortMultipartUpload", |client| abort(&client, key, upload_id))
+                .await
+            {
                 Ok(()) => {}
                 Err(NoAnswer::Refused(error)) => match error.fault {
                     Fault::NoSuchUpload | Fault::NoSuchKey | Fault::AccessDenied => return Ok(()),
@@ -106,12 +125,19 @@ impl Uploader<'_> {
         Ok(())
     }
 
-    /// Aborts uploads of this very key that were opened but never became known. A store that does not answer now is asked
-    /// again by the next attempt; where the bucket does not let us list, its own lifecycle rule has to end them.
+    /// Aborts uploads of this very key that were opened but never became known. A store that does
+    /// not answer now is asked again by the next attempt; where the bucket does not let us
+    /// list, its own lifecycle rule has to end them.
     pub(super) async fn abort_unknown(&self, key: &str) -> Result<(), Halt> {
         let listed = self.destination.call("ListMultipartUploads", |client| {
             let bucket = client.bucket();
-            client.s3.list_multipart_uploads().bucket(&bucket.name).prefix(key).paid_as_asked(bucket).send()
+            client
+                .s3
+                .list_multipart_uploads()
+                .bucket(&bucket.name)
+                .prefix(key)
+                .paid_as_asked(bucket)
+                .send()
         });
         let listed = match listed.await {
             Ok(listed) => listed,
@@ -138,8 +164,18 @@ type AbortError = aws_sdk_s3::error::SdkError<
     aws_smithy_runtime_api::client::orchestrator::HttpResponse,
 >;
 
-fn abort(client: &Client, key: &str, upload_id: &str) -> impl Future<Output = Result<(), AbortError>> + use<> {
+fn abort(
+    client: &Client,
+    key: &str,
+    upload_id: &str,
+) -> impl Future<Output = Result<(), AbortError>> + use<> {
     let bucket = client.bucket();
-    let call = client.s3.abort_multipart_upload().bucket(&bucket.name).key(key).upload_id(upload_id).paid_as_asked(bucket);
+    let call = client
+        .s3
+        .abort_multipart_upload()
+        .bucket(&bucket.name)
+        .key(key)
+        .upload_id(upload_id)
+        .paid_as_asked(bucket);
     async move { call.send().await.map(|_| ()) }
 }

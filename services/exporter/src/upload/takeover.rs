@@ -1,5 +1,6 @@
-//! Objects that may be there already: written under the condition that nothing stands at the key, looked at when that does
-//! not hold or an answer was lost, and taken over from an attempt that was lost. `core::takeover` decides.
+//! Objects that may be there already: written under the condition that nothing stands at the key,
+//! looked at when that does not hold or an answer was lost, and taken over from an attempt that was
+//! lost. `core::takeover` decides.
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -17,10 +18,12 @@ use super::{
 use crate::{destination::NoAnswer, job::Halt};
 
 impl Uploader<'_> {
-    /// Makes an object, its etag: under the condition that none is there, where the store knows one.
+    /// Makes an object, its etag: under the condition that none is there, where the store knows
+    /// one.
     ///
-    /// The condition holds off an exporter that wakes up after its successor has written the file: also where the bucket
-    /// did not let the successor abort, and also for a PutObject, which has no upload to abort.
+    /// The condition holds off an exporter that wakes up after its successor has written the file:
+    /// also where the bucket did not let the successor abort, and also for a PutObject, which
+    /// has no upload to abort.
     pub(super) async fn unless_there<E, F>(
         &self,
         name: &'static str,
@@ -36,7 +39,11 @@ impl Uploader<'_> {
             let now = extras.now();
             let condition = (now.conditional_writes && !replace).then(|| "*".to_owned());
             let conditional = condition.is_some();
-            let error = match self.destination.settle(name, |client| send(client.knowing(now), condition.clone())).await {
+            let error = match self
+                .destination
+                .settle(name, |client| send(client.knowing(now), condition.clone()))
+                .await
+            {
                 Ok(etag) => {
                     self.destination.knows(now);
                     return Ok(etag.unwrap_or_default().trim_matches('"').to_owned());
@@ -49,7 +56,8 @@ impl Uploader<'_> {
                 Fault::Exists if conditional => match self.look(intent).await? {
                     Decision::Adopt { etag } => return Ok(etag),
                     Decision::Write => {
-                        // Only the holder may replace: one that slept past its lease is told so here, and stops.
+                        // Only the holder may replace: one that slept past its lease is told so
+                        // here, and stops.
                         self.reporter.file_intent(self.lease, intent).await?;
                         replace = true;
                     }
@@ -58,7 +66,10 @@ impl Uploader<'_> {
                 // The object may be there although nobody said so.
                 Fault::Unavailable | Fault::NoSuchUpload => match self.look(intent).await {
                     Ok(Decision::Adopt { etag }) => {
-                        tracing::info!(key = intent.key, "the object is there although the answer was lost");
+                        tracing::info!(
+                            key = intent.key,
+                            "the object is there although the answer was lost"
+                        );
                         return Ok(etag);
                     }
                     _ => return Err(NoAnswer::Refused(error).at(Step::Upload)),
@@ -68,9 +79,13 @@ impl Uploader<'_> {
         }
     }
 
-    /// Ends what a lost attempt may have left at the key of the next file: aborts its upload, then looks. The file, when it
-    /// stands there complete and only nobody knew.
-    pub(crate) async fn take_over(&self, number: u32, unresolved: Option<&FileIntent>) -> Result<Option<File>, Halt> {
+    /// Ends what a lost attempt may have left at the key of the next file: aborts its upload, then
+    /// looks. The file, when it stands there complete and only nobody knew.
+    pub(crate) async fn take_over(
+        &self,
+        number: u32,
+        unresolved: Option<&FileIntent>,
+    ) -> Result<Option<File>, Halt> {
         let key = unresolved.map_or_else(|| (self.key)(number), |intent| intent.key.clone());
         if let Some(intent) = unresolved.filter(|intent| !intent.upload_id.is_empty()) {
             tracing::info!(key, "the upload of an earlier attempt is aborted");
@@ -91,13 +106,27 @@ impl Uploader<'_> {
     async fn look(&self, intent: &FileIntent) -> Result<Decision, Halt> {
         let head = self.destination.settle("HeadObject", |client| {
             let bucket = client.bucket();
-            client.s3.head_object().bucket(&bucket.name).key(&intent.key).paid_as_asked(bucket).send()
+            client
+                .s3
+                .head_object()
+                .bucket(&bucket.name)
+                .key(&intent.key)
+                .paid_as_asked(bucket)
+                .send()
         });
         let found = match head.await {
             Ok(head) => {
                 let said = |name| head.metadata().and_then(|metadata| metadata.get(name)).cloned();
-                let bytes = head.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
-                Found::Object { run: said(RUN), token: said(TOKEN), bytes, etag: head.e_tag().unwrap_or_default().to_owned() }
+                let bytes = head
+                    .content_length()
+                    .and_then(|size| u64::try_from(size).ok())
+                    .unwrap_or_default();
+                Found::Object {
+                    run: said(RUN),
+                    token: said(TOKEN),
+                    bytes,
+                    etag: head.e_tag().unwrap_or_default().to_owned(),
+                }
             }
             Err(NoAnswer::Refused(BucketError { fault: Fault::NoSuchKey, .. })) => Found::Nothing,
             Err(NoAnswer::Refused(BucketError { fault: Fault::AccessDenied, .. })) => Found::Denied,

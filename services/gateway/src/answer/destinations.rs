@@ -64,7 +64,10 @@ struct ClientConfig {
 
 impl From<v1::Destination> for BulkExportDestination {
     fn from(destination: v1::Destination) -> Self {
-        let config = BucketConfig::of(destination.config.unwrap_or_default(), text(destination.aws_role_arn));
+        let config = BucketConfig::of(
+            destination.config.unwrap_or_default(),
+            text(destination.aws_role_arn),
+        );
         Self {
             id: destination.id,
             tenant_id: destination.tenant_id,
@@ -80,7 +83,9 @@ impl From<v1::Destination> for BulkExportDestination {
 }
 
 impl From<v1::StoreFeatures> for StoreFeatures {
-    fn from(v1::StoreFeatures { checksums, conditional_writes, object_size }: v1::StoreFeatures) -> Self {
+    fn from(
+        v1::StoreFeatures { checksums, conditional_writes, object_size }: v1::StoreFeatures,
+    ) -> Self {
         Self { checksums, conditional_writes, object_size }
     }
 }
@@ -94,7 +99,8 @@ impl BucketConfig {
         };
         let client = ClientConfig {
             addressing_style,
-            use_accelerate_endpoint: Some(config.use_accelerate_endpoint).filter(|accelerated| *accelerated),
+            use_accelerate_endpoint: Some(config.use_accelerate_endpoint)
+                .filter(|accelerated| *accelerated),
             payload_signing_enabled: config.payload_signing_enabled,
             us_east_1_regional_endpoint: text(config.us_east_1_regional_endpoint),
         };

@@ -49,10 +49,12 @@ pub(crate) struct BulkExport {
     error: Option<String>,
     /// Beyond LangSmith: after the end, what was exported against what the trace store holds.
     reconciliation: Option<Reconciliation>,
-    /// Beyond LangSmith: when its rows were first read. What came to the trace store later may be missing.
+    /// Beyond LangSmith: when its rows were first read. What came to the trace store later may be
+    /// missing.
     #[schema(format = DateTime)]
     read_at: Option<String>,
-    /// Beyond LangSmith: whether that was before the end of the range, so that rows of it may have come since.
+    /// Beyond LangSmith: whether that was before the end of the range, so that rows of it may have
+    /// come since.
     window_open: bool,
 }
 
@@ -62,7 +64,8 @@ struct Reconciliation {
     rows_in_source: u64,
     #[schema(format = DateTime)]
     reconciled_at: Option<String>,
-    /// Of a filter that reads content: then rows_in_source should be the sum of the three other counts.
+    /// Of a filter that reads content: then rows_in_source should be the sum of the three other
+    /// counts.
     rows_undecided: u64,
     rows_decided_against: u64,
 }
@@ -133,7 +136,10 @@ struct FilterError {
 
 impl From<v1::ValidateFilterResponse> for FilterValidation {
     fn from(answer: v1::ValidateFilterResponse) -> Self {
-        let errors = answer.errors.into_iter().map(|error| FilterError { field: error.field, message: error.message });
+        let errors = answer
+            .errors
+            .into_iter()
+            .map(|error| FilterError { field: error.field, message: error.message });
         Self { valid: answer.valid, errors: errors.collect() }
     }
 }
@@ -154,11 +160,13 @@ impl From<v1::ExportProgress> for ExportProgress {
 }
 
 fn compression(given: v1::Compression) -> &'static str {
-    let known = Compression::ALL.iter().copied().find(|known| v1::Compression::from(*known) == given);
+    let known =
+        Compression::ALL.iter().copied().find(|known| v1::Compression::from(*known) == given);
     known.unwrap_or_default().as_str()
 }
 
 fn format_version(given: v1::FormatVersion) -> &'static str {
-    let known = FormatVersion::ALL.iter().copied().find(|known| v1::FormatVersion::from(*known) == given);
+    let known =
+        FormatVersion::ALL.iter().copied().find(|known| v1::FormatVersion::from(*known) == given);
     known.unwrap_or_default().as_str()
 }

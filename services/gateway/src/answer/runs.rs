@@ -60,7 +60,8 @@ struct RunResult {
     export_path: String,
     latest_cursor: Option<String>,
     pending_upload: Option<PendingUpload>,
-    /// Beyond LangSmith: rows that are not exported because nobody can decide whether they match the filter.
+    /// Beyond LangSmith: rows that are not exported because nobody can decide whether they match
+    /// the filter.
     undecided: u64,
     /// Beyond LangSmith: rows that were read and do not match the filter, as their content says.
     decided_against: u64,
@@ -134,7 +135,11 @@ impl From<v1::ExportRun> for BulkExportRun {
                 execution_backend: "clickhouse",
                 result: run
                     .result
-                    .filter(|result| completed || !result.exported_files.is_empty() || result.pending_upload.is_some())
+                    .filter(|result| {
+                        completed
+                            || !result.exported_files.is_empty()
+                            || result.pending_upload.is_some()
+                    })
                     .map(Into::into),
             },
             stage: text(run.stage),
@@ -161,7 +166,11 @@ impl From<v1::RunResult> for RunResult {
             undecided_fields: result
                 .undecided_fields
                 .into_iter()
-                .map(|field| UndecidedField { id: field.id, column: field.column, reason: field.reason })
+                .map(|field| UndecidedField {
+                    id: field.id,
+                    column: field.column,
+                    reason: field.reason,
+                })
                 .collect(),
         }
     }

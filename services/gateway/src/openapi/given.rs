@@ -1,4 +1,5 @@
-//! What callers give: shapes for the description. The readers in `request` are what counts; a test sends what stands here.
+//! What callers give: shapes for the description. The readers in `request` are what counts; a test
+//! sends what stands here.
 
 #![allow(dead_code, reason = "described, never made")]
 
@@ -16,10 +17,11 @@ pub(crate) struct BulkExportCreate {
     /// The tracing project; needed without `all_experiments`, forbidden with it.
     #[schema(format = Uuid)]
     session_id: Option<String>,
-    /// Instead of a project: every one with a reference dataset that has rows in the range, as found when the export starts.
+    /// Instead of a project: every one with a reference dataset that has rows in the range, as
+    /// found when the export starts.
     all_experiments: Option<bool>,
-    /// Inclusive. Unix time in seconds or milliseconds is taken too, as a number or as text. A time between two microseconds counts
-    /// as the later one, here and in `end_time`.
+    /// Inclusive. Unix time in seconds or milliseconds is taken too, as a number or as text. A
+    /// time between two microseconds counts as the later one, here and in `end_time`.
     #[schema(format = DateTime)]
     start_time: String,
     /// Exclusive; needed without `interval_hours`, forbidden with it.
@@ -57,7 +59,8 @@ pub(crate) struct FilterQuery {
     tree_filter: Option<String>,
 }
 
-/// A bucket, and by what it lets us in: credentials, a role, or neither where the operator allows that.
+/// A bucket, and by what it lets us in: credentials, a role, or neither where the operator allows
+/// that.
 #[derive(ToSchema)]
 pub(crate) struct BulkExportDestinationCreate {
     #[schema(schema_with = words::destination_type, required = false)]
@@ -93,7 +96,8 @@ struct DestinationConfig {
     /// False when the endpoint's host begins with the bucket's name already.
     #[schema(default = true, required = false)]
     include_bucket_in_prefix: bool,
-    /// ServerSideEncryption, SSEKMSKeyId, ExpectedBucketOwner, StorageClass, Tagging, ACL, RequestPayer.
+    /// ServerSideEncryption, SSEKMSKeyId, ExpectedBucketOwner, StorageClass, Tagging, ACL,
+    /// RequestPayer.
     s3_additional_kwargs: Option<BTreeMap<String, String>>,
     config_kwargs_s3: Option<DestinationClient>,
     aws_role_arn: Option<String>,

@@ -13,8 +13,9 @@ td,th{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #ee
 pub(super) fn rendered(document: &Value) -> String {
     let text = |value: &Value| escaped(value.as_str().unwrap_or_default());
     let title = text(&document["info"]["title"]);
-    let mut page =
-        format!("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>");
+    let mut page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"
+    );
     let _ = write!(
         page,
         "<p>{} The same for programs: <a href=\"/openapi.json\">openapi.json</a>.</p>",
@@ -22,22 +23,39 @@ pub(super) fn rendered(document: &Value) -> String {
     );
     for tag in document["tags"].as_array().into_iter().flatten() {
         let _ = write!(page, "<h2>{}</h2><p>{}</p>", text(&tag["name"]), text(&tag["description"]));
-        for (path, method, operation) in operations(document).filter(|(.., operation)| operation["tags"][0] == tag["name"]) {
-            let (method, path, summary) = (method.to_uppercase(), escaped(path), text(&operation["summary"]));
-            let _ = write!(page, "<h3><b>{method}</b> {path}</h3><p>{summary}</p>{}", parameters(operation));
-            if let Some(name) = schema_name(&operation["requestBody"]["content"]["application/json"]["schema"]) {
+        for (path, method, operation) in
+            operations(document).filter(|(.., operation)| operation["tags"][0] == tag["name"])
+        {
+            let (method, path, summary) =
+                (method.to_uppercase(), escaped(path), text(&operation["summary"]));
+            let _ = write!(
+                page,
+                "<h3><b>{method}</b> {path}</h3><p>{summary}</p>{}",
+                parameters(operation)
+            );
+            if let Some(name) =
+                schema_name(&operation["requestBody"]["content"]["application/json"]["schema"])
+            {
                 let _ = write!(page, "<p>Body: <a href=\"#{name}\"><code>{name}</code></a></p>");
             }
             let answer = &operation["responses"]["200"]["content"]["application/json"]["schema"];
             if let Some(name) = schema_name(answer).or_else(|| schema_name(&answer["items"])) {
                 let list = if answer["type"] == "array" { "a list of " } else { "" };
-                let _ = write!(page, "<p>Answer: {list}<a href=\"#{name}\"><code>{name}</code></a></p>");
+                let _ = write!(
+                    page,
+                    "<p>Answer: {list}<a href=\"#{name}\"><code>{name}</code></a></p>"
+                );
             }
         }
     }
     page.push_str("<h2>Shapes</h2>");
     for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
-        let _ = write!(page, "<h3 id=\"{name}\">{name}</h3><p>{}</p>{}", text(&schema["description"]), fields(schema));
+        let _ = write!(
+            page,
+            "<h3 id=\"{name}\">{name}</h3><p>{}</p>{}",
+            text(&schema["description"]),
+            fields(schema)
+        );
     }
     page
 }
@@ -57,7 +75,11 @@ fn schema_name(schema: &Value) -> Option<&str> {
 fn parameters(operation: &Value) -> String {
     let rows = operation["parameters"].as_array().into_iter().flatten().map(|parameter| {
         let place = parameter["in"].as_str().unwrap_or_default();
-        row(parameter["name"].as_str().unwrap_or_default(), &format!("{place}, {}", kind(&parameter["schema"])), &parameter["description"])
+        row(
+            parameter["name"].as_str().unwrap_or_default(),
+            &format!("{place}, {}", kind(&parameter["schema"])),
+            &parameter["description"],
+        )
     });
     table(rows.collect())
 }
@@ -65,7 +87,12 @@ fn parameters(operation: &Value) -> String {
 fn fields(schema: &Value) -> String {
     let none = Map::new();
     let properties = schema["properties"].as_object().unwrap_or(&none);
-    table(properties.iter().map(|(name, field)| row(name, &kind(field), &field["description"])).collect())
+    table(
+        properties
+            .iter()
+            .map(|(name, field)| row(name, &kind(field), &field["description"]))
+            .collect(),
+    )
 }
 
 fn table(rows: String) -> String {
@@ -83,13 +110,19 @@ fn kind(schema: &Value) -> String {
         return name.to_owned();
     }
     if let Some(words) = schema["enum"].as_array() {
-        return words.iter().map(|word| word.as_str().unwrap_or("null")).collect::<Vec<_>>().join(" | ");
+        return words
+            .iter()
+            .map(|word| word.as_str().unwrap_or("null"))
+            .collect::<Vec<_>>()
+            .join(" | ");
     }
     if let Some(choices) = schema["oneOf"].as_array() {
         return choices.iter().map(kind).collect::<Vec<_>>().join(" or ");
     }
     let base = match &schema["type"] {
-        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or "),
+        Value::Array(kinds) => {
+            kinds.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or ")
+        }
         kind => kind.as_str().unwrap_or("any").to_owned(),
     };
     match schema["format"].as_str() {

@@ -10,7 +10,13 @@ use utoipa::openapi::{
 };
 
 fn one_of(words: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
-    Schema::Object(ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).enum_values(Some(words)).build()).into()
+    Schema::Object(
+        ObjectBuilder::new()
+            .schema_type(SchemaType::new(Type::String))
+            .enum_values(Some(words))
+            .build(),
+    )
+    .into()
 }
 
 /// The same, or null.
@@ -37,7 +43,12 @@ pub(crate) fn export_status() -> RefOr<Schema> {
 }
 
 pub(crate) fn run_status() -> RefOr<Schema> {
-    one_of(ExportStatus::ALL.iter().filter(|status| **status != ExportStatus::IntervalScheduled).map(|status| status.as_str()))
+    one_of(
+        ExportStatus::ALL
+            .iter()
+            .filter(|status| **status != ExportStatus::IntervalScheduled)
+            .map(|status| status.as_str()),
+    )
 }
 
 pub(crate) fn cancelled() -> RefOr<Schema> {

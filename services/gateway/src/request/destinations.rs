@@ -1,7 +1,9 @@
 //! Bodies about destinations. Credential values go into the message and nowhere else.
 
 use serde_json::Value;
-use tracelift_core::destination::{Addressing, Bucket, BucketInput, ClientOptions, DisplayName, RoleArn, UsEast1};
+use tracelift_core::destination::{
+    Addressing, Bucket, BucketInput, ClientOptions, DisplayName, RoleArn, UsEast1,
+};
 use tracelift_proto::{BucketSecrets, v1};
 
 use crate::{
@@ -10,7 +12,9 @@ use crate::{
 };
 
 /// `BulkExportDestinationCreate`
-pub(crate) fn create_destination(body: &Value) -> Result<v1::CreateDestinationRequest, WrongFields> {
+pub(crate) fn create_destination(
+    body: &Value,
+) -> Result<v1::CreateDestinationRequest, WrongFields> {
     let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
     top.take(&mut wrong, "destination_type", Optional, only("enum", "s3"));
     let display_name = top.take(&mut wrong, "display_name", Required, word(DisplayName::parse));
@@ -32,7 +36,10 @@ pub(crate) fn create_destination(body: &Value) -> Result<v1::CreateDestinationRe
 }
 
 /// `{"credentials": {…}}` or `{"aws_role_arn": "…"}`
-pub(crate) fn new_identity(id: String, body: &Value) -> Result<v1::UpdateDestinationCredentialsRequest, WrongFields> {
+pub(crate) fn new_identity(
+    id: String,
+    body: &Value,
+) -> Result<v1::UpdateDestinationCredentialsRequest, WrongFields> {
     let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
     let role = role(&top, None, &mut wrong);
     let credentials = credentials(&top, &mut wrong);
@@ -40,7 +47,11 @@ pub(crate) fn new_identity(id: String, body: &Value) -> Result<v1::UpdateDestina
         wrong.add(top.at("credentials"), Wrong::missing());
     }
     either(&top, &mut wrong, &role);
-    wrong.finish(Some(v1::UpdateDestinationCredentialsRequest { id, credentials, aws_role_arn: role.unwrap_or_default() }))
+    wrong.finish(Some(v1::UpdateDestinationCredentialsRequest {
+        id,
+        credentials,
+        aws_role_arn: role.unwrap_or_default(),
+    }))
 }
 
 /// A role instead of keys, in either of the places where it may be written.
@@ -52,7 +63,13 @@ fn role(top: &Object<'_>, config: Option<&Object<'_>>, wrong: &mut WrongFields) 
     let (outside, inside) = (read(top), config.and_then(&mut read));
     match (outside, inside) {
         (Some((one, _)), Some((other, at))) if one != other => {
-            wrong.add(at, Wrong::new("value_error", "differs from the aws_role_arn beside config: give one of them"));
+            wrong.add(
+                at,
+                Wrong::new(
+                    "value_error",
+                    "differs from the aws_role_arn beside config: give one of them",
+                ),
+            );
             None
         }
         (outside, inside) => outside.or(inside).map(|(arn, _)| arn),
@@ -62,25 +79,43 @@ fn role(top: &Object<'_>, config: Option<&Object<'_>>, wrong: &mut WrongFields) 
 /// Not both.
 fn either(top: &Object<'_>, wrong: &mut WrongFields, role: &Option<String>) {
     if role.is_some() && top.given("credentials").is_some() {
-        wrong.add(top.at("aws_role_arn"), Wrong::new("value_error", "cannot be given together with credentials"));
+        wrong.add(
+            top.at("aws_role_arn"),
+            Wrong::new("value_error", "cannot be given together with credentials"),
+        );
     }
 }
 
 fn bucket(config: &Object<'_>, wrong: &mut WrongFields) -> Option<Bucket> {
-    let mut string = |name, presence: Presence| config.take(wrong, name, presence, text).unwrap_or_default().to_owned();
+    let mut string = |name, presence: Presence| {
+        config.take(wrong, name, presence, text).unwrap_or_default().to_owned()
+    };
     let (bucket_name, prefix) = (string("bucket_name", Required), string("prefix", Optional));
     let (region, endpoint_url) = (string("region", Nullable), string("endpoint_url", Nullable));
-    let include_bucket_in_prefix = config.take(wrong, "include_bucket_in_prefix", Optional, boolean);
-    let write_options = config.object(wrong, "s3_additional_kwargs", Nullable).map(|options| options.texts(wrong));
+    let include_bucket_in_prefix =
+        config.take(wrong, "include_bucket_in_prefix", Optional, boolean);
+    let write_options =
+        config.object(wrong, "s3_additional_kwargs", Nullable).map(|options| options.texts(wrong));
     let (addressing, client) = client(config, wrong);
     let write_options = write_options.unwrap_or_default();
-    let input = BucketInput { bucket_name, prefix, region, endpoint_url, include_bucket_in_prefix, addressing, write_options, client };
+    let input = BucketInput {
+        bucket_name,
+        prefix,
+        region,
+        endpoint_url,
+        include_bucket_in_prefix,
+        addressing,
+        write_options,
+        client,
+    };
     let unread = wrong.has(&config.at("endpoint_url"));
     match input.check_new() {
         Ok(bucket) => Some(bucket),
         Err(mut faults) => {
             // What is asked of these fields depends on an endpoint that could not be read.
-            faults.retain(|fault| !(unread && ["region", "include_bucket_in_prefix"].contains(&fault.field.as_str())));
+            faults.retain(|fault| {
+                !(unread && ["region", "include_bucket_in_prefix"].contains(&fault.field.as_str()))
+            });
             wrong.add_rules(config.loc(), faults);
             None
         }
@@ -89,12 +124,23 @@ fn bucket(config: &Object<'_>, wrong: &mut WrongFields) -> Option<Bucket> {
 
 /// `config_kwargs_s3`
 fn client(config: &Object<'_>, wrong: &mut WrongFields) -> (Addressing, ClientOptions) {
-    let Some(client) = config.object(wrong, "config_kwargs_s3", Nullable) else { return Default::default() };
-    let addressing = client.take(wrong, "addressing_style", Nullable, word(Addressing::parse)).unwrap_or_default();
+    let Some(client) = config.object(wrong, "config_kwargs_s3", Nullable) else {
+        return Default::default();
+    };
+    let addressing = client
+        .take(wrong, "addressing_style", Nullable, word(Addressing::parse))
+        .unwrap_or_default();
     let options = ClientOptions {
-        use_accelerate_endpoint: client.take(wrong, "use_accelerate_endpoint", Nullable, boolean).unwrap_or_default(),
+        use_accelerate_endpoint: client
+            .take(wrong, "use_accelerate_endpoint", Nullable, boolean)
+            .unwrap_or_default(),
         payload_signing_enabled: client.take(wrong, "payload_signing_enabled", Nullable, boolean),
-        us_east_1_regional_endpoint: client.take(wrong, "us_east_1_regional_endpoint", Nullable, word(UsEast1::parse)),
+        us_east_1_regional_endpoint: client.take(
+            wrong,
+            "us_east_1_regional_endpoint",
+            Nullable,
+            word(UsEast1::parse),
+        ),
     };
     (addressing, options)
 }
@@ -102,7 +148,9 @@ fn client(config: &Object<'_>, wrong: &mut WrongFields) -> (Addressing, ClientOp
 /// The control plane knows whether its operator lets destinations go without.
 fn credentials(top: &Object<'_>, wrong: &mut WrongFields) -> Option<v1::Credentials> {
     let keys = top.object(wrong, "credentials", Nullable)?;
-    let mut string = |name, presence: Presence| keys.take(wrong, name, presence, text).unwrap_or_default().to_owned();
+    let mut string = |name, presence: Presence| {
+        keys.take(wrong, name, presence, text).unwrap_or_default().to_owned()
+    };
     let credentials = v1::Credentials {
         access_key_id: string("access_key_id", Required),
         secret_access_key: string("secret_access_key", Required),

@@ -13,7 +13,9 @@ use tracelift_proto::{time_to, v1};
 
 use crate::{
     fields::{Loc, Wrong, WrongFields},
-    object::{Given, Nullable, Object, Optional, Required, boolean, integer, only, text, time, uuid, word},
+    object::{
+        Given, Nullable, Object, Optional, Required, boolean, integer, only, text, time, uuid, word,
+    },
 };
 
 /// More columns than there are can only be a mistake; the rules name each wrong one.
@@ -25,13 +27,16 @@ const ANY_DAYS: u64 = u64::MAX;
 pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, WrongFields> {
     let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
     let destination = top.take(&mut wrong, "bulk_export_destination_id", Required, uuid);
-    let all_experiments = top.take(&mut wrong, "all_experiments", Nullable, boolean).unwrap_or_default();
+    let all_experiments =
+        top.take(&mut wrong, "all_experiments", Nullable, boolean).unwrap_or_default();
     let filter = filter(&top, &mut wrong);
     let session = session(&top, &mut wrong, all_experiments);
     let interval_hours = top.take(&mut wrong, "interval_hours", Nullable, integer(1..=168));
     let span = span(&top, &mut wrong);
     top.take(&mut wrong, "format", Optional, only("enum", "Parquet"));
-    let format_version = top.take(&mut wrong, "format_version", Optional, word(FormatVersion::parse)).unwrap_or_default();
+    let format_version = top
+        .take(&mut wrong, "format_version", Optional, word(FormatVersion::parse))
+        .unwrap_or_default();
     let compression = top.take(&mut wrong, "compression", Optional, word(Compression::parse));
     let export_fields = columns(&top, &mut wrong);
     let spec = (|| {
@@ -42,7 +47,9 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Wro
             all_experiments,
             start_time: Some(time_to(start)),
             end_time: end.map(time_to),
-            compression: compression.map_or(v1::Compression::Unspecified, v1::Compression::from).into(),
+            compression: compression
+                .map_or(v1::Compression::Unspecified, v1::Compression::from)
+                .into(),
             format_version: v1::FormatVersion::from(format_version).into(),
             export_fields,
             interval_hours: interval_hours.unwrap_or_default(),
@@ -94,13 +101,15 @@ fn filter(top: &Object<'_>, wrong: &mut WrongFields) -> String {
 /// Filters to be looked at. Whatever else a query of runs has is of no interest.
 pub(crate) fn validate_filter(body: &Value) -> Result<v1::ValidateFilterRequest, WrongFields> {
     let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
-    let [filter, trace_filter, tree_filter] =
-        ["filter", "trace_filter", "tree_filter"].map(|name| top.take(&mut wrong, name, Nullable, text).unwrap_or_default().to_owned());
+    let [filter, trace_filter, tree_filter] = ["filter", "trace_filter", "tree_filter"]
+        .map(|name| top.take(&mut wrong, name, Nullable, text).unwrap_or_default().to_owned());
     wrong.finish(Some(v1::ValidateFilterRequest { filter, trace_filter, tree_filter }))
 }
 
 fn columns(top: &Object<'_>, wrong: &mut WrongFields) -> Vec<String> {
-    let Some(names) = top.list(wrong, "export_fields", Nullable, MOST_FIELDS) else { return Vec::new() };
+    let Some(names) = top.list(wrong, "export_fields", Nullable, MOST_FIELDS) else {
+        return Vec::new();
+    };
     if let Err(faults) = Columns::parse("export_fields", &names) {
         wrong.add_rules(top.loc(), faults);
     }

@@ -100,7 +100,11 @@ fn wrong_values_of_an_export_one_by_one() {
         ("colour", json!("ignored")),
     ];
     let cases = cases.map(|(field, value)| {
-        let case = if field == "export_fields" && value[3] == "id" { "65 fields".to_owned() } else { format!("{field} = {value}") };
+        let case = if field == "export_fields" && value[3] == "id" {
+            "65 fields".to_owned()
+        } else {
+            format!("{field} = {value}")
+        };
         (case, shown(create_export(&export_with(field, value))))
     });
     insta::assert_snapshot!(table(cases));
@@ -108,15 +112,31 @@ fn wrong_values_of_an_export_one_by_one() {
 
 #[test]
 fn times_are_taken_in_every_form_that_pydantic_takes() {
-    let start = |start: Value| create_export(&export_with("start_time", start)).unwrap().spec.unwrap().start_time.unwrap();
+    let start = |start: Value| {
+        create_export(&export_with("start_time", start)).unwrap().spec.unwrap().start_time.unwrap()
+    };
     let midnight = start(json!("2024-01-01T00:00:00Z"));
-    for same in [json!("2024-01-01T00:00:00+0000"), json!("2024-01-01T00:00Z"), json!("2024-01-01 00:00"), json!("1704067200")] {
+    for same in [
+        json!("2024-01-01T00:00:00+0000"),
+        json!("2024-01-01T00:00Z"),
+        json!("2024-01-01 00:00"),
+        json!("1704067200"),
+    ] {
         assert_eq!(start(same.clone()), midnight, "{same}");
     }
-    for same in [json!(1_704_067_200), json!(1_704_067_200.0), json!(1_704_067_200_000u64), json!("1704067200000")] {
+    for same in [
+        json!(1_704_067_200),
+        json!(1_704_067_200.0),
+        json!(1_704_067_200_000u64),
+        json!("1704067200000"),
+    ] {
         assert_eq!(start(same.clone()), midnight, "{same}");
     }
-    assert_eq!(start(json!(1_704_067_200.123456)).nanos, 123_456_000, "not what the nearest double is");
+    assert_eq!(
+        start(json!(1_704_067_200.123456)).nanos,
+        123_456_000,
+        "not what the nearest double is"
+    );
     assert_eq!(start(json!(0.0000005)), prost_types::Timestamp { seconds: 0, nanos: 1000 });
 }
 
@@ -134,7 +154,9 @@ fn all_experiments_take_the_place_of_a_project() {
         body["all_experiments"] = all;
         body
     };
-    for body in [of(Value::Null, json!(true)), export_without("session_id", of(Value::Null, json!(true)))] {
+    for body in
+        [of(Value::Null, json!(true)), export_without("session_id", of(Value::Null, json!(true)))]
+    {
         let spec = create_export(&body).unwrap().spec.unwrap();
         assert_eq!((spec.session_id.as_str(), spec.all_experiments), ("", true));
     }
@@ -161,8 +183,19 @@ fn a_schedule_has_no_end_and_an_interval_of_an_hour_to_a_week() {
     };
     let spec = create_export(&schedule(json!(24))).unwrap().spec.unwrap();
     assert_eq!((spec.end_time, spec.interval_hours), (None, 24));
-    let wrong = [json!(0), json!(-1), json!(169), json!(1.5), json!("24"), json!(true), json!(1e30), Value::Null];
-    let cases = wrong.into_iter().map(|hours| (format!("interval_hours = {hours}"), shown(create_export(&schedule(hours)))));
+    let wrong = [
+        json!(0),
+        json!(-1),
+        json!(169),
+        json!(1.5),
+        json!("24"),
+        json!(true),
+        json!(1e30),
+        Value::Null,
+    ];
+    let cases = wrong
+        .into_iter()
+        .map(|hours| (format!("interval_hours = {hours}"), shown(create_export(&schedule(hours)))));
     insta::assert_snapshot!(table(cases));
 }
 
@@ -225,9 +258,17 @@ fn wrong_values_of_a_destination_one_by_one() {
         }),
         ("bucket not in the endpoint", config_with("include_bucket_in_prefix", json!(false))),
         ("kwargs null", config_with("s3_additional_kwargs", Value::Null)),
-        ("client config null", config_with("config_kwargs_s3", json!({"addressing_style": null, "payload_signing_enabled": null}))),
+        (
+            "client config null",
+            config_with(
+                "config_kwargs_s3",
+                json!({"addressing_style": null, "payload_signing_enabled": null}),
+            ),
+        ),
     ];
-    insta::assert_snapshot!(table(cases.map(|(case, body)| (case.to_owned(), shown(create_destination(&body))))));
+    insta::assert_snapshot!(table(
+        cases.map(|(case, body)| (case.to_owned(), shown(create_destination(&body))))
+    ));
 }
 
 proptest::proptest! {

@@ -1,8 +1,10 @@
-//! An export as server-sent events: what it is now, then again after every change, until it has ended.
+//! An export as server-sent events: what it is now, then again after every change, until it has
+//! ended.
 //!
-//! What is refused before the first event is answered as everywhere; afterwards it is an event `refusal`, the last one: `error` is what
-//! an EventSource calls its own lost connections. The numbers of events go on where a client that comes back left off; what it
-//! missed is in the next one. One that comes back to an export that has ended is answered 204, which is how an
+//! What is refused before the first event is answered as everywhere; afterwards it is an event
+//! `refusal`, the last one: `error` is what an EventSource calls its own lost connections. The
+//! numbers of events go on where a client that comes back left off; what it missed is in the next
+//! one. One that comes back to an export that has ended is answered 204, which is how an
 //! EventSource is told not to come again.
 
 use std::{convert::Infallible, time::Duration};
@@ -52,7 +54,11 @@ pub(crate) async fn follow(
     if seen.is_some() && has_ended(&plane, &caller, &id).await? {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let changes = plane.exports().watch_export(caller.watch(v1::WatchExportRequest { id })).await?.into_inner();
+    let changes = plane
+        .exports()
+        .watch_export(caller.watch(v1::WatchExportRequest { id }))
+        .await?
+        .into_inner();
     let seen = seen.and_then(|id| id.to_str().ok()?.parse().ok()).unwrap_or(0u64);
     let events = events(changes, seen).take_until(plane.stopping.clone().cancelled_owned());
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
@@ -60,12 +66,19 @@ pub(crate) async fn follow(
 }
 
 async fn has_ended(plane: &ControlPlane, caller: &Caller, id: &str) -> Result<bool, Refusal> {
-    let found = plane.exports().get_export(caller.call(v1::GetExportRequest { id: id.to_owned() })).await?.into_inner();
+    let found = plane
+        .exports()
+        .get_export(caller.call(v1::GetExportRequest { id: id.to_owned() }))
+        .await?
+        .into_inner();
     Ok(found.export.and_then(|export| export.status().known()).is_some_and(ExportStatus::ended))
 }
 
 /// Ends with the changes, or after an error. A client that is gone drops it, which ends the watch.
-fn events(changes: Streaming<v1::WatchExportResponse>, seen: u64) -> impl Stream<Item = Result<Event, Infallible>> + Send {
+fn events(
+    changes: Streaming<v1::WatchExportResponse>,
+    seen: u64,
+) -> impl Stream<Item = Result<Event, Infallible>> + Send {
     stream::unfold((Some(changes), seen), |(changes, seen)| async move {
         let mut changes = changes?;
         let number = seen.saturating_add(1);

@@ -14,7 +14,9 @@ use crate::{
     fields::WrongFields,
     openapi::{
         Refused,
-        given::{BulkExportCreate, BulkExportUpdate, ExportId, FilterQuery, Idempotency, Page, Wanted},
+        given::{
+            BulkExportCreate, BulkExportUpdate, ExportId, FilterQuery, Idempotency, Page, Wanted,
+        },
     },
     path::PathIds,
     query::Query,
@@ -22,10 +24,17 @@ use crate::{
 };
 
 #[utoipa::path(get, path = "/api/v1/bulk-exports", operation_id = "list_bulk_exports", tag = "exports", summary = "Exports, newest first", params(Page, Wanted), responses((status = 200, body = Vec<BulkExport>), Refused))]
-pub(crate) async fn list(State(plane): State<ControlPlane>, caller: Caller, query: Query) -> Answer<Vec<BulkExport>> {
+pub(crate) async fn list(
+    State(plane): State<ControlPlane>,
+    caller: Caller,
+    query: Query,
+) -> Answer<Vec<BulkExport>> {
     let request = wanted(query)?;
     let exports = pages::follow(request.limit, |limit, page_token| {
-        let (mut exports, request) = (plane.exports(), caller.call(v1::ListExportsRequest { limit, page_token, ..request.clone() }));
+        let (mut exports, request) = (
+            plane.exports(),
+            caller.call(v1::ListExportsRequest { limit, page_token, ..request.clone() }),
+        );
         async move { exports.list_exports(request).await.map(Response::into_inner) }
     });
     many(exports.await?)
@@ -36,7 +45,8 @@ fn wanted(mut query: Query) -> Result<v1::ListExportsRequest, WrongFields> {
     let destination_id = query.id_if_given("destination_id").unwrap_or_default();
     let session_id = query.id_if_given("session_id").unwrap_or_default();
     let page = query.page()?;
-    let statuses = statuses.into_iter().map(|status| v1::ExportStatus::from(status).into()).collect();
+    let statuses =
+        statuses.into_iter().map(|status| v1::ExportStatus::from(status).into()).collect();
     let (limit, offset, page_token) = (page.limit.unwrap_or(100), page.offset, String::new());
     Ok(v1::ListExportsRequest { limit, offset, statuses, destination_id, session_id, page_token })
 }
@@ -54,8 +64,17 @@ pub(crate) async fn create(
 }
 
 #[utoipa::path(get, path = "/api/v1/bulk-exports/{bulk_export_id}", operation_id = "get_bulk_export", tag = "exports", summary = "One export", params(ExportId), responses((status = 200, body = BulkExport), Refused))]
-pub(crate) async fn get(State(plane): State<ControlPlane>, caller: Caller, PathIds([id]): PathIds<1>) -> Answer<BulkExport> {
-    one(plane.exports().get_export(caller.call(v1::GetExportRequest { id })).await?.into_inner().export)
+pub(crate) async fn get(
+    State(plane): State<ControlPlane>,
+    caller: Caller,
+    PathIds([id]): PathIds<1>,
+) -> Answer<BulkExport> {
+    one(plane
+        .exports()
+        .get_export(caller.call(v1::GetExportRequest { id }))
+        .await?
+        .into_inner()
+        .export)
 }
 
 #[utoipa::path(patch, path = "/api/v1/bulk-exports/{bulk_export_id}", operation_id = "cancel_bulk_export", tag = "exports", summary = "Cancel an export, or a schedule", params(ExportId), request_body = BulkExportUpdate, responses((status = 200, body = BulkExport), Refused))]
@@ -66,11 +85,19 @@ pub(crate) async fn cancel(
     JsonBody(body): JsonBody,
 ) -> Answer<BulkExport> {
     request::cancellation(&body)?;
-    match plane.exports().cancel_export(caller.call(v1::CancelExportRequest { id: id.clone() })).await {
-        // It has ended otherwise and stays so: clients cancel whatever they no longer want, and read what it is.
-        Err(status) if status.code() == Code::FailedPrecondition => {
-            one(plane.exports().get_export(caller.call(v1::GetExportRequest { id })).await?.into_inner().export)
-        }
+    match plane
+        .exports()
+        .cancel_export(caller.call(v1::CancelExportRequest { id: id.clone() }))
+        .await
+    {
+        // It has ended otherwise and stays so: clients cancel whatever they no longer want, and
+        // read what it is.
+        Err(status) if status.code() == Code::FailedPrecondition => one(plane
+            .exports()
+            .get_export(caller.call(v1::GetExportRequest { id }))
+            .await?
+            .into_inner()
+            .export),
         cancelled => one(cancelled?.into_inner().export),
     }
 }

@@ -26,7 +26,10 @@ pub(crate) async fn ready(State(plane): State<ControlPlane>) -> Answer<Health> {
         Ok(()) => Ok(Json(Health { status: "ok" })),
         Err(status) => {
             tracing::warn!(code = ?status.code(), "not ready");
-            Err(Refusal::plain(StatusCode::SERVICE_UNAVAILABLE, "The control plane cannot be reached"))
+            Err(Refusal::plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The control plane cannot be reached",
+            ))
         }
     }
 }

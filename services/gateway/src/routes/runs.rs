@@ -22,12 +22,29 @@ use crate::{
 const ALL: u32 = 0;
 
 /// Runs with all of their files: of very many the control plane tells the first ones.
-async fn whole(plane: &ControlPlane, caller: &Caller, mut runs: Vec<v1::ExportRun>) -> Result<Vec<v1::ExportRun>, Refusal> {
+async fn whole(
+    plane: &ControlPlane,
+    caller: &Caller,
+    mut runs: Vec<v1::ExportRun>,
+) -> Result<Vec<v1::ExportRun>, Refusal> {
     for run in &mut runs {
-        let Some(result) = run.result.as_mut().filter(|result| result.files as usize > result.exported_files.len()) else { continue };
-        let request = v1::ListRunFilesRequest { export_id: run.export_id.clone(), run_id: run.id.clone(), ..Default::default() };
+        let Some(result) = run
+            .result
+            .as_mut()
+            .filter(|result| result.files as usize > result.exported_files.len())
+        else {
+            continue;
+        };
+        let request = v1::ListRunFilesRequest {
+            export_id: run.export_id.clone(),
+            run_id: run.id.clone(),
+            ..Default::default()
+        };
         result.exported_files = pages::follow(ALL, |_, page_token| {
-            let (mut exports, request) = (plane.exports(), caller.call(v1::ListRunFilesRequest { page_token, ..request.clone() }));
+            let (mut exports, request) = (
+                plane.exports(),
+                caller.call(v1::ListRunFilesRequest { page_token, ..request.clone() }),
+            );
             async move { exports.list_run_files(request).await.map(Response::into_inner) }
         })
         .await?;
@@ -35,7 +52,11 @@ async fn whole(plane: &ControlPlane, caller: &Caller, mut runs: Vec<v1::ExportRu
     Ok(runs)
 }
 
-async fn whole_one(plane: &ControlPlane, caller: &Caller, run: Option<v1::ExportRun>) -> Answer<BulkExportRun> {
+async fn whole_one(
+    plane: &ControlPlane,
+    caller: &Caller,
+    run: Option<v1::ExportRun>,
+) -> Answer<BulkExportRun> {
     one(whole(plane, caller, run.into_iter().collect()).await?.pop())
 }
 
@@ -49,7 +70,10 @@ pub(crate) async fn list(
     let page = query.page()?;
     let request = v1::ListRunsRequest { export_id, offset: page.offset, ..Default::default() };
     let runs = pages::follow(page.limit.unwrap_or(ALL), |limit, page_token| {
-        let (mut exports, request) = (plane.exports(), caller.call(v1::ListRunsRequest { limit, page_token, ..request.clone() }));
+        let (mut exports, request) = (
+            plane.exports(),
+            caller.call(v1::ListRunsRequest { limit, page_token, ..request.clone() }),
+        );
         async move { exports.list_runs(request).await.map(Response::into_inner) }
     });
     many(whole(&plane, &caller, runs.await?).await?)
@@ -61,7 +85,12 @@ pub(crate) async fn get(
     caller: Caller,
     PathIds([export_id, run_id]): PathIds<2>,
 ) -> Answer<BulkExportRun> {
-    let found = plane.exports().get_run(caller.call(v1::GetRunRequest { export_id, run_id })).await?.into_inner().run;
+    let found = plane
+        .exports()
+        .get_run(caller.call(v1::GetRunRequest { export_id, run_id }))
+        .await?
+        .into_inner()
+        .run;
     whole_one(&plane, &caller, found).await
 }
 
@@ -71,15 +100,21 @@ pub(crate) async fn retry(
     caller: Caller,
     PathIds([export_id, run_id]): PathIds<2>,
 ) -> Answer<BulkExportRun> {
-    let retried = plane.exports().retry_run(caller.call(v1::RetryRunRequest { export_id, run_id })).await;
+    let retried =
+        plane.exports().retry_run(caller.call(v1::RetryRunRequest { export_id, run_id })).await;
     whole_one(&plane, &caller, retried.map_err(Refusal::of_state)?.into_inner().run).await
 }
 
 #[utoipa::path(get, path = "/api/v1/bulk-exports/runs", operation_id = "list_schedule_runs", tag = "runs", summary = "Runs of everything that a schedule spawned", params(Source, Page), responses((status = 200, body = Vec<BulkExportRun>), Refused))]
-pub(crate) async fn of_schedule(State(plane): State<ControlPlane>, caller: Caller, query: Query) -> Answer<Vec<BulkExportRun>> {
+pub(crate) async fn of_schedule(
+    State(plane): State<ControlPlane>,
+    caller: Caller,
+    query: Query,
+) -> Answer<Vec<BulkExportRun>> {
     let request = schedule_runs(query)?;
     let runs = pages::follow(request.limit, |limit, page_token| {
-        let request = caller.call(v1::ListScheduleRunsRequest { limit, page_token, ..request.clone() });
+        let request =
+            caller.call(v1::ListScheduleRunsRequest { limit, page_token, ..request.clone() });
         let mut exports = plane.exports();
         async move { exports.list_schedule_runs(request).await.map(Response::into_inner) }
     });
@@ -90,5 +125,10 @@ fn schedule_runs(mut query: Query) -> Result<v1::ListScheduleRunsRequest, WrongF
     let source = query.id("source_bulk_export_id");
     let page = query.page()?;
     let source_export_id = source.map(|id| id.to_string()).unwrap_or_default();
-    Ok(v1::ListScheduleRunsRequest { source_export_id, limit: page.limit.unwrap_or(ALL), offset: page.offset, page_token: String::new() })
+    Ok(v1::ListScheduleRunsRequest {
+        source_export_id,
+        limit: page.limit.unwrap_or(ALL),
+        offset: page.offset,
+        page_token: String::new(),
+    })
 }

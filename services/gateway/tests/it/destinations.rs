@@ -54,10 +54,15 @@ async fn destinations_are_shown_and_listed() {
 async fn credentials_can_be_replaced() {
     let world = world().await;
     let path = format!("{DESTINATIONS}/{DESTINATION}");
-    let keys = r#"{"credentials": {"access_key_id": "AKIANEW", "secret_access_key": "new-secret"}}"#;
+    let keys =
+        r#"{"credentials": {"access_key_id": "AKIANEW", "secret_access_key": "new-secret"}}"#;
     assert_eq!(world.ask("PATCH", &path, Some(keys)).await.status, 200);
     let mut shown = Vec::new();
-    for body in ["{}", r#"{"aws_role_arn": "arn:aws:iam::1:role/x"}"#, r#"{"credentials": {"access_key_id": ""}}"#] {
+    for body in [
+        "{}",
+        r#"{"aws_role_arn": "arn:aws:iam::1:role/x"}"#,
+        r#"{"credentials": {"access_key_id": ""}}"#,
+    ] {
         shown.push(format!("{body}\n{}", world.ask("PATCH", &path, Some(body)).await.shown()));
     }
     insta::assert_snapshot!(shown.join("\n\n"));
@@ -68,12 +73,21 @@ async fn credentials_can_be_replaced() {
 async fn a_refusal_about_credentials_repeats_no_value() {
     let world = world().await;
     let long = "hunter2".repeat(400);
-    let wrong = [r#"["hunter2"]"#.to_owned(), r#""hunter2 with space""#.to_owned(), format!("\"{long}\""), r#"{"hunter2": 1}"#.to_owned()];
+    let wrong = [
+        r#"["hunter2"]"#.to_owned(),
+        r#""hunter2 with space""#.to_owned(),
+        format!("\"{long}\""),
+        r#"{"hunter2": 1}"#.to_owned(),
+    ];
     for value in wrong {
         let body = GUIDE.replace("\"YOUR_S3_SECRET_ACCESS_KEY\"", &value);
         let heard = world.ask("POST", DESTINATIONS, Some(&body)).await;
         assert_eq!(heard.status, 422);
-        assert!(heard.body.contains(r#"["body","credentials","secret_access_key"]"#), "{}", heard.body);
+        assert!(
+            heard.body.contains(r#"["body","credentials","secret_access_key"]"#),
+            "{}",
+            heard.body
+        );
         assert!(!heard.body.contains("hunter2"), "{}", heard.body);
     }
     let broken = GUIDE.replace("\"YOUR_S3_SECRET_ACCESS_KEY\"", "\"hunter2");

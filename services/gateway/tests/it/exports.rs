@@ -37,18 +37,27 @@ async fn every_choice_of_a_caller_reaches_the_control_plane() {
 #[tokio::test]
 async fn all_experiments_reach_the_control_plane_without_a_project() {
     let world = world().await;
-    let all = body().replace(&format!("\"session_id\": \"{PROJECT}\""), r#""session_id": null, "all_experiments": true"#);
+    let all = body().replace(
+        &format!("\"session_id\": \"{PROJECT}\""),
+        r#""session_id": null, "all_experiments": true"#,
+    );
     let heard = world.ask("POST", EXPORTS, Some(&all)).await;
     assert_eq!(heard.status, 200, "{}", heard.body);
     assert!(heard.body.contains(r#""session_id":null,"all_experiments":true"#), "{}", heard.body);
     let asked = world.fake.asked().remove(0);
-    assert!(asked.contains("session_id: \"\"") && asked.contains("all_experiments: true"), "{asked}");
+    assert!(
+        asked.contains("session_id: \"\"") && asked.contains("all_experiments: true"),
+        "{asked}"
+    );
 }
 
 #[tokio::test]
 async fn a_schedule_reaches_the_control_plane_without_an_end() {
     let world = world().await;
-    let schedule = body().replace(r#""end_time": "2024-01-02T23:59:59Z""#, r#""end_time": null, "interval_hours": 24"#);
+    let schedule = body().replace(
+        r#""end_time": "2024-01-02T23:59:59Z""#,
+        r#""end_time": null, "interval_hours": 24"#,
+    );
     assert_eq!(world.ask("POST", EXPORTS, Some(&schedule)).await.status, 200);
     assert!(world.fake.asked()[0].contains("end_time: None"), "{:?}", world.fake.asked());
     assert!(world.fake.asked()[0].contains("interval_hours: 24"), "{:?}", world.fake.asked());
@@ -91,8 +100,13 @@ async fn any_other_change_of_an_export_is_refused() {
     let world = world().await;
     let path = format!("{EXPORTS}/{EXPORT}");
     let mut shown = Vec::new();
-    for body in [None, Some(r#"{"status": "Completed"}"#), Some(r#"{"status": null}"#), Some("[]")] {
-        shown.push(format!("{}\n{}", body.unwrap_or("(no body)"), world.ask("PATCH", &path, body).await.shown()));
+    for body in [None, Some(r#"{"status": "Completed"}"#), Some(r#"{"status": null}"#), Some("[]")]
+    {
+        shown.push(format!(
+            "{}\n{}",
+            body.unwrap_or("(no body)"),
+            world.ask("PATCH", &path, body).await.shown()
+        ));
     }
     insta::assert_snapshot!(shown.join("\n\n"));
     assert!(world.fake.asked().is_empty());
@@ -102,8 +116,7 @@ async fn any_other_change_of_an_export_is_refused() {
 async fn filters_are_valid_or_not_and_that_is_no_refusal() {
     let world = world().await;
     let path = "/api/v1/runs/query/validate";
-    let right =
-        r#"{"filter": "eq(run_type, \"llm\")", "tree_filter": "eq(name, 'x')", "trace_filter": null, "session": ["x"], "limit": 5}"#;
+    let right = r#"{"filter": "eq(run_type, \"llm\")", "tree_filter": "eq(name, 'x')", "trace_filter": null, "session": ["x"], "limit": 5}"#;
     let mut shown = Vec::new();
     for body in [right, "{}", r#"{"filter": "eq(wrong, 1)"}"#, r#"{"filter": 5}"#, "[]"] {
         shown.push(format!("{body}\n{}", world.ask("POST", path, Some(body)).await.shown()));

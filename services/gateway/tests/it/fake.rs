@@ -95,7 +95,12 @@ impl Fake {
 
     /// A metadata value of the last call.
     pub(crate) fn metadata(&self, name: &str) -> Option<String> {
-        self.memory.lock().unwrap().metadata.get(name).map(|value| value.to_str().unwrap().to_owned())
+        self.memory
+            .lock()
+            .unwrap()
+            .metadata
+            .get(name)
+            .map(|value| value.to_str().unwrap().to_owned())
     }
 
     async fn hear<T: std::fmt::Debug>(&self, request: Request<T>) -> Result<(), Status> {
@@ -164,7 +169,12 @@ pub(crate) fn export() -> v1::Export {
             rows_undecided: 2,
         }),
         error: String::new(),
-        reconciliation: Some(v1::Reconciliation { rows_exported: 1000, rows_in_source: 1002, reconciled_at: at(13), ..Default::default() }),
+        reconciliation: Some(v1::Reconciliation {
+            rows_exported: 1000,
+            rows_in_source: 1002,
+            reconciled_at: at(13),
+            ..Default::default()
+        }),
         read_at: at(-1),
         window_open: true,
     }
@@ -214,7 +224,12 @@ pub(crate) fn runs() -> Vec<v1::ExportRun> {
             rows_estimate: Some(1000),
             hydrated_objects: 2000,
             hydration_misses: 1,
-            stage_seconds: Some(v1::StageSeconds { read: 0.5, hydrate: 1.25, encode: 0.75, upload: 0.25 }),
+            stage_seconds: Some(v1::StageSeconds {
+                read: 0.5,
+                hydrate: 1.25,
+                encode: 0.75,
+                upload: 0.25,
+            }),
         }),
         exporter_id: "exporter-1".into(),
     };
@@ -265,14 +280,22 @@ pub(crate) fn destination() -> v1::Destination {
         created_at: at(0),
         updated_at: at(1),
         aws_role_arn: String::new(),
-        features: Some(v1::StoreFeatures { checksums: true, conditional_writes: false, object_size: true }),
+        features: Some(v1::StoreFeatures {
+            checksums: true,
+            conditional_writes: false,
+            object_size: true,
+        }),
     }
 }
 
 #[tonic::async_trait]
 impl ExportService for Fake {
-    async fn create_export(&self, request: Request<v1::CreateExportRequest>) -> Result<Response<v1::CreateExportResponse>, Status> {
-        let all_experiments = request.get_ref().spec.as_ref().is_some_and(|spec| spec.all_experiments);
+    async fn create_export(
+        &self,
+        request: Request<v1::CreateExportRequest>,
+    ) -> Result<Response<v1::CreateExportResponse>, Status> {
+        let all_experiments =
+            request.get_ref().spec.as_ref().is_some_and(|spec| spec.all_experiments);
         self.hear(request).await?;
         let mut made = export();
         if let Some(spec) = made.spec.as_mut().filter(|_| all_experiments) {
@@ -281,7 +304,10 @@ impl ExportService for Fake {
         Ok(Response::new(v1::CreateExportResponse { export: Some(made) }))
     }
 
-    async fn get_export(&self, request: Request<v1::GetExportRequest>) -> Result<Response<v1::GetExportResponse>, Status> {
+    async fn get_export(
+        &self,
+        request: Request<v1::GetExportRequest>,
+    ) -> Result<Response<v1::GetExportResponse>, Status> {
         self.hear(request).await?;
         let mut export = export();
         if self.memory.lock().unwrap().ended {
@@ -290,20 +316,36 @@ impl ExportService for Fake {
         Ok(Response::new(v1::GetExportResponse { export: Some(export) }))
     }
 
-    async fn list_exports(&self, request: Request<v1::ListExportsRequest>) -> Result<Response<v1::ListExportsResponse>, Status> {
+    async fn list_exports(
+        &self,
+        request: Request<v1::ListExportsRequest>,
+    ) -> Result<Response<v1::ListExportsResponse>, Status> {
         self.hear(request).await?;
-        Ok(Response::new(v1::ListExportsResponse { exports: vec![export()], next_page_token: String::new() }))
+        Ok(Response::new(v1::ListExportsResponse {
+            exports: vec![export()],
+            next_page_token: String::new(),
+        }))
     }
 
-    async fn cancel_export(&self, request: Request<v1::CancelExportRequest>) -> Result<Response<v1::CancelExportResponse>, Status> {
+    async fn cancel_export(
+        &self,
+        request: Request<v1::CancelExportRequest>,
+    ) -> Result<Response<v1::CancelExportResponse>, Status> {
         self.hear(request).await?;
-        let cancelled = v1::Export { status: v1::ExportStatus::Cancelled.into(), finished_at: at(20), ..export() };
+        let cancelled = v1::Export {
+            status: v1::ExportStatus::Cancelled.into(),
+            finished_at: at(20),
+            ..export()
+        };
         Ok(Response::new(v1::CancelExportResponse { export: Some(cancelled) }))
     }
 
     type WatchExportStream = ReceiverStream<Result<v1::WatchExportResponse, Status>>;
 
-    async fn watch_export(&self, request: Request<v1::WatchExportRequest>) -> Result<Response<Self::WatchExportStream>, Status> {
+    async fn watch_export(
+        &self,
+        request: Request<v1::WatchExportRequest>,
+    ) -> Result<Response<Self::WatchExportStream>, Status> {
         self.hear(request).await?;
         let (sender, receiver) = mpsc::channel(8);
         self.memory.lock().unwrap().watch = Some(sender);
@@ -311,32 +353,54 @@ impl ExportService for Fake {
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
-    async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
+    async fn list_runs(
+        &self,
+        request: Request<v1::ListRunsRequest>,
+    ) -> Result<Response<v1::ListRunsResponse>, Status> {
         let (limit, page_token) = (request.get_ref().limit, request.get_ref().page_token.clone());
         self.hear(request).await?;
         let pages = self.memory.lock().unwrap().pages;
-        let next_page_token = if pages && page_token.is_empty() && limit != 2 { "second".to_owned() } else { String::new() };
+        let next_page_token = if pages && page_token.is_empty() && limit != 2 {
+            "second".to_owned()
+        } else {
+            String::new()
+        };
         Ok(Response::new(v1::ListRunsResponse { runs: self.runs(), next_page_token }))
     }
 
-    async fn list_run_files(&self, request: Request<v1::ListRunFilesRequest>) -> Result<Response<v1::ListRunFilesResponse>, Status> {
+    async fn list_run_files(
+        &self,
+        request: Request<v1::ListRunFilesRequest>,
+    ) -> Result<Response<v1::ListRunFilesResponse>, Status> {
         let token = request.get_ref().page_token.clone();
         self.hear(request).await?;
         let next_page_token = if token.is_empty() { "second".to_owned() } else { String::new() };
-        Ok(Response::new(v1::ListRunFilesResponse { files: vec![format!("bucket/{token}")], next_page_token }))
+        Ok(Response::new(v1::ListRunFilesResponse {
+            files: vec![format!("bucket/{token}")],
+            next_page_token,
+        }))
     }
 
-    async fn get_run(&self, request: Request<v1::GetRunRequest>) -> Result<Response<v1::GetRunResponse>, Status> {
+    async fn get_run(
+        &self,
+        request: Request<v1::GetRunRequest>,
+    ) -> Result<Response<v1::GetRunResponse>, Status> {
         self.hear(request).await?;
         Ok(Response::new(v1::GetRunResponse { run: self.runs().into_iter().next() }))
     }
 
-    async fn retry_run(&self, request: Request<v1::RetryRunRequest>) -> Result<Response<v1::RetryRunResponse>, Status> {
+    async fn retry_run(
+        &self,
+        request: Request<v1::RetryRunRequest>,
+    ) -> Result<Response<v1::RetryRunResponse>, Status> {
         self.hear(request).await?;
         Ok(Response::new(v1::RetryRunResponse { run: self.runs().pop() }))
     }
 
-    async fn get_limits(&self, request: Request<v1::GetLimitsRequest>) -> Result<Response<v1::GetLimitsResponse>, Status> {
+    async fn get_limits(
+        &self,
+        request: Request<v1::GetLimitsRequest>,
+    ) -> Result<Response<v1::GetLimitsResponse>, Status> {
         self.hear(request).await?;
         Ok(Response::new(v1::GetLimitsResponse { limits: Some(limits()) }))
     }
@@ -349,11 +413,20 @@ impl ExportService for Fake {
         Ok(Response::new(v1::ListScheduleRunsResponse::default()))
     }
 
-    async fn validate_filter(&self, request: Request<v1::ValidateFilterRequest>) -> Result<Response<v1::ValidateFilterResponse>, Status> {
+    async fn validate_filter(
+        &self,
+        request: Request<v1::ValidateFilterRequest>,
+    ) -> Result<Response<v1::ValidateFilterResponse>, Status> {
         let wrong = request.get_ref().filter.contains("wrong");
         self.hear(request).await?;
-        let error = v1::FilterError { field: "filter".into(), message: "at character 4: \"wrong\" is not a field".into() };
-        Ok(Response::new(v1::ValidateFilterResponse { valid: !wrong, errors: if wrong { vec![error] } else { Vec::new() } }))
+        let error = v1::FilterError {
+            field: "filter".into(),
+            message: "at character 4: \"wrong\" is not a field".into(),
+        };
+        Ok(Response::new(v1::ValidateFilterResponse {
+            valid: !wrong,
+            errors: if wrong { vec![error] } else { Vec::new() },
+        }))
     }
 }
 
@@ -367,7 +440,10 @@ impl DestinationService for Fake {
         Ok(Response::new(v1::CreateDestinationResponse { destination: Some(destination()) }))
     }
 
-    async fn get_destination(&self, request: Request<v1::GetDestinationRequest>) -> Result<Response<v1::GetDestinationResponse>, Status> {
+    async fn get_destination(
+        &self,
+        request: Request<v1::GetDestinationRequest>,
+    ) -> Result<Response<v1::GetDestinationResponse>, Status> {
         self.hear(request).await?;
         Ok(Response::new(v1::GetDestinationResponse { destination: Some(destination()) }))
     }
@@ -377,7 +453,10 @@ impl DestinationService for Fake {
         request: Request<v1::ListDestinationsRequest>,
     ) -> Result<Response<v1::ListDestinationsResponse>, Status> {
         self.hear(request).await?;
-        Ok(Response::new(v1::ListDestinationsResponse { destinations: vec![destination()], next_page_token: String::new() }))
+        Ok(Response::new(v1::ListDestinationsResponse {
+            destinations: vec![destination()],
+            next_page_token: String::new(),
+        }))
     }
 
     async fn update_destination_credentials(
@@ -385,7 +464,9 @@ impl DestinationService for Fake {
         request: Request<v1::UpdateDestinationCredentialsRequest>,
     ) -> Result<Response<v1::UpdateDestinationCredentialsResponse>, Status> {
         self.hear(request).await?;
-        Ok(Response::new(v1::UpdateDestinationCredentialsResponse { destination: Some(destination()) }))
+        Ok(Response::new(v1::UpdateDestinationCredentialsResponse {
+            destination: Some(destination()),
+        }))
     }
 
     async fn delete_destination(

@@ -18,7 +18,9 @@ fn body_of(bytes: usize) -> String {
 async fn a_body_of_exactly_the_limit_is_taken_and_one_byte_more_is_not() {
     let world = world().await;
     assert_eq!(world.ask("POST", EXPORTS, Some(&body_of(1 << 20))).await.status, 200);
-    insta::assert_snapshot!(world.ask("POST", EXPORTS, Some(&body_of((1 << 20) + 1))).await.shown());
+    insta::assert_snapshot!(
+        world.ask("POST", EXPORTS, Some(&body_of((1 << 20) + 1))).await.shown()
+    );
     assert_eq!(world.fake.asked().len(), 1);
 }
 

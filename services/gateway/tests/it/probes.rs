@@ -49,5 +49,10 @@ async fn an_address_of_the_control_plane_that_is_none_is_a_clear_error() {
 #[test]
 fn the_help_is_complete() {
     use clap::CommandFactory as _;
-    insta::assert_snapshot!(Settings::command().mut_args(|arg| arg.hide_env_values(true)).render_long_help().to_string());
+    insta::assert_snapshot!(
+        Settings::command()
+            .mut_args(|arg| arg.hide_env_values(true))
+            .render_long_help()
+            .to_string()
+    );
 }

@@ -26,7 +26,14 @@ async fn the_callers_headers_go_on_and_no_others() {
     let world = world().await;
     let trace = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let tenant = TENANT.to_uppercase();
-    let headers = ["X-API-Key: k1", "Authorization: Bearer t1", &format!("X-Tenant-Id: {tenant}"), "x-request-id: r-1", trace, "Cookie: c"];
+    let headers = [
+        "X-API-Key: k1",
+        "Authorization: Bearer t1",
+        &format!("X-Tenant-Id: {tenant}"),
+        "x-request-id: r-1",
+        trace,
+        "Cookie: c",
+    ];
     let heard = world.ask_as(&headers, "GET", EXPORTS, None).await;
     assert_eq!(heard.header("x-request-id"), Some("r-1"));
     let given = |name| world.fake.metadata(name);
@@ -57,8 +64,21 @@ async fn bodies_that_are_no_object_are_told_as_fastapi_does() {
     let world = world().await;
     let trailing_comma = "{\"config\": {\n\"region\": \"us-east-1\",\n}}";
     let mut shown = Vec::new();
-    for body in [None, Some("{"), Some("nope"), Some("[]"), Some("\"text\""), Some("null"), Some(trailing_comma), Some("{} {}")] {
-        shown.push(format!("{}\n{}", body.unwrap_or("(no body)"), world.ask("POST", EXPORTS, body).await.shown()));
+    for body in [
+        None,
+        Some("{"),
+        Some("nope"),
+        Some("[]"),
+        Some("\"text\""),
+        Some("null"),
+        Some(trailing_comma),
+        Some("{} {}"),
+    ] {
+        shown.push(format!(
+            "{}\n{}",
+            body.unwrap_or("(no body)"),
+            world.ask("POST", EXPORTS, body).await.shown()
+        ));
     }
     insta::assert_snapshot!(shown.join("\n\n"));
     assert!(world.fake.asked().is_empty());
@@ -68,8 +88,17 @@ async fn bodies_that_are_no_object_are_told_as_fastapi_does() {
 async fn unknown_paths_and_methods_are_told_as_fastapi_does() {
     let world = world().await;
     let mut shown = Vec::new();
-    for (method, path) in [("GET", "/"), ("GET", "/api/v1/bulk-export"), ("DELETE", EXPORTS), ("PUT", DESTINATIONS), ("POST", "/healthz")] {
-        shown.push(format!("{method} {path}\n{}", world.ask_as(&[], method, path, None).await.shown()));
+    for (method, path) in [
+        ("GET", "/"),
+        ("GET", "/api/v1/bulk-export"),
+        ("DELETE", EXPORTS),
+        ("PUT", DESTINATIONS),
+        ("POST", "/healthz"),
+    ] {
+        shown.push(format!(
+            "{method} {path}\n{}",
+            world.ask_as(&[], method, path, None).await.shown()
+        ));
     }
     insta::assert_snapshot!(shown.join("\n\n"));
 }
@@ -97,7 +126,10 @@ async fn a_slash_at_the_end_of_a_path_changes_nothing() {
         ("GET", "/openapi.json".to_owned(), None),
         ("GET", "/healthz".to_owned(), None),
     ] {
-        let (without, with) = (world.ask(method, &path, body).await, world.ask(method, &format!("{path}/"), body).await);
+        let (without, with) = (
+            world.ask(method, &path, body).await,
+            world.ask(method, &format!("{path}/"), body).await,
+        );
         assert!((200..300).contains(&without.status), "{method} {path}: {}", without.body);
         assert_eq!((with.status, with.body), (without.status, without.body), "{method} {path}/");
     }
@@ -138,7 +170,10 @@ async fn the_control_planes_refusals_keep_their_meaning() {
     for refusal in refusals {
         let code = refusal.code();
         world.fake.refuse(refusal);
-        shown.push(format!("{code:?} -> {}", world.ask("GET", &format!("{EXPORTS}/{EXPORT}"), None).await.shown()));
+        shown.push(format!(
+            "{code:?} -> {}",
+            world.ask("GET", &format!("{EXPORTS}/{EXPORT}"), None).await.shown()
+        ));
     }
     insta::assert_snapshot!(shown.join("\n\n"));
 }

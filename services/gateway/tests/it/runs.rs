@@ -24,7 +24,10 @@ async fn a_list_has_everything_whatever_the_pages_of_the_control_plane_hold() {
         let heard = world.ask("GET", &format!("{EXPORTS}/{EXPORT}/runs{query}"), None).await;
         serde_json::from_str::<Vec<serde_json::Value>>(&heard.body).unwrap().len()
     };
-    assert_eq!((listed("").await, listed("?limit=2").await, listed("?limit=4&offset=7").await), (4, 2, 4));
+    assert_eq!(
+        (listed("").await, listed("?limit=2").await, listed("?limit=4&offset=7").await),
+        (4, 2, 4)
+    );
     insta::assert_snapshot!(world.fake.asked().join("\n"));
 }
 
@@ -41,7 +44,8 @@ async fn a_run_of_very_many_files_is_shown_with_all_of_them() {
 #[tokio::test]
 async fn runs_of_a_schedule_need_its_id() {
     let world = world().await;
-    let heard = world.ask("GET", &format!("{EXPORTS}/runs?source_bulk_export_id={EXPORT}"), None).await;
+    let heard =
+        world.ask("GET", &format!("{EXPORTS}/runs?source_bulk_export_id={EXPORT}"), None).await;
     assert_eq!((heard.status, heard.body.as_str()), (200, "[]"));
     let without = world.ask("GET", &format!("{EXPORTS}/runs?limit=x"), None).await;
     insta::assert_snapshot!(without.shown());
@@ -50,10 +54,21 @@ async fn runs_of_a_schedule_need_its_id() {
 #[tokio::test]
 async fn wrong_ids_and_pages_are_named() {
     let world = world().await;
-    let paths = ["/nope", "/nope/runs", "/1/runs/2", "/destinations/nope", "?limit=0", "?limit=1001&offset=-1", "?limit=ten&offset=1.5"];
+    let paths = [
+        "/nope",
+        "/nope/runs",
+        "/1/runs/2",
+        "/destinations/nope",
+        "?limit=0",
+        "?limit=1001&offset=-1",
+        "?limit=ten&offset=1.5",
+    ];
     let mut shown = Vec::new();
     for path in paths {
-        shown.push(format!("{path}\n{}", world.ask("GET", &format!("{EXPORTS}{path}"), None).await.shown()));
+        shown.push(format!(
+            "{path}\n{}",
+            world.ask("GET", &format!("{EXPORTS}{path}"), None).await.shown()
+        ));
     }
     insta::assert_snapshot!(shown.join("\n\n"));
     assert!(world.fake.asked().is_empty());

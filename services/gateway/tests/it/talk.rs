@@ -37,12 +37,21 @@ pub(crate) async fn lonely_world() -> World {
     start(Fake::default(), "http://127.0.0.1:1".to_owned(), None, |_| {}).await
 }
 
-async fn start(fake: Fake, plane: String, server: Option<Owned<()>>, change: impl FnOnce(&mut Settings)) -> World {
+async fn start(
+    fake: Fake,
+    plane: String,
+    server: Option<Owned<()>>,
+    change: impl FnOnce(&mut Settings),
+) -> World {
     let mut settings = Settings::local(plane);
     change(&mut settings);
     let gateway = Gateway::bind(settings).await.unwrap();
     let address = gateway.address();
-    let gateway = tasks::start("gateway", async move { gateway.run(CancellationToken::new()).await.unwrap() });
+    let gateway =
+        tasks::start(
+            "gateway",
+            async move { gateway.run(CancellationToken::new()).await.unwrap() },
+        );
     World { fake, address, _tasks: (server, Owned(gateway)) }
 }
 
@@ -55,12 +64,18 @@ pub(crate) struct Heard {
 impl Heard {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.into_iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        lines
+            .into_iter()
+            .find(|(given, _)| given.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
     }
 
     /// For snapshots: the status, Retry-After, and the body with a line per key, in its own order.
     pub(crate) fn shown(&self) -> String {
-        let retry = self.header("retry-after").map(|seconds| format!("retry-after: {seconds}\n")).unwrap_or_default();
+        let retry = self
+            .header("retry-after")
+            .map(|seconds| format!("retry-after: {seconds}\n"))
+            .unwrap_or_default();
         let json: serde_json::Value = serde_json::from_str(&self.body).unwrap();
         assert!(json.is_object() || json.is_array());
         assert_eq!(self.header("content-type"), Some("application/json"));
@@ -70,11 +85,14 @@ impl Heard {
 
 /// A line per key of the JSON text.
 fn lines(json: &str) -> String {
-    let is_key = |text: &str| text[1..].find('"').is_some_and(|end| text[end + 2..].starts_with(':'));
+    let is_key =
+        |text: &str| text[1..].find('"').is_some_and(|end| text[end + 2..].starts_with(':'));
     let mut lines = String::new();
     for (index, c) in json.char_indices() {
         let before = &json[..index];
-        if (c == '"' && before.ends_with(',') && is_key(&json[index..])) || (c == '{' && before.ends_with("},")) {
+        if (c == '"' && before.ends_with(',') && is_key(&json[index..]))
+            || (c == '{' && before.ends_with("},"))
+        {
             lines.push('\n');
         }
         lines.push(c);
@@ -89,10 +107,19 @@ impl World {
         self.ask_as(&["X-API-Key: tl_visible_secret", &tenant], method, path, body).await
     }
 
-    pub(crate) async fn ask_as(&self, headers: &[&str], method: &str, path: &str, body: Option<&str>) -> Heard {
-        let length = body.map(|body| format!("Content-Length: {}\r\n", body.len())).unwrap_or_default();
+    pub(crate) async fn ask_as(
+        &self,
+        headers: &[&str],
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+    ) -> Heard {
+        let length =
+            body.map(|body| format!("Content-Length: {}\r\n", body.len())).unwrap_or_default();
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n{headers}{length}\r\n");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n{headers}{length}\r\n"
+        );
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(body.unwrap_or_default().as_bytes()).await.unwrap();

@@ -24,7 +24,11 @@ const FIRST_DAY: i64 = 1_704_067_200;
 const DAY: i64 = 86_400;
 
 impl Caller {
-    pub(crate) async fn connect(endpoint: &Endpoint, key: &str, destination: &str) -> Outcome<Self> {
+    pub(crate) async fn connect(
+        endpoint: &Endpoint,
+        key: &str,
+        destination: &str,
+    ) -> Outcome<Self> {
         let client = ExportServiceClient::new(endpoint.connect().await?);
         Ok(Self { client, key: key.parse()?, destination: destination.to_owned() })
     }
@@ -39,7 +43,10 @@ impl Caller {
             end_time: at(FIRST_DAY + i64::from(days) * DAY),
             ..v1::ExportSpec::default()
         };
-        let request = self.keyed(v1::CreateExportRequest { spec: Some(spec), ..v1::CreateExportRequest::default() });
+        let request = self.keyed(v1::CreateExportRequest {
+            spec: Some(spec),
+            ..v1::CreateExportRequest::default()
+        });
         let made = self.client.clone().create_export(request).await?.into_inner();
         Ok(made.export.ok_or("the answer has no export")?.id)
     }

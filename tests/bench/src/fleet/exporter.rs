@@ -1,5 +1,5 @@
-//! One simulated exporter: speaks the stream as a real one does, heartbeats and progress included, and does no work. An empty
-//! run is complete with no rows and no files.
+//! One simulated exporter: speaks the stream as a real one does, heartbeats and progress included,
+//! and does no work. An empty run is complete with no rows and no files.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -20,8 +20,8 @@ use tonic::{
 use tracelift_proto::{
     PROTOCOL,
     fleet::v1::{
-        self, assignment::Work, connect_request::Message as Said, connect_response::Message as Told,
-        fleet_service_client::FleetServiceClient,
+        self, assignment::Work, connect_request::Message as Said,
+        connect_response::Message as Told, fleet_service_client::FleetServiceClient,
     },
     v1::RunProgress,
 };
@@ -109,7 +109,9 @@ impl Exporter {
         }
     }
 
-    async fn connect(&self) -> Outcome<(mpsc::Sender<v1::ConnectRequest>, Streaming<v1::ConnectResponse>, Duration)> {
+    async fn connect(
+        &self,
+    ) -> Outcome<(mpsc::Sender<v1::ConnectRequest>, Streaming<v1::ConnectResponse>, Duration)> {
         let _place = self.connecting.acquire().await?;
         let began = Instant::now();
         let (outbox, messages) = mpsc::channel(OUTBOX);
@@ -124,11 +126,19 @@ impl Exporter {
         outbox.send(v1::ConnectRequest { message: Some(Said::Hello(hello)) }).await?;
         let mut request = Request::new(ReceiverStream::new(messages));
         request.metadata_mut().insert("authorization", self.token.clone());
-        let mut told = FleetServiceClient::new(self.endpoint.connect().await?).connect(request).await?.into_inner();
-        let Some(v1::ConnectResponse { message: Some(Told::Welcome(welcome)) }) = told.message().await? else {
+        let mut told = FleetServiceClient::new(self.endpoint.connect().await?)
+            .connect(request)
+            .await?
+            .into_inner();
+        let Some(v1::ConnectResponse { message: Some(Told::Welcome(welcome)) }) =
+            told.message().await?
+        else {
             return Err("the control plane did not say welcome".into());
         };
-        let beat = welcome.heartbeat_interval.and_then(|beat| Duration::try_from(beat).ok()).ok_or("the welcome names no heartbeat")?;
+        let beat = welcome
+            .heartbeat_interval
+            .and_then(|beat| Duration::try_from(beat).ok())
+            .ok_or("the welcome names no heartbeat")?;
         self.ledger.write().welcomes.push(began.elapsed());
         Ok((outbox, told, beat))
     }
@@ -160,25 +170,37 @@ impl Holding {
                 let seq = self.next();
                 self.end(Said::RunPublished(v1::RunPublished { run_id, fence, seq })).await
             }
-            Told::Cancel(v1::Cancel { run_id, fence }) | Told::Revoked(v1::Revoked { run_id, fence }) => {
+            Told::Cancel(v1::Cancel { run_id, fence })
+            | Told::Revoked(v1::Revoked { run_id, fence }) => {
                 self.stop(&run_id, fence);
                 Ok(())
             }
             Told::HeartbeatReply(reply) => {
-                let lost = reply.verdicts.iter().filter(|verdict| verdict.verdict() != v1::Verdict::Keep);
+                let lost =
+                    reply.verdicts.iter().filter(|verdict| verdict.verdict() != v1::Verdict::Keep);
                 lost.for_each(|verdict| self.stop(&verdict.run_id, verdict.fence));
                 Ok(())
             }
-            Told::Drain(_) | Told::Welcome(_) => Err("the control plane says what nobody asked for".into()),
+            Told::Drain(_) | Told::Welcome(_) => {
+                Err("the control plane says what nobody asked for".into())
+            }
         }
     }
 
     async fn take(&mut self, assignment: v1::Assignment) -> Outcome<()> {
-        let (at, v1::Assignment { run_id, export_id, fence, work, .. }) = (Instant::now(), assignment);
+        let (at, v1::Assignment { run_id, export_id, fence, work, .. }) =
+            (Instant::now(), assignment);
         if self.jobs.len() >= self.capacity as usize {
-            // As the real one does: a slot that a cancel has freed can be given away before the cancel is heard.
+            // As the real one does: a slot that a cancel has freed can be given away before the
+            // cancel is heard.
             self.ledger.write().declined += 1;
-            return self.say(Said::Declined(v1::Declined { run_id, fence, reason: "no room is left for another run".to_owned() })).await;
+            return self
+                .say(Said::Declined(v1::Declined {
+                    run_id,
+                    fence,
+                    reason: "no room is left for another run".to_owned(),
+                }))
+                .await;
         }
         let partition = matches!(work, Some(Work::Slice(_)));
         let waited = self.free.pop_front().map(|since| at - since);
@@ -187,7 +209,10 @@ impl Holding {
             seen.arrivals.push(Arrival { at, waited, partition });
             seen.partitions += usize::from(partition);
         }
-        self.jobs.insert(run_id.clone(), Job { export: export_id, fence, due: None, kept: partition, rows: 0 });
+        self.jobs.insert(
+            run_id.clone(),
+            Job { export: export_id, fence, due: None, kept: partition, rows: 0 },
+        );
         self.say(Said::Accepted(v1::Accepted { run_id: run_id.clone(), fence })).await?;
         if partition {
             let due = self.due();
@@ -198,10 +223,16 @@ impl Holding {
         }
         let seq = self.next();
         self.end(match work {
-            Some(Work::Publish(_) | Work::Finalise(_)) => Said::RunPublished(v1::RunPublished { run_id, fence, seq }),
-            Some(Work::CleanUp(_)) => Said::CleanedUp(v1::CleanedUp { run_id, fence, seq, adopted: None }),
+            Some(Work::Publish(_) | Work::Finalise(_)) => {
+                Said::RunPublished(v1::RunPublished { run_id, fence, seq })
+            }
+            Some(Work::CleanUp(_)) => {
+                Said::CleanedUp(v1::CleanedUp { run_id, fence, seq, adopted: None })
+            }
             Some(Work::Reconcile(_)) => Said::Counted(v1::Counted { run_id, fence, seq, rows: 0 }),
-            Some(Work::Slice(_) | Work::FindExperiments(_)) | None => return Err("an assignment that this fleet cannot do".into()),
+            Some(Work::Slice(_) | Work::FindExperiments(_)) | None => {
+                return Err("an assignment that this fleet cannot do".into());
+            }
         })
         .await
     }
@@ -222,12 +253,24 @@ impl Holding {
 
     async fn finish_due(&mut self) -> Outcome<()> {
         let now = tokio::time::Instant::now();
-        let due: Vec<_> = self.jobs.iter().filter(|(_, job)| job.due.is_some_and(|due| due <= now)).map(|(run, _)| run.clone()).collect();
+        let due: Vec<_> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.due.is_some_and(|due| due <= now))
+            .map(|(run, _)| run.clone())
+            .collect();
         for run_id in due {
             let seq = self.next();
             if let Some(job) = self.jobs.get_mut(&run_id) {
                 (job.due, job.kept) = (None, false);
-                let said = Said::RunFinished(v1::RunFinished { fence: job.fence, run_id, seq, files: 0, rows: 0, ..Default::default() });
+                let said = Said::RunFinished(v1::RunFinished {
+                    fence: job.fence,
+                    run_id,
+                    seq,
+                    files: 0,
+                    rows: 0,
+                    ..Default::default()
+                });
                 self.say(said).await?;
             }
         }
@@ -274,7 +317,10 @@ impl Holding {
     }
 
     async fn heartbeat(&self) -> Outcome<()> {
-        let held = self.jobs.iter().map(|(run, job)| v1::HeldLease { run_id: run.clone(), fence: job.fence });
+        let held = self
+            .jobs
+            .iter()
+            .map(|(run, job)| v1::HeldLease { run_id: run.clone(), fence: job.fence });
         let capacity = Some(v1::Capacity { runs: self.capacity });
         self.say(Said::Heartbeat(v1::Heartbeat { held: held.collect(), capacity })).await
     }
@@ -284,7 +330,12 @@ impl Holding {
         for (run, job) in &mut self.jobs {
             job.rows += 10_000;
             let progress = Some(RunProgress { rows: job.rows, ..RunProgress::default() });
-            said.push(Said::Progress(v1::Progress { run_id: run.clone(), fence: job.fence, stage: "reading".to_owned(), progress }));
+            said.push(Said::Progress(v1::Progress {
+                run_id: run.clone(),
+                fence: job.fence,
+                stage: "reading".to_owned(),
+                progress,
+            }));
         }
         for said in said {
             self.say(said).await?;

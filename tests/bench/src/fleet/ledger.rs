@@ -72,7 +72,8 @@ impl Ledger {
                 if enough(&seen) {
                     return Ok(());
                 }
-                let done = seen.welcomes.len() + seen.arrivals.len() + seen.stops.len() + seen.ended;
+                let done =
+                    seen.welcomes.len() + seen.arrivals.len() + seen.stops.len() + seen.ended;
                 if done != last {
                     (last, moved) = (done, Instant::now());
                 } else if moved.elapsed() > PATIENCE {

@@ -1,7 +1,8 @@
-//! Many exporters of the benchmark, simulated over the real stream, and the callers that give them work: what a control plane
-//! can do with them, phase by phase. Prints one JSON object a phase.
+//! Many exporters of the benchmark, simulated over the real stream, and the callers that give them
+//! work: what a control plane can do with them, phase by phase. Prints one JSON object a phase.
 //!
-//! Nothing is read from ClickHouse and nothing is written to a bucket: what is measured is the control plane alone.
+//! Nothing is read from ClickHouse and nothing is written to a bucket: what is measured is the
+//! control plane alone.
 
 mod caller;
 mod exporter;
@@ -30,8 +31,8 @@ use crate::{
     phases::Bench,
 };
 
-/// A simulated fleet and its callers. The callers come on the standard input, a line each: an API key, a blank, the id of a
-/// destination. The exporters' token comes from TRACELIFT_FLEET_TOKEN
+/// A simulated fleet and its callers. The callers come on the standard input, a line each: an API
+/// key, a blank, the id of a destination. The exporters' token comes from TRACELIFT_FLEET_TOKEN
 #[derive(Debug, Clone, Parser)]
 struct Options {
     /// The control plane's address
@@ -91,7 +92,10 @@ async fn run(options: Options) -> Outcome<()> {
     enough_files(options.exporters)?;
     let endpoint = Endpoint::from_shared(options.control_plane.clone())?.tcp_nodelay(true);
     let callers = callers(&endpoint).await?;
-    let token = format!("Bearer {}", std::env::var("TRACELIFT_FLEET_TOKEN").map_err(|_| "set TRACELIFT_FLEET_TOKEN")?);
+    let token = format!(
+        "Bearer {}",
+        std::env::var("TRACELIFT_FLEET_TOKEN").map_err(|_| "set TRACELIFT_FLEET_TOKEN")?
+    );
     let (ledger, connecting) = (Arc::new(Ledger::default()), Arc::new(Semaphore::new(CONNECTING)));
     let (play, played) = watch::channel(Play::AtOnce);
     let mut bench = Bench { options, callers, ledger: ledger.clone(), play };
@@ -120,15 +124,21 @@ async fn callers(endpoint: &Endpoint) -> Outcome<Vec<Caller>> {
         let (key, destination) = line.split_once(' ').ok_or("a line must be `key destination`")?;
         callers.push(Caller::connect(endpoint, key, destination).await?);
     }
-    if callers.is_empty() { Err("no callers came on the standard input".into()) } else { Ok(callers) }
+    if callers.is_empty() {
+        Err("no callers came on the standard input".into())
+    } else {
+        Ok(callers)
+    }
 }
 
 /// A connection is an open file, here and in the control plane.
 fn enough_files(exporters: usize) -> Outcome<()> {
     let needed = exporters + OTHER_FILES;
     let limits = std::fs::read_to_string("/proc/self/limits")?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_default();
-    let allowed = line.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(usize::MAX);
+    let line =
+        limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_default();
+    let allowed =
+        line.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(usize::MAX);
     if allowed >= needed {
         return Ok(());
     }

@@ -49,7 +49,9 @@ impl Bench {
     async fn connect(&self) -> Outcome<Value> {
         let (began, exporters) = (Instant::now(), self.options.exporters);
         self.ledger.until("connecting", |seen| seen.welcomes.len() == exporters).await?;
-        Ok(json!({ "exporters": exporters, "seconds": began.elapsed().as_secs_f64(), "welcome": spread(self.ledger.take().welcomes) }))
+        Ok(
+            json!({ "exporters": exporters, "seconds": began.elapsed().as_secs_f64(), "welcome": spread(self.ledger.take().welcomes) }),
+        )
     }
 
     /// All are connected and there is nothing to do.
@@ -67,7 +69,9 @@ impl Bench {
             caller.create(self.options.calm_days).await?;
             let answered = Instant::now();
             let all = self.options.calm_days as usize + UNSEEN;
-            self.ledger.until("the idle fleet was given an export", |seen| seen.ended == all).await?;
+            self.ledger
+                .until("the idle fleet was given an export", |seen| seen.ended == all)
+                .await?;
             let seen = self.ledger.take();
             calls.push(answered - asked);
             for arrival in seen.arrivals.iter().filter(|arrival| arrival.partition) {
@@ -138,7 +142,8 @@ impl Bench {
         self.ledger.until("being told of the cancels", |seen| seen.stops.len() == slots).await?;
         self.ledger.until("cleaning up", |seen| seen.ended == slots).await?;
         let seen = self.ledger.take();
-        let told = seen.stops.iter().filter_map(|(export, at)| Some(*at - *asked.get(export)?)).collect();
+        let told =
+            seen.stops.iter().filter_map(|(export, at)| Some(*at - *asked.get(export)?)).collect();
         Ok(json!({
             "cancels": slots,
             "cancels_per_s": rate(slots, time),
@@ -156,8 +161,8 @@ impl Bench {
         exports * self.options.days as usize
     }
 
-    /// Has at least that many runs queued, of which every exporter holds as many as it can: how many exports they are of, how
-    /// long each call took, and all of them.
+    /// Has at least that many runs queued, of which every exporter holds as many as it can: how
+    /// many exports they are of, how long each call took, and all of them.
     async fn queue(&self, runs: usize, days: u32) -> Outcome<(usize, Vec<Duration>, Duration)> {
         self.play.send_replace(Play::Keep);
         let (exports, began) = (runs.div_ceil(days as usize), Instant::now());
@@ -168,12 +173,17 @@ impl Bench {
     }
 
     /// Makes exports, by all callers in turns.
-    async fn make(&self, exports: usize, days: u32) -> Outcome<(Vec<(&Caller, String)>, Vec<Duration>)> {
-        let made = stream::iter(self.callers.iter().cycle().take(exports)).map(|caller| async move {
-            let asked = Instant::now();
-            let export = caller.create(days).await?;
-            Outcome::Ok(((caller, export), asked.elapsed()))
-        });
+    async fn make(
+        &self,
+        exports: usize,
+        days: u32,
+    ) -> Outcome<(Vec<(&Caller, String)>, Vec<Duration>)> {
+        let made =
+            stream::iter(self.callers.iter().cycle().take(exports)).map(|caller| async move {
+                let asked = Instant::now();
+                let export = caller.create(days).await?;
+                Outcome::Ok(((caller, export), asked.elapsed()))
+            });
         Ok(made.buffer_unordered(MAKING).try_collect::<Vec<_>>().await?.into_iter().unzip())
     }
 
@@ -188,9 +198,14 @@ impl Bench {
     }
 }
 
-/// How long slots were free while there was something queued for them. What callers do not see was not queued all the time.
+/// How long slots were free while there was something queued for them. What callers do not see was
+/// not queued all the time.
 fn waits(seen: &Seen) -> Vec<Duration> {
-    seen.arrivals.iter().filter(|arrival| arrival.partition).filter_map(|arrival| arrival.waited).collect()
+    seen.arrivals
+        .iter()
+        .filter(|arrival| arrival.partition)
+        .filter_map(|arrival| arrival.waited)
+        .collect()
 }
 
 fn say(phase: &str, figures: Value) {

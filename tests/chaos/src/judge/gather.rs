@@ -26,10 +26,16 @@ pub(crate) async fn open(world: &World, export: &Export) -> bool {
 /// Everything that there is to judge an export by.
 pub(crate) async fn found(world: &World, export: &Export) -> Found {
     let runs = world.caller.runs(&export.id).await.expect("runs");
-    let mut found = Found { uploads: uploads(world, &runs).await, export: export.clone(), runs, ..Found::default() };
+    let mut found = Found {
+        uploads: uploads(world, &runs).await,
+        export: export.clone(),
+        runs,
+        ..Found::default()
+    };
     for key in world.bucket.keys(&format!("{PREFIX}/export_id={}/", export.id)).await {
         let object = world.bucket.get(&key).await;
-        let (told, rows) = tokio::task::spawn_blocking(move || contents(object)).await.expect("Parquet");
+        let (told, rows) =
+            tokio::task::spawn_blocking(move || contents(object)).await.expect("Parquet");
         found.files.insert(key, told);
         rows.into_iter().for_each(|(id, row)| found.rows.entry(id).or_default().push(row));
     }
@@ -37,7 +43,8 @@ pub(crate) async fn found(world: &World, export: &Export) -> Found {
         if key.ends_with("/_SUCCESS") {
             found.success = true;
         } else {
-            let manifest = serde_json::from_slice(&world.bucket.get(&key).await.content).expect("JSON");
+            let manifest =
+                serde_json::from_slice(&world.bucket.get(&key).await.content).expect("JSON");
             found.manifests.insert(key, manifest);
         }
     }
@@ -47,7 +54,12 @@ pub(crate) async fn found(world: &World, export: &Export) -> Found {
 fn contents(object: Object) -> (Told, Vec<(String, Row)>) {
     let rows = rows_of(&object.content);
     let sha256 = Sha256::digest(&object.content).iter().map(|byte| format!("{byte:02x}")).collect();
-    let told = Told { rows: rows.len() as u64, bytes: object.content.len() as u64, etag: object.etag, sha256 };
+    let told = Told {
+        rows: rows.len() as u64,
+        bytes: object.content.len() as u64,
+        etag: object.etag,
+        sha256,
+    };
     (told, rows.iter().map(source::entry).collect())
 }
 
@@ -55,10 +67,15 @@ fn contents(object: Object) -> (Told, Vec<(String, Row)>) {
 async fn uploads(world: &World, runs: &[ExportRun]) -> BTreeSet<String> {
     let mut open: BTreeSet<_> = world.bucket.open_uploads(PREFIX).await.into_iter().collect();
     for (run, result) in runs.iter().filter_map(|run| Some((run, run.result.as_ref()?))) {
-        let (year, month, day) = time_from("run", run.start_time.as_ref()).expect("a time").day().civil();
-        let path = result.export_path.trim_start_matches(DESTINATION_BUCKET).trim_start_matches('/');
+        let (year, month, day) =
+            time_from("run", run.start_time.as_ref()).expect("a time").day().civil();
+        let path =
+            result.export_path.trim_start_matches(DESTINATION_BUCKET).trim_start_matches('/');
         for number in 0..result.exported_files.len() + 3 {
-            let key = format!("{path}/year={year}/month={month}/day={day}/{}-{number:05}.parquet", run.id);
+            let key = format!(
+                "{path}/year={year}/month={month}/day={day}/{}-{number:05}.parquet",
+                run.id
+            );
             open.extend(world.bucket.open_uploads(&key).await);
         }
     }

@@ -11,7 +11,10 @@ const KEY: &str = "chaos/export_id=e/x/r1-00000.parquet";
 type Change = fn(&mut Found);
 
 fn row(n: u8) -> (String, Row) {
-    (format!("row-{n}"), Row { start_time: source::start().micros() + i64::from(n), hash: u64::from(n) })
+    (
+        format!("row-{n}"),
+        Row { start_time: source::start().micros() + i64::from(n), hash: u64::from(n) },
+    )
 }
 
 fn truth() -> Rows {
@@ -23,18 +26,39 @@ fn good() -> Found {
     let told = Told { rows: 3, bytes: 7, etag: "e".to_owned(), sha256: "s".to_owned() };
     let (start, end) = (source::start(), source::start().micros() + 3);
     let end = tracelift_core::time::Timestamp::from_micros(end).unwrap();
-    let spec = v1::ExportSpec { start_time: Some(time_to(start)), end_time: Some(time_to(end)), ..Default::default() };
-    let result = v1::RunResult { exported_files: vec![format!("{DESTINATION_BUCKET}/{KEY}")], ..Default::default() };
-    let run = ExportRun { id: "r1".to_owned(), status: RunStatus::Completed.into(), result: Some(result), ..Default::default() };
-    let listed = json!({"files": [{"key": KEY, "rows": 3, "bytes": 7, "etag": "e", "sha256": "s"}]});
+    let spec = v1::ExportSpec {
+        start_time: Some(time_to(start)),
+        end_time: Some(time_to(end)),
+        ..Default::default()
+    };
+    let result = v1::RunResult {
+        exported_files: vec![format!("{DESTINATION_BUCKET}/{KEY}")],
+        ..Default::default()
+    };
+    let run = ExportRun {
+        id: "r1".to_owned(),
+        status: RunStatus::Completed.into(),
+        result: Some(result),
+        ..Default::default()
+    };
+    let listed =
+        json!({"files": [{"key": KEY, "rows": 3, "bytes": 7, "etag": "e", "sha256": "s"}]});
     Found {
-        export: Export { id: "e".to_owned(), spec: Some(spec), status: ExportStatus::Completed.into(), ..Default::default() },
+        export: Export {
+            id: "e".to_owned(),
+            spec: Some(spec),
+            status: ExportStatus::Completed.into(),
+            ..Default::default()
+        },
         runs: vec![run],
         files: BTreeMap::from([(KEY.to_owned(), told)]),
         rows: (0..3).map(row).map(|(id, row)| (id, vec![row])).collect(),
         manifests: BTreeMap::from([
             ("chaos/_manifests/export_id=e/run_id=r1.json".to_owned(), listed),
-            ("chaos/_manifests/export_id=e/manifest.json".to_owned(), json!({"totals": {"rows": 3}})),
+            (
+                "chaos/_manifests/export_id=e/manifest.json".to_owned(),
+                json!({"totals": {"rows": 3}}),
+            ),
         ]),
         success: true,
         uploads: BTreeSet::new(),
@@ -50,7 +74,10 @@ fn judged(change: impl FnOnce(&mut Found)) -> Tally {
 
 fn counts(change: impl FnOnce(&mut Found)) -> (u64, u64, u64, usize) {
     let tally = judged(change);
-    assert_eq!(tally.good(), (tally.lost, tally.doubled, tally.wrong, tally.leftovers.len()) == (0, 0, 0, 0));
+    assert_eq!(
+        tally.good(),
+        (tally.lost, tally.doubled, tally.wrong, tally.leftovers.len()) == (0, 0, 0, 0)
+    );
     (tally.lost, tally.doubled, tally.wrong, tally.leftovers.len())
 }
 
@@ -65,7 +92,10 @@ fn rows_that_are_lost_doubled_changed_or_of_others_are_counted() {
     assert_eq!(counts(|found| drop(found.rows.remove("row-1"))), (1, 0, 0, 0));
     assert_eq!(counts(|found| found.rows.get_mut("row-1").unwrap().push(row(1).1)), (0, 1, 0, 0));
     assert_eq!(counts(|found| found.rows.get_mut("row-1").unwrap()[0].hash += 1), (0, 0, 1, 0));
-    assert_eq!(counts(|found| drop(found.rows.insert("row-4".to_owned(), vec![row(4).1]))), (0, 0, 1, 0));
+    assert_eq!(
+        counts(|found| drop(found.rows.insert("row-4".to_owned(), vec![row(4).1]))),
+        (0, 0, 1, 0)
+    );
 }
 
 #[test]
@@ -97,9 +127,16 @@ fn what_a_cancelled_export_lacks_is_not_lost_but_what_it_doubles_is_doubled() {
 fn what_is_left_or_missing_in_the_bucket_is_named() {
     let faults: [(&str, Change); 9] = [
         ("open upload", |found| found.uploads.extend(["x".to_owned()])),
-        ("pending upload", |found| found.runs[0].result.as_mut().unwrap().pending_upload = Some(v1::PendingUpload::default())),
-        ("object that no run lists", |found| found.runs[0].result.as_mut().unwrap().exported_files.clear()),
-        ("listed file that is not there", |found| found.runs[0].result.as_mut().unwrap().exported_files.push("exports/y".to_owned())),
+        ("pending upload", |found| {
+            found.runs[0].result.as_mut().unwrap().pending_upload =
+                Some(v1::PendingUpload::default())
+        }),
+        ("object that no run lists", |found| {
+            found.runs[0].result.as_mut().unwrap().exported_files.clear()
+        }),
+        ("listed file that is not there", |found| {
+            found.runs[0].result.as_mut().unwrap().exported_files.push("exports/y".to_owned())
+        }),
         ("has no manifest", |found| found.manifests.retain(|key, _| !key.contains("run_id"))),
         ("does not say what is there", |found| found.files.get_mut(KEY).unwrap().bytes += 1),
         ("does not say what is there", |found| found.files.get_mut(KEY).unwrap().etag.push('x')),
@@ -108,6 +145,10 @@ fn what_is_left_or_missing_in_the_bucket_is_named() {
     ];
     for (words, fault) in faults {
         let tally = judged(fault);
-        assert!(tally.leftovers.len() == 1 && tally.leftovers[0].contains(words), "{words}: {:?}", tally.leftovers);
+        assert!(
+            tally.leftovers.len() == 1 && tally.leftovers[0].contains(words),
+            "{words}: {:?}",
+            tally.leftovers
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Rows and filters at random, from values that have made trouble somewhere: quotes, backslashes, wildcards, controls, odd JSON.
+//! Rows and filters at random, from values that have made trouble somewhere: quotes, backslashes,
+//! wildcards, controls, odd JSON.
 
 use serde_json::{Value, json};
 use tracelift_core::{
@@ -45,13 +46,18 @@ const TEXTS: [&str; 14] = [
     "2",
     "true",
 ];
-const PATTERNS: [&str; 12] = ["%", "a%", "%A%", "_", "a_b", "a\\_b", "%\\%%", "%\\\\%", "%\t%", "%\u{0}%", "ü%", "%\"%"];
+const PATTERNS: [&str; 12] =
+    ["%", "a%", "%A%", "_", "a_b", "a\\_b", "%\\%%", "%\\\\%", "%\t%", "%\u{0}%", "ü%", "%\"%"];
 const KEYS: [&str; 9] = ["a", "b", "a.b", "a.b.c", "it's", "k\"\\", "session_id", "ünï", "2"];
 const SCORES: [f64; 5] = [0.0, 1.0, 0.1, -2.5, 1e300];
 const COSTS: [i128; 4] = [0, 1, 1_500_000_000, -999_999_999_999_999_999];
 const TOKENS: [u64; 4] = [0, 1, 1000, u64::MAX];
-const TIMES: [&str; 4] =
-    ["2024-01-01T00:00:00Z", "2024-01-01T11:59:59.999999Z", "2024-01-01T12:00:00.000001Z", "2024-01-01T12:00:02.500000Z"];
+const TIMES: [&str; 4] = [
+    "2024-01-01T00:00:00Z",
+    "2024-01-01T11:59:59.999999Z",
+    "2024-01-01T12:00:00.000001Z",
+    "2024-01-01T12:00:02.500000Z",
+];
 
 fn ids() -> Vec<Uuid> {
     (1..6).map(Uuid::from_u128).collect()
@@ -94,7 +100,9 @@ fn value(chance: &mut Chance, depth: usize) -> Value {
 
 fn object(chance: &mut Chance, depth: usize) -> Value {
     let count = chance.below(4);
-    Value::Object((0..count).map(|_| (chance.pick(&KEYS).to_owned(), value(chance, depth))).collect())
+    Value::Object(
+        (0..count).map(|_| (chance.pick(&KEYS).to_owned(), value(chance, depth))).collect(),
+    )
 }
 
 /// The text of a content column: nothing, JSON, or no JSON.
@@ -103,7 +111,9 @@ fn content(chance: &mut Chance, column: Column) -> String {
         (0 | 1, _) => String::new(),
         (_, Column::Error) => chance.pick(&TEXTS).to_owned(),
         (2, _) => chance.pick(&ODD).to_owned(),
-        (_, Column::Extra) => json!({"metadata": object(chance, 2), "a": "not metadata"}).to_string(),
+        (_, Column::Extra) => {
+            json!({"metadata": object(chance, 2), "a": "not metadata"}).to_string()
+        }
         _ => object(chance, 2).to_string(),
     }
 }
@@ -163,7 +173,11 @@ fn plain(row: &Row<Truth>) -> Value {
     let time = |time: Timestamp| time.to_string().replace('T', " ").replace("+00:00", "");
     let cost = |cost: i128| {
         let sign = if cost < 0 { "-" } else { "" };
-        format!("{sign}{}.{:012}", cost.unsigned_abs() / 1_000_000_000_000, cost.unsigned_abs() % 1_000_000_000_000)
+        format!(
+            "{sign}{}.{:012}",
+            cost.unsigned_abs() / 1_000_000_000_000,
+            cost.unsigned_abs() % 1_000_000_000_000
+        )
     };
     json!({
         "id": row.id, "trace_id": row.trace_id, "parent_run_id": row.parent_run_id, "name": row.name, "run_type": row.run_type,
@@ -212,13 +226,29 @@ fn entry(chance: &mut Chance, family: &str, part: &str) -> String {
         }
         return format!(
             "{operator}({field}, {})",
-            chance.pick(&["0", "0.0", "1", "0.1", "-2.5", "1e21", "2", "1e300", "9223372036854775807"])
+            chance.pick(&[
+                "0",
+                "0.0",
+                "1",
+                "0.1",
+                "-2.5",
+                "1e21",
+                "2",
+                "1e300",
+                "9223372036854775807"
+            ])
         );
     }
     let texts: &[&str] = if part == "key" { &KEYS } else { &TEXTS };
     match chance.below(8) {
-        0 => format!("{}({field}, {})", chance.pick(&["like", "notlike"]), quoted(chance.pick(&PATTERNS))),
-        1 => format!("in({field}, [{}, {}])", quoted(chance.pick(texts)), quoted(chance.pick(texts))),
+        0 => format!(
+            "{}({field}, {})",
+            chance.pick(&["like", "notlike"]),
+            quoted(chance.pick(&PATTERNS))
+        ),
+        1 => {
+            format!("in({field}, [{}, {}])", quoted(chance.pick(texts)), quoted(chance.pick(texts)))
+        }
         2 => format!("exists({field})"),
         3 => format!("{}({field}, null)", chance.pick(&["eq", "neq"])),
         4 => format!("neq({field}, {})", quoted(chance.pick(texts))),
@@ -232,28 +262,91 @@ fn condition(chance: &mut Chance) -> String {
     let id = |chance: &mut Chance| quoted(&chance.pick(&ids()).to_string());
     let text = |chance: &mut Chance| quoted(chance.pick(&TEXTS));
     match chance.below(18) {
-        0 => format!("{equal}({}, {})", chance.pick(&["id", "trace_id", "parent_run_id"]), id(chance)),
-        1 => format!("in({}, [{}, {}])", chance.pick(&["id", "trace_id", "parent_run_id"]), id(chance), id(chance)),
+        0 => format!(
+            "{equal}({}, {})",
+            chance.pick(&["id", "trace_id", "parent_run_id"]),
+            id(chance)
+        ),
+        1 => format!(
+            "in({}, [{}, {}])",
+            chance.pick(&["id", "trace_id", "parent_run_id"]),
+            id(chance),
+            id(chance)
+        ),
         2 => {
-            let field =
-                chance.pick(&["id", "parent_run_id", "end_time", "latency", "total_cost", "total_tokens", "is_root", "tags", "name"]);
-            if chance.one_in(2) { format!("exists({field})") } else { format!("{equal}({field}, null)") }
+            let field = chance.pick(&[
+                "id",
+                "parent_run_id",
+                "end_time",
+                "latency",
+                "total_cost",
+                "total_tokens",
+                "is_root",
+                "tags",
+                "name",
+            ]);
+            if chance.one_in(2) {
+                format!("exists({field})")
+            } else {
+                format!("{equal}({field}, null)")
+            }
         }
         3 => format!("{equal}({}, {})", chance.pick(&["name", "error"]), text(chance)),
-        4 => format!("in({}, [{}, {}])", chance.pick(&["name", "status", "error"]), text(chance), text(chance)),
+        4 => format!(
+            "in({}, [{}, {}])",
+            chance.pick(&["name", "status", "error"]),
+            text(chance),
+            text(chance)
+        ),
         5 => {
             let field = chance.pick(&["name", "run_type", "status", "error", "inputs", "outputs"]);
-            format!("{}({field}, {})", chance.pick(&["like", "notlike"]), quoted(chance.pick(&PATTERNS)))
+            format!(
+                "{}({field}, {})",
+                chance.pick(&["like", "notlike"]),
+                quoted(chance.pick(&PATTERNS))
+            )
         }
         6 => format!("{equal}({}, null)", chance.pick(&["error", "inputs", "outputs"])),
-        7 => format!("{order}({}, {})", chance.pick(&["start_time", "end_time"]), quoted(chance.pick(&TIMES))),
-        8 => format!("in(end_time, [{}, {}])", quoted(chance.pick(&TIMES)), quoted(chance.pick(&TIMES))),
-        9 => format!("{order}(latency, {})", chance.pick(&["0", "2.5", "\"2500ms\"", "-43200.0000005", "0.000002", "1e30", "'0.1m'"])),
+        7 => format!(
+            "{order}({}, {})",
+            chance.pick(&["start_time", "end_time"]),
+            quoted(chance.pick(&TIMES))
+        ),
+        8 => format!(
+            "in(end_time, [{}, {}])",
+            quoted(chance.pick(&TIMES)),
+            quoted(chance.pick(&TIMES))
+        ),
+        9 => format!(
+            "{order}(latency, {})",
+            chance.pick(&[
+                "0",
+                "2.5",
+                "\"2500ms\"",
+                "-43200.0000005",
+                "0.000002",
+                "1e30",
+                "'0.1m'"
+            ])
+        ),
         10 => {
             let field = chance.pick(&["prompt_tokens", "completion_tokens", "total_tokens"]);
-            format!("{order}({field}, {})", chance.pick(&["0", "0.5", "1000", "18446744073709551615", "1e40", "-1"]))
+            format!(
+                "{order}({field}, {})",
+                chance.pick(&["0", "0.5", "1000", "18446744073709551615", "1e40", "-1"])
+            )
         }
-        11 => format!("{order}(total_cost, {})", chance.pick(&["0", "0.0015", "0.000000000001", "1e-13", "-999999.999999999999", "1e30"])),
+        11 => format!(
+            "{order}(total_cost, {})",
+            chance.pick(&[
+                "0",
+                "0.0015",
+                "0.000000000001",
+                "1e-13",
+                "-999999.999999999999",
+                "1e30"
+            ])
+        ),
         12 => format!("in(total_cost, [0.0015, {}])", chance.pick(&["0", "1e-13", "5"])),
         13 => format!("eq(is_root, {})", chance.pick(&["true", "false"])),
         14 => format!("has(tags, {})", text(chance)),

@@ -25,11 +25,19 @@ impl Bucket {
 
 /// What is answered to a call that was done.
 fn after<T>(trouble: Trouble, answer: T) -> S3Result<S3Response<T>> {
-    if trouble == Trouble::AnswerLost { Err(s3_error!(InternalError, "done, but the answer is lost")) } else { Ok(S3Response::new(answer)) }
+    if trouble == Trouble::AnswerLost {
+        Err(s3_error!(InternalError, "done, but the answer is lost"))
+    } else {
+        Ok(S3Response::new(answer))
+    }
 }
 
 fn known(bucket: &str) -> S3Result<()> {
-    if [super::DESTINATION, super::SOURCE].contains(&bucket) { Ok(()) } else { Err(s3_error!(NoSuchBucket)) }
+    if [super::DESTINATION, super::SOURCE].contains(&bucket) {
+        Ok(())
+    } else {
+        Err(s3_error!(NoSuchBucket))
+    }
 }
 
 async fn content(body: Option<StreamingBlob>) -> S3Result<Bytes> {
@@ -47,21 +55,46 @@ fn length(content: &Bytes) -> Option<i64> {
 
 #[async_trait::async_trait]
 impl S3 for Bucket {
-    async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+    async fn get_object(
+        &self,
+        req: S3Request<GetObjectInput>,
+    ) -> S3Result<S3Response<GetObjectOutput>> {
         let input = req.input;
-        let trouble = self.before("GetObject", &input.key, &[Trouble::Refused, Trouble::Throttled, Trouble::Cut]).await?;
-        let object = self.disk().objects.get(&(input.bucket, input.key)).cloned().ok_or_else(|| s3_error!(NoSuchKey))?;
+        let trouble = self
+            .before("GetObject", &input.key, &[Trouble::Refused, Trouble::Throttled, Trouble::Cut])
+            .await?;
+        let object = self
+            .disk()
+            .objects
+            .get(&(input.bucket, input.key))
+            .cloned()
+            .ok_or_else(|| s3_error!(NoSuchKey))?;
         let (content, content_length) = (object.content.clone(), length(&object.content));
-        let sent = if trouble == Trouble::Cut { content.slice(..content.len() / 2) } else { content };
-        let body = StreamingBlob::wrap(futures::stream::once(async move { Ok::<_, io::Error>(sent) }));
-        let found = GetObjectOutput { body: Some(body), content_length, e_tag: Some(ETag::Strong(object.etag)), ..Default::default() };
+        let sent =
+            if trouble == Trouble::Cut { content.slice(..content.len() / 2) } else { content };
+        let body =
+            StreamingBlob::wrap(futures::stream::once(async move { Ok::<_, io::Error>(sent) }));
+        let found = GetObjectOutput {
+            body: Some(body),
+            content_length,
+            e_tag: Some(ETag::Strong(object.etag)),
+            ..Default::default()
+        };
         Ok(S3Response::new(found))
     }
 
-    async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+    async fn head_object(
+        &self,
+        req: S3Request<HeadObjectInput>,
+    ) -> S3Result<S3Response<HeadObjectOutput>> {
         let input = req.input;
         self.before("HeadObject", &input.key, &[Trouble::Refused, Trouble::Throttled]).await?;
-        let object = self.disk().objects.get(&(input.bucket, input.key)).cloned().ok_or_else(|| s3_error!(NoSuchKey))?;
+        let object = self
+            .disk()
+            .objects
+            .get(&(input.bucket, input.key))
+            .cloned()
+            .ok_or_else(|| s3_error!(NoSuchKey))?;
         let found = HeadObjectOutput {
             content_length: length(&object.content),
             metadata: object.metadata,
@@ -71,16 +104,28 @@ impl S3 for Bucket {
         Ok(S3Response::new(found))
     }
 
-    async fn put_object(&self, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+    async fn put_object(
+        &self,
+        req: S3Request<PutObjectInput>,
+    ) -> S3Result<S3Response<PutObjectOutput>> {
         let input = req.input;
         known(&input.bucket)?;
         let trouble = self.before("PutObject", &input.key, &WRITE).await?;
         let content = content(input.body).await?;
-        let etag = self.put(&input.bucket, &input.key, content, input.metadata, input.if_none_match.is_some())?;
+        let etag = self.put(
+            &input.bucket,
+            &input.key,
+            content,
+            input.metadata,
+            input.if_none_match.is_some(),
+        )?;
         after(trouble, PutObjectOutput { e_tag: Some(ETag::Strong(etag)), ..Default::default() })
     }
 
-    async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+    async fn delete_object(
+        &self,
+        req: S3Request<DeleteObjectInput>,
+    ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = req.input;
         let trouble = self.before("DeleteObject", &input.key, &WRITE).await?;
         self.trace.line(format_args!("S3 {}/{}: deleted", input.bucket, input.key));
@@ -96,12 +141,19 @@ impl S3 for Bucket {
         known(&input.bucket)?;
         let trouble = self.before("CreateMultipartUpload", &input.key, &WRITE).await?;
         let id = self.create(input.bucket.clone(), input.key.clone(), input.metadata);
-        let made =
-            CreateMultipartUploadOutput { bucket: Some(input.bucket), key: Some(input.key), upload_id: Some(id), ..Default::default() };
+        let made = CreateMultipartUploadOutput {
+            bucket: Some(input.bucket),
+            key: Some(input.key),
+            upload_id: Some(id),
+            ..Default::default()
+        };
         after(trouble, made)
     }
 
-    async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+    async fn upload_part(
+        &self,
+        req: S3Request<UploadPartInput>,
+    ) -> S3Result<S3Response<UploadPartOutput>> {
         let input = req.input;
         let trouble = self.before("UploadPart", &input.key, &WRITE).await?;
         let content = content(input.body).await?;
@@ -118,24 +170,44 @@ impl S3 for Bucket {
         let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
         let asked: Vec<_> = parts
             .iter()
-            .map(|part| (part.part_number.unwrap_or_default(), part.e_tag.as_ref().map(|tag| tag.value().to_owned())))
+            .map(|part| {
+                (
+                    part.part_number.unwrap_or_default(),
+                    part.e_tag.as_ref().map(|tag| tag.value().to_owned()),
+                )
+            })
             .collect();
-        let etag = self.complete(&input.key, &input.upload_id, &asked, input.if_none_match.is_some())?;
-        after(trouble, CompleteMultipartUploadOutput { e_tag: Some(ETag::Strong(etag)), ..Default::default() })
+        let etag =
+            self.complete(&input.key, &input.upload_id, &asked, input.if_none_match.is_some())?;
+        after(
+            trouble,
+            CompleteMultipartUploadOutput { e_tag: Some(ETag::Strong(etag)), ..Default::default() },
+        )
     }
 
-    async fn list_multipart_uploads(&self, req: S3Request<ListMultipartUploadsInput>) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+    async fn list_multipart_uploads(
+        &self,
+        req: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
         let prefix = req.input.prefix.unwrap_or_default();
         self.before("ListMultipartUploads", &prefix, &[Trouble::Refused]).await?;
         let disk = self.disk();
-        let open = disk.uploads.iter().filter(|(_, upload)| upload.bucket == req.input.bucket && upload.key.starts_with(&prefix));
-        let uploads =
-            open.map(|(id, upload)| MultipartUpload { key: Some(upload.key.clone()), upload_id: Some(id.clone()), ..Default::default() });
+        let open = disk.uploads.iter().filter(|(_, upload)| {
+            upload.bucket == req.input.bucket && upload.key.starts_with(&prefix)
+        });
+        let uploads = open.map(|(id, upload)| MultipartUpload {
+            key: Some(upload.key.clone()),
+            upload_id: Some(id.clone()),
+            ..Default::default()
+        });
         let uploads = Some(uploads.collect());
         Ok(S3Response::new(ListMultipartUploadsOutput { uploads, ..Default::default() }))
     }
 
-    async fn abort_multipart_upload(&self, req: S3Request<AbortMultipartUploadInput>) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+    async fn abort_multipart_upload(
+        &self,
+        req: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
         let input = req.input;
         let trouble = self.before("AbortMultipartUpload", &input.key, &WRITE).await?;
         self.abort(&input.key, &input.upload_id)?;

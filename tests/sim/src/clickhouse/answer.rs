@@ -1,9 +1,13 @@
-//! A query of the exporter and what ClickHouse answers to it. The SQL is only looked at, its parameters decide.
+//! A query of the exporter and what ClickHouse answers to it. The SQL is only looked at, its
+//! parameters decide.
 
 use std::{collections::BTreeMap, iter::repeat_n, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt8Array},
+    array::{
+        ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+        TimestampMicrosecondArray, UInt8Array,
+    },
     datatypes::{Field, Schema},
     ipc::writer::StreamWriter,
 };
@@ -79,7 +83,8 @@ impl Question {
     }
 
     fn of_project(&self) -> bool {
-        self.text("tenant") == Some(TENANT.to_string().as_str()) && self.text("session") == Some(PROJECT.to_string().as_str())
+        self.text("tenant") == Some(TENANT.to_string().as_str())
+            && self.text("session") == Some(PROJECT.to_string().as_str())
     }
 
     /// The rows of the slice, behind its cursor.
@@ -87,25 +92,42 @@ impl Question {
         let window = self.number("start").expect("a start")..self.number("end").expect("an end");
         let cursor = self.number("cursor_time").zip(self.text("cursor_id").map(str::to_owned));
         let behind = move |row: &Row| {
-            cursor.as_ref().is_none_or(|(time, id)| row.start_time > *time || (row.start_time == *time && row.id.to_string() > *id))
+            cursor.as_ref().is_none_or(|(time, id)| {
+                row.start_time > *time || (row.start_time == *time && row.id.to_string() > *id)
+            })
         };
-        data.rows.iter().filter(move |row| self.of_project() && window.contains(&row.start_time) && behind(row))
+        data.rows
+            .iter()
+            .filter(move |row| self.of_project() && window.contains(&row.start_time) && behind(row))
     }
 
     fn extent(&self, data: &Data) -> Bytes {
-        let (start, width) = (self.number("start").expect("a start"), self.number("width").expect("a width"));
+        let (start, width) =
+            (self.number("start").expect("a start"), self.number("width").expect("a width"));
         let merged = self.sql.contains(" FINAL");
         let mut stretches: BTreeMap<i64, (u64, u64, u64)> = BTreeMap::new();
         for row in self.slice(data) {
-            let bytes: usize = [&row.inputs, &row.outputs].map(|field| field.inline().map_or(0, str::len)).iter().sum();
+            let bytes: usize = [&row.inputs, &row.outputs]
+                .map(|field| field.inline().map_or(0, str::len))
+                .iter()
+                .sum();
             let versions = if !merged && data.twice.contains(&row.id) { 2 } else { 1 };
-            let (rows, sum, widest) = stretches.entry((row.start_time - start) / width).or_default();
-            (*rows, *sum, *widest) = (*rows + versions, *sum + bytes as u64, (*widest).max(bytes as u64));
+            let (rows, sum, widest) =
+                stretches.entry((row.start_time - start) / width).or_default();
+            (*rows, *sum, *widest) =
+                (*rows + versions, *sum + bytes as u64, (*widest).max(bytes as u64));
         }
-        let mut answer = header(&[("stretch", "Int64"), ("rows", "UInt64"), ("bytes", "UInt64"), ("widest", "UInt64")]);
+        let mut answer = header(&[
+            ("stretch", "Int64"),
+            ("rows", "UInt64"),
+            ("bytes", "UInt64"),
+            ("widest", "UInt64"),
+        ]);
         for (stretch, (rows, bytes, widest)) in stretches {
             answer.extend_from_slice(&stretch.to_le_bytes());
-            [rows, bytes, widest].iter().for_each(|number| answer.extend_from_slice(&number.to_le_bytes()));
+            [rows, bytes, widest]
+                .iter()
+                .for_each(|number| answer.extend_from_slice(&number.to_le_bytes()));
         }
         answer.into()
     }
@@ -134,7 +156,9 @@ impl Question {
         let mut answer = header(&[("session", "String"), ("first", "Int64"), ("last", "Int64")]);
         let window = self.number("start").expect("a start")..self.number("end").expect("an end");
         let mine = self.text("tenant") == Some(TENANT.to_string().as_str());
-        let times = || data.rows.iter().map(|row| row.start_time).filter(|time| mine && window.contains(time));
+        let times = || {
+            data.rows.iter().map(|row| row.start_time).filter(|time| mine && window.contains(time))
+        };
         if let Some((first, last)) = times().min().zip(times().max()) {
             string(&mut answer, &PROJECT.to_string());
             answer.extend_from_slice(&first.to_le_bytes());
@@ -144,8 +168,12 @@ impl Question {
     }
 
     fn pointers(&self, data: &Data) -> Bytes {
-        let mut answer = header(&[("inputs", "String"), ("outputs", "String"), ("others", "String")]);
-        let wanted = |row: &&Row| Some(row.start_time) == self.number("time") && Some(row.id.to_string().as_str()) == self.text("id");
+        let mut answer =
+            header(&[("inputs", "String"), ("outputs", "String"), ("others", "String")]);
+        let wanted = |row: &&Row| {
+            Some(row.start_time) == self.number("time")
+                && Some(row.id.to_string().as_str()) == self.text("id")
+        };
         if let Some(row) = data.rows.iter().find(wanted) {
             for pointer in [row.inputs.pointer(), row.outputs.pointer(), String::new()] {
                 string(&mut answer, &pointer);
@@ -155,14 +183,25 @@ impl Question {
     }
 
     fn rows(&self, data: &Data) -> Bytes {
-        let names: Vec<&str> = self.sql.split(" AS x_").skip(1).map(|rest| rest.split([',', '\n']).next().expect("a name")).collect();
+        let names: Vec<&str> = self
+            .sql
+            .split(" AS x_")
+            .skip(1)
+            .map(|rest| rest.split([',', '\n']).next().expect("a name"))
+            .collect();
         let merged = self.sql.contains(" FINAL");
         let versions = |row: &Row| if !merged && data.twice.contains(&row.id) { 2 } else { 1 };
-        let rows: Vec<&Row> = self.slice(data).flat_map(|row| repeat_n(row, versions(row))).collect();
+        let rows: Vec<&Row> =
+            self.slice(data).flat_map(|row| repeat_n(row, versions(row))).collect();
         let batch = |rows: &[&Row]| {
             let arrays: Vec<ArrayRef> = names.iter().map(|name| column(name, rows)).collect();
-            let fields: Vec<Field> =
-                names.iter().zip(&arrays).map(|(name, array)| Field::new(format!("x_{name}"), array.data_type().clone(), true)).collect();
+            let fields: Vec<Field> = names
+                .iter()
+                .zip(&arrays)
+                .map(|(name, array)| {
+                    Field::new(format!("x_{name}"), array.data_type().clone(), true)
+                })
+                .collect();
             RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("a batch")
         };
         let mut writer = StreamWriter::try_new(Vec::new(), &batch(&[]).schema()).expect("a stream");
@@ -175,7 +214,9 @@ impl Question {
 }
 
 fn column(name: &str, rows: &[&Row]) -> ArrayRef {
-    let texts = |text: &dyn Fn(&Row) -> Option<String>| -> ArrayRef { Arc::new(rows.iter().map(|row| text(row)).collect::<StringArray>()) };
+    let texts = |text: &dyn Fn(&Row) -> Option<String>| -> ArrayRef {
+        Arc::new(rows.iter().map(|row| text(row)).collect::<StringArray>())
+    };
     let number = |row: &Row| (row.id.as_u128() % 1000) as i64;
     match name {
         "id" => return texts(&|row| Some(row.id.to_string())),
@@ -191,20 +232,34 @@ fn column(name: &str, rows: &[&Row]) -> ArrayRef {
     }
     let column = Column::named(name).expect("a column that is exported");
     match column.kind() {
-        ColumnType::Text => texts(&|row| (!column.nullable() || number(row) % 3 > 0).then(|| format!("{name} {}", number(row)))),
-        ColumnType::Timestamp => {
-            Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.start_time)).with_timezone("UTC"))
+        ColumnType::Text => texts(&|row| {
+            (!column.nullable() || number(row) % 3 > 0).then(|| format!("{name} {}", number(row)))
+        }),
+        ColumnType::Timestamp => Arc::new(
+            TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.start_time))
+                .with_timezone("UTC"),
+        ),
+        ColumnType::Bool => {
+            Arc::new(rows.iter().map(|row| Some(number(row) % 2 == 0)).collect::<BooleanArray>())
         }
-        ColumnType::Bool => Arc::new(rows.iter().map(|row| Some(number(row) % 2 == 0)).collect::<BooleanArray>()),
-        ColumnType::Int => Arc::new(rows.iter().map(|row| Some(number(row))).collect::<Int64Array>()),
-        ColumnType::Cost => Arc::new(rows.iter().map(|row| Some(number(row) as f64 / 8.0)).collect::<Float64Array>()),
+        ColumnType::Int => {
+            Arc::new(rows.iter().map(|row| Some(number(row))).collect::<Int64Array>())
+        }
+        ColumnType::Cost => Arc::new(
+            rows.iter().map(|row| Some(number(row) as f64 / 8.0)).collect::<Float64Array>(),
+        ),
     }
 }
 
 /// The table is that of the reference schema.
 fn engine() -> Bytes {
-    let mut answer = header(&[("engine", "String"), ("engine_full", "String"), ("sorting_key", "String")]);
-    for text in ["ReplacingMergeTree", "ReplacingMergeTree(modified_at, is_deleted)", "tenant_id, session_id, start_time, id"] {
+    let mut answer =
+        header(&[("engine", "String"), ("engine_full", "String"), ("sorting_key", "String")]);
+    for text in [
+        "ReplacingMergeTree",
+        "ReplacingMergeTree(modified_at, is_deleted)",
+        "tenant_id, session_id, start_time, id",
+    ] {
         string(&mut answer, text);
     }
     answer.into()

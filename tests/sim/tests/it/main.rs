@@ -1,5 +1,6 @@
-//! The simulation itself: worlds without faults come to rest, the same seed gives the same trace, and seeds that once
-//! found something stay good. Each world is a process, because clock and randomness are replaced per process.
+//! The simulation itself: worlds without faults come to rest, the same seed gives the same trace,
+//! and seeds that once found something stay good. Each world is a process, because clock and
+//! randomness are replaced per process.
 
 #![allow(clippy::unwrap_used, reason = "a test fails loudly, where it stands")]
 

@@ -1,9 +1,15 @@
-//! A PostgreSQL server of a test's own: a private cluster in a temporary folder, on a free port of this machine.
+//! A PostgreSQL server of a test's own: a private cluster in a temporary folder, on a free port of
+//! this machine.
 //!
-//! It needs the server's programs only (Debian: `postgresql`), runs as the user `postgres` when the tests run as root,
-//! and goes with the process that started it, however that one ends.
+//! It needs the server's programs only (Debian: `postgresql`), runs as the user `postgres` when the
+//! tests run as root, and goes with the process that started it, however that one ends.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a harness fails loudly, where it stands")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a harness fails loudly, where it stands"
+)]
 
 use std::{
     fs,
@@ -24,7 +30,8 @@ use tracelift_runtime::tasks::{self, Owned};
 /// The superuser's password. Everybody must give one, so that tests see what a wrong one does.
 pub const PASSWORD: &str = "p4ss-w0rd";
 
-/// Waits for its input to end, which it does with the process that holds it, then ends the server and takes its folder away.
+/// Waits for its input to end, which it does with the process that holds it, then ends the server
+/// and takes its folder away.
 const WATCH: &str = r#"
 cat >/dev/null
 pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/dev/null && kill -CONT "$pid" && while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
@@ -42,13 +49,25 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a cluster and starts it. What is written is not forced to the disk: a test's data need not outlive the machine.
-    /// It must outlive a crash of the server, so a commit is still written before it is answered (synchronous_commit).
+    /// Makes a cluster and starts it. What is written is not forced to the disk: a test's data need
+    /// not outlive the machine. It must outlive a crash of the server, so a commit is still
+    /// written before it is answered (synchronous_commit).
     pub fn start_new() -> Self {
         let programs = programs();
         let folder = TempDir::with_prefix("tracelift-postgres-").expect("a folder").keep();
-        let watch = Command::new("sh").args(["-c", WATCH, "sh"]).arg(&folder).stdin(Stdio::piped()).process_group(0).spawn();
-        let server = Self { programs, folder, port: free_port(), databases: AtomicU32::new(0), watch: watch.expect("sh") };
+        let watch = Command::new("sh")
+            .args(["-c", WATCH, "sh"])
+            .arg(&folder)
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn();
+        let server = Self {
+            programs,
+            folder,
+            port: free_port(),
+            databases: AtomicU32::new(0),
+            watch: watch.expect("sh"),
+        };
         let password = server.folder.join("password");
         fs::write(&password, PASSWORD).expect("a file");
         if let Some((user, group)) = user() {
@@ -57,16 +76,32 @@ impl Postgres {
             }
         }
         let data = server.data();
-        let arguments = ["--username=postgres", "--auth=scram-sha-256", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"];
-        server.run(server.command("initdb").args(arguments).arg("--pwfile").arg(&password).arg("--pgdata").arg(data));
+        let arguments = [
+            "--username=postgres",
+            "--auth=scram-sha-256",
+            "--no-sync",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+        ];
+        server.run(
+            server
+                .command("initdb")
+                .args(arguments)
+                .arg("--pwfile")
+                .arg(&password)
+                .arg("--pgdata")
+                .arg(data),
+        );
         server.start();
         server
     }
 
     /// Starts the server again, on the same port and data.
     pub fn start(&self) {
-        let options =
-            format!("-p {} -k '' -c listen_addresses=127.0.0.1 -c max_connections=300 -c shared_buffers=32MB -c fsync=off", self.port);
+        let options = format!(
+            "-p {} -k '' -c listen_addresses=127.0.0.1 -c max_connections=300 -c shared_buffers=32MB -c fsync=off",
+            self.port
+        );
         self.control(&["start", "--wait", "--timeout=60", "--options", &options]);
     }
 
@@ -82,7 +117,11 @@ impl Postgres {
 
     /// Sends a signal, `STOP` or `CONT`, to the server and all its processes.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").arg(format!("-{name}")).args(self.processes()).stderr(Stdio::null()).status();
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .args(self.processes())
+            .stderr(Stdio::null())
+            .status();
         status.expect("kill"); // one of its processes may just have ended
     }
 
@@ -96,7 +135,8 @@ impl Postgres {
     fn processes(&self) -> Vec<String> {
         let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
         let Some(server) = file.lines().next() else { return Vec::new() };
-        let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap_or_default();
+        let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children"))
+            .unwrap_or_default();
         std::iter::once(server).chain(children.split_whitespace()).map(str::to_owned).collect()
     }
 
@@ -118,7 +158,15 @@ impl Postgres {
 
     fn control(&self, arguments: &[&str]) {
         let (data, log) = (self.data(), self.folder.join("log"));
-        self.run(self.command("pg_ctl").args(arguments).arg("--silent").arg("--pgdata").arg(data).arg("--log").arg(log));
+        self.run(
+            self.command("pg_ctl")
+                .args(arguments)
+                .arg("--silent")
+                .arg("--pgdata")
+                .arg(data)
+                .arg("--log")
+                .arg(log),
+        );
     }
 
     /// A program of the server, as a user that it accepts: it refuses root.
@@ -127,7 +175,13 @@ impl Postgres {
         let mut command = match user() {
             Some((user, group)) => {
                 let mut command = Command::new("setpriv");
-                command.args([format!("--reuid={user}"), format!("--regid={group}"), "--clear-groups".to_owned()]).arg(program);
+                command
+                    .args([
+                        format!("--reuid={user}"),
+                        format!("--regid={group}"),
+                        "--clear-groups".to_owned(),
+                    ])
+                    .arg(program);
                 command
             }
             None => Command::new(program),
@@ -143,7 +197,12 @@ impl Postgres {
         let status = command.stdout(file.try_clone().expect("a file")).stderr(file).status();
         let status = status.unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
         let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
-        assert!(status.success(), "{command:?} failed: {}\n{}", read(&words), read(&self.folder.join("log")));
+        assert!(
+            status.success(),
+            "{command:?} failed: {}\n{}",
+            read(&words),
+            read(&self.folder.join("log"))
+        );
     }
 }
 
@@ -156,17 +215,20 @@ impl Drop for Postgres {
 
 /// Runs statements on a connection of their own.
 pub async fn execute(url: &str, sql: &str) {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap_or_else(|error| panic!("{error:?}"));
+    let (client, connection) =
+        tokio_postgres::connect(url, NoTls).await.unwrap_or_else(|error| panic!("{error:?}"));
     let _speaking = Owned(tasks::start("connection", connection));
     client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
-/// Below those that the system gives to connections: while the server is down nobody else gets its port, nor does a client
-/// that tries it again and again at last meet itself there.
+/// Below those that the system gives to connections: while the server is down nobody else gets its
+/// port, nor does a client that tries it again and again at last meet itself there.
 fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
-        let port = 15_000 + (std::process::id().wrapping_mul(101) + NEXT.fetch_add(1, Ordering::Relaxed)) % 17_000;
+        let port = 15_000
+            + (std::process::id().wrapping_mul(101) + NEXT.fetch_add(1, Ordering::Relaxed))
+                % 17_000;
         let port = u16::try_from(port).expect("it is below 32 000");
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
@@ -177,9 +239,13 @@ fn free_port() -> u16 {
 /// Where the newest server's programs are.
 fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let versions = versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").exists());
+    let versions = versions
+        .map(|version| version.path().join("bin"))
+        .filter(|bin| bin.join("initdb").exists());
     let number = |bin: &PathBuf| bin.parent()?.file_name()?.to_str()?.parse::<u32>().ok();
-    let on_the_path = || std::env::split_paths(&std::env::var_os("PATH")?).find(|bin| bin.join("initdb").exists());
+    let on_the_path = || {
+        std::env::split_paths(&std::env::var_os("PATH")?).find(|bin| bin.join("initdb").exists())
+    };
     versions
         .max_by_key(number)
         .or_else(on_the_path)
@@ -192,7 +258,11 @@ fn user() -> Option<(u32, u32)> {
         return None;
     }
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let line = users.lines().find(|line| line.starts_with("postgres:")).map(|line| line.split(':').collect::<Vec<_>>());
-    let ids = line.and_then(|fields| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)));
+    let line = users
+        .lines()
+        .find(|line| line.starts_with("postgres:"))
+        .map(|line| line.split(':').collect::<Vec<_>>());
+    let ids =
+        line.and_then(|fields| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)));
     Some(ids.expect("a server does not run as root, and there is no user postgres: install PostgreSQL by its package"))
 }

@@ -1,4 +1,5 @@
-//! The S3 server of the tests in a process of its own, which can be killed: what it has acknowledged it finds again.
+//! The S3 server of the tests in a process of its own, which can be killed: what it has
+//! acknowledged it finds again.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

@@ -1,6 +1,8 @@
-//! Starts everything in the foreground on real parts, with the data set loaded, and writes a file to source.
+//! Starts everything in the foreground on real parts, with the data set loaded, and writes a file
+//! to source.
 //!
-//! The services are the real binaries, as child processes; the S3 server is in this process; ClickHouse is embedded.
+//! The services are the real binaries, as child processes; the S3 server is in this process;
+//! ClickHouse is embedded.
 
 use std::{
     fmt::Write as _,
@@ -14,14 +16,17 @@ use std::{
 use clap::Parser;
 use tokio::net::TcpListener;
 use tonic::transport::Endpoint;
-use tracelift_proto::v1::{CreateApiKeyRequest, CreateTenantRequest, admin_service_client::AdminServiceClient};
+use tracelift_proto::v1::{
+    CreateApiKeyRequest, CreateTenantRequest, admin_service_client::AdminServiceClient,
+};
 use tracelift_test_support::{
     clickhouse::ClickHouse,
     dataset, repository,
     s3::{ACCESS_KEY_ID, S3Server, SECRET_ACCESS_KEY},
 };
 
-/// Starts Tracelift on real parts: an embedded ClickHouse, an S3 server, the control plane, an exporter, the gateway
+/// Starts Tracelift on real parts: an embedded ClickHouse, an S3 server, the control plane, an
+/// exporter, the gateway
 #[derive(Debug, Parser)]
 struct Options {
     /// Rows of the data set
@@ -117,7 +122,10 @@ async fn up(options: &Options) -> Outcome<()> {
     services.start(
         "gateway",
         &dir,
-        &[("TRACELIFT_GATEWAY_LISTEN", format!("127.0.0.1:{}", options.rest_port)), ("TRACELIFT_CONTROL_PLANE", grpc.clone())],
+        &[
+            ("TRACELIFT_GATEWAY_LISTEN", format!("127.0.0.1:{}", options.rest_port)),
+            ("TRACELIFT_CONTROL_PLANE", grpc.clone()),
+        ],
     )?;
     let rest = format!("http://127.0.0.1:{}", options.rest_port);
     listens(options.rest_port).await?;
@@ -141,11 +149,19 @@ async fn up(options: &Options) -> Outcome<()> {
     services.watch().await
 }
 
-/// Clears what an earlier start has left, but for the data set when it is the same. Whether it is there.
+/// Clears what an earlier start has left, but for the data set when it is the same. Whether it is
+/// there.
 fn prepare(dir: &Path, rows: u64) -> io::Result<bool> {
-    let loaded = std::fs::read_to_string(dir.join(LOADED)).is_ok_and(|text| text == rows.to_string());
-    let left: &[&str] = if loaded { &["log", "s3/exports"] } else { &["log", "s3", "clickhouse", LOADED] };
-    for name in left.iter().chain(&["env", "control-plane.db", "control-plane.db-wal", "control-plane.db-shm"]) {
+    let loaded =
+        std::fs::read_to_string(dir.join(LOADED)).is_ok_and(|text| text == rows.to_string());
+    let left: &[&str] =
+        if loaded { &["log", "s3/exports"] } else { &["log", "s3", "clickhouse", LOADED] };
+    for name in left.iter().chain(&[
+        "env",
+        "control-plane.db",
+        "control-plane.db-wal",
+        "control-plane.db-shm",
+    ]) {
         let discarded = dir.join(format!(".discarded-{}", uuid::Uuid::new_v4()));
         match std::fs::rename(dir.join(name), &discarded) {
             // Hundreds of thousands of objects take a while to delete; nobody needs to wait for it.
@@ -165,7 +181,8 @@ async fn load(clickhouse: &ClickHouse, dir: &Path, rows: u64) -> Outcome<()> {
     let began = Instant::now();
     println!("loading {rows} rows and their offloaded inputs and outputs ...");
     dataset::load(&clickhouse.client(), rows, true).await?;
-    let blobs = dataset::write_blobs(&clickhouse.client(), &dir.join("s3").join(SOURCE_BUCKET)).await?;
+    let blobs =
+        dataset::write_blobs(&clickhouse.client(), &dir.join("s3").join(SOURCE_BUCKET)).await?;
     std::fs::write(dir.join(LOADED), rows.to_string())?;
     println!("loaded {rows} rows and {blobs} objects in {:.1} s", began.elapsed().as_secs_f64());
     Ok(())
@@ -207,13 +224,24 @@ impl Secrets {
 struct Services(Vec<(&'static str, PathBuf, Child)>);
 
 impl Services {
-    fn start(&mut self, name: &'static str, dir: &Path, environment: &[(&str, String)]) -> Outcome<()> {
+    fn start(
+        &mut self,
+        name: &'static str,
+        dir: &Path,
+        environment: &[(&str, String)],
+    ) -> Outcome<()> {
         let binary = std::env::current_exe()?.with_file_name(format!("tracelift-{name}"));
         let log = dir.join("log").join(format!("{name}.log"));
         let out = std::fs::File::create(&log)?;
         let mut command = Command::new(&binary);
-        command.envs(environment.iter().map(|(key, value)| (key, value))).stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
-        let child = command.spawn().map_err(|error| format!("{} cannot be started: {error}; run `make build`", binary.display()))?;
+        command
+            .envs(environment.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out);
+        let child = command.spawn().map_err(|error| {
+            format!("{} cannot be started: {error}; run `make build`", binary.display())
+        })?;
         self.0.push((name, log, child));
         Ok(())
     }
@@ -236,7 +264,11 @@ impl Services {
     fn all_run(&mut self) -> Outcome<()> {
         for (name, log, child) in &mut self.0 {
             if let Some(status) = child.try_wait()? {
-                return Err(format!("the {name} has ended ({status}); its log is {}", log.display()).into());
+                return Err(format!(
+                    "the {name} has ended ({status}); its log is {}",
+                    log.display()
+                )
+                .into());
             }
         }
         Ok(())
@@ -260,12 +292,22 @@ async fn api_key(grpc: &str, admin: &str) -> Outcome<String> {
     listens(port).await?;
     let channel = Endpoint::from_shared(grpc.to_owned())?.connect().await?;
     let token: tonic::metadata::MetadataValue<_> = format!("Bearer {admin}").parse()?;
-    let mut client = AdminServiceClient::with_interceptor(channel, move |mut request: tonic::Request<()>| {
-        request.metadata_mut().insert("authorization", token.clone());
-        Ok(request)
-    });
-    client.create_tenant(CreateTenantRequest { id: dataset::TENANT_ID.to_owned(), display_name: "dev".to_owned() }).await?;
-    let request = CreateApiKeyRequest { tenant_id: dataset::TENANT_ID.to_owned(), display_name: "dev".to_owned(), permission: 0 };
+    let mut client =
+        AdminServiceClient::with_interceptor(channel, move |mut request: tonic::Request<()>| {
+            request.metadata_mut().insert("authorization", token.clone());
+            Ok(request)
+        });
+    client
+        .create_tenant(CreateTenantRequest {
+            id: dataset::TENANT_ID.to_owned(),
+            display_name: "dev".to_owned(),
+        })
+        .await?;
+    let request = CreateApiKeyRequest {
+        tenant_id: dataset::TENANT_ID.to_owned(),
+        display_name: "dev".to_owned(),
+        permission: 0,
+    };
     Ok(client.create_api_key(request).await?.into_inner().key)
 }
 
@@ -276,7 +318,9 @@ async fn listens(port: u16) -> Outcome<()> {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     });
-    patience.await.map_err(|_| format!("nothing listens on port {port}; see the logs in target/dev/log").into())
+    patience.await.map_err(|_| {
+        format!("nothing listens on port {port}; see the logs in target/dev/log").into()
+    })
 }
 
 /// A file to source: the variables, and the folder of the `tracelift` command on the path.
@@ -289,12 +333,19 @@ fn write_env(path: &Path, environment: &[(&str, String)], program: &Path) -> io:
     if let Some(folder) = program.parent() {
         let _ = writeln!(text, "PATH=\"{}:$PATH\"", folder.display());
     }
-    let mut file = std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     io::Write::write_all(&mut file, text.as_bytes())
 }
 
 fn welcome(environment: &[(&str, String)], dir: &Path) -> String {
-    let value = |name: &str| environment.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value.as_str());
+    let value = |name: &str| {
+        environment.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value.as_str())
+    };
     let env = dir.join("env");
     let (env, dir) = (env.display(), dir.display());
     format!(

@@ -1,4 +1,5 @@
-//! Faults to order: the n-th call of an operation on a key is refused, cut, held, or done with its answer lost.
+//! Faults to order: the n-th call of an operation on a key is refused, cut, held, or done with its
+//! answer lost.
 
 use std::sync::{
     Arc, Mutex,
@@ -118,7 +119,8 @@ impl Faults {
         self.no_conditions.store(true, SeqCst);
     }
 
-    /// From now on a write with a checksum beside its content is refused, in the words of a store that does not know the header.
+    /// From now on a write with a checksum beside its content is refused, in the words of a store
+    /// that does not know the header.
     pub fn know_no_checksums(&self) {
         self.no_checksums.store(true, SeqCst);
     }
@@ -156,14 +158,20 @@ impl Faults {
 
     /// From now on writes with that access key id are answered with ExpiredToken.
     pub fn expire(&self, access_key_id: &str, key_part: &str) {
-        self.expired.lock().expect("not poisoned").push((access_key_id.to_owned(), key_part.to_owned()));
+        self.expired
+            .lock()
+            .expect("not poisoned")
+            .push((access_key_id.to_owned(), key_part.to_owned()));
     }
 
     pub(super) fn good(&self, credentials: Option<&Credentials>, key: &str) -> S3Result<()> {
         let expired = self.expired.lock().expect("not poisoned");
         let used = credentials.map(|credentials| credentials.access_key.as_str());
         if expired.iter().any(|(id, part)| used == Some(id) && key.contains(part)) {
-            return Err(S3Error::with_message(S3ErrorCode::ExpiredToken, "The provided token has expired."));
+            return Err(S3Error::with_message(
+                S3ErrorCode::ExpiredToken,
+                "The provided token has expired.",
+            ));
         }
         Ok(())
     }
@@ -182,7 +190,9 @@ impl Faults {
 
     /// Calls from now on wait at no gate; those that wait already still do.
     pub fn release(&self, operation: Operation) {
-        let held = |rule: &Rule| rule.operation == operation && matches!(rule.kind, Kind::Hold(_) | Kind::HoldAnswer(_));
+        let held = |rule: &Rule| {
+            rule.operation == operation && matches!(rule.kind, Kind::Hold(_) | Kind::HoldAnswer(_))
+        };
         self.rules.lock().expect("not poisoned").retain(|rule| !held(rule));
     }
 
@@ -197,12 +207,27 @@ impl Faults {
     }
 
     fn add(&self, operation: Operation, key_part: &str, kind: Kind, left: u64) {
-        self.rules.lock().expect("not poisoned").push(Rule { operation, key_part: key_part.to_owned(), kind, left });
+        self.rules.lock().expect("not poisoned").push(Rule {
+            operation,
+            key_part: key_part.to_owned(),
+            kind,
+            left,
+        });
     }
 
-    fn take(&self, operation: Operation, key: &str, wanted: impl Fn(&Kind) -> bool) -> Option<Kind> {
+    fn take(
+        &self,
+        operation: Operation,
+        key: &str,
+        wanted: impl Fn(&Kind) -> bool,
+    ) -> Option<Kind> {
         let mut rules = self.rules.lock().expect("not poisoned");
-        let applies = |rule: &&mut Rule| rule.left > 0 && rule.operation == operation && key.contains(&rule.key_part) && wanted(&rule.kind);
+        let applies = |rule: &&mut Rule| {
+            rule.left > 0
+                && rule.operation == operation
+                && key.contains(&rule.key_part)
+                && wanted(&rule.kind)
+        };
         let rule = rules.iter_mut().find(applies)?;
         rule.left -= 1;
         Some(rule.kind.clone())
@@ -230,7 +255,10 @@ impl Faults {
                 drop(gate.open.acquire().await);
                 Ok(())
             }
-            Some(_) => Err(S3Error::with_message(S3ErrorCode::InternalError, "the answer was lost, as ordered by the test")),
+            Some(_) => Err(S3Error::with_message(
+                S3ErrorCode::InternalError,
+                "the answer was lost, as ordered by the test",
+            )),
             None => Ok(()),
         }
     }

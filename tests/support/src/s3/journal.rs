@@ -1,7 +1,8 @@
 //! What an S3 server has acknowledged, as files beside the objects: a killed one finds it again.
 //!
-//! An upload is a folder `.uploads/<id>`: its parts, `upload.json`, and while it is completed `made.json`, with which a new
-//! start finishes what was begun. An object's metadata and etag are `.objects/<bucket>/<key>.json`.
+//! An upload is a folder `.uploads/<id>`: its parts, `upload.json`, and while it is completed
+//! `made.json`, with which a new start finishes what was begun. An object's metadata and etag are
+//! `.objects/<bucket>/<key>.json`.
 
 use std::{
     fs, io,
@@ -48,13 +49,20 @@ impl Journal {
         self.root.join(".objects").join(bucket).join(format!("{key}.json"))
     }
 
-    pub(super) fn opened(&self, id: &str, key: &str, metadata: Option<&Metadata>) -> io::Result<()> {
+    pub(super) fn opened(
+        &self,
+        id: &str,
+        key: &str,
+        metadata: Option<&Metadata>,
+    ) -> io::Result<()> {
         write(&self.folder(id).join(UPLOAD), &json!({ "key": key, "metadata": metadata }))
     }
 
-    /// Makes an object of a file in the upload's folder: all of it or, after a kill, at the next start.
+    /// Makes an object of a file in the upload's folder: all of it or, after a kill, at the next
+    /// start.
     pub(super) fn make(&self, id: &str, bucket: &str, key: &str, known: &Known) -> io::Result<()> {
-        let said = json!({ "bucket": bucket, "key": key, "etag": known.etag, "metadata": known.metadata });
+        let said =
+            json!({ "bucket": bucket, "key": key, "etag": known.etag, "metadata": known.metadata });
         write(&self.folder(id).join(MADE), &said)?;
         self.finish(id, &said)
     }
@@ -85,7 +93,8 @@ impl Journal {
         Some(Known { etag: text(&said["etag"]), metadata: metadata(&said) })
     }
 
-    /// Finishes what was acknowledged or under way, forgets what never was; the uploads that are open.
+    /// Finishes what was acknowledged or under way, forgets what never was; the uploads that are
+    /// open.
     pub(super) fn recover(&self) -> io::Result<Vec<Left>> {
         let mut open = Vec::new();
         for entry in fs::read_dir(self.root.join(".uploads"))? {
@@ -93,7 +102,12 @@ impl Journal {
             if let Some(said) = read(&self.folder(&id).join(MADE)) {
                 self.finish(&id, &said)?;
             } else if let Some(said) = read(&self.folder(&id).join(UPLOAD)) {
-                open.push(Left { key: text(&said["key"]), metadata: metadata(&said), parts: parts(&self.folder(&id))?, id });
+                open.push(Left {
+                    key: text(&said["key"]),
+                    metadata: metadata(&said),
+                    parts: parts(&self.folder(&id))?,
+                    id,
+                });
             } else {
                 self.ended(&id);
             }

@@ -1,5 +1,5 @@
-//! Writes. Parts of a multipart upload are files, an upload is a folder of them, completing joins them in the order
-//! asked for.
+//! Writes. Parts of a multipart upload are files, an upload is a folder of them, completing joins
+//! them in the order asked for.
 
 use std::{
     collections::BTreeMap,
@@ -49,8 +49,22 @@ impl Uploads {
     pub(super) fn new(root: &Path) -> io::Result<Self> {
         let journal = Journal::new(root)?;
         let left = journal.recover()?.into_iter();
-        let open = left.map(|left| (left.id, Upload { key: left.key, metadata: left.metadata, parts: left.parts.into_iter().collect() }));
-        Ok(Self { root: root.to_owned(), open: Mutex::new(open.collect()), journal, making: Mutex::default() })
+        let open = left.map(|left| {
+            (
+                left.id,
+                Upload {
+                    key: left.key,
+                    metadata: left.metadata,
+                    parts: left.parts.into_iter().collect(),
+                },
+            )
+        });
+        Ok(Self {
+            root: root.to_owned(),
+            open: Mutex::new(open.collect()),
+            journal,
+            making: Mutex::default(),
+        })
     }
 
     pub(super) async fn put(
@@ -76,15 +90,26 @@ impl Uploads {
 
     pub(super) fn create(&self, key: &str, metadata: Option<Metadata>) -> S3Result<String> {
         let id = Uuid::new_v4().to_string();
-        self.journal.opened(&id, key, metadata.as_ref()).map_err(|error| s3_error!(error, InternalError))?;
+        self.journal
+            .opened(&id, key, metadata.as_ref())
+            .map_err(|error| s3_error!(error, InternalError))?;
         let upload = Upload { key: key.to_owned(), metadata, parts: BTreeMap::new() };
         self.open.lock().expect("not poisoned").insert(id.clone(), upload);
         Ok(id)
     }
 
-    pub(super) async fn part(&self, key: &str, id: &str, number: i32, body: StreamingBlob) -> S3Result<String> {
+    pub(super) async fn part(
+        &self,
+        key: &str,
+        id: &str,
+        number: i32,
+        body: StreamingBlob,
+    ) -> S3Result<String> {
         self.known(key, id)?;
-        let (new, path) = (self.path(id, &format!("{number}-{}", Uuid::new_v4())), self.path(id, &number.to_string()));
+        let (new, path) = (
+            self.path(id, &format!("{number}-{}", Uuid::new_v4())),
+            self.path(id, &number.to_string()),
+        );
         let size = receive(&new, body).await?;
         let mut open = self.open.lock().expect("not poisoned");
         let Some(upload) = open.get_mut(id) else {
@@ -112,15 +137,19 @@ impl Uploads {
         let upload = open.get(id).ok_or_else(|| s3_error!(NoSuchUpload))?;
         let numbers: Vec<i32> = parts.iter().filter_map(|part| part.part_number).collect();
         let (last, others) = numbers.split_last().ok_or_else(|| s3_error!(InvalidPart))?;
-        if !upload.parts.contains_key(last) || others.iter().any(|number| !upload.parts.contains_key(number)) {
+        if !upload.parts.contains_key(last)
+            || others.iter().any(|number| !upload.parts.contains_key(number))
+        {
             return Err(s3_error!(InvalidPart));
         }
         if !small_parts && others.iter().any(|number| upload.parts[number] < MIN_PART_BYTES) {
             return Err(s3_error!(EntityTooSmall));
         }
-        let etag = format!("{}-{}", Uuid::parse_str(id).unwrap_or_default().as_simple(), numbers.len());
+        let etag =
+            format!("{}-{}", Uuid::parse_str(id).unwrap_or_default().as_simple(), numbers.len());
         let known = Known { etag: etag.clone(), metadata: upload.metadata.clone() };
-        let made = self.join(id, &numbers).and_then(|()| self.journal.make(id, bucket, key, &known));
+        let made =
+            self.join(id, &numbers).and_then(|()| self.journal.make(id, bucket, key, &known));
         made.map_err(|error| s3_error!(error, InternalError))?;
         open.remove(id);
         Ok(etag)
@@ -143,7 +172,12 @@ impl Uploads {
 
     /// (key, upload id) of every upload that was neither completed nor aborted.
     pub(super) fn open(&self) -> Vec<(String, String)> {
-        self.open.lock().expect("not poisoned").iter().map(|(id, upload)| (upload.key.clone(), id.clone())).collect()
+        self.open
+            .lock()
+            .expect("not poisoned")
+            .iter()
+            .map(|(id, upload)| (upload.key.clone(), id.clone()))
+            .collect()
     }
 
     /// What was said when the object was written.
@@ -153,7 +187,11 @@ impl Uploads {
 
     fn known(&self, key: &str, id: &str) -> S3Result<()> {
         let open = self.open.lock().expect("not poisoned");
-        if open.get(id).is_some_and(|upload| upload.key == key) { Ok(()) } else { Err(s3_error!(NoSuchUpload)) }
+        if open.get(id).is_some_and(|upload| upload.key == key) {
+            Ok(())
+        } else {
+            Err(s3_error!(NoSuchUpload))
+        }
     }
 
     fn path(&self, id: &str, name: &str) -> PathBuf {
@@ -162,13 +200,19 @@ impl Uploads {
 }
 
 fn holds(condition: Condition, object: &Path) -> S3Result<()> {
-    if condition == Condition::IfNone && object.exists() { Err(s3_error!(PreconditionFailed)) } else { Ok(()) }
+    if condition == Condition::IfNone && object.exists() {
+        Err(s3_error!(PreconditionFailed))
+    } else {
+        Ok(())
+    }
 }
 
 /// Writes a body to a file, whose name is nobody else's. Its size.
 async fn receive(path: &Path, mut body: StreamingBlob) -> S3Result<u64> {
-    fs::create_dir_all(path.parent().expect("a folder")).map_err(|error| s3_error!(error, InternalError))?;
-    let mut file = tokio::fs::File::create(path).await.map_err(|error| s3_error!(error, InternalError))?;
+    fs::create_dir_all(path.parent().expect("a folder"))
+        .map_err(|error| s3_error!(error, InternalError))?;
+    let mut file =
+        tokio::fs::File::create(path).await.map_err(|error| s3_error!(error, InternalError))?;
     let mut size = 0;
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| s3_error!(IncompleteBody, "{error}"))?;

@@ -1,4 +1,5 @@
-//! What happens as time passes, and what is done after an export has ended: cleaning up, counting, forgetting.
+//! What happens as time passes, and what is done after an export has ended: cleaning up, counting,
+//! forgetting.
 
 use tracelift_core::{
     export::{ExportStatus, Projects},
@@ -10,8 +11,8 @@ use tracelift_core::{
 };
 
 use super::{
-    ALL, GRACE, LEASE, PATIENCE, RETRIES, at, claim, claim_one, complete, export, failed, file, finished, first_runs, held, intent, lease,
-    make, owner, planned, report, run_view, view,
+    ALL, GRACE, LEASE, PATIENCE, RETRIES, at, claim, claim_one, complete, export, failed, file,
+    finished, first_runs, held, intent, lease, make, owner, planned, report, run_view, view,
 };
 use crate::store::{Change, Heard, Reported, Store, TimeLimits, Verdict};
 
@@ -20,10 +21,15 @@ const NEVER: TimeLimits = TimeLimits { run: u32::MAX, export: u32::MAX };
 
 async fn said(store: &dyn Store, run: &Run, rows: u64, now: i64) {
     let said = Reported { stage: "reading".into(), rows, ..Reported::default() };
-    assert!(matches!(store.progress(run.id, run.fence, said, at(now)).await.unwrap(), Heard::Yes(_)));
+    assert!(matches!(
+        store.progress(run.id, run.fence, said, at(now)).await.unwrap(),
+        Heard::Yes(_)
+    ));
 }
 
-pub(crate) async fn a_run_that_does_not_get_on_is_given_to_another_though_its_exporter_is_heard_of(store: &dyn Store) {
+pub(crate) async fn a_run_that_does_not_get_on_is_given_to_another_though_its_exporter_is_heard_of(
+    store: &dyn Store,
+) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 1).await;
     let run = claim_one(store, "a", 0).await;
@@ -31,14 +37,24 @@ pub(crate) async fn a_run_that_does_not_get_on_is_given_to_another_though_its_ex
     said(store, &run, 10, 100).await;
     for now in (110..100 + patience).step_by(10) {
         said(store, &run, 10, now).await;
-        assert_eq!(store.heartbeat(lease("a", now), held(&[&run]), at(now)).await.unwrap(), [Verdict::Keep]);
+        assert_eq!(
+            store.heartbeat(lease("a", now), held(&[&run]), at(now)).await.unwrap(),
+            [Verdict::Keep]
+        );
         assert_eq!(store.lapse(RETRIES, at(now)).await.unwrap(), 0, "at {now}");
     }
     let late = 100 + patience;
     assert_eq!(store.lapse(RETRIES, at(late)).await.unwrap(), 1);
     let seen = run_view(store, &run).await.run;
-    assert!(seen.errors[0].ends_with("exporter a did not get on for 600 seconds"), "{:?}", seen.errors);
-    assert_eq!(store.heartbeat(lease("a", late), held(&[&run]), at(late)).await.unwrap(), [Verdict::Revoked]);
+    assert!(
+        seen.errors[0].ends_with("exporter a did not get on for 600 seconds"),
+        "{:?}",
+        seen.errors
+    );
+    assert_eq!(
+        store.heartbeat(lease("a", late), held(&[&run]), at(late)).await.unwrap(),
+        [Verdict::Revoked]
+    );
     assert_eq!(claim_one(store, "b", late).await.id, run.id);
 }
 
@@ -55,7 +71,9 @@ pub(crate) async fn whatever_gets_a_run_further_is_progress(store: &dyn Store) {
     }
 }
 
-pub(crate) async fn a_run_that_takes_too_long_times_out_and_its_exporter_is_told(store: &dyn Store) {
+pub(crate) async fn a_run_that_takes_too_long_times_out_and_its_exporter_is_told(
+    store: &dyn Store,
+) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
     let slow = claim_one(store, "a", 10).await;
@@ -63,13 +81,28 @@ pub(crate) async fn a_run_that_takes_too_long_times_out_and_its_exporter_is_told
     let limits = TimeLimits { run: 100, ..NEVER };
     assert_eq!(store.time_out(limits, at(109)).await.unwrap(), 0);
     assert_eq!(store.time_out(limits, at(110)).await.unwrap(), 1);
-    let stopped = Change::Stopped { run: slow.id, fence: slow.fence, exporter: slow.lease().unwrap().exporter.clone() };
+    let stopped = Change::Stopped {
+        run: slow.id,
+        fence: slow.fence,
+        exporter: slow.lease().unwrap().exporter.clone(),
+    };
     while news.recv().await.unwrap() != stopped {}
     assert_eq!(run_view(store, &slow).await.run.status(), RunStatus::TimedOut);
-    assert_eq!(store.heartbeat(lease("a", 111), held(&[&slow]), at(111)).await.unwrap(), [Verdict::Cancel]);
-    assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Running, "the other run is still to do");
+    assert_eq!(
+        store.heartbeat(lease("a", 111), held(&[&slow]), at(111)).await.unwrap(),
+        [Verdict::Cancel]
+    );
+    assert_eq!(
+        view(store, mine, id).await.export.status,
+        ExportStatus::Running,
+        "the other run is still to do"
+    );
     let mut rest = claim(store, "b", 9, 112).await;
-    let other = rest.remove(rest.iter().position(|claimed| matches!(claimed.run.work, Work::Partition(_))).unwrap()).run;
+    let other = rest
+        .remove(
+            rest.iter().position(|claimed| matches!(claimed.run.work, Work::Partition(_))).unwrap(),
+        )
+        .run;
     complete(store, &other, 1, 113).await;
     let ended = view(store, mine, id).await.export;
     assert_eq!(ended.status, ExportStatus::TimedOut);
@@ -93,7 +126,8 @@ pub(crate) async fn an_export_that_takes_too_long_stops_as_a_whole(store: &dyn S
 /// The cleaning run of `left`, claimed.
 async fn cleaning(store: &dyn Store, left: &Run, now: i64) -> (Run, Run) {
     let claimed = claim(store, "cleaner", 9, now).await;
-    let found = claimed.into_iter().find(|claimed| claimed.run.work == Work::CleanUp(left.id)).unwrap();
+    let found =
+        claimed.into_iter().find(|claimed| claimed.run.work == Work::CleanUp(left.id)).unwrap();
     (found.run, found.left.unwrap())
 }
 
@@ -115,7 +149,11 @@ pub(crate) async fn what_a_stopped_run_left_is_cleaned_up_once(store: &dyn Store
     assert_eq!(seen.keys, [file(0).key, file(1).key], "a file that was complete is listed");
     assert_eq!(claim(store, "cleaner", 9, 9).await, []);
     assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Cancelled);
-    assert_eq!(store.runs(mine.tenant, id, ALL).await.unwrap().unwrap().len(), 1, "callers see partitions only");
+    assert_eq!(
+        store.runs(mine.tenant, id, ALL).await.unwrap().unwrap().len(),
+        1,
+        "callers see partitions only"
+    );
 }
 
 pub(crate) async fn a_failed_run_is_cleaned_up_and_one_that_nobody_began_is_not(store: &dyn Store) {
@@ -127,7 +165,10 @@ pub(crate) async fn a_failed_run_is_cleaned_up_and_one_that_nobody_began_is_not(
     report(store, &run, failed(FailureClass::CustomerConfig), 3).await;
     store.cancel_export(mine.tenant, id, at(4)).await.unwrap();
     let claimed = claim(store, "cleaner", 9, 5).await;
-    assert_eq!(claimed.iter().map(|claimed| claimed.run.work).collect::<Vec<_>>(), [Work::CleanUp(run.id)]);
+    assert_eq!(
+        claimed.iter().map(|claimed| claimed.run.work).collect::<Vec<_>>(),
+        [Work::CleanUp(run.id)]
+    );
     // A cleaner that dies is followed by another; cleaning ends, and nothing else changes.
     store.lapse(RETRIES, at(5 + LEASE)).await.unwrap();
     let (again, _) = cleaning(store, &run, 6 + LEASE).await;
@@ -152,22 +193,34 @@ pub(crate) async fn a_completed_export_is_counted_once_more(store: &dyn Store) {
     assert_eq!(counted.export.finished_at, ended.export.finished_at);
 }
 
-pub(crate) async fn an_export_whose_window_is_open_says_so_and_is_counted_after_its_end_and_the_grace(store: &dyn Store) {
+pub(crate) async fn an_export_whose_window_is_open_says_so_and_is_counted_after_its_end_and_the_grace(
+    store: &dyn Store,
+) {
     let mine = owner(store, 1).await;
     let (mut made, _) = planned(mine, 1, 1, 0);
     let (end, grace) = (10, i64::from(GRACE));
     made.spec.window = Window::new(at(0), at(end)).unwrap();
     let (id, runs) = (made.id, first_runs(&made));
     make(store, made, runs).await;
-    assert_eq!((view(store, mine, id).await.read_at, view(store, mine, id).await.window_open), (None, false));
+    assert_eq!(
+        (view(store, mine, id).await.read_at, view(store, mine, id).await.window_open),
+        (None, false)
+    );
     let run = claim_one(store, "a", 5).await;
-    assert_eq!(run_view(store, &run).await.run.read_at, Some(at(5)), "it is read back as it was saved");
+    assert_eq!(
+        run_view(store, &run).await.run.read_at,
+        Some(at(5)),
+        "it is read back as it was saved"
+    );
     complete(store, &run, 2, 6).await;
     let [finalising] = claim(store, "a", 9, 7).await.try_into().unwrap();
     assert_eq!(finalising.read, Some((at(5), true)), "the manifest says so too");
     report(store, &finalising.run, Event::Published, 8).await;
     let ended = view(store, mine, id).await;
-    assert_eq!((ended.export.status, ended.read_at, ended.window_open), (ExportStatus::Completed, Some(at(5)), true));
+    assert_eq!(
+        (ended.export.status, ended.read_at, ended.window_open),
+        (ExportStatus::Completed, Some(at(5)), true)
+    );
 
     assert!(claim(store, "a", 9, end + grace - 1).await.is_empty(), "rows may come late");
     let counting = claim_one(store, "a", end + grace).await;
@@ -175,10 +228,13 @@ pub(crate) async fn an_export_whose_window_is_open_says_so_and_is_counted_after_
     assert_eq!(view(store, mine, id).await.reconciled, Some((23, at(end + grace + 1))));
 }
 
-pub(crate) async fn a_search_for_experiments_in_an_open_window_is_told_though_it_found_none(store: &dyn Store) {
+pub(crate) async fn a_search_for_experiments_in_an_open_window_is_told_though_it_found_none(
+    store: &dyn Store,
+) {
     let mine = owner(store, 1).await;
     let (mut made, _) = planned(mine, 1, 1, 0);
-    (made.spec.window, made.spec.projects) = (Window::new(at(-20), at(10)).unwrap(), Projects::Experiments);
+    (made.spec.window, made.spec.projects) =
+        (Window::new(at(-20), at(10)).unwrap(), Projects::Experiments);
     let (id, runs) = (made.id, first_runs(&made));
     make(store, made, runs).await;
     report(store, &claim_one(store, "a", 5).await, Event::ExperimentsFound(Vec::new()), 6).await;
@@ -198,9 +254,15 @@ pub(crate) async fn an_export_whose_filter_reads_content_is_counted_too(store: &
     assert_eq!(claim_one(store, "a", 4).await.work, Work::Reconcile);
 }
 
-pub(crate) async fn records_of_old_exports_are_removed_and_young_or_busy_ones_stay(store: &dyn Store) {
+pub(crate) async fn records_of_old_exports_are_removed_and_young_or_busy_ones_stay(
+    store: &dyn Store,
+) {
     let mine = owner(store, 1).await;
-    let (old, busy, young) = (export(store, mine, 1, 2).await, export(store, mine, 2, 1).await, export(store, mine, 3, 1).await);
+    let (old, busy, young) = (
+        export(store, mine, 1, 2).await,
+        export(store, mine, 2, 1).await,
+        export(store, mine, 3, 1).await,
+    );
     let begun = claim(store, "a", 9, 1).await;
     for claimed in begun.iter().filter(|claimed| claimed.run.export == old) {
         report(store, &claimed.run, Event::FileDone(file(0)), 2).await;
@@ -208,7 +270,11 @@ pub(crate) async fn records_of_old_exports_are_removed_and_young_or_busy_ones_st
     for (id, when) in [(old, 10), (busy, 10), (young, 100)] {
         store.cancel_export(mine.tenant, id, at(when)).await.unwrap();
     }
-    for claimed in claim(store, "cleaner", 99, 101).await.into_iter().filter(|claimed| claimed.run.export != busy) {
+    for claimed in claim(store, "cleaner", 99, 101)
+        .await
+        .into_iter()
+        .filter(|claimed| claimed.run.export != busy)
+    {
         report(store, &claimed.run, Event::CleanedUp { adopted: None }, 102).await;
     }
     assert_eq!(store.remove_ended(at(9)).await.unwrap(), 0);

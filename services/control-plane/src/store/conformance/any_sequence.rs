@@ -83,17 +83,20 @@ pub(crate) type Fresh<S> = Pin<Box<dyn Future<Output = S>>>;
 pub(crate) fn of_two_exporters<S: Store>(cases: u32, fresh: &dyn Fn() -> Fresh<S>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = Config { cases, source_file: Some(file!()), ..Config::default() };
-    let outcome = TestRunner::new(config).run(&(prop::collection::vec(any_move(), 1..80), any::<bool>()), |(moves, of_experiments)| {
-        runtime.block_on(async {
-            let store = fresh().await;
-            let mut game = Game::new(&store, of_experiments).await;
-            for step in moves {
-                game.play(step).await;
-            }
-            game.an_honest_exporter_can_bring_it_to_an_end().await;
-        });
-        Ok(())
-    });
+    let outcome = TestRunner::new(config).run(
+        &(prop::collection::vec(any_move(), 1..80), any::<bool>()),
+        |(moves, of_experiments)| {
+            runtime.block_on(async {
+                let store = fresh().await;
+                let mut game = Game::new(&store, of_experiments).await;
+                for step in moves {
+                    game.play(step).await;
+                }
+                game.an_honest_exporter_can_bring_it_to_an_end().await;
+            });
+            Ok(())
+        },
+    );
     if let Err(error) = outcome {
         panic!("{error}");
     }
@@ -142,9 +145,23 @@ struct Game<'a> {
 impl<'a> Game<'a> {
     async fn new(store: &'a dyn Store, of_experiments: bool) -> Self {
         let owner = owner(store, 1).await;
-        let export = if of_experiments { experiments(store, owner, 1, 3).await } else { export(store, owner, 1, 3).await };
+        let export = if of_experiments {
+            experiments(store, owner, 1, 3).await
+        } else {
+            export(store, owner, 1, 3).await
+        };
         let seen = see(store, owner, export).await;
-        Self { store, owner, export, now: 0, incarnations: [0; 2], had: Vec::new(), finalising: None, asked_anew: None, seen }
+        Self {
+            store,
+            owner,
+            export,
+            now: 0,
+            incarnations: [0; 2],
+            had: Vec::new(),
+            finalising: None,
+            asked_anew: None,
+            seen,
+        }
     }
 
     fn lease(&self, who: usize) -> Lease {
@@ -169,7 +186,8 @@ impl<'a> Game<'a> {
             Move::Heartbeat { who } => {
                 let all = self.all_of(who);
                 let held = all.iter().map(|had| (had.run, had.fence)).collect();
-                let verdicts = self.store.heartbeat(self.lease(who), held, at(self.now)).await.unwrap();
+                let verdicts =
+                    self.store.heartbeat(self.lease(who), held, at(self.now)).await.unwrap();
                 for (had, verdict) in all.into_iter().zip(verdicts) {
                     let now = Had { incarnation: self.incarnations[who], ..had };
                     assert_eq!(verdict == Verdict::Keep, self.has_access(now).await, "{had:?}");
@@ -178,11 +196,21 @@ impl<'a> Game<'a> {
             Move::Hello { who, restarted, forgets } => {
                 self.incarnations[who] += u32::from(restarted);
                 let all = self.all_of(who);
-                let held = if forgets { Vec::new() } else { all.iter().map(|had| (had.run, had.fence)).collect() };
-                self.store.hello(Uuid::from_u128(1), self.lease(who), held, RETRIES, at(self.now)).await.unwrap();
+                let held = if forgets {
+                    Vec::new()
+                } else {
+                    all.iter().map(|had| (had.run, had.fence)).collect()
+                };
+                self.store
+                    .hello(Uuid::from_u128(1), self.lease(who), held, RETRIES, at(self.now))
+                    .await
+                    .unwrap();
                 if forgets {
                     for had in all {
-                        assert!(!self.has_access(had).await, "it holds nothing after saying so: {had:?}");
+                        assert!(
+                            !self.has_access(had).await,
+                            "it holds nothing after saying so: {had:?}"
+                        );
                     }
                 }
             }
@@ -191,11 +219,17 @@ impl<'a> Game<'a> {
             }
             Move::Wait(seconds) => self.now += seconds,
             Move::Cancel => {
-                self.store.cancel_export(self.owner.tenant, self.export, at(self.now)).await.unwrap();
+                self.store
+                    .cancel_export(self.owner.tenant, self.export, at(self.now))
+                    .await
+                    .unwrap();
             }
             Move::Retry { which } => self.retry(which).await,
             Move::TimeOut => {
-                self.store.time_out(TimeLimits { run: 60, export: 300 }, at(self.now)).await.unwrap();
+                self.store
+                    .time_out(TimeLimits { run: 60, export: 300 }, at(self.now))
+                    .await
+                    .unwrap();
             }
         }
         self.look().await;
@@ -206,17 +240,35 @@ impl<'a> Game<'a> {
         for claimed in &claimed {
             let (run, fence) = (claimed.run.id, claimed.run.fence);
             if claimed.run.work == Work::Finalise {
-                assert_eq!(*self.finalising.get_or_insert(run), run, "an export has one finalising run");
+                assert_eq!(
+                    *self.finalising.get_or_insert(run),
+                    run,
+                    "an export has one finalising run"
+                );
             } else if let Work::Partition(_) = claimed.run.work {
                 let (before, files) = &self.seen.runs[&run];
-                assert!(matches!(before.state, State::Queued { not_before } if not_before <= at(self.now)), "{before:?}");
-                assert_eq!((before.fence.0 + 1, before.totals, before.cursor), (fence.0, claimed.run.totals, claimed.run.cursor));
+                assert!(
+                    matches!(before.state, State::Queued { not_before } if not_before <= at(self.now)),
+                    "{before:?}"
+                );
+                assert_eq!(
+                    (before.fence.0 + 1, before.totals, before.cursor),
+                    (fence.0, claimed.run.totals, claimed.run.cursor)
+                );
                 assert!(!claimed.run.frozen || claimed.files == *files);
             }
-            self.had.push(Had { who, incarnation: self.incarnations[who], run, fence, work: claimed.run.work });
+            self.had.push(Had {
+                who,
+                incarnation: self.incarnations[who],
+                run,
+                fence,
+                work: claimed.run.work,
+            });
         }
         let seen = see(self.store, self.owner, self.export).await;
-        let held = seen.runs.values().filter(|(run, _)| run.lease().is_some_and(|lease| lease.exporter == exporter(NAMES[who])));
+        let held = seen.runs.values().filter(|(run, _)| {
+            run.lease().is_some_and(|lease| lease.exporter == exporter(NAMES[who]))
+        });
         assert!(claimed.is_empty() || held.count() <= capacity as usize);
     }
 
@@ -228,9 +280,14 @@ impl<'a> Game<'a> {
         }
         let id = *which.get(&ids);
         let before = &self.seen.runs[&id].0;
-        let may =
-            matches!(before.state, State::Failed(_) | State::TimedOut(_)) && self.seen.export.export.status != ExportStatus::Cancelled;
-        let answer = self.store.retry_run(self.owner.tenant, self.export, id, at(self.now)).await.unwrap().unwrap();
+        let may = matches!(before.state, State::Failed(_) | State::TimedOut(_))
+            && self.seen.export.export.status != ExportStatus::Cancelled;
+        let answer = self
+            .store
+            .retry_run(self.owner.tenant, self.export, id, at(self.now))
+            .await
+            .unwrap()
+            .unwrap();
         let after = see(self.store, self.owner, self.export).await;
         assert_eq!(matches!(answer, Retry::Queued(_)), may, "{answer:?}");
         if !may {
@@ -242,7 +299,10 @@ impl<'a> Game<'a> {
             (run.totals, run.cursor, run.attempt, run.spent),
             (before.totals, before.cursor, before.attempt + 1, before.attempt + 1)
         );
-        assert_eq!((after.export.export.status, after.export.export.finished_at), (ExportStatus::Running, None));
+        assert_eq!(
+            (after.export.export.status, after.export.export.finished_at),
+            (ExportStatus::Running, None)
+        );
         self.asked_anew = Some(id);
     }
 
@@ -266,7 +326,10 @@ impl<'a> Game<'a> {
     }
 
     async fn has_access(&self, had: Had) -> bool {
-        let found = self.store.access(had.run, had.fence, exporter(NAMES[had.who]), had.incarnation.to_string()).await;
+        let found = self
+            .store
+            .access(had.run, had.fence, exporter(NAMES[had.who]), had.incarnation.to_string())
+            .await;
         found.unwrap().is_some()
     }
 
@@ -277,7 +340,11 @@ impl<'a> Game<'a> {
         for had in self.had.clone() {
             if self.has_access(had).await {
                 let holder = (had.who, had.incarnation, had.fence);
-                assert_eq!(*holders.entry(had.run).or_insert(holder), holder, "a run has one holder");
+                assert_eq!(
+                    *holders.entry(had.run).or_insert(holder),
+                    holder,
+                    "a run has one holder"
+                );
             }
         }
         let mut sum = Totals::default();
@@ -289,19 +356,35 @@ impl<'a> Game<'a> {
             };
             assert!(run.fence >= before.fence);
             assert!(files.starts_with(files_before));
-            assert!(files.iter().zip(0..).all(|(file, number)| file.number == number), "files are dense");
+            assert!(
+                files.iter().zip(0..).all(|(file, number)| file.number == number),
+                "files are dense"
+            );
             assert_eq!(Totals::of(files), run.totals);
             assert!(!before.frozen || files == files_before, "the file list is frozen");
-            assert_eq!(run.errors.len(), run.attempt as usize + usize::from(matches!(run.state, State::Failed(_))));
+            assert_eq!(
+                run.errors.len(),
+                run.attempt as usize + usize::from(matches!(run.state, State::Failed(_)))
+            );
             assert!(run.attempt - run.spent <= RETRIES);
             if before.finished_at().is_some() && self.asked_anew != Some(*id) {
-                assert_eq!((&run.state, run.fence), (&before.state, before.fence), "what has ended stays ended");
+                assert_eq!(
+                    (&run.state, run.fence),
+                    (&before.state, before.fence),
+                    "what has ended stays ended"
+                );
             }
         }
         let (now, before) = (&after.export.export, &self.seen.export.export);
-        assert_eq!((after.export.rows, after.export.bytes, after.export.files), (sum.rows, sum.bytes, sum.files));
+        assert_eq!(
+            (after.export.rows, after.export.bytes, after.export.files),
+            (sum.rows, sum.bytes, sum.files)
+        );
         let anew = self.asked_anew.take().is_some();
-        assert!(anew || !before.status.ended() || (now.status, now.finished_at) == (before.status, before.finished_at));
+        assert!(
+            anew || !before.status.ended()
+                || (now.status, now.finished_at) == (before.status, before.finished_at)
+        );
         assert_eq!(now.finished_at.is_some(), now.status.ended());
         self.seen = after;
     }
@@ -311,14 +394,19 @@ impl<'a> Game<'a> {
         self.now += 1000 + LEASE;
         self.store.lapse(RETRIES, at(self.now)).await.unwrap();
         self.now += 1000;
-        while let Some(claimed) = claim_under(self.store, lease_of("honest", "1", self.now), 1, UNLIMITED, self.now).await.pop() {
+        while let Some(claimed) =
+            claim_under(self.store, lease_of("honest", "1", self.now), 1, UNLIMITED, self.now)
+                .await
+                .pop()
+        {
             let run = claimed.run;
             let mut events = vec![finished(run.totals.files, run.totals.rows), last_word(run.work)];
             if !matches!(run.work, Work::Partition(_)) {
                 events.remove(0);
             }
             for event in events {
-                let heard = self.store.report(run.id, run.fence, event, GRACE, at(self.now)).await.unwrap();
+                let heard =
+                    self.store.report(run.id, run.fence, event, GRACE, at(self.now)).await.unwrap();
                 assert!(matches!(heard, Heard::Yes(_)));
             }
         }

@@ -11,7 +11,8 @@ use tracelift_core::{
 };
 
 use super::{
-    ALL, UNLIMITED, at, claim, claim_one, complete, export, failed, file, finished, intent, lease, lease_of, owner, report, run_view, view,
+    ALL, UNLIMITED, at, claim, claim_one, complete, export, failed, file, finished, intent, lease,
+    lease_of, owner, report, run_view, view,
 };
 use crate::store::{Ask, Store};
 
@@ -52,17 +53,34 @@ pub(crate) async fn exporters_that_ask_together_are_served_in_turns(store: &dyn 
     let mine = owner(store, 1).await;
     export(store, mine, 1, 5).await;
     let together = async |asks: &[(&str, &str, u32)]| {
-        let asks = asks.iter().map(|(name, incarnation, capacity)| Ask { lease: lease_of(name, incarnation, 1), capacity: *capacity });
+        let asks = asks.iter().map(|(name, incarnation, capacity)| Ask {
+            lease: lease_of(name, incarnation, 1),
+            capacity: *capacity,
+        });
         store.claim(asks.collect(), UNLIMITED, at(1)).await.unwrap()
     };
-    let given = together(&[("a", "old", 3), ("b", "first", 1), ("a", "new", 3), ("c", "first", 0)]).await;
+    let given =
+        together(&[("a", "old", 3), ("b", "first", 1), ("a", "new", 3), ("c", "first", 0)]).await;
     let counts: Vec<_> = given.iter().map(|given| (given.runs.len(), given.room)).collect();
-    assert_eq!(counts, [(0, false), (1, false), (3, false), (0, false)], "of one name the later one counts");
-    let days = |nth: usize| given[nth].runs.iter().map(|claimed| claimed.run.work.partition().unwrap().window.start()).collect::<Vec<_>>();
+    assert_eq!(
+        counts,
+        [(0, false), (1, false), (3, false), (0, false)],
+        "of one name the later one counts"
+    );
+    let days = |nth: usize| {
+        given[nth]
+            .runs
+            .iter()
+            .map(|claimed| claimed.run.work.partition().unwrap().window.start())
+            .collect::<Vec<_>>()
+    };
     assert!(days(1)[0] < days(2)[0], "one after the other, oldest first");
     assert!(given[2].runs.iter().all(|claimed| claimed.run.lease().unwrap().incarnation == "new"));
     let given = together(&[("d", "first", 2), ("e", "first", 2)]).await;
-    assert_eq!(given.iter().map(|given| (given.runs.len(), given.room)).collect::<Vec<_>>(), [(1, true), (0, true)]);
+    assert_eq!(
+        given.iter().map(|given| (given.runs.len(), given.room)).collect::<Vec<_>>(),
+        [(1, true), (0, true)]
+    );
 }
 
 pub(crate) async fn a_run_is_not_claimed_before_its_time(store: &dyn Store) {
@@ -83,7 +101,10 @@ pub(crate) async fn a_claim_moves_the_fence_and_the_export_runs(store: &dyn Stor
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
     let claimed = claim(store, "a", 1, 7).await.remove(0);
-    assert_eq!((claimed.run.fence, claimed.run.attempt, claimed.run.lease()), (Fence(1), 0, Some(&lease("a", 7))));
+    assert_eq!(
+        (claimed.run.fence, claimed.run.attempt, claimed.run.lease()),
+        (Fence(1), 0, Some(&lease("a", 7)))
+    );
     assert_eq!(claimed.export, view(store, mine, id).await.export);
     assert_eq!((claimed.export.status, claimed.export.id), (ExportStatus::Running, id));
     assert_eq!((claimed.files, claimed.published), (Vec::new(), Vec::new()));
@@ -121,7 +142,9 @@ pub(crate) async fn a_run_past_its_commit_point_comes_with_its_files(store: &dyn
     report(store, &claimed.run, Event::Published, 6).await;
 }
 
-pub(crate) async fn the_finalising_run_waits_for_every_partition_and_is_never_listed(store: &dyn Store) {
+pub(crate) async fn the_finalising_run_waits_for_every_partition_and_is_never_listed(
+    store: &dyn Store,
+) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
     let claimed = claim(store, "a", 2, 1).await;
@@ -130,9 +153,17 @@ pub(crate) async fn the_finalising_run_waits_for_every_partition_and_is_never_li
     complete(store, &claimed[1].run, 0, 3).await;
 
     let finalising = claim(store, "a", 9, 4).await.remove(0);
-    assert_eq!((finalising.run.work, finalising.export.id, finalising.run.tenant), (Work::Finalise, id, mine.tenant));
-    let published: Vec<_> = finalising.published.iter().map(|part| (part.run.id, Work::Partition(part.partition))).collect();
-    let expected: Vec<_> = claimed.iter().map(|claimed| (claimed.run.id, claimed.run.work)).collect();
+    assert_eq!(
+        (finalising.run.work, finalising.export.id, finalising.run.tenant),
+        (Work::Finalise, id, mine.tenant)
+    );
+    let published: Vec<_> = finalising
+        .published
+        .iter()
+        .map(|part| (part.run.id, Work::Partition(part.partition)))
+        .collect();
+    let expected: Vec<_> =
+        claimed.iter().map(|claimed| (claimed.run.id, claimed.run.work)).collect();
     assert_eq!(published, expected, "oldest first");
     assert_eq!(finalising.published[0].run.totals.rows, 10);
 
@@ -140,12 +171,19 @@ pub(crate) async fn the_finalising_run_waits_for_every_partition_and_is_never_li
     assert_eq!(listed.len(), 2);
     assert!(store.run(mine.tenant, id, finalising.run.id).await.unwrap().is_none());
     let shown = view(store, mine, id).await;
-    assert_eq!((shown.runs_total, shown.runs_completed, shown.export.status), (2, 2, ExportStatus::Running));
+    assert_eq!(
+        (shown.runs_total, shown.runs_completed, shown.export.status),
+        (2, 2, ExportStatus::Running)
+    );
 
     report(store, &finalising.run, Event::Published, 5).await;
     let ended = view(store, mine, id).await.export;
-    assert_eq!((ended.status, ended.finished_at, ended.error), (ExportStatus::Completed, Some(at(5)), None));
-    let after: Vec<_> = claim(store, "a", 9, 6).await.iter().map(|claimed| claimed.run.work).collect();
+    assert_eq!(
+        (ended.status, ended.finished_at, ended.error),
+        (ExportStatus::Completed, Some(at(5)), None)
+    );
+    let after: Vec<_> =
+        claim(store, "a", 9, 6).await.iter().map(|claimed| claimed.run.work).collect();
     assert_eq!(after, [Work::Reconcile], "there is one finalising run");
 }
 
@@ -156,7 +194,11 @@ pub(crate) async fn the_finalising_run_is_claimed_first(store: &dyn Store) {
     export(store, mine, 2, 3).await;
     complete(store, &run, 1, 90).await;
     let next = claim_one(store, "a", 91).await;
-    assert_eq!((next.work, next.export), (Work::Finalise, first), "though the others have waited longer");
+    assert_eq!(
+        (next.work, next.export),
+        (Work::Finalise, first),
+        "though the others have waited longer"
+    );
 }
 
 pub(crate) async fn runs_that_end_at_once_begin_one_finalising_run(store: &dyn Store) {

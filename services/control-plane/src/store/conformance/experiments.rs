@@ -14,8 +14,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    ALL, GRACE, Owner, RETRIES, at, claim, claim_one, claim_under, complete, everything, failed, first_runs, lease, make, owner, planned,
-    report, view,
+    ALL, GRACE, Owner, RETRIES, at, claim, claim_one, claim_under, complete, everything, failed,
+    first_runs, lease, make, owner, planned, report, view,
 };
 use crate::store::{Due, Heard, Made, NewExport, RequestKey, Store, TimeLimits, Wanted};
 
@@ -57,13 +57,22 @@ fn day_of(run: &Run) -> (u128, u32) {
     (session.0.as_u128(), window.start().day().civil().2)
 }
 
-pub(crate) async fn which_they_are_is_found_first_and_nobody_sees_the_run_that_does(store: &dyn Store) {
+pub(crate) async fn which_they_are_is_found_first_and_nobody_sees_the_run_that_does(
+    store: &dyn Store,
+) {
     let mine = owner(store, 1).await;
     let id = experiments(store, mine, 1, 3).await;
     let seen = view(store, mine, id).await;
-    assert_eq!((seen.export.spec.projects, seen.export.status, seen.runs_total), (Projects::Experiments, ExportStatus::Created, 0));
-    let of_project = Wanted { session: Some(SessionId(Uuid::from_u128(0x5e))), ..Wanted::default() };
-    assert!(store.exports(mine.tenant, of_project, ALL).await.unwrap().is_empty(), "it is of no project");
+    assert_eq!(
+        (seen.export.spec.projects, seen.export.status, seen.runs_total),
+        (Projects::Experiments, ExportStatus::Created, 0)
+    );
+    let of_project =
+        Wanted { session: Some(SessionId(Uuid::from_u128(0x5e))), ..Wanted::default() };
+    assert!(
+        store.exports(mine.tenant, of_project, ALL).await.unwrap().is_empty(),
+        "it is of no project"
+    );
 
     let finder = claim_one(store, "a", 1).await;
     assert_eq!(finder.work, Work::FindExperiments(seen.export.spec.window));
@@ -71,7 +80,10 @@ pub(crate) async fn which_they_are_is_found_first_and_nobody_sees_the_run_that_d
     assert!(store.run(mine.tenant, id, finder.id).await.unwrap().is_none());
     assert!(store.retry_run(mine.tenant, id, finder.id, at(2)).await.unwrap().is_none());
     let seen = view(store, mine, id).await;
-    assert_eq!((seen.export.status, seen.runs_total, seen.started_at), (ExportStatus::Running, 0, Some(at(1))));
+    assert_eq!(
+        (seen.export.status, seen.runs_total, seen.started_at),
+        (ExportStatus::Running, 0, Some(at(1)))
+    );
     assert_eq!(claim(store, "b", 9, 2).await, []);
 }
 
@@ -84,21 +96,35 @@ pub(crate) async fn what_is_found_is_exported_once_and_counted_together(store: &
     assert_eq!(partitions(store, mine, id).await, [(7, 1), (7, 2), (8, 2)]);
     report(store, &finder, found(), 3).await;
     report(store, &finder, Event::ExperimentsFound(vec![experiment(9, 3, 3)]), 3).await;
-    assert_eq!(everything(store, mine, id).await, once, "said again, it changes nothing, whatever it says");
+    assert_eq!(
+        everything(store, mine, id).await,
+        once,
+        "said again, it changes nothing, whatever it says"
+    );
 
     let claimed = claim(store, "a", 9, 4).await;
-    assert_eq!(claimed.iter().map(|claimed| day_of(&claimed.run)).collect::<Vec<_>>(), [(7, 1), (7, 2), (8, 2)]);
+    assert_eq!(
+        claimed.iter().map(|claimed| day_of(&claimed.run)).collect::<Vec<_>>(),
+        [(7, 1), (7, 2), (8, 2)]
+    );
     for (part, files) in claimed.iter().zip([2, 0, 1]) {
         assert_eq!(part.run.tenant, mine.tenant);
         complete(store, &part.run, files, 5).await;
     }
     let finalising = claim(store, "a", 9, 6).await.remove(0);
     assert_eq!(finalising.run.work, Work::Finalise);
-    let published: Vec<_> = finalising.published.iter().map(|part| (day_of(&part.run), part.run.totals.files)).collect();
+    let published: Vec<_> = finalising
+        .published
+        .iter()
+        .map(|part| (day_of(&part.run), part.run.totals.files))
+        .collect();
     assert_eq!(published, [((7, 1), 2), ((7, 2), 0), ((8, 2), 1)]);
     report(store, &finalising.run, Event::Published, 7).await;
     let ended = view(store, mine, id).await;
-    assert_eq!((ended.export.status, ended.runs_total, ended.runs_completed, ended.rows), (ExportStatus::Completed, 3, 3, 30));
+    assert_eq!(
+        (ended.export.status, ended.runs_total, ended.runs_completed, ended.rows),
+        (ExportStatus::Completed, 3, 3, 30)
+    );
     let counting = claim(store, "a", 9, 8).await.remove(0);
     assert_eq!((counting.run.work, counting.published.len()), (Work::Reconcile, 3));
 }
@@ -107,7 +133,9 @@ pub(crate) async fn of_reports_that_come_at_once_one_makes_partitions(store: &dy
     let mine = owner(store, 1).await;
     let id = experiments(store, mine, 1, 3).await;
     let finder = claim_one(store, "a", 1).await;
-    let heard = join_all((0..4).map(|_| store.report(finder.id, finder.fence, found(), GRACE, at(2)))).await;
+    let heard =
+        join_all((0..4).map(|_| store.report(finder.id, finder.fence, found(), GRACE, at(2))))
+            .await;
     assert!(heard.iter().all(|heard| matches!(heard, Ok(Heard::Yes(_)))), "{heard:?}");
     assert_eq!(partitions(store, mine, id).await, [(7, 1), (7, 2), (8, 2)]);
 }
@@ -117,13 +145,22 @@ pub(crate) async fn who_was_lost_while_finding_makes_no_partitions(store: &dyn S
     let id = experiments(store, mine, 1, 3).await;
     let lost = claim_one(store, "a", 1).await;
     assert_eq!(store.lapse(RETRIES, at(40)).await.unwrap(), 1);
-    assert_eq!(store.report(lost.id, lost.fence, found(), GRACE, at(41)).await.unwrap(), Heard::Stale);
+    assert_eq!(
+        store.report(lost.id, lost.fence, found(), GRACE, at(41)).await.unwrap(),
+        Heard::Stale
+    );
     let finder = claim_one(store, "b", 42).await;
     assert_eq!((finder.id, finder.fence.0), (lost.id, 2));
-    assert_eq!(store.report(lost.id, lost.fence, found(), GRACE, at(43)).await.unwrap(), Heard::Stale);
+    assert_eq!(
+        store.report(lost.id, lost.fence, found(), GRACE, at(43)).await.unwrap(),
+        Heard::Stale
+    );
     assert_eq!(partitions(store, mine, id).await, []);
     report(store, &finder, Event::ExperimentsFound(vec![experiment(9, 3, 3)]), 44).await;
-    assert_eq!(store.report(lost.id, lost.fence, found(), GRACE, at(45)).await.unwrap(), Heard::Stale);
+    assert_eq!(
+        store.report(lost.id, lost.fence, found(), GRACE, at(45)).await.unwrap(),
+        Heard::Stale
+    );
     assert_eq!(partitions(store, mine, id).await, [(9, 3)]);
 }
 
@@ -137,7 +174,10 @@ pub(crate) async fn without_experiments_an_export_is_complete_and_empty(store: &
     assert_eq!((finalising.run.work, finalising.published.len()), (Work::Finalise, 0));
     report(store, &finalising.run, Event::Published, 4).await;
     let ended = view(store, mine, id).await;
-    assert_eq!((ended.export.status, ended.runs_total, ended.rows), (ExportStatus::Completed, 0, 0));
+    assert_eq!(
+        (ended.export.status, ended.runs_total, ended.rows),
+        (ExportStatus::Completed, 0, 0)
+    );
     let counting = claim_one(store, "a", 5).await;
     report(store, &counting, Event::Counted { rows: 0 }, 6).await;
     assert_eq!(view(store, mine, id).await.reconciled, Some((0, at(6))));
@@ -149,9 +189,15 @@ pub(crate) async fn too_many_days_of_experiments_fail_the_export_in_words(store:
     let id = experiments(store, mine, 1, 3).await;
     let finder = claim_one(store, "a", 1).await;
     let many = (0..=MAX_PARTITIONS as u128 / 2).map(|n| experiment(n, 1, 2)).collect();
-    assert_eq!(report(store, &finder, Event::ExperimentsFound(many), 2).await.status(), RunStatus::Failed);
+    assert_eq!(
+        report(store, &finder, Event::ExperimentsFound(many), 2).await.status(),
+        RunStatus::Failed
+    );
     let ended = view(store, mine, id).await;
-    assert_eq!((ended.export.status, ended.export.finished_at, ended.runs_total), (ExportStatus::Failed, Some(at(2)), 0));
+    assert_eq!(
+        (ended.export.status, ended.export.finished_at, ended.runs_total),
+        (ExportStatus::Failed, Some(at(2)), 0)
+    );
     assert_eq!(
         ended.export.error.unwrap(),
         "finding the experiments of [2024-01-01T00:00:00.000000+00:00, 2024-01-04T00:00:00.000000+00:00) failed: the export is too \
@@ -177,14 +223,22 @@ pub(crate) async fn finding_is_tried_again_and_fails_the_export_in_the_end(store
 
 pub(crate) async fn an_export_is_cancelled_while_its_experiments_are_found(store: &dyn Store) {
     let mine = owner(store, 1).await;
-    let (id, waiting) = (experiments(store, mine, 1, 3).await, experiments(store, mine, 2, 3).await);
+    let (id, waiting) =
+        (experiments(store, mine, 1, 3).await, experiments(store, mine, 2, 3).await);
     let finder = claim_one(store, "a", 1).await;
     for export in [id, waiting] {
         let cancelled = store.cancel_export(mine.tenant, export, at(2)).await.unwrap().unwrap();
         assert_eq!((cancelled.export.status, cancelled.runs_total), (ExportStatus::Cancelled, 0));
     }
-    assert_eq!(store.stopped(super::exporter("a"), at(0)).await.unwrap(), [(finder.id, finder.fence)], "its exporter is told");
-    assert_eq!(store.report(finder.id, finder.fence, found(), GRACE, at(3)).await.unwrap(), Heard::Stale);
+    assert_eq!(
+        store.stopped(super::exporter("a"), at(0)).await.unwrap(),
+        [(finder.id, finder.fence)],
+        "its exporter is told"
+    );
+    assert_eq!(
+        store.report(finder.id, finder.fence, found(), GRACE, at(3)).await.unwrap(),
+        Heard::Stale
+    );
     assert_eq!(partitions(store, mine, id).await, []);
     assert_eq!(claim(store, "a", 9, 4).await, [], "there is nothing to clean up after");
 }
@@ -197,7 +251,10 @@ pub(crate) async fn finding_that_takes_too_long_times_out(store: &dyn Store) {
     let ended = view(store, mine, id).await.export;
     assert_eq!(ended.status, ExportStatus::TimedOut);
     assert!(ended.error.unwrap().starts_with("finding the experiments of [2024-01-01"));
-    assert_eq!(store.report(finder.id, finder.fence, found(), GRACE, at(63)).await.unwrap(), Heard::Stale);
+    assert_eq!(
+        store.report(finder.id, finder.fence, found(), GRACE, at(63)).await.unwrap(),
+        Heard::Stale
+    );
 }
 
 pub(crate) async fn finding_them_is_the_beginning_of_an_export_under_its_limits(store: &dyn Store) {
@@ -206,11 +263,18 @@ pub(crate) async fn finding_them_is_the_beginning_of_an_export_under_its_limits(
     let limits = AtOnce { runs_per_export: 2, exports: 1 };
     let within = async |now| claim_under(store, lease("a", now), 9, limits, now).await;
     let first = within(1).await;
-    assert_eq!(first.iter().map(|claimed| claimed.export.id).collect::<Vec<_>>(), [ids[0]], "the other one waits");
+    assert_eq!(
+        first.iter().map(|claimed| claimed.export.id).collect::<Vec<_>>(),
+        [ids[0]],
+        "the other one waits"
+    );
     assert_eq!(store.usage(mine.tenant, at(2)).await.unwrap().queued_exports, 1);
     report(store, &first[0].run, found(), 2).await;
     let second = within(3).await;
-    assert_eq!(second.iter().map(|claimed| day_of(&claimed.run)).collect::<Vec<_>>(), [(7, 1), (7, 2)]);
+    assert_eq!(
+        second.iter().map(|claimed| day_of(&claimed.run)).collect::<Vec<_>>(),
+        [(7, 1), (7, 2)]
+    );
 }
 
 pub(crate) async fn each_export_of_a_schedule_finds_them_for_itself(store: &dyn Store) {
@@ -225,11 +289,18 @@ pub(crate) async fn each_export_of_a_schedule_finds_them_for_itself(store: &dyn 
     assert_eq!(store.spawn(made.id, Due { before: day(3), under_way: 0 }, at(1)).await.unwrap(), 2);
     let claimed = claim(store, "a", 9, 2).await;
     let windows: Vec<_> = claimed.iter().map(|claimed| claimed.run.work).collect();
-    assert_eq!(windows, [1, 2].map(|n| Work::FindExperiments(Window::new(day(n), day(n + 1)).unwrap())));
+    assert_eq!(
+        windows,
+        [1, 2].map(|n| Work::FindExperiments(Window::new(day(n), day(n + 1)).unwrap()))
+    );
     report(store, &claimed[1].run, Event::ExperimentsFound(vec![experiment(8, 2, 2)]), 3).await;
     assert_eq!(partitions(store, mine, claimed[0].export.id).await, []);
     assert_eq!(partitions(store, mine, claimed[1].export.id).await, [(8, 2)]);
-    assert_eq!(store.schedule_runs(mine.tenant, made.id, ALL).await.unwrap().unwrap().len(), 1, "those that find are not listed");
+    assert_eq!(
+        store.schedule_runs(mine.tenant, made.id, ALL).await.unwrap().unwrap().len(),
+        1,
+        "those that find are not listed"
+    );
 }
 
 pub(crate) async fn a_repeated_request_is_answered_as_before_they_were_found(store: &dyn Store) {

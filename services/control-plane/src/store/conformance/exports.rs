@@ -8,10 +8,12 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    ALL, Owner, at, bucket, claim, claim_one, complete, destination, everything, export, file, make, owner, planned, report, run_view,
-    sealed, view,
+    ALL, Owner, at, bucket, claim, claim_one, complete, destination, everything, export, file,
+    make, owner, planned, report, run_view, sealed, view,
 };
-use crate::store::{ExportView, Made, NewDestination, NewExport, Page, Place, Reported, RunView, Store, Wanted};
+use crate::store::{
+    ExportView, Made, NewDestination, NewExport, Page, Place, Reported, RunView, Store, Wanted,
+};
 
 pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
     let mine = owner(store, 1).await;
@@ -37,7 +39,10 @@ pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
     assert_eq!(view(store, mine, made.id).await, expected);
     let read = store.runs(mine.tenant, made.id, ALL).await.unwrap().unwrap();
     assert_eq!(read.iter().map(|view| view.run.clone()).collect::<Vec<_>>(), runs);
-    assert!(read.iter().all(|view| view.export == made && view.bucket == bucket() && view.exporter.is_none()));
+    assert!(
+        read.iter()
+            .all(|view| view.export == made && view.bucket == bucket() && view.exporter.is_none())
+    );
 }
 
 pub(crate) async fn an_export_to_another_tenants_destination_is_not_stored(store: &dyn Store) {
@@ -60,7 +65,10 @@ pub(crate) async fn exports_come_newest_first_in_pages(store: &dyn Store) {
     }
     export(store, other, 5, 1).await;
     let page = async |limit, offset| {
-        let found = store.exports(mine.tenant, Wanted::default(), Page { limit, offset, after: None }).await.unwrap();
+        let found = store
+            .exports(mine.tenant, Wanted::default(), Page { limit, offset, after: None })
+            .await
+            .unwrap();
         found.into_iter().map(|view| view.export.id.0.as_u128() - 0xe0000).collect::<Vec<_>>()
     };
     assert_eq!(page(None, 0).await, [1, 4, 3, 2]);
@@ -104,8 +112,12 @@ pub(crate) async fn files_of_a_run_come_in_order_in_pages_to_their_owner_only(st
     for number in 0..12 {
         report(store, &run, Event::FileDone(file(number)), 2).await;
     }
-    let files = async |after, most| store.run_files(mine.tenant, id, run.id, after, most).await.unwrap().unwrap().keys;
-    let expected = |numbers: std::ops::Range<u32>| numbers.map(|number| (number, file(number).key)).collect::<Vec<_>>();
+    let files = async |after, most| {
+        store.run_files(mine.tenant, id, run.id, after, most).await.unwrap().unwrap().keys
+    };
+    let expected = |numbers: std::ops::Range<u32>| {
+        numbers.map(|number| (number, file(number).key)).collect::<Vec<_>>()
+    };
     assert_eq!(files(None, 100).await, expected(0..12));
     assert_eq!(files(None, 5).await, expected(0..5));
     assert_eq!(files(Some(4), 5).await, expected(5..10));
@@ -115,10 +127,15 @@ pub(crate) async fn files_of_a_run_come_in_order_in_pages_to_their_owner_only(st
     }
 }
 
-pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only(store: &dyn Store) {
+pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only(
+    store: &dyn Store,
+) {
     let mine = owner(store, 1).await;
     let second = Owner { destination: DestinationId(Uuid::from_u128(0xd0d0)), ..mine };
-    store.create_destination(NewDestination::of(destination(second, 1), Some(sealed(9)))).await.unwrap();
+    store
+        .create_destination(NewDestination::of(destination(second, 1), Some(sealed(9))))
+        .await
+        .unwrap();
     let other_project = SessionId(Uuid::from_u128(0x5e5e));
     for (n, owner) in [(1, mine), (2, second), (3, mine), (4, second)] {
         let (mut made, runs) = planned(owner, n, 1, n as i64);
@@ -131,13 +148,28 @@ pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only
         let found = store.exports(mine.tenant, wanted, page).await.unwrap();
         found.into_iter().map(|view| view.export.id.0.as_u128() - 0xe0000).collect::<Vec<_>>()
     };
-    let of = |statuses: &[ExportStatus]| Wanted { statuses: statuses.to_vec(), ..Wanted::default() };
+    let of =
+        |statuses: &[ExportStatus]| Wanted { statuses: statuses.to_vec(), ..Wanted::default() };
     assert_eq!(list(of(&[]), ALL).await, [4, 3, 2, 1]);
     assert_eq!(list(of(&[ExportStatus::Running]), ALL).await, [2]);
     assert_eq!(list(of(&[ExportStatus::Created, ExportStatus::Cancelled]), ALL).await, [4, 3, 1]);
-    assert_eq!(list(of(&[ExportStatus::Created, ExportStatus::Cancelled]), Page { limit: Some(1), offset: 1, after: None }).await, [3]);
-    assert_eq!(list(Wanted { destination: Some(second.destination), ..Wanted::default() }, ALL).await, [4, 2]);
-    let both = Wanted { destination: Some(mine.destination), session: Some(other_project), ..of(&[ExportStatus::Created]) };
+    assert_eq!(
+        list(
+            of(&[ExportStatus::Created, ExportStatus::Cancelled]),
+            Page { limit: Some(1), offset: 1, after: None }
+        )
+        .await,
+        [3]
+    );
+    assert_eq!(
+        list(Wanted { destination: Some(second.destination), ..Wanted::default() }, ALL).await,
+        [4, 2]
+    );
+    let both = Wanted {
+        destination: Some(mine.destination),
+        session: Some(other_project),
+        ..of(&[ExportStatus::Created])
+    };
     assert_eq!(list(both, ALL).await, [3]);
     assert!(list(of(&[ExportStatus::Failed]), ALL).await.is_empty());
 }
@@ -149,7 +181,11 @@ pub(crate) async fn runs_come_oldest_first_in_pages(store: &dyn Store) {
     runs.reverse();
     make(store, made.clone(), runs).await;
     let page = async |limit, offset| {
-        let found = store.runs(mine.tenant, made.id, Page { limit, offset, after: None }).await.unwrap().unwrap();
+        let found = store
+            .runs(mine.tenant, made.id, Page { limit, offset, after: None })
+            .await
+            .unwrap()
+            .unwrap();
         found.into_iter().map(|view| view.run.id).collect::<Vec<_>>()
     };
     assert_eq!(page(None, 0).await, days);
@@ -178,7 +214,8 @@ pub(crate) async fn a_view_adds_up_its_runs(store: &dyn Store) {
     complete(store, &claimed[0].run, 2, 6).await;
     // One complete file, and 7 rows of the next.
     report(store, &claimed[1].run, Event::FileDone(file(0)), 6).await;
-    let said = Reported { rows: 17, bytes: 170, files: 1, rows_estimate: Some(40), ..Reported::default() };
+    let said =
+        Reported { rows: 17, bytes: 170, files: 1, rows_estimate: Some(40), ..Reported::default() };
     store.progress(claimed[1].run.id, claimed[1].run.fence, said, at(7)).await.unwrap();
     // An exporter that says less than is recorded.
     report(store, &claimed[2].run, Event::FileDone(file(0)), 6).await;
@@ -186,7 +223,15 @@ pub(crate) async fn a_view_adds_up_its_runs(store: &dyn Store) {
     store.progress(claimed[2].run.id, claimed[2].run.fence, said, at(7)).await.unwrap();
 
     let view = view(store, mine, id).await;
-    let sums = (view.runs_total, view.runs_completed, view.rows, view.bytes, view.files, view.runs_counted, view.rows_counted);
+    let sums = (
+        view.runs_total,
+        view.runs_completed,
+        view.rows,
+        view.bytes,
+        view.files,
+        view.runs_counted,
+        view.rows_counted,
+    );
     assert_eq!(sums, (4, 1, 20 + 17 + 10, 200 + 170 + 100, 4, 2, 60));
     assert_eq!((view.export.status, view.started_at), (ExportStatus::Running, Some(at(5))));
 }
@@ -198,19 +243,30 @@ pub(crate) async fn cancelling_twice_changes_nothing_more(store: &dyn Store) {
     let (done, working) = (claimed.remove(0).run, claimed.remove(0).run);
     complete(store, &done, 1, 2).await;
     let cancelled = store.cancel_export(mine.tenant, id, at(3)).await.unwrap().unwrap();
-    assert_eq!((cancelled.export.status, cancelled.export.finished_at), (ExportStatus::Cancelled, Some(at(3))));
+    assert_eq!(
+        (cancelled.export.status, cancelled.export.finished_at),
+        (ExportStatus::Cancelled, Some(at(3)))
+    );
 
     let runs = store.runs(mine.tenant, id, ALL).await.unwrap().unwrap();
-    let shown: Vec<_> = runs.iter().map(|view| (view.run.status(), view.run.fence.0, view.run.finished_at())).collect();
+    let shown: Vec<_> = runs
+        .iter()
+        .map(|view| (view.run.status(), view.run.fence.0, view.run.finished_at()))
+        .collect();
     assert_eq!(
         shown,
-        [(RunStatus::Completed, 1, Some(at(2))), (RunStatus::Cancelled, 2, Some(at(3))), (RunStatus::Cancelled, 1, Some(at(3)))]
+        [
+            (RunStatus::Completed, 1, Some(at(2))),
+            (RunStatus::Cancelled, 2, Some(at(3))),
+            (RunStatus::Cancelled, 1, Some(at(3)))
+        ]
     );
     assert_eq!(working.fence.0, 1);
     let before = everything(store, mine, id).await;
     assert_eq!(store.cancel_export(mine.tenant, id, at(9)).await.unwrap(), Some(cancelled));
     assert_eq!(everything(store, mine, id).await, before);
-    let after: Vec<_> = claim(store, "b", 9, 10).await.iter().map(|claimed| claimed.run.work).collect();
+    let after: Vec<_> =
+        claim(store, "b", 9, 10).await.iter().map(|claimed| claimed.run.work).collect();
     assert_eq!(after, [Work::CleanUp(working.id)], "nothing of it is worked on any more");
 }
 

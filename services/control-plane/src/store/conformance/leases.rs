@@ -8,8 +8,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    LEASE, RETRIES, UNLIMITED, at, bucket, claim, claim_one, claim_under, complete, export, exporter, held, lease, lease_of, owner, report,
-    run_view, sealed, view,
+    LEASE, RETRIES, UNLIMITED, at, bucket, claim, claim_one, claim_under, complete, export,
+    exporter, held, lease, lease_of, owner, report, run_view, sealed, view,
 };
 use crate::store::{Access, Store, Verdict};
 
@@ -18,7 +18,10 @@ pub(crate) async fn a_heartbeat_renews(store: &dyn Store) {
     export(store, mine, 1, 1).await;
     let run = claim_one(store, "a", 0).await;
     for now in [10, 25, 50] {
-        assert_eq!(store.heartbeat(lease("a", now), held(&[&run]), at(now)).await.unwrap(), [Verdict::Keep]);
+        assert_eq!(
+            store.heartbeat(lease("a", now), held(&[&run]), at(now)).await.unwrap(),
+            [Verdict::Keep]
+        );
         assert_eq!(store.lapse(RETRIES, at(now + LEASE - 1)).await.unwrap(), 0);
     }
     assert_eq!(store.lapse(RETRIES, at(50 + LEASE)).await.unwrap(), 1);
@@ -33,7 +36,13 @@ pub(crate) async fn a_heartbeat_tells_of_a_cancel(store: &dyn Store) {
     store.cancel_export(mine.tenant, stopped, at(2)).await.unwrap();
     let verdicts = store.heartbeat(lease("a", 3), held(&[&second, &first]), at(3)).await.unwrap();
     assert_eq!(verdicts, [Verdict::Keep, Verdict::Cancel], "in the order of what is held");
-    assert_eq!(store.hello(Uuid::from_u128(1), lease("a", 4), held(&[&first]), RETRIES, at(4)).await.unwrap(), [Verdict::Cancel]);
+    assert_eq!(
+        store
+            .hello(Uuid::from_u128(1), lease("a", 4), held(&[&first]), RETRIES, at(4))
+            .await
+            .unwrap(),
+        [Verdict::Cancel]
+    );
 }
 
 pub(crate) async fn a_heartbeat_tells_of_a_lost_lease(store: &dyn Store) {
@@ -41,27 +50,53 @@ pub(crate) async fn a_heartbeat_tells_of_a_lost_lease(store: &dyn Store) {
     let id = export(store, mine, 1, 1).await;
     let lost = claim_one(store, "a", 0).await;
     store.lapse(RETRIES, at(40)).await.unwrap();
-    assert_eq!(store.heartbeat(lease("a", 41), held(&[&lost]), at(41)).await.unwrap(), [Verdict::Revoked]);
+    assert_eq!(
+        store.heartbeat(lease("a", 41), held(&[&lost]), at(41)).await.unwrap(),
+        [Verdict::Revoked]
+    );
     let taken = claim_one(store, "b", 42).await;
-    assert_eq!(store.heartbeat(lease("a", 43), held(&[&lost]), at(43)).await.unwrap(), [Verdict::Revoked]);
+    assert_eq!(
+        store.heartbeat(lease("a", 43), held(&[&lost]), at(43)).await.unwrap(),
+        [Verdict::Revoked]
+    );
     // Not even under the right fence: it is another's, or another process's.
     for wrong in [lease("a", 43), lease_of("b", "second", 43)] {
-        assert_eq!(store.heartbeat(wrong, held(&[&taken]), at(43)).await.unwrap(), [Verdict::Revoked]);
+        assert_eq!(
+            store.heartbeat(wrong, held(&[&taken]), at(43)).await.unwrap(),
+            [Verdict::Revoked]
+        );
     }
     assert_eq!(run_view(store, &taken).await.run.lease(), Some(&lease("b", 42)));
     store.cancel_export(mine.tenant, id, at(44)).await.unwrap();
-    assert_eq!(store.heartbeat(lease("a", 45), held(&[&lost]), at(45)).await.unwrap(), [Verdict::Revoked]);
-    assert_eq!(store.heartbeat(lease("b", 45), held(&[&taken]), at(45)).await.unwrap(), [Verdict::Cancel]);
+    assert_eq!(
+        store.heartbeat(lease("a", 45), held(&[&lost]), at(45)).await.unwrap(),
+        [Verdict::Revoked]
+    );
+    assert_eq!(
+        store.heartbeat(lease("b", 45), held(&[&taken]), at(45)).await.unwrap(),
+        [Verdict::Cancel]
+    );
 }
 
-pub(crate) async fn a_new_process_of_an_exporter_loses_the_leases_of_the_old_one(store: &dyn Store) {
+pub(crate) async fn a_new_process_of_an_exporter_loses_the_leases_of_the_old_one(
+    store: &dyn Store,
+) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 2).await;
     let lost = claim_one(store, "a", 0).await;
     let other = claim_one(store, "b", 0).await;
-    assert_eq!(store.hello(Uuid::from_u128(1), lease_of("a", "second", 1), Vec::new(), RETRIES, at(1)).await.unwrap(), []);
+    assert_eq!(
+        store
+            .hello(Uuid::from_u128(1), lease_of("a", "second", 1), Vec::new(), RETRIES, at(1))
+            .await
+            .unwrap(),
+        []
+    );
     let run = run_view(store, &lost).await.run;
-    assert_eq!((run.state, run.attempt, run.errors.len()), (State::Queued { not_before: at(1) }, 1, 1));
+    assert_eq!(
+        (run.state, run.attempt, run.errors.len()),
+        (State::Queued { not_before: at(1) }, 1, 1)
+    );
     assert_eq!(run_view(store, &other).await.run, other, "another exporter's lease is left alone");
     let again = claim_under(store, lease_of("a", "second", 1), 1, UNLIMITED, 1).await.remove(0).run;
     assert_eq!((again.id, again.fence), (lost.id, Fence(2)));
@@ -72,10 +107,22 @@ pub(crate) async fn a_run_that_never_reached_its_exporter_costs_no_attempt(store
     export(store, mine, 1, 2).await;
     let claimed = claim(store, "a", 2, 0).await;
     let (known, unknown) = (&claimed[0].run, &claimed[1].run);
-    assert_eq!(store.hello(Uuid::from_u128(1), lease("a", 5), held(&[known]), RETRIES, at(5)).await.unwrap(), [Verdict::Keep]);
-    assert_eq!(run_view(store, known).await.run.lease(), Some(&Lease { progressed_at: at(0), ..lease("a", 5) }));
+    assert_eq!(
+        store
+            .hello(Uuid::from_u128(1), lease("a", 5), held(&[known]), RETRIES, at(5))
+            .await
+            .unwrap(),
+        [Verdict::Keep]
+    );
+    assert_eq!(
+        run_view(store, known).await.run.lease(),
+        Some(&Lease { progressed_at: at(0), ..lease("a", 5) })
+    );
     let back = run_view(store, unknown).await.run;
-    assert_eq!((back.state, back.attempt, back.errors.len()), (State::Queued { not_before: at(5) }, 0, 0));
+    assert_eq!(
+        (back.state, back.attempt, back.errors.len()),
+        (State::Queued { not_before: at(5) }, 0, 0)
+    );
 }
 
 pub(crate) async fn a_lapsed_run_is_queued_again_and_says_who_was_lost(store: &dyn Store) {
@@ -86,10 +133,15 @@ pub(crate) async fn a_lapsed_run_is_queued_again_and_says_who_was_lost(store: &d
     assert_eq!(store.lapse(RETRIES, at(LEASE - 1)).await.unwrap(), 0);
     assert_eq!(store.lapse(RETRIES, at(LEASE)).await.unwrap(), 1);
     let run = run_view(store, &lost).await.run;
-    assert_eq!((run.state, run.attempt, run.fence), (State::Queued { not_before: at(LEASE) }, 1, Fence(1)));
+    assert_eq!(
+        (run.state, run.attempt, run.fence),
+        (State::Queued { not_before: at(LEASE) }, 1, Fence(1))
+    );
     assert_eq!(
         run.errors,
-        ["an exporter was lost, nobody needs to act (lease): exporter exporter-17 was not heard of before its lease lapsed"]
+        [
+            "an exporter was lost, nobody needs to act (lease): exporter exporter-17 was not heard of before its lease lapsed"
+        ]
     );
     assert_eq!(run_view(store, &kept).await.run, kept);
     assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Running);
@@ -109,8 +161,12 @@ pub(crate) async fn a_run_that_lapses_too_often_fails(store: &dyn Store) {
     }
     assert_eq!(store.lapse(RETRIES, at(500)).await.unwrap(), 1);
     let dead = run_view(store, &run).await.run;
-    assert_eq!((dead.status(), dead.finished_at(), dead.errors.len()), (RunStatus::Failed, Some(at(500)), 3));
-    let after: Vec<_> = claim(store, "a", 1, 9999).await.iter().map(|claimed| claimed.run.work).collect();
+    assert_eq!(
+        (dead.status(), dead.finished_at(), dead.errors.len()),
+        (RunStatus::Failed, Some(at(500)), 3)
+    );
+    let after: Vec<_> =
+        claim(store, "a", 1, 9999).await.iter().map(|claimed| claimed.run.work).collect();
     assert_eq!(after, [Work::CleanUp(run.id)]);
     assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Running);
 
@@ -129,7 +185,8 @@ pub(crate) async fn only_the_holder_has_access(store: &dyn Store) {
     let ask = async |fence: Fence, name: &str, incarnation: &str| {
         store.access(run.id, fence, exporter(name), incarnation.to_owned()).await.unwrap()
     };
-    let Access { tenant, destination, bucket: found, identity, sealed: secret } = ask(run.fence, "a", "first").await.unwrap();
+    let Access { tenant, destination, bucket: found, identity, sealed: secret } =
+        ask(run.fence, "a", "first").await.unwrap();
     assert_eq!((tenant, destination, found), (mine.tenant, mine.destination, bucket()));
     assert_eq!((identity, secret), (Identity::Keys, Some(sealed(1))));
 

@@ -11,10 +11,18 @@ use tracelift_core::{
     schedule::Hours,
 };
 
-use super::{ALL, Owner, at, claim, claim_under, complete, export, lease, make, owner, planned, report, view};
+use super::{
+    ALL, Owner, at, claim, claim_under, complete, export, lease, make, owner, planned, report, view,
+};
 use crate::store::{Claimed, Due, Full, Made, NewExport, Store, Usage, Wanted};
 
-async fn claim_within(store: &dyn Store, name: &str, capacity: u32, limits: AtOnce, now: i64) -> Vec<Claimed> {
+async fn claim_within(
+    store: &dyn Store,
+    name: &str,
+    capacity: u32,
+    limits: AtOnce,
+    now: i64,
+) -> Vec<Claimed> {
     claim_under(store, lease(name, now), capacity, limits, now).await
 }
 
@@ -35,10 +43,16 @@ pub(crate) async fn an_export_has_only_so_many_runs_at_work(store: &dyn Store) {
     complete(store, &first.remove(0).run, 0, 3).await;
     assert_eq!(claim_within(store, "b", 9, limits, 4).await.len(), 1);
     export(store, mine, 2, 9).await;
-    assert_eq!(claim_within(store, "c", 9, limits, 5).await.len(), 3, "another export has room of its own");
+    assert_eq!(
+        claim_within(store, "c", 9, limits, 5).await.len(),
+        3,
+        "another export has room of its own"
+    );
 }
 
-pub(crate) async fn a_workspace_has_only_so_many_exports_at_work_and_the_others_wait_in_order(store: &dyn Store) {
+pub(crate) async fn a_workspace_has_only_so_many_exports_at_work_and_the_others_wait_in_order(
+    store: &dyn Store,
+) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let mut ids = Vec::new();
     for n in 1..=4 {
@@ -48,22 +62,44 @@ pub(crate) async fn a_workspace_has_only_so_many_exports_at_work_and_the_others_
     }
     let limits = AtOnce { runs_per_export: 0, exports: 2 };
     let first = claim_within(store, "a", 9, limits, 20).await;
-    assert_eq!(first.iter().map(|claimed| claimed.export.id).collect::<Vec<_>>(), [ids[3], ids[2]], "oldest first");
+    assert_eq!(
+        first.iter().map(|claimed| claimed.export.id).collect::<Vec<_>>(),
+        [ids[3], ids[2]],
+        "oldest first"
+    );
     assert_eq!(view(store, mine, ids[1]).await.export.status, ExportStatus::Created);
     assert_eq!(claim_within(store, "b", 9, limits, 21).await, []);
     assert_eq!(
         store.usage(mine.tenant, at(22)).await.unwrap(),
-        Usage { running_exports: 2, queued_exports: 2, exports_last_hour: 4, schedules: 0, busiest_export: 1 }
+        Usage {
+            running_exports: 2,
+            queued_exports: 2,
+            exports_last_hour: 4,
+            schedules: 0,
+            busiest_export: 1
+        }
     );
     export(store, other, 9, 1).await;
-    assert_eq!(claim_within(store, "b", 9, limits, 23).await.len(), 1, "another workspace has room of its own");
+    assert_eq!(
+        claim_within(store, "b", 9, limits, 23).await.len(),
+        1,
+        "another workspace has room of its own"
+    );
 
-    // The finalising run of an export is no run that could be held back, and until it is done the export is at work.
+    // The finalising run of an export is no run that could be held back, and until it is done the
+    // export is at work.
     complete(store, &first[0].run, 0, 24).await;
     let finalising = claim_within(store, "c", 9, limits, 25).await;
-    assert_eq!(finalising.iter().map(|claimed| claimed.run.work).collect::<Vec<_>>(), [Work::Finalise]);
+    assert_eq!(
+        finalising.iter().map(|claimed| claimed.run.work).collect::<Vec<_>>(),
+        [Work::Finalise]
+    );
     report(store, &finalising[0].run, Event::Published, 26).await;
-    let next: Vec<_> = claim_within(store, "c", 9, limits, 27).await.iter().map(|claimed| (claimed.run.work, claimed.export.id)).collect();
+    let next: Vec<_> = claim_within(store, "c", 9, limits, 27)
+        .await
+        .iter()
+        .map(|claimed| (claimed.run.work, claimed.export.id))
+        .collect();
     assert_eq!(next.len(), 2);
     assert_eq!(next[0], (Work::Reconcile, ids[3]));
     assert_eq!(next[1].1, ids[1]);
@@ -80,7 +116,9 @@ pub(crate) async fn what_callers_do_not_see_is_never_held_back(store: &dyn Store
     assert_eq!((rest.len(), rest[1].export.id), (2, second));
 }
 
-pub(crate) async fn a_workspace_with_a_thousand_runs_does_not_starve_one_with_one(store: &dyn Store) {
+pub(crate) async fn a_workspace_with_a_thousand_runs_does_not_starve_one_with_one(
+    store: &dyn Store,
+) {
     let (large, small) = (owner(store, 1).await, owner(store, 2).await);
     for n in 1..=4 {
         export(store, large, n, 250).await;
@@ -120,7 +158,8 @@ pub(crate) async fn limits_hold_however_many_claim_at_once(store: &dyn Store) {
     let limits = AtOnce { runs_per_export: 3, exports: 4 };
     let names: Vec<_> = (0..12).map(|n| format!("e{n}")).collect();
     for now in [1, 2] {
-        let claims = join_all(names.iter().map(|name| claim_within(store, name, 4, limits, now))).await;
+        let claims =
+            join_all(names.iter().map(|name| claim_within(store, name, 4, limits, now))).await;
         let all: Vec<_> = claims.into_iter().flatten().collect();
         assert!(now == 2 || !all.is_empty());
         for owner in owners {
@@ -135,12 +174,26 @@ pub(crate) async fn limits_hold_however_many_claim_at_once(store: &dyn Store) {
 }
 
 /// Export `n`, made then, under that quota.
-async fn asked(store: &dyn Store, owner: Owner, n: u128, quota: Quota, schedule: bool, now: i64) -> Made {
+async fn asked(
+    store: &dyn Store,
+    owner: Owner,
+    n: u128,
+    quota: Quota,
+    schedule: bool,
+    now: i64,
+) -> Made {
     let (mut made, runs) = planned(owner, n, 1, now);
     if schedule {
-        (made.spec.every, made.status) = (Some(Hours::new("", 24).unwrap()), ExportStatus::IntervalScheduled);
+        (made.spec.every, made.status) =
+            (Some(Hours::new("", 24).unwrap()), ExportStatus::IntervalScheduled);
     }
-    store.create_export(NewExport { quota, ..NewExport::of(made, if schedule { Vec::new() } else { runs }) }).await.unwrap()
+    store
+        .create_export(NewExport {
+            quota,
+            ..NewExport::of(made, if schedule { Vec::new() } else { runs })
+        })
+        .await
+        .unwrap()
 }
 
 pub(crate) async fn a_workspace_makes_only_so_many_exports_an_hour(store: &dyn Store) {
@@ -149,11 +202,18 @@ pub(crate) async fn a_workspace_makes_only_so_many_exports_an_hour(store: &dyn S
     assert!(matches!(asked(store, mine, 1, quota, false, 0).await, Made::Now(_)));
     assert!(matches!(asked(store, mine, 2, quota, true, 600).await, Made::Now(_)));
     let full = |seconds| Made::Full(Full::ExportsPerHour { limit: 2, seconds });
-    assert_eq!(asked(store, mine, 3, quota, false, 1000).await, full(2601), "an hour after the first one");
+    assert_eq!(
+        asked(store, mine, 3, quota, false, 1000).await,
+        full(2601),
+        "an hour after the first one"
+    );
     assert!(matches!(asked(store, other, 4, quota, false, 1000).await, Made::Now(_)));
     // What a schedule spawns is not counted.
     let schedule = ExportId(uuid::Uuid::from_u128(0xe0002));
-    assert_eq!(store.spawn(schedule, Due { before: at(0), under_way: 0 }, at(1200)).await.unwrap(), 50);
+    assert_eq!(
+        store.spawn(schedule, Due { before: at(0), under_way: 0 }, at(1200)).await.unwrap(),
+        50
+    );
     assert_eq!(store.usage(mine.tenant, at(1200)).await.unwrap().exports_last_hour, 2);
     assert!(matches!(asked(store, mine, 5, quota, false, 3600).await, Made::Now(_)));
     assert_eq!(asked(store, mine, 6, quota, false, 3601).await, full(600));
@@ -163,9 +223,18 @@ pub(crate) async fn a_workspace_has_only_so_many_schedules_under_way(store: &dyn
     let mine = owner(store, 1).await;
     let quota = Quota { exports_per_hour: 0, schedules: 1 };
     assert!(matches!(asked(store, mine, 1, quota, true, 0).await, Made::Now(_)));
-    assert_eq!(asked(store, mine, 2, quota, true, 1).await, Made::Full(Full::Schedules { limit: 1, seconds: 60 }));
-    assert!(matches!(asked(store, mine, 3, quota, false, 2).await, Made::Now(_)), "an export is none");
-    store.cancel_export(mine.tenant, ExportId(uuid::Uuid::from_u128(0xe0001)), at(3)).await.unwrap();
+    assert_eq!(
+        asked(store, mine, 2, quota, true, 1).await,
+        Made::Full(Full::Schedules { limit: 1, seconds: 60 })
+    );
+    assert!(
+        matches!(asked(store, mine, 3, quota, false, 2).await, Made::Now(_)),
+        "an export is none"
+    );
+    store
+        .cancel_export(mine.tenant, ExportId(uuid::Uuid::from_u128(0xe0001)), at(3))
+        .await
+        .unwrap();
     assert!(matches!(asked(store, mine, 4, quota, true, 4).await, Made::Now(_)));
 }
 

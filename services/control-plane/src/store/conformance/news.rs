@@ -7,7 +7,10 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-use super::{RETRIES, at, claim_one, complete, export, exporter, file, finished, lease, owner, planned, report, run_view, view};
+use super::{
+    RETRIES, at, claim_one, complete, export, exporter, file, finished, lease, owner, planned,
+    report, run_view, view,
+};
 use crate::store::{Change, Made, NewExport, Reported, Store};
 
 /// Waits for that news. A store may tell more than it must, so what comes between is passed over.
@@ -60,7 +63,8 @@ pub(crate) async fn a_cancel_tells_the_holder_under_the_fence_it_knows(store: &d
     let run = claim_one(store, "a", 1).await;
     let mut news = store.changes();
     store.cancel_export(mine.tenant, id, at(2)).await.unwrap();
-    hear(&mut news, Change::Stopped { run: run.id, fence: run.fence, exporter: exporter("a") }).await;
+    hear(&mut news, Change::Stopped { run: run.id, fence: run.fence, exporter: exporter("a") })
+        .await;
 }
 
 /// For an exporter that may have missed what it was told.
@@ -94,7 +98,8 @@ pub(crate) async fn what_is_told_can_be_read(store: &dyn Store) {
 
     let mut news = store.changes();
     let reader = async {
-        hear(&mut news, Change::Stopped { run: run.id, fence: run.fence, exporter: exporter("a") }).await;
+        hear(&mut news, Change::Stopped { run: run.id, fence: run.fence, exporter: exporter("a") })
+            .await;
         (run_view(store, &run).await.run.status(), view(store, mine, id).await.export.status)
     };
     let (seen, _) = tokio::join!(reader, store.cancel_export(mine.tenant, id, at(2)));

@@ -8,22 +8,39 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{ALL, Owner, at, bucket, claim_one, destination, export, owner, planned, sealed};
-use crate::store::{ApiKey, Deletion, Made, NewDestination, NewExport, Permission, Store, StoreError, Tenant};
+use crate::store::{
+    ApiKey, Deletion, Made, NewDestination, NewExport, Permission, Store, StoreError, Tenant,
+};
 
 fn key(owner: Owner, n: u128, created_at: Timestamp) -> ApiKey {
     let permission = Permission::Read;
-    ApiKey { id: KeyId(Uuid::from_u128(n)), tenant: owner.tenant, display_name: "ci".into(), permission, created_at, revoked_at: None }
+    ApiKey {
+        id: KeyId(Uuid::from_u128(n)),
+        tenant: owner.tenant,
+        display_name: "ci".into(),
+        permission,
+        created_at,
+        revoked_at: None,
+    }
 }
 
 pub(crate) async fn a_tenant_is_made_once(store: &dyn Store) {
     let first = owner(store, 1).await;
-    let second = Tenant { id: owner(store, 2).await.tenant, display_name: "tenant 2".into(), created_at: at(0) };
+    let second = Tenant {
+        id: owner(store, 2).await.tenant,
+        display_name: "tenant 2".into(),
+        created_at: at(0),
+    };
     let again = Tenant { display_name: "another name".into(), created_at: at(9), ..second.clone() };
     match store.create_tenant(again).await {
         Err(StoreError::Exists(what)) => assert_eq!(what, format!("tenant {}", second.id)),
         other => panic!("{other:?}"),
     }
-    let third = Tenant { id: owner(store, 3).await.tenant, display_name: "tenant 3".into(), created_at: at(0) };
+    let third = Tenant {
+        id: owner(store, 3).await.tenant,
+        display_name: "tenant 3".into(),
+        created_at: at(0),
+    };
     let tenants = store.tenants().await.unwrap();
     assert_eq!(tenants.len(), 3);
     assert!(tenants.contains(&second) && tenants.contains(&third));
@@ -42,7 +59,11 @@ pub(crate) async fn a_revoked_key_is_not_found_any_more(store: &dyn Store) {
     let revoked = ApiKey { revoked_at: Some(at(5)), ..old.clone() };
     assert_eq!(store.revoke_key(old.id, at(5)).await.unwrap(), Some(revoked.clone()));
     assert_eq!(store.key_by_hash([1; 32]).await.unwrap(), None);
-    assert_eq!(store.revoke_key(old.id, at(6)).await.unwrap(), Some(revoked.clone()), "the first time counts");
+    assert_eq!(
+        store.revoke_key(old.id, at(6)).await.unwrap(),
+        Some(revoked.clone()),
+        "the first time counts"
+    );
     assert_eq!(store.revoke_key(KeyId(Uuid::from_u128(9)), at(6)).await.unwrap(), None);
     assert_eq!(store.keys(mine.tenant).await.unwrap(), [new, revoked]);
     assert_eq!(store.keys(other.tenant).await.unwrap(), []);
@@ -58,7 +79,10 @@ pub(crate) async fn a_hash_is_stored_once(store: &dyn Store) {
 
 pub(crate) async fn another_tenants_destination_does_not_exist(store: &dyn Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
-    assert_eq!(store.destination(mine.tenant, mine.destination).await.unwrap(), Some(destination(mine, 0)));
+    assert_eq!(
+        store.destination(mine.tenant, mine.destination).await.unwrap(),
+        Some(destination(mine, 0))
+    );
     assert_eq!(store.destination(other.tenant, mine.destination).await.unwrap(), None);
     assert_eq!(store.destinations(other.tenant).await.unwrap(), [destination(other, 0)]);
 }
@@ -71,38 +95,89 @@ pub(crate) async fn destinations_come_newest_first(store: &dyn Store) {
     });
     store.create_destination(NewDestination::of(newest.clone(), Some(sealed(3)))).await.unwrap();
     store.create_destination(NewDestination::of(middle.clone(), Some(sealed(2)))).await.unwrap();
-    assert_eq!(store.destinations(oldest.tenant).await.unwrap(), [newest, middle, destination(oldest, 0)]);
+    assert_eq!(
+        store.destinations(oldest.tenant).await.unwrap(),
+        [newest, middle, destination(oldest, 0)]
+    );
 }
 
 pub(crate) async fn credentials_are_replaced_for_their_owner_only(store: &dyn Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
-    let names = vec!["access_key_id".to_owned(), "secret_access_key".to_owned(), "session_token".to_owned()];
+    let names = vec![
+        "access_key_id".to_owned(),
+        "secret_access_key".to_owned(),
+        "session_token".to_owned(),
+    ];
 
-    let theirs =
-        store.replace_identity(other.tenant, mine.destination, Identity::Keys, Some(sealed(8)), names.clone(), at(7)).await.unwrap();
+    let theirs = store
+        .replace_identity(
+            other.tenant,
+            mine.destination,
+            Identity::Keys,
+            Some(sealed(8)),
+            names.clone(),
+            at(7),
+        )
+        .await
+        .unwrap();
     assert_eq!(theirs, None);
-    assert_eq!(store.destination(mine.tenant, mine.destination).await.unwrap(), Some(destination(mine, 0)));
-    assert!(store.all_sealed().await.unwrap().contains(&(mine.tenant, mine.destination, sealed(1))));
+    assert_eq!(
+        store.destination(mine.tenant, mine.destination).await.unwrap(),
+        Some(destination(mine, 0))
+    );
+    assert!(store.all_sealed().await.unwrap().contains(&(
+        mine.tenant,
+        mine.destination,
+        sealed(1)
+    )));
 
-    let changed = store.replace_identity(mine.tenant, mine.destination, Identity::Keys, Some(sealed(9)), names.clone(), at(7));
+    let changed = store.replace_identity(
+        mine.tenant,
+        mine.destination,
+        Identity::Keys,
+        Some(sealed(9)),
+        names.clone(),
+        at(7),
+    );
     let changed = changed.await.unwrap().unwrap();
-    assert_eq!((changed.credentials_keys, changed.updated_at, changed.created_at), (names, at(7), at(0)));
+    assert_eq!(
+        (changed.credentials_keys, changed.updated_at, changed.created_at),
+        (names, at(7), at(0))
+    );
     let mut all = store.all_sealed().await.unwrap();
     all.sort_by_key(|(tenant, ..)| *tenant);
-    assert_eq!(all, [(mine.tenant, mine.destination, sealed(9)), (other.tenant, other.destination, sealed(2))]);
+    assert_eq!(
+        all,
+        [(mine.tenant, mine.destination, sealed(9)), (other.tenant, other.destination, sealed(2))]
+    );
 }
 
 pub(crate) async fn what_a_store_knows_is_remembered_and_handed_to_exporters(store: &dyn Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let few = StoreFeatures { checksums: false, conditional_writes: true, object_size: false };
-    store.remember_features(other.tenant, mine.destination, StoreFeatures { conditional_writes: false, ..few }).await.unwrap();
-    assert_eq!(store.destination(mine.tenant, mine.destination).await.unwrap(), Some(destination(mine, 0)), "it is another's");
+    store
+        .remember_features(
+            other.tenant,
+            mine.destination,
+            StoreFeatures { conditional_writes: false, ..few },
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        store.destination(mine.tenant, mine.destination).await.unwrap(),
+        Some(destination(mine, 0)),
+        "it is another's"
+    );
     store.remember_features(mine.tenant, mine.destination, few).await.unwrap();
-    assert_eq!(store.destination(mine.tenant, mine.destination).await.unwrap().unwrap().bucket, Bucket { features: few, ..bucket() });
+    assert_eq!(
+        store.destination(mine.tenant, mine.destination).await.unwrap().unwrap().bucket,
+        Bucket { features: few, ..bucket() }
+    );
     export(store, mine, 1, 1).await;
     let run = claim_one(store, "a", 6).await;
     let lease = run.lease().unwrap().clone();
-    let access = store.access(run.id, run.fence, lease.exporter, lease.incarnation).await.unwrap().unwrap();
+    let access =
+        store.access(run.id, run.fence, lease.exporter, lease.incarnation).await.unwrap().unwrap();
     assert_eq!(access.bucket.features, few);
 }
 
@@ -116,30 +191,61 @@ pub(crate) async fn credentials_are_sealed_anew_only_if_they_are_unchanged(store
 
 pub(crate) async fn a_role_takes_the_place_of_keys_and_the_other_way_round(store: &dyn Store) {
     let mine = owner(store, 1).await;
-    let role = Identity::Role(RoleArn::parse("aws_role_arn", "arn:aws:iam::123456789012:role/exports").unwrap());
-    let changed = store.replace_identity(mine.tenant, mine.destination, role.clone(), None, Vec::new(), at(5)).await.unwrap().unwrap();
+    let role = Identity::Role(
+        RoleArn::parse("aws_role_arn", "arn:aws:iam::123456789012:role/exports").unwrap(),
+    );
+    let changed = store
+        .replace_identity(mine.tenant, mine.destination, role.clone(), None, Vec::new(), at(5))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((changed.identity, changed.credentials_keys), (role.clone(), Vec::new()));
     assert_eq!(store.all_sealed().await.unwrap(), []);
     export(store, mine, 1, 1).await;
     let run = claim_one(store, "a", 6).await;
     let lease = run.lease().unwrap().clone();
-    let access = store.access(run.id, run.fence, lease.exporter, lease.incarnation).await.unwrap().unwrap();
+    let access =
+        store.access(run.id, run.fence, lease.exporter, lease.incarnation).await.unwrap().unwrap();
     assert_eq!((access.identity, access.sealed), (role, None));
-    store.replace_identity(mine.tenant, mine.destination, Identity::Keys, Some(sealed(4)), Vec::new(), at(7)).await.unwrap();
+    store
+        .replace_identity(
+            mine.tenant,
+            mine.destination,
+            Identity::Keys,
+            Some(sealed(4)),
+            Vec::new(),
+            at(7),
+        )
+        .await
+        .unwrap();
     assert_eq!(store.all_sealed().await.unwrap(), [(mine.tenant, mine.destination, sealed(4))]);
 }
 
 pub(crate) async fn a_destination_in_use_is_not_deleted(store: &dyn Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let id = export(store, mine, 1, 1).await;
-    assert_eq!(store.delete_destination(other.tenant, mine.destination, at(2)).await.unwrap(), Deletion::Absent);
-    assert_eq!(store.delete_destination(mine.tenant, mine.destination, at(2)).await.unwrap(), Deletion::InUse(id));
+    assert_eq!(
+        store.delete_destination(other.tenant, mine.destination, at(2)).await.unwrap(),
+        Deletion::Absent
+    );
+    assert_eq!(
+        store.delete_destination(mine.tenant, mine.destination, at(2)).await.unwrap(),
+        Deletion::InUse(id)
+    );
     store.cancel_export(mine.tenant, id, at(3)).await.unwrap();
-    assert_eq!(store.delete_destination(mine.tenant, mine.destination, at(4)).await.unwrap(), Deletion::Done);
-    assert_eq!(store.delete_destination(mine.tenant, mine.destination, at(5)).await.unwrap(), Deletion::Absent);
+    assert_eq!(
+        store.delete_destination(mine.tenant, mine.destination, at(4)).await.unwrap(),
+        Deletion::Done
+    );
+    assert_eq!(
+        store.delete_destination(mine.tenant, mine.destination, at(5)).await.unwrap(),
+        Deletion::Absent
+    );
 }
 
-pub(crate) async fn a_deleted_destination_keeps_no_credentials_and_its_exports_are_still_shown(store: &dyn Store) {
+pub(crate) async fn a_deleted_destination_keeps_no_credentials_and_its_exports_are_still_shown(
+    store: &dyn Store,
+) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     store.cancel_export(mine.tenant, id, at(3)).await.unwrap();

@@ -10,8 +10,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    GRACE, RETRIES, UNLIMITED, at, claim, claim_one, claim_under, complete, everything, export, failed, file, finished, illegal, intent,
-    lease_of, owner, report, run_view, view,
+    GRACE, RETRIES, UNLIMITED, at, claim, claim_one, claim_under, complete, everything, export,
+    failed, file, finished, illegal, intent, lease_of, owner, report, run_view, view,
 };
 use crate::store::{Heard, Reported, Store};
 
@@ -35,7 +35,10 @@ pub(crate) async fn a_stale_report_changes_nothing(store: &dyn Store) {
     assert_eq!(store.lapse(RETRIES, at(40)).await.unwrap(), 1);
     let queued = everything(store, mine, id).await;
     for event in every_report() {
-        assert_eq!(store.report(lost.id, lost.fence, event, GRACE, at(41)).await.unwrap(), Heard::Stale);
+        assert_eq!(
+            store.report(lost.id, lost.fence, event, GRACE, at(41)).await.unwrap(),
+            Heard::Stale
+        );
     }
     assert_eq!(everything(store, mine, id).await, queued);
 
@@ -43,7 +46,10 @@ pub(crate) async fn a_stale_report_changes_nothing(store: &dyn Store) {
     let held = everything(store, mine, id).await;
     for fence in [lost.fence, Fence(holder.fence.0 + 1), Fence(0)] {
         for event in every_report() {
-            assert_eq!(store.report(lost.id, fence, event, GRACE, at(43)).await.unwrap(), Heard::Stale);
+            assert_eq!(
+                store.report(lost.id, fence, event, GRACE, at(43)).await.unwrap(),
+                Heard::Stale
+            );
         }
         let said = Reported { stage: "reading".into(), rows: 99, ..Reported::default() };
         assert_eq!(store.progress(lost.id, fence, said, at(43)).await.unwrap(), Heard::Stale);
@@ -53,8 +59,14 @@ pub(crate) async fn a_stale_report_changes_nothing(store: &dyn Store) {
 
 pub(crate) async fn a_report_about_no_run_is_stale(store: &dyn Store) {
     let nobody = RunId(Uuid::from_u128(404));
-    assert_eq!(store.report(nobody, Fence(1), Event::Published, GRACE, at(1)).await.unwrap(), Heard::Stale);
-    assert_eq!(store.progress(nobody, Fence(1), Reported::default(), at(1)).await.unwrap(), Heard::Stale);
+    assert_eq!(
+        store.report(nobody, Fence(1), Event::Published, GRACE, at(1)).await.unwrap(),
+        Heard::Stale
+    );
+    assert_eq!(
+        store.progress(nobody, Fence(1), Reported::default(), at(1)).await.unwrap(),
+        Heard::Stale
+    );
     assert_eq!(store.files(nobody).await.unwrap(), []);
 }
 
@@ -90,9 +102,18 @@ pub(crate) async fn a_file_out_of_order_is_illegal_and_not_stored(store: &dyn St
     let run = claim_one(store, "a", 1).await;
     report(store, &run, Event::FileDone(file(0)), 1).await;
     let before = everything(store, mine, id).await;
-    assert_eq!(illegal(store, &run, Event::FileDone(file(2))).await, "file 2 was reported where file 1 comes next");
-    assert_eq!(illegal(store, &run, Event::FileIntent(intent(0))).await, "file 0 was reported where file 1 comes next");
-    assert_eq!(illegal(store, &run, Event::Published).await, "Published cannot happen to a run that is leased");
+    assert_eq!(
+        illegal(store, &run, Event::FileDone(file(2))).await,
+        "file 2 was reported where file 1 comes next"
+    );
+    assert_eq!(
+        illegal(store, &run, Event::FileIntent(intent(0))).await,
+        "file 0 was reported where file 1 comes next"
+    );
+    assert_eq!(
+        illegal(store, &run, Event::Published).await,
+        "Published cannot happen to a run that is leased"
+    );
     assert_eq!(everything(store, mine, id).await, before);
 }
 
@@ -105,13 +126,19 @@ pub(crate) async fn a_file_completed_in_the_moment_of_a_cancel_is_listed(store: 
     store.cancel_export(mine.tenant, id, at(3)).await.unwrap();
 
     let late = report(store, &run, Event::FileDone(file(1)), 4).await;
-    assert_eq!((late.status(), late.finished_at(), late.intent), (RunStatus::Cancelled, Some(at(3)), None));
+    assert_eq!(
+        (late.status(), late.finished_at(), late.intent),
+        (RunStatus::Cancelled, Some(at(3)), None)
+    );
     report(store, &run, Event::FileDone(file(1)), 5).await;
     assert_eq!(run_view(store, &run).await.keys, [file(0).key, file(1).key]);
     let shown = view(store, mine, id).await;
     assert_eq!((shown.files, shown.rows, shown.export.status), (2, 20, ExportStatus::Cancelled));
     for event in [Event::FileIntent(intent(2)), finished(2, 20), Event::HandedBack] {
-        assert_eq!(store.report(run.id, run.fence, event, GRACE, at(6)).await.unwrap(), Heard::Stale);
+        assert_eq!(
+            store.report(run.id, run.fence, event, GRACE, at(6)).await.unwrap(),
+            Heard::Stale
+        );
     }
 }
 
@@ -156,29 +183,47 @@ pub(crate) async fn progress_is_shown_while_its_exporter_works(store: &dyn Store
         hydration_misses: 1,
         stage_seconds: [0.5, 1.25, 0.0, 3.0],
     };
-    assert!(matches!(store.progress(run.id, run.fence, said.clone(), at(9)).await.unwrap(), Heard::Yes(_)));
+    assert!(matches!(
+        store.progress(run.id, run.fence, said.clone(), at(9)).await.unwrap(),
+        Heard::Yes(_)
+    ));
     let seen = run_view(store, &run).await;
     assert_eq!((seen.reported, seen.run.updated_at), (said.clone(), at(9)));
 
     report(store, &run, Event::HandedBack, 10).await;
-    let forgotten = Reported { stage: "queued".into(), rows_estimate: Some(100), ..Reported::default() };
+    let forgotten =
+        Reported { stage: "queued".into(), rows_estimate: Some(100), ..Reported::default() };
     assert_eq!(run_view(store, &run).await.reported, forgotten, "the count of rows is still true");
 
-    let again = claim_under(store, lease_of("b", "first", 11), 1, UNLIMITED, 11).await.remove(0).run;
-    store.progress(again.id, again.fence, Reported { rows_estimate: None, ..said.clone() }, at(12)).await.unwrap();
+    let again =
+        claim_under(store, lease_of("b", "first", 11), 1, UNLIMITED, 11).await.remove(0).run;
+    store
+        .progress(again.id, again.fence, Reported { rows_estimate: None, ..said.clone() }, at(12))
+        .await
+        .unwrap();
     assert_eq!(run_view(store, &again).await.reported, said);
 }
 
-pub(crate) async fn rows_that_were_left_out_are_kept_with_their_run_and_added_up(store: &dyn Store) {
+pub(crate) async fn rows_that_were_left_out_are_kept_with_their_run_and_added_up(
+    store: &dyn Store,
+) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     let run = claim_one(store, "a", 1).await;
-    let named = |n: u128| HydrationMiss { row_id: Uuid::from_u128(n), column: "extra".into(), reason: "it's \"gone\"".into() };
+    let named = |n: u128| HydrationMiss {
+        row_id: Uuid::from_u128(n),
+        column: "extra".into(),
+        reason: "it's \"gone\"".into(),
+    };
     let left_out = |n: u128| LeftOut { undecided: 1, decided_against: 5, named: vec![named(n)] };
     let whole = File { left_out: left_out(1), etag: String::new(), ..file(0) };
     let sealed = FileIntent { whole: Some(Box::new(whole.clone())), ..intent(0) };
     report(store, &run, Event::FileIntent(sealed.clone()), 2).await;
-    assert_eq!(run_view(store, &run).await.run.intent, Some(sealed), "who takes it over knows of them");
+    assert_eq!(
+        run_view(store, &run).await.run.intent,
+        Some(sealed),
+        "who takes it over knows of them"
+    );
     report(store, &run, Event::FileDone(whole), 3).await;
     let rest = Finished { files: 1, rows: 10, rest: left_out(2), identity: RowIdentity::Id };
     report(store, &run, Event::Finished(rest.clone()), 4).await;
@@ -190,7 +235,9 @@ pub(crate) async fn rows_that_were_left_out_are_kept_with_their_run_and_added_up
     assert_eq!((view.undecided, view.decided_against), (2, 10));
 }
 
-pub(crate) async fn an_export_fails_with_its_run_in_words_when_the_others_have_ended(store: &dyn Store) {
+pub(crate) async fn an_export_fails_with_its_run_in_words_when_the_others_have_ended(
+    store: &dyn Store,
+) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
     let claimed = claim(store, "a", 2, 1).await;
@@ -203,9 +250,16 @@ pub(crate) async fn an_export_fails_with_its_run_in_words_when_the_others_have_e
     let ended = view(store, mine, id).await.export;
     assert_eq!((ended.status, ended.finished_at), (ExportStatus::Failed, Some(at(3))));
     let error = ended.error.unwrap();
-    assert!(error.starts_with(&format!("run {} of [2024-01-01T00:00:00.000000+00:00", dead.id)), "{error}");
-    assert!(error.ends_with("the destination must be mended by its owner (upload): the bucket said no"), "{error}");
-    let after: Vec<_> = claim(store, "a", 9, 9).await.iter().map(|claimed| claimed.run.work).collect();
+    assert!(
+        error.starts_with(&format!("run {} of [2024-01-01T00:00:00.000000+00:00", dead.id)),
+        "{error}"
+    );
+    assert!(
+        error.ends_with("the destination must be mended by its owner (upload): the bucket said no"),
+        "{error}"
+    );
+    let after: Vec<_> =
+        claim(store, "a", 9, 9).await.iter().map(|claimed| claimed.run.work).collect();
     assert_eq!(after, [Work::CleanUp(dead.id)], "a failed export is not finalised");
 }
 
@@ -214,13 +268,24 @@ pub(crate) async fn words_that_a_database_cannot_hold_lose_no_report(store: &dyn
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     let run = claim_one(store, "a", 1).await;
-    let odd = File { etag: "a\0b".into(), misses: vec![HydrationMiss { reason: "\0".into(), ..file(0).misses[0].clone() }], ..file(0) };
+    let odd = File {
+        etag: "a\0b".into(),
+        misses: vec![HydrationMiss { reason: "\0".into(), ..file(0).misses[0].clone() }],
+        ..file(0)
+    };
     report(store, &run, Event::FileDone(odd.clone()), 2).await;
     assert_eq!(store.files(run.id).await.unwrap()[0].misses, odd.misses);
     let said = Reported { stage: "read\0ing".into(), rows: 17, ..Reported::default() };
     store.progress(run.id, run.fence, said.clone(), at(3)).await.unwrap();
-    assert_eq!((run_view(store, &run).await.reported, view(store, mine, id).await.rows), (said, 17));
-    let failure = Failure { step: Step::Upload, class: FailureClass::CustomerConfig, detail: "the bucket said \0".into() };
+    assert_eq!(
+        (run_view(store, &run).await.reported, view(store, mine, id).await.rows),
+        (said, 17)
+    );
+    let failure = Failure {
+        step: Step::Upload,
+        class: FailureClass::CustomerConfig,
+        detail: "the bucket said \0".into(),
+    };
     report(store, &run, Event::Failed { failure, max_retries: RETRIES }, 4).await;
     assert!(run_view(store, &run).await.run.errors[0].ends_with("the bucket said \0"));
     let error = view(store, mine, id).await.export.error.unwrap();

@@ -1,17 +1,34 @@
 //! Requests that are repeated under a key.
 
 use futures::future::join_all;
-use tracelift_core::{destination::Destination, export::Export, id::DestinationId, limit::Quota, run::Event};
+use tracelift_core::{
+    destination::Destination, export::Export, id::DestinationId, limit::Quota, run::Event,
+};
 use uuid::Uuid;
 
-use super::{ALL, Owner, at, claim_one, complete, destination, owner, planned, report, sealed, view};
-use crate::store::{Deletion, ExportView, Made, MadeDestination, NewDestination, NewExport, RequestKey, Store, Wanted};
+use super::{
+    ALL, Owner, at, claim_one, complete, destination, owner, planned, report, sealed, view,
+};
+use crate::store::{
+    Deletion, ExportView, Made, MadeDestination, NewDestination, NewExport, RequestKey, Store,
+    Wanted,
+};
 
 /// Export `n`, made then, under a key that stands for `what`.
-async fn asked(store: &dyn Store, owner: Owner, n: u128, key: &str, what: u8, now: i64) -> (Export, Made) {
+async fn asked(
+    store: &dyn Store,
+    owner: Owner,
+    n: u128,
+    key: &str,
+    what: u8,
+    now: i64,
+) -> (Export, Made) {
     let (export, runs) = planned(owner, n, 2, now);
     let request = Some(RequestKey { key: key.to_owned(), digests: vec![[what; 32]] });
-    let made = store.create_export(NewExport { request, ..NewExport::of(export.clone(), runs) }).await.unwrap();
+    let made = store
+        .create_export(NewExport { request, ..NewExport::of(export.clone(), runs) })
+        .await
+        .unwrap();
     (export, made)
 }
 
@@ -22,10 +39,17 @@ pub(crate) async fn a_repeated_request_gets_the_same_answer_and_makes_nothing(st
     assert_eq!(made, Made::Now(answer.clone()));
     let run = claim_one(store, "a", 11).await;
     store.cancel_export(mine.tenant, first.id, at(12)).await.unwrap();
-    assert_eq!(asked(store, mine, 2, "once", 1, 20).await.1, Made::Before(answer), "whatever has become of it");
+    assert_eq!(
+        asked(store, mine, 2, "once", 1, 20).await.1,
+        Made::Before(answer),
+        "whatever has become of it"
+    );
     assert_eq!(asked(store, mine, 3, "once", 2, 20).await.1, Made::OtherRequest);
     assert!(matches!(asked(store, mine, 4, "twice", 1, 20).await.1, Made::Now(_)));
-    assert!(matches!(asked(store, other, 5, "once", 2, 20).await.1, Made::Now(_)), "another workspace's keys are its own");
+    assert!(
+        matches!(asked(store, other, 5, "once", 2, 20).await.1, Made::Now(_)),
+        "another workspace's keys are its own"
+    );
     assert_eq!(store.exports(mine.tenant, Wanted::default(), ALL).await.unwrap().len(), 2);
     assert_eq!(run.export, first.id);
 }
@@ -36,7 +60,10 @@ pub(crate) async fn a_repeated_request_uses_up_no_quota(store: &dyn Store) {
     let ask = async |n| {
         let (export, runs) = planned(mine, n, 1, 5);
         let request = Some(RequestKey { key: "k".to_owned(), digests: vec![[7; 32]] });
-        store.create_export(NewExport { request, quota, ..NewExport::of(export, runs) }).await.unwrap()
+        store
+            .create_export(NewExport { request, quota, ..NewExport::of(export, runs) })
+            .await
+            .unwrap()
     };
     assert!(matches!(ask(1).await, Made::Now(_)));
     assert!(matches!(ask(2).await, Made::Before(_)));
@@ -48,7 +75,10 @@ pub(crate) async fn a_key_is_kept_for_a_day(store: &dyn Store) {
     asked(store, mine, 1, "once", 1, 0).await;
     store.forget_requests(at(day - 1)).await.unwrap();
     assert!(matches!(asked(store, mine, 2, "once", 1, day - 1).await.1, Made::Before(_)));
-    assert!(matches!(asked(store, mine, 3, "once", 2, day).await.1, Made::Now(_)), "too old, though nobody has forgotten it");
+    assert!(
+        matches!(asked(store, mine, 3, "once", 2, day).await.1, Made::Now(_)),
+        "too old, though nobody has forgotten it"
+    );
     store.forget_requests(at(2 * day)).await.unwrap();
     assert!(matches!(asked(store, mine, 4, "once", 3, 2 * day).await.1, Made::Now(_)));
 }
@@ -84,9 +114,19 @@ pub(crate) async fn a_removed_export_takes_its_key_along(store: &dyn Store) {
 }
 
 /// Destination `n`, made then, under a key that stands for `what`.
-async fn wished(store: &dyn Store, owner: Owner, n: u128, key: &str, what: &[u8], now: i64) -> (Destination, MadeDestination) {
+async fn wished(
+    store: &dyn Store,
+    owner: Owner,
+    n: u128,
+    key: &str,
+    what: &[u8],
+    now: i64,
+) -> (Destination, MadeDestination) {
     let made = destination(Owner { destination: DestinationId(Uuid::from_u128(n)), ..owner }, now);
-    let request = Some(RequestKey { key: key.to_owned(), digests: what.iter().map(|what| [*what; 32]).collect() });
+    let request = Some(RequestKey {
+        key: key.to_owned(),
+        digests: what.iter().map(|what| [*what; 32]).collect(),
+    });
     let new = NewDestination { request, ..NewDestination::of(made.clone(), Some(sealed(n))) };
     (made, store.create_destination(new).await.unwrap())
 }
@@ -98,18 +138,46 @@ pub(crate) async fn a_repeated_request_makes_one_destination(store: &dyn Store) 
     assert_eq!(made, MadeDestination::Now(answer.clone()));
     let before = MadeDestination::Before(answer);
     assert_eq!(wished(store, mine, 2, "once", &[1], 20).await.1, before);
-    assert_eq!(wished(store, mine, 3, "once", &[2, 1], 20).await.1, before, "any of the digests will do");
+    assert_eq!(
+        wished(store, mine, 3, "once", &[2, 1], 20).await.1,
+        before,
+        "any of the digests will do"
+    );
     assert_eq!(wished(store, mine, 4, "once", &[2], 20).await.1, MadeDestination::OtherRequest);
     let key = RequestKey { key: "once".to_owned(), digests: vec![[1; 32]] };
-    assert_eq!(store.requested_destination(mine.tenant, key.clone(), at(20)).await.unwrap(), Some(before));
-    assert_eq!(store.requested_destination(other.tenant, key.clone(), at(20)).await.unwrap(), None, "another workspace's keys are its own");
-    assert!(matches!(asked(store, mine, 5, "once", 9, 20).await.1, Made::Now(_)), "a key of exports is another");
-    assert_eq!(store.requested_destination(mine.tenant, key.clone(), at(10 + 86_400)).await.unwrap(), None, "too old");
-    assert_eq!(store.delete_destination(mine.tenant, first.id, at(30)).await.unwrap(), Deletion::Done);
-    assert_eq!(store.requested_destination(mine.tenant, key, at(40)).await.unwrap(), None, "a deleted one frees its key");
+    assert_eq!(
+        store.requested_destination(mine.tenant, key.clone(), at(20)).await.unwrap(),
+        Some(before)
+    );
+    assert_eq!(
+        store.requested_destination(other.tenant, key.clone(), at(20)).await.unwrap(),
+        None,
+        "another workspace's keys are its own"
+    );
+    assert!(
+        matches!(asked(store, mine, 5, "once", 9, 20).await.1, Made::Now(_)),
+        "a key of exports is another"
+    );
+    assert_eq!(
+        store.requested_destination(mine.tenant, key.clone(), at(10 + 86_400)).await.unwrap(),
+        None,
+        "too old"
+    );
+    assert_eq!(
+        store.delete_destination(mine.tenant, first.id, at(30)).await.unwrap(),
+        Deletion::Done
+    );
+    assert_eq!(
+        store.requested_destination(mine.tenant, key, at(40)).await.unwrap(),
+        None,
+        "a deleted one frees its key"
+    );
     assert!(matches!(wished(store, mine, 6, "once", &[2], 40).await.1, MadeDestination::Now(_)));
     store.forget_requests(at(40 + 86_400)).await.unwrap();
-    assert!(matches!(wished(store, mine, 7, "once", &[3], 41).await.1, MadeDestination::Now(_)), "forgotten");
+    assert!(
+        matches!(wished(store, mine, 7, "once", &[3], 41).await.1, MadeDestination::Now(_)),
+        "forgotten"
+    );
 }
 
 pub(crate) async fn of_requests_that_come_at_once_one_makes_a_destination(store: &dyn Store) {

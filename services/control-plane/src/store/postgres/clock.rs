@@ -15,9 +15,13 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// A time between this call and its answer. One question is under way at a time; those who came before it began share its answer,
-    /// those who came before it failed its failure: nobody waits for a database that does not answer twice.
-    pub(super) async fn time(&self, connection: impl AsyncFnOnce() -> Result<Object, StoreError>) -> Result<Timestamp, StoreError> {
+    /// A time between this call and its answer. One question is under way at a time; those who came
+    /// before it began share its answer, those who came before it failed its failure: nobody
+    /// waits for a database that does not answer twice.
+    pub(super) async fn time(
+        &self,
+        connection: impl AsyncFnOnce() -> Result<Object, StoreError>,
+    ) -> Result<Timestamp, StoreError> {
         let came = Instant::now();
         let mut last = self.last.lock().await;
         if let Some((until, answer)) = &*last
@@ -36,7 +40,8 @@ impl Clock {
 }
 
 async fn ask(connection: Object) -> Result<Timestamp, StoreError> {
-    let question = async { connection.query_one(&connection.prepare_cached(STATEMENT).await?, &[]).await };
+    let question =
+        async { connection.query_one(&connection.prepare_cached(STATEMENT).await?, &[]).await };
     let micros: i64 = match answered(question).await {
         Ok(row) => row.get(0),
         Err(error) => {
@@ -44,7 +49,8 @@ async fn ask(connection: Object) -> Result<Timestamp, StoreError> {
             return Err(error);
         }
     };
-    Timestamp::from_micros(micros).ok_or_else(|| StoreError::Corrupt(format!("{micros} is no time")))
+    Timestamp::from_micros(micros)
+        .ok_or_else(|| StoreError::Corrupt(format!("{micros} is no time")))
 }
 
 #[cfg(test)]
@@ -64,7 +70,9 @@ mod tests {
             Err(StoreError::Unavailable("nobody answers".to_owned()))
         };
         let answers = join_all((0..50).map(|_| clock.time(away))).await;
-        assert!(answers.into_iter().all(|answer| matches!(answer, Err(StoreError::Unavailable(_)))));
+        assert!(
+            answers.into_iter().all(|answer| matches!(answer, Err(StoreError::Unavailable(_))))
+        );
         assert_eq!(questions.into_inner(), 1);
     }
 }

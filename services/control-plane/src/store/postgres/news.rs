@@ -1,7 +1,9 @@
-//! News between control planes: told by NOTIFY after the transaction it belongs to, heard by LISTEN, both on a connection of their own.
+//! News between control planes: told by NOTIFY after the transaction it belongs to, heard by
+//! LISTEN, both on a connection of their own.
 //!
-//! Not in the transaction, but for sessions that begin: PostgreSQL commits those that tell something one after the other, each until
-//! it is on the disk. What is lost between a commit and its news, because the process ends or the connection breaks, is what others look for anyway, and
+//! Not in the transaction, but for sessions that begin: PostgreSQL commits those that tell
+//! something one after the other, each until it is on the disk. What is lost between a commit and
+//! its news, because the process ends or the connection breaks, is what others look for anyway, and
 //! after a gap everybody is told to look.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -31,7 +33,9 @@ pub(super) fn written(change: &Change) -> String {
         Change::Missed => "1 missed".to_owned(),
         Change::Work => "1 work".to_owned(),
         Change::Export(id) => format!("1 export {id}"),
-        Change::Stopped { run, fence, exporter } => format!("1 stopped {run} {} {exporter}", fence.0),
+        Change::Stopped { run, fence, exporter } => {
+            format!("1 stopped {run} {} {exporter}", fence.0)
+        }
         Change::Connected { exporter, session } => format!("1 connected {exporter} {session}"),
     }
 }
@@ -43,10 +47,16 @@ pub(super) fn read(payload: &str) -> Change {
     let change = match words[..] {
         ["1", "work"] => Some(Change::Work),
         ["1", "export", id] => id.parse().ok().map(Change::Export),
-        ["1", "stopped", run, fence, name] => {
-            (|| Some(Change::Stopped { run: run.parse().ok()?, fence: Fence(fence.parse().ok()?), exporter: exporter(name)? }))()
-        }
-        ["1", "connected", name, session] => (|| Some(Change::Connected { exporter: exporter(name)?, session: session.parse().ok()? }))(),
+        ["1", "stopped", run, fence, name] => (|| {
+            Some(Change::Stopped {
+                run: run.parse().ok()?,
+                fence: Fence(fence.parse().ok()?),
+                exporter: exporter(name)?,
+            })
+        })(),
+        ["1", "connected", name, session] => (|| {
+            Some(Change::Connected { exporter: exporter(name)?, session: session.parse().ok()? })
+        })(),
         _ => None,
     };
     change.unwrap_or(Change::Missed)
@@ -68,14 +78,22 @@ impl Line {
     /// From here on nothing that is told is missed until the connection is lost.
     pub(super) async fn connect(settings: &PostgresSettings) -> Result<Self, StoreError> {
         let (client, mut connection) = settings.dedicated("news").connect(settings.tls()).await?;
-        let mut messages: Messages = Box::pin(stream::poll_fn(move |cx| connection.poll_message(cx)));
+        let mut messages: Messages =
+            Box::pin(stream::poll_fn(move |cx| connection.poll_message(cx)));
         {
             let mut asked = Box::pin(client.batch_execute("LISTEN tracelift"));
-            // The connection moves only while it is read. What it says before it listens is no news.
-            while let Either::Right((said, unanswered)) = futures::future::select(asked, messages.next()).await {
+            // The connection moves only while it is read. What it says before it listens is no
+            // news.
+            while let Either::Right((said, unanswered)) =
+                futures::future::select(asked, messages.next()).await
+            {
                 match said {
                     Some(said) => drop(said?),
-                    None => return Err(StoreError::Unavailable("the connection was closed".to_owned())),
+                    None => {
+                        return Err(StoreError::Unavailable(
+                            "the connection was closed".to_owned(),
+                        ));
+                    }
                 }
                 asked = unanswered;
             }
@@ -83,8 +101,8 @@ impl Line {
         Ok(Self { client: Arc::new(client), messages })
     }
 
-    /// Passes news on, in both directions, until the connection is lost; why it was. What is told while the news before it is on
-    /// its way goes out together; `first` before all other.
+    /// Passes news on, in both directions, until the connection is lost; why it was. What is told
+    /// while the news before it is on its way goes out together; `first` before all other.
     async fn pass_on(
         &mut self,
         first: Option<Change>,
@@ -120,7 +138,13 @@ impl Line {
 fn tell(client: Arc<Client>, changes: Vec<Change>) -> Telling {
     Box::pin(async move {
         let payloads: Vec<_> = changes.iter().map(written).collect();
-        client.execute("SELECT pg_notify($1, told) FROM unnest($2::text[]) AS told", &[&CHANNEL, &payloads]).await.map(drop)
+        client
+            .execute(
+                "SELECT pg_notify($1, told) FROM unnest($2::text[]) AS told",
+                &[&CHANNEL, &payloads],
+            )
+            .await
+            .map(drop)
     })
 }
 
@@ -167,7 +191,11 @@ mod tests {
         for change in [
             Change::Work,
             Change::Export(ExportId(Uuid::from_u128(1))),
-            Change::Stopped { run: RunId(Uuid::from_u128(2)), fence: Fence(3), exporter: exporter.clone() },
+            Change::Stopped {
+                run: RunId(Uuid::from_u128(2)),
+                fence: Fence(3),
+                exporter: exporter.clone(),
+            },
             Change::Connected { exporter, session },
         ] {
             assert_eq!(read(&written(&change)), change);
@@ -176,7 +204,9 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_a_reason_to_look() {
-        for payload in ["", "1", "2 work", "1 export x", "1 stopped a b", "1 connected a b", "1 work twice"] {
+        for payload in
+            ["", "1", "2 work", "1 export x", "1 stopped a b", "1 connected a b", "1 work twice"]
+        {
             assert_eq!(read(payload), Change::Missed, "{payload}");
         }
     }

@@ -1,10 +1,12 @@
-//! The schema and its changes. Several control planes may start at once: one changes it, the others wait and find it done.
+//! The schema and its changes. Several control planes may start at once: one changes it, the others
+//! wait and find it done.
 
 use tokio_postgres::Client;
 
 use crate::store::StoreError;
 
-/// Every change of the schema, oldest first. Only ever append: replicas of the version before still work on it.
+/// Every change of the schema, oldest first. Only ever append: replicas of the version before still
+/// work on it.
 const CHANGES: &[&str] = &[
     include_str!("schema.sql"),
     include_str!("identity.sql"),
@@ -29,7 +31,10 @@ const LOCK: i64 = i64::from_be_bytes(*b"tracelft");
 pub(super) async fn migrate(client: &mut Client) -> Result<(), StoreError> {
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
-    let is_there: bool = transaction.query_one("SELECT to_regclass('tracelift_schema') IS NOT NULL", &[]).await?.get(0);
+    let is_there: bool = transaction
+        .query_one("SELECT to_regclass('tracelift_schema') IS NOT NULL", &[])
+        .await?
+        .get(0);
     let done = match is_there {
         true => transaction.query_one("SELECT version FROM tracelift_schema", &[]).await?.get(0),
         false => {
@@ -39,10 +44,13 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), StoreError> {
             0i64
         }
     };
-    let done = usize::try_from(done).map_err(|_| StoreError::Corrupt(format!("column version: {done} is none")))?;
+    let done = usize::try_from(done)
+        .map_err(|_| StoreError::Corrupt(format!("column version: {done} is none")))?;
     let Some(missing) = CHANGES.get(done..) else { return Err(StoreError::NewerSchema) };
     for (change, version) in missing.iter().zip(done + 1..) {
-        transaction.batch_execute(&format!("{change}; UPDATE tracelift_schema SET version = {version}")).await?;
+        transaction
+            .batch_execute(&format!("{change}; UPDATE tracelift_schema SET version = {version}"))
+            .await?;
         tracing::info!(version, "the database's schema was changed");
     }
     Ok(transaction.commit().await?)

@@ -20,12 +20,14 @@ use crate::store::StoreError;
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection on which nothing comes back for that long is lost.
 const SILENCE: Duration = Duration::from_secs(10);
-/// A statement of ours takes milliseconds. One that takes longer than this stands in everybody's way, and so does a
-/// transaction whose control plane has gone silent.
-const LIMITS: &str = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=15s";
-/// Every statement that is asked often finds its few rows by one index, in its order. A plan that was made while the tables were new,
-/// when reading all of one costs nothing, stays for long after they have grown; and a bitmap of all that is queued, of which one
-/// row is wanted, costs as much as all of it.
+/// A statement of ours takes milliseconds. One that takes longer than this stands in everybody's
+/// way, and so does a transaction whose control plane has gone silent.
+const LIMITS: &str =
+    "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=15s";
+/// Every statement that is asked often finds its few rows by one index, in its order. A plan that
+/// was made while the tables were new, when reading all of one costs nothing, stays for long after
+/// they have grown; and a bitmap of all that is queued, of which one row is wanted, costs as much
+/// as all of it.
 const PLANS: &str = "-c enable_seqscan=off -c enable_bitmapscan=off";
 
 /// A database of PostgreSQL, and how many connections to it are kept.
@@ -43,12 +45,18 @@ impl fmt::Debug for PostgresSettings {
 }
 
 impl PostgresSettings {
-    /// From `postgres://user@host:port/database?sslmode=…`, a password that stands outside of it, and the CA of the
-    /// database's certificate when it is none of the system's.
+    /// From `postgres://user@host:port/database?sslmode=…`, a password that stands outside of it,
+    /// and the CA of the database's certificate when it is none of the system's.
     ///
-    /// `sslmode` is `disable`, `require` or `verify-full`; the last two are the same here: a certificate is always
-    /// checked. Without it TLS is required, unless the database is on this machine.
-    pub fn new(url: &SecretString, password: Option<&SecretString>, ca: Option<&Path>, connections: usize) -> Result<Self, StoreError> {
+    /// `sslmode` is `disable`, `require` or `verify-full`; the last two are the same here: a
+    /// certificate is always checked. Without it TLS is required, unless the database is on
+    /// this machine.
+    pub fn new(
+        url: &SecretString,
+        password: Option<&SecretString>,
+        ca: Option<&Path>,
+        connections: usize,
+    ) -> Result<Self, StoreError> {
         let (url, mode) = without_mode(url.expose_secret());
         let mut config: Config = url.parse().map_err(|_| StoreError::Address(FORM.to_owned()))?;
         if config.get_hosts().is_empty() || config.get_dbname().is_none() {
@@ -61,7 +69,11 @@ impl PostgresSettings {
             Some("require" | "verify-full") => true,
             Some("disable") => false,
             None => !config.get_hosts().iter().all(is_here),
-            Some(_) => return Err(StoreError::Address("sslmode must be disable, require or verify-full".to_owned())),
+            Some(_) => {
+                return Err(StoreError::Address(
+                    "sslmode must be disable, require or verify-full".to_owned(),
+                ));
+            }
         };
         config.ssl_mode(if encrypted { SslMode::Require } else { SslMode::Disable });
         config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(SILENCE);
@@ -79,7 +91,11 @@ impl PostgresSettings {
         let ports: Vec<_> = self.config.get_ports().iter().map(u16::to_string).collect();
         let hosts: Vec<_> = hosts.collect();
         let port = if ports.is_empty() { "5432".to_owned() } else { ports.join(",") };
-        format!("PostgreSQL at {}:{port}/{}", hosts.join(","), self.config.get_dbname().unwrap_or_default())
+        format!(
+            "PostgreSQL at {}:{port}/{}",
+            hosts.join(","),
+            self.config.get_dbname().unwrap_or_default()
+        )
     }
 
     /// For a connection with a work of its own, which may take its time.
@@ -101,7 +117,9 @@ impl PostgresSettings {
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         #[allow(clippy::expect_used, reason = "ring has the default versions")]
         let config = config.with_safe_default_protocol_versions().expect("ring has them");
-        MakeRustlsConnect::new(config.with_root_certificates(self.roots.clone()).with_no_client_auth())
+        MakeRustlsConnect::new(
+            config.with_root_certificates(self.roots.clone()).with_no_client_auth(),
+        )
     }
 }
 
@@ -126,7 +144,10 @@ fn without_mode(url: &str) -> (String, Option<String>) {
 fn is_here(host: &Host) -> bool {
     match host {
         Host::Unix(_) => true,
-        Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback()),
+        Host::Tcp(name) => {
+            name == "localhost"
+                || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+        }
     }
 }
 
@@ -136,13 +157,19 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, StoreError> {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         return Ok(roots);
     };
-    let unusable = |reason: String| StoreError::Address(format!("the CA in {} cannot be used: {reason}", path.display()));
+    let unusable = |reason: String| {
+        StoreError::Address(format!("the CA in {} cannot be used: {reason}", path.display()))
+    };
     let text = fs::read(path).map_err(|error| unusable(error.to_string()))?;
     for certificate in CertificateDer::pem_slice_iter(&text) {
         let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
         roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
     }
-    if roots.is_empty() { Err(unusable("there is no certificate in it".to_owned())) } else { Ok(roots) }
+    if roots.is_empty() {
+        Err(unusable("there is no certificate in it".to_owned()))
+    } else {
+        Ok(roots)
+    }
 }
 
 #[cfg(test)]
@@ -150,7 +177,12 @@ mod tests {
     use super::*;
 
     fn settings(url: &str) -> Result<PostgresSettings, StoreError> {
-        PostgresSettings::new(&SecretString::from(url), Some(&SecretString::from("hunter2")), None, 4)
+        PostgresSettings::new(
+            &SecretString::from(url),
+            Some(&SecretString::from("hunter2")),
+            None,
+            4,
+        )
     }
 
     #[test]
@@ -170,7 +202,10 @@ mod tests {
     #[test]
     fn a_password_is_never_shown() {
         let given = settings("postgres://u:hunter2@db.example.com/t").unwrap();
-        assert_eq!(format!("{given:?}"), "PostgresSettings(\"PostgreSQL at db.example.com:5432/t\")");
+        assert_eq!(
+            format!("{given:?}"),
+            "PostgresSettings(\"PostgreSQL at db.example.com:5432/t\")"
+        );
         for wrong in [
             "postgres://u:hunter2@db.example.com",
             "postgres://u:hunter2@:x/t",

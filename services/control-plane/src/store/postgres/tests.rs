@@ -1,4 +1,5 @@
-//! The conformance suite on PostgreSQL, and what is true of several control planes over one database.
+//! The conformance suite on PostgreSQL, and what is true of several control planes over one
+//! database.
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
@@ -13,8 +14,8 @@ use super::*;
 use crate::store::{
     Ask, Heard, Store as _,
     conformance::{
-        ALL, GRACE, RETRIES, UNLIMITED, at, claim, claim_one, complete, everything, export, exporter, file, held, lease, lease_of, owner,
-        report,
+        ALL, GRACE, RETRIES, UNLIMITED, at, claim, claim_one, complete, everything, export,
+        exporter, file, held, lease, lease_of, owner, report,
     },
     sql,
 };
@@ -63,7 +64,8 @@ async fn news_of_one_replica_is_heard_by_the_other() {
     let run = claim_one(&b, "x", 1).await;
     hear(&mut news, Change::Export(id)).await;
     a.cancel_export(mine.tenant, id, at(2)).await.unwrap();
-    hear(&mut news, Change::Stopped { run: run.id, fence: run.fence, exporter: exporter("x") }).await;
+    hear(&mut news, Change::Stopped { run: run.id, fence: run.fence, exporter: exporter("x") })
+        .await;
     let session = Uuid::from_u128(5);
     a.hello(session, lease("x", 3), Vec::new(), RETRIES, at(3)).await.unwrap();
     hear(&mut news, Change::Connected { exporter: exporter("x"), session }).await;
@@ -77,7 +79,8 @@ async fn two_replicas_give_no_run_twice_and_fill_no_exporter_over() {
     let names: Vec<_> = (0..12).map(|n| format!("e{n}")).collect();
     let asked = names.iter().flat_map(|name| [claim(&a, name, 3, 1), claim(&b, name, 3, 1)]);
     let claims = join_all(asked).await;
-    // A run that another claim was about to take is passed over, so some slots may have stayed free for a moment.
+    // A run that another claim was about to take is passed over, so some slots may have stayed free
+    // for a moment.
     let mut all: Vec<_> = claims.iter().flatten().map(|claimed| claimed.run.id).collect();
     for name in &names {
         all.extend(claim(&b, name, 3, 2).await.iter().map(|claimed| claimed.run.id));
@@ -86,7 +89,9 @@ async fn two_replicas_give_no_run_twice_and_fill_no_exporter_over() {
     assert_eq!((all.len(), distinct.len()), (36, 36), "twelve exporters with three slots each");
     let runs = a.runs(mine.tenant, id, ALL).await.unwrap().unwrap();
     for name in &names {
-        let held = runs.iter().filter(|view| view.run.lease().is_some_and(|lease| lease.exporter.as_str() == name));
+        let held = runs
+            .iter()
+            .filter(|view| view.run.lease().is_some_and(|lease| lease.exporter.as_str() == name));
         assert_eq!(held.count(), 3, "{name}");
     }
 }
@@ -100,20 +105,24 @@ async fn runs_that_end_at_once_at_two_replicas_begin_one_finalising_run() {
         let claimed = claim(&a, "x", 2, 1).await;
         tokio::join!(complete(&a, &claimed[0].run, 1, 2), complete(&b, &claimed[1].run, 1, 2));
         let finalising = claim(&b, "x", 9, 3).await;
-        assert_eq!(finalising.iter().map(|claimed| claimed.run.work).collect::<Vec<_>>(), [Work::Finalise]);
+        assert_eq!(
+            finalising.iter().map(|claimed| claimed.run.work).collect::<Vec<_>>(),
+            [Work::Finalise]
+        );
         report(&a, &finalising[0].run, Event::Published, 4).await;
     }
 }
 
-/// Claims, reports, heartbeats, hellos, lapses and cancels of the same runs, all at the same time: nothing hangs, nothing
-/// fails, and what is left is whole.
+/// Claims, reports, heartbeats, hellos, lapses and cancels of the same runs, all at the same time:
+/// nothing hangs, nothing fails, and what is left is whole.
 #[tokio::test]
 async fn replicas_in_each_others_way_end_well() {
     let (a, b) = replicas().await;
     let mine = owner(&a, 1).await;
     for n in 1..=6 {
         let id = export(&a, mine, n, 6).await;
-        let runs: Vec<_> = claim(&a, "x", 6, 1).await.into_iter().map(|claimed| claimed.run).collect();
+        let runs: Vec<_> =
+            claim(&a, "x", 6, 1).await.into_iter().map(|claimed| claimed.run).collect();
         let all = held(&runs.iter().collect::<Vec<_>>());
         let reports = join_all(runs.iter().enumerate().map(|(n, run)| {
             let store = if n % 2 == 0 { &a } else { &b };
@@ -127,11 +136,14 @@ async fn replicas_in_each_others_way_end_well() {
             b.claim(vec![Ask { lease: lease_of("y", "first", 2), capacity: 3 }], UNLIMITED, at(2)),
             b.cancel_export(mine.tenant, id, at(3)),
         );
-        assert!(reports.into_iter().all(|report| matches!(report, Ok(Heard::Yes(_) | Heard::Stale))));
+        assert!(
+            reports.into_iter().all(|report| matches!(report, Ok(Heard::Yes(_) | Heard::Stale)))
+        );
         assert_eq!((beat.unwrap().len(), hello.unwrap().len()), (6, 3));
         assert!(lapsed.is_ok() && claimed.is_ok() && cancelled.unwrap().is_some());
         let ended = a.runs(mine.tenant, id, ALL).await.unwrap().unwrap();
-        assert!(ended.iter().all(|view| view.run.finished_at().is_some() && view.run.totals.files as usize == view.keys.len()));
+        assert!(ended.iter().all(|view| view.run.finished_at().is_some()
+            && view.run.totals.files as usize == view.keys.len()));
     }
 }
 
@@ -158,13 +170,23 @@ async fn a_refused_write_leaves_nothing_and_its_connection_is_used_again() {
     let one = PostgresSettings::new(&SecretString::from(url.as_str()), None, None, 1).unwrap();
     let store = PostgresStore::open(&one).await.unwrap();
     let mine = owner(&store, 1).await;
-    let connection =
-        || async { store.transact(|tx| sql::one(tx, "SELECT pg_backend_pid()::bigint AS pid", &[])?.unwrap().get::<i64>("pid")).await };
+    let connection = || async {
+        store
+            .transact(|tx| {
+                sql::one(tx, "SELECT pg_backend_pid()::bigint AS pid", &[])?
+                    .unwrap()
+                    .get::<i64>("pid")
+            })
+            .await
+    };
     let before = connection().await.unwrap();
     let refused = store
         .transact(move |tx| {
             tx.execute("UPDATE tenants SET display_name = 'lost'", &[])?;
-            tx.execute("INSERT INTO tenants (id, display_name, created_at) VALUES ($1, 'twice', 0)", &[mine.tenant.into()])?;
+            tx.execute(
+                "INSERT INTO tenants (id, display_name, created_at) VALUES ($1, 'twice', 0)",
+                &[mine.tenant.into()],
+            )?;
             tx.execute("UPDATE tenants SET display_name = 'lost too'", &[])?;
             tx.tell(Change::Work);
             Ok::<_, StoreError>(())
@@ -259,19 +281,36 @@ async fn who_does_not_get_in_is_told_why_and_no_password_is_shown() {
     let url = server().await.new_database().await;
     let wrong = url.replace(PASSWORD, "wr0ng-w0rd");
     let error = PostgresStore::open(&settings(&wrong)).await.unwrap_err();
-    assert!(error.to_string().contains("password authentication failed for user \"postgres\" (28P01)"), "{error}");
+    assert!(
+        error.to_string().contains("password authentication failed for user \"postgres\" (28P01)"),
+        "{error}"
+    );
     let nowhere = format!("postgres://u:{PASSWORD}@127.0.0.1:1/t");
     let away = PostgresStore::open(&settings(&nowhere)).await.unwrap_err();
-    assert!(away.to_string().starts_with("the database is not available: PostgreSQL at 127.0.0.1:1/t: "), "{away}");
-    let unencrypted = PostgresStore::open(&settings(&format!("{url}?sslmode=require"))).await.unwrap_err();
+    assert!(
+        away.to_string()
+            .starts_with("the database is not available: PostgreSQL at 127.0.0.1:1/t: "),
+        "{away}"
+    );
+    let unencrypted =
+        PostgresStore::open(&settings(&format!("{url}?sslmode=require"))).await.unwrap_err();
     assert!(unencrypted.to_string().contains("TLS"), "{unencrypted}");
     let store = open(&url).await;
-    for text in
-        [format!("{error} {error:?}"), format!("{away} {away:?}"), format!("{unencrypted:?}"), format!("{store:?} {:?}", settings(&url))]
-    {
+    for text in [
+        format!("{error} {error:?}"),
+        format!("{away} {away:?}"),
+        format!("{unencrypted:?}"),
+        format!("{store:?} {:?}", settings(&url)),
+    ] {
         assert!(!text.contains(PASSWORD) && !text.contains("wr0ng"), "{text}");
     }
     // A password of its own stands before the address's.
-    let given = PostgresSettings::new(&SecretString::from(wrong), Some(&SecretString::from(PASSWORD)), None, 2).unwrap();
+    let given = PostgresSettings::new(
+        &SecretString::from(wrong),
+        Some(&SecretString::from(PASSWORD)),
+        None,
+        2,
+    )
+    .unwrap();
     assert!(PostgresStore::open(&given).await.is_ok());
 }

@@ -19,8 +19,11 @@ impl ToSql for Value {
             Self::Null => Ok(IsNull::Yes),
             Self::Number(number) => fitting(number, ty, out),
             Self::Flag(flag) => fitting(flag, ty, out),
-            // PostgreSQL's texts cannot hold a NUL. Losing a report over one that a bucket put into its words is no choice.
-            Self::Text(text) if text.contains('\0') => fitting(&text.replace('\0', "\u{fffd}"), ty, out),
+            // PostgreSQL's texts cannot hold a NUL. Losing a report over one that a bucket put into
+            // its words is no choice.
+            Self::Text(text) if text.contains('\0') => {
+                fitting(&text.replace('\0', "\u{fffd}"), ty, out)
+            }
             Self::Text(text) => fitting(text, ty, out),
             Self::Id(id) => fitting(id, ty, out),
             Self::Bytes(bytes) => fitting(bytes, ty, out),
@@ -35,7 +38,11 @@ impl ToSql for Value {
 }
 
 fn fitting<T: ToSql>(value: &T, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Failure> {
-    if T::accepts(ty) { value.to_sql(ty, out) } else { Err(Box::new(WrongType::new::<T>(ty.clone()))) }
+    if T::accepts(ty) {
+        value.to_sql(ty, out)
+    } else {
+        Err(Box::new(WrongType::new::<T>(ty.clone())))
+    }
 }
 
 impl<'a> FromSql<'a> for Value {
@@ -65,9 +72,15 @@ impl From<tokio_postgres::Error> for StoreError {
         // Not its details: they quote rows.
         let words = format!("{} ({})", said.message(), said.code().code());
         match said.code() {
-            &SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED | &SqlState::LOCK_NOT_AVAILABLE => Self::Contended,
-            &SqlState::UNIQUE_VIOLATION | &SqlState::FOREIGN_KEY_VIOLATION => Self::Exists("it".to_owned()),
-            code if code.code().starts_with("22") || code.code().starts_with("23") => Self::Corrupt(words),
+            &SqlState::T_R_SERIALIZATION_FAILURE
+            | &SqlState::T_R_DEADLOCK_DETECTED
+            | &SqlState::LOCK_NOT_AVAILABLE => Self::Contended,
+            &SqlState::UNIQUE_VIOLATION | &SqlState::FOREIGN_KEY_VIOLATION => {
+                Self::Exists("it".to_owned())
+            }
+            code if code.code().starts_with("22") || code.code().starts_with("23") => {
+                Self::Corrupt(words)
+            }
             _ => Self::Unavailable(words),
         }
     }

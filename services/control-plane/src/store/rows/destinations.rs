@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tracelift_core::{
     Invalid,
-    destination::{Addressing, Bucket, ClientOptions, Destination, DisplayName, Identity, StoreFeatures, UsEast1, WriteOptions},
+    destination::{
+        Addressing, Bucket, ClientOptions, Destination, DisplayName, Identity, StoreFeatures,
+        UsEast1, WriteOptions,
+    },
     id::{DestinationId, TenantId},
     run::Run,
     time::Timestamp,
@@ -20,7 +23,11 @@ use crate::{
     vault::Sealed,
 };
 
-pub(crate) fn create(tx: &mut dyn Transaction, destination: &Destination, sealed: Option<&Sealed>) -> Result<(), StoreError> {
+pub(crate) fn create(
+    tx: &mut dyn Transaction,
+    destination: &Destination,
+    sealed: Option<&Sealed>,
+) -> Result<(), StoreError> {
     let bucket = &destination.bucket;
     let options: BTreeMap<_, _> = bucket.write_options.iter().collect();
     let columns = vec![
@@ -44,21 +51,38 @@ pub(crate) fn create(tx: &mut dyn Transaction, destination: &Destination, sealed
     sql::insert(tx, "destinations", columns)
 }
 
-pub(crate) fn one(tx: &mut dyn Transaction, tenant: TenantId, id: DestinationId) -> Result<Option<Destination>, StoreError> {
-    let found =
-        sql::one(tx, "SELECT * FROM destinations WHERE id = $1 AND tenant_id = $2 AND deleted_at IS NULL", &[id.into(), tenant.into()])?;
+pub(crate) fn one(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    id: DestinationId,
+) -> Result<Option<Destination>, StoreError> {
+    let found = sql::one(
+        tx,
+        "SELECT * FROM destinations WHERE id = $1 AND tenant_id = $2 AND deleted_at IS NULL",
+        &[id.into(), tenant.into()],
+    )?;
     found.as_ref().map(destination).transpose()
 }
 
-pub(crate) fn all(tx: &mut dyn Transaction, tenant: TenantId) -> Result<Vec<Destination>, StoreError> {
+pub(crate) fn all(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+) -> Result<Vec<Destination>, StoreError> {
     let sql = "SELECT * FROM destinations WHERE tenant_id = $1 AND deleted_at IS NULL ORDER BY created_at DESC, id DESC";
     let rows = tx.query(sql, &[tenant.into()])?;
     rows.iter().map(destination).collect()
 }
 
 /// Lets nobody else use or delete it until this transaction ends; whether it is there.
-pub(crate) fn lock(tx: &mut dyn Transaction, tenant: TenantId, id: DestinationId) -> Result<bool, StoreError> {
-    let sql = format!("SELECT id FROM destinations WHERE id = $1 AND tenant_id = $2 AND deleted_at IS NULL{}", for_update(tx));
+pub(crate) fn lock(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    id: DestinationId,
+) -> Result<bool, StoreError> {
+    let sql = format!(
+        "SELECT id FROM destinations WHERE id = $1 AND tenant_id = $2 AND deleted_at IS NULL{}",
+        for_update(tx)
+    );
     Ok(sql::one(tx, &sql, &[id.into(), tenant.into()])?.is_some())
 }
 
@@ -74,7 +98,14 @@ pub(crate) fn replace_identity(
     tx.execute(
         "UPDATE destinations SET identity = $3, sealed = $4, credentials_keys = $5, updated_at = $6
          WHERE id = $1 AND tenant_id = $2 AND deleted_at IS NULL",
-        &[id.into(), tenant.into(), identity.as_str().into(), text(sealed).into(), sql::json(&keys)?, now.into()],
+        &[
+            id.into(),
+            tenant.into(),
+            identity.as_str().into(),
+            text(sealed).into(),
+            sql::json(&keys)?,
+            now.into(),
+        ],
     )?;
     one(tx, tenant, id)
 }
@@ -92,7 +123,12 @@ pub(crate) fn remember_features(
 }
 
 /// The row stays, without credentials: exports that have ended are still shown with their bucket.
-pub(crate) fn delete(tx: &mut dyn Transaction, tenant: TenantId, id: DestinationId, now: Timestamp) -> Result<Deletion, StoreError> {
+pub(crate) fn delete(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    id: DestinationId,
+    now: Timestamp,
+) -> Result<Deletion, StoreError> {
     if !lock(tx, tenant, id)? {
         return Ok(Deletion::Absent);
     }
@@ -101,18 +137,32 @@ pub(crate) fn delete(tx: &mut dyn Transaction, tenant: TenantId, id: Destination
     if let Some(export) = sql::one(tx, using, &[id.into(), tenant.into()])? {
         return Ok(Deletion::InUse(export.get("id")?));
     }
-    let gone = "UPDATE destinations SET sealed = '', deleted_at = $3 WHERE id = $1 AND tenant_id = $2";
+    let gone =
+        "UPDATE destinations SET sealed = '', deleted_at = $3 WHERE id = $1 AND tenant_id = $2";
     tx.execute(gone, &[id.into(), tenant.into(), now.into()])?;
     Ok(Deletion::Done)
 }
 
-pub(crate) fn all_sealed(tx: &mut dyn Transaction) -> Result<Vec<(TenantId, DestinationId, Sealed)>, StoreError> {
-    let rows = tx.query("SELECT tenant_id, id, sealed FROM destinations WHERE sealed <> ''", &[])?;
-    rows.iter().map(|row| Ok((row.get("tenant_id")?, row.get("id")?, Sealed(row.get("sealed")?)))).collect()
+pub(crate) fn all_sealed(
+    tx: &mut dyn Transaction,
+) -> Result<Vec<(TenantId, DestinationId, Sealed)>, StoreError> {
+    let rows =
+        tx.query("SELECT tenant_id, id, sealed FROM destinations WHERE sealed <> ''", &[])?;
+    rows.iter()
+        .map(|row| Ok((row.get("tenant_id")?, row.get("id")?, Sealed(row.get("sealed")?))))
+        .collect()
 }
 
-pub(crate) fn reseal(tx: &mut dyn Transaction, id: DestinationId, old: &Sealed, new: &Sealed) -> Result<(), StoreError> {
-    tx.execute("UPDATE destinations SET sealed = $3 WHERE id = $1 AND sealed = $2", &[id.into(), (&old.0).into(), (&new.0).into()])
+pub(crate) fn reseal(
+    tx: &mut dyn Transaction,
+    id: DestinationId,
+    old: &Sealed,
+    new: &Sealed,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE destinations SET sealed = $3 WHERE id = $1 AND sealed = $2",
+        &[id.into(), (&old.0).into(), (&new.0).into()],
+    )
 }
 
 /// The destination that a run writes to, with its sealed credentials.
@@ -121,7 +171,13 @@ pub(crate) fn access(tx: &mut dyn Transaction, run: &Run) -> Result<Option<Acces
     let found = sql::one(tx, sql, &[run.export.into(), run.tenant.into()])?;
     let access = |row: Row| {
         let (identity, sealed) = (identity(&row)?, sealed(&row)?);
-        Ok(Access { tenant: run.tenant, destination: row.get("id")?, bucket: bucket(&row)?, identity, sealed })
+        Ok(Access {
+            tenant: run.tenant,
+            destination: row.get("id")?,
+            bucket: bucket(&row)?,
+            identity,
+            sealed,
+        })
     };
     found.map(access).transpose()
 }
@@ -183,7 +239,9 @@ impl From<&Bucket> for ClientRecord {
             features: bucket.features.into(),
             use_accelerate_endpoint: options.use_accelerate_endpoint,
             payload_signing_enabled: options.payload_signing_enabled,
-            us_east_1_regional_endpoint: options.us_east_1_regional_endpoint.map(|host| host.as_str().to_owned()),
+            us_east_1_regional_endpoint: options
+                .us_east_1_regional_endpoint
+                .map(|host| host.as_str().to_owned()),
         }
     }
 }
@@ -192,7 +250,10 @@ impl TryFrom<ClientRecord> for ClientOptions {
     type Error = Invalid;
 
     fn try_from(record: ClientRecord) -> Result<Self, Invalid> {
-        let host = record.us_east_1_regional_endpoint.map(|word| UsEast1::parse("us_east_1_regional_endpoint", &word)).transpose()?;
+        let host = record
+            .us_east_1_regional_endpoint
+            .map(|word| UsEast1::parse("us_east_1_regional_endpoint", &word))
+            .transpose()?;
         Ok(Self {
             use_accelerate_endpoint: record.use_accelerate_endpoint,
             payload_signing_enabled: record.payload_signing_enabled,

@@ -16,8 +16,8 @@ use crate::store::{
     transaction::{Transaction, for_update, for_update_of_free},
 };
 
-/// Exports with what their partitions add up to, and when they and the search for experiments began to read. Sums of bigints are numeric
-/// in PostgreSQL, hence the casts.
+/// Exports with what their partitions add up to, and when they and the search for experiments began
+/// to read. Sums of bigints are numeric in PostgreSQL, hence the casts.
 const VIEW: &str = "
     SELECT e.*,
            count(CASE WHEN r.kind = 'partition' THEN 1 END) AS runs_total,
@@ -69,19 +69,26 @@ pub(crate) fn lock(tx: &mut dyn Transaction, id: ExportId) -> Result<Export, Sto
 }
 
 fn there(id: ExportId, found: Option<Row>) -> Result<Export, StoreError> {
-    found
-        .as_ref()
-        .map(export)
-        .transpose()?
-        .ok_or_else(|| StoreError::Corrupt(format!("a run belongs to export {id}, which does not exist")))
+    found.as_ref().map(export).transpose()?.ok_or_else(|| {
+        StoreError::Corrupt(format!("a run belongs to export {id}, which does not exist"))
+    })
 }
 
-pub(crate) fn view(tx: &mut dyn Transaction, tenant: TenantId, id: ExportId) -> Result<Option<ExportView>, StoreError> {
+pub(crate) fn view(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    id: ExportId,
+) -> Result<Option<ExportView>, StoreError> {
     let sql = format!("{VIEW} WHERE e.id = $1 AND e.tenant_id = $2 GROUP BY e.id");
     sql::one(tx, &sql, &[id.into(), tenant.into()])?.as_ref().map(view_of).transpose()
 }
 
-pub(crate) fn views(tx: &mut dyn Transaction, tenant: TenantId, wanted: &Wanted, page: Page) -> Result<Vec<ExportView>, StoreError> {
+pub(crate) fn views(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    wanted: &Wanted,
+    page: Page,
+) -> Result<Vec<ExportView>, StoreError> {
     let mut values: Vec<Value> = vec![tenant.into(), limit(page), offset(page)];
     let mut mark = |value: Value| {
         values.push(value);
@@ -89,12 +96,15 @@ pub(crate) fn views(tx: &mut dyn Transaction, tenant: TenantId, wanted: &Wanted,
     };
     let mut conditions = vec!["tenant_id = $1".to_owned()];
     if !wanted.statuses.is_empty() {
-        let marks: Vec<_> = wanted.statuses.iter().map(|status| mark(status.as_str().into())).collect();
+        let marks: Vec<_> =
+            wanted.statuses.iter().map(|status| mark(status.as_str().into())).collect();
         conditions.push(format!("status IN ({})", marks.join(", ")));
     }
     conditions.extend(wanted.destination.map(|id| format!("destination_id = {}", mark(id.into()))));
     conditions.extend(wanted.session.map(|id| format!("session_id = {}", mark(id.into()))));
-    conditions.extend(page.after.map(|Place(made, id)| format!("(created_at, id) < ({}, {})", mark(made.into()), mark(id.into()))));
+    conditions.extend(page.after.map(|Place(made, id)| {
+        format!("(created_at, id) < ({}, {})", mark(made.into()), mark(id.into()))
+    }));
     let conditions = conditions.join(" AND ");
     let sql = format!(
         "{VIEW} WHERE e.id IN (SELECT id FROM exports WHERE {conditions} ORDER BY created_at DESC, id DESC LIMIT $2 OFFSET $3)
@@ -104,13 +114,30 @@ pub(crate) fn views(tx: &mut dyn Transaction, tenant: TenantId, wanted: &Wanted,
 }
 
 /// A run of it was taken: the first time, that is when it was begun.
-pub(crate) fn begin(tx: &mut dyn Transaction, id: ExportId, now: Timestamp) -> Result<(), StoreError> {
-    tx.execute("UPDATE exports SET started_at = coalesce(started_at, $2) WHERE id = $1", &[id.into(), now.into()])
+pub(crate) fn begin(
+    tx: &mut dyn Transaction,
+    id: ExportId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE exports SET started_at = coalesce(started_at, $2) WHERE id = $1",
+        &[id.into(), now.into()],
+    )
 }
 
 /// It goes on.
-pub(crate) fn go_on(tx: &mut dyn Transaction, id: ExportId, status: ExportStatus, now: Timestamp) -> Result<(), StoreError> {
-    sql::update(tx, "exports", id, vec![("status", status.as_str().into()), ("updated_at", now.into())])
+pub(crate) fn go_on(
+    tx: &mut dyn Transaction,
+    id: ExportId,
+    status: ExportStatus,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sql::update(
+        tx,
+        "exports",
+        id,
+        vec![("status", status.as_str().into()), ("updated_at", now.into())],
+    )
 }
 
 pub(crate) fn end(
@@ -120,13 +147,22 @@ pub(crate) fn end(
     error: Option<&str>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let columns: Vec<(&str, Value)> =
-        vec![("status", status.as_str().into()), ("error", error.into()), ("updated_at", now.into()), ("finished_at", now.into())];
+    let columns: Vec<(&str, Value)> = vec![
+        ("status", status.as_str().into()),
+        ("error", error.into()),
+        ("updated_at", now.into()),
+        ("finished_at", now.into()),
+    ];
     sql::update(tx, "exports", id, columns)
 }
 
-/// It has ended and goes on after all: nobody works on it yet, and its time begins when somebody does.
-pub(crate) fn reopen(tx: &mut dyn Transaction, id: ExportId, now: Timestamp) -> Result<(), StoreError> {
+/// It has ended and goes on after all: nobody works on it yet, and its time begins when somebody
+/// does.
+pub(crate) fn reopen(
+    tx: &mut dyn Transaction,
+    id: ExportId,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     tx.execute(
         "UPDATE exports SET status = $2, updated_at = $3, error = NULL, finished_at = NULL, started_at = NULL,
                 rows_before = coalesce((SELECT sum(r.rows) FROM runs r WHERE r.export_id = exports.id), 0)
@@ -136,13 +172,27 @@ pub(crate) fn reopen(tx: &mut dyn Transaction, id: ExportId, now: Timestamp) -> 
 }
 
 /// Its rows were counted in the trace store.
-pub(crate) fn reconciled(tx: &mut dyn Transaction, id: ExportId, rows: u64, now: Timestamp) -> Result<(), StoreError> {
-    sql::update(tx, "exports", id, vec![("rows_in_source", rows.into()), ("reconciled_at", now.into())])
+pub(crate) fn reconciled(
+    tx: &mut dyn Transaction,
+    id: ExportId,
+    rows: u64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sql::update(
+        tx,
+        "exports",
+        id,
+        vec![("rows_in_source", rows.into()), ("reconciled_at", now.into())],
+    )
 }
 
-/// Removes exports that ended before `limit` with all their runs, a bounded number of them; how many. One stays while
-/// something is still to be done for it, and while exports that it spawned stay.
-pub(crate) fn remove_ended(tx: &mut dyn Transaction, limit: Timestamp) -> Result<usize, StoreError> {
+/// Removes exports that ended before `limit` with all their runs, a bounded number of them; how
+/// many. One stays while something is still to be done for it, and while exports that it spawned
+/// stay.
+pub(crate) fn remove_ended(
+    tx: &mut dyn Transaction,
+    limit: Timestamp,
+) -> Result<usize, StoreError> {
     let sql = format!(
         "SELECT e.id FROM exports e
          WHERE e.status IN ('Completed', 'Failed', 'Cancelled', 'TimedOut') AND e.finished_at <= $1
@@ -155,7 +205,10 @@ pub(crate) fn remove_ended(tx: &mut dyn Transaction, limit: Timestamp) -> Result
     for row in &ended {
         requests::forget_of(tx, row.get("id")?)?;
         let id = [row.get::<ExportId>("id")?.into()];
-        tx.execute("DELETE FROM files WHERE run_id IN (SELECT id FROM runs WHERE export_id = $1)", &id)?;
+        tx.execute(
+            "DELETE FROM files WHERE run_id IN (SELECT id FROM runs WHERE export_id = $1)",
+            &id,
+        )?;
         tx.execute("DELETE FROM runs WHERE export_id = $1 AND subject IS NOT NULL", &id)?;
         tx.execute("DELETE FROM runs WHERE export_id = $1", &id)?;
         tx.execute("DELETE FROM exports WHERE id = $1", &id)?;
@@ -171,11 +224,16 @@ pub(crate) fn export(row: &Row) -> Result<Export, StoreError> {
         tenant: row.get("tenant_id")?,
         spec: ExportSpec {
             destination: row.get("destination_id")?,
-            projects: row.get::<Option<SessionId>>("session_id")?.map_or(Projects::Experiments, Projects::One),
-            window: row.window()?.ok_or_else(|| StoreError::Corrupt("column window_start: an export has a window".to_owned()))?,
+            projects: row
+                .get::<Option<SessionId>>("session_id")?
+                .map_or(Projects::Experiments, Projects::One),
+            window: row.window()?.ok_or_else(|| {
+                StoreError::Corrupt("column window_start: an export has a window".to_owned())
+            })?,
             every: every(row)?,
             compression: row.word("compression", |word| Compression::parse("compression", word))?,
-            format_version: row.word("format_version", |word| FormatVersion::parse("format_version", word))?,
+            format_version: row
+                .word("format_version", |word| FormatVersion::parse("format_version", word))?,
             columns: row.checked("columns", Columns::parse("columns", &names))?,
             filter: row.checked("filter", Filter::parse("filter", &filter))?,
         },
@@ -189,7 +247,8 @@ pub(crate) fn export(row: &Row) -> Result<Export, StoreError> {
 }
 
 fn every(row: &Row) -> Result<Option<Hours>, StoreError> {
-    let hours = row.get::<Option<u32>>("interval_hours")?.map(|hours| Hours::new("interval_hours", hours));
+    let hours =
+        row.get::<Option<u32>>("interval_hours")?.map(|hours| Hours::new("interval_hours", hours));
     hours.transpose().map_err(|fault| sql::unreadable("interval_hours", fault))
 }
 

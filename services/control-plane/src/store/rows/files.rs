@@ -38,12 +38,21 @@ pub(crate) fn create(tx: &mut dyn Transaction, run: RunId, file: &File) -> Resul
 }
 
 pub(crate) fn all(tx: &mut dyn Transaction, run: RunId) -> Result<Vec<File>, StoreError> {
-    tx.query("SELECT * FROM files WHERE run_id = $1 ORDER BY number", &[run.into()])?.iter().map(file).collect()
+    tx.query("SELECT * FROM files WHERE run_id = $1 ORDER BY number", &[run.into()])?
+        .iter()
+        .map(file)
+        .collect()
 }
 
 /// Numbers and keys of up to `most` files behind that number.
-pub(crate) fn keys(tx: &mut dyn Transaction, run: RunId, after: Option<u32>, most: u32) -> Result<Vec<(u32, String)>, StoreError> {
-    let sql = "SELECT number, key FROM files WHERE run_id = $1 AND number > $2 ORDER BY number LIMIT $3";
+pub(crate) fn keys(
+    tx: &mut dyn Transaction,
+    run: RunId,
+    after: Option<u32>,
+    most: u32,
+) -> Result<Vec<(u32, String)>, StoreError> {
+    let sql =
+        "SELECT number, key FROM files WHERE run_id = $1 AND number > $2 ORDER BY number LIMIT $3";
     let rows = tx.query(sql, &[run.into(), after.map_or(-1, i64::from).into(), most.into()])?;
     rows.iter().map(|row| Ok((row.get("number")?, row.get("key")?))).collect()
 }

@@ -85,7 +85,9 @@ impl TryFrom<IntentRecord> for FileIntent {
 
     fn try_from(record: IntentRecord) -> Result<Self, &'static str> {
         let IntentRecord { number, key, upload_id, token, whole } = record;
-        let whole = whole.map(|whole| whole.file(number, &key).map(Box::new).ok_or("a time is none")).transpose()?;
+        let whole = whole
+            .map(|whole| whole.file(number, &key).map(Box::new).ok_or("a time is none"))
+            .transpose()?;
         Ok(Self { number, key, upload_id, token, whole })
     }
 }
@@ -101,7 +103,10 @@ impl FileRecord {
             sha256: self.sha256,
             min_start_time: Timestamp::from_micros(self.min_start_time)?,
             max_start_time: Timestamp::from_micros(self.max_start_time)?,
-            cursor: Cursor { start_time: Timestamp::from_micros(self.cursor.0)?, id: self.cursor.1 },
+            cursor: Cursor {
+                start_time: Timestamp::from_micros(self.cursor.0)?,
+                id: self.cursor.1,
+            },
             hydrated_objects: self.hydrated_objects,
             hydration_misses: self.hydration_misses,
             misses: self.misses.into_iter().map(miss).collect(),

@@ -1,4 +1,5 @@
-//! How many values are oversized, as one JSON text: name of the limit to count. What a version before wrote has no counts.
+//! How many values are oversized, as one JSON text: name of the limit to count. What a version
+//! before wrote has no counts.
 
 use std::collections::BTreeMap;
 

@@ -53,15 +53,28 @@ pub(crate) fn full(
 }
 
 /// When the `number`-th newest export of the last hour was made; `None` when there were fewer.
-fn nth_newest(tx: &mut dyn Transaction, tenant: TenantId, number: u32, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+fn nth_newest(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    number: u32,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
     let sql = "SELECT created_at FROM exports WHERE tenant_id = $1 AND created_at > $2 AND source_id IS NULL
                ORDER BY created_at DESC LIMIT 1 OFFSET $3";
-    let values = [tenant.into(), now.plus_seconds(-WINDOW_SECONDS).into(), Value::Number(i64::from(number) - 1)];
+    let values = [
+        tenant.into(),
+        now.plus_seconds(-WINDOW_SECONDS).into(),
+        Value::Number(i64::from(number) - 1),
+    ];
     sql::one(tx, sql, &values)?.map(|row| row.get("created_at")).transpose()
 }
 
 /// What a tenant uses of its limits.
-pub(crate) fn usage(tx: &mut dyn Transaction, tenant: TenantId, now: Timestamp) -> Result<Usage, StoreError> {
+pub(crate) fn usage(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    now: Timestamp,
+) -> Result<Usage, StoreError> {
     let sql = "SELECT
         (SELECT count(*) FROM exports e
          WHERE e.status IN ('Created', 'Running') AND e.started_at IS NOT NULL AND e.tenant_id = $1) AS begun,

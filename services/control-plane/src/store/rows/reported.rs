@@ -22,10 +22,22 @@ struct Record {
 
 /// An estimate stays until there is another one: it is of the whole run, whoever works on it.
 pub(crate) fn columns(reported: &Reported) -> Result<sql::Columns, StoreError> {
-    let Reported { stage, rows, bytes, files, rows_estimate, hydrated_objects, hydration_misses, stage_seconds } = reported.clone();
+    let Reported {
+        stage,
+        rows,
+        bytes,
+        files,
+        rows_estimate,
+        hydrated_objects,
+        hydration_misses,
+        stage_seconds,
+    } = reported.clone();
     let record = Record { stage, files, hydrated_objects, hydration_misses, stage_seconds };
-    let mut columns: sql::Columns =
-        vec![("reported", sql::json(&record)?), ("reported_rows", rows.into()), ("reported_bytes", bytes.into())];
+    let mut columns: sql::Columns = vec![
+        ("reported", sql::json(&record)?),
+        ("reported_rows", rows.into()),
+        ("reported_bytes", bytes.into()),
+    ];
     if let Some(estimate) = rows_estimate {
         columns.push(("rows_estimate", estimate.into()));
     }
@@ -34,7 +46,9 @@ pub(crate) fn columns(reported: &Reported) -> Result<sql::Columns, StoreError> {
 
 /// Whether more is said than before: rows, bytes, files or objects.
 pub(crate) fn is_further(before: &Reported, said: &Reported) -> bool {
-    let counts = |reported: &Reported| (reported.rows, reported.bytes, reported.files, reported.hydrated_objects);
+    let counts = |reported: &Reported| {
+        (reported.rows, reported.bytes, reported.files, reported.hydrated_objects)
+    };
     counts(before) != counts(said)
 }
 
@@ -44,11 +58,17 @@ pub(crate) fn forget(tx: &mut dyn Transaction, run: &Run) -> Result<(), StoreErr
         State::Queued { .. } => "queued",
         _ => "ended",
     };
-    sql::update(tx, "runs", run.id, columns(&Reported { stage: stage.to_owned(), ..Reported::default() })?)
+    sql::update(
+        tx,
+        "runs",
+        run.id,
+        columns(&Reported { stage: stage.to_owned(), ..Reported::default() })?,
+    )
 }
 
 pub(crate) fn of(row: &Row) -> Result<Reported, StoreError> {
-    let Record { stage, files, hydrated_objects, hydration_misses, stage_seconds } = row.json("reported")?;
+    let Record { stage, files, hydrated_objects, hydration_misses, stage_seconds } =
+        row.json("reported")?;
     Ok(Reported {
         stage,
         rows: row.get("reported_rows")?,

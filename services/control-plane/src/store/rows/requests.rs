@@ -22,7 +22,8 @@ pub(crate) struct Kind {
 }
 
 pub(crate) const EXPORTS: Kind = Kind { table: "requests", made: "export_id" };
-pub(crate) const DESTINATIONS: Kind = Kind { table: "destination_requests", made: "destination_id" };
+pub(crate) const DESTINATIONS: Kind =
+    Kind { table: "destination_requests", made: "destination_id" };
 
 /// What a key stands for.
 pub(crate) struct Known<Id> {
@@ -32,7 +33,8 @@ pub(crate) struct Known<Id> {
     pub(crate) same: bool,
 }
 
-/// What a tenant's key stands for since `limit`. The tenant is locked, or the answer is about a moment ago.
+/// What a tenant's key stands for since `limit`. The tenant is locked, or the answer is about a
+/// moment ago.
 pub(crate) fn find<Id: Read>(
     tx: &mut dyn Transaction,
     kind: &Kind,
@@ -41,7 +43,9 @@ pub(crate) fn find<Id: Read>(
     limit: Timestamp,
 ) -> Result<Option<Known<Id>>, StoreError> {
     let Kind { table, made } = kind;
-    let sql = format!("SELECT {made}, hash FROM {table} WHERE tenant_id = $1 AND key = $2 AND created_at > $3");
+    let sql = format!(
+        "SELECT {made}, hash FROM {table} WHERE tenant_id = $1 AND key = $2 AND created_at > $3"
+    );
     let found = sql::one(tx, &sql, &[tenant.into(), (&request.key).into(), limit.into()])?;
     let known = |row: sql::Row| {
         let digest: [u8; 32] = row.get("hash")?;

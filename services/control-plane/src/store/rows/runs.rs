@@ -31,7 +31,9 @@ const AT_ONCE: usize = 64;
 pub(crate) fn create(tx: &mut dyn Transaction, run: &Run) -> Result<(), StoreError> {
     let (kind, session, window, subject) = match run.work {
         Work::FindExperiments(window) => ("find_experiments", None, Some(window), None),
-        Work::Partition(Partition { session, window }) => ("partition", Some(session), Some(window), None),
+        Work::Partition(Partition { session, window }) => {
+            ("partition", Some(session), Some(window), None)
+        }
         Work::Finalise => ("finalise", None, None, None),
         Work::CleanUp(subject) => ("clean_up", None, None, Some(subject)),
         Work::Reconcile => ("reconcile", None, None, None),
@@ -57,7 +59,11 @@ pub(crate) fn save(tx: &mut dyn Transaction, run: &Run) -> Result<(), StoreError
 }
 
 /// The same, with what is said of it.
-pub(crate) fn save_reported(tx: &mut dyn Transaction, run: &Run, said: &Reported) -> Result<(), StoreError> {
+pub(crate) fn save_reported(
+    tx: &mut dyn Transaction,
+    run: &Run,
+    said: &Reported,
+) -> Result<(), StoreError> {
     let mut columns = changing(run)?;
     columns.extend(reported::columns(said)?);
     sql::update(tx, "runs", run.id, columns)
@@ -72,7 +78,8 @@ fn changing(run: &Run) -> Result<sql::Columns, StoreError> {
         State::Cancelled(at) => ("cancelled", *at),
         State::TimedOut(at) => ("timed_out", *at),
     };
-    let intent = run.intent.as_ref().map(|intent| sql::json(&IntentRecord::from(intent))).transpose()?;
+    let intent =
+        run.intent.as_ref().map(|intent| sql::json(&IntentRecord::from(intent))).transpose()?;
     let mut columns = vec![
         ("state", state.into()),
         ("state_at", at.into()),
@@ -91,7 +98,10 @@ fn changing(run: &Run) -> Result<sql::Columns, StoreError> {
         ("oversized", oversized::column(run.totals.oversized)?),
         ("undecided", run.totals.undecided.into()),
         ("decided_against", run.totals.decided_against.into()),
-        ("undecided_fields", sql::json(&run.undecided.iter().map(miss_record).collect::<Vec<_>>())?),
+        (
+            "undecided_fields",
+            sql::json(&run.undecided.iter().map(miss_record).collect::<Vec<_>>())?,
+        ),
         ("identity", run.identity.map(identity_word).into()),
         ("cursor_time", run.cursor.map(|cursor| cursor.start_time).into()),
         ("cursor_id", run.cursor.map(|cursor| cursor.id).into()),
@@ -122,17 +132,27 @@ pub(crate) fn lock(tx: &mut dyn Transaction, id: RunId) -> Result<Option<Run>, S
 }
 
 /// The same, with what was said of it last.
-pub(crate) fn lock_reported(tx: &mut dyn Transaction, id: RunId) -> Result<Option<(Run, Reported)>, StoreError> {
+pub(crate) fn lock_reported(
+    tx: &mut dyn Transaction,
+    id: RunId,
+) -> Result<Option<(Run, Reported)>, StoreError> {
     let sql = format!("SELECT * FROM runs WHERE id = $1{}", for_update(tx));
     let found = sql::one(tx, &sql, &[id.into()])?;
     found.map(|row| Ok((run(&row)?, reported::of(&row)?))).transpose()
 }
 
 /// Those of some runs that there are, locked in the order of their ids.
-pub(crate) fn lock_all(tx: &mut dyn Transaction, ids: &BTreeSet<RunId>) -> Result<BTreeMap<RunId, Run>, StoreError> {
+pub(crate) fn lock_all(
+    tx: &mut dyn Transaction,
+    ids: &BTreeSet<RunId>,
+) -> Result<BTreeMap<RunId, Run>, StoreError> {
     let (ids, mut locked) = (ids.iter().copied().collect::<Vec<_>>(), BTreeMap::new());
     for ids in ids.chunks(AT_ONCE) {
-        let sql = format!("SELECT * FROM runs WHERE id IN ({}) ORDER BY id{}", marks(ids.len()), for_update(tx));
+        let sql = format!(
+            "SELECT * FROM runs WHERE id IN ({}) ORDER BY id{}",
+            marks(ids.len()),
+            for_update(tx)
+        );
         let values: Vec<_> = ids.iter().map(|id| Value::from(*id)).collect();
         for row in tx.query(&sql, &values)? {
             let run = run(&row)?;
@@ -143,14 +163,22 @@ pub(crate) fn lock_all(tx: &mut dyn Transaction, ids: &BTreeSet<RunId>) -> Resul
 }
 
 /// A run and the one that it cleans up after, if it does, locked in the order of their ids.
-pub(crate) fn lock_with_subject(tx: &mut dyn Transaction, id: RunId) -> Result<BTreeMap<RunId, Run>, StoreError> {
+pub(crate) fn lock_with_subject(
+    tx: &mut dyn Transaction,
+    id: RunId,
+) -> Result<BTreeMap<RunId, Run>, StoreError> {
     let subject = "SELECT subject FROM runs WHERE id = $1";
-    let sql = format!("SELECT * FROM runs WHERE id IN ($1, ({subject})) ORDER BY id{}", for_update(tx));
+    let sql =
+        format!("SELECT * FROM runs WHERE id IN ($1, ({subject})) ORDER BY id{}", for_update(tx));
     tx.query(&sql, &[id.into()])?.iter().map(|row| run(row).map(|run| (run.id, run))).collect()
 }
 
-/// How an export's runs stand: each status of those that come first, once, and that of the finalising run.
-pub(crate) fn standing(tx: &mut dyn Transaction, export: ExportId) -> Result<(Vec<RunStatus>, Option<RunStatus>), StoreError> {
+/// How an export's runs stand: each status of those that come first, once, and that of the
+/// finalising run.
+pub(crate) fn standing(
+    tx: &mut dyn Transaction,
+    export: ExportId,
+) -> Result<(Vec<RunStatus>, Option<RunStatus>), StoreError> {
     let sql = "SELECT kind, state, fence = 0 AS untouched FROM runs
                WHERE export_id = $1 AND kind IN ('find_experiments', 'partition', 'finalise') GROUP BY kind, state, fence = 0";
     let (mut first, mut finalising) = (Vec::new(), None);
@@ -162,46 +190,74 @@ pub(crate) fn standing(tx: &mut dyn Transaction, export: ExportId) -> Result<(Ve
             ("failed", _) => RunStatus::Failed,
             ("cancelled", _) => RunStatus::Cancelled,
             ("timed_out", _) => RunStatus::TimedOut,
-            (other, _) => return Err(StoreError::Corrupt(format!("column state: {other} is none"))),
+            (other, _) => {
+                return Err(StoreError::Corrupt(format!("column state: {other} is none")));
+            }
         };
-        if row.get::<String>("kind")? == "finalise" { finalising = Some(status) } else { first.push(status) }
+        if row.get::<String>("kind")? == "finalise" {
+            finalising = Some(status)
+        } else {
+            first.push(status)
+        }
     }
     Ok((first, finalising))
 }
 
 /// All runs of an export, by time; the finalising one before them.
-pub(crate) fn of_export(tx: &mut dyn Transaction, export: ExportId) -> Result<Vec<Run>, StoreError> {
-    let rows = tx.query("SELECT * FROM runs WHERE export_id = $1 ORDER BY window_start NULLS FIRST, id", &[export.into()])?;
+pub(crate) fn of_export(
+    tx: &mut dyn Transaction,
+    export: ExportId,
+) -> Result<Vec<Run>, StoreError> {
+    let rows = tx.query(
+        "SELECT * FROM runs WHERE export_id = $1 ORDER BY window_start NULLS FIRST, id",
+        &[export.into()],
+    )?;
     rows.iter().map(run).collect()
 }
 
 /// All runs of an export, locked.
-pub(crate) fn lock_of_export(tx: &mut dyn Transaction, export: ExportId) -> Result<Vec<Run>, StoreError> {
+pub(crate) fn lock_of_export(
+    tx: &mut dyn Transaction,
+    export: ExportId,
+) -> Result<Vec<Run>, StoreError> {
     let sql = format!("SELECT * FROM runs WHERE export_id = $1 ORDER BY id{}", for_update(tx));
     tx.query(&sql, &[export.into()])?.iter().map(run).collect()
 }
 
 /// Every run there is: by export, then by time, those that callers do not see after the others.
 pub(crate) fn all(tx: &mut dyn Transaction) -> Result<Vec<Run>, StoreError> {
-    let rows = tx.query("SELECT * FROM runs ORDER BY export_id, window_start IS NULL, window_start, id", &[])?;
+    let rows = tx.query(
+        "SELECT * FROM runs ORDER BY export_id, window_start IS NULL, window_start, id",
+        &[],
+    )?;
     rows.iter().map(run).collect()
 }
 
 /// What an exporter holds.
-pub(crate) fn leased_to(tx: &mut dyn Transaction, exporter: &ExporterId) -> Result<Vec<Run>, StoreError> {
-    let rows = tx.query("SELECT * FROM runs WHERE exporter_id = $1 AND state = 'leased'", &[exporter.as_str().into()])?;
+pub(crate) fn leased_to(
+    tx: &mut dyn Transaction,
+    exporter: &ExporterId,
+) -> Result<Vec<Run>, StoreError> {
+    let rows = tx.query(
+        "SELECT * FROM runs WHERE exporter_id = $1 AND state = 'leased'",
+        &[exporter.as_str().into()],
+    )?;
     rows.iter().map(run).collect()
 }
 
 /// How many runs each of these exporters holds, by its name.
-pub(crate) fn held(tx: &mut dyn Transaction, exporters: &[&ExporterId]) -> Result<BTreeMap<String, usize>, StoreError> {
+pub(crate) fn held(
+    tx: &mut dyn Transaction,
+    exporters: &[&ExporterId],
+) -> Result<BTreeMap<String, usize>, StoreError> {
     let mut held = BTreeMap::new();
     for exporters in exporters.chunks(AT_ONCE) {
         let sql = format!(
             "SELECT exporter_id, count(*) AS n FROM runs WHERE state = 'leased' AND exporter_id IN ({}) GROUP BY exporter_id",
             marks(exporters.len())
         );
-        let values: Vec<_> = exporters.iter().map(|exporter| Value::from(exporter.as_str())).collect();
+        let values: Vec<_> =
+            exporters.iter().map(|exporter| Value::from(exporter.as_str())).collect();
         for row in tx.query(&sql, &values)? {
             held.insert(row.get("exporter_id")?, row.get::<u32>("n")? as usize);
         }
@@ -214,8 +270,13 @@ fn marks(number: usize) -> String {
     (1..=number).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Runs stopped since then that this exporter was the last to hold; stopping has put the fence up by one.
-pub(crate) fn stopped(tx: &mut dyn Transaction, exporter: &ExporterId, since: Timestamp) -> Result<Vec<(RunId, Fence)>, StoreError> {
+/// Runs stopped since then that this exporter was the last to hold; stopping has put the fence up
+/// by one.
+pub(crate) fn stopped(
+    tx: &mut dyn Transaction,
+    exporter: &ExporterId,
+    since: Timestamp,
+) -> Result<Vec<(RunId, Fence)>, StoreError> {
     let rows = tx.query(
         "SELECT id, fence - 1 AS held FROM runs WHERE exporter_id = $1 AND state IN ('cancelled', 'timed_out') AND state_at >= $2",
         &[exporter.as_str().into(), since.into()],
@@ -229,15 +290,30 @@ pub(crate) fn is_cleaned(tx: &mut dyn Transaction, subject: RunId) -> Result<boo
     Ok(sql::one(tx, sql, &[subject.into()])?.is_some())
 }
 
-/// Those of some runs that wait, locked: not one that another transaction has or has dealt with, nor one that is to be cleaned up after.
-pub(crate) fn lock_free(tx: &mut dyn Transaction, ids: &[RunId]) -> Result<BTreeMap<RunId, Run>, StoreError> {
+/// Those of some runs that wait, locked: not one that another transaction has or has dealt with,
+/// nor one that is to be cleaned up after.
+pub(crate) fn lock_free(
+    tx: &mut dyn Transaction,
+    ids: &[RunId],
+) -> Result<BTreeMap<RunId, Run>, StoreError> {
     let mut free = BTreeMap::new();
     for ids in ids.chunks(AT_ONCE) {
-        let (marks, values) = (marks(ids.len()), ids.iter().map(|id| Value::from(*id)).collect::<Vec<_>>());
-        let sql = format!("SELECT * FROM runs WHERE id IN ({marks}) ORDER BY id{}", for_update_of_free(tx));
+        let (marks, values) =
+            (marks(ids.len()), ids.iter().map(|id| Value::from(*id)).collect::<Vec<_>>());
+        let sql = format!(
+            "SELECT * FROM runs WHERE id IN ({marks}) ORDER BY id{}",
+            for_update_of_free(tx)
+        );
         let found = tx.query(&sql, &values)?.iter().map(run).collect::<Result<Vec<_>, _>>()?;
-        free.extend(found.into_iter().filter(|run| matches!(run.state, State::Queued { .. })).map(|run| (run.id, run)));
-        let sql = format!("SELECT subject FROM runs WHERE subject IN ({marks}) AND state IN ('queued', 'leased')");
+        free.extend(
+            found
+                .into_iter()
+                .filter(|run| matches!(run.state, State::Queued { .. }))
+                .map(|run| (run.id, run)),
+        );
+        let sql = format!(
+            "SELECT subject FROM runs WHERE subject IN ({marks}) AND state IN ('queued', 'leased')"
+        );
         for row in tx.query(&sql, &values)? {
             free.remove(&row.get("subject")?);
         }
@@ -246,16 +322,27 @@ pub(crate) fn lock_free(tx: &mut dyn Transaction, ids: &[RunId]) -> Result<BTree
 }
 
 /// Up to `most` runs that callers do not see, are under no limit, and may be given out now, locked.
-pub(crate) fn lock_queued_unseen(tx: &mut dyn Transaction, most: usize, now: Timestamp) -> Result<Vec<Run>, StoreError> {
+pub(crate) fn lock_queued_unseen(
+    tx: &mut dyn Transaction,
+    most: usize,
+    now: Timestamp,
+) -> Result<Vec<Run>, StoreError> {
     let sql = format!(
         "SELECT * FROM runs WHERE state = 'queued' AND window_start IS NULL AND state_at <= $1 ORDER BY state_at, id LIMIT $2{}",
         for_update_of_free(tx)
     );
-    tx.query(&sql, &[now.into(), i64::try_from(most).unwrap_or(i64::MAX).into()])?.iter().map(run).collect()
+    tx.query(&sql, &[now.into(), i64::try_from(most).unwrap_or(i64::MAX).into()])?
+        .iter()
+        .map(run)
+        .collect()
 }
 
-/// Runs whose lease has passed one of its deadlines, locked. One that is being heard of at this moment is passed over.
-pub(crate) fn lock_lapsed(tx: &mut dyn Transaction, now: Timestamp) -> Result<Vec<Run>, StoreError> {
+/// Runs whose lease has passed one of its deadlines, locked. One that is being heard of at this
+/// moment is passed over.
+pub(crate) fn lock_lapsed(
+    tx: &mut dyn Transaction,
+    now: Timestamp,
+) -> Result<Vec<Run>, StoreError> {
     let sql = format!(
         "SELECT * FROM runs WHERE state = 'leased' AND (state_at <= $1 OR progressed_at + patience * 1000000 <= $1) ORDER BY id{}",
         for_update_of_free(tx)
@@ -263,8 +350,13 @@ pub(crate) fn lock_lapsed(tx: &mut dyn Transaction, now: Timestamp) -> Result<Ve
     tx.query(&sql, &[now.into()])?.iter().map(run).collect()
 }
 
-/// Ids of unfinished runs that were begun before `run_limit`, or whose export was before `export_limit`.
-pub(crate) fn overdue(tx: &mut dyn Transaction, run_limit: Timestamp, export_limit: Timestamp) -> Result<Vec<RunId>, StoreError> {
+/// Ids of unfinished runs that were begun before `run_limit`, or whose export was before
+/// `export_limit`.
+pub(crate) fn overdue(
+    tx: &mut dyn Transaction,
+    run_limit: Timestamp,
+    export_limit: Timestamp,
+) -> Result<Vec<RunId>, StoreError> {
     let rows = tx.query(
         "SELECT r.id FROM runs r JOIN exports e ON e.id = r.export_id
          WHERE r.state IN ('queued', 'leased') AND r.kind IN ('find_experiments', 'partition', 'finalise')
@@ -282,7 +374,12 @@ const VIEW: &str = "
     FROM runs r JOIN exports e ON e.id = r.export_id JOIN destinations d ON d.id = e.destination_id
     WHERE r.tenant_id = $1 AND r.kind = 'partition'";
 
-pub(crate) fn views(tx: &mut dyn Transaction, tenant: TenantId, export: ExportId, page: Page) -> Result<Option<Vec<RunView>>, StoreError> {
+pub(crate) fn views(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    export: ExportId,
+    page: Page,
+) -> Result<Option<Vec<RunView>>, StoreError> {
     views_where(tx, "r.export_id = $2", tenant, export, page)
 }
 
@@ -311,13 +408,23 @@ fn views_where(
         values.extend([start.into(), id.into()]);
         behind = "AND (r.window_start, r.id) > ($5, $6)";
     }
-    let sql = format!("{VIEW} AND {condition} {behind} ORDER BY r.window_start, r.id LIMIT $3 OFFSET $4");
+    let sql =
+        format!("{VIEW} AND {condition} {behind} ORDER BY r.window_start, r.id LIMIT $3 OFFSET $4");
     let rows = tx.query(&sql, &values)?;
     rows.iter().map(|row| view_of(tx, row)).collect::<Result<_, _>>().map(Some)
 }
 
-pub(crate) fn view(tx: &mut dyn Transaction, tenant: TenantId, export: ExportId, id: RunId) -> Result<Option<RunView>, StoreError> {
-    let found = sql::one(tx, &format!("{VIEW} AND r.export_id = $2 AND r.id = $3"), &[tenant.into(), export.into(), id.into()])?;
+pub(crate) fn view(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    export: ExportId,
+    id: RunId,
+) -> Result<Option<RunView>, StoreError> {
+    let found = sql::one(
+        tx,
+        &format!("{VIEW} AND r.export_id = $2 AND r.id = $3"),
+        &[tenant.into(), export.into(), id.into()],
+    )?;
     found.map(|row| view_of(tx, &row)).transpose()
 }
 
@@ -330,8 +437,19 @@ pub(crate) fn files(
     after: Option<u32>,
     most: u32,
 ) -> Result<Option<RunFiles>, StoreError> {
-    let found = sql::one(tx, &format!("{VIEW} AND r.export_id = $2 AND r.id = $3"), &[tenant.into(), export.into(), id.into()])?;
-    found.map(|row| Ok(RunFiles { bucket: destinations::bucket(&row)?, keys: files::keys(tx, id, after, most)? })).transpose()
+    let found = sql::one(
+        tx,
+        &format!("{VIEW} AND r.export_id = $2 AND r.id = $3"),
+        &[tenant.into(), export.into(), id.into()],
+    )?;
+    found
+        .map(|row| {
+            Ok(RunFiles {
+                bucket: destinations::bucket(&row)?,
+                keys: files::keys(tx, id, after, most)?,
+            })
+        })
+        .transpose()
 }
 
 fn view_of(tx: &mut dyn Transaction, row: &Row) -> Result<RunView, StoreError> {
@@ -351,8 +469,11 @@ fn run(row: &Row) -> Result<Run, StoreError> {
         (Some(start_time), Some(id)) => Some(Cursor { start_time, id }),
         _ => None,
     };
-    let intent: Option<IntentRecord> = row.get::<Option<String>>("intent")?.map(|_| row.json("intent")).transpose()?;
-    let intent = intent.map(|record| record.try_into().map_err(|fault| sql::unreadable("intent", fault))).transpose()?;
+    let intent: Option<IntentRecord> =
+        row.get::<Option<String>>("intent")?.map(|_| row.json("intent")).transpose()?;
+    let intent = intent
+        .map(|record| record.try_into().map_err(|fault| sql::unreadable("intent", fault)))
+        .transpose()?;
     Ok(Run {
         id: row.get("id")?,
         export: row.get("export_id")?,
@@ -376,7 +497,11 @@ fn run(row: &Row) -> Result<Run, StoreError> {
             undecided: row.get("undecided")?,
             decided_against: row.get("decided_against")?,
         },
-        undecided: row.json::<Vec<MissRecord>>("undecided_fields")?.into_iter().map(intent::miss).collect(),
+        undecided: row
+            .json::<Vec<MissRecord>>("undecided_fields")?
+            .into_iter()
+            .map(intent::miss)
+            .collect(),
         identity: identity(row)?,
         cursor,
         intent,
@@ -390,11 +515,17 @@ fn work(row: &Row) -> Result<Work, StoreError> {
     // Runs that are no partitions name a project where an earlier version has made them.
     Ok(match (row.get::<String>("kind")?.as_str(), row.window()?, row.get("subject")?) {
         ("find_experiments", Some(window), None) => Work::FindExperiments(window),
-        ("partition", Some(window), None) => Work::Partition(Partition { session: row.get("session_id")?, window }),
+        ("partition", Some(window), None) => {
+            Work::Partition(Partition { session: row.get("session_id")?, window })
+        }
         ("finalise", None, None) => Work::Finalise,
         ("clean_up", None, Some(subject)) => Work::CleanUp(subject),
         ("reconcile", None, None) => Work::Reconcile,
-        (other, ..) => return Err(StoreError::Corrupt(format!("column kind: {other} does not go with the rest of the row"))),
+        (other, ..) => {
+            return Err(StoreError::Corrupt(format!(
+                "column kind: {other} does not go with the rest of the row"
+            )));
+        }
     })
 }
 

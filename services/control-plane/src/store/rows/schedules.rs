@@ -16,8 +16,9 @@ pub(crate) struct Schedule {
     pub(crate) next: u64,
 }
 
-/// Schedules with a window that is due, a bounded number of them: those that waited longest since they last spawned, so that one
-/// with much to catch up on keeps none of the others waiting. Nor does one that has as many exports under way as it may: it is left out.
+/// Schedules with a window that is due, a bounded number of them: those that waited longest since
+/// they last spawned, so that one with much to catch up on keeps none of the others waiting. Nor
+/// does one that has as many exports under way as it may: it is left out.
 pub(crate) fn due(tx: &mut dyn Transaction, due: Due) -> Result<Vec<ExportId>, StoreError> {
     let rows = tx.query(
         &format!(
@@ -31,7 +32,8 @@ pub(crate) fn due(tx: &mut dyn Transaction, due: Due) -> Result<Vec<ExportId>, S
 }
 
 /// Spawned exports that have not ended.
-const UNDER_WAY: &str = "SELECT count(*) AS n FROM exports e WHERE e.status IN ('Created', 'Running')";
+const UNDER_WAY: &str =
+    "SELECT count(*) AS n FROM exports e WHERE e.status IN ('Created', 'Running')";
 
 /// How many exports of a schedule have not ended.
 pub(crate) fn under_way(tx: &mut dyn Transaction, id: ExportId) -> Result<u32, StoreError> {
@@ -40,13 +42,33 @@ pub(crate) fn under_way(tx: &mut dyn Transaction, id: ExportId) -> Result<u32, S
 }
 
 /// One of these, locked; `None` when another transaction has it, or has dealt with it.
-pub(crate) fn lock_due(tx: &mut dyn Transaction, id: ExportId, limit: Timestamp) -> Result<Option<Schedule>, StoreError> {
-    let sql = format!("SELECT * FROM exports WHERE id = $1 AND status = 'IntervalScheduled' AND next_end <= $2{}", for_update_of_free(tx));
+pub(crate) fn lock_due(
+    tx: &mut dyn Transaction,
+    id: ExportId,
+    limit: Timestamp,
+) -> Result<Option<Schedule>, StoreError> {
+    let sql = format!(
+        "SELECT * FROM exports WHERE id = $1 AND status = 'IntervalScheduled' AND next_end <= $2{}",
+        for_update_of_free(tx)
+    );
     let found = sql::one(tx, &sql, &[id.into(), limit.into()])?;
-    found.map(|row| Ok(Schedule { export: exports::export(&row)?, next: row.get("next_window")? })).transpose()
+    found
+        .map(|row| Ok(Schedule { export: exports::export(&row)?, next: row.get("next_window")? }))
+        .transpose()
 }
 
 /// Its next window is `next`, which ends then; `None` after the last one.
-pub(crate) fn go_on(tx: &mut dyn Transaction, id: ExportId, next: u64, end: Option<Timestamp>, now: Timestamp) -> Result<(), StoreError> {
-    sql::update(tx, "exports", id, vec![("next_window", next.into()), ("next_end", end.into()), ("updated_at", now.into())])
+pub(crate) fn go_on(
+    tx: &mut dyn Transaction,
+    id: ExportId,
+    next: u64,
+    end: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sql::update(
+        tx,
+        "exports",
+        id,
+        vec![("next_window", next.into()), ("next_end", end.into()), ("updated_at", now.into())],
+    )
 }

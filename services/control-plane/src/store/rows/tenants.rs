@@ -13,11 +13,16 @@ use crate::store::{
 
 pub(crate) fn create(tx: &mut dyn Transaction, tenant: &Tenant) -> Result<(), StoreError> {
     let sql = "INSERT INTO tenants (id, display_name, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING RETURNING id";
-    let made = sql::one(tx, sql, &[tenant.id.into(), (&tenant.display_name).into(), tenant.created_at.into()])?;
+    let made = sql::one(
+        tx,
+        sql,
+        &[tenant.id.into(), (&tenant.display_name).into(), tenant.created_at.into()],
+    )?;
     made.map(drop).ok_or_else(|| StoreError::Exists(format!("tenant {}", tenant.id)))
 }
 
-/// Lets nobody else give out this tenant's runs, or make exports under its limits, until the transaction ends.
+/// Lets nobody else give out this tenant's runs, or make exports under its limits, until the
+/// transaction ends.
 pub(crate) fn lock(tx: &mut dyn Transaction, id: TenantId) -> Result<Option<Row>, StoreError> {
     let sql = format!("SELECT served_at FROM tenants WHERE id = $1{}", for_update(tx));
     sql::one(tx, &sql, &[id.into()])
@@ -29,11 +34,21 @@ pub(crate) fn exists(tx: &mut dyn Transaction, id: TenantId) -> Result<bool, Sto
 
 pub(crate) fn all(tx: &mut dyn Transaction) -> Result<Vec<Tenant>, StoreError> {
     let rows = tx.query("SELECT * FROM tenants ORDER BY created_at DESC, id", &[])?;
-    let tenant = |row: Row| Ok(Tenant { id: row.get("id")?, display_name: row.get("display_name")?, created_at: row.get("created_at")? });
+    let tenant = |row: Row| {
+        Ok(Tenant {
+            id: row.get("id")?,
+            display_name: row.get("display_name")?,
+            created_at: row.get("created_at")?,
+        })
+    };
     rows.into_iter().map(tenant).collect()
 }
 
-pub(crate) fn create_key(tx: &mut dyn Transaction, key: &ApiKey, hash: &[u8; 32]) -> Result<(), StoreError> {
+pub(crate) fn create_key(
+    tx: &mut dyn Transaction,
+    key: &ApiKey,
+    hash: &[u8; 32],
+) -> Result<(), StoreError> {
     let columns = vec![
         ("id", key.id.into()),
         ("tenant_id", key.tenant.into()),
@@ -46,17 +61,36 @@ pub(crate) fn create_key(tx: &mut dyn Transaction, key: &ApiKey, hash: &[u8; 32]
 }
 
 pub(crate) fn keys(tx: &mut dyn Transaction, tenant: TenantId) -> Result<Vec<ApiKey>, StoreError> {
-    let rows = tx.query("SELECT * FROM api_keys WHERE tenant_id = $1 ORDER BY created_at DESC, id", &[tenant.into()])?;
+    let rows = tx.query(
+        "SELECT * FROM api_keys WHERE tenant_id = $1 ORDER BY created_at DESC, id",
+        &[tenant.into()],
+    )?;
     rows.iter().map(key).collect()
 }
 
-pub(crate) fn revoke_key(tx: &mut dyn Transaction, id: KeyId, now: Timestamp) -> Result<Option<ApiKey>, StoreError> {
-    tx.execute("UPDATE api_keys SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1", &[id.into(), now.into()])?;
-    sql::one(tx, "SELECT * FROM api_keys WHERE id = $1", &[id.into()])?.as_ref().map(key).transpose()
+pub(crate) fn revoke_key(
+    tx: &mut dyn Transaction,
+    id: KeyId,
+    now: Timestamp,
+) -> Result<Option<ApiKey>, StoreError> {
+    tx.execute(
+        "UPDATE api_keys SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1",
+        &[id.into(), now.into()],
+    )?;
+    sql::one(tx, "SELECT * FROM api_keys WHERE id = $1", &[id.into()])?
+        .as_ref()
+        .map(key)
+        .transpose()
 }
 
-pub(crate) fn key_by_hash(tx: &mut dyn Transaction, hash: &[u8; 32]) -> Result<Option<ApiKey>, StoreError> {
-    sql::one(tx, "SELECT * FROM api_keys WHERE hash = $1 AND revoked_at IS NULL", &[hash.into()])?.as_ref().map(key).transpose()
+pub(crate) fn key_by_hash(
+    tx: &mut dyn Transaction,
+    hash: &[u8; 32],
+) -> Result<Option<ApiKey>, StoreError> {
+    sql::one(tx, "SELECT * FROM api_keys WHERE hash = $1 AND revoked_at IS NULL", &[hash.into()])?
+        .as_ref()
+        .map(key)
+        .transpose()
 }
 
 fn key(row: &Row) -> Result<ApiKey, StoreError> {

@@ -1,6 +1,6 @@
-//! The line before the file: calls that come while the disk is busy with others are done together, in one transaction and one
-//! write. Each stands in a savepoint of its own, so one that fails takes nothing of another with it, and none is answered
-//! before all of them are durable.
+//! The line before the file: calls that come while the disk is busy with others are done together,
+//! in one transaction and one write. Each stands in a savepoint of its own, so one that fails takes
+//! nothing of another with it, and none is answered before all of them are durable.
 
 use std::{
     any::Any,
@@ -51,7 +51,9 @@ where
     fn answer(self: Box<Self>, durable: Result<(), &StoreError>) {
         let outcome = match (durable, self.outcome) {
             (Ok(()), Some(outcome)) | (Err(_), Some(outcome @ Err(_))) => outcome,
-            (Ok(()), None) => Err(StoreError::Unavailable("the call was passed over".to_owned()).into()),
+            (Ok(()), None) => {
+                Err(StoreError::Unavailable("the call was passed over".to_owned()).into())
+            }
             (Err(fault), _) => Err(StoreError::Unavailable(fault.to_string()).into()),
         };
         let _ = self.asker.send(outcome); // who asked may have gone
@@ -59,7 +61,10 @@ where
 }
 
 fn died(panic: &(dyn Any + Send)) -> StoreError {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
     StoreError::Unavailable(format!("the call panicked: {}", text.unwrap_or("without words")))
 }
 
@@ -93,8 +98,8 @@ impl Line {
     }
 }
 
-/// Does what waits now, on a thread that may wait for the disk. What has come meanwhile is done on another: whoever is at it has
-/// a call of its own to be answered.
+/// Does what waits now, on a thread that may wait for the disk. What has come meanwhile is done on
+/// another: whoever is at it has a call of its own to be answered.
 pub(super) fn serve(store: SqliteStore) {
     let turn = Turn(store);
     let store = &turn.0;
@@ -125,7 +130,10 @@ impl Drop for Turn {
 }
 
 /// One transaction of several calls; what is to be told of those that stay.
-fn together(connection: &mut Connection, calls: &mut [Box<dyn Call>]) -> Result<Vec<Change>, StoreError> {
+fn together(
+    connection: &mut Connection,
+    calls: &mut [Box<dyn Call>],
+) -> Result<Vec<Change>, StoreError> {
     let inner = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (mut transaction, mut told) = (SqliteTransaction { inner, news: Vec::new() }, Vec::new());
     for call in calls {

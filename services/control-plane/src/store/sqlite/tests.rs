@@ -14,7 +14,10 @@ use crate::{
     auth::hash,
     store::{
         ApiKey, Ask, NewDestination, NewExport, Permission, Store as _,
-        conformance::{self, ALL, Owner, at, claim_one, complete, destination, everything, export, file, owner, report},
+        conformance::{
+            self, ALL, Owner, at, claim_one, complete, destination, everything, export, file,
+            owner, report,
+        },
     },
     vault::Vault,
 };
@@ -50,7 +53,11 @@ async fn everything_survives_closing_and_opening_again() {
     let (mine, id) = filled(&path).await;
     let read = async || {
         let store = SqliteStore::open(&path).unwrap();
-        let rest = (store.tenants().await.unwrap(), store.destinations(mine.tenant).await.unwrap(), store.all_sealed().await.unwrap());
+        let rest = (
+            store.tenants().await.unwrap(),
+            store.destinations(mine.tenant).await.unwrap(),
+            store.all_sealed().await.unwrap(),
+        );
         format!("{}\n{rest:#?}", everything(&store, mine, id).await)
     };
     let first = read().await;
@@ -58,7 +65,14 @@ async fn everything_survives_closing_and_opening_again() {
     assert_eq!(read().await, first);
     // The holder goes on as if nothing had been.
     let store = SqliteStore::open(&path).unwrap();
-    let working = store.runs(mine.tenant, id, ALL).await.unwrap().unwrap().into_iter().find(|view| view.run.lease().is_some()).unwrap();
+    let working = store
+        .runs(mine.tenant, id, ALL)
+        .await
+        .unwrap()
+        .unwrap()
+        .into_iter()
+        .find(|view| view.run.lease().is_some())
+        .unwrap();
     report(&store, &working.run, Event::FileDone(file(1)), 5).await;
     complete(&store, &working.run, 2, 5).await;
 }
@@ -75,11 +89,17 @@ async fn rows_of_when_all_was_of_a_project_are_read_back_as_they_were() {
     let mut older = Connection::open(&then).unwrap();
     MIGRATIONS.to_version(&mut older, ALL_OF_A_PROJECT).unwrap();
     for table in ["tenants", "destinations", "exports", "runs", "files"] {
-        let mut names = older.prepare(&format!("SELECT name FROM pragma_table_info('{table}')")).unwrap();
-        let names: Vec<String> = names.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        let mut names =
+            older.prepare(&format!("SELECT name FROM pragma_table_info('{table}')")).unwrap();
+        let names: Vec<String> =
+            names.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
         let names = names.join(", ");
         older.execute("ATTACH ?1 AS now", [now.to_str().unwrap()]).unwrap();
-        older.execute_batch(&format!("INSERT INTO main.{table} ({names}) SELECT {names} FROM now.{table}; DETACH now")).unwrap();
+        older
+            .execute_batch(&format!(
+                "INSERT INTO main.{table} ({names}) SELECT {names} FROM now.{table}; DETACH now"
+            ))
+            .unwrap();
     }
     drop(older);
     assert_eq!(everything(&SqliteStore::open(&then).unwrap(), mine, id).await, expected);
@@ -90,7 +110,10 @@ async fn a_database_of_a_newer_schema_is_refused_and_left_alone() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("t.db");
     let (mine, id) = filled(&path).await;
-    let version: i64 = Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    let version: i64 = Connection::open(&path)
+        .unwrap()
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .unwrap();
     sql(&path, "PRAGMA user_version = 99");
     assert!(matches!(SqliteStore::open(&path), Err(StoreError::NewerSchema)));
     sql(&path, &format!("PRAGMA user_version = {version}"));
@@ -103,8 +126,12 @@ async fn what_is_no_database_is_a_clear_error() {
     let path = folder.path().join("t.db");
     fs::write(&path, "this is a shopping list, not a database\n".repeat(500)).unwrap();
     let error = SqliteStore::open(&path).unwrap_err().to_string();
-    assert_eq!(error, format!("the database is not available: {}: file is not a database", path.display()));
-    let error = SqliteStore::open(&folder.path().join("no/such/folder/t.db")).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!("the database is not available: {}: file is not a database", path.display())
+    );
+    let error =
+        SqliteStore::open(&folder.path().join("no/such/folder/t.db")).unwrap_err().to_string();
     assert!(error.contains("unable to open database file"), "{error}");
 }
 
@@ -123,7 +150,14 @@ async fn a_damaged_file_is_an_error_and_not_a_panic() {
             let error = store.export(mine.tenant, id).await.unwrap_err();
             assert!(error.to_string().contains("malformed"), "{error}");
             assert!(
-                store.claim(vec![Ask { lease: conformance::lease("a", 9), capacity: 9 }], conformance::UNLIMITED, at(9)).await.is_err()
+                store
+                    .claim(
+                        vec![Ask { lease: conformance::lease("a", 9), capacity: 9 }],
+                        conformance::UNLIMITED,
+                        at(9)
+                    )
+                    .await
+                    .is_err()
             );
         }
     }
@@ -143,7 +177,12 @@ async fn a_value_that_cannot_be_read_back_is_named_and_never_guessed() {
         ("destinations", "write_options", "{\"Colour\":\"red\"}"),
         ("destinations", "addressing", "sideways"),
     ] {
-        sql(&path, &format!("CREATE TABLE kept AS SELECT id, {column} AS v FROM {table}; UPDATE {table} SET {column} = '{value}'"));
+        sql(
+            &path,
+            &format!(
+                "CREATE TABLE kept AS SELECT id, {column} AS v FROM {table}; UPDATE {table} SET {column} = '{value}'"
+            ),
+        );
         let read = async {
             store.runs(mine.tenant, id, ALL).await?;
             store.destinations(mine.tenant).await
@@ -152,7 +191,9 @@ async fn a_value_that_cannot_be_read_back_is_named_and_never_guessed() {
             Err(StoreError::Corrupt(text)) => assert!(text.contains(column), "{column}: {text}"),
             other => panic!("{column}: {other:?}"),
         }
-        let back = format!("UPDATE {table} SET {column} = (SELECT v FROM kept WHERE kept.id = {table}.id); DROP TABLE kept");
+        let back = format!(
+            "UPDATE {table} SET {column} = (SELECT v FROM kept WHERE kept.id = {table}.id); DROP TABLE kept"
+        );
         sql(&path, &back);
     }
     assert!(store.runs(mine.tenant, id, ALL).await.is_ok());
@@ -179,7 +220,10 @@ async fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
     };
     assert_eq!(refused.0.to_string(), "the database is not available: database or disk is full");
     assert!(matches!(refused.0, StoreError::Unavailable(_)), "callers are told to come back");
-    assert!(store.export(mine.tenant, refused.1).await.unwrap().is_none(), "nothing of it is stored");
+    assert!(
+        store.export(mine.tenant, refused.1).await.unwrap().is_none(),
+        "nothing of it is stored"
+    );
     for (_, id) in &stored {
         assert_eq!(store.runs(mine.tenant, *id, ALL).await.unwrap().unwrap().len(), 30);
     }
@@ -194,7 +238,8 @@ async fn no_secret_stands_in_the_file() {
     let path = folder.path().join("t.db");
     let store = SqliteStore::open(&path).unwrap();
     let mine = owner(&store, 1).await;
-    let vault = Vault::new(&SecretString::from("k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")).unwrap();
+    let vault =
+        Vault::new(&SecretString::from("k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")).unwrap();
     let secrets = BucketSecrets {
         access_key_id: "AKIDINTHECLEAR".into(),
         secret_access_key: "hunter2hunter2".into(),
@@ -228,12 +273,17 @@ async fn no_secret_stands_in_the_file() {
     look("after it was closed");
 
     let store = SqliteStore::open(&path).unwrap();
-    let (tenant, id, sealed) = store.all_sealed().await.unwrap().into_iter().find(|(_, id, _)| *id == second.id).unwrap();
+    let (tenant, id, sealed) =
+        store.all_sealed().await.unwrap().into_iter().find(|(_, id, _)| *id == second.id).unwrap();
     assert_eq!(vault.open(tenant, id, &sealed).unwrap().secret_access_key, "hunter2hunter2");
 }
 
 /// A call in the line that adds tenant `number`, says so, and ends as `end` does.
-fn adds(store: &SqliteStore, number: u128, end: fn() -> Result<(), StoreError>) -> oneshot::Receiver<Result<(), StoreError>> {
+fn adds(
+    store: &SqliteStore,
+    number: u128,
+    end: fn() -> Result<(), StoreError>,
+) -> oneshot::Receiver<Result<(), StoreError>> {
     let (asker, answer) = oneshot::channel();
     let work = move |tx: &mut dyn Transaction| {
         crate::store::rows::tenants::create(tx, &conformance::tenant(number))?;
@@ -257,7 +307,8 @@ async fn a_call_that_fails_takes_nothing_of_those_that_are_done_with_it() {
     assert!(matches!(failing.await.unwrap(), Err(StoreError::Contended)));
     let error = dying.await.unwrap().unwrap_err().to_string();
     assert!(error.contains("a row of three legs"), "{error}");
-    let mut tenants: Vec<_> = store.tenants().await.unwrap().into_iter().map(|tenant| tenant.id.0.as_u128()).collect();
+    let mut tenants: Vec<_> =
+        store.tenants().await.unwrap().into_iter().map(|tenant| tenant.id.0.as_u128()).collect();
     tenants.sort_unstable();
     assert_eq!(tenants, [1, 4]);
     for number in [1, 4] {

@@ -1,4 +1,5 @@
-//! What is written is read by the Parquet crate's own reader, with and without its page index, whatever texts, nulls and sizes.
+//! What is written is read by the Parquet crate's own reader, with and without its page index,
+//! whatever texts, nulls and sizes.
 
 use std::sync::Arc;
 
@@ -9,7 +10,9 @@ use arrow::{
 use parquet::{
     arrow::{
         ArrowWriter,
-        arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector},
+        arrow_reader::{
+            ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+        },
     },
     basic::ZstdLevel,
     file::metadata::{PageIndexPolicy, ParquetMetaData},
@@ -39,12 +42,20 @@ fn file(nullable: bool, groups: &[Vec<Texts>]) -> Bytes {
         .build();
     let schema = schema(nullable);
     let (mut file, columns) =
-        ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties.clone())).unwrap().into_serialized_writer().unwrap();
+        ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties.clone()))
+            .unwrap()
+            .into_serialized_writer()
+            .unwrap();
     for batches in groups {
         let mut writer = ColumnWriter::all(&file, &columns, &properties).unwrap().remove(0);
         assert!(matches!(writer, ColumnWriter::Plain(_)));
         for texts in batches {
-            writer.write(&schema.fields()[0], &(Arc::new(StringArray::from(texts.clone())) as ArrayRef)).unwrap();
+            writer
+                .write(
+                    &schema.fields()[0],
+                    &(Arc::new(StringArray::from(texts.clone())) as ArrayRef),
+                )
+                .unwrap();
         }
         let mut group = file.next_row_group().unwrap();
         writer.close().unwrap().append_to(&mut group).unwrap();
@@ -55,7 +66,8 @@ fn file(nullable: bool, groups: &[Vec<Texts>]) -> Bytes {
 
 fn read(file: &Bytes, selection: Option<RowSelection>) -> (Texts, Arc<ParquetMetaData>) {
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).unwrap();
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), options).unwrap();
     let metadata = builder.metadata().clone();
     let reader = match selection {
         Some(selection) => builder.with_row_selection(selection),
@@ -64,7 +76,9 @@ fn read(file: &Bytes, selection: Option<RowSelection>) -> (Texts, Arc<ParquetMet
     let batches: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
     let texts = batches.iter().flat_map(|batch| {
         let column = batch.column(0).as_string::<i32>().clone();
-        (0..column.len()).map(move |row| column.is_valid(row).then(|| column.value(row).to_owned())).collect::<Vec<_>>()
+        (0..column.len())
+            .map(move |row| column.is_valid(row).then(|| column.value(row).to_owned()))
+            .collect::<Vec<_>>()
     });
     (texts.collect(), metadata)
 }
@@ -73,7 +87,9 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof![3 => "[a-zé\u{1f600}]{0,30}", 1 => Just(String::new()), 1 => (0..2000usize).prop_map(|size| "long ".repeat(size))]
 }
 
-fn batches(text: impl Strategy<Value = Option<String>> + Clone + 'static) -> impl Strategy<Value = Vec<Texts>> {
+fn batches(
+    text: impl Strategy<Value = Option<String>> + Clone + 'static,
+) -> impl Strategy<Value = Vec<Texts>> {
     vec(vec(text, 0..120), 1..5)
 }
 
@@ -117,14 +133,27 @@ fn a_page_ends_by_its_bytes_or_its_rows_and_a_text_that_is_larger_has_its_own() 
     let long = vec![text(96), text(96), text(96), text(1), text(5000), text(1), None]; // 100 bytes each with the length
     let (texts, metadata) = read(&file(true, &[vec![short.clone(), long.clone()]]), None);
     assert_eq!(texts, [short, long].concat());
-    let pages: Vec<_> =
-        metadata.page_index().unwrap().offset_index(0, 0).unwrap().page_locations().iter().map(|page| page.first_row_index).collect();
+    let pages: Vec<_> = metadata
+        .page_index()
+        .unwrap()
+        .offset_index(0, 0)
+        .unwrap()
+        .page_locations()
+        .iter()
+        .map(|page| page.first_row_index)
+        .collect();
     assert_eq!(pages, [0, 40, 80, 103, 104, 105]);
 }
 
 #[test]
 fn a_buffer_that_held_a_large_text_is_given_back() {
-    let column = ArrowWriter::try_new(Vec::new(), schema(true), None).unwrap().into_serialized_writer().unwrap().0.schema_descr().column(0);
+    let column = ArrowWriter::try_new(Vec::new(), schema(true), None)
+        .unwrap()
+        .into_serialized_writer()
+        .unwrap()
+        .0
+        .schema_descr()
+        .column(0);
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_dictionary_enabled(false)
@@ -135,5 +164,8 @@ fn a_buffer_that_held_a_large_text_is_given_back() {
     writer.write(&StringArray::from(vec!["x".repeat(3 * KEPT)])).unwrap();
     writer.end_page().unwrap();
     assert!(writer.page.bytes.capacity() <= KEPT && writer.compressed.capacity() <= KEPT);
-    assert!(writer.page.bytes.capacity() > 0 && writer.compressed.capacity() > 0, "but not all of it");
+    assert!(
+        writer.page.bytes.capacity() > 0 && writer.compressed.capacity() > 0,
+        "but not all of it"
+    );
 }

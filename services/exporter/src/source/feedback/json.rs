@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use arrow::{
     array::{
-        Array as _, ArrayRef, AsArray as _, BooleanArray, Float64Array, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
+        Array as _, ArrayRef, AsArray as _, BooleanArray, Float64Array, RecordBatch, StringArray,
+        StringBuilder, TimestampMicrosecondArray,
     },
     datatypes::{Float64Type, TimestampMicrosecondType},
 };
@@ -28,12 +29,14 @@ pub(in crate::source) enum Kind {
     Name,
     /// A text, null when it is empty.
     Text,
-    /// The same, but a JSON object or list is told as that. A number or a quoted text stays the text that it is in the
-    /// table: filters on `feedback_value` compare that text, and so a field's type does not depend on what people typed.
+    /// The same, but a JSON object or list is told as that. A number or a quoted text stays the
+    /// text that it is in the table: filters on `feedback_value` compare that text, and so a
+    /// field's type does not depend on what people typed.
     Json,
 }
 
-/// The fields that are told, in order: all but the tenant, who is the reader, and whether it was withdrawn, which it was not.
+/// The fields that are told, in order: all but the tenant, who is the reader, and whether it was
+/// withdrawn, which it was not.
 pub(in crate::source) const FIELDS: [(&str, Kind); 14] = [
     ("id", Kind::Uuid),
     ("run_id", Kind::Uuid),
@@ -64,7 +67,9 @@ enum Values {
 impl Fields {
     /// `None` when a field is not there, or not as it was asked for.
     pub(super) fn read(batch: &RecordBatch) -> Option<Self> {
-        let values = FIELDS.iter().map(|(name, kind)| Values::read(*kind, batch.column_by_name(&out(name))?));
+        let values = FIELDS
+            .iter()
+            .map(|(name, kind)| Values::read(*kind, batch.column_by_name(&out(name))?));
         values.collect::<Option<_>>().map(Self)
     }
 
@@ -87,17 +92,25 @@ impl Values {
             Kind::Bool => Self::Bool(array.as_boolean_opt()?.clone()),
             Kind::Time => Self::Time(array.as_primitive_opt::<TimestampMicrosecondType>()?.clone()),
             Kind::Score => Self::Score(array.as_primitive_opt::<Float64Type>()?.clone()),
-            Kind::Uuid | Kind::Name | Kind::Text | Kind::Json => Self::Text(kind, array.as_string_opt::<i32>()?.clone()),
+            Kind::Uuid | Kind::Name | Kind::Text | Kind::Json => {
+                Self::Text(kind, array.as_string_opt::<i32>()?.clone())
+            }
         })
     }
 
     fn write(&self, row: usize, out: &mut String) {
         let value = match self {
             Self::Bool(values) => Value::from(values.value(row)),
-            Self::Time(values) => Timestamp::from_micros(values.value(row)).map(|time| time.to_string()).into(),
+            Self::Time(values) => {
+                Timestamp::from_micros(values.value(row)).map(|time| time.to_string()).into()
+            }
             Self::Score(values) => values.is_valid(row).then(|| values.value(row)).into(),
-            Self::Text(Kind::Json, values) if is_embedded(values.value(row)) => return out.push_str(values.value(row)),
-            Self::Text(Kind::Text | Kind::Json, values) if values.value(row).is_empty() => Value::Null,
+            Self::Text(Kind::Json, values) if is_embedded(values.value(row)) => {
+                return out.push_str(values.value(row));
+            }
+            Self::Text(Kind::Text | Kind::Json, values) if values.value(row).is_empty() => {
+                Value::Null
+            }
             Self::Text(_, values) => values.value(row).into(),
         };
         let _ = write!(out, "{value}");
@@ -109,7 +122,8 @@ fn is_embedded(text: &str) -> bool {
     text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<Valid>(text).is_ok()
 }
 
-/// JSON that was looked at whole. (serde's `IgnoredAny` does not look into texts, where half a surrogate pair can hide.)
+/// JSON that was looked at whole. (serde's `IgnoredAny` does not look into texts, where half a
+/// surrogate pair can hide.)
 struct Valid;
 
 impl<'de> Deserialize<'de> for Valid {
@@ -160,8 +174,8 @@ impl<'de> Visitor<'de> for Valid {
     }
 }
 
-/// Bytes of the feedback on one row that a list may have: far beyond what anybody writes, and few enough for a column of text,
-/// which counts its bytes in 31 bits.
+/// Bytes of the feedback on one row that a list may have: far beyond what anybody writes, and few
+/// enough for a column of text, which counts its bytes in 31 bits.
 const MOST_BYTES: usize = 1 << 30;
 
 /// The feedback on one row is larger than a list may be.

@@ -11,8 +11,12 @@ impl Sql<'_> {
             (Part::Key, ValueTest::Present) => "1".to_owned(),
             (Part::Key, wanted) => self.of_text("toValidUTF8(f.key)", wanted),
             (Part::Value, ValueTest::Present) => "f.value != ''".to_owned(),
-            (Part::Value, wanted) => format!("(f.value != '' AND {})", self.of_text("toValidUTF8(f.value)", wanted)),
-            (Part::Score, ValueTest::Number(wanted)) => never_null(&self.of_double("f.score", wanted)),
+            (Part::Value, wanted) => {
+                format!("(f.value != '' AND {})", self.of_text("toValidUTF8(f.value)", wanted))
+            }
+            (Part::Score, ValueTest::Number(wanted)) => {
+                never_null(&self.of_double("f.score", wanted))
+            }
             (Part::Score, _) => "isNotNull(f.score)".to_owned(),
         };
         negate(test.negated, holds)
@@ -27,7 +31,10 @@ impl Sql<'_> {
         };
         // Every entry is looked at: a key may be there twice.
         let of_pair: Vec<_> = tests.iter().map(|test| self.of_pair(test)).collect();
-        let mut found = vec![format!("arrayExists(e -> {}, JSONExtractKeysAndValuesRaw({json}{within}))", of_pair.join(" AND "))];
+        let mut found = vec![format!(
+            "arrayExists(e -> {}, JSONExtractKeysAndValuesRaw({json}{within}))",
+            of_pair.join(" AND ")
+        )];
         for key in named_keys(tests).into_iter().flatten().filter(|key| !path(key).is_empty()) {
             found.extend(self.at_path(json, within, key, &path(key), tests));
         }
@@ -37,15 +44,27 @@ impl Sql<'_> {
         }
     }
 
-    /// That there is something at a path and that it is as wanted; `None` when its key alone rules that out.
-    fn at_path(&mut self, json: &str, within: &str, key: &str, path: &[&str], tests: &[EntryTest]) -> Option<String> {
+    /// That there is something at a path and that it is as wanted; `None` when its key alone rules
+    /// that out.
+    fn at_path(
+        &mut self,
+        json: &str,
+        within: &str,
+        key: &str,
+        path: &[&str],
+        tests: &[EntryTest],
+    ) -> Option<String> {
         if !tests.iter().all(|test| test.of_key(key)) {
             return None;
         }
-        let path: String = path.iter().map(|part| format!(", {}", self.parameters.text(part))).collect();
+        let path: String =
+            path.iter().map(|part| format!(", {}", self.parameters.text(part))).collect();
         let raw = format!("JSONExtractRaw({json}{within}{path})");
         let values = tests.iter().filter(|test| test.part != Part::Key);
-        let all: Vec<_> = [format!("{raw} != ''")].into_iter().chain(values.map(|test| self.of_raw(&raw, test))).collect();
+        let all: Vec<_> = [format!("{raw} != ''")]
+            .into_iter()
+            .chain(values.map(|test| self.of_raw(&raw, test)))
+            .collect();
         Some(format!("({})", all.join(" AND ")))
     }
 
@@ -58,7 +77,8 @@ impl Sql<'_> {
         }
     }
 
-    /// A test of a value in JSON, which ClickHouse has written anew: without spaces, numbers in their shortest form.
+    /// A test of a value in JSON, which ClickHouse has written anew: without spaces, numbers in
+    /// their shortest form.
     fn of_raw(&mut self, raw: &str, test: &EntryTest) -> String {
         let text = format!("JSONExtractString({raw})");
         let is_text = format!("startsWith({raw}, '\"')");
@@ -67,14 +87,24 @@ impl Sql<'_> {
         let holds = match &test.test {
             ValueTest::Present => format!("{raw} != 'null'"),
             ValueTest::Like(_) => format!("({is_text} AND {})", self.of_text(&text, &test.test)),
-            ValueTest::Number(wanted) => format!("({is_number} AND {})", self.of_double(&number, wanted)),
+            ValueTest::Number(wanted) => {
+                format!("({is_number} AND {})", self.of_double(&number, wanted))
+            }
             ValueTest::Is(any) => {
                 let mut holds = vec![format!("({is_text} AND {})", self.any_of_texts(&text, any))];
                 let named = |word: &&str| any.iter().any(|text| text == word);
-                holds.extend(["true", "false"].into_iter().filter(named).map(|word| format!("{raw} = '{word}'")));
+                holds.extend(
+                    ["true", "false"]
+                        .into_iter()
+                        .filter(named)
+                        .map(|word| format!("{raw} = '{word}'")),
+                );
                 let numbers = numbers(any);
                 if !numbers.is_empty() {
-                    holds.push(format!("({is_number} AND {})", self.of_double(&number, &Test::Is(numbers))));
+                    holds.push(format!(
+                        "({is_number} AND {})",
+                        self.of_double(&number, &Test::Is(numbers))
+                    ));
                 }
                 format!("({})", holds.join(" OR "))
             }
@@ -85,7 +115,9 @@ impl Sql<'_> {
     fn of_text(&mut self, text: &str, wanted: &ValueTest) -> String {
         match wanted {
             ValueTest::Is(any) => self.any_of_texts(text, any),
-            ValueTest::Like(pattern) => format!("{text} LIKE {}", self.parameters.text(&pattern.to_string())),
+            ValueTest::Like(pattern) => {
+                format!("{text} LIKE {}", self.parameters.text(&pattern.to_string()))
+            }
             ValueTest::Present => "1".to_owned(),
             ValueTest::Number(_) => "0".to_owned(),
         }
@@ -110,7 +142,10 @@ impl Sql<'_> {
 /// The keys of each test that names some.
 fn named_keys(tests: &[EntryTest]) -> Vec<&[String]> {
     let keys = tests.iter().filter(|test| test.part == Part::Key && !test.negated);
-    keys.filter_map(|test| if let ValueTest::Is(keys) = &test.test { Some(keys.as_slice()) } else { None }).collect()
+    keys.filter_map(
+        |test| if let ValueTest::Is(keys) = &test.test { Some(keys.as_slice()) } else { None },
+    )
+    .collect()
 }
 
 fn negate(negated: bool, holds: String) -> String {

@@ -1,4 +1,5 @@
-//! Parameters of a query, in the form in which ClickHouse's HTTP interface reads them: that of its tab-separated format.
+//! Parameters of a query, in the form in which ClickHouse's HTTP interface reads them: that of its
+//! tab-separated format.
 
 /// The parameters of one query; equal values are one parameter.
 #[derive(Debug, Default)]
@@ -58,14 +59,17 @@ fn escaped(text: &str) -> String {
             '\t' => out.push_str("\\t"),
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
-            control if control.is_ascii_control() => out.push_str(&format!("\\x{:02X}", u32::from(control))),
+            control if control.is_ascii_control() => {
+                out.push_str(&format!("\\x{:02X}", u32::from(control)))
+            }
             other => out.push(other),
         }
     }
     out
 }
 
-/// Units of 10^-12 as a number with twelve digits behind its point. ClickHouse's has room for 26 before it.
+/// Units of 10^-12 as a number with twelve digits behind its point. ClickHouse's has room for 26
+/// before it.
 pub(super) fn decimal(units: i128) -> String {
     const ONE: u128 = 1_000_000_000_000;
     let (sign, size) = (if units < 0 { "-" } else { "" }, units.unsigned_abs());
@@ -82,7 +86,10 @@ mod tests {
         let mut parameters = Parameters::default();
         assert_eq!(parameters.texts(&["a'".into(), String::new()]), "{f0:Array(String)}");
         assert_eq!(parameters.text("x"), parameters.text("x"));
-        assert_eq!(parameters.finish(), [("f0".to_owned(), "['a\\'','']".to_owned()), ("f1".to_owned(), "x".to_owned())]);
+        assert_eq!(
+            parameters.finish(),
+            [("f0".to_owned(), "['a\\'','']".to_owned()), ("f1".to_owned(), "x".to_owned())]
+        );
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use super::*;
 
 fn pushed(filter: &str) -> Pushed {
-    Pushed::of(&Filter::read(filter).unwrap_or_else(|errors| panic!("{filter}: {errors:?}")), "feedbacks AS f FINAL")
+    Pushed::of(
+        &Filter::read(filter).unwrap_or_else(|errors| panic!("{filter}: {errors:?}")),
+        "feedbacks AS f FINAL",
+    )
 }
 
 #[test]
@@ -38,7 +41,8 @@ fn every_kind_of_condition_has_its_sql() {
         .iter()
         .map(|filter| {
             let pushed = pushed(filter);
-            let parameters: Vec<_> = pushed.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let parameters: Vec<_> =
+                pushed.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
             format!("{filter}\n    {}\n    {}", pushed.condition, parameters.join(" "))
         })
         .collect();
@@ -49,12 +53,26 @@ fn every_kind_of_condition_has_its_sql() {
 fn no_value_stands_in_the_sql() {
     let odd = "x') OR 1=1 --\\";
     let value = serde_json::Value::from(odd).to_string();
-    for field in ["name", "error", "metadata_key", "metadata_value", "feedback_key", "feedback_value", "thread_id"] {
-        for filter in [format!("eq({field}, {value})"), format!("in({field}, [{value}])"), format!("like({field}, {value})")] {
+    for field in [
+        "name",
+        "error",
+        "metadata_key",
+        "metadata_value",
+        "feedback_key",
+        "feedback_value",
+        "thread_id",
+    ] {
+        for filter in [
+            format!("eq({field}, {value})"),
+            format!("in({field}, [{value}])"),
+            format!("like({field}, {value})"),
+        ] {
             assert!(!pushed(&filter).condition.contains("OR 1"), "{filter}");
         }
     }
-    assert!(!pushed(&format!("or(has(tags, {value}), search({value}))")).condition.contains("OR 1"));
+    assert!(
+        !pushed(&format!("or(has(tags, {value}), search({value}))")).condition.contains("OR 1")
+    );
 }
 
 #[test]
@@ -65,14 +83,18 @@ fn only_a_filter_on_content_leaves_rows_undecided() {
     assert_eq!(some.content, [Column::Error]);
     assert_eq!(
         some.undecided.as_deref(),
-        Some("(r.error IN ('', '{}', '[]', 'null', '\"\"') AND (position(r.s3_urls, 'error') > 0 OR position(r.s3_urls, '\\\\') > 0))")
+        Some(
+            "(r.error IN ('', '{}', '[]', 'null', '\"\"') AND (position(r.s3_urls, 'error') > 0 OR position(r.s3_urls, '\\\\') > 0))"
+        )
     );
 }
 
-/// A server takes 128 KiB in a field of a request, unless it is told otherwise; the rest of the query has some of that.
+/// A server takes 128 KiB in a field of a request, unless it is told otherwise; the rest of the
+/// query has some of that.
 #[test]
 fn the_largest_filters_fit_into_a_request() {
-    let times = |count: usize, condition: &str| format!("and({})", vec![condition; count].join(", "));
+    let times =
+        |count: usize, condition: &str| format!("and({})", vec![condition; count].join(", "));
     let keys: Vec<_> = (0..9).map(|key| format!("'k{key}.x'")).collect();
     let values = ["in(metadata_value, [1, 'a', true, 2])"; 9].join(", ");
     let filters = [
@@ -82,7 +104,10 @@ fn the_largest_filters_fit_into_a_request() {
         times(25, "not(search('a'))"),
         times(100, "eq(feedback_key, 'a')"),
         times(100, "notlike(error, 'a')"),
-        format!("or(eq(is_root, true), in(id, [{}]))", vec!["'00000000-0000-0000-0000-000000000001'"; 800].join(",")),
+        format!(
+            "or(eq(is_root, true), in(id, [{}]))",
+            vec!["'00000000-0000-0000-0000-000000000001'"; 800].join(",")
+        ),
         format!("like(name, '{}')", "\t".repeat(32_000)),
         format!("in(metadata_value, [{}])", vec!["1"; 1000].join(",")),
     ];

@@ -12,14 +12,24 @@ fn fields(texts: &[(&str, &str)], score: Option<f64>) -> Fields {
     let array = |name: &str, kind: Kind| -> ArrayRef {
         match kind {
             Kind::Bool => Arc::new(BooleanArray::from(vec![true])),
-            Kind::Time => Arc::new(TimestampMicrosecondArray::from(vec![1_747_153_234_123_456]).with_timezone("UTC")),
+            Kind::Time => Arc::new(
+                TimestampMicrosecondArray::from(vec![1_747_153_234_123_456]).with_timezone("UTC"),
+            ),
             Kind::Score => Arc::new(Float64Array::from(vec![score])),
-            _ => Arc::new(StringArray::from(vec![texts.iter().find(|(of, _)| *of == name).map_or("", |(_, text)| *text)])),
+            _ => Arc::new(StringArray::from(vec![
+                texts.iter().find(|(of, _)| *of == name).map_or("", |(_, text)| *text),
+            ])),
         }
     };
     let arrays: Vec<_> = FIELDS.iter().map(|(name, kind)| array(name, *kind)).collect();
-    let schema = FIELDS.iter().zip(&arrays).map(|((name, _), array)| Field::new(out(name), array.data_type().clone(), true));
-    Fields::read(&RecordBatch::try_new(Arc::new(Schema::new(schema.collect::<Vec<_>>())), arrays).unwrap()).unwrap()
+    let schema = FIELDS
+        .iter()
+        .zip(&arrays)
+        .map(|((name, _), array)| Field::new(out(name), array.data_type().clone(), true));
+    Fields::read(
+        &RecordBatch::try_new(Arc::new(Schema::new(schema.collect::<Vec<_>>())), arrays).unwrap(),
+    )
+    .unwrap()
 }
 
 fn json(texts: &[(&str, &str)], score: Option<f64>) -> Value {
@@ -44,10 +54,26 @@ fn feedback_is_an_object_of_every_field_in_order() {
 
 #[test]
 fn only_objects_and_lists_are_told_as_json_and_other_values_are_the_text_that_filters_compare() {
-    let value = |text: &str| json(&[("value", text), ("correction", text), ("feedback_source", text)], None)["value"].clone();
+    let value = |text: &str| {
+        json(&[("value", text), ("correction", text), ("feedback_source", text)], None)["value"]
+            .clone()
+    };
     assert_eq!(value(r#" {"a": [1, null]} "#), serde_json::json!({"a": [1, null]}));
     assert_eq!(value("[]"), serde_json::json!([]));
-    for text in ["good", "\"good\"", "1", "true", "null", " ", "{", "[1,]", r#"{"a":NaN}"#, r#"["\ud800"]"#, "[1e999]", "{} {}"] {
+    for text in [
+        "good",
+        "\"good\"",
+        "1",
+        "true",
+        "null",
+        " ",
+        "{",
+        "[1,]",
+        r#"{"a":NaN}"#,
+        r#"["\ud800"]"#,
+        "[1e999]",
+        "{} {}",
+    ] {
         assert_eq!(value(text), text, "it stays a text");
     }
     assert_eq!(value(""), Value::Null);
