@@ -1,9 +1,11 @@
 //! Conversions, one file per .proto file.
 
 pub(crate) mod admin;
+mod assignment;
 pub(crate) mod destinations;
 pub(crate) mod exports;
-pub(crate) mod fleet;
+mod fleet;
+mod report;
 
 use tracelift_core::{Invalid, time::Timestamp};
 

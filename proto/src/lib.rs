@@ -45,8 +45,9 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 
 /// The protocol versions of the stream that this build speaks, both inclusive. An exporter of
 /// version 1 knows neither filters nor roles: it would export rows that nobody asked for. One of
-/// version 2 takes every export for one of a single project.
-pub const PROTOCOL: std::ops::RangeInclusive<u32> = 3..=3;
+/// version 2 takes every export for one of a single project. Version 4 has one envelope for all
+/// reports.
+pub const PROTOCOL: std::ops::RangeInclusive<u32> = 4..=4;
 
 /// Largest message in bytes that the public API takes.
 pub const MAX_REQUEST_BYTES: usize = 1 << 20;
@@ -55,8 +56,4 @@ pub const MAX_REQUEST_BYTES: usize = 1 << 20;
 /// may be long.
 pub const MAX_FLEET_BYTES: usize = 64 << 20;
 
-pub use convert::{
-    destinations::BucketSecrets,
-    fleet::{identity_from, left_out_from, oversized_from, oversized_to, under},
-    time_from, time_to,
-};
+pub use convert::{destinations::BucketSecrets, time_from, time_to};

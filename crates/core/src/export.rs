@@ -5,8 +5,8 @@ use crate::{
     column::Columns,
     filter::Filter,
     id::{DestinationId, ExportId, SessionId, TenantId},
-    run::RunStatus,
     schedule::Hours,
+    task::RunStatus,
     time::{Timestamp, Window},
 };
 
@@ -200,8 +200,8 @@ impl ExportStatus {
     /// One run that fails for good fails the export, once the others have ended (what they wrote
     /// stays usable, and the failed one can be retried). It is complete when every run is, the
     /// finalising one included.
-    pub fn of_runs(first: &[RunStatus], finalising: Option<RunStatus>) -> Self {
-        let any = |status| first.contains(&status) || finalising == Some(status);
+    pub fn of_runs(first: &[RunStatus], finalizing: Option<RunStatus>) -> Self {
+        let any = |status| first.contains(&status) || finalizing == Some(status);
         if first.iter().all(|status| *status == RunStatus::Created) {
             Self::Created
         } else if any(RunStatus::Created) || any(RunStatus::Running) {
@@ -212,7 +212,7 @@ impl ExportStatus {
             Self::TimedOut
         } else if any(RunStatus::Cancelled) {
             Self::Cancelled
-        } else if finalising == Some(RunStatus::Completed) {
+        } else if finalizing == Some(RunStatus::Completed) {
             Self::Completed
         } else {
             Self::Running

@@ -44,7 +44,7 @@ id! {
     /// An export.
     ExportId;
     /// One time partition of an export.
-    RunId;
+    TaskId;
     /// A tracing project; the API calls it session.
     SessionId;
     /// An API key (not its secret).

@@ -7,14 +7,14 @@
 use crate::{
     file::{File, Totals},
     plan::Partition,
-    run::{Run, RunStatus, State, Work},
+    task::{RunStatus, State, Task, TaskKind},
 };
 
 /// A run and its files at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// The run.
-    pub run: Run,
+    pub task: Task,
     /// Its complete files, in order.
     pub files: Vec<File>,
 }
@@ -28,48 +28,49 @@ pub type Whole = (&'static str, fn(&[Seen]) -> bool);
 
 /// What holds of every run at any moment.
 pub const MOMENTS: &[Moment] = &[
-    ("TotalsAddUp", |now| Totals::of(&now.files) == now.run.totals),
+    ("TotalsAddUp", |now| Totals::of(&now.files) == now.task.totals),
     ("FilesAreDense", |now| now.files.iter().zip(0..).all(|(file, number)| file.number == number)),
     ("FilesFollowEachOther", |now| {
         now.files.windows(2).all(|pair| pair[0].cursor < pair[1].cursor)
     }),
-    ("CursorIsTheLastFiles", |now| now.run.cursor == now.files.last().map(|file| file.cursor)),
-    ("FilesLieInTheirPartition", |now| match now.run.work {
-        Work::Partition(Partition { window, .. }) => now.files.iter().all(|file| {
+    ("CursorIsTheLastFiles", |now| now.task.cursor == now.files.last().map(|file| file.cursor)),
+    ("FilesLieInTheirPartition", |now| match now.task.kind {
+        TaskKind::Partition(Partition { window, .. }) => now.files.iter().all(|file| {
             window.start() <= file.min_start_time && file.max_start_time < window.end()
         }),
-        Work::FindExperiments(_) | Work::Finalise | Work::CleanUp(_) | Work::Reconcile => {
-            now.files.is_empty()
-        }
+        TaskKind::FindExperiments(_)
+        | TaskKind::Finalize
+        | TaskKind::CleanUp(_)
+        | TaskKind::Reconcile => now.files.is_empty(),
     }),
     ("CompletedMeansFrozen", |now| {
-        now.run.status() != RunStatus::Completed || now.run.frozen || !partition(now)
+        now.task.status() != RunStatus::Completed || now.task.frozen || !partition(now)
     }),
     ("IntentIsTheNextFile", |now| {
-        now.run.intent.as_ref().is_none_or(|intent| intent.number == now.run.totals.files)
+        now.task.intent.as_ref().is_none_or(|intent| intent.number == now.task.totals.files)
     }),
 ];
 
 /// What holds between any moment of a run and a later one.
 pub const CHANGES: &[Change] = &[
-    ("FenceNeverGoesBack", |before, after| before.run.fence <= after.run.fence),
-    ("CursorNeverGoesBack", |before, after| before.run.cursor <= after.run.cursor),
+    ("FenceNeverGoesBack", |before, after| before.task.fence <= after.task.fence),
+    ("CursorNeverGoesBack", |before, after| before.task.cursor <= after.task.cursor),
     ("FilesNeverShrinkOrChange", |before, after| after.files.starts_with(&before.files)),
     ("FrozenNeverChanges", |before, after| {
-        !before.run.frozen || (after.run.frozen && before.files == after.files)
+        !before.task.frozen || (after.task.frozen && before.files == after.files)
     }),
     ("EndedStaysEndedUnlessAskedForAnew", |before, after| {
-        let retried = matches!(before.run.state, State::Failed(_) | State::TimedOut(_))
+        let retried = matches!(before.task.state, State::Failed(_) | State::TimedOut(_))
             && partition(before)
-            && after.run.spent > before.run.attempt;
-        before.run.finished_at().is_none() || before.run.state == after.run.state || retried
+            && after.task.spent > before.task.attempt;
+        before.task.finished_at().is_none() || before.task.state == after.task.state || retried
     }),
-    ("AttemptsNeverGoBack", |before, after| before.run.attempt <= after.run.attempt),
-    ("ANewHolderHasANewFence", |before, after| match (&before.run.state, &after.run.state) {
+    ("AttemptsNeverGoBack", |before, after| before.task.attempt <= after.task.attempt),
+    ("ANewHolderHasANewFence", |before, after| match (&before.task.state, &after.task.state) {
         (State::Leased(one), State::Leased(other))
             if (&one.exporter, &one.incarnation) != (&other.exporter, &other.incarnation) =>
         {
-            before.run.fence < after.run.fence
+            before.task.fence < after.task.fence
         }
         _ => true,
     }),
@@ -77,32 +78,33 @@ pub const CHANGES: &[Change] = &[
 
 /// What holds of an export's runs at any moment.
 pub const WHOLES: &[Whole] = &[
-    ("OneFinalisingRun", |runs| {
-        runs.iter().filter(|seen| seen.run.work == Work::Finalise).count() <= 1
+    ("OneFinalisingRun", |tasks| {
+        tasks.iter().filter(|seen| seen.task.kind == TaskKind::Finalize).count() <= 1
     }),
-    ("FinalisingMeansAllBeforeItCompleted", |runs| {
-        let finalising = runs.iter().any(|seen| seen.run.work == Work::Finalise);
-        !finalising
-            || runs
+    ("FinalisingMeansAllBeforeItCompleted", |tasks| {
+        let finalizing = tasks.iter().any(|seen| seen.task.kind == TaskKind::Finalize);
+        !finalizing
+            || tasks
                 .iter()
-                .filter(|seen| seen.run.work.comes_first())
-                .all(|seen| seen.run.status() == RunStatus::Completed)
+                .filter(|seen| seen.task.kind.comes_first())
+                .all(|seen| seen.task.status() == RunStatus::Completed)
     }),
-    ("PartitionsDoNotOverlap", |runs| {
-        let partitions = || runs.iter().filter_map(|seen| seen.run.work.partition());
+    ("PartitionsDoNotOverlap", |tasks| {
+        let partitions = || tasks.iter().filter_map(|seen| seen.task.kind.partition());
         partitions()
             .enumerate()
             .all(|(index, one)| partitions().skip(index + 1).all(|other| !one.overlaps(other)))
     }),
-    ("PartitionsMeanExperimentsAreFound", |runs| {
-        let finds = |seen: &&Seen| matches!(seen.run.work, Work::FindExperiments(_));
-        let found = runs.iter().filter(finds).all(|seen| seen.run.status() == RunStatus::Completed);
-        found || !runs.iter().any(partition)
+    ("PartitionsMeanExperimentsAreFound", |tasks| {
+        let finds = |seen: &&Seen| matches!(seen.task.kind, TaskKind::FindExperiments(_));
+        let found =
+            tasks.iter().filter(finds).all(|seen| seen.task.status() == RunStatus::Completed);
+        found || !tasks.iter().any(partition)
     }),
 ];
 
 fn partition(seen: &Seen) -> bool {
-    seen.run.work.partition().is_some()
+    seen.task.kind.partition().is_some()
 }
 
 /// Names of the rules that a run's moment breaks, and its change since an earlier one.
@@ -115,8 +117,8 @@ pub fn broken(before: Option<&Seen>, now: &Seen) -> Vec<&'static str> {
 }
 
 /// Names of the rules that an export's runs break together.
-pub fn broken_together(runs: &[Seen]) -> Vec<&'static str> {
-    WHOLES.iter().filter(|(_, holds)| !holds(runs)).map(|(name, _)| *name).collect()
+pub fn broken_together(tasks: &[Seen]) -> Vec<&'static str> {
+    WHOLES.iter().filter(|(_, holds)| !holds(tasks)).map(|(name, _)| *name).collect()
 }
 
 #[cfg(test)]
@@ -126,8 +128,8 @@ mod tests {
     use super::*;
     use crate::{
         file::Cursor,
-        id::{ExportId, ExporterId, RunId, SessionId, TenantId},
-        run::{Fence, Lease},
+        id::{ExportId, ExporterId, SessionId, TaskId, TenantId},
+        task::{Fence, Lease},
         time::{Timestamp, Window},
     };
 
@@ -158,8 +160,8 @@ mod tests {
     fn seen(files: u32) -> Seen {
         let window = Window::new(at(0), at(100)).unwrap();
         let id = Uuid::from_u128(7);
-        let work = Work::Partition(Partition { session: SessionId(id), window });
-        let mut run = Run::new(RunId(id), ExportId(id), TenantId(id), work, at(0));
+        let kind = TaskKind::Partition(Partition { session: SessionId(id), window });
+        let mut task = Task::new(TaskId(id), ExportId(id), TenantId(id), kind, at(0));
         let files: Vec<File> = (0..files).map(file).collect();
         let lease = Lease {
             exporter: ExporterId::parse("exporter", "a").unwrap(),
@@ -168,9 +170,9 @@ mod tests {
             progressed_at: at(0),
             patience: 600,
         };
-        (run.state, run.fence) = (State::Leased(lease), Fence(2));
-        (run.totals, run.cursor) = (Totals::of(&files), files.last().map(|file| file.cursor));
-        Seen { run, files }
+        (task.state, task.fence) = (State::Leased(lease), Fence(2));
+        (task.totals, task.cursor) = (Totals::of(&files), files.last().map(|file| file.cursor));
+        Seen { task, files }
     }
 
     fn changed(mut seen: Seen, change: impl FnOnce(&mut Seen)) -> Seen {
@@ -186,19 +188,19 @@ mod tests {
     #[test]
     fn each_rule_of_a_moment_can_be_broken() {
         let breaks = |change: fn(&mut Seen)| broken(None, &changed(seen(2), change));
-        assert_eq!(breaks(|seen| seen.run.totals.rows += 1), ["TotalsAddUp"]);
+        assert_eq!(breaks(|seen| seen.task.totals.rows += 1), ["TotalsAddUp"]);
         assert_eq!(breaks(|seen| seen.files[1].number = 2), ["FilesAreDense"]);
         assert_eq!(
             breaks(|seen| seen.files[0].cursor = seen.files[1].cursor),
             ["FilesFollowEachOther"]
         );
-        assert_eq!(breaks(|seen| seen.run.cursor = None), ["CursorIsTheLastFiles"]);
+        assert_eq!(breaks(|seen| seen.task.cursor = None), ["CursorIsTheLastFiles"]);
         assert_eq!(
             breaks(|seen| seen.files[1].max_start_time = at(100)),
             ["FilesLieInTheirPartition"]
         );
         assert_eq!(
-            breaks(|seen| seen.run.state = State::Completed(at(9))),
+            breaks(|seen| seen.task.state = State::Completed(at(9))),
             ["CompletedMeansFrozen"]
         );
         let intent = |number| crate::file::FileIntent {
@@ -209,7 +211,7 @@ mod tests {
             whole: None,
         };
         assert_eq!(
-            broken(None, &changed(seen(2), |seen| seen.run.intent = Some(intent(1)))),
+            broken(None, &changed(seen(2), |seen| seen.task.intent = Some(intent(1)))),
             ["IntentIsTheNextFile"]
         );
     }
@@ -217,23 +219,23 @@ mod tests {
     #[test]
     fn each_rule_of_a_change_can_be_broken() {
         let breaks = |change: fn(&mut Seen)| broken(Some(&changed(seen(2), change)), &seen(2));
-        assert_eq!(breaks(|seen| seen.run.fence = Fence(3)), ["FenceNeverGoesBack"]);
+        assert_eq!(breaks(|seen| seen.task.fence = Fence(3)), ["FenceNeverGoesBack"]);
         assert_eq!(
             broken(Some(&seen(2)), &seen(1)),
             ["CursorNeverGoesBack", "FilesNeverShrinkOrChange"]
         );
-        assert_eq!(breaks(|seen| seen.run.frozen = true), ["FrozenNeverChanges"]);
+        assert_eq!(breaks(|seen| seen.task.frozen = true), ["FrozenNeverChanges"]);
         assert_eq!(
-            breaks(|seen| seen.run.state = State::Cancelled(at(1))),
+            breaks(|seen| seen.task.state = State::Cancelled(at(1))),
             ["EndedStaysEndedUnlessAskedForAnew"]
         );
-        assert_eq!(breaks(|seen| seen.run.attempt = 1), ["AttemptsNeverGoBack"]);
-        let failed = changed(seen(2), |seen| seen.run.state = State::Failed(at(1)));
-        let asked_for = changed(seen(2), |seen| (seen.run.attempt, seen.run.spent) = (1, 1));
+        assert_eq!(breaks(|seen| seen.task.attempt = 1), ["AttemptsNeverGoBack"]);
+        let failed = changed(seen(2), |seen| seen.task.state = State::Failed(at(1)));
+        let asked_for = changed(seen(2), |seen| (seen.task.attempt, seen.task.spent) = (1, 1));
         assert_eq!(broken(Some(&failed), &asked_for), Vec::<&str>::new());
         assert_eq!(broken(Some(&failed), &seen(2)), ["EndedStaysEndedUnlessAskedForAnew"]);
         let stranger = |seen: &mut Seen| {
-            if let State::Leased(lease) = &mut seen.run.state {
+            if let State::Leased(lease) = &mut seen.task.state {
                 lease.incarnation = "2".to_owned();
             }
         };
@@ -242,32 +244,32 @@ mod tests {
 
     #[test]
     fn each_rule_of_an_export_can_be_broken() {
-        let finalising = || changed(seen(0), |seen| seen.run.work = Work::Finalise);
+        let finalizing = || changed(seen(0), |seen| seen.task.kind = TaskKind::Finalize);
         let complete = changed(seen(1), |seen| {
-            (seen.run.state, seen.run.frozen) = (State::Completed(at(9)), true)
+            (seen.task.state, seen.task.frozen) = (State::Completed(at(9)), true)
         });
-        assert_eq!(broken_together(&[complete.clone(), finalising()]), Vec::<&str>::new());
-        assert_eq!(broken_together(&[complete, finalising(), finalising()]), ["OneFinalisingRun"]);
+        assert_eq!(broken_together(&[complete.clone(), finalizing()]), Vec::<&str>::new());
+        assert_eq!(broken_together(&[complete, finalizing(), finalizing()]), ["OneFinalisingRun"]);
         assert_eq!(
-            broken_together(&[seen(1), finalising()]),
+            broken_together(&[seen(1), finalizing()]),
             ["FinalisingMeansAllBeforeItCompleted"]
         );
         assert_eq!(broken_together(&[seen(1), seen(1)]), ["PartitionsDoNotOverlap"]);
         let finds = changed(seen(0), |seen| {
-            seen.run.work = Work::FindExperiments(Window::new(at(0), at(100)).unwrap())
+            seen.task.kind = TaskKind::FindExperiments(Window::new(at(0), at(100)).unwrap())
         });
         assert_eq!(
             broken_together(&[finds.clone(), seen(1)]),
             ["PartitionsMeanExperimentsAreFound"]
         );
         assert_eq!(
-            broken_together(&[finds, finalising()]),
+            broken_together(&[finds, finalizing()]),
             ["FinalisingMeansAllBeforeItCompleted"]
         );
         let of_another = changed(seen(1), |seen| {
             let window = Window::new(at(0), at(100)).unwrap();
-            seen.run.work =
-                Work::Partition(Partition { session: SessionId(Uuid::from_u128(8)), window });
+            seen.task.kind =
+                TaskKind::Partition(Partition { session: SessionId(Uuid::from_u128(8)), window });
         });
         assert_eq!(
             broken_together(&[seen(1), of_another]),

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::{
     export::{FormatVersion, Projects},
-    id::{ExportId, RunId, SessionId, TenantId},
+    id::{ExportId, SessionId, TaskId, TenantId},
     plan::Partition,
 };
 
@@ -48,27 +48,27 @@ impl Layout<'_> {
 
     /// `<project's path>/year=Y/month=M/day=D/<run>-<number, 5 digits>.parquet`, month and day
     /// without padding.
-    pub fn data_file(&self, partition: Partition, run: RunId, number: u32) -> String {
-        self.file_of_day(partition.session, partition.window.start().day().civil(), run, number)
+    pub fn data_file(&self, partition: Partition, task: TaskId, number: u32) -> String {
+        self.file_of_day(partition.session, partition.window.start().day().civil(), task, number)
     }
 
     fn file_of_day(
         &self,
         session: SessionId,
         (year, month, day): (i32, u32, u32),
-        run: RunId,
+        task: TaskId,
         number: u32,
     ) -> String {
         format!(
-            "{}/year={year}/month={month}/day={day}/{run}-{number:05}.parquet",
+            "{}/year={year}/month={month}/day={day}/{task}-{number:05}.parquet",
             self.project_path(session)
         )
     }
 
     /// `<prefix>/_manifests/export_id=…/run_id=….json`: outside the data tree, because readers glob
     /// that as Parquet.
-    pub fn run_manifest(&self, run: RunId) -> String {
-        self.rooted(&format!("_manifests/export_id={}/run_id={run}.json", self.export))
+    pub fn run_manifest(&self, task: TaskId) -> String {
+        self.rooted(&format!("_manifests/export_id={}/run_id={task}.json", self.export))
     }
 
     /// `<prefix>/_manifests/export_id=…/manifest.json`
@@ -103,10 +103,10 @@ pub fn longest_prefix() -> usize {
         tenant: TenantId(Uuid::nil()),
         version: FormatVersion::V2Beta, // its keys are longer than those of v1
     };
-    let (session, run, number) = (SessionId(Uuid::nil()), RunId(Uuid::nil()), 99_999);
-    let data_file = layout.file_of_day(session, (9999, 12, 31), run, number);
+    let (session, task, number) = (SessionId(Uuid::nil()), TaskId(Uuid::nil()), 99_999);
+    let data_file = layout.file_of_day(session, (9999, 12, 31), task, number);
     let others = [
-        layout.run_manifest(run),
+        layout.run_manifest(task),
         layout.export_manifest(),
         layout.success(),
         probe("p", &Uuid::nil().as_simple().to_string()),
@@ -136,7 +136,7 @@ mod tests {
                 (ExportId(Uuid::nil()), TenantId(Uuid::nil()), FormatVersion::V2Beta);
             let partition = Partition { session: SessionId(Uuid::nil()), window };
             Layout { prefix, export, tenant, version }
-                .data_file(partition, RunId(Uuid::nil()), 0)
+                .data_file(partition, TaskId(Uuid::nil()), 0)
                 .len()
         };
         assert_eq!(longest_prefix(), 791);
@@ -156,12 +156,12 @@ mod tests {
                 tenant: TenantId(Uuid::from_u128(2)),
                 version,
             };
-            let run = RunId(Uuid::from_u128(4));
+            let task = TaskId(Uuid::from_u128(4));
             let paths = [Projects::One(session), Projects::Experiments]
                 .map(|projects| layout.export_path(projects));
             let keys = [
-                layout.data_file(partition, run, 7),
-                layout.run_manifest(run),
+                layout.data_file(partition, task, 7),
+                layout.run_manifest(task),
                 layout.export_manifest(),
                 layout.success(),
             ];

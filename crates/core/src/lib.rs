@@ -4,6 +4,7 @@
 //! looked at. Everything else in the workspace calls into here; this crate calls nothing of the
 //! workspace.
 
+pub mod assignment;
 pub mod column;
 pub mod destination;
 pub mod export;
@@ -20,9 +21,9 @@ pub mod oversized;
 pub mod part;
 pub mod plan;
 pub mod rounded;
-pub mod run;
 pub mod schedule;
 pub mod takeover;
+pub mod task;
 pub mod time;
 
 pub use invalid::Invalid;

@@ -7,7 +7,7 @@ use crate::{
     export::{ExportSpec, Projects},
     failure::{Failure, FailureClass, Step},
     id::SessionId,
-    run::Work,
+    task::TaskKind,
     time::{Timestamp, Window},
 };
 
@@ -58,13 +58,13 @@ impl From<TooMany> for Failure {
 }
 
 /// What the runs of a new export have to do. A schedule has none.
-pub fn first(spec: &ExportSpec) -> Vec<Work> {
+pub fn first(spec: &ExportSpec) -> Vec<TaskKind> {
     match spec.projects {
         _ if spec.every.is_some() => Vec::new(),
-        Projects::One(session) => {
-            days(spec.window).map(|window| Work::Partition(Partition { session, window })).collect()
-        }
-        Projects::Experiments => vec![Work::FindExperiments(spec.window)],
+        Projects::One(session) => days(spec.window)
+            .map(|window| TaskKind::Partition(Partition { session, window }))
+            .collect(),
+        Projects::Experiments => vec![TaskKind::FindExperiments(spec.window)],
     }
 }
 

@@ -8,7 +8,7 @@
 //! | somebody else's object | refuse: it is not ours to replace |
 //! | nothing that we may see | write it, and replace what stands there |
 
-use crate::{file::FileIntent, id::RunId};
+use crate::{file::FileIntent, id::TaskId};
 
 /// What a look at a key found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Found {
     /// An object.
     Object {
         /// The run in its metadata.
-        run: Option<String>,
+        task: Option<String>,
         /// The token in its metadata.
         token: Option<String>,
         /// Its size.
@@ -45,15 +45,15 @@ pub enum Decision {
 }
 
 /// What to do about the key of a run's file, with the intent that was recorded for it.
-pub fn decide(run: RunId, intent: Option<&FileIntent>, found: &Found) -> Decision {
-    let Found::Object { run: of_run, token, bytes, etag } = found else { return Decision::Write };
+pub fn decide(task: TaskId, intent: Option<&FileIntent>, found: &Found) -> Decision {
+    let Found::Object { task: of_run, token, bytes, etag } = found else { return Decision::Write };
     let whole = intent
         .filter(|intent| token.as_ref() == Some(&intent.token))
         .and_then(|intent| intent.whole.as_ref());
     if whole.is_some_and(|file| file.bytes == *bytes) {
         return Decision::Adopt { etag: etag.trim_matches('"').to_owned() };
     }
-    if of_run.as_deref() == Some(&run.to_string()) { Decision::Write } else { Decision::Conflict }
+    if of_run.as_deref() == Some(&task.to_string()) { Decision::Write } else { Decision::Conflict }
 }
 
 #[cfg(test)]
@@ -66,7 +66,7 @@ mod tests {
         time::Timestamp,
     };
 
-    const RUN: RunId = RunId(Uuid::from_u128(1));
+    const RUN: TaskId = TaskId(Uuid::from_u128(1));
 
     fn intent(sealed: bool) -> FileIntent {
         let whole = File {
@@ -95,9 +95,9 @@ mod tests {
         }
     }
 
-    fn object(run: Option<RunId>, token: Option<&str>, bytes: u64) -> Found {
+    fn object(task: Option<TaskId>, token: Option<&str>, bytes: u64) -> Found {
         Found::Object {
-            run: run.map(|run| run.to_string()),
+            task: task.map(|task| task.to_string()),
             token: token.map(str::to_owned),
             bytes,
             etag: "\"e\"".into(),
@@ -114,7 +114,7 @@ mod tests {
             (true, object(Some(RUN), Some("mine"), 9), Decision::Write),
             (false, object(Some(RUN), Some("mine"), 10), Decision::Write),
             (true, object(Some(RUN), Some("older"), 10), Decision::Write),
-            (true, object(Some(RunId(Uuid::from_u128(9))), Some("older"), 10), Decision::Conflict),
+            (true, object(Some(TaskId(Uuid::from_u128(9))), Some("older"), 10), Decision::Conflict),
             (true, object(None, None, 10), Decision::Conflict),
         ] {
             assert_eq!(decide(RUN, Some(&intent(sealed)), &found), decision, "{found:?}");

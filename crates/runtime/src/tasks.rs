@@ -44,16 +44,18 @@ pub fn detached(name: &'static str, work: impl Future<Output = ()> + Send + 'sta
 /// Work that died instead of giving a value.
 #[derive(Debug, thiserror::Error)]
 #[error("it panicked: {0}")]
-pub struct Died(String);
+pub struct TaskPanicked(String);
 
 /// Work that waits for a disk or a lock, which must not hold up the reactor: on a thread of its own
 /// where the runtime has several, else where it stands. So a runtime of one thread, as in the
 /// simulation, does everything in a fixed order.
 pub async fn off_reactor<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Died> {
+) -> Result<T, TaskPanicked> {
     if several_threads() {
-        return tokio::task::spawn_blocking(work).await.map_err(|error| Died(error.to_string()));
+        return tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| TaskPanicked(error.to_string()));
     }
     caught(work)
 }
@@ -68,13 +70,13 @@ static PROCESSORS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
 /// there for it, else as [`off_reactor`].
 pub async fn compute<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Died> {
+) -> Result<T, TaskPanicked> {
     let Some(processors) = PROCESSORS.as_ref().filter(|_| several_threads()) else {
         return off_reactor(work).await;
     };
     let (done, outcome) = oneshot::channel();
     processors.spawn(move || drop(done.send(caught(work))));
-    outcome.await.unwrap_or_else(|_| Err(Died("its thread ended".to_owned())))
+    outcome.await.unwrap_or_else(|_| Err(TaskPanicked("its thread ended".to_owned())))
 }
 
 /// Does the same to each item: side by side within [`compute`], else one after the other. The
@@ -94,8 +96,8 @@ fn several_threads() -> bool {
         .is_ok_and(|runtime| runtime.runtime_flavor() != RuntimeFlavor::CurrentThread)
 }
 
-fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Died> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Died(words(panic.as_ref())))
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, TaskPanicked> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| TaskPanicked(words(panic.as_ref())))
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> String {

@@ -10,8 +10,8 @@ use tracelift_core::{
     filter::Filter,
     id::{DestinationId, SessionId},
     invalid::Faults,
-    run::RunStatus,
     schedule::{Hours, NO_END},
+    task::RunStatus,
     time::Window,
 };
 

@@ -1,4 +1,4 @@
-//! fleet.proto
+//! fleet.proto: leases, files, failures and counts.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,130 @@ use tracelift_core::{
     Invalid,
     failure::{Failure, FailureClass, Step},
     file::{self, Cursor, File, FileIntent, HydrationMiss, LeftOut},
-    id::{RunId, SessionId},
+    id::{SessionId, TaskId},
     oversized::Oversized,
-    plan::Experiment,
-    run::{Fence, Finished, Identity},
+    plan::{Experiment, Partition},
+    task::{Fence, Finished, Identity, Verdict},
+    time::Window,
 };
 use uuid::Uuid;
 
 use super::{required, time_from, time_to};
 use crate::fleet::v1;
 
-/// The run and fence that a report is about.
-pub fn under(run_id: &str, fence: u64) -> Result<(RunId, Fence), Invalid> {
-    Ok((RunId::parse("run_id", run_id)?, Fence(fence)))
+/// The task and fence that a message is about.
+pub(super) fn under(task_id: &str, fence: u64) -> Result<(TaskId, Fence), Invalid> {
+    Ok((TaskId::parse("task_id", task_id)?, Fence(fence)))
+}
+
+/// Implements the conversions between a message of a task and a fence and its domain value.
+macro_rules! of_a_lease {
+    ($($message:ident),*) => {$(
+        impl From<(TaskId, Fence)> for v1::$message {
+            fn from((task, fence): (TaskId, Fence)) -> Self {
+                Self { task_id: task.to_string(), fence: fence.0 }
+            }
+        }
+
+        impl TryFrom<&v1::$message> for (TaskId, Fence) {
+            type Error = Invalid;
+
+            fn try_from(message: &v1::$message) -> Result<Self, Invalid> {
+                under(&message.task_id, message.fence)
+            }
+        }
+    )*};
+}
+
+of_a_lease!(Accepted, Cancel, HeldLease, Revoked);
+
+impl TryFrom<&v1::Publish> for (TaskId, Fence) {
+    type Error = Invalid;
+
+    fn try_from(publish: &v1::Publish) -> Result<Self, Invalid> {
+        under(&publish.task_id, publish.fence)
+    }
+}
+
+impl TryFrom<&v1::Declined> for (TaskId, Fence) {
+    type Error = Invalid;
+
+    fn try_from(declined: &v1::Declined) -> Result<Self, Invalid> {
+        under(&declined.task_id, declined.fence)
+    }
+}
+
+impl TryFrom<&v1::GetDestinationAccessRequest> for (TaskId, Fence) {
+    type Error = Invalid;
+
+    fn try_from(request: &v1::GetDestinationAccessRequest) -> Result<Self, Invalid> {
+        under(&request.task_id, request.fence)
+    }
+}
+
+impl From<(TaskId, Fence, Verdict)> for v1::LeaseVerdict {
+    fn from((task, fence, verdict): (TaskId, Fence, Verdict)) -> Self {
+        let verdict = match verdict {
+            Verdict::Keep => v1::Verdict::Keep,
+            Verdict::Cancel => v1::Verdict::Cancel,
+            Verdict::Revoked => v1::Verdict::Revoked,
+        };
+        Self { task_id: task.to_string(), fence: fence.0, verdict: verdict.into() }
+    }
+}
+
+/// A verdict that this version does not know takes the lease away.
+impl TryFrom<&v1::LeaseVerdict> for (TaskId, Fence, Verdict) {
+    type Error = Invalid;
+
+    fn try_from(message: &v1::LeaseVerdict) -> Result<Self, Invalid> {
+        let (task, fence) = under(&message.task_id, message.fence)?;
+        let verdict = match message.verdict() {
+            v1::Verdict::Keep => Verdict::Keep,
+            v1::Verdict::Cancel => Verdict::Cancel,
+            v1::Verdict::Revoked | v1::Verdict::Unspecified => Verdict::Revoked,
+        };
+        Ok((task, fence, verdict))
+    }
+}
+
+impl From<Partition> for v1::Partition {
+    fn from(Partition { session, window }: Partition) -> Self {
+        Self {
+            session_id: session.to_string(),
+            start_time: Some(time_to(window.start())),
+            end_time: Some(time_to(window.end())),
+        }
+    }
+}
+
+impl TryFrom<&v1::Partition> for Partition {
+    type Error = Invalid;
+
+    fn try_from(partition: &v1::Partition) -> Result<Self, Invalid> {
+        let start = time_from("partition.start_time", partition.start_time.as_ref())?;
+        let end = time_from("partition.end_time", partition.end_time.as_ref())?;
+        let window = Window::new(start, end)
+            .ok_or_else(|| Invalid::new("partition.end_time", "must be after start_time"))?;
+        let session = SessionId::parse("partition.session_id", &partition.session_id)?;
+        Ok(Self { session, window })
+    }
+}
+
+pub(super) fn partition_from(partition: Option<&v1::Partition>) -> Result<Partition, Invalid> {
+    required("partition", partition)?.try_into()
+}
+
+/// More than one task can have of anything: sums over many tasks stay within 63 bits.
+const MAX_COUNT: u64 = 1 << 50;
+
+/// Refuses counts that no task can have, so that sums over many of them cannot overflow.
+pub(super) fn plausible<const N: usize>(field: &str, counts: [u64; N]) -> Result<(), Invalid> {
+    if counts.into_iter().all(|count| count <= MAX_COUNT) {
+        Ok(())
+    } else {
+        Err(Invalid::new(field, "must not count more than 2^50"))
+    }
 }
 
 impl From<&Cursor> for v1::Cursor {
@@ -64,6 +175,8 @@ impl TryFrom<&v1::File> for File {
         if file.rows == 0 || file.bytes == 0 || file.key.is_empty() {
             return Err(Invalid::new("file", "must have a key, rows and bytes"));
         }
+        plausible("file", [file.rows, file.bytes, file.hydrated_objects, file.hydration_misses])?;
+        file.oversized.values().try_for_each(|count| plausible("file.oversized", [*count]))?;
         if file.misses.len() > file::MAX_NAMED_MISSES {
             return Err(Invalid::new(
                 "file.misses",
@@ -99,8 +212,12 @@ impl From<&LeftOut> for v1::LeftOut {
 }
 
 /// Nothing was left out where an exporter does not say.
-pub fn left_out_from(field: &str, left_out: Option<&v1::LeftOut>) -> Result<LeftOut, Invalid> {
+pub(super) fn left_out_from(
+    field: &str,
+    left_out: Option<&v1::LeftOut>,
+) -> Result<LeftOut, Invalid> {
     let Some(left_out) = left_out else { return Ok(LeftOut::default()) };
+    plausible(field, [left_out.undecided, left_out.decided_against])?;
     if left_out.named.len() > file::MAX_NAMED_MISSES {
         return Err(Invalid::new(
             format!("{field}.named"),
@@ -121,17 +238,17 @@ impl From<Identity> for v1::Identity {
 }
 
 /// An exporter that does not say knows nothing of ids at several start times.
-pub fn identity_from(identity: i32) -> Identity {
+pub(super) fn identity_from(identity: i32) -> Identity {
     match v1::Identity::try_from(identity) {
         Ok(v1::Identity::Id) => Identity::Id,
         _ => Identity::IdAndStartTime,
     }
 }
 
-impl TryFrom<&v1::RunFinished> for Finished {
+impl TryFrom<&v1::Finished> for Finished {
     type Error = Invalid;
 
-    fn try_from(finished: &v1::RunFinished) -> Result<Self, Invalid> {
+    fn try_from(finished: &v1::Finished) -> Result<Self, Invalid> {
         let rest = left_out_from("rest", finished.rest.as_ref())?;
         Ok(Self {
             files: finished.files,
@@ -142,8 +259,19 @@ impl TryFrom<&v1::RunFinished> for Finished {
     }
 }
 
+impl From<&Finished> for v1::Finished {
+    fn from(finished: &Finished) -> Self {
+        Self {
+            files: finished.files,
+            rows: finished.rows,
+            rest: Some((&finished.rest).into()),
+            identity: v1::Identity::from(finished.identity).into(),
+        }
+    }
+}
+
 /// Counts by the names of their limits.
-pub fn oversized_to(oversized: Oversized) -> BTreeMap<String, u64> {
+pub(super) fn oversized_to(oversized: Oversized) -> BTreeMap<String, u64> {
     oversized
         .named()
         .filter(|(_, count)| *count > 0)
@@ -152,7 +280,7 @@ pub fn oversized_to(oversized: Oversized) -> BTreeMap<String, u64> {
 }
 
 /// The inverse; names that this version does not know are left out.
-pub fn oversized_from(counts: &BTreeMap<String, u64>) -> Oversized {
+pub(super) fn oversized_from(counts: &BTreeMap<String, u64>) -> Oversized {
     Oversized::from_named(counts.iter().map(|(name, count)| (name.as_str(), *count)))
 }
 
@@ -227,13 +355,9 @@ impl TryFrom<&v1::FileIntent> for FileIntent {
     }
 }
 
-/// An intent on the wire; run, fence and number are the sender's to fill in.
 impl From<&FileIntent> for v1::FileIntent {
     fn from(intent: &FileIntent) -> Self {
         Self {
-            run_id: String::new(),
-            fence: 0,
-            seq: 0,
             number: intent.number,
             key: intent.key.clone(),
             upload_id: intent.upload_id.clone(),

@@ -13,7 +13,7 @@ use tonic::Status;
 use tracelift_core::Invalid;
 use tracelift_proto::status;
 
-use crate::{store::StoreError, vault::VaultError};
+use crate::{sealer::SealError, store::StoreError};
 
 /// Seconds after which a caller should try again when the database is away.
 const RETRY_SECONDS: u64 = 2;
@@ -37,7 +37,7 @@ pub(crate) fn unavailable(error: StoreError) -> Status {
     }
 }
 
-pub(crate) fn vault(error: VaultError) -> Status {
+pub(crate) fn sealer(error: SealError) -> Status {
     tracing::error!(%error, "the vault failed");
     Status::internal("the stored credentials cannot be used; the control plane's log says why")
 }

@@ -4,7 +4,7 @@
 //! nothing.
 
 mod assignment;
-mod desk;
+mod dispatcher;
 mod reports;
 
 use std::{collections::HashMap, sync::Arc};
@@ -18,21 +18,20 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracelift_core::{
     Invalid,
-    id::{ExporterId, RunId},
-    run::{Fence, Lease},
+    id::{ExporterId, TaskId},
+    task::{Fence, Lease, Verdict},
     time::Timestamp,
 };
 use tracelift_proto::{
-    fleet::v1::{self, connect_response::Message as Answer},
+    fleet::v1::{self, connect_response::Message as ControlMessage},
     status::invalid,
-    under,
 };
 use uuid::Uuid;
 
 use assignment::assignment;
-pub(crate) use desk::{Desk, give_out};
+pub(crate) use dispatcher::{Dispatcher, assign_batch};
 
-use crate::store::{Ask, Change, Store, Verdict};
+use crate::store::{Change, ClaimRequest, Store};
 
 /// The operator's settings about leases.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +51,7 @@ pub struct LeaseTerms {
 /// One exporter, connected.
 pub(crate) struct Session {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) terms: LeaseTerms,
     pub(crate) exporter: ExporterId,
     pub(crate) incarnation: String,
@@ -61,7 +60,7 @@ pub(crate) struct Session {
     /// Whether it may have a free slot, so that it waits for work.
     pub(crate) room: bool,
     /// When progress is to be stored next, by run.
-    pub(crate) progress_due: HashMap<RunId, Instant>,
+    pub(crate) progress_due: HashMap<TaskId, Instant>,
     pub(crate) outbox: mpsc::Sender<Result<v1::ConnectResponse, Status>>,
 }
 
@@ -69,20 +68,20 @@ pub(crate) struct Session {
 const RECONNECT_SECONDS: i64 = 1;
 
 /// Why a session ends.
-enum End {
+enum SessionEnd {
     /// The exporter is gone, or was told to go.
     Gone,
     /// It said something that makes no sense, or the store is away.
     Refused(Status),
 }
 
-impl From<Invalid> for End {
+impl From<Invalid> for SessionEnd {
     fn from(fault: Invalid) -> Self {
         Self::Refused(invalid([fault]))
     }
 }
 
-impl From<crate::store::StoreError> for End {
+impl From<crate::store::StoreError> for SessionEnd {
     fn from(error: crate::store::StoreError) -> Self {
         Self::Refused(crate::api::unavailable(error))
     }
@@ -98,14 +97,14 @@ impl Session {
     ) {
         tracing::info!(capacity = self.capacity, held = hello.held.len(), "exporter connected");
         let session = Uuid::new_v4();
-        let superseded = superseded(self.desk.news(&self.exporter), session);
+        let superseded = superseded(self.dispatcher.notifications(&self.exporter), session);
         let end = tokio::select! {
             end = self.serve(session, hello, protocol, &mut incoming, stopping) => end,
-            () = superseded => Err(End::Refused(Status::aborted("the exporter has connected anew"))),
+            () = superseded => Err(SessionEnd::Refused(Status::aborted("the exporter has connected anew"))),
         };
         match end {
-            Ok(()) | Err(End::Gone) => tracing::info!("exporter disconnected"),
-            Err(End::Refused(status)) => {
+            Ok(()) | Err(SessionEnd::Gone) => tracing::info!("exporter disconnected"),
+            Err(SessionEnd::Refused(status)) => {
                 tracing::warn!(code = ?status.code(), reason = status.message(), "exporter's session ended");
                 let _ = self.outbox.try_send(Err(status)); // it may be gone already
             }
@@ -119,41 +118,44 @@ impl Session {
         protocol: u32,
         incoming: &mut Streaming<v1::ConnectRequest>,
         stopping: CancellationToken,
-    ) -> Result<(), End> {
-        let (desk, mut news) = (self.desk.clone(), self.desk.news(&self.exporter));
+    ) -> Result<(), SessionEnd> {
+        let (dispatcher, mut notifications) =
+            (self.dispatcher.clone(), self.dispatcher.notifications(&self.exporter));
         let held = held(&hello.held)?;
         let now = self.store.now().await?;
-        let verdicts =
-            self.store.hello(session, self.lease(now), held, self.terms.max_retries, now).await?;
-        self.send(Answer::Welcome(v1::Welcome {
+        let verdicts = self
+            .store
+            .hello(session, self.lease(now), held.clone(), self.terms.max_retries, now)
+            .await?;
+        self.send(ControlMessage::Welcome(v1::Welcome {
             session: session.to_string(),
             protocol,
             heartbeat_interval: Some(seconds(self.terms.heartbeat_seconds)),
             lease_time: Some(seconds(self.terms.lease_seconds)),
-            verdicts: with_verdicts(hello.held, verdicts),
+            verdicts: with_verdicts(&held, verdicts),
         }))
         .await?;
         self.assign().await?;
         loop {
             tokio::select! {
                 said = incoming.message() => match said {
-                    Ok(Some(v1::ConnectRequest { message: Some(said) })) => self.hear(said).await?,
-                    Ok(Some(_)) => return Err(End::Refused(Status::invalid_argument("a message without content"))),
-                    Ok(None) | Err(_) => return Err(End::Gone),
+                    Ok(Some(v1::ConnectRequest { message: Some(said) })) => self.handle(said).await?,
+                    Ok(Some(_)) => return Err(SessionEnd::Refused(Status::invalid_argument("a message without content"))),
+                    Ok(None) | Err(_) => return Err(SessionEnd::Gone),
                 },
-                change = news.recv() => match change {
-                    Ok(Change::Stopped { run, fence, .. }) => {
-                        self.cancel(run, fence).await?;
+                change = notifications.recv() => match change {
+                    Ok(Change::Stopped { task, fence, .. }) => {
+                        self.cancel(task, fence).await?;
                         self.assign().await?;
                     }
-                    Ok(Change::Missed) | Err(RecvError::Lagged(_)) => self.look().await?,
+                    Ok(Change::Missed) | Err(RecvError::Lagged(_)) => self.resync().await?,
                     Ok(_) => {}
-                    Err(RecvError::Closed) => return Err(End::Gone),
+                    Err(RecvError::Closed) => return Err(SessionEnd::Gone),
                 },
-                () = desk.turn(), if self.room => self.assign().await?,
+                () = dispatcher.wait_for_work(), if self.room => self.assign().await?,
                 () = stopping.cancelled() => {
                     let reconnect_after = Some(prost_types::Duration { seconds: RECONNECT_SECONDS, nanos: 0 });
-                    return self.send(Answer::Drain(v1::Drain { reconnect_after })).await;
+                    return self.send(ControlMessage::Drain(v1::Drain { reconnect_after })).await;
                 }
             }
         }
@@ -169,39 +171,43 @@ impl Session {
         }
     }
 
-    async fn send(&self, answer: Answer) -> Result<(), End> {
+    async fn send(&self, answer: ControlMessage) -> Result<(), SessionEnd> {
         self.outbox
             .send(Ok(v1::ConnectResponse { message: Some(answer) }))
             .await
-            .map_err(|_| End::Gone)
+            .map_err(|_| SessionEnd::Gone)
     }
 
     /// Fills the exporter's free slots. What is sent was committed before. Where there was enough
     /// to fill them all, there may be more for others.
-    async fn assign(&mut self) -> Result<(), End> {
+    async fn assign(&mut self) -> Result<(), SessionEnd> {
         let now = self.store.now().await?;
-        let given = self.desk.ask(Ask { lease: self.lease(now), capacity: self.capacity }).await?;
-        let turn = std::mem::replace(&mut self.room, given.room); // with room it may have been its turn
-        if !given.room && (turn || !given.runs.is_empty()) {
-            self.desk.next();
+        let grant = self
+            .dispatcher
+            .claim(ClaimRequest { lease: self.lease(now), capacity: self.capacity })
+            .await?;
+        let wait_for_work = std::mem::replace(&mut self.room, grant.room); // with room it may have been its turn
+        if !grant.room && (wait_for_work || !grant.tasks.is_empty()) {
+            self.dispatcher.wake_one();
         }
-        for claimed in given.runs {
-            tracing::info!(run = %claimed.run.id, export = %claimed.run.export, fence = claimed.run.fence.0, "run assigned");
-            self.send(Answer::Assignment(assignment(claimed))).await?;
+        for assignment in grant.tasks.into_iter().filter_map(assignment) {
+            let (task, export, fence) = (assignment.task, assignment.export, assignment.fence.0);
+            tracing::info!(%task, %export, fence, "task assigned");
+            self.send(ControlMessage::Assignment((&assignment).into())).await?;
         }
         Ok(())
     }
 
-    async fn cancel(&self, run: RunId, fence: Fence) -> Result<(), End> {
-        self.send(Answer::Cancel(v1::Cancel { run_id: run.to_string(), fence: fence.0 })).await
+    async fn cancel(&self, task: TaskId, fence: Fence) -> Result<(), SessionEnd> {
+        self.send(ControlMessage::Cancel((task, fence).into())).await
     }
 
     /// After news was lost: whatever it may have been. What is older than a lease, a heartbeat was
     /// told meanwhile.
-    async fn look(&mut self) -> Result<(), End> {
+    async fn resync(&mut self) -> Result<(), SessionEnd> {
         let since = self.store.now().await?.plus_seconds(-i64::from(self.terms.lease_seconds));
-        for (run, fence) in self.store.stopped(self.exporter.clone(), since).await? {
-            self.cancel(run, fence).await?;
+        for (task, fence) in self.store.stopped(self.exporter.clone(), since).await? {
+            self.cancel(task, fence).await?;
         }
         self.assign().await
     }
@@ -210,10 +216,10 @@ impl Session {
 /// Waits until the exporter has connected anew, here or at another replica: a stream that nobody
 /// noticed breaking must not go on claiming runs. What is told before this session's own hello is
 /// of sessions before it.
-async fn superseded(mut news: broadcast::Receiver<Change>, session: Uuid) {
+async fn superseded(mut notifications: broadcast::Receiver<Change>, session: Uuid) {
     let mut said_hello = false;
     loop {
-        match news.recv().await {
+        match notifications.recv().await {
             Ok(Change::Connected { session: which, .. }) => match which == session {
                 true => said_hello = true,
                 false if said_hello => return,
@@ -230,22 +236,11 @@ fn seconds(seconds: u32) -> prost_types::Duration {
     prost_types::Duration { seconds: i64::from(seconds), nanos: 0 }
 }
 
-fn held(leases: &[v1::HeldLease]) -> Result<Vec<(RunId, Fence)>, Invalid> {
-    leases.iter().map(|lease| under(&lease.run_id, lease.fence)).collect()
+fn held(leases: &[v1::HeldLease]) -> Result<Vec<(TaskId, Fence)>, Invalid> {
+    leases.iter().map(TryInto::try_into).collect()
 }
 
-fn with_verdicts(held: Vec<v1::HeldLease>, verdicts: Vec<Verdict>) -> Vec<v1::LeaseVerdict> {
-    let word = |verdict| match verdict {
-        Verdict::Keep => v1::Verdict::Keep,
-        Verdict::Cancel => v1::Verdict::Cancel,
-        Verdict::Revoked => v1::Verdict::Revoked,
-    };
-    let pairs = held.into_iter().zip(verdicts);
-    pairs
-        .map(|(lease, verdict)| v1::LeaseVerdict {
-            run_id: lease.run_id,
-            fence: lease.fence,
-            verdict: word(verdict).into(),
-        })
-        .collect()
+fn with_verdicts(held: &[(TaskId, Fence)], verdicts: Vec<Verdict>) -> Vec<v1::LeaseVerdict> {
+    let pairs = held.iter().zip(verdicts);
+    pairs.map(|((task, fence), verdict)| (*task, *fence, verdict).into()).collect()
 }

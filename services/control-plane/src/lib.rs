@@ -12,10 +12,10 @@ mod auth;
 mod dispatch;
 mod health;
 mod planning;
+pub mod sealer;
 mod settings;
 pub mod store;
 mod sweep;
-pub mod vault;
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -58,16 +58,16 @@ pub use settings::{Database, Settings};
 use crate::{
     admission::AdmissionLayer,
     auth::AuthLayer,
+    sealer::{CredentialSealer, SealError},
     store::{
         Store, StoreError,
         postgres::{PostgresSettings, PostgresStore},
         sqlite::SqliteStore,
     },
-    vault::{Vault, VaultError},
 };
 
 /// The figures of a control plane, each with what it counts since its start.
-pub const FIGURES: &[(&str, &str)] = &[
+pub const METRICS: &[(&str, &str)] = &[
     (
         "tracelift_leases_lapsed_total",
         "leases that passed a deadline; their runs were queued again",
@@ -99,7 +99,7 @@ pub enum Error {
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error(transparent)]
-    Vault(#[from] VaultError),
+    CredentialSealer(#[from] SealError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -113,7 +113,7 @@ pub enum Error {
     #[error("reflection cannot be built: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
     #[error("a part of it died, which is a fault of ours: {0}; start it again, nothing is lost")]
-    Died(#[from] JoinError),
+    TaskPanicked(#[from] JoinError),
 }
 
 /// A control plane whose port is taken and whose store is open.
@@ -127,7 +127,7 @@ pub struct ControlPlane {
 pub struct Service {
     settings: Settings,
     store: Arc<dyn Store>,
-    vault: Arc<Vault>,
+    sealer: Arc<CredentialSealer>,
     tokens: Tokens,
     connector: Connector,
 }
@@ -203,10 +203,10 @@ impl Service {
         if lease < heartbeat.saturating_mul(2) {
             return Err(Error::Terms { heartbeat, lease });
         }
-        let vault = Arc::new(Vault::new(&settings.master_keys()?)?);
+        let sealer = Arc::new(CredentialSealer::new(&settings.master_keys()?)?);
         let tokens = Tokens::new(settings.admin_token()?.as_ref(), &settings.fleet_token()?);
-        reseal(store.as_ref(), &vault).await?;
-        Ok(Self { settings, store, vault, tokens, connector })
+        reseal(store.as_ref(), &sealer).await?;
+        Ok(Self { settings, store, sealer, tokens, connector })
     }
 
     /// Serves the connections that come in, until `stopping`, as [`ControlPlane::run`] does.
@@ -224,7 +224,7 @@ impl Service {
             + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Self { settings, store, vault, tokens, connector } = self;
+        let Self { settings, store, sealer, tokens, connector } = self;
         let sessions = TaskTracker::new();
         let (health, health_service) = tonic_health::server::health_reporter();
         let mut background = JoinSet::new(); // ends with `stopping`, and not before
@@ -243,16 +243,16 @@ impl Service {
         };
         let destinations = api::destinations::Destinations {
             store: store.clone(),
-            vault: vault.clone(),
+            sealer: sealer.clone(),
             connector,
             own_rights: settings.own_rights(),
         };
-        let (desk, line) = dispatch::Desk::new();
-        let desk = Arc::new(desk);
+        let (dispatcher, queue) = dispatch::Dispatcher::new();
+        let dispatcher = Arc::new(dispatcher);
         let fleet = api::fleet::Fleet {
             store: store.clone(),
-            desk: desk.clone(),
-            vault,
+            dispatcher: dispatcher.clone(),
+            sealer,
             terms: settings.lease_terms(),
             own_rights: settings.own_rights(),
             stopping: stopping.clone(),
@@ -298,13 +298,15 @@ impl Service {
                     .max_encoding_message_size(MAX_FLEET_BYTES),
             );
 
-        let news = store.changes();
+        let notifications = store.changes();
         let stopped = stopping.clone();
-        tasks::start_in(&mut background, "desk", async move { desk.pass_on(news, stopped).await });
+        tasks::start_in(&mut background, "desk", async move {
+            dispatcher.route_changes(notifications, stopped).await
+        });
         tasks::start_in(
             &mut background,
             "claims",
-            dispatch::give_out(store.clone(), line, settings.at_once(), stopping.clone()),
+            dispatch::assign_batch(store.clone(), queue, settings.at_once(), stopping.clone()),
         );
         tasks::start_in(
             &mut background,
@@ -359,10 +361,10 @@ async fn until_grace(
 }
 
 /// Seals with the current key what an older one sealed, so that the older one can be taken away.
-async fn reseal(store: &dyn Store, vault: &Vault) -> Result<(), Error> {
+async fn reseal(store: &dyn Store, sealer: &CredentialSealer) -> Result<(), Error> {
     for (tenant, destination, old) in store.all_sealed().await? {
-        if !vault.is_current(&old) {
-            let new = vault.seal(tenant, destination, &vault.open(tenant, destination, &old)?)?;
+        if !sealer.is_current(&old) {
+            let new = sealer.seal(tenant, destination, &sealer.open(tenant, destination, &old)?)?;
             store.reseal(destination, old, new).await?;
             tracing::info!(%destination, "credentials sealed anew under the current master key");
         }
@@ -391,7 +393,7 @@ mod tests {
     /// A database that does not say what time it is, but that it was asked.
     struct Silent {
         store: SqliteStore,
-        asked: Notify,
+        pending: Notify,
     }
 
     impl Database for Silent {
@@ -407,12 +409,12 @@ mod tests {
         }
 
         async fn time(&self) -> Result<Timestamp, StoreError> {
-            self.asked.notify_one();
+            self.pending.notify_one();
             future::pending().await
         }
 
-        fn news(&self) -> broadcast::Receiver<Change> {
-            self.store.news()
+        fn notifications(&self) -> broadcast::Receiver<Change> {
+            self.store.notifications()
         }
     }
 
@@ -424,7 +426,7 @@ mod tests {
         settings.fleet_token = Some(SecretString::from("fleet-token"));
         settings.stop_seconds = 0;
         let store =
-            Arc::new(Silent { store: SqliteStore::in_memory().unwrap(), asked: Notify::new() });
+            Arc::new(Silent { store: SqliteStore::in_memory().unwrap(), pending: Notify::new() });
         let service =
             Service::new(settings, store.clone(), Connector::new(EndpointPolicy::PublicOnly))
                 .await
@@ -432,7 +434,7 @@ mod tests {
         let stopping = CancellationToken::new();
         let nobody = tokio_stream::pending::<io::Result<DuplexStream>>();
         let plane = tasks::start("plane", service.serve(nobody, stopping.clone()));
-        store.asked.notified().await;
+        store.pending.notified().await;
         stopping.cancel();
         let stopped = tokio::time::timeout(Duration::from_secs(60), plane).await; // it would wait for ever
         stopped.expect("it does not stop").unwrap().unwrap();
@@ -443,6 +445,8 @@ mod tests {
         let mut background = JoinSet::new();
         tasks::start_in(&mut background, "ended", async {});
         tasks::start_in(&mut background, "dying", async { panic!("of old age") });
-        assert!(matches!(ended(&mut background).await, Err(Error::Died(died)) if died.is_panic()));
+        assert!(
+            matches!(ended(&mut background).await, Err(Error::TaskPanicked(died)) if died.is_panic())
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use tracelift_control_plane::{ControlPlane, Error, FIGURES, Settings};
+use tracelift_control_plane::{ControlPlane, Error, METRICS, Settings};
 use tracelift_runtime::{metrics, shutdown, telemetry};
 
 #[tokio::main]
@@ -20,7 +20,7 @@ async fn main() -> ExitCode {
 
 async fn serve(settings: Settings) -> Result<(), Error> {
     metrics::serve(&settings.metrics)?;
-    metrics::describe(FIGURES);
+    metrics::describe(METRICS);
     let control_plane = ControlPlane::bind(settings).await?;
     control_plane.run(shutdown::on_signal()?).await
 }

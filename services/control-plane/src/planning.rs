@@ -2,9 +2,9 @@
 
 use tracelift_core::{
     export::{Export, ExportSpec},
-    id::{ExportId, RunId, TenantId},
+    id::{ExportId, TaskId, TenantId},
     plan,
-    run::Run,
+    task::Task,
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -15,11 +15,11 @@ pub(crate) fn planned(
     spec: ExportSpec,
     source: Option<ExportId>,
     now: Timestamp,
-) -> (Export, Vec<Run>) {
+) -> (Export, Vec<Task>) {
     let id = ExportId(Uuid::now_v7());
-    let runs = plan::first(&spec)
+    let tasks = plan::first(&spec)
         .into_iter()
-        .map(|work| Run::new(RunId(Uuid::now_v7()), id, tenant, work, now))
+        .map(|kind| Task::new(TaskId(Uuid::now_v7()), id, tenant, kind, now))
         .collect();
     let status = spec.first_status();
     let export = Export {
@@ -33,5 +33,5 @@ pub(crate) fn planned(
         updated_at: now,
         finished_at: None,
     };
-    (export, runs)
+    (export, tasks)
 }

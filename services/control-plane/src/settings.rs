@@ -34,14 +34,14 @@ pub enum Database {
 
 /// What destinations may have of this installation's own rights.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct OwnRights {
+pub(crate) struct AmbientCredentials {
     /// Have a role assumed with them.
     pub(crate) roles: bool,
     /// Use them as they are.
     pub(crate) environment: bool,
 }
 
-impl OwnRights {
+impl AmbientCredentials {
     /// Whether a destination may be used that lets us in by that.
     pub(crate) fn allow(self, identity: &Identity) -> bool {
         match identity {
@@ -277,8 +277,11 @@ impl Settings {
         }
     }
 
-    pub(crate) fn own_rights(&self) -> OwnRights {
-        OwnRights { roles: self.allow_roles, environment: self.allow_environment_credentials }
+    pub(crate) fn own_rights(&self) -> AmbientCredentials {
+        AmbientCredentials {
+            roles: self.allow_roles,
+            environment: self.allow_environment_credentials,
+        }
     }
 
     pub(crate) fn lease_terms(&self) -> LeaseTerms {
@@ -314,7 +317,7 @@ impl Settings {
     pub(crate) fn ageing(&self) -> Ageing {
         Ageing {
             limits: TimeLimits {
-                run: self.run_timeout_seconds,
+                task: self.run_timeout_seconds,
                 export: self.export_timeout_seconds,
             },
             retention_days: self.retention_days,

@@ -28,27 +28,27 @@ use tokio::sync::broadcast;
 use tracelift_core::{
     destination::{Destination, Identity, StoreFeatures},
     file::File,
-    id::{DestinationId, ExportId, ExporterId, KeyId, RunId, TenantId},
+    id::{DestinationId, ExportId, ExporterId, KeyId, TaskId, TenantId},
     limit::AtOnce,
-    run::{Event, Fence, IllegalEvent, Lease},
+    task::{Event, Fence, IllegalEvent, Lease, Progress, Verdict},
     time::Timestamp,
 };
 use uuid::Uuid;
 
 pub use outcomes::{
-    Access, Ask, Deletion, Due, Heard, Made, MadeDestination, NewDestination, NewExport,
-    RequestKey, Retry, TimeLimits, Verdict,
+    Access, ClaimRequest, CreateDestinationOutcome, CreateOutcome, Deletion, Due, NewDestination,
+    NewExport, ReportOutcome, RequestKey, Retry, TimeLimits,
 };
 pub use rows::quota::Full;
 pub use views::{
-    ApiKey, Claimed, ExportView, Given, Page, Permission, Place, PublishedRun, Reported, RunFiles,
-    RunView, Tenant, Usage, Wanted,
+    ApiKey, ClaimGrant, Claimed, ExportFilter, ExportView, Page, Permission, Place, RunFiles,
+    RunView, Tenant, Usage,
 };
 
-use crate::vault::Sealed;
+use crate::sealer::Sealed;
 
 /// News that a slow listener may fall behind by, before it misses some.
-const NEWS: usize = 1024;
+const NOTIFICATIONS: usize = 1024;
 
 /// Why a call to the store failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -82,13 +82,13 @@ pub enum Change {
     /// News may have been lost: look at the store.
     Missed,
     /// A run can be claimed.
-    Work,
+    TasksQueued,
     /// An export or one of its runs looks different.
     Export(ExportId),
     /// A run was stopped while that exporter held it under that fence.
     Stopped {
         /// The run.
-        run: RunId,
+        task: TaskId,
         /// The fence its exporter knows.
         fence: Fence,
         /// Its exporter.
@@ -133,14 +133,17 @@ pub trait Store: Send + Sync + 'static {
     async fn key_by_hash(&self, hash: [u8; 32]) -> Result<Option<ApiKey>, StoreError>;
 
     /// Adds a destination, unless its key stands for one.
-    async fn create_destination(&self, new: NewDestination) -> Result<MadeDestination, StoreError>;
+    async fn create_destination(
+        &self,
+        new: NewDestination,
+    ) -> Result<CreateDestinationOutcome, StoreError>;
     /// What that key of a tenant's stands for among destinations, if anything.
     async fn requested_destination(
         &self,
         tenant: TenantId,
         request: RequestKey,
         now: Timestamp,
-    ) -> Result<Option<MadeDestination>, StoreError>;
+    ) -> Result<Option<CreateDestinationOutcome>, StoreError>;
     /// A tenant's destination.
     async fn destination(
         &self,
@@ -181,7 +184,7 @@ pub trait Store: Send + Sync + 'static {
     async fn reseal(&self, id: DestinationId, old: Sealed, new: Sealed) -> Result<(), StoreError>;
 
     /// Adds an export and its runs, unless it may not be.
-    async fn create_export(&self, new: NewExport) -> Result<Made, StoreError>;
+    async fn create_export(&self, new: NewExport) -> Result<CreateOutcome, StoreError>;
     /// What a tenant uses of its limits.
     async fn usage(&self, tenant: TenantId, now: Timestamp) -> Result<Usage, StoreError>;
     /// Forgets keys of requests that have become too old.
@@ -196,7 +199,7 @@ pub trait Store: Send + Sync + 'static {
     async fn exports(
         &self,
         tenant: TenantId,
-        wanted: Wanted,
+        wanted: ExportFilter,
         page: Page,
     ) -> Result<Vec<ExportView>, StoreError>;
     /// Cancels a tenant's export, unless it has ended; `None` when there is none.
@@ -207,7 +210,7 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<ExportView>, StoreError>;
     /// The partitions of a tenant's export, oldest first; `None` when there is no such export.
-    async fn runs(
+    async fn tasks(
         &self,
         tenant: TenantId,
         export: ExportId,
@@ -218,7 +221,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         tenant: TenantId,
         export: ExportId,
-        run: RunId,
+        task: TaskId,
     ) -> Result<Option<RunView>, StoreError>;
     /// Up to `most` complete files of a partition, behind that number; `None` when there is no such
     /// partition.
@@ -226,7 +229,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         tenant: TenantId,
         export: ExportId,
-        run: RunId,
+        task: TaskId,
         after: Option<u32>,
         most: u32,
     ) -> Result<Option<RunFiles>, StoreError>;
@@ -235,7 +238,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         tenant: TenantId,
         export: ExportId,
-        run: RunId,
+        task: TaskId,
         now: Timestamp,
     ) -> Result<Option<Retry>, StoreError>;
     /// The partitions of all exports that a tenant's schedule spawned; `None` when there is no such
@@ -254,7 +257,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         session: Uuid,
         lease: Lease,
-        held: Vec<(RunId, Fence)>,
+        held: Vec<(TaskId, Fence)>,
         max_retries: u32,
         now: Timestamp,
     ) -> Result<Vec<Verdict>, StoreError>;
@@ -262,7 +265,7 @@ pub trait Store: Send + Sync + 'static {
     async fn heartbeat(
         &self,
         lease: Lease,
-        held: Vec<(RunId, Fence)>,
+        held: Vec<(TaskId, Fence)>,
         now: Timestamp,
     ) -> Result<Vec<Verdict>, StoreError>;
     /// Gives queued runs to exporters, one after the other in turns, until each holds its capacity:
@@ -271,40 +274,40 @@ pub trait Store: Send + Sync + 'static {
     /// `asks`; of two that are of one exporter only the later one is heard.
     async fn claim(
         &self,
-        asks: Vec<Ask>,
+        asks: Vec<ClaimRequest>,
         limits: AtOnce,
         now: Timestamp,
-    ) -> Result<Vec<Given>, StoreError>;
+    ) -> Result<Vec<ClaimGrant>, StoreError>;
     /// Runs stopped since then that this exporter was the last to hold, under the fence it knows.
     async fn stopped(
         &self,
         exporter: ExporterId,
         since: Timestamp,
-    ) -> Result<Vec<(RunId, Fence)>, StoreError>;
+    ) -> Result<Vec<(TaskId, Fence)>, StoreError>;
     /// A report about a run, heard only under its newest fence. The rows of an export that it
     /// completes are counted `grace` seconds after its window has ended at the earliest.
     async fn report(
         &self,
-        run: RunId,
+        task: TaskId,
         fence: Fence,
         event: Event,
         grace: u32,
         now: Timestamp,
-    ) -> Result<Heard, ReportError>;
+    ) -> Result<ReportOutcome, ReportError>;
     /// What an exporter says of a run it works on; dropped when stale.
     async fn progress(
         &self,
-        run: RunId,
+        task: TaskId,
         fence: Fence,
-        reported: Reported,
+        reported: Progress,
         now: Timestamp,
-    ) -> Result<Heard, StoreError>;
+    ) -> Result<ReportOutcome, StoreError>;
     /// The complete files of a run, in order.
-    async fn files(&self, run: RunId) -> Result<Vec<File>, StoreError>;
+    async fn files(&self, task: TaskId) -> Result<Vec<File>, StoreError>;
     /// What the holder of a lease may see.
     async fn access(
         &self,
-        run: RunId,
+        task: TaskId,
         fence: Fence,
         exporter: ExporterId,
         incarnation: String,

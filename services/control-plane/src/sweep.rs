@@ -123,8 +123,8 @@ mod tests {
         let store = Arc::new(SqliteStore::in_memory().unwrap().with_clock(Arc::new(Late)));
         let mine = owner(store.as_ref(), 1).await;
         export(store.as_ref(), mine, 1, 1).await;
-        let run = claim_one(store.as_ref(), "a", 0).await;
-        let mut news = store.changes();
+        let task = claim_one(store.as_ref(), "a", 0).await;
+        let mut notifications = store.changes();
         let stopping = CancellationToken::new();
         let terms = LeaseTerms {
             heartbeat_seconds: 0,
@@ -134,14 +134,14 @@ mod tests {
             grace_seconds: 600,
         };
         let ageing = Ageing {
-            limits: TimeLimits { run: 3600, export: 3600 },
+            limits: TimeLimits { task: 3600, export: 3600 },
             retention_days: 0,
             grace_seconds: 600,
             exports_per_schedule: 0,
         };
         let sweep = tasks::start("sweep", sweep(store.clone(), terms, ageing, stopping.clone()));
-        while news.recv().await.unwrap() != Change::Work {}
-        let queued = run_view(store.as_ref(), &run).await.run;
+        while notifications.recv().await.unwrap() != Change::TasksQueued {}
+        let queued = run_view(store.as_ref(), &task).await.task;
         assert_eq!((queued.lease(), queued.attempt), (None, 1));
         stopping.cancel();
         sweep.await.unwrap();

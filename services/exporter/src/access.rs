@@ -23,10 +23,7 @@ use tracelift_proto::{
     },
 };
 
-use crate::{
-    job::Halt,
-    lease::{Lease, Stop},
-};
+use crate::lease::{JobError, Lease, StopReason};
 
 /// The control plane's fleet service, with the exporters' token.
 pub(crate) type FleetClient = FleetServiceClient<InterceptedService<Channel, Token>>;
@@ -74,10 +71,10 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 impl Access {
     /// The bucket of a leased run and its keys. While the control plane is away it asks again,
     /// until the lease ends.
-    pub(crate) async fn destination(&self, lease: &Lease) -> Result<(Bucket, Grant), Halt> {
+    pub(crate) async fn destination(&self, lease: &Lease) -> Result<(Bucket, Grant), JobError> {
         loop {
             let question = v1::GetDestinationAccessRequest {
-                run_id: lease.run.to_string(),
+                task_id: lease.task.to_string(),
                 fence: lease.fence.0,
                 exporter_id: self.exporter.clone(),
                 incarnation: self.incarnation.clone(),
@@ -86,13 +83,13 @@ impl Access {
             question.set_timeout(ASK_TIMEOUT);
             let mut client = self.client.clone();
             let answer = tokio::select! {
-                why = lease.halted() => return Err(Halt::Stopped(why)),
+                why = lease.halted() => return Err(JobError::Stopped(why)),
                 answer = client.get_destination_access(question) => answer,
             };
             match answer {
                 Ok(answer) => return usable(answer.into_inner()),
                 Err(status) if status.code() == Code::PermissionDenied => {
-                    return Err(Halt::Stopped(Stop::Revoked));
+                    return Err(JobError::Stopped(StopReason::Revoked));
                 }
                 Err(status)
                     if matches!(
@@ -105,7 +102,7 @@ impl Access {
                 {
                     tracing::debug!(code = ?status.code(), "the control plane is away; asking again");
                     tokio::select! {
-                        why = lease.halted() => return Err(Halt::Stopped(why)),
+                        why = lease.halted() => return Err(JobError::Stopped(why)),
                         () = tokio::time::sleep(ASK_AGAIN) => {}
                     }
                 }
@@ -113,13 +110,13 @@ impl Access {
                 // again changes nothing.
                 Err(status) if status.code() == Code::FailedPrecondition => {
                     let class = FailureClass::CustomerConfig;
-                    return Err(Halt::Failed(Failure {
+                    return Err(JobError::Failed(Failure {
                         class,
                         ..refused(status.message().to_owned())
                     }));
                 }
                 Err(status) => {
-                    return Err(Halt::Failed(refused(format!(
+                    return Err(JobError::Failed(refused(format!(
                         "the control plane: {}",
                         status.message()
                     ))));
@@ -129,10 +126,10 @@ impl Access {
     }
 }
 
-fn usable(answer: v1::GetDestinationAccessResponse) -> Result<(Bucket, Grant), Halt> {
+fn usable(answer: v1::GetDestinationAccessResponse) -> Result<(Bucket, Grant), JobError> {
     let faults = |faults: Vec<Invalid>| {
         let text: Vec<_> = faults.iter().map(ToString::to_string).collect();
-        Halt::Failed(refused(text.join("; ")))
+        JobError::Failed(refused(text.join("; ")))
     };
     let mut bucket = Bucket::try_from(answer.config.unwrap_or_default()).map_err(faults)?;
     bucket.features = answer.features.map(StoreFeatures::from).unwrap_or_default();
@@ -152,7 +149,7 @@ fn usable(answer: v1::GetDestinationAccessResponse) -> Result<(Bucket, Grant), H
         }
         Some(Identity::Environment(_)) => Grant::Environment,
         None => {
-            return Err(Halt::Failed(refused(
+            return Err(JobError::Failed(refused(
                 "the control plane gave no credentials: update this exporter".to_owned(),
             )));
         }

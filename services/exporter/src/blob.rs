@@ -67,12 +67,12 @@ impl Miss {
 
 /// An object's outcome that is not its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NoBlob {
+pub(crate) enum FetchError {
     Miss(Miss),
     Failure(Failure),
 }
 
-impl From<Miss> for NoBlob {
+impl From<Miss> for FetchError {
     fn from(miss: Miss) -> Self {
         Self::Miss(miss)
     }
@@ -125,12 +125,12 @@ impl BlobStore {
         column: Column,
         pointer: &Pointer,
         turn: &mut Turn,
-    ) -> Result<String, NoBlob> {
+    ) -> Result<String, FetchError> {
         if pointer.bucket.as_ref().is_some_and(|named| named != self.objects.bucket()) {
             return Err(Miss::ForeignBucket.into());
         }
         let answer = self.objects.get(&pointer.key).await.map_err(|error| no_blob(&error));
-        if matches!(answer, Ok(_) | Err(NoBlob::Miss(Miss::NotFound | Miss::Refused(_)))) {
+        if matches!(answer, Ok(_) | Err(FetchError::Miss(Miss::NotFound | Miss::Refused(_)))) {
             *self.gave.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
         let mut object = answer?;
@@ -151,7 +151,7 @@ impl BlobStore {
         key: &str,
         object: &mut Object,
         turn: &mut Turn,
-    ) -> Result<Vec<u8>, NoBlob> {
+    ) -> Result<Vec<u8>, FetchError> {
         let announced = object.size;
         let mut room = announced.unwrap_or_default();
         if room > self.max_bytes {
@@ -186,7 +186,7 @@ const STEP: u64 = 64 << 10;
 const LARGE: u64 = 64 << 10;
 
 /// What a refusal is about: this object, the store as it is set up, or this moment.
-fn no_blob(error: &BucketError) -> NoBlob {
+fn no_blob(error: &BucketError) -> FetchError {
     // Its message may hold anything.
     let answer = error.words.split(": ").next().unwrap_or_default().to_owned();
     let class = match error.fault {
@@ -220,7 +220,7 @@ fn no_blob(error: &BucketError) -> NoBlob {
     };
     let detail =
         format!("the store of offloaded fields: {} answered {}{advice}", error.call, error.words);
-    NoBlob::Failure(Failure { step: Step::Hydrate, class, detail })
+    FetchError::Failure(Failure { step: Step::Hydrate, class, detail })
 }
 
 /// Whether a denial says that it is for this object alone.
@@ -237,9 +237,13 @@ pub(crate) fn refuses_all(answer: &str) -> Failure {
     Failure { step: Step::Hydrate, class: FailureClass::SourceConfig, detail }
 }
 
-fn cut(key: &str, reason: &dyn std::fmt::Display) -> NoBlob {
+fn cut(key: &str, reason: &dyn std::fmt::Display) -> FetchError {
     let detail = format!("the offloaded object {key} was cut short: {reason}");
-    NoBlob::Failure(Failure { step: Step::Hydrate, class: FailureClass::SourceTransient, detail })
+    FetchError::Failure(Failure {
+        step: Step::Hydrate,
+        class: FailureClass::SourceTransient,
+        detail,
+    })
 }
 
 /// The body without its packing: as its Content-Encoding says where that fits, and as its first
@@ -420,8 +424,8 @@ mod tests {
             message,
             "",
         )) {
-            NoBlob::Miss(miss) => miss.reason(),
-            NoBlob::Failure(failure) => format!("{:?}: {}", failure.class, failure.detail),
+            FetchError::Miss(miss) => miss.reason(),
+            FetchError::Failure(failure) => format!("{:?}: {}", failure.class, failure.detail),
         };
         let answers = [
             (404, "NoSuchKey", ""),

@@ -20,11 +20,11 @@ use tracelift_core::{
 
 use crate::{
     access::Access,
-    again::Again,
-    job::Halt,
-    lease::{Lease, Stop},
+    backoff::Backoff,
+    lease::JobError,
+    lease::{Lease, StopReason},
     meter::Meter,
-    pace::Pace,
+    resend::Resend,
     settings::Patience,
     width::Width,
 };
@@ -34,21 +34,21 @@ const REQUEST_ATTEMPTS: u32 = 4;
 
 /// Why a call has no answer.
 #[derive(Debug)]
-pub(crate) enum NoAnswer {
+pub(crate) enum CallError {
     /// The lease ended first.
-    Stopped(Stop),
+    Stopped(StopReason),
     /// The store refused, or could not be reached.
     Refused(BucketError),
     /// The destination could not be asked for anew.
-    Access(Halt),
+    Access(JobError),
 }
 
-impl NoAnswer {
+impl CallError {
     /// What it means for the job.
-    pub(crate) fn at(self, step: Step) -> Halt {
+    pub(crate) fn at(self, step: Step) -> JobError {
         match self {
-            Self::Stopped(why) => Halt::Stopped(why),
-            Self::Refused(error) => Halt::Failed(failure(step, &error)),
+            Self::Stopped(why) => JobError::Stopped(why),
+            Self::Refused(error) => JobError::Failed(failure(step, &error)),
             Self::Access(halt) => halt,
         }
     }
@@ -82,9 +82,9 @@ pub(crate) fn failure(step: Step, error: &BucketError) -> Failure {
 
 /// Whether a call in flight is broken off when the lease ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum InFlight {
-    BrokenOff,
-    Awaited,
+enum WhenStopped {
+    Abort,
+    Await,
 }
 
 /// A run's destination.
@@ -94,7 +94,7 @@ pub(crate) struct Destination {
     connector: Connector,
     meter: Arc<Meter>,
     patience: Patience,
-    pace: Pace,
+    backoff: Backoff,
     width: Mutex<Width>,
     current: Mutex<Current>,
     renewing: tokio::sync::Mutex<()>,
@@ -118,7 +118,7 @@ impl Destination {
         lease: Lease,
         meter: Arc<Meter>,
         patience: Patience,
-    ) -> Result<Arc<Self>, Halt> {
+    ) -> Result<Arc<Self>, JobError> {
         let line = line(&meter, patience);
         let current = connect(&access, &connector, &lease, line).await?;
         let (taken, features) =
@@ -129,7 +129,7 @@ impl Destination {
             connector,
             meter,
             patience,
-            pace: Pace::default(),
+            backoff: Backoff::default(),
             width: Mutex::default(),
             current: Mutex::new(current),
             renewing: tokio::sync::Mutex::default(),
@@ -174,14 +174,14 @@ impl Destination {
     pub(crate) async fn part<T>(
         &self,
         most: usize,
-        sending: impl Future<Output = Result<T, NoAnswer>>,
-    ) -> Result<T, NoAnswer> {
+        sending: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
         let (number, begun) = (self.width().begin(), Instant::now());
         let sent = sending.await;
         match &sent {
             Ok(_) if begun.elapsed() < self.patience.slow_part => self.width().quick(most),
             Ok(_) => self.width().slow(number, most),
-            Err(NoAnswer::Refused(error)) if error.fault == Fault::Unavailable => {
+            Err(CallError::Refused(error)) if error.fault == Fault::Unavailable => {
                 self.width().slow(number, most)
             }
             Err(_) => {}
@@ -198,12 +198,12 @@ impl Destination {
         &self,
         name: &'static str,
         send: impl Fn(Client) -> F,
-    ) -> Result<T, NoAnswer>
+    ) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: Error + ProvideErrorMetadata + 'static,
     {
-        self.patiently(name, send, InFlight::BrokenOff).await
+        self.retrying(name, send, WhenStopped::Abort).await
     }
 
     /// A call whose outcome must be known once it was sent: an object that exists is reported,
@@ -212,12 +212,12 @@ impl Destination {
         &self,
         name: &'static str,
         send: impl Fn(Client) -> F,
-    ) -> Result<T, NoAnswer>
+    ) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: Error + ProvideErrorMetadata + 'static,
     {
-        self.patiently(name, send, InFlight::Awaited).await
+        self.retrying(name, send, WhenStopped::Await).await
     }
 
     /// One call to clean up with, whether or not the lease still stands.
@@ -234,32 +234,32 @@ impl Destination {
         send(client.clone()).await.map_err(|error| client.judge(name, &error))
     }
 
-    async fn patiently<T, E, F>(
+    async fn retrying<T, E, F>(
         &self,
         name: &'static str,
         send: impl Fn(Client) -> F,
-        in_flight: InFlight,
-    ) -> Result<T, NoAnswer>
+        when_stopped: WhenStopped,
+    ) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: Error + ProvideErrorMetadata + 'static,
     {
-        let mut again = Again::default();
+        let mut resend = Resend::default();
         loop {
             tokio::select! {
                 biased;
-                why = self.lease.halted() => return Err(NoAnswer::Stopped(why)),
-                () = self.pace.turn() => {}
+                why = self.lease.halted() => return Err(CallError::Stopped(why)),
+                () = self.backoff.turn() => {}
             }
             if self.lease.may_have_lapsed() {
-                return Err(NoAnswer::Stopped(Stop::Revoked));
+                return Err(CallError::Stopped(StopReason::Revoked));
             }
             let Current { client, grant } = self.current();
-            let answer = match in_flight {
-                InFlight::Awaited => send(client.clone()).await,
-                InFlight::BrokenOff => tokio::select! {
+            let answer = match when_stopped {
+                WhenStopped::Await => send(client.clone()).await,
+                WhenStopped::Abort => tokio::select! {
                     biased;
-                    why = self.lease.halted() => return Err(NoAnswer::Stopped(why)),
+                    why = self.lease.halted() => return Err(CallError::Stopped(why)),
                     answer = send(client.clone()) => answer,
                 },
             };
@@ -270,12 +270,12 @@ impl Destination {
                 }
                 Err(error) => {
                     let error = client.judge(name, &error);
-                    if in_flight == InFlight::BrokenOff
+                    if when_stopped == WhenStopped::Abort
                         && self.forgo_checksums(client.bucket().features, &error)
                     {
                         continue;
                     }
-                    self.refused(error, &grant, &mut again).await?;
+                    self.refused(error, &grant, &mut resend).await?;
                 }
             }
         }
@@ -292,7 +292,7 @@ impl Destination {
     }
 
     fn answered(&self, name: &str) {
-        self.pace.faster();
+        self.backoff.faster();
         self.meter.held_up(None);
         if is_write(name) {
             self.has_taken();
@@ -304,24 +304,24 @@ impl Destination {
         &self,
         error: BucketError,
         grant: &Grant,
-        again: &mut Again,
-    ) -> Result<(), NoAnswer> {
+        resend: &mut Resend,
+    ) -> Result<(), CallError> {
         if error.fault == Fault::Throttled {
             metrics::counter!("tracelift_destination_throttled_total").increment(1);
             tracing::debug!(call = error.call, "the destination asks to slow down");
             self.meter.held_up(Some("waiting: the destination asks to slow down"));
-            self.pace.slower(chance());
+            self.backoff.slower(chance());
             return Ok(());
         }
         let taken = is_write(error.call) && self.taken.load(Relaxed);
         // Keys are replaced while runs go on: those of before may be good no longer.
         let keys = matches!(error.fault, Fault::ExpiredToken | Fault::UnknownKeyId)
             || error.fault == Fault::AccessDenied && taken;
-        if keys && self.renew(grant).await.map_err(NoAnswer::Access)? {
+        if keys && self.renew(grant).await.map_err(CallError::Access)? {
             return Ok(());
         }
-        let Some(wait) = again.after(error.fault, taken, Instant::now(), chance()) else {
-            return Err(NoAnswer::Refused(error));
+        let Some(wait) = resend.after(error.fault, taken, Instant::now(), chance()) else {
+            return Err(CallError::Refused(error));
         };
         tracing::info!(%error, "a call is sent again");
         if error.fault != Fault::Damaged {
@@ -329,13 +329,13 @@ impl Destination {
         }
         tokio::select! {
             biased;
-            why = self.lease.halted() => Err(NoAnswer::Stopped(why)),
+            why = self.lease.halted() => Err(CallError::Stopped(why)),
             () = tokio::time::sleep(wait) => Ok(()),
         }
     }
 
     /// Asks for keys other than `expired`; whether there are any.
-    async fn renew(&self, expired: &Grant) -> Result<bool, Halt> {
+    async fn renew(&self, expired: &Grant) -> Result<bool, JobError> {
         let _one_at_a_time = self.renewing.lock().await;
         if self.current().grant != *expired {
             return Ok(true); // another call of this run was here first
@@ -366,7 +366,7 @@ async fn connect(
     connector: &Connector,
     lease: &Lease,
     line: Line,
-) -> Result<Current, Halt> {
+) -> Result<Current, JobError> {
     let (bucket, grant) = access.destination(lease).await?;
     let client = connector.patient_client(&bucket, &grant, line, REQUEST_ATTEMPTS).await;
     let client = client.map_err(|error| failure(Step::Access, &error))?;

@@ -41,7 +41,7 @@ pub(crate) enum Encoded {
     /// The next bytes of the file in hand; all but a file's last part have the size that was set.
     Part(Bytes),
     /// The file is complete.
-    End(Content),
+    SessionEnd(Content),
 }
 
 /// What a file holds.
@@ -128,7 +128,7 @@ impl Encoder {
 async fn compute<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    let died = |died: tasks::Died| Failure {
+    let died = |died: tasks::TaskPanicked| Failure {
         step: Step::Encode,
         class: FailureClass::Internal,
         detail: died.to_string(),
@@ -266,7 +266,7 @@ impl OpenFile {
         if !rest.is_empty() {
             ready.push(Encoded::Part(rest));
         }
-        ready.push(Encoded::End(self.content));
+        ready.push(Encoded::SessionEnd(self.content));
         Ok(ready)
     }
 }

@@ -1,9 +1,9 @@
 //! Batches with the offloaded fields filled in: many objects in flight, used in order, bounded in
 //! bytes. Rows that turn out not to match the filter once their fields are there go no further.
 
-mod ahead;
 mod assemble;
-mod decide;
+mod content_filter;
+mod prefetch;
 mod repeated;
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tracelift_core::{
 };
 
 use crate::{
-    blob::{self, BlobStore, Miss, NoBlob},
+    blob::{self, BlobStore, FetchError, Miss},
     budget::{Budget, Turn},
     meter::{Meter, Stage},
     pointer::{self, Pointer},
@@ -31,9 +31,9 @@ use crate::{
         query::{POINTER_COLUMNS, out, pointer_column},
     },
 };
-use ahead::Ahead;
 pub(crate) use assemble::Assembly;
-pub(crate) use decide::Decider;
+pub(crate) use content_filter::ContentFilter;
+use prefetch::Prefetch;
 use repeated::Repeated;
 
 /// Rows as they go into the file, and how many between them do not.
@@ -82,7 +82,7 @@ const BATCHES: usize = 2;
 struct Read {
     batch: Arc<RecordBatch>,
     cells: Vec<Cell>,
-    decider: Option<Decider>,
+    decider: Option<ContentFilter>,
     room: OwnedSemaphorePermit,
 }
 
@@ -95,7 +95,7 @@ enum Item {
 /// An item once its object is there.
 enum Ready {
     Batch(Read),
-    Field(Cell, Result<String, NoBlob>, Turn),
+    Field(Cell, Result<String, FetchError>, Turn),
 }
 
 /// One offloaded field.
@@ -131,7 +131,7 @@ impl Hydrator {
             })
         });
         let ready = std::pin::pin!(ready.buffered(self.concurrency));
-        let mut ready = Ahead::of(ready, self.concurrency);
+        let mut ready = Prefetch::of(ready, self.concurrency);
         let mut assembly: Option<Assembly<'_>> = None;
         let (mut denied, mut held) = (Denied::default(), None);
         loop {
@@ -189,7 +189,7 @@ impl Hydrator {
         batch: &RecordBatch,
         cell: &Cell,
         turn: &mut Turn,
-    ) -> Result<String, NoBlob> {
+    ) -> Result<String, FetchError> {
         let pointer = cell.pointer.clone()?;
         let outcome = match &cell.repeated {
             Some(repeated) => {
@@ -203,11 +203,14 @@ impl Hydrator {
         };
         let gone = match outcome {
             // A reader that may not list is told that it is denied what is not there.
-            Err(NoBlob::Miss(miss @ (Miss::NotFound | Miss::Denied(_)))) => NoBlob::Miss(miss),
+            Err(FetchError::Miss(miss @ (Miss::NotFound | Miss::Denied(_)))) => {
+                FetchError::Miss(miss)
+            }
             outcome => return outcome,
         };
-        let place = place(batch, cell.row).map_err(NoBlob::Failure)?;
-        let Some(now) = self.source.pointers(slice, place).await.map_err(NoBlob::Failure)? else {
+        let place = place(batch, cell.row).map_err(FetchError::Failure)?;
+        let Some(now) = self.source.pointers(slice, place).await.map_err(FetchError::Failure)?
+        else {
             return Err(gone);
         };
         let index = POINTER_COLUMNS
@@ -235,8 +238,12 @@ const DENIED_ALL: u32 = 16;
 
 impl Denied {
     /// A failure once it is clear that the store gives us nothing at all.
-    fn judge(&mut self, found: &Result<String, NoBlob>, blobs: &BlobStore) -> Result<(), Failure> {
-        let Err(NoBlob::Miss(Miss::Denied(answer))) = found else { return Ok(()) };
+    fn judge(
+        &mut self,
+        found: &Result<String, FetchError>,
+        blobs: &BlobStore,
+    ) -> Result<(), Failure> {
+        let Err(FetchError::Miss(Miss::Denied(answer))) = found else { return Ok(()) };
         self.objects += 1;
         self.answer.clone_from(answer);
         if self.objects >= DENIED_ALL { self.judged(blobs) } else { Ok(()) }
@@ -268,7 +275,7 @@ fn items<'a>(
     let mut index = 0;
     batches.flat_map(move |batch| {
         let read = batch.and_then(|(batch, room)| {
-            let decider = Decider::of(slice, &batch)?;
+            let decider = ContentFilter::of(slice, &batch)?;
             let mut cells = cells(&batch, slice, decider.as_ref())?;
             Repeated::mark(&mut cells, repeated_bytes);
             Ok(Read { batch: Arc::new(batch), cells, decider, room })
@@ -295,7 +302,7 @@ fn items<'a>(
 pub(crate) fn cells(
     batch: &RecordBatch,
     slice: &Slice,
-    decider: Option<&Decider>,
+    decider: Option<&ContentFilter>,
 ) -> Result<Vec<Cell>, Failure> {
     let exported = |column: Column| slice.columns.contains(column);
     let deciding = slice.filter.as_ref().map(Filter::content).unwrap_or_default();

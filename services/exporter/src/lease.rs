@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracelift_core::{
-    id::{ExportId, RunId, TenantId},
-    run::Fence,
+    assignment::Assignment,
+    failure::Failure,
+    id::{ExportId, TaskId, TenantId},
+    task::Fence,
 };
 
 /// Why a job must stop before its run is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub(crate) enum StopReason {
     /// A caller cancelled the export: clean up.
     Cancelled,
     /// The run is somebody else's now: touch nothing.
@@ -23,9 +25,9 @@ pub(crate) enum Stop {
 /// Until when the leases of this process may be trusted, whatever happens to its stream: well
 /// before they could lapse.
 #[derive(Debug, Default)]
-pub(crate) struct Trust(Mutex<Option<Instant>>);
+pub(crate) struct LeaseGuard(Mutex<Option<Instant>>);
 
-impl Trust {
+impl LeaseGuard {
     /// A heartbeat was answered.
     pub(crate) fn extend(&self, until: Instant) {
         let mut trusted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,41 +43,51 @@ impl Trust {
     }
 }
 
+/// Why a job ended before its task was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum JobError {
+    /// Something failed; the control plane decides what happens next.
+    Failed(Failure),
+    /// The job was told to stop.
+    Stopped(StopReason),
+}
+
+impl From<Failure> for JobError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// A held lease.
 #[derive(Debug, Clone)]
 pub(crate) struct Lease {
-    pub(crate) run: RunId,
+    pub(crate) task: TaskId,
     pub(crate) fence: Fence,
     pub(crate) export: ExportId,
     pub(crate) tenant: TenantId,
     signal: Arc<Signal>,
-    trust: Arc<Trust>,
+    guard: Arc<LeaseGuard>,
 }
 
 #[derive(Debug, Default)]
 struct Signal {
     /// Cancelled or revoked: stop at once.
     halt: CancellationToken,
-    why: OnceLock<Stop>,
+    why: OnceLock<StopReason>,
     /// Drained: read no further.
     drain: CancellationToken,
 }
 
 impl Lease {
-    pub(crate) fn new(
-        run: RunId,
-        fence: Fence,
-        export: ExportId,
-        tenant: TenantId,
-        trust: Arc<Trust>,
-    ) -> Self {
-        Self { run, fence, export, tenant, signal: Arc::default(), trust }
+    pub(crate) fn of(assignment: &Assignment, guard: Arc<LeaseGuard>) -> Self {
+        let Assignment { task, fence, export, tenant, .. } = *assignment;
+        Self { task, fence, export, tenant, signal: Arc::default(), guard }
     }
 
     /// Whether it may have lapsed. Asked before each write, because a process that was frozen may
     /// come to its next write before it comes to stopping its jobs.
     pub(crate) fn may_have_lapsed(&self) -> bool {
-        self.trust.is_over()
+        self.guard.is_over()
     }
 
     /// Whether somebody may have worked on the run before: the first claim moves the fence to 1.
@@ -84,8 +96,8 @@ impl Lease {
     }
 
     /// Tells the job to stop; the first reason counts.
-    pub(crate) fn stop(&self, why: Stop) {
-        if why == Stop::Drained {
+    pub(crate) fn stop(&self, why: StopReason) {
+        if why == StopReason::Drained {
             self.signal.drain.cancel();
             return;
         }
@@ -94,17 +106,17 @@ impl Lease {
     }
 
     /// Why the job must stop at once; `None` while it may go on.
-    pub(crate) fn stopped(&self) -> Option<Stop> {
+    pub(crate) fn stopped(&self) -> Option<StopReason> {
         self.signal
             .halt
             .is_cancelled()
-            .then(|| self.signal.why.get().copied().unwrap_or(Stop::Revoked))
+            .then(|| self.signal.why.get().copied().unwrap_or(StopReason::Revoked))
     }
 
     /// Waits until the job must stop at once.
-    pub(crate) async fn halted(&self) -> Stop {
+    pub(crate) async fn halted(&self) -> StopReason {
         self.signal.halt.cancelled().await;
-        self.stopped().unwrap_or(Stop::Revoked)
+        self.stopped().unwrap_or(StopReason::Revoked)
     }
 
     /// Cancelled when no further rows should be read.
@@ -121,16 +133,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_is_trusted_until_its_last_answered_heartbeat_runs_out() {
-        let trust = Trust::default();
-        assert!(!trust.is_over(), "nothing was promised yet");
+        let guard = LeaseGuard::default();
+        assert!(!guard.is_over(), "nothing was promised yet");
         let begin = Instant::now();
-        trust.extend(begin + Duration::from_secs(20));
-        trust.extend(begin + Duration::from_secs(10)); // an answer that came late takes nothing back
+        guard.extend(begin + Duration::from_secs(20));
+        guard.extend(begin + Duration::from_secs(10)); // an answer that came late takes nothing back
         tokio::time::advance(Duration::from_secs(19)).await;
-        assert!(!trust.is_over());
+        assert!(!guard.is_over());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(trust.is_over());
-        trust.extend(begin + Duration::from_secs(40));
-        assert!(!trust.is_over());
+        assert!(guard.is_over());
+        guard.extend(begin + Duration::from_secs(40));
+        assert!(!guard.is_over());
     }
 }

@@ -4,8 +4,8 @@
 //! It plans nothing, decides no retry, and never opens the control plane's database.
 
 mod access;
-mod again;
 mod agent;
+mod backoff;
 mod blob;
 mod budget;
 mod destination;
@@ -15,10 +15,10 @@ mod job;
 mod lease;
 mod meter;
 mod network;
-mod pace;
 mod pointer;
 mod publish;
 mod report;
+mod resend;
 mod schema;
 mod settings;
 mod source;
@@ -36,21 +36,21 @@ use tracelift_runtime::{metrics::MetricsError, secret::SecretError, tls::TlsErro
 use uuid::Uuid;
 
 pub use network::Network;
-pub use settings::{Blobs, ClickHouse, Limits, Packing, Patience, Settings, UniqueBy};
-pub use source::filter::Pushed;
+pub use settings::{Blobs, ClickHouse, Limits, Patience, Settings, TransportCompression, UniqueBy};
+pub use source::filter::Pushdown;
 
 use crate::{
     access::{Access, Token},
-    agent::{Agent, Work},
+    agent::{Agent, InFlight},
     blob::BlobStore,
     hydrate::Hydrator,
-    job::Workshop,
+    job::JobContext,
     report::Reporter,
     source::Source,
 };
 
 /// The figures of an exporter, each with what it counts since its start.
-pub const FIGURES: &[(&str, &str)] = &[
+pub const METRICS: &[(&str, &str)] = &[
     (
         "tracelift_rows_read_total",
         "rows that were encoded, those of files that were not completed included",
@@ -105,7 +105,7 @@ impl Exporter {
         let client = access::fleet(network.control_plane, Token::new(&settings.fleet_token()?)?);
         let source = Source::new(network.clickhouse, &settings.clickhouse, &limits)?;
         let (reporter, reports) = Reporter::new(usize::try_from(limits.max_runs).unwrap_or(1));
-        let workshop = Workshop {
+        let context = JobContext {
             hydrator: Hydrator {
                 source: source.clone(),
                 blobs: BlobStore::new(&settings.blobs, &network.blobs).await?,
@@ -128,9 +128,9 @@ impl Exporter {
             incarnation,
             capacity: limits.runs(),
             drain_time: Duration::from_secs(settings.drain_seconds),
-            workshop,
+            context,
             reports,
-            work: Work::default(),
+            in_flight: InFlight::default(),
         };
         Ok(Self { agent })
     }
@@ -142,7 +142,7 @@ impl Exporter {
             runs = self.agent.capacity,
             "exporter started"
         );
-        let source = self.agent.workshop.source.clone();
+        let source = self.agent.context.source.clone();
         let inspected = async {
             match source.inspect().await {
                 Ok(()) => tracing::debug!("the trace store can be read"),

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use tracelift_exporter::{Error, Exporter, FIGURES, Settings};
+use tracelift_exporter::{Error, Exporter, METRICS, Settings};
 use tracelift_runtime::{metrics, shutdown, telemetry};
 
 /// Gives freed memory back: the encoder's buffers come and go by tens of megabytes on many threads.
@@ -24,7 +24,7 @@ async fn main() -> ExitCode {
 
 async fn work(settings: &Settings) -> Result<(), Error> {
     metrics::serve(&settings.metrics)?;
-    metrics::describe(FIGURES);
+    metrics::describe(METRICS);
     let exporter = Exporter::new(settings).await?;
     exporter.run(shutdown::on_signal()?).await;
     Ok(())

@@ -9,8 +9,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tracelift_core::file::Totals;
-use tracelift_proto::v1::{RunProgress, StageSeconds};
+use tracelift_core::{file::Totals, task::Progress};
 
 /// A stage of the data path.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +62,7 @@ impl Meter {
         *self.held_up.lock().unwrap_or_else(PoisonError::into_inner) = by;
     }
 
-    pub(crate) fn stage(&self) -> &'static str {
+    fn stage(&self) -> &'static str {
         let doing = *self.doing.lock().unwrap_or_else(PoisonError::into_inner);
         self.held_up.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(doing)
     }
@@ -102,17 +101,17 @@ impl Meter {
         Timed { counter: &self.micros[stage as usize], since: Instant::now() }
     }
 
-    pub(crate) fn progress(&self) -> RunProgress {
-        let [read, hydrate, encode, upload] = [0, 1, 2, 3]
-            .map(|stage| Duration::from_micros(self.micros[stage].load(Relaxed)).as_secs_f64());
-        RunProgress {
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            stage: self.stage().to_owned(),
             rows: self.rows.load(Relaxed),
             bytes: self.bytes.load(Relaxed) + self.under_way.load(Relaxed),
             files: self.files.load(Relaxed),
             rows_estimate: self.rows_estimate.load(Relaxed).checked_sub(1),
             hydrated_objects: self.hydrated_objects.load(Relaxed),
             hydration_misses: self.hydration_misses.load(Relaxed),
-            stage_seconds: Some(StageSeconds { read, hydrate, encode, upload }),
+            stage_seconds: [0, 1, 2, 3]
+                .map(|stage| Duration::from_micros(self.micros[stage].load(Relaxed)).as_secs_f64()),
         }
     }
 }

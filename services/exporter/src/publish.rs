@@ -6,73 +6,44 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tracelift_bucket::{SignedAsAsked as _, WriteArguments as _};
 use tracelift_core::{
+    assignment::{Frozen, PublishedPartition, ReadTime},
     export::{ExportSpec, Projects},
     failure::Step,
     file::{File, HydrationMiss, Totals},
     filter::Filter,
-    id::RunId,
+    id::TaskId,
     layout::Layout,
     oversized::Oversized,
     plan::Partition,
-    run::Identity,
-    time::{Timestamp, Window},
+    task::Identity,
+    time::Timestamp,
 };
 
-use crate::{
-    destination::Destination,
-    job::{Frozen, Halt},
-    schema,
-    source::Slice,
-};
-
-/// A partition as the export's manifest lists it.
-#[derive(Debug, Clone)]
-pub(crate) struct PublishedRun {
-    pub(crate) run: RunId,
-    pub(crate) partition: Partition,
-    pub(crate) totals: Totals,
-    pub(crate) identity: Identity,
-    /// When it was read, where the control plane knows.
-    pub(crate) read_at: Option<Timestamp>,
-}
-
-/// When rows were first read, where the control plane knows, and whether that was before the end of
-/// their window.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Read {
-    pub(crate) at: Option<Timestamp>,
-    pub(crate) window_open: bool,
-}
-
-impl Read {
-    /// Of one window.
-    pub(crate) fn of(window: Window, at: Option<Timestamp>) -> Self {
-        Self { at, window_open: at.is_some_and(|at| at < window.end()) }
-    }
-}
+use crate::{destination::Destination, lease::JobError, schema};
 
 /// The manifest of one run.
 pub(crate) fn run_manifest(
     layout: &Layout<'_>,
-    run: RunId,
-    slice: &Slice,
+    task: TaskId,
+    spec: &ExportSpec,
     frozen: &Frozen,
 ) -> Value {
-    let Frozen { files, left_out, identity, read } = frozen;
+    let Frozen { partition: Partition { session, window }, files, left_out, identity, .. } = frozen;
+    let read = frozen.read();
     json!({
         "version": 1,
         "export_id": layout.export.to_string(),
-        "run_id": run.to_string(),
+        "run_id": task.to_string(),
         "tenant_id": layout.tenant.to_string(),
-        "session_id": slice.session.to_string(),
-        "start_time": time(slice.window.start()),
-        "end_time": time(slice.window.end()),
+        "session_id": session.to_string(),
+        "start_time": time(window.start()),
+        "end_time": time(window.end()),
         "read_at": read.at.map(time),
         "window_open": read.window_open,
-        "filter": slice.filter.as_ref().map(Filter::text),
+        "filter": spec.filter.as_ref().map(Filter::text),
         "format_version": layout.version.as_str(),
-        "schema_hash": schema::hash(&slice.columns, slice.version),
-        "columns": slice.columns.names(),
+        "schema_hash": schema::hash(&spec.columns, spec.format_version),
+        "columns": spec.columns.names(),
         "unique_by": identity.columns(),
         "totals": totals(Totals::of(files).plus(Totals::of_left_out(left_out))),
         "undecided_fields": misses(&left_out.named),
@@ -104,23 +75,24 @@ fn file(file: &File) -> Value {
 pub(crate) fn export_manifest(
     layout: &Layout<'_>,
     spec: &ExportSpec,
-    runs: &[PublishedRun],
-    read: Read,
+    partitions: &[PublishedPartition],
+    read: ReadTime,
 ) -> Value {
-    let sum = runs.iter().fold(Totals::default(), |sum, run| sum.plus(run.totals));
+    let add = |sum: Totals, published: &PublishedPartition| sum.plus(published.totals);
+    let sum = partitions.iter().fold(Totals::default(), add);
     // The rule that held for all of them.
-    let weak = runs.iter().any(|run| run.identity == Identity::IdAndStartTime);
+    let weak = partitions.iter().any(|found| found.identity == Identity::IdAndStartTime);
     let identity = if weak { Identity::IdAndStartTime } else { Identity::Id };
-    let runs = runs.iter().map(|published| {
-        let read = Read::of(published.partition.window, published.read_at);
+    let runs = partitions.iter().map(|published| {
+        let read = ReadTime::of(published.partition.window, published.read_at);
         json!({
-            "run_id": published.run.to_string(),
+            "run_id": published.task.to_string(),
             "session_id": published.partition.session.to_string(),
             "start_time": time(published.partition.window.start()),
             "end_time": time(published.partition.window.end()),
             "read_at": read.at.map(time),
             "window_open": read.window_open,
-            "manifest": layout.run_manifest(published.run),
+            "manifest": layout.run_manifest(published.task),
             "totals": totals(published.totals),
         })
     });
@@ -174,13 +146,13 @@ pub(crate) async fn put(
     destination: &Destination,
     key: &str,
     document: &Value,
-) -> Result<(), Halt> {
+) -> Result<(), JobError> {
     let text = format!("{document:#}\n");
     write(destination, key, "application/json", text.into()).await
 }
 
 /// Writes the empty object that says: this export is complete.
-pub(crate) async fn put_success(destination: &Destination, key: &str) -> Result<(), Halt> {
+pub(crate) async fn put_success(destination: &Destination, key: &str) -> Result<(), JobError> {
     write(destination, key, "application/octet-stream", Bytes::new()).await
 }
 
@@ -190,7 +162,7 @@ async fn write(
     key: &str,
     content_type: &str,
     body: Bytes,
-) -> Result<(), Halt> {
+) -> Result<(), JobError> {
     let put = destination.call("PutObject", |client| {
         let bucket = client.bucket();
         let call = client
@@ -212,6 +184,7 @@ mod tests {
         export::{Compression, FormatVersion},
         file::{Cursor, LeftOut},
         id::{DestinationId, ExportId, SessionId, TenantId},
+        time::Window,
     };
     use uuid::Uuid;
 
@@ -228,20 +201,20 @@ mod tests {
             tenant: TenantId(id(2)),
             version: FormatVersion::V1,
         };
-        let slice = Slice {
-            tenant: layout.tenant,
-            session: SessionId(id(3)),
+        let partition = Partition { session: SessionId(id(3)), window };
+        let spec = ExportSpec {
+            destination: DestinationId(id(7)),
+            projects: Projects::One(partition.session),
             window,
-            of_export: window,
+            every: None,
+            compression: Compression::default(),
+            format_version: FormatVersion::V1,
             columns: Columns::parse("f", &["id", "inputs"]).unwrap(),
-            version: FormatVersion::V1,
             filter: Some(Filter::read("eq(name, \"x\")").unwrap()),
-            cursor: None,
-            narrow: 0,
         };
         let file = File {
             number: 0,
-            key: layout.data_file(slice.partition(), RunId(id(4)), 0),
+            key: layout.data_file(partition, TaskId(id(4)), 0),
             rows: 10,
             bytes: 1000,
             etag: "abc".into(),
@@ -267,33 +240,24 @@ mod tests {
         let left_out = LeftOut { undecided: 1, decided_against: 2, named };
         let totals = Totals::of([&file]).plus(Totals::of_left_out(&left_out));
         let read_at = Some(at("2024-01-01T23:59:59.999999Z"));
-        let run = PublishedRun {
-            run: RunId(id(4)),
-            partition: slice.partition(),
+        let published = PublishedPartition {
+            task: TaskId(id(4)),
+            partition,
             totals,
             identity: Identity::IdAndStartTime,
             read_at,
         };
-        let read = Read::of(window, read_at);
-        let frozen = Frozen { files: vec![file], left_out, identity: Identity::Id, read };
-        let run_manifest = run_manifest(&layout, RunId(id(4)), &slice, &frozen);
-        let spec = ExportSpec {
-            destination: DestinationId(id(7)),
-            projects: Projects::One(slice.session),
-            window,
-            every: None,
-            compression: Compression::default(),
-            format_version: FormatVersion::V1,
-            columns: slice.columns.clone(),
-            filter: slice.filter.clone(),
-        };
-        let of_one = export_manifest(&layout, &spec, std::slice::from_ref(&run), read);
-        let late = PublishedRun { read_at: Some(window.end()), ..run };
+        let files = vec![file];
+        let frozen = Frozen { partition, files, left_out, identity: Identity::Id, read_at };
+        let run_manifest = run_manifest(&layout, TaskId(id(4)), &spec, &frozen);
+        let read = frozen.read();
+        let of_one = export_manifest(&layout, &spec, std::slice::from_ref(&published), read);
+        let late = PublishedPartition { read_at: Some(window.end()), ..published };
         let of_all = export_manifest(
             &layout,
             &ExportSpec { projects: Projects::Experiments, ..spec },
             &[late],
-            Read::default(),
+            ReadTime::default(),
         );
         insta::assert_snapshot!(format!("{run_manifest:#}\n{of_one:#}\n{of_all:#}"));
     }

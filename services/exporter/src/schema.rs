@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tracelift_core::{
     column::{Column, ColumnType, Columns},
     export::{Compression, FormatVersion},
-    id::{ExportId, RunId},
+    id::{ExportId, TaskId},
 };
 
 /// Digits of a cost, and those behind the point.
@@ -60,9 +60,9 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// Who a file belongs to, for its key-value metadata.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin {
+pub(crate) struct FileProvenance {
     pub(crate) export: ExportId,
-    pub(crate) run: RunId,
+    pub(crate) task: TaskId,
 }
 
 /// Pages hold about that many bytes: so few that a page is encoded and compressed while it is in
@@ -78,11 +78,11 @@ pub(crate) fn properties(
     columns: &Columns,
     version: FormatVersion,
     compression: Compression,
-    origin: Origin,
+    provenance: FileProvenance,
 ) -> WriterProperties {
     let metadata = [
-        ("tracelift.export_id", origin.export.to_string()),
-        ("tracelift.run_id", origin.run.to_string()),
+        ("tracelift.export_id", provenance.export.to_string()),
+        ("tracelift.run_id", provenance.task.to_string()),
         ("tracelift.format_version", version.as_str().to_owned()),
         ("tracelift.schema_hash", hash(columns, version)),
         ("tracelift.producer", format!("tracelift {}", env!("CARGO_PKG_VERSION"))),

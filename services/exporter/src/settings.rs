@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
 use secrecy::SecretString;
-use tracelift_core::run::Identity;
+use tracelift_core::task::Identity;
 use tracelift_runtime::{
     metrics::MetricsSettings,
     secret::{self, SecretError},
@@ -78,8 +78,8 @@ pub struct ClickHouse {
     pub clickhouse_database: String,
     /// Packing of the rows on their way: lz4 where the line from ClickHouse is slow or paid for,
     /// at more processor time on both sides
-    #[arg(long, env = "CLICKHOUSE_COMPRESSION", value_enum, default_value_t = Packing::None)]
-    pub clickhouse_compression: Packing,
+    #[arg(long, env = "CLICKHOUSE_COMPRESSION", value_enum, default_value_t = TransportCompression::None)]
+    pub clickhouse_compression: TransportCompression,
     /// Table of the trace rows
     #[arg(long, env = "CLICKHOUSE_RUNS_TABLE", default_value = "runs", value_parser = identifier)]
     pub runs_table: String,
@@ -113,14 +113,14 @@ impl From<UniqueBy> for Identity {
 
 /// How ClickHouse packs its answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Packing {
+pub enum TransportCompression {
     /// Not at all.
     None,
     /// LZ4, column by column.
     Lz4,
 }
 
-impl Packing {
+impl TransportCompression {
     /// Its word in ClickHouse.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

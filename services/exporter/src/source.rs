@@ -32,8 +32,8 @@ use tracelift_core::{
     file::Cursor,
     filter::Filter,
     id::{SessionId, TenantId},
-    plan::{Experiment, MAX_PARTITIONS, Partition},
-    run::{Identity, NARROWEST},
+    plan::{Experiment, MAX_PARTITIONS},
+    task::{Identity, MAX_BATCH_SHRINK},
     time::{Timestamp, Window},
 };
 use tracelift_runtime::secret::SecretError;
@@ -41,14 +41,14 @@ use uuid::Uuid;
 
 use answer::Answer;
 pub(crate) use extent::Extent;
-use extent::{Approach, Stretch};
+use extent::{Interval, ReadPlan};
 use failures::{broke, code, config, cut, failure};
 use feedback::LookUp;
-use filter::Pushed;
+use filter::Pushdown;
 use merging::{Merging, Table};
 use moved::Moved;
-use query::Asked;
-use stream::Question;
+use query::RenderedQuery;
+use stream::QueryRequest;
 pub(crate) use stream::{Rows, place};
 use tally::Counts;
 use versions::Versions;
@@ -88,16 +88,9 @@ pub(crate) struct Slice {
     pub(crate) filter: Option<Filter>,
     /// Only rows behind this one.
     pub(crate) cursor: Option<Cursor>,
-    /// How often the answer broke off lately, at most [`NARROWEST`]: the higher, the fewer rows
+    /// How often the answer broke off lately, at most [`MAX_BATCH_SHRINK`]: the higher, the fewer rows
     /// are asked for at once.
-    pub(crate) narrow: u32,
-}
-
-impl Slice {
-    /// The partition that it is of.
-    pub(crate) fn partition(&self) -> Partition {
-        Partition { session: self.session, window: self.window }
-    }
+    pub(crate) batch_shrink: u32,
 }
 
 /// Rows of feedback in a block of an answer: few, because a row can be wide; more gain little.
@@ -248,13 +241,13 @@ impl Source {
     }
 
     /// How the rows of a slice are read, without knowing whether ids have moved.
-    async fn approach(&self, slice: &Slice) -> Result<Approach, Failure> {
+    async fn approach(&self, slice: &Slice) -> Result<ReadPlan, Failure> {
         self.prepare().await?;
         let needs_feedback = slice.filter.is_some() || slice.columns.contains(Column::Feedbacks);
         let merging = self.merging().await?;
         let feedback =
             if needs_feedback { self.merging_of_feedback().await? } else { Merging::Final };
-        Ok(Approach { merging, feedback, moved: false })
+        Ok(ReadPlan { merging, feedback, moved: false })
     }
 
     /// Whether ids of the export also stand at other start times.
@@ -277,11 +270,11 @@ impl Source {
         let looks_up = slice.columns.contains(Column::Feedbacks);
         let batch_bytes =
             if looks_up { self.batch_bytes / FEEDBACK_SHARES } else { self.batch_bytes };
-        let block_rows = narrowed(extent.block_rows(batch_bytes), slice.narrow);
+        let block_rows = narrowed(extent.block_rows(batch_bytes), slice.batch_shrink);
         let approach = extent.approach;
         let feedback = looks_up
             .then(|| LookUp::new(self.clone(), slice, approach.feedback, query_id, batch_bytes));
-        let question = Question {
+        let question = QueryRequest {
             source: self.clone(),
             slice: slice.clone(),
             approach,
@@ -295,7 +288,7 @@ impl Source {
     fn table(
         &self,
         slice: &Slice,
-        approach: &Approach,
+        approach: &ReadPlan,
         versions: Versions,
         query_id: &str,
         block_rows: u64,
@@ -335,7 +328,7 @@ impl Source {
         // Hardly ever have any: what is measured meanwhile is good then.
         let (moved, extent) = tokio::join!(self.has_moved(slice), self.measure(slice, approach));
         if moved? {
-            self.measure(slice, Approach { moved: true, ..approach }).await
+            self.measure(slice, ReadPlan { moved: true, ..approach }).await
         } else {
             extent
         }
@@ -343,11 +336,13 @@ impl Source {
 
     /// A row that cannot be measured may be one that cannot be read: it is read with few others at
     /// once, and reading it finds out.
-    async fn measure(&self, slice: &Slice, approach: Approach) -> Result<Extent, Failure> {
+    async fn measure(&self, slice: &Slice, approach: ReadPlan) -> Result<Extent, Failure> {
         let versions = match approach.merging {
             // A filter asks about the newest only, and a row that cannot be read is looked for
             // among those that count.
-            Merging::Final if slice.filter.is_none() && slice.narrow == 0 && !approach.moved => {
+            Merging::Final
+                if slice.filter.is_none() && slice.batch_shrink == 0 && !approach.moved =>
+            {
                 Versions::AsStored
             }
             _ => approach.merged(),
@@ -358,7 +353,7 @@ impl Source {
         match query.fetch_all::<(i64, u64, u64, u64)>().await {
             Ok(found) => {
                 let stretch =
-                    |(number, rows, bytes, widest)| (number, Stretch { rows, bytes, widest });
+                    |(number, rows, bytes, widest)| (number, Interval { rows, bytes, widest });
                 Ok(Extent::of(approach, versions, found.into_iter().map(stretch).collect()))
             }
             Err(error) if code(&error.to_string()).is_some() && broke(&error) => {
@@ -377,7 +372,7 @@ impl Source {
     async fn counts(
         &self,
         slice: &Slice,
-        approach: &Approach,
+        approach: &ReadPlan,
         versions: Versions,
     ) -> Result<Counts, Failure> {
         let query = self
@@ -391,7 +386,7 @@ impl Source {
     /// How many rows of a slice there are.
     pub(crate) async fn count(&self, slice: &Slice) -> Result<u64, Failure> {
         let approach = self.approach(slice).await?;
-        let approach = Approach { moved: self.has_moved(slice).await?, ..approach };
+        let approach = ReadPlan { moved: self.has_moved(slice).await?, ..approach };
         self.about(slice, &approach, query::count)
             .fetch_one()
             .await
@@ -447,7 +442,7 @@ impl Source {
             start_time: Timestamp::from_micros(next.0)?,
             id: Uuid::parse_str(&next.1).ok()?,
         };
-        let sql = |asked: &Asked<'_>| {
+        let sql = |asked: &RenderedQuery<'_>| {
             format!(
                 "{}\nLIMIT 1",
                 query::rows(asked, &slice.columns, slice.version, approach.merged())
@@ -471,12 +466,12 @@ impl Source {
     fn about(
         &self,
         slice: &Slice,
-        approach: &Approach,
-        sql: impl FnOnce(&Asked<'_>) -> String,
+        approach: &ReadPlan,
+        sql: impl FnOnce(&RenderedQuery<'_>) -> String,
     ) -> Query {
         let feedbacks = query::feedback_of_project(&self.feedbacks, approach.feedback);
-        let pushed = slice.filter.as_ref().map(|filter| Pushed::of(filter, &feedbacks));
-        let asked = Asked {
+        let pushed = slice.filter.as_ref().map(|filter| Pushdown::of(filter, &feedbacks));
+        let asked = RenderedQuery {
             table: &self.table,
             merging: approach.merging,
             moved: approach.moved,
@@ -543,6 +538,6 @@ const UNKNOWN_SETTING: u32 = 115;
 
 /// Rows that are asked for at once: a quarter with each time that the answer broke off, one by one
 /// in the end.
-fn narrowed(rows: u64, narrow: u32) -> u64 {
-    if narrow >= NARROWEST { 1 } else { (rows >> (2 * narrow)).max(1) }
+fn narrowed(rows: u64, batch_shrink: u32) -> u64 {
+    if batch_shrink >= MAX_BATCH_SHRINK { 1 } else { (rows >> (2 * batch_shrink)).max(1) }
 }

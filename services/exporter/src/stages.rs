@@ -9,7 +9,7 @@ use tracelift_core::{
     export::{Compression, FormatVersion},
     failure::Failure,
     file::LeftOut,
-    id::{ExportId, RunId, SessionId, TenantId},
+    id::{ExportId, SessionId, TaskId, TenantId},
     time::{Timestamp, Window},
 };
 use uuid::Uuid;
@@ -46,7 +46,7 @@ impl Stages {
                 version,
                 filter: None,
                 cursor: None,
-                narrow: 0,
+                batch_shrink: 0,
             },
         })
     }
@@ -87,8 +87,9 @@ impl Stages {
 
     fn encoded(&self, rows: Vec<HydratedRows>, compression: Compression) -> Result<usize, Failure> {
         let (columns, version) = (&self.slice.columns, self.slice.version);
-        let origin = schema::Origin { export: ExportId(Uuid::nil()), run: RunId(Uuid::nil()) };
-        let properties = schema::properties(columns, version, compression, origin);
+        let provenance =
+            schema::FileProvenance { export: ExportId(Uuid::nil()), task: TaskId(Uuid::nil()) };
+        let properties = schema::properties(columns, version, compression, provenance);
         let limits: Limits = crate::Settings::defaults().limits;
         let encoder = Arc::new(Encoder {
             schema: schema::arrow(columns, version),

@@ -20,7 +20,7 @@ use tracelift_bucket::{PaidAsAsked as _, SignedAsAsked as _, WriteArguments as _
 use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{File, FileIntent, Totals},
-    id::RunId,
+    id::TaskId,
     part::{self, UploadedPart},
 };
 use tracelift_runtime::tasks;
@@ -29,7 +29,7 @@ use uuid::Uuid;
 use crate::{
     destination::Destination,
     encode::{Content, Encoded},
-    job::Halt,
+    lease::JobError,
     lease::Lease,
     meter::{Meter, Stage},
     report::Reporter,
@@ -39,7 +39,7 @@ use crate::{
 pub(crate) struct Uploader<'a> {
     pub(crate) destination: &'a Arc<Destination>,
     /// Whose files they are.
-    pub(crate) run: RunId,
+    pub(crate) task: TaskId,
     pub(crate) lease: &'a Lease,
     pub(crate) reporter: &'a Reporter,
     pub(crate) meter: &'a Arc<Meter>,
@@ -55,7 +55,7 @@ impl Uploader<'_> {
         &self,
         parts: &mut mpsc::Receiver<Encoded>,
         before: Totals,
-    ) -> Result<Totals, Halt> {
+    ) -> Result<Totals, JobError> {
         let mut totals = before;
         while let Some(first) = self.next(parts).await? {
             let file = self.file(totals.files, part(Some(first))?, parts).await?;
@@ -66,10 +66,10 @@ impl Uploader<'_> {
         Ok(totals)
     }
 
-    async fn next(&self, parts: &mut mpsc::Receiver<Encoded>) -> Result<Option<Encoded>, Halt> {
+    async fn next(&self, parts: &mut mpsc::Receiver<Encoded>) -> Result<Option<Encoded>, JobError> {
         tokio::select! {
             biased;
-            why = self.lease.halted() => Err(Halt::Stopped(why)),
+            why = self.lease.halted() => Err(JobError::Stopped(why)),
             encoded = parts.recv() => Ok(encoded),
         }
     }
@@ -79,15 +79,15 @@ impl Uploader<'_> {
         number: u32,
         first: Bytes,
         parts: &mut mpsc::Receiver<Encoded>,
-    ) -> Result<File, Halt> {
+    ) -> Result<File, JobError> {
         match self.next(parts).await? {
-            Some(Encoded::End(content)) => self.put(number, first, content).await,
+            Some(Encoded::SessionEnd(content)) => self.put(number, first, content).await,
             second => self.multipart(number, [first, part(second)?], parts).await,
         }
     }
 
     /// One small file in one request.
-    async fn put(&self, number: u32, body: Bytes, content: Content) -> Result<File, Halt> {
+    async fn put(&self, number: u32, body: Bytes, content: Content) -> Result<File, JobError> {
         let _uploading = self.meter.time(Stage::Upload);
         let size = body.len() as u64;
         part::complete(vec![UploadedPart { number: 1, size, etag: String::new() }], content.bytes)
@@ -123,7 +123,7 @@ impl Uploader<'_> {
         number: u32,
         first: [Bytes; 2],
         parts: &mut mpsc::Receiver<Encoded>,
-    ) -> Result<File, Halt> {
+    ) -> Result<File, JobError> {
         let intent = self.open(number).await?;
         let written = match self.parts(&intent, first, parts).await {
             Ok((uploaded, content)) => self.complete(intent.clone(), uploaded, content).await,
@@ -141,7 +141,7 @@ impl Uploader<'_> {
         intent: &FileIntent,
         first: [Bytes; 2],
         parts: &mut mpsc::Receiver<Encoded>,
-    ) -> Result<(Vec<UploadedPart>, Content), Halt> {
+    ) -> Result<(Vec<UploadedPart>, Content), JobError> {
         let (mut sending, mut uploaded) = (JoinSet::new(), Vec::new());
         let mut here = first.into_iter().map(Encoded::Part);
         for number in 1.. {
@@ -156,7 +156,7 @@ impl Uploader<'_> {
                         "a file needs more parts than S3 allows: raise --part-bytes or lower --file-bytes",
                     ));
                 }
-                Encoded::End(content) => {
+                Encoded::SessionEnd(content) => {
                     while !sending.is_empty() {
                         self.sent(&mut sending, &mut uploaded).await?;
                     }
@@ -180,13 +180,13 @@ impl Uploader<'_> {
 
     async fn sent(
         &self,
-        sending: &mut JoinSet<Result<UploadedPart, Halt>>,
+        sending: &mut JoinSet<Result<UploadedPart, JobError>>,
         uploaded: &mut Vec<UploadedPart>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), JobError> {
         let _uploading = self.meter.time(Stage::Upload);
         let sent = tokio::select! {
             biased;
-            why = self.lease.halted() => return Err(Halt::Stopped(why)),
+            why = self.lease.halted() => return Err(JobError::Stopped(why)),
             sent = sending.join_next() => sent,
         };
         match sent {
@@ -203,7 +203,7 @@ impl Uploader<'_> {
         mut intent: FileIntent,
         uploaded: Vec<UploadedPart>,
         content: Content,
-    ) -> Result<File, Halt> {
+    ) -> Result<File, JobError> {
         let _uploading = self.meter.time(Stage::Upload);
         let whole = part::complete(uploaded, content.bytes).map_err(incomplete)?;
         let number = |part: &UploadedPart| i32::try_from(part.number).unwrap_or(i32::MAX);
@@ -262,7 +262,7 @@ struct Part {
 
 impl Part {
     /// `at_once`: how many parts the setting allows.
-    async fn send(self, at_once: usize) -> Result<UploadedPart, Halt> {
+    async fn send(self, at_once: usize) -> Result<UploadedPart, JobError> {
         let Self { destination, meter, intent, number, bytes } = self;
         let size = bytes.len() as u64;
         let sending = destination.call("UploadPart", |client| {
@@ -306,23 +306,23 @@ fn describe(intent: &FileIntent, content: Content) -> File {
     }
 }
 
-fn part(encoded: Option<Encoded>) -> Result<Bytes, Halt> {
+fn part(encoded: Option<Encoded>) -> Result<Bytes, JobError> {
     match encoded {
         Some(Encoded::Part(bytes)) => Ok(bytes),
-        Some(Encoded::End(_)) | None => Err(out_of_step()),
+        Some(Encoded::SessionEnd(_)) | None => Err(out_of_step()),
     }
 }
 
-fn incomplete(error: part::Incomplete) -> Halt {
+fn incomplete(error: part::Incomplete) -> JobError {
     internal(&error.to_string())
 }
 
-fn out_of_step() -> Halt {
+fn out_of_step() -> JobError {
     internal("the encoder and the uploader are out of step")
 }
 
-fn internal(detail: &str) -> Halt {
-    Halt::Failed(Failure {
+fn internal(detail: &str) -> JobError {
+    JobError::Failed(Failure {
         step: Step::Upload,
         class: FailureClass::Internal,
         detail: detail.to_owned(),

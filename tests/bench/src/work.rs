@@ -8,7 +8,7 @@ use tracelift_core::{
     export::Compression,
     filter::Filter,
 };
-use tracelift_exporter::{Pushed, stages::Stages};
+use tracelift_exporter::{Pushdown, stages::Stages};
 
 use crate::rows::{Large, rows};
 
@@ -76,6 +76,6 @@ pub fn all() -> Result<Vec<Work>, Fault> {
 
 fn filter_to_sql() -> Result<usize, Fault> {
     let filter = Filter::read(FILTER).map_err(|faults| format!("{faults:?}"))?;
-    let pushed = Pushed::of(&filter, "feedbacks");
+    let pushed = Pushdown::of(&filter, "feedbacks");
     Ok(pushed.condition.len() + pushed.parameters.len())
 }

@@ -8,8 +8,8 @@ use crate::{
     fleet::{Fleet, HEARTBEAT_SECONDS, LEASE_SECONDS, PROGRESS_SECONDS},
     parts::{self, Places},
     plan::{Plan, Shape},
+    report::Report,
     round,
-    tally::Tally,
 };
 
 /// Where the control planes keep their state
@@ -71,7 +71,7 @@ impl Command {
         );
         let (mut fleet, world) =
             Fleet::start(&Places::new(dir, shape.control_planes), shape, self.rows).await;
-        let (mut tally, mut known) = (Tally::default(), BTreeSet::new());
+        let (mut report, mut known) = (Report::default(), BTreeSet::new());
         for number in 1..=self.rounds {
             println!("  round {number}");
             round::run(
@@ -79,25 +79,25 @@ impl Command {
                 shape,
                 &mut fleet,
                 &world,
-                &mut tally,
+                &mut report,
                 &mut known,
             )
             .await;
         }
-        tally.failures.extend(fleet.panics());
-        if !tally.good() {
+        report.failures.extend(fleet.panics());
+        if !report.good() {
             println!(
                 "{}\n{}\nlogs and data are in {}",
-                tally.leftovers.join("\n"),
-                tally.failures.join("\n"),
+                report.leftovers.join("\n"),
+                report.failures.join("\n"),
                 dir.display()
             );
         }
         let store = if shape.postgres { "PostgreSQL" } else { "SQLite" };
         println!(
-            "chaos: {tally} (lease {LEASE_SECONDS} s); {store}, {} control planes, {server}; seed {seed}",
+            "chaos: {report} (lease {LEASE_SECONDS} s); {store}, {} control planes, {server}; seed {seed}",
             shape.control_planes
         );
-        tally.good()
+        report.good()
     }
 }

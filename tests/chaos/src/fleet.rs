@@ -13,7 +13,7 @@ use crate::{
     bucket::Bucket,
     caller::Caller,
     parts::{self, Places},
-    plan::{Deed, Role, Shape},
+    plan::{Action, Role, Shape},
     process::{Process, Watch},
     source::{self, Rows},
 };
@@ -174,22 +174,22 @@ impl Fleet {
     }
 
     /// Does it, unless the part is already in trouble.
-    pub(crate) async fn harm(&mut self, part: usize, deed: Deed) -> bool {
+    pub(crate) async fn harm(&mut self, part: usize, action: Action) -> bool {
         let Part { engine, state, .. } = &mut self.parts[part];
         if *state != State::Up {
             return false;
         }
-        *state = if deed == Deed::Freeze { State::Frozen } else { State::Down };
-        match (engine, deed) {
-            (Engine::Program(process), Deed::Kill) => process.kill(),
-            (Engine::Program(process), Deed::Freeze) => process.signal("STOP"),
-            (Engine::Program(process), Deed::Restart) => process.signal("TERM"),
-            (Engine::Postgres(server), deed) => {
+        *state = if action == Action::Freeze { State::Frozen } else { State::Down };
+        match (engine, action) {
+            (Engine::Program(process), Action::Kill) => process.kill(),
+            (Engine::Program(process), Action::Freeze) => process.signal("STOP"),
+            (Engine::Program(process), Action::Restart) => process.signal("TERM"),
+            (Engine::Postgres(server), action) => {
                 let server = Arc::clone(server);
-                let work = move || match deed {
-                    Deed::Kill => server.vanish(),
-                    Deed::Freeze => server.signal("STOP"),
-                    Deed::Restart => server.stop(),
+                let work = move || match action {
+                    Action::Kill => server.vanish(),
+                    Action::Freeze => server.signal("STOP"),
+                    Action::Restart => server.stop(),
                 };
                 tokio::task::spawn_blocking(work).await.expect("PostgreSQL");
             }

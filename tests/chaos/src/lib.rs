@@ -11,13 +11,13 @@
 
 mod bucket;
 mod caller;
+mod checker;
 pub mod command;
 mod fleet;
-mod judge;
 mod parts;
 mod plan;
 mod process;
 mod recovery;
+mod report;
 mod round;
 mod source;
-mod tally;

@@ -16,7 +16,7 @@ pub(crate) enum Role {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Deed {
+pub(crate) enum Action {
     /// SIGKILL, and started again.
     Kill,
     /// SIGSTOP, and SIGCONT.
@@ -27,12 +27,12 @@ pub(crate) enum Deed {
 
 /// One part is broken for a while.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Trouble {
+pub(crate) struct FaultKind {
     pub(crate) at: Duration,
     pub(crate) role: Role,
     /// Which of that role.
     pub(crate) number: usize,
-    pub(crate) deed: Deed,
+    pub(crate) action: Action,
     pub(crate) lasts: Duration,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Plan {
     pub(crate) first: Vec<Wanted>,
     /// Asked for while parts break.
     pub(crate) second: Vec<Wanted>,
-    pub(crate) troubles: Vec<Trouble>,
+    pub(crate) troubles: Vec<FaultKind>,
 }
 
 /// What there is to break.
@@ -76,9 +76,8 @@ impl Plan {
         let mut rng = Rng::with_seed(seed.wrapping_add(round.wrapping_mul(0x9E37_79B9_7F4A_7C15)));
         let first = (0..2).map(|_| wanted(&mut rng, 0..800, false)).collect();
         let second = (0..8).map(|n| wanted(&mut rng, 0..11_000, n >= 5)).collect();
-        let mut troubles: Vec<_> =
-            (0..rng.usize(7..=10)).map(|_| trouble(&mut rng, shape)).collect();
-        troubles.sort_by_key(|trouble| trouble.at);
+        let mut troubles: Vec<_> = (0..rng.usize(7..=10)).map(|_| fault(&mut rng, shape)).collect();
+        troubles.sort_by_key(|fault| fault.at);
         Self { first, second, troubles }
     }
 }
@@ -99,7 +98,7 @@ fn wanted(rng: &mut Rng, at: Range<u64>, cancelled: bool) -> Wanted {
     Wanted { at: millis(rng, at), seconds, compression: rng.i32(1..=4), cancel_after }
 }
 
-fn trouble(rng: &mut Rng, shape: Shape) -> Trouble {
+fn fault(rng: &mut Rng, shape: Shape) -> FaultKind {
     let (role, many) = match rng.u8(0..12) {
         0..=4 => (Role::Exporter, shape.exporters),
         5..=7 => (Role::ControlPlane, shape.control_planes),
@@ -108,18 +107,18 @@ fn trouble(rng: &mut Rng, shape: Shape) -> Trouble {
         10 => (Role::ClickHouse, 1),
         _ => (Role::Bucket, 1),
     };
-    let (deed, lasts) = match rng.u8(0..6) {
-        0..=2 => (Deed::Kill, 300..3000),
+    let (action, lasts) = match rng.u8(0..6) {
+        0..=2 => (Action::Kill, 300..3000),
         // Half of them longer than a lease.
-        3 => (Deed::Freeze, 500..3000),
-        4 => (Deed::Freeze, 5000..8000),
-        _ => (Deed::Restart, 300..2000),
+        3 => (Action::Freeze, 500..3000),
+        4 => (Action::Freeze, 5000..8000),
+        _ => (Action::Restart, 300..2000),
     };
-    Trouble {
+    FaultKind {
         at: millis(rng, 0..SPAN),
         role,
         number: rng.usize(0..many),
-        deed,
+        action,
         lasts: millis(rng, lasts),
     }
 }
@@ -149,10 +148,10 @@ mod tests {
         for role in
             [Role::Exporter, Role::ControlPlane, Role::Postgres, Role::ClickHouse, Role::Bucket]
         {
-            for deed in [Deed::Kill, Deed::Freeze, Deed::Restart] {
+            for action in [Action::Kill, Action::Freeze, Action::Restart] {
                 assert!(
-                    troubles.iter().any(|trouble| (trouble.role, trouble.deed) == (role, deed)),
-                    "{role:?} {deed:?}"
+                    troubles.iter().any(|fault| (fault.role, fault.action) == (role, action)),
+                    "{role:?} {action:?}"
                 );
             }
         }

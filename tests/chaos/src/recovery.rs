@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, sleep};
 use tracelift_proto::v1::{ExportRun, RunStatus};
 
-use crate::{caller::Caller, fleet::Fleet, parts, plan::Deed, plan::Role};
+use crate::{caller::Caller, fleet::Fleet, parts, plan::Action, plan::Role};
 
 const POLL: Duration = Duration::from_millis(50);
 /// What a killed exporter had said is in the store by then.
@@ -31,7 +31,7 @@ pub(crate) async fn measure(
 ) -> Option<(usize, Option<Duration>)> {
     let (number, held) = busiest(caller, exporters).await?;
     let part = fleet.find(Role::Exporter, number);
-    fleet.harm(part, Deed::Kill).await;
+    fleet.harm(part, Action::Kill).await;
     let killed = Instant::now();
     println!("    {} killed, which held {} runs", fleet.name(part), held.len());
     sleep(SETTLED).await;

@@ -15,11 +15,11 @@ use tracelift_runtime::tasks;
 
 use crate::{
     caller::Caller,
+    checker,
     fleet::{Fleet, World},
-    judge,
     plan::{Plan, Shape, Wanted},
     recovery,
-    tally::Tally,
+    report::Report,
 };
 
 /// What became of an export that was asked for.
@@ -29,7 +29,7 @@ struct Asked {
     /// Whether it was cancelled before it had ended.
     cancelled: bool,
     /// Why the caller gave up, if so.
-    trouble: Option<String>,
+    fault: Option<String>,
 }
 
 /// A round that does not come to rest by then is broken.
@@ -44,28 +44,28 @@ pub(crate) async fn run(
     shape: Shape,
     fleet: &mut Fleet,
     world: &World,
-    tally: &mut Tally,
+    report: &mut Report,
     known: &mut BTreeSet<String>,
 ) {
     let mut asked = JoinSet::new();
     ask(&mut asked, &world.caller, plan.first);
     if let Some((part, recovery)) = recovery::measure(fleet, &world.caller, shape.exporters).await {
-        tally.kills += 1;
+        report.kills += 1;
         match recovery {
             Some(time) => println!("    its runs went on after {:.2} s", time.as_secs_f64()),
-            None => tally.failures.push("no run of a killed exporter went on".to_owned()),
+            None => report.failures.push("no run of a killed exporter went on".to_owned()),
         }
-        tally.recoveries.extend(recovery);
+        report.recoveries.extend(recovery);
         ask(&mut asked, &world.caller, plan.second);
         fleet.heal(part).await;
     } else {
-        tally.failures.push("no exporter took a run".to_owned());
+        report.failures.push("no exporter took a run".to_owned());
     }
-    troubles(&plan.troubles, fleet, tally).await;
+    troubles(&plan.troubles, fleet, report).await;
     fleet.heal_all().await;
     let healed = Instant::now();
     let asked = asked.join_all().await;
-    let ended = rest(fleet, &world.caller, &asked, tally, known, healed).await;
+    let ended = rest(fleet, &world.caller, &asked, report, known, healed).await;
     println!(
         "    at rest {:.1} s after all was up: {} exports",
         healed.elapsed().as_secs_f64(),
@@ -73,11 +73,11 @@ pub(crate) async fn run(
     );
     settle(world, &ended).await;
     for export in &ended {
-        judge::found(world, export).await.judge(&world.rows, tally);
+        checker::found(world, export).await.checker(&world.rows, report);
         known.insert(export.id.clone());
     }
-    tally.failures.append(&mut fleet.deaths);
-    tally.rounds += 1;
+    report.failures.append(&mut fleet.deaths);
+    report.rounds += 1;
 }
 
 fn ask(asked: &mut JoinSet<Asked>, caller: &Caller, wanted: Vec<Wanted>) {
@@ -91,23 +91,23 @@ fn ask(asked: &mut JoinSet<Asked>, caller: &Caller, wanted: Vec<Wanted>) {
                     return Asked {
                         id: None,
                         cancelled: false,
-                        trouble: Some(format!("an export was refused: {status}")),
+                        fault: Some(format!("an export was refused: {status}")),
                     };
                 }
             };
             let Some(after) = wanted.cancel_after else {
-                return Asked { id: Some(id), cancelled: false, trouble: None };
+                return Asked { id: Some(id), cancelled: false, fault: None };
             };
             sleep(after).await;
             match caller.cancel(&id).await {
-                Ok(()) => Asked { id: Some(id), cancelled: true, trouble: None },
+                Ok(()) => Asked { id: Some(id), cancelled: true, fault: None },
                 Err(status) if status.code() == tonic::Code::FailedPrecondition => {
-                    Asked { id: Some(id), cancelled: false, trouble: None }
+                    Asked { id: Some(id), cancelled: false, fault: None }
                 }
                 Err(status) => Asked {
                     id: Some(id),
                     cancelled: true,
-                    trouble: Some(format!("a cancel was refused: {status}")),
+                    fault: Some(format!("a cancel was refused: {status}")),
                 },
             }
         });
@@ -115,12 +115,12 @@ fn ask(asked: &mut JoinSet<Asked>, caller: &Caller, wanted: Vec<Wanted>) {
 }
 
 /// Breaks parts as planned, each for its time.
-async fn troubles(troubles: &[crate::plan::Trouble], fleet: &mut Fleet, tally: &mut Tally) {
+async fn troubles(troubles: &[crate::plan::FaultKind], fleet: &mut Fleet, report: &mut Report) {
     let began = Instant::now();
     let mut coming = troubles.iter().peekable();
     let mut over: BTreeMap<Instant, usize> = BTreeMap::new();
     loop {
-        let next = coming.peek().map(|trouble| began + trouble.at);
+        let next = coming.peek().map(|fault| began + fault.at);
         let Some(wake) = next.into_iter().chain(over.keys().next().copied()).min() else { return };
         sleep_until(wake.min(Instant::now() + TICK)).await;
         fleet.revive();
@@ -131,18 +131,18 @@ async fn troubles(troubles: &[crate::plan::Trouble], fleet: &mut Fleet, tally: &
             over.remove(&at);
             fleet.heal(part).await;
         }
-        while let Some(trouble) = coming.next_if(|trouble| began + trouble.at <= now) {
-            let part = fleet.find(trouble.role, trouble.number);
-            if fleet.harm(part, trouble.deed).await {
-                tally.did(trouble.deed);
+        while let Some(fault) = coming.next_if(|fault| began + fault.at <= now) {
+            let part = fleet.find(fault.role, fault.number);
+            if fleet.harm(part, fault.action).await {
+                report.did(fault.action);
                 println!(
                     "    {:>5.1} s {:?} {} for {:.1} s",
-                    trouble.at.as_secs_f64(),
-                    trouble.deed,
+                    fault.at.as_secs_f64(),
+                    fault.action,
                     fleet.name(part),
-                    trouble.lasts.as_secs_f64()
+                    fault.lasts.as_secs_f64()
                 );
-                over.insert(Instant::now() + trouble.lasts, part);
+                over.insert(Instant::now() + fault.lasts, part);
             }
         }
     }
@@ -154,11 +154,11 @@ async fn rest(
     fleet: &mut Fleet,
     caller: &Caller,
     asked: &[Asked],
-    tally: &mut Tally,
+    report: &mut Report,
     known: &BTreeSet<String>,
     healed: Instant,
 ) -> Vec<Export> {
-    tally.failures.extend(asked.iter().filter_map(|asked| asked.trouble.clone()));
+    report.failures.extend(asked.iter().filter_map(|asked| asked.fault.clone()));
     let mut exports;
     loop {
         fleet.revive();
@@ -176,7 +176,7 @@ async fn rest(
     }
     for id in asked.iter().filter_map(|asked| asked.id.as_ref()) {
         if !exports.iter().any(|export| export.id == *id) {
-            tally.failures.push(format!("export {id} was acknowledged and is not there"));
+            report.failures.push(format!("export {id} was acknowledged and is not there"));
         }
     }
     for export in &exports {
@@ -184,7 +184,7 @@ async fn rest(
             asked.iter().any(|asked| asked.cancelled && asked.id.as_ref() == Some(&export.id));
         let good = if cancelled { ExportStatus::Cancelled } else { ExportStatus::Completed };
         if export.status() != good {
-            tally.failures.push(format!(
+            report.failures.push(format!(
                 "export {} is {:?} and not {good:?}: {}",
                 export.id,
                 export.status(),
@@ -216,7 +216,7 @@ async fn settle(world: &World, exports: &[Export]) {
     while began.elapsed() < SETTLE {
         let mut open = false;
         for export in exports {
-            open |= judge::open(world, export).await;
+            open |= checker::open(world, export).await;
         }
         if !open {
             return;

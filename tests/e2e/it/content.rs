@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use serde_json::{Value, json};
-use tracelift_exporter::Packing;
+use tracelift_exporter::TransportCompression;
 use tracelift_proto::v1::{Compression, ExportStatus, FormatVersion};
 use tracelift_test_support::{
     dataset::{PROJECT_ID, TENANT_ID},
@@ -70,7 +70,7 @@ async fn rows_that_clickhouse_packs_on_their_way_are_the_same() {
     let row = |n: u128| json!({"id": id(n), "name": format!("é{n}"), "inputs": format!(r#"{{"text":"{}"}}"#, "packed ".repeat(40)), "tags": ["a", "b"]});
     world.insert(&(1..=100).map(row).collect::<Vec<_>>()).await;
     let mut exports = Vec::new();
-    for packing in [Packing::None, Packing::Lz4] {
+    for packing in [TransportCompression::None, TransportCompression::Lz4] {
         let mut settings = world.exporter_settings("exporter-1");
         settings.clickhouse.clickhouse_compression = packing;
         let _exporter = world.start_exporter(&settings);

@@ -5,7 +5,7 @@ mod random;
 
 use serde_json::{Value, json};
 use tracelift_core::filter::{Filter, Open};
-use tracelift_exporter::Pushed;
+use tracelift_exporter::Pushdown;
 use tracelift_proto::v1::ExportStatus;
 use tracelift_test_support::{
     clickhouse::ClickHouse,
@@ -17,7 +17,7 @@ use crate::{id, ids};
 use random::{Chance, filter, row};
 
 /// Of each row, whether the query finds it, whether it is undecided, and what else was asked.
-async fn ask(clickhouse: &ClickHouse, pushed: &Pushed) -> Vec<(String, bool, bool, Vec<bool>)> {
+async fn ask(clickhouse: &ClickHouse, pushed: &Pushdown) -> Vec<(String, bool, bool, Vec<bool>)> {
     let asked = [pushed.condition.as_str(), pushed.undecided.as_deref().unwrap_or("0")].into_iter();
     let asked: Vec<_> = asked
         .chain(pushed.questions.iter().map(String::as_str))
@@ -95,7 +95,7 @@ async fn clickhouse_finds_the_rows_that_the_rules_say_match() {
     for _ in 0..FILTERS {
         let text = filter(&mut chance, 3);
         let filter = Filter::read(&text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
-        let pushed = Pushed::of(&filter, "feedbacks AS f FINAL");
+        let pushed = Pushdown::of(&filter, "feedbacks AS f FINAL");
         let answers = ask(&world.clickhouse, &pushed).await;
         assert_eq!(answers.len(), rows.len());
         for (id, found, undecided, answers) in answers {

@@ -207,7 +207,7 @@ async fn a_file_that_lands_after_its_cancelled_run_was_cleaned_up_is_listed() {
 
 /// What an exporter says, and what it is told, in the course of an export.
 const SAID: [&str; 7] =
-    ["hello", "accepted", "file_intent", "file_done", "run_finished", "run_published", "counted"];
+    ["hello", "accepted", "file_intent", "file_done", "finished", "published", "counted"];
 const TOLD: [&str; 4] = ["welcome", "assignment", "ack", "publish"];
 /// What comes by the clock: a short export could be over before it.
 const TIMED: [&str; 3] = ["heartbeat", "heartbeat_reply", "progress"];
@@ -249,8 +249,8 @@ async fn an_exporter_dies_or_an_export_is_cancelled_at_every_message() {
         "accepted",
         "file_intent",
         "file_done",
-        "run_finished",
-        "run_published",
+        "finished",
+        "published",
         "assignment",
         "ack",
         "publish",
@@ -287,8 +287,8 @@ async fn the_control_plane_is_restarted_at_every_message() {
         "accepted",
         "file_intent",
         "file_done",
-        "run_finished",
-        "run_published",
+        "finished",
+        "published",
         "assignment",
         "ack",
         "publish",

@@ -14,8 +14,9 @@ use tonic::{Code, Request, metadata::MetadataValue};
 use tracelift_proto::{
     PROTOCOL,
     fleet::v1::{
-        self, connect_request::Message as Said, connect_response::Message as Told,
-        fleet_service_client::FleetServiceClient,
+        self, connect_request::Message as ExporterMessage,
+        connect_response::Message as ControlMessage, fleet_service_client::FleetServiceClient,
+        report::Event,
     },
     v1::ExportStatus,
 };
@@ -177,35 +178,26 @@ async fn one_that_heeds_no_clock_and_tries_everything_changes_nothing() {
         .body(ByteStream::from_static(b"old"));
     assert!(put.send().await.is_err());
 
-    let about = |seq| (run.clone(), 1, seq);
-    let (run_id, fence, seq) = about(1);
-    let intent = v1::FileIntent {
-        run_id,
-        fence,
-        seq,
-        number: 2,
-        key,
-        upload_id,
-        token: "t".into(),
-        whole: None,
+    let report = |seq, event| {
+        let (task_id, fence) = (run.clone(), 1);
+        ExporterMessage::Report(v1::Report { task_id, fence, seq, event: Some(event) })
     };
-    let (run_id, fence, seq) = about(2);
-    let finished = v1::RunFinished { run_id, fence, seq, files: 1, rows: 1, ..Default::default() };
-    let (run_id, fence, seq) = about(3);
-    let published = v1::RunPublished { run_id, fence, seq };
+    let token = "t".to_owned();
+    let intent = v1::FileIntent { number: 2, key, upload_id, token, whole: None };
+    let finished = v1::Finished { files: 1, rows: 1, ..Default::default() };
     let hello = v1::Hello {
         exporter_id: "exporter-1".into(),
         incarnation: "the old one".into(),
         protocol_min: *PROTOCOL.start(),
         protocol_max: *PROTOCOL.end(),
-        capacity: Some(v1::Capacity { runs: 0 }),
-        held: vec![v1::HeldLease { run_id: run.clone(), fence: 1 }],
+        capacity: Some(v1::Capacity { tasks: 0 }),
+        held: vec![v1::HeldLease { task_id: run.clone(), fence: 1 }],
     };
     let said = [
-        Said::Hello(hello),
-        Said::FileIntent(intent),
-        Said::RunFinished(finished),
-        Said::RunPublished(published),
+        ExporterMessage::Hello(hello),
+        report(1, Event::FileIntent(intent)),
+        report(2, Event::Finished(finished)),
+        report(3, Event::Published(v1::Published {})),
     ];
     let said = said.map(|message| v1::ConnectRequest { message: Some(message) });
     let channel =
@@ -218,16 +210,16 @@ async fn one_that_heeds_no_clock_and_tries_everything_changes_nothing() {
     let mut revoked = 0;
     while let Ok(Some(answer)) = told.message().await {
         match answer.message {
-            Some(Told::Welcome(welcome)) => {
+            Some(ControlMessage::Welcome(welcome)) => {
                 assert_eq!(welcome.verdicts[0].verdict(), v1::Verdict::Revoked)
             }
-            Some(Told::Revoked(_)) => revoked += 1,
+            Some(ControlMessage::Revoked(_)) => revoked += 1,
             other => panic!("a zombie was told {other:?}"),
         }
     }
     assert_eq!(revoked, 3);
     let access = v1::GetDestinationAccessRequest {
-        run_id: run,
+        task_id: run,
         fence: 1,
         exporter_id: "exporter-1".into(),
         incarnation: "the old one".into(),

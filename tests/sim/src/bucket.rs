@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tracelift_runtime::tasks;
 use uuid::Uuid;
 
-use crate::{net::Network, trace::Trace, weather::Weather};
+use crate::{faults::FaultInjector, net::Network, trace::Trace};
 
 /// Where it listens.
 pub const PORT: u16 = 9000;
@@ -63,14 +63,14 @@ pub struct Disk {
 #[derive(Clone)]
 pub struct Bucket {
     disk: Arc<Mutex<Disk>>,
-    weather: Weather,
+    faults: FaultInjector,
     trace: Trace,
 }
 
 impl Bucket {
     /// An empty store.
-    pub fn new(weather: Weather, trace: Trace) -> Self {
-        Self { disk: Arc::default(), weather, trace }
+    pub fn new(faults: FaultInjector, trace: Trace) -> Self {
+        Self { disk: Arc::default(), faults, trace }
     }
 
     /// Everything that is on the disk.

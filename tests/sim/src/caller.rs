@@ -36,7 +36,7 @@ use crate::{
 
 /// An export that the caller will ask for.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct PlannedExport {
     /// When.
     pub after: Duration,
     /// First and last instant, in microseconds.
@@ -55,7 +55,7 @@ pub struct Wish {
 pub struct Caller {
     pub network: Network,
     pub control_planes: Vec<String>,
-    pub wishes: Vec<Wish>,
+    pub wishes: Vec<PlannedExport>,
     pub trace: Trace,
     /// Set once nothing more will be asked for.
     pub content: Arc<AtomicBool>,
@@ -152,18 +152,18 @@ impl Caller {
             sleep(AGAIN).await;
         };
         futures::future::join_all(
-            self.wishes.iter().map(|wish| self.export(&key, &destination, wish)),
+            self.wishes.iter().map(|planned| self.export(&key, &destination, planned)),
         )
         .await;
         self.content.store(true, SeqCst);
         Ok(())
     }
 
-    async fn export(&self, key: &str, destination: &str, wish: &Wish) {
-        sleep(wish.after).await;
+    async fn export(&self, key: &str, destination: &str, planned: &PlannedExport) {
+        sleep(planned.after).await;
         let made = self.ask(key, "an export", async |channel| {
             let request = v1::CreateExportRequest {
-                spec: Some(spec(destination, wish)),
+                spec: Some(spec(destination, planned)),
                 ..Default::default()
             };
             ExportServiceClient::new(channel).create_export(request).await
@@ -172,7 +172,7 @@ impl Caller {
             made.await.and_then(|made| made.into_inner().export).expect("an export that can be");
         self.trace.line(format_args!("caller: export {} is made", export.id));
         let cancel = async {
-            let Some(after) = wish.cancelled_after else { return };
+            let Some(after) = planned.cancelled_after else { return };
             sleep(after).await;
             let cancelled = self.ask(key, "a cancel", async |channel| {
                 ExportServiceClient::new(channel)
@@ -225,17 +225,17 @@ fn destination() -> v1::CreateDestinationRequest {
     }
 }
 
-fn spec(destination: &str, wish: &Wish) -> v1::ExportSpec {
+fn spec(destination: &str, planned: &PlannedExport) -> v1::ExportSpec {
     let at = |micros| Some(time_to(Timestamp::from_micros(micros).expect("a time")));
     let few = ["id", "inputs", "outputs", "total_tokens"].map(str::to_owned);
     v1::ExportSpec {
         destination_id: destination.to_owned(),
-        session_id: if wish.all_experiments { String::new() } else { PROJECT.to_string() },
-        all_experiments: wish.all_experiments,
-        start_time: at(wish.window.0),
-        end_time: at(wish.window.1),
-        compression: wish.compression,
-        export_fields: if wish.all_columns { Vec::new() } else { few.to_vec() },
+        session_id: if planned.all_experiments { String::new() } else { PROJECT.to_string() },
+        all_experiments: planned.all_experiments,
+        start_time: at(planned.window.0),
+        end_time: at(planned.window.1),
+        compression: planned.compression,
+        export_fields: if planned.all_columns { Vec::new() } else { few.to_vec() },
         ..Default::default()
     }
 }

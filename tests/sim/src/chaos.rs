@@ -10,7 +10,7 @@ use crate::{hosts::Stopping, net::Wires, trace::Trace};
 
 /// How a fault ends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Trouble {
+enum FaultKind {
     /// The host is down.
     Down(String),
     /// Nothing gets through.
@@ -26,7 +26,7 @@ pub struct Chaos {
     rng: StdRng,
     /// How likely a fault begins in one step.
     share: f64,
-    under_way: BTreeMap<Trouble, Duration>,
+    under_way: BTreeMap<FaultKind, Duration>,
     /// Everything that can crash, with how it is stopped in order, where it can be.
     hosts: Vec<(String, Option<Stopping>)>,
     pairs: Vec<(String, String)>,
@@ -74,10 +74,10 @@ impl Chaos {
             .under_way
             .iter()
             .filter(|(_, until)| **until <= now)
-            .map(|(trouble, _)| trouble.clone())
+            .map(|(fault, _)| fault.clone())
             .collect();
-        for trouble in over {
-            self.end(sim, &trouble);
+        for fault in over {
+            self.end(sim, &fault);
         }
         self.revive(sim);
         if self.rng.random_bool(self.share) {
@@ -88,15 +88,15 @@ impl Chaos {
     /// Ends everything.
     pub fn calm(&mut self, sim: &mut Sim<'_>) {
         self.share = 0.0;
-        for trouble in self.under_way.clone().into_keys() {
-            self.end(sim, &trouble);
+        for fault in self.under_way.clone().into_keys() {
+            self.end(sim, &fault);
         }
     }
 
     /// Starts again what has stopped in order.
     pub fn revive(&mut self, sim: &mut Sim<'_>) {
         let down = |chaos: &Self, name: &String| {
-            chaos.under_way.contains_key(&Trouble::Down(name.clone()))
+            chaos.under_way.contains_key(&FaultKind::Down(name.clone()))
         };
         let ended: Vec<_> = self
             .hosts
@@ -114,9 +114,9 @@ impl Chaos {
 
     fn begin(&mut self, sim: &mut Sim<'_>) {
         let kind = self.rng.random_range(0..10);
-        let trouble = if kind < 4 {
+        let fault = if kind < 4 {
             let (name, stopping) = self.hosts.choose(&mut self.rng).expect("hosts").clone();
-            if self.under_way.contains_key(&Trouble::Down(name.clone())) {
+            if self.under_way.contains_key(&FaultKind::Down(name.clone())) {
                 return;
             }
             if let (Some(stopping), true) = (stopping, self.rng.random_bool(0.3)) {
@@ -126,50 +126,50 @@ impl Chaos {
                 return;
             }
             sim.crash(name.as_str());
-            Trouble::Down(name)
+            FaultKind::Down(name)
         } else {
             let (one, other) = self.pairs.choose(&mut self.rng).expect("pairs").clone();
-            if self.under_way.keys().any(|trouble| trouble.is_between(&one, &other)) {
+            if self.under_way.keys().any(|fault| fault.is_between(&one, &other)) {
                 return;
             }
             match kind {
                 4..=5 => {
                     sim.partition(one.as_str(), other.as_str());
-                    Trouble::Cut(one, other)
+                    FaultKind::Cut(one, other)
                 }
                 6..=7 => {
                     let (one, other) =
                         if self.rng.random_bool(0.5) { (one, other) } else { (other, one) };
                     sim.partition_oneway(one.as_str(), other.as_str());
-                    Trouble::CutOneWay(one, other)
+                    FaultKind::CutOneWay(one, other)
                 }
                 _ => {
                     sim.hold(one.as_str(), other.as_str());
-                    Trouble::Held(one, other)
+                    FaultKind::Held(one, other)
                 }
             }
         };
         self.faults += 1;
         let most = if self.rng.random_bool(0.2) { 12_000 } else { 3_000 };
         let until = sim.elapsed() + Duration::from_millis(self.rng.random_range(50..most));
-        self.say(sim, &format!("{trouble:?} until {until:?}"));
-        self.under_way.insert(trouble, until);
+        self.say(sim, &format!("{fault:?} until {until:?}"));
+        self.under_way.insert(fault, until);
     }
 
-    fn end(&mut self, sim: &mut Sim<'_>, trouble: &Trouble) {
-        self.under_way.remove(trouble);
-        self.say(sim, &format!("over: {trouble:?}"));
-        match trouble {
-            Trouble::Down(name) => sim.bounce(name.as_str()),
-            Trouble::Cut(one, other) => {
+    fn end(&mut self, sim: &mut Sim<'_>, fault: &FaultKind) {
+        self.under_way.remove(fault);
+        self.say(sim, &format!("over: {fault:?}"));
+        match fault {
+            FaultKind::Down(name) => sim.bounce(name.as_str()),
+            FaultKind::Cut(one, other) => {
                 sim.repair(one.as_str(), other.as_str());
                 self.reset(sim, one, other);
             }
-            Trouble::CutOneWay(one, other) => {
+            FaultKind::CutOneWay(one, other) => {
                 sim.repair_oneway(one.as_str(), other.as_str());
                 self.reset(sim, one, other);
             }
-            Trouble::Held(one, other) => sim.release(one.as_str(), other.as_str()),
+            FaultKind::Held(one, other) => sim.release(one.as_str(), other.as_str()),
         }
     }
 
@@ -178,7 +178,7 @@ impl Chaos {
     }
 }
 
-impl Trouble {
+impl FaultKind {
     fn is_between(&self, here: &str, there: &str) -> bool {
         match self {
             Self::Down(_) => false,

@@ -18,8 +18,8 @@ use tracelift_runtime::tasks;
 
 use crate::{
     data::Data,
+    faults::{FaultInjector, FaultKind},
     net::Network,
-    weather::{Trouble, Weather},
 };
 use answer::Question;
 
@@ -29,13 +29,13 @@ pub const PORT: u16 = 8123;
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Serves the rows until the host crashes.
-pub async fn serve(network: Network, data: Arc<Data>, weather: Weather) -> turmoil::Result {
+pub async fn serve(network: Network, data: Arc<Data>, faults: FaultInjector) -> turmoil::Result {
     let mut incoming = Box::pin(network.listen(PORT).await?);
     let mut connections = JoinSet::new();
     while let Some(Ok(socket)) = incoming.next().await {
-        let (data, weather) = (data.clone(), weather.clone());
+        let (data, faults) = (data.clone(), faults.clone());
         let service = hyper::service::service_fn(move |request| {
-            answer(request, data.clone(), weather.clone())
+            answer(request, data.clone(), faults.clone())
         });
         tasks::start_in(&mut connections, "connection", async move {
             let _ = Builder::new(TokioExecutor::new())
@@ -53,26 +53,26 @@ const CHUNK: usize = 4096;
 async fn answer(
     request: Request<Incoming>,
     data: Arc<Data>,
-    weather: Weather,
+    faults: FaultInjector,
 ) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let Ok(body) = body.collect().await else {
         return Ok(refused(StatusCode::BAD_REQUEST, "the request was cut"));
     };
     let question = Question::read(head.uri.query().unwrap_or_default(), &body.to_bytes());
-    weather.delay().await;
-    let trouble = weather.throw(
+    faults.delay().await;
+    let fault = faults.throw(
         question.name(),
-        &[Trouble::Refused, Trouble::Throttled, Trouble::Cut, Trouble::Broken],
+        &[FaultKind::Refused, FaultKind::Throttled, FaultKind::Cut, FaultKind::Broken],
     );
-    match trouble {
-        Trouble::Refused => {
+    match fault {
+        FaultKind::Refused => {
             return Ok(refused(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Code: 210. DB::NetException: as the seed wants it (NETWORK_ERROR)",
             ));
         }
-        Trouble::Throttled => {
+        FaultKind::Throttled => {
             return Ok(refused(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Code: 202. DB::Exception: Too many simultaneous queries (TOO_MANY_SIMULTANEOUS_QUERIES)",
@@ -81,11 +81,11 @@ async fn answer(
         _ => {}
     }
     let whole = question.answer(&data);
-    let pieces = chunks(whole, trouble);
+    let pieces = chunks(whole, fault);
     let paced = stream::iter(pieces).then(move |piece| {
-        let weather = weather.clone();
+        let faults = faults.clone();
         async move {
-            weather.delay().await;
+            faults.delay().await;
             piece
         }
     });
@@ -99,18 +99,18 @@ fn frames(
 }
 
 /// The answer in pieces, ending as the trouble says.
-fn chunks(whole: Bytes, trouble: Trouble) -> Vec<io::Result<Bytes>> {
-    let end = if matches!(trouble, Trouble::Cut | Trouble::Broken) {
+fn chunks(whole: Bytes, fault: FaultKind) -> Vec<io::Result<Bytes>> {
+    let end = if matches!(fault, FaultKind::Cut | FaultKind::Broken) {
         whole.len() / 2
     } else {
         whole.len()
     };
     let mut pieces: Vec<io::Result<Bytes>> =
         whole[..end].chunks(CHUNK).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-    match trouble {
-        Trouble::Cut => pieces.push(Err(io::ErrorKind::ConnectionReset.into())),
+    match fault {
+        FaultKind::Cut => pieces.push(Err(io::ErrorKind::ConnectionReset.into())),
         // What older versions do: words in the middle of the data, and an orderly end.
-        Trouble::Broken => pieces.push(Ok(Bytes::from_static(b"Code: 241. DB::Exception: Memory limit exceeded: as the seed wants it. (MEMORY_LIMIT_EXCEEDED) (version 25.8.1.1 (official build))\n"))),
+        FaultKind::Broken => pieces.push(Ok(Bytes::from_static(b"Code: 241. DB::Exception: Memory limit exceeded: as the seed wants it. (MEMORY_LIMIT_EXCEEDED) (version 25.8.1.1 (official build))\n"))),
         _ => {}
     }
     pieces

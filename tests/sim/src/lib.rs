@@ -13,13 +13,13 @@
 pub mod bucket;
 pub mod caller;
 pub mod chaos;
+pub mod checker;
 pub mod clickhouse;
 pub mod command;
 pub mod data;
+pub mod faults;
 pub mod hosts;
-pub mod judge;
 pub mod net;
 pub mod rest;
 pub mod trace;
-pub mod weather;
 pub mod world;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tracelift_core::{
     id::ExportId,
     invariant::Seen,
-    run::{RunStatus, Work},
+    task::{RunStatus, TaskKind},
     time::Window,
 };
 
@@ -21,23 +21,23 @@ use crate::{
 /// Everything that is wrong with an export at rest.
 pub fn faults_of(export: ExportId, runs: &[Seen], data: &Data, disk: &Disk) -> Vec<String> {
     let mut faults = Vec::new();
-    let completed = runs.iter().all(|seen| seen.run.status() == RunStatus::Completed);
-    let cancelled = runs.iter().any(|seen| seen.run.status() == RunStatus::Cancelled);
+    let completed = runs.iter().all(|seen| seen.task.status() == RunStatus::Completed);
+    let cancelled = runs.iter().any(|seen| seen.task.status() == RunStatus::Cancelled);
     for seen in runs {
-        let status = seen.run.status();
+        let status = seen.task.status();
         if !matches!(status, RunStatus::Completed | RunStatus::Cancelled) {
             faults.push(format!(
                 "EveryRunComesToRest: run {} is {status:?}: {:?}",
-                seen.run.id,
-                seen.run.errors.last()
+                seen.task.id,
+                seen.task.errors.last()
             ));
         }
-        match (status, seen.run.work) {
-            (RunStatus::Completed, Work::Partition(partition)) => {
+        match (status, seen.task.kind) {
+            (RunStatus::Completed, TaskKind::Partition(partition)) => {
                 faults.extend(rows(seen, partition.window, data, disk));
                 faults.extend(run_manifest(export, seen, disk));
             }
-            (RunStatus::Completed, Work::FindExperiments(window)) => {
+            (RunStatus::Completed, TaskKind::FindExperiments(window)) => {
                 faults.extend(outside_of_partitions(window, runs, data))
             }
             _ => {}
@@ -59,7 +59,7 @@ pub fn faults_of(export: ExportId, runs: &[Seen], data: &Data, disk: &Disk) -> V
 
 /// EveryRowHasItsPartition: the days of experiments that became partitions are all that have rows.
 fn outside_of_partitions(window: Window, runs: &[Seen], data: &Data) -> Option<String> {
-    let partitions = || runs.iter().filter_map(|seen| seen.run.work.partition());
+    let partitions = || runs.iter().filter_map(|seen| seen.task.kind.partition());
     let within = |start_time: i64| {
         let holds =
             |part: Window| (part.start().micros()..part.end().micros()).contains(&start_time);
@@ -122,7 +122,7 @@ fn rows(seen: &Seen, window: Window, data: &Data, disk: &Disk) -> Vec<String> {
     if let Some(lost) = wanted.next() {
         faults.push(format!(
             "EveryRowOnce: run {} lacks row {} and all behind it",
-            seen.run.id, lost.id
+            seen.task.id, lost.id
         ));
     }
     faults
@@ -130,7 +130,7 @@ fn rows(seen: &Seen, window: Window, data: &Data, disk: &Disk) -> Vec<String> {
 
 /// ManifestSaysWhatIsStored: a run's manifest lists its files as the store does.
 fn run_manifest(export: ExportId, seen: &Seen, disk: &Disk) -> Vec<String> {
-    let key = format!("p/_manifests/export_id={}/run_id={}.json", export.0, seen.run.id);
+    let key = format!("p/_manifests/export_id={}/run_id={}.json", export.0, seen.task.id);
     let Some(object) = disk.objects.get(&(DESTINATION.to_owned(), key.clone())) else {
         return vec![format!("ManifestSaysWhatIsStored: {key} is not there")];
     };
@@ -172,7 +172,7 @@ fn export_manifest(export: ExportId, runs: &[Seen], object: Option<&Object>) -> 
         return Some(format!("ManifestSaysWhatIsStored: export {} has none", export.0));
     };
     let manifest: Value = serde_json::from_slice(&object.content).expect("JSON");
-    let rows: u64 = runs.iter().map(|seen| seen.run.totals.rows).sum();
+    let rows: u64 = runs.iter().map(|seen| seen.task.totals.rows).sum();
     let told = manifest["totals"]["rows"].as_u64();
     (told != Some(rows)).then(|| {
         format!("ManifestSaysWhatIsStored: export {} tells {told:?} rows of {rows}", export.0)

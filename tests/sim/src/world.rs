@@ -18,15 +18,15 @@ use turmoil::Sim;
 
 use crate::{
     bucket::{Bucket, Object, SOURCE},
-    caller::{Caller, Wish},
+    caller::{Caller, PlannedExport},
     chaos::Chaos,
+    checker::Checker,
     clickhouse,
     data::{self, Data},
+    faults::FaultInjector,
     hosts::{self, Stopping},
-    judge::Judge,
     net::{Network, Wires},
     trace::Trace,
-    weather::Weather,
 };
 
 /// What one seed came to.
@@ -60,7 +60,7 @@ struct Plan {
     control_planes: Vec<String>,
     exporters: Vec<String>,
     data: Data,
-    wishes: Vec<Wish>,
+    wishes: Vec<PlannedExport>,
     /// How long faults begin.
     chaos: Duration,
     /// How likely one begins in a step.
@@ -82,9 +82,9 @@ impl Plan {
         // as they were.
         let of_experiments = |number: u32| seed % 5 == 2 && number.is_multiple_of(2);
         let wishes = (0..rng.random_range(1..=4))
-            .map(|number| Wish {
+            .map(|number| PlannedExport {
                 all_experiments: of_experiments(number),
-                ..wish(&mut rng, data.days, chaos)
+                ..planned(&mut rng, data.days, chaos)
             })
             .collect();
         Self {
@@ -101,14 +101,14 @@ impl Plan {
 }
 
 /// An export that is asked for while the chaos lasts.
-fn wish(rng: &mut StdRng, days: i64, chaos: Duration) -> Wish {
+fn planned(rng: &mut StdRng, days: i64, chaos: Duration) -> PlannedExport {
     let (first, span) = (data::start(), days * 86_400_000_000);
     let window = if rng.random_bool(0.6) {
         (first, first + span)
     } else {
         (first + rng.random_range(0..span / 3), first + span - rng.random_range(0..span / 3))
     };
-    Wish {
+    PlannedExport {
         after: chaos.mul_f64(rng.random_range(0.0..0.8)),
         window,
         compression: rng.random_range(0..=4),
@@ -139,12 +139,12 @@ pub fn run(seed: u64, fair: bool, echo: bool) -> Outcome {
     let mut world = World::new(seed, plan, trace.clone(), &mut sim);
     world.live(&mut sim);
     let steps = world.steps;
-    let faults = world.chaos.faults() + world.weather.iter().map(Weather::faults).sum::<u64>();
+    let faults = world.chaos.faults() + world.faults.iter().map(FaultInjector::faults).sum::<u64>();
     let outcome = Outcome {
         seed,
         steps,
         faults,
-        judged: world.judge.judged,
+        judged: world.checker.judged,
         took: sim.elapsed(),
         violations: trace.violations(),
         trace: trace.digest(),
@@ -164,9 +164,9 @@ fn listen_to(trace: &Trace) {
 }
 
 struct World {
-    judge: Judge,
+    checker: Checker,
     chaos: Chaos,
-    weather: [Weather; 2],
+    faults: [FaultInjector; 2],
     caller: Arc<AtomicBool>,
     data: Arc<Data>,
     until: Duration,
@@ -178,9 +178,10 @@ impl World {
     fn new(seed: u64, plan: Plan, trace: Trace, sim: &mut Sim<'_>) -> Self {
         let network = Network { wires: Wires::default() };
         let data = Arc::new(plan.data);
-        let weather = [("clickhouse", 1), ("s3", 2)]
-            .map(|(name, salt)| Weather::new(name, seed ^ salt, plan.troubles, trace.clone()));
-        let bucket = Bucket::new(weather[1].clone(), trace.clone());
+        let faults = [("clickhouse", 1), ("s3", 2)].map(|(name, salt)| {
+            FaultInjector::new(name, seed ^ salt, plan.troubles, trace.clone())
+        });
+        let bucket = Bucket::new(faults[1].clone(), trace.clone());
         fill(&bucket, &data);
         let store = SqliteStore::open(Path::new(hosts::DATABASE)).expect("a database");
 
@@ -205,7 +206,7 @@ impl World {
                 )
             });
         }
-        let (served, over, weathers) = (data.clone(), network.clone(), weather[0].clone());
+        let (served, over, weathers) = (data.clone(), network.clone(), faults[0].clone());
         sim.host("clickhouse", move || {
             clickhouse::serve(over.clone(), served.clone(), weathers.clone())
         });
@@ -226,9 +227,9 @@ impl World {
             services.into_iter().map(|(name, stopping)| (name, Some(stopping))).collect();
         hosts.extend(["clickhouse", "s3"].map(|name| (name.to_owned(), None)));
         Self {
-            judge: Judge::new(store, bucket, trace.clone()),
+            checker: Checker::new(store, bucket, trace.clone()),
             chaos: Chaos::new(seed ^ 3, plan.crashes, hosts, pairs, network.wires, trace.clone()),
-            weather,
+            faults,
             caller: content,
             data,
             until: plan.chaos,
@@ -243,10 +244,10 @@ impl World {
             self.chaos.step(sim);
         }
         self.chaos.calm(sim);
-        self.weather.iter().for_each(Weather::clear);
+        self.faults.iter().for_each(FaultInjector::clear);
         self.trace.line(format_args!("calm from {:?} on", sim.elapsed()));
         let patience = sim.elapsed() + REST;
-        while !(self.caller.load(SeqCst) && self.judge.at_rest()) {
+        while !(self.caller.load(SeqCst) && self.checker.at_rest()) {
             if !self.step(sim) {
                 return;
             }
@@ -254,14 +255,14 @@ impl World {
             if sim.elapsed() > patience {
                 self.trace.violation(format_args!(
                     "EverythingComesToRest: it has not\n{}",
-                    self.judge.describe()
+                    self.checker.describe()
                 ));
                 return;
             }
         }
         let settled = sim.elapsed() + SETTLING;
         while sim.elapsed() < settled && self.step(sim) {}
-        self.judge.rest(&self.data);
+        self.checker.rest(&self.data);
     }
 
     /// Whether the world goes on.
@@ -270,7 +271,7 @@ impl World {
         if let Err(error) = sim.step() {
             self.trace.violation(format_args!("ServicesGoOn: {error}"));
         }
-        self.judge.step();
+        self.checker.step();
         self.trace.violations().is_empty()
     }
 }

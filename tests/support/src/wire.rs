@@ -20,7 +20,7 @@ use tonic::{
 use tracelift_proto::fleet::v1::{
     self, connect_request::Message as Up, connect_response::Message as Down,
     fleet_service_client::FleetServiceClient, fleet_service_server::FleetService,
-    fleet_service_server::FleetServiceServer,
+    fleet_service_server::FleetServiceServer, report::Event,
 };
 use tracelift_runtime::tasks::{self, Owned};
 
@@ -213,15 +213,17 @@ fn kind_up(message: &Up) -> &'static str {
         Up::Accepted(_) => "accepted",
         Up::Declined(_) => "declined",
         Up::Progress(_) => "progress",
-        Up::FileIntent(_) => "file_intent",
-        Up::FileDone(_) => "file_done",
-        Up::RunFinished(_) => "run_finished",
-        Up::RunPublished(_) => "run_published",
-        Up::RunFailed(_) => "run_failed",
-        Up::HandedBack(_) => "handed_back",
-        Up::CleanedUp(_) => "cleaned_up",
-        Up::ExperimentsFound(_) => "experiments_found",
-        Up::Counted(_) => "counted",
+        Up::Report(report) => report.event.as_ref().map_or("report", |event| match event {
+            Event::FileIntent(_) => "file_intent",
+            Event::FileDone(_) => "file_done",
+            Event::Finished(_) => "finished",
+            Event::Published(_) => "published",
+            Event::Failed(_) => "failed",
+            Event::HandedBack(_) => "handed_back",
+            Event::CleanedUp(_) => "cleaned_up",
+            Event::ExperimentsFound(_) => "experiments_found",
+            Event::Counted(_) => "counted",
+        }),
     }
 }
 

@@ -21,19 +21,21 @@ use tracelift_proto::{
 };
 use uuid::Uuid;
 
-use super::{OTHER_REQUEST, pages, request_key, unavailable, vault};
+use super::{OTHER_REQUEST, pages, request_key, sealer, unavailable};
 use crate::{
     auth::Caller,
-    settings::OwnRights,
-    store::{Deletion, MadeDestination, NewDestination, Permission, Place, RequestKey, Store},
-    vault::{Sealed, Vault},
+    sealer::{CredentialSealer, Sealed},
+    settings::AmbientCredentials,
+    store::{
+        CreateDestinationOutcome, Deletion, NewDestination, Permission, Place, RequestKey, Store,
+    },
 };
 
 pub(crate) struct Destinations {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) vault: Arc<Vault>,
+    pub(crate) sealer: Arc<CredentialSealer>,
     pub(crate) connector: Connector,
-    pub(crate) own_rights: OwnRights,
+    pub(crate) own_rights: AmbientCredentials,
 }
 
 /// Longest wait for one answer of a bucket that is being checked.
@@ -146,7 +148,7 @@ impl Destinations {
     ) -> Result<Option<Sealed>, Status> {
         entry
             .secrets()
-            .map(|secrets| self.vault.seal(tenant, id, secrets).map_err(vault))
+            .map(|secrets| self.sealer.seal(tenant, id, secrets).map_err(sealer))
             .transpose()
     }
 
@@ -157,14 +159,17 @@ impl Destinations {
     }
 }
 
-fn created(made: MadeDestination) -> Result<Response<v1::CreateDestinationResponse>, Status> {
+fn created(
+    made: CreateDestinationOutcome,
+) -> Result<Response<v1::CreateDestinationResponse>, Status> {
     match made {
-        MadeDestination::Now(destination) | MadeDestination::Before(destination) => {
+        CreateDestinationOutcome::Now(destination)
+        | CreateDestinationOutcome::Before(destination) => {
             Ok(Response::new(v1::CreateDestinationResponse {
                 destination: Some(destination.as_ref().into()),
             }))
         }
-        MadeDestination::OtherRequest => Err(Status::already_exists(OTHER_REQUEST)),
+        CreateDestinationOutcome::OtherRequest => Err(Status::already_exists(OTHER_REQUEST)),
     }
 }
 
@@ -191,7 +196,7 @@ impl DestinationService for Destinations {
         let key = faults.take(request_key(key));
         let fields = display_name.zip(bucket).zip(entry).zip(key);
         let (((display_name, bucket), entry), key) = faults.finish(fields).map_err(invalid)?;
-        let request = key.map(|key| RequestKey { key, digests: self.vault.digests(&asked) });
+        let request = key.map(|key| RequestKey { key, digests: self.sealer.digests(&asked) });
         let now = self.store.now().await.map_err(unavailable)?;
         if let Some(request) = request.clone()
             && let Some(known) = self

@@ -12,7 +12,7 @@ use tracelift_core::{
     Invalid,
     export::{ExportSpec, ExportStatus},
     filter::Filter,
-    id::{DestinationId, ExportId, RunId, SessionId, TenantId},
+    id::{DestinationId, ExportId, SessionId, TaskId, TenantId},
     invalid::Faults,
     schedule,
     time::Timestamp,
@@ -33,8 +33,8 @@ use crate::{
     auth::Caller,
     planning::planned,
     store::{
-        Change, ExportView, Made, NewExport, Permission, Place, RequestKey, Retry, RunView, Store,
-        Wanted,
+        Change, CreateOutcome, ExportFilter, ExportView, NewExport, Permission, Place, RequestKey,
+        Retry, RunView, Store,
     },
 };
 
@@ -100,7 +100,7 @@ fn asked(
 }
 
 /// Which exports a list is to have; or every wrong field.
-fn wanted(request: &v1::ListExportsRequest) -> Result<Wanted, Vec<Invalid>> {
+fn wanted(request: &v1::ListExportsRequest) -> Result<ExportFilter, Vec<Invalid>> {
     let mut faults = Faults::default();
     let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let destination = given(&request.destination_id)
@@ -114,10 +114,10 @@ fn wanted(request: &v1::ListExportsRequest) -> Result<Wanted, Vec<Invalid>> {
         }))
     };
     let statuses = request.statuses.iter().enumerate().filter_map(known).collect();
-    faults.finish(Some(Wanted { statuses, destination, session }))
+    faults.finish(Some(ExportFilter { statuses, destination, session }))
 }
 
-fn no_run(export: ExportId, run: RunId) -> Status {
+fn no_run(export: ExportId, run: TaskId) -> Status {
     Status::not_found(format!("run {run} of export {export} does not exist"))
 }
 
@@ -126,10 +126,10 @@ fn shown_run(view: RunView) -> (Place, v1::ExportRun) {
 }
 
 /// The ids of a run and of its export.
-fn run_id(export: &str, run: &str) -> Result<(ExportId, RunId), Status> {
+fn run_id(export: &str, run: &str) -> Result<(ExportId, TaskId), Status> {
     Ok((
         export_id("export_id", export)?,
-        RunId::parse("run_id", run).map_err(|fault| invalid([fault]))?,
+        TaskId::parse("run_id", run).map_err(|fault| invalid([fault]))?,
     ))
 }
 
@@ -150,16 +150,16 @@ impl ExportService for Exports {
             asked(&spec.unwrap_or_default(), idempotency_key, &self.terms, now).map_err(invalid)?;
         let destination = spec.destination;
         let (export, runs) = planned(tenant, spec, None, now);
-        let new = NewExport { export, runs, quota: self.terms.quota, request };
+        let new = NewExport { export, tasks: runs, quota: self.terms.quota, request };
         match self.store.create_export(new).await.map_err(unavailable)? {
-            Made::Now(view) | Made::Before(view) => {
+            CreateOutcome::Now(view) | CreateOutcome::Before(view) => {
                 Ok(Response::new(v1::CreateExportResponse { export: self.shown(&view).await? }))
             }
-            Made::NoDestination => {
+            CreateOutcome::NoDestination => {
                 Err(Status::not_found(format!("destination {destination} does not exist")))
             }
-            Made::OtherRequest => Err(Status::already_exists(OTHER_REQUEST)),
-            Made::Full(full) => Err(limits::refusal(full)),
+            CreateOutcome::OtherRequest => Err(Status::already_exists(OTHER_REQUEST)),
+            CreateOutcome::Full(full) => Err(limits::refusal(full)),
         }
     }
 
@@ -234,13 +234,13 @@ impl ExportService for Exports {
             )
         };
         let place = self.watches.clone().try_acquire_owned().map_err(full)?;
-        let news = self.store.changes();
+        let notifications = self.store.changes();
         self.view(tenant, id).await?;
         let watch = Watch {
             exports: self.clone(),
             tenant,
             id,
-            news,
+            notifications,
             first: true,
             ended: false,
             _place: place,
@@ -262,7 +262,7 @@ impl ExportService for Exports {
             None,
         )?;
         let read = async |page| {
-            self.store.runs(tenant, id, page).await.map_err(unavailable)?.ok_or_else(|| absent(id))
+            self.store.tasks(tenant, id, page).await.map_err(unavailable)?.ok_or_else(|| absent(id))
         };
         let (runs, next_page_token) = pages::fill(
             RUNS,
@@ -403,7 +403,7 @@ struct Watch {
     exports: Exports,
     tenant: TenantId,
     id: ExportId,
-    news: broadcast::Receiver<Change>,
+    notifications: broadcast::Receiver<Change>,
     first: bool,
     ended: bool,
     /// Its place among the watches, until it ends.
@@ -431,12 +431,12 @@ impl Watch {
                 ));
             }
         }
-        let answer = self.look().await;
+        let answer = self.resync().await;
         self.ended |= answer.is_err();
         Some((answer, self))
     }
 
-    async fn look(&mut self) -> Result<v1::WatchExportResponse, Status> {
+    async fn resync(&mut self) -> Result<v1::WatchExportResponse, Status> {
         let view = self.exports.view(self.tenant, self.id).await?;
         self.ended = view.export.status.ended();
         Ok(v1::WatchExportResponse { export: self.exports.shown(&view).await? })
@@ -445,7 +445,7 @@ impl Watch {
     /// Waits for news of this export and takes in what else has come meanwhile.
     async fn something_new(&mut self) {
         loop {
-            match self.news.recv().await {
+            match self.notifications.recv().await {
                 Ok(Change::Export(id)) if id == self.id => break,
                 Ok(Change::Missed) => break,
                 Ok(_) => {}
@@ -453,6 +453,6 @@ impl Watch {
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
             }
         }
-        self.news = self.news.resubscribe();
+        self.notifications = self.notifications.resubscribe();
     }
 }

@@ -11,29 +11,28 @@ use tracelift_core::{Invalid, destination::Identity, id::ExporterId};
 use tracelift_proto::{
     PROTOCOL,
     fleet::v1::{
-        self, connect_request::Message as Said, fleet_service_server::FleetService,
+        self, connect_request::Message as ExporterMessage, fleet_service_server::FleetService,
         get_destination_access_response::Identity as Entry,
     },
     status::invalid,
-    under,
     v1::Credentials,
 };
 use tracing::Instrument as _;
 
-use super::{unavailable, vault};
+use super::{sealer, unavailable};
 use crate::{
-    dispatch::{Desk, LeaseTerms, Session},
-    settings::OwnRights,
+    dispatch::{Dispatcher, LeaseTerms, Session},
+    sealer::CredentialSealer,
+    settings::AmbientCredentials,
     store::Store,
-    vault::Vault,
 };
 
 pub(crate) struct Fleet {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) desk: Arc<Desk>,
-    pub(crate) vault: Arc<Vault>,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) sealer: Arc<CredentialSealer>,
     pub(crate) terms: LeaseTerms,
-    pub(crate) own_rights: OwnRights,
+    pub(crate) own_rights: AmbientCredentials,
     pub(crate) stopping: CancellationToken,
     pub(crate) sessions: TaskTracker,
 }
@@ -57,7 +56,7 @@ impl FleetService for Fleet {
         let hello = match hello
             .map_err(|_| Status::deadline_exceeded("the exporter did not say hello in time"))??
         {
-            Some(v1::ConnectRequest { message: Some(Said::Hello(hello)) }) => hello,
+            Some(v1::ConnectRequest { message: Some(ExporterMessage::Hello(hello)) }) => hello,
             _ => return Err(Status::failed_precondition("the first message must be hello")),
         };
         let protocol = agree(hello.protocol_min, hello.protocol_max)?;
@@ -77,11 +76,11 @@ impl FleetService for Fleet {
         );
         let session = Session {
             store: self.store.clone(),
-            desk: self.desk.clone(),
+            dispatcher: self.dispatcher.clone(),
             terms: self.terms,
             exporter,
             incarnation: hello.incarnation.clone(),
-            capacity: hello.capacity.unwrap_or_default().runs,
+            capacity: hello.capacity.unwrap_or_default().tasks,
             room: true,
             progress_due: HashMap::new(),
             outbox,
@@ -100,17 +99,16 @@ impl FleetService for Fleet {
         request: Request<v1::GetDestinationAccessRequest>,
     ) -> Result<Response<v1::GetDestinationAccessResponse>, Status> {
         let request = request.into_inner();
-        let (run, fence) =
-            under(&request.run_id, request.fence).map_err(|fault| invalid([fault]))?;
+        let (task, fence) = (&request).try_into().map_err(|fault| invalid([fault]))?;
         let exporter = ExporterId::parse("exporter_id", &request.exporter_id)
             .map_err(|fault| invalid([fault]))?;
         let access = self
             .store
-            .access(run, fence, exporter, request.incarnation)
+            .access(task, fence, exporter, request.incarnation)
             .await
             .map_err(unavailable)?;
         let access = access.ok_or_else(|| {
-            Status::permission_denied("only the holder of the run's lease may see its destination")
+            Status::permission_denied("only the holder of the task's lease may see its destination")
         })?;
         if !self.own_rights.allow(&access.identity) {
             let words = "the operator of this service no longer allows what this destination uses: give it credentials of its own";
@@ -127,7 +125,7 @@ impl FleetService for Fleet {
             }
             (Identity::Keys, Some(sealed)) => {
                 let secrets =
-                    self.vault.open(access.tenant, access.destination, sealed).map_err(vault)?;
+                    self.sealer.open(access.tenant, access.destination, sealed).map_err(sealer)?;
                 Entry::Credentials(Credentials {
                     access_key_id: secrets.access_key_id,
                     secret_access_key: secrets.secret_access_key,

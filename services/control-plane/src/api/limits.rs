@@ -37,7 +37,7 @@ pub(crate) fn limits(terms: &Terms, usage: Usage) -> v1::Limits {
         exports_per_hour: of(terms.quota.exports_per_hour, usage.exports_last_hour),
         active_schedules: of(terms.quota.schedules, usage.schedules),
         queued_exports: usage.queued_exports,
-        run_timeout_seconds: terms.times.run,
+        run_timeout_seconds: terms.times.task,
         export_timeout_seconds: terms.times.export,
         retries_per_run: terms.max_retries,
         days_per_export: terms.max_days,

@@ -183,8 +183,8 @@ pub(crate) fn of_export(view: &ExportView) -> Place {
 
 /// Where a run does.
 pub(crate) fn of_run(view: &RunView) -> Place {
-    let window = view.run.work.window().unwrap_or(view.export.spec.window);
-    Place(window.start(), view.run.id.0)
+    let window = view.task.kind.window().unwrap_or(view.export.spec.window);
+    Place(window.start(), view.task.id.0)
 }
 
 #[cfg(test)]

@@ -4,12 +4,12 @@ use tracelift_core::{
     destination::Bucket,
     file::{FileIntent, HydrationMiss},
     layout::Layout,
-    run::{Run, State},
+    task::{Progress, State, Task},
     time::Timestamp,
 };
 use tracelift_proto::{time_to, v1};
 
-use crate::store::{ExportView, Reported, RunView};
+use crate::store::{ExportView, RunView};
 
 /// An export with its progress.
 pub(crate) fn export(view: &ExportView, now: Timestamp) -> v1::Export {
@@ -64,8 +64,8 @@ fn eta(view: &ExportView, rows_total: u64, now: Timestamp) -> Option<u64> {
 
 /// A run with its result and progress.
 pub(crate) fn run(view: &RunView) -> v1::ExportRun {
-    let RunView { run, export, bucket, reported, .. } = view;
-    let partition = run.work.partition();
+    let RunView { task: run, export, bucket, reported, .. } = view;
+    let partition = run.kind.partition();
     let window = partition.map_or(export.spec.window, |partition| partition.window);
     v1::ExportRun {
         id: run.id.to_string(),
@@ -88,7 +88,7 @@ pub(crate) fn run(view: &RunView) -> v1::ExportRun {
 }
 
 fn result(view: &RunView) -> Option<v1::RunResult> {
-    let RunView { run, export, bucket, keys, .. } = view;
+    let RunView { task: run, export, bucket, keys, .. } = view;
     if run.totals.files == 0 && run.intent.is_none() && !matches!(run.state, State::Completed(_)) {
         return None;
     }
@@ -98,7 +98,7 @@ fn result(view: &RunView) -> Option<v1::RunResult> {
         tenant: run.tenant,
         version: export.spec.format_version,
     };
-    let path = run.work.partition().map_or_else(
+    let path = run.kind.partition().map_or_else(
         || layout.export_path(export.spec.projects),
         |part| layout.project_path(part.session),
     );
@@ -162,7 +162,7 @@ fn pending(bucket: &Bucket, intent: &FileIntent) -> v1::PendingUpload {
     }
 }
 
-fn stage<'a>(run: &Run, reported: &'a Reported) -> &'a str {
+fn stage<'a>(run: &Task, reported: &'a Progress) -> &'a str {
     match run.state {
         State::Leased(_) => &reported.stage,
         State::Queued { .. } if run.attempt > 0 => "waiting to be tried again",
@@ -174,7 +174,7 @@ fn stage<'a>(run: &Run, reported: &'a Reported) -> &'a str {
     }
 }
 
-fn run_progress(run: &Run, reported: &Reported) -> v1::RunProgress {
+fn run_progress(run: &Task, reported: &Progress) -> v1::RunProgress {
     let [read, hydrate, encode, upload] = reported.stage_seconds;
     v1::RunProgress {
         rows: reported.rows.max(run.totals.rows),

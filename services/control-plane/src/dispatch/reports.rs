@@ -6,185 +6,140 @@ use std::{collections::HashMap, time::Duration};
 use tokio::time::Instant;
 use tonic::Status;
 use tracelift_core::{
-    Invalid,
     failure::{Failure, FailureClass, Step},
-    file::{File, FileIntent},
-    id::RunId,
-    plan::{Experiment, MAX_PARTITIONS},
-    run::{Event, Fence, Finished, IllegalEvent, Run},
+    id::TaskId,
+    task::{Event, Fence, Finished, IllegalEvent, Report, Task, TaskReport},
 };
-use tracelift_proto::{
-    fleet::v1::{self, connect_request::Message as Said, connect_response::Message as Answer},
-    under,
+use tracelift_proto::fleet::v1::{
+    self, connect_request::Message as ExporterMessage, connect_response::Message as ControlMessage,
 };
 
-use super::{End, Session, assignment::publish, held, with_verdicts};
-use crate::store::{Heard, ReportError, Reported};
+use super::{Session, SessionEnd, assignment::frozen, held, with_verdicts};
+use crate::store::{ReportError, ReportOutcome};
 
 impl Session {
-    pub(super) async fn hear(&mut self, said: Said) -> Result<(), End> {
-        match said {
-            Said::Hello(_) => {
-                Err(End::Refused(Status::failed_precondition("hello was said already")))
+    pub(super) async fn handle(&mut self, message: ExporterMessage) -> Result<(), SessionEnd> {
+        match message {
+            ExporterMessage::Hello(_) => {
+                let status =
+                    Status::failed_precondition("a session has one Hello, its first message");
+                Err(SessionEnd::Refused(status))
             }
-            Said::Heartbeat(heartbeat) => self.heartbeat(heartbeat).await,
-            Said::Accepted(accepted) => {
-                tracing::debug!(run = accepted.run_id, "run accepted");
+            ExporterMessage::Heartbeat(heartbeat) => self.heartbeat(&heartbeat).await,
+            ExporterMessage::Accepted(accepted) => {
+                tracing::debug!(task = accepted.task_id, "task accepted");
                 Ok(())
             }
-            Said::Declined(declined) => {
-                tracing::info!(run = declined.run_id, reason = declined.reason, "run declined");
-                self.report(under(&declined.run_id, declined.fence)?, Event::Declined, None).await
+            ExporterMessage::Declined(declined) => {
+                tracing::info!(task = declined.task_id, reason = declined.reason, "task declined");
+                self.apply((&declined).try_into()?, Event::Declined, None).await
             }
-            Said::Progress(progress) => self.progress(progress).await,
-            Said::FileIntent(intent) => {
-                let event = Event::FileIntent(FileIntent::try_from(&intent)?);
-                self.report(under(&intent.run_id, intent.fence)?, event, Some(intent.seq)).await
-            }
-            Said::FileDone(done) => {
-                let file = done.file.as_ref().ok_or_else(|| Invalid::new("file", "is required"))?;
-                plausible(
-                    "file",
-                    [file.rows, file.bytes, file.hydrated_objects, file.hydration_misses],
-                )?;
-                file.oversized
-                    .values()
-                    .try_for_each(|count| plausible("file.oversized", [*count]))?;
-                file.left_out.iter().try_for_each(|rows| {
-                    plausible("file.left_out", [rows.undecided, rows.decided_against])
-                })?;
-                let event = Event::FileDone(File::try_from(file)?);
-                self.report(under(&done.run_id, done.fence)?, event, Some(done.seq)).await
-            }
-            Said::RunFinished(finished) => self.finished(finished).await,
-            Said::RunPublished(published) => {
-                self.report(
-                    under(&published.run_id, published.fence)?,
-                    Event::Published,
-                    Some(published.seq),
-                )
-                .await
-            }
-            Said::RunFailed(failed) => {
-                let failure = failed
-                    .failure
-                    .as_ref()
-                    .ok_or_else(|| Invalid::new("failure", "is required"))?;
-                let failure = Failure::try_from(failure)?;
-                tracing::warn!(run = failed.run_id, %failure, "run failed");
-                let event = Event::Failed { failure, max_retries: self.terms.max_retries };
-                self.report(under(&failed.run_id, failed.fence)?, event, Some(failed.seq)).await
-            }
-            Said::CleanedUp(cleaned) => {
-                let adopted =
-                    cleaned.adopted.as_ref().map(File::try_from).transpose()?.map(Box::new);
-                self.report(
-                    under(&cleaned.run_id, cleaned.fence)?,
-                    Event::CleanedUp { adopted },
-                    Some(cleaned.seq),
-                )
-                .await
-            }
-            Said::ExperimentsFound(found) => {
-                let event = Event::ExperimentsFound(experiments(&found.experiments)?);
-                self.report(under(&found.run_id, found.fence)?, event, Some(found.seq)).await
-            }
-            Said::Counted(counted) => {
-                plausible("rows", [counted.rows])?;
-                let about = under(&counted.run_id, counted.fence)?;
-                match self
-                    .heard(about, Event::Counted { rows: counted.rows }, Some(counted.seq))
-                    .await?
-                {
-                    Some(run) => {
-                        self.compare(&run).await?;
+            ExporterMessage::Progress(progress) => self.progress(&progress).await,
+            ExporterMessage::Report(report) => self.report(TaskReport::try_from(&report)?).await,
+        }
+    }
+
+    async fn report(&mut self, report: TaskReport) -> Result<(), SessionEnd> {
+        let TaskReport { task, fence, seq, report } = report;
+        match report {
+            Report::Finished(finished) => self.finished((task, fence), seq, finished).await,
+            Report::Counted { rows } => {
+                match self.applied((task, fence), Event::Counted { rows }, Some(seq)).await? {
+                    Some(task) => {
+                        self.compare(&task).await?;
                         self.assign().await
                     }
                     None => Ok(()),
                 }
             }
-            Said::HandedBack(back) => {
-                self.report(under(&back.run_id, back.fence)?, Event::HandedBack, Some(back.seq))
-                    .await
+            report => {
+                if let Report::Failed(failure) = &report {
+                    tracing::warn!(%task, %failure, "task failed");
+                }
+                self.apply((task, fence), report.event(self.terms.max_retries), Some(seq)).await
             }
         }
     }
 
-    async fn heartbeat(&mut self, heartbeat: v1::Heartbeat) -> Result<(), End> {
+    async fn heartbeat(&mut self, heartbeat: &v1::Heartbeat) -> Result<(), SessionEnd> {
         if let Some(capacity) = heartbeat.capacity {
-            self.capacity = capacity.runs;
+            self.capacity = capacity.tasks;
         }
-        let now = self.store.now().await?;
-        let verdicts = self.store.heartbeat(self.lease(now), held(&heartbeat.held)?, now).await?;
-        self.send(Answer::HeartbeatReply(v1::HeartbeatReply {
-            verdicts: with_verdicts(heartbeat.held, verdicts),
-        }))
-        .await?;
+        let (held, now) = (held(&heartbeat.held)?, self.store.now().await?);
+        let verdicts = self.store.heartbeat(self.lease(now), held.clone(), now).await?;
+        let verdicts = with_verdicts(&held, verdicts);
+        self.send(ControlMessage::HeartbeatReply(v1::HeartbeatReply { verdicts })).await?;
         // A slot is free too when its lease has lapsed, or when the exporter can do more than
         // before.
         if self.room { Ok(()) } else { self.assign().await }
     }
 
-    async fn progress(&mut self, progress: v1::Progress) -> Result<(), End> {
-        let (run, fence) = under(&progress.run_id, progress.fence)?;
-        // Never so rarely that a run would seem to stand still.
+    async fn progress(&mut self, message: &v1::Progress) -> Result<(), SessionEnd> {
+        let (task, fence, progress) = message.try_into()?;
+        // Never so rarely that a task would seem to stand still.
         let interval = self
-            .desk
+            .dispatcher
             .progress_interval()
             .min(Duration::from_secs(u64::from(self.terms.progress_seconds / 3)));
-        if !is_due(&mut self.progress_due, run, interval, Instant::now()) {
+        if !is_due(&mut self.progress_due, task, interval, Instant::now()) {
             return Ok(()); // the next one says this too
         }
-        match self.store.progress(run, fence, reported(progress)?, self.store.now().await?).await? {
-            Heard::Yes(_) => Ok(()),
-            Heard::Stale => self.refuse(run, fence).await,
+        match self.store.progress(task, fence, progress, self.store.now().await?).await? {
+            ReportOutcome::Applied(_) => Ok(()),
+            ReportOutcome::Stale => self.refuse(task, fence).await,
         }
     }
 
     /// All files are done: past the commit point, or a fault of ours when the rows do not add up.
-    async fn finished(&mut self, finished: v1::RunFinished) -> Result<(), End> {
-        let (run, fence) = under(&finished.run_id, finished.fence)?;
-        let rest =
-            finished.rest.as_ref().map_or([0, 0], |rest| [rest.undecided, rest.decided_against]);
-        plausible("rest", rest)?;
-        let event = Event::Finished(Finished::try_from(&finished)?);
-        match self
-            .store
-            .report(run, fence, event, self.terms.grace_seconds, self.store.now().await?)
-            .await
-        {
-            Ok(Heard::Yes(done)) => {
-                let files = self.store.files(run).await?;
-                self.send(Answer::Ack(v1::Ack { seq: finished.seq })).await?;
-                self.send(Answer::Publish(publish(&done, &files))).await
+    async fn finished(
+        &mut self,
+        (task, fence): (TaskId, Fence),
+        seq: u64,
+        finished: Finished,
+    ) -> Result<(), SessionEnd> {
+        let (event, now) = (Event::Finished(finished), self.store.now().await?);
+        match self.store.report(task, fence, event, self.terms.grace_seconds, now).await {
+            Ok(ReportOutcome::Applied(done)) => {
+                let partition = done.kind.partition().ok_or_else(|| {
+                    Status::internal("a task that is no partition has passed the commit point")
+                });
+                let partition = partition.map_err(SessionEnd::Refused)?;
+                let files = frozen(&done, partition, self.store.files(task).await?);
+                self.send(ControlMessage::Ack(v1::Ack { seq })).await?;
+                self.send(ControlMessage::Publish(v1::Publish {
+                    task_id: task.to_string(),
+                    fence: fence.0,
+                    files: Some((&files).into()),
+                }))
+                .await
             }
-            Ok(Heard::Stale) => self.refuse(run, fence).await,
+            Ok(ReportOutcome::Stale) => self.refuse(task, fence).await,
             Err(ReportError::Illegal(error @ IllegalEvent::Totals { .. })) => {
-                tracing::error!(%run, %error, "rows do not add up");
+                tracing::error!(%task, %error, "rows do not add up");
                 let failure = Failure {
                     step: Step::Publish,
                     class: FailureClass::Internal,
                     detail: error.to_string(),
                 };
                 let event = Event::Failed { failure, max_retries: self.terms.max_retries };
-                self.report((run, fence), event, Some(finished.seq)).await?;
-                self.refuse(run, fence).await
+                self.apply((task, fence), event, Some(seq)).await?;
+                self.refuse(task, fence).await
             }
             Err(ReportError::Illegal(error)) => Err(out_of_order(&error)),
             Err(ReportError::Store(error)) => Err(error.into()),
         }
     }
 
-    /// Stores a report. A run that has ended with it makes room for the next one.
-    async fn report(
+    /// Stores an event. A task that has ended with it makes room for the next one.
+    async fn apply(
         &mut self,
-        about: (RunId, Fence),
+        about: (TaskId, Fence),
         event: Event,
         seq: Option<u64>,
-    ) -> Result<(), End> {
+    ) -> Result<(), SessionEnd> {
         let calmly = matches!(event, Event::Failed { .. } | Event::Declined);
-        match self.heard(about, event, seq).await? {
-            Some(run) if run.lease().is_some() => Ok(()),
+        match self.applied(about, event, seq).await? {
+            Some(task) if task.lease().is_some() => Ok(()),
             // One that cannot do its runs, or has no room, does not get the next ones faster than
             // others.
             Some(_) if calmly => {
@@ -198,57 +153,62 @@ impl Session {
 
     /// The run after a report, once it is stored and acknowledged; `None` when it is somebody
     /// else's now.
-    async fn heard(
+    async fn applied(
         &self,
-        (run, fence): (RunId, Fence),
+        (task, fence): (TaskId, Fence),
         event: Event,
         seq: Option<u64>,
-    ) -> Result<Option<Run>, End> {
+    ) -> Result<Option<Task>, SessionEnd> {
         match self
             .store
-            .report(run, fence, event, self.terms.grace_seconds, self.store.now().await?)
+            .report(task, fence, event, self.terms.grace_seconds, self.store.now().await?)
             .await
         {
-            Ok(Heard::Yes(run)) => {
+            Ok(ReportOutcome::Applied(task)) => {
                 if let Some(seq) = seq {
-                    self.send(Answer::Ack(v1::Ack { seq })).await?;
+                    self.send(ControlMessage::Ack(v1::Ack { seq })).await?;
                 }
-                Ok(Some(*run))
+                Ok(Some(*task))
             }
-            Ok(Heard::Stale) => self.refuse(run, fence).await.map(|()| None),
+            Ok(ReportOutcome::Stale) => self.refuse(task, fence).await.map(|()| None),
             Err(ReportError::Illegal(error)) => Err(out_of_order(&error)),
             Err(ReportError::Store(error)) => Err(error.into()),
         }
     }
 
     /// Shows what arrived late, or is gone, after an export was completed and counted.
-    async fn compare(&self, run: &Run) -> Result<(), End> {
-        let Some(view) = self.store.export(run.tenant, run.export).await? else { return Ok(()) };
+    async fn compare(&self, task: &Task) -> Result<(), SessionEnd> {
+        let Some(view) = self.store.export(task.tenant, task.export).await? else { return Ok(()) };
         let exported = view.rows + view.undecided + view.decided_against;
         let now = view.reconciled.map_or(exported, |(rows, _)| rows);
         metrics::counter!("tracelift_exports_reconciled_total").increment(1);
         metrics::counter!("tracelift_late_rows_total").increment(now.saturating_sub(exported));
         metrics::counter!("tracelift_vanished_rows_total").increment(exported.saturating_sub(now));
         if exported == now {
-            tracing::debug!(export = %run.export, rows = now, "the trace store holds what was exported");
+            tracing::debug!(export = %task.export, rows = now, "the trace store holds what was exported");
         } else {
-            tracing::warn!(export = %run.export, exported, in_source = now, "the trace store does not hold what was exported any more");
+            tracing::warn!(export = %task.export, exported, in_source = now, "the trace store does not hold what was exported any more");
         }
         Ok(())
     }
 
-    async fn refuse(&self, run: RunId, fence: Fence) -> Result<(), End> {
-        tracing::info!(%run, fence = fence.0, "stale report");
-        self.send(Answer::Revoked(v1::Revoked { run_id: run.to_string(), fence: fence.0 })).await
+    async fn refuse(&self, task: TaskId, fence: Fence) -> Result<(), SessionEnd> {
+        tracing::info!(%task, fence = fence.0, "stale report");
+        self.send(ControlMessage::Revoked((task, fence).into())).await
     }
 }
 
 /// Whether a run's progress is to be stored now, and not for an interval again. Runs that began at
 /// once take turns: each has a place of its own in the interval.
-fn is_due(due: &mut HashMap<RunId, Instant>, run: RunId, interval: Duration, now: Instant) -> bool {
+fn is_due(
+    due: &mut HashMap<TaskId, Instant>,
+    task: TaskId,
+    interval: Duration,
+    now: Instant,
+) -> bool {
     due.retain(|_, due| *due + SILENCE > now);
-    let place = f64::from(run.0.as_bytes()[15]) / 256.0;
-    let due = due.entry(run).or_insert_with(|| now + interval.mul_f64(place));
+    let place = f64::from(task.0.as_bytes()[15]) / 256.0;
+    let due = due.entry(task).or_insert_with(|| now + interval.mul_f64(place));
     if *due > now {
         return false;
     }
@@ -259,59 +219,8 @@ fn is_due(due: &mut HashMap<RunId, Instant>, run: RunId, interval: Duration, now
 /// A run of which nothing was said for that long has ended, here at least.
 const SILENCE: Duration = Duration::from_secs(60);
 
-fn out_of_order(error: &IllegalEvent) -> End {
-    End::Refused(Status::failed_precondition(error.to_string()))
-}
-
-/// More than one run can have of anything: sums over many runs stay within 63 bits.
-const MOST: u64 = 1 << 50;
-
-fn plausible<const N: usize>(field: &str, counts: [u64; N]) -> Result<(), Invalid> {
-    if counts.into_iter().all(|count| count <= MOST) {
-        Ok(())
-    } else {
-        Err(Invalid::new(field, "must not count more than 2^50"))
-    }
-}
-
-/// What was found; one more than an export may have stands for all that are too many.
-fn experiments(found: &[v1::Experiment]) -> Result<Vec<Experiment>, Invalid> {
-    if found.len() > MAX_PARTITIONS + 1 {
-        return Err(Invalid::new(
-            "experiments",
-            format!("must name at most {}", MAX_PARTITIONS + 1),
-        ));
-    }
-    found.iter().map(Experiment::try_from).collect()
-}
-
-fn reported(progress: v1::Progress) -> Result<Reported, Invalid> {
-    let said = progress.progress.unwrap_or_default();
-    let spent = said.stage_seconds.unwrap_or_default();
-    let stage_seconds = [spent.read, spent.hydrate, spent.encode, spent.upload];
-    plausible(
-        "progress",
-        [
-            said.rows,
-            said.bytes,
-            said.rows_estimate.unwrap_or_default(),
-            said.hydrated_objects,
-            said.hydration_misses,
-        ],
-    )?;
-    if !stage_seconds.iter().all(|seconds| seconds.is_finite()) {
-        return Err(Invalid::new("progress.stage_seconds", "must be finite numbers")); // JSON has no others
-    }
-    Ok(Reported {
-        stage: progress.stage.chars().take(64).collect(),
-        rows: said.rows,
-        bytes: said.bytes,
-        files: said.files,
-        rows_estimate: said.rows_estimate,
-        hydrated_objects: said.hydrated_objects,
-        hydration_misses: said.hydration_misses,
-        stage_seconds,
-    })
+fn out_of_order(error: &IllegalEvent) -> SessionEnd {
+    SessionEnd::Refused(Status::failed_precondition(error.to_string()))
 }
 
 #[cfg(test)]
@@ -326,10 +235,10 @@ mod tests {
         let mut stored = [0; 12];
         for second in 0..60 {
             let now = began + Duration::from_secs(second);
-            for run in 0..256 {
+            for task in 0..256 {
                 stored[second as usize / 5] += usize::from(is_due(
                     &mut due,
-                    RunId(Uuid::from_u128(run)),
+                    TaskId(Uuid::from_u128(task)),
                     Duration::from_secs(5),
                     now,
                 ));
@@ -340,7 +249,7 @@ mod tests {
         assert_eq!(stored[1..], [256; 11]);
         assert!(!is_due(
             &mut due,
-            RunId(Uuid::from_u128(255)),
+            TaskId(Uuid::from_u128(255)),
             Duration::from_secs(5),
             began + Duration::from_secs(200)
         ));
@@ -353,7 +262,7 @@ mod tests {
         let said = (0..3).map(|second| {
             is_due(
                 &mut due,
-                RunId(Uuid::max()),
+                TaskId(Uuid::max()),
                 Duration::ZERO,
                 began + Duration::from_secs(second),
             )

@@ -5,22 +5,23 @@ use tokio::sync::broadcast;
 use tracelift_core::{
     destination::{Destination, Identity, StoreFeatures},
     file::File,
-    id::{DestinationId, ExportId, ExporterId, KeyId, RunId, TenantId},
+    id::{DestinationId, ExportId, ExporterId, KeyId, TaskId, TenantId},
     limit::AtOnce,
-    run::{Event, Fence, Lease},
+    task::{Event, Fence, Lease, Progress, Verdict},
     time::Timestamp,
 };
 use uuid::Uuid;
 
 use super::{
-    Access, ApiKey, Ask, Change, Deletion, Due, ExportView, Given, Heard, Made, MadeDestination,
-    NewDestination, NewExport, Page, ReportError, Reported, RequestKey, Retry, RunFiles, RunView,
-    Store, StoreError, Tenant, TimeLimits, Usage, Verdict, Wanted, claims, exports, leases,
-    rows::{self, destinations, files, runs, tenants},
+    Access, ApiKey, Change, ClaimGrant, ClaimRequest, CreateDestinationOutcome, CreateOutcome,
+    Deletion, Due, ExportFilter, ExportView, NewDestination, NewExport, Page, ReportError,
+    ReportOutcome, RequestKey, Retry, RunFiles, RunView, Store, StoreError, Tenant, TimeLimits,
+    Usage, claims, exports, leases,
+    rows::{self, destinations, files, tasks, tenants},
     schedules,
     transaction::Database,
 };
-use crate::vault::Sealed;
+use crate::sealer::Sealed;
 
 #[async_trait]
 impl<D: Database> Store for D {
@@ -52,7 +53,10 @@ impl<D: Database> Store for D {
         self.transact(move |tx| tenants::key_by_hash(tx, &hash)).await
     }
 
-    async fn create_destination(&self, new: NewDestination) -> Result<MadeDestination, StoreError> {
+    async fn create_destination(
+        &self,
+        new: NewDestination,
+    ) -> Result<CreateDestinationOutcome, StoreError> {
         self.transact(move |tx| super::destinations::create(tx, &new)).await
     }
 
@@ -61,7 +65,7 @@ impl<D: Database> Store for D {
         tenant: TenantId,
         request: RequestKey,
         now: Timestamp,
-    ) -> Result<Option<MadeDestination>, StoreError> {
+    ) -> Result<Option<CreateDestinationOutcome>, StoreError> {
         self.transact(move |tx| super::destinations::requested(tx, tenant, &request, now)).await
     }
 
@@ -118,7 +122,7 @@ impl<D: Database> Store for D {
         self.transact(move |tx| destinations::reseal(tx, id, &old, &new)).await
     }
 
-    async fn create_export(&self, new: NewExport) -> Result<Made, StoreError> {
+    async fn create_export(&self, new: NewExport) -> Result<CreateOutcome, StoreError> {
         self.transact(move |tx| exports::create(tx, &new)).await
     }
 
@@ -144,7 +148,7 @@ impl<D: Database> Store for D {
     async fn exports(
         &self,
         tenant: TenantId,
-        wanted: Wanted,
+        wanted: ExportFilter,
         page: Page,
     ) -> Result<Vec<ExportView>, StoreError> {
         self.transact(move |tx| rows::exports::views(tx, tenant, &wanted, page)).await
@@ -159,43 +163,43 @@ impl<D: Database> Store for D {
         self.transact(move |tx| exports::cancel(tx, tenant, id, now)).await
     }
 
-    async fn runs(
+    async fn tasks(
         &self,
         tenant: TenantId,
         export: ExportId,
         page: Page,
     ) -> Result<Option<Vec<RunView>>, StoreError> {
-        self.transact(move |tx| runs::views(tx, tenant, export, page)).await
+        self.transact(move |tx| tasks::views(tx, tenant, export, page)).await
     }
 
     async fn run(
         &self,
         tenant: TenantId,
         export: ExportId,
-        run: RunId,
+        task: TaskId,
     ) -> Result<Option<RunView>, StoreError> {
-        self.transact(move |tx| runs::view(tx, tenant, export, run)).await
+        self.transact(move |tx| tasks::view(tx, tenant, export, task)).await
     }
 
     async fn run_files(
         &self,
         tenant: TenantId,
         export: ExportId,
-        run: RunId,
+        task: TaskId,
         after: Option<u32>,
         most: u32,
     ) -> Result<Option<RunFiles>, StoreError> {
-        self.transact(move |tx| runs::files(tx, tenant, export, run, after, most)).await
+        self.transact(move |tx| tasks::files(tx, tenant, export, task, after, most)).await
     }
 
     async fn retry_run(
         &self,
         tenant: TenantId,
         export: ExportId,
-        run: RunId,
+        task: TaskId,
         now: Timestamp,
     ) -> Result<Option<Retry>, StoreError> {
-        self.transact(move |tx| exports::retry(tx, tenant, export, run, now)).await
+        self.transact(move |tx| exports::retry(tx, tenant, export, task, now)).await
     }
 
     async fn schedule_runs(
@@ -204,14 +208,14 @@ impl<D: Database> Store for D {
         source: ExportId,
         page: Page,
     ) -> Result<Option<Vec<RunView>>, StoreError> {
-        self.transact(move |tx| runs::views_of_schedule(tx, tenant, source, page)).await
+        self.transact(move |tx| tasks::views_of_schedule(tx, tenant, source, page)).await
     }
 
     async fn hello(
         &self,
         session: Uuid,
         lease: Lease,
-        held: Vec<(RunId, Fence)>,
+        held: Vec<(TaskId, Fence)>,
         max_retries: u32,
         now: Timestamp,
     ) -> Result<Vec<Verdict>, StoreError> {
@@ -221,7 +225,7 @@ impl<D: Database> Store for D {
     async fn heartbeat(
         &self,
         lease: Lease,
-        held: Vec<(RunId, Fence)>,
+        held: Vec<(TaskId, Fence)>,
         now: Timestamp,
     ) -> Result<Vec<Verdict>, StoreError> {
         self.transact(move |tx| leases::heartbeat(tx, &lease, &held, now)).await
@@ -229,10 +233,10 @@ impl<D: Database> Store for D {
 
     async fn claim(
         &self,
-        asks: Vec<Ask>,
+        asks: Vec<ClaimRequest>,
         limits: AtOnce,
         now: Timestamp,
-    ) -> Result<Vec<Given>, StoreError> {
+    ) -> Result<Vec<ClaimGrant>, StoreError> {
         self.transact(move |tx| claims::claim(tx, &asks, limits, now)).await
     }
 
@@ -240,43 +244,43 @@ impl<D: Database> Store for D {
         &self,
         exporter: ExporterId,
         since: Timestamp,
-    ) -> Result<Vec<(RunId, Fence)>, StoreError> {
-        self.transact(move |tx| runs::stopped(tx, &exporter, since)).await
+    ) -> Result<Vec<(TaskId, Fence)>, StoreError> {
+        self.transact(move |tx| tasks::stopped(tx, &exporter, since)).await
     }
 
     async fn report(
         &self,
-        run: RunId,
+        task: TaskId,
         fence: Fence,
         event: Event,
         grace: u32,
         now: Timestamp,
-    ) -> Result<Heard, ReportError> {
-        self.transact(move |tx| leases::report(tx, run, fence, event.clone(), grace, now)).await
+    ) -> Result<ReportOutcome, ReportError> {
+        self.transact(move |tx| leases::report(tx, task, fence, event.clone(), grace, now)).await
     }
 
     async fn progress(
         &self,
-        run: RunId,
+        task: TaskId,
         fence: Fence,
-        reported: Reported,
+        reported: Progress,
         now: Timestamp,
-    ) -> Result<Heard, StoreError> {
-        self.transact(move |tx| leases::progress(tx, run, fence, &reported, now)).await
+    ) -> Result<ReportOutcome, StoreError> {
+        self.transact(move |tx| leases::progress(tx, task, fence, &reported, now)).await
     }
 
-    async fn files(&self, run: RunId) -> Result<Vec<File>, StoreError> {
-        self.transact(move |tx| files::all(tx, run)).await
+    async fn files(&self, task: TaskId) -> Result<Vec<File>, StoreError> {
+        self.transact(move |tx| files::all(tx, task)).await
     }
 
     async fn access(
         &self,
-        run: RunId,
+        task: TaskId,
         fence: Fence,
         exporter: ExporterId,
         incarnation: String,
     ) -> Result<Option<Access>, StoreError> {
-        self.transact(move |tx| leases::access(tx, run, fence, &exporter, &incarnation)).await
+        self.transact(move |tx| leases::access(tx, task, fence, &exporter, &incarnation)).await
     }
 
     async fn lapse(&self, max_retries: u32, now: Timestamp) -> Result<usize, StoreError> {
@@ -309,6 +313,6 @@ impl<D: Database> Store for D {
     }
 
     fn changes(&self) -> broadcast::Receiver<Change> {
-        self.news()
+        self.notifications()
     }
 }

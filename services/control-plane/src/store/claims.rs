@@ -7,78 +7,84 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tracelift_core::{
+    assignment::ReadTime,
     export::Export,
-    id::{ExportId, RunId, TenantId},
+    id::{ExportId, TaskId, TenantId},
     limit::{AtOnce, Queue, shares},
-    run::{Event, Run, Work},
+    plan::Partition,
+    task::{Event, Progress, Task, TaskKind},
     time::Timestamp,
 };
 
 use super::{
-    Ask, Claimed, Given, PublishedRun, Reported, StoreError,
+    ClaimGrant, ClaimRequest, Claimed, StoreError,
     exports::settle,
     rows::{
         exports, files,
         queues::{self, Served},
-        runs,
+        tasks,
     },
     transaction::Transaction,
 };
 
 pub(super) fn claim(
     tx: &mut dyn Transaction,
-    asks: &[Ask],
+    asks: &[ClaimRequest],
     limits: AtOnce,
     now: Timestamp,
-) -> Result<Vec<Given>, StoreError> {
+) -> Result<Vec<ClaimGrant>, StoreError> {
     let free = free(tx, asks)?;
     let slots = free.iter().sum();
-    let mut given: Vec<_> = free.iter().map(|_| Given { runs: Vec::new(), room: false }).collect();
+    let mut given: Vec<_> =
+        free.iter().map(|_| ClaimGrant { tasks: Vec::new(), room: false }).collect();
     if slots == 0 {
         return Ok(given);
     }
     // Whole exports wait for what callers do not see, so it comes first and under no limit.
-    let mut next = runs::lock_queued_unseen(tx, slots, now)?;
+    let mut next = tasks::lock_queued_unseen(tx, slots, now)?;
     let partitions = partitions(tx, slots - next.len(), limits, now)?;
     next.extend(partitions);
     let mut claimed = Vec::new();
-    for (run, to) in next.into_iter().zip(in_turns(&free)) {
-        let Ok(run) = run.apply(Event::Claimed(asks[to].lease.clone()), now) else { continue };
-        runs::save_reported(
+    for (task, to) in next.into_iter().zip(in_turns(&free)) {
+        let Ok(task) = task.apply(Event::Claimed(asks[to].lease.clone()), now) else { continue };
+        tasks::save_reported(
             tx,
-            &run,
-            &Reported { stage: "assigned".to_owned(), ..Reported::default() },
+            &task,
+            &Progress { stage: "assigned".to_owned(), ..Progress::default() },
         )?;
-        claimed.push((run, to));
+        claimed.push((task, to));
     }
-    let begun: BTreeSet<_> =
-        claimed.iter().filter(|(run, _)| run.work.counts()).map(|(run, _)| run.export).collect();
+    let begun: BTreeSet<_> = claimed
+        .iter()
+        .filter(|(task, _)| task.kind.counts())
+        .map(|(task, _)| task.export)
+        .collect();
     let mut exports = BTreeMap::new();
-    for id in claimed.iter().map(|(run, _)| run.export).collect::<BTreeSet<_>>() {
+    for id in claimed.iter().map(|(task, _)| task.export).collect::<BTreeSet<_>>() {
         if begun.contains(&id) {
             exports::begin(tx, id, now)?;
         }
         exports.insert(id, settle(tx, id, now)?);
     }
-    for (run, to) in claimed {
-        let export = exports[&run.export].clone();
-        given[to].runs.push(with_details(tx, run, export)?);
+    for (task, to) in claimed {
+        let export = exports[&task.export].clone();
+        given[to].tasks.push(with_details(tx, task, export)?);
     }
     for (given, free) in given.iter_mut().zip(free) {
-        given.room = given.runs.len() < free;
+        given.room = given.tasks.len() < free;
     }
     Ok(given)
 }
 
 /// How many more runs each may hold. Nobody else gives these exporters any, or counts what they
 /// hold, until the transaction ends.
-fn free(tx: &mut dyn Transaction, asks: &[Ask]) -> Result<Vec<usize>, StoreError> {
+fn free(tx: &mut dyn Transaction, asks: &[ClaimRequest]) -> Result<Vec<usize>, StoreError> {
     // Two sessions of one name must not fill the same slots: the later one is the one that counts.
     let latest: BTreeMap<_, _> =
         asks.iter().enumerate().map(|(index, ask)| (&ask.lease.exporter, index)).collect();
     let exporters: Vec<_> = latest.keys().copied().collect();
     exporters.iter().try_for_each(|exporter| tx.lock_exporter(exporter))?;
-    let held = runs::held(tx, &exporters)?;
+    let held = tasks::held(tx, &exporters)?;
     let mut free = vec![0; asks.len()];
     for (exporter, index) in latest {
         let capacity = usize::try_from(asks[index].capacity).unwrap_or(usize::MAX);
@@ -103,7 +109,7 @@ fn partitions(
     slots: usize,
     limits: AtOnce,
     now: Timestamp,
-) -> Result<Vec<Run>, StoreError> {
+) -> Result<Vec<Task>, StoreError> {
     if slots == 0 {
         return Ok(Vec::new());
     }
@@ -132,7 +138,7 @@ fn partitions(
     }
     // One that is being stopped at this moment is passed over, and one that was stopped and asked
     // for anew since.
-    let mut free = runs::lock_free(tx, &next)?;
+    let mut free = tasks::lock_free(tx, &next)?;
     Ok(next.into_iter().filter_map(|id| free.remove(&id)).collect())
 }
 
@@ -143,7 +149,7 @@ fn candidates(
     limits: AtOnce,
     most: usize,
     now: Timestamp,
-) -> Result<Vec<RunId>, StoreError> {
+) -> Result<Vec<TaskId>, StoreError> {
     let mut exports = queues::begun(tx, tenant, limits, most, now)?;
     let room = match limits.exports {
         0 => most,
@@ -167,26 +173,33 @@ fn candidates(
     Ok(found)
 }
 
-fn with_details(tx: &mut dyn Transaction, run: Run, export: Export) -> Result<Claimed, StoreError> {
-    let files = if run.frozen { files::all(tx, run.id)? } else { Vec::new() };
-    let published = match run.work {
-        Work::FindExperiments(_) | Work::Partition(_) | Work::CleanUp(_) => Vec::new(),
-        Work::Finalise | Work::Reconcile => published(tx, run.export)?,
+fn with_details(
+    tx: &mut dyn Transaction,
+    task: Task,
+    export: Export,
+) -> Result<Claimed, StoreError> {
+    let files = if task.frozen { files::all(tx, task.id)? } else { Vec::new() };
+    let published = match task.kind {
+        TaskKind::FindExperiments(_) | TaskKind::Partition(_) | TaskKind::CleanUp(_) => Vec::new(),
+        TaskKind::Finalize | TaskKind::Reconcile => published(tx, task.export)?,
     };
-    let read = match run.work {
-        Work::Finalise => exports::view(tx, run.tenant, run.export)?
-            .and_then(|view| Some((view.read_at?, view.window_open))),
+    let read = match task.kind {
+        TaskKind::Finalize => exports::view(tx, task.tenant, task.export)?
+            .map(|view| ReadTime { at: view.read_at, window_open: view.window_open })
+            .unwrap_or_default(),
+        _ => ReadTime::default(),
+    };
+    let leftover = match task.kind {
+        TaskKind::CleanUp(subject) => tasks::one(tx, subject)?,
         _ => None,
     };
-    let left = match run.work {
-        Work::CleanUp(subject) => runs::one(tx, subject)?,
-        _ => None,
-    };
-    Ok(Claimed { run, export, files, published, read, left })
+    Ok(Claimed { task, export, files, published, read, leftover })
 }
 
-fn published(tx: &mut dyn Transaction, export: ExportId) -> Result<Vec<PublishedRun>, StoreError> {
-    let partition =
-        |run: Run| run.work.partition().map(|partition| PublishedRun { run, partition });
-    Ok(runs::of_export(tx, export)?.into_iter().filter_map(partition).collect())
+fn published(
+    tx: &mut dyn Transaction,
+    export: ExportId,
+) -> Result<Vec<(Partition, Task)>, StoreError> {
+    let partition = |task: Task| task.kind.partition().map(|partition| (partition, task));
+    Ok(tasks::of_export(tx, export)?.into_iter().filter_map(partition).collect())
 }

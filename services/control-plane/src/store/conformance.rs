@@ -11,7 +11,7 @@ pub(crate) mod experiments;
 pub(crate) mod exports;
 pub(crate) mod leases;
 pub(crate) mod limits;
-pub(crate) mod news;
+pub(crate) mod notifications;
 pub(crate) mod owners;
 pub(crate) mod reports;
 pub(crate) mod requests;
@@ -25,20 +25,20 @@ use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{Cursor, File, FileIntent, HydrationMiss, LeftOut},
     filter::Filter,
-    id::{DestinationId, ExportId, ExporterId, RunId, SessionId, TenantId},
+    id::{DestinationId, ExportId, ExporterId, SessionId, TaskId, TenantId},
     limit::AtOnce,
     oversized::Oversized,
     plan,
-    run::{Event, Fence, Finished, Identity as RowIdentity, Lease, Run},
+    task::{Event, Fence, Finished, Identity as RowIdentity, Lease, Task},
     time::{Timestamp, Window},
 };
 use uuid::Uuid;
 
 use super::{
-    Ask, Claimed, ExportView, Heard, Made, NewDestination, NewExport, Page, ReportError, RunView,
-    Store, Tenant,
+    ClaimRequest, Claimed, CreateOutcome, ExportView, NewDestination, NewExport, Page, ReportError,
+    ReportOutcome, RunView, Store, Tenant,
 };
-use crate::vault::Sealed;
+use crate::sealer::Sealed;
 
 /// Makes a test of every case, for the store that `$fresh` makes; `$sequences` says how many are
 /// made up.
@@ -177,7 +177,7 @@ macro_rules! suite {
                 only_the_holder_has_access,
                 time_goes_on,
             }
-            news {
+            notifications {
                 new_work_is_told,
                 every_change_of_an_export_is_told,
                 a_cancel_tells_the_holder_under_the_fence_it_knows,
@@ -288,7 +288,7 @@ pub(crate) fn destination(owner: Owner, created: i64) -> Destination {
 }
 
 /// Export `n` of `days` days, and its runs.
-pub(crate) fn planned(owner: Owner, n: u128, days: i64, created: i64) -> (Export, Vec<Run>) {
+pub(crate) fn planned(owner: Owner, n: u128, days: i64, created: i64) -> (Export, Vec<Task>) {
     let start = Timestamp::parse("t", "2024-01-01T00:00:00Z").unwrap();
     let (id, session) = (ExportId(Uuid::from_u128(0xe0000 + n)), SessionId(Uuid::from_u128(0x5e)));
     let window = Window::new(start, start.plus_seconds(days * 86_400)).unwrap();
@@ -313,37 +313,37 @@ pub(crate) fn planned(owner: Owner, n: u128, days: i64, created: i64) -> (Export
         updated_at: at(created),
         finished_at: None,
     };
-    let runs = first_runs(&export);
-    (export, runs)
+    let tasks = first_runs(&export);
+    (export, tasks)
 }
 
 /// The runs that an export begins with.
-pub(crate) fn first_runs(export: &Export) -> Vec<Run> {
+pub(crate) fn first_runs(export: &Export) -> Vec<Task> {
     let id = |number| {
-        RunId(Uuid::from_u128(0x4000_0000 + (export.id.0.as_u128() - 0xe0000) * 1000 + number))
+        TaskId(Uuid::from_u128(0x4000_0000 + (export.id.0.as_u128() - 0xe0000) * 1000 + number))
     };
     let works = plan::first(&export.spec).into_iter().zip(0u128..);
     works
-        .map(|(work, number)| {
-            Run::new(id(number), export.id, export.tenant, work, export.created_at)
+        .map(|(kind, number)| {
+            Task::new(id(number), export.id, export.tenant, kind, export.created_at)
         })
         .collect()
 }
 
 /// Stores export `n` of `days` days, made at second 0.
 pub(crate) async fn export(store: &dyn Store, owner: Owner, n: u128, days: i64) -> ExportId {
-    let (export, runs) = planned(owner, n, days, 0);
+    let (export, tasks) = planned(owner, n, days, 0);
     let id = export.id;
-    make(store, export, runs).await;
+    make(store, export, tasks).await;
     id
 }
 
 /// Stores an export that must be taken.
-pub(crate) async fn make(store: &dyn Store, export: Export, runs: Vec<Run>) {
-    let expected = ExportView::planned(export.clone(), &runs);
+pub(crate) async fn make(store: &dyn Store, export: Export, tasks: Vec<Task>) {
+    let expected = ExportView::planned(export.clone(), &tasks);
     assert_eq!(
-        store.create_export(NewExport::of(export, runs)).await.unwrap(),
-        Made::Now(Box::new(expected))
+        store.create_export(NewExport::of(export, tasks)).await.unwrap(),
+        CreateOutcome::Now(Box::new(expected))
     );
 }
 
@@ -377,39 +377,44 @@ pub(crate) async fn claim_under(
     limits: AtOnce,
     now: i64,
 ) -> Vec<Claimed> {
-    store.claim(vec![Ask { lease, capacity }], limits, at(now)).await.unwrap().remove(0).runs
+    store
+        .claim(vec![ClaimRequest { lease, capacity }], limits, at(now))
+        .await
+        .unwrap()
+        .remove(0)
+        .tasks
 }
 
 /// The one run that there is to claim.
-pub(crate) async fn claim_one(store: &dyn Store, name: &str, now: i64) -> Run {
+pub(crate) async fn claim_one(store: &dyn Store, name: &str, now: i64) -> Task {
     let mut claimed = claim(store, name, 1, now).await;
     assert_eq!(claimed.len(), 1);
-    claimed.remove(0).run
+    claimed.remove(0).task
 }
 
 /// A report that must be heard.
-pub(crate) async fn report(store: &dyn Store, run: &Run, event: Event, now: i64) -> Run {
-    match store.report(run.id, run.fence, event.clone(), GRACE, at(now)).await {
-        Ok(Heard::Yes(run)) => *run,
+pub(crate) async fn report(store: &dyn Store, task: &Task, event: Event, now: i64) -> Task {
+    match store.report(task.id, task.fence, event.clone(), GRACE, at(now)).await {
+        Ok(ReportOutcome::Applied(task)) => *task,
         other => panic!("{event:?} was answered {other:?}"),
     }
 }
 
 /// A report that must be illegal.
-pub(crate) async fn illegal(store: &dyn Store, run: &Run, event: Event) -> String {
-    match store.report(run.id, run.fence, event, GRACE, at(1)).await {
+pub(crate) async fn illegal(store: &dyn Store, task: &Task, event: Event) -> String {
+    match store.report(task.id, task.fence, event, GRACE, at(1)).await {
         Err(ReportError::Illegal(error)) => error.to_string(),
         other => panic!("it was answered {other:?}"),
     }
 }
 
 /// Files, commit point and manifest of a run.
-pub(crate) async fn complete(store: &dyn Store, run: &Run, files: u32, now: i64) -> Run {
+pub(crate) async fn complete(store: &dyn Store, task: &Task, files: u32, now: i64) -> Task {
     for number in 0..files {
-        report(store, run, Event::FileDone(file(number)), now).await;
+        report(store, task, Event::FileDone(file(number)), now).await;
     }
-    report(store, run, finished(files, u64::from(files) * 10), now).await;
-    report(store, run, Event::Published, now).await
+    report(store, task, finished(files, u64::from(files) * 10), now).await;
+    report(store, task, Event::Published, now).await
 }
 
 /// 10 rows in 100 bytes.
@@ -463,24 +468,24 @@ pub(crate) fn failed(class: FailureClass) -> Event {
     }
 }
 
-pub(crate) fn held(runs: &[&Run]) -> Vec<(RunId, Fence)> {
-    runs.iter().map(|run| (run.id, run.fence)).collect()
+pub(crate) fn held(tasks: &[&Task]) -> Vec<(TaskId, Fence)> {
+    tasks.iter().map(|task| (task.id, task.fence)).collect()
 }
 
 pub(crate) async fn view(store: &dyn Store, owner: Owner, id: ExportId) -> ExportView {
     store.export(owner.tenant, id).await.unwrap().unwrap()
 }
 
-pub(crate) async fn run_view(store: &dyn Store, run: &Run) -> RunView {
-    store.run(run.tenant, run.export, run.id).await.unwrap().unwrap()
+pub(crate) async fn run_view(store: &dyn Store, task: &Task) -> RunView {
+    store.run(task.tenant, task.export, task.id).await.unwrap().unwrap()
 }
 
 /// Everything that can be read of an export.
 pub(crate) async fn everything(store: &dyn Store, owner: Owner, id: ExportId) -> String {
-    let runs = store.runs(owner.tenant, id, ALL).await.unwrap().unwrap();
+    let tasks = store.tasks(owner.tenant, id, ALL).await.unwrap().unwrap();
     let mut files = Vec::new();
-    for run in &runs {
-        files.push(store.files(run.run.id).await.unwrap());
+    for task in &tasks {
+        files.push(store.files(task.task.id).await.unwrap());
     }
-    format!("{:#?}\n{runs:#?}\n{files:#?}", view(store, owner, id).await)
+    format!("{:#?}\n{tasks:#?}\n{files:#?}", view(store, owner, id).await)
 }

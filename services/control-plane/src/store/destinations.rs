@@ -3,7 +3,7 @@
 use tracelift_core::{id::TenantId, time::Timestamp};
 
 use super::{
-    MadeDestination, NewDestination, RequestKey, StoreError,
+    CreateDestinationOutcome, NewDestination, RequestKey, StoreError,
     rows::{
         destinations,
         requests::{self, DESTINATIONS, REQUEST_SECONDS},
@@ -15,7 +15,7 @@ use super::{
 pub(super) fn create(
     tx: &mut dyn Transaction,
     new: &NewDestination,
-) -> Result<MadeDestination, StoreError> {
+) -> Result<CreateDestinationOutcome, StoreError> {
     let NewDestination { destination, sealed, request } = new;
     let (tenant, now) = (destination.tenant, destination.created_at);
     if let Some(request) = request {
@@ -28,7 +28,7 @@ pub(super) fn create(
     if let Some(request) = request {
         requests::remember(tx, &DESTINATIONS, tenant, request, destination.id.into(), now)?;
     }
-    Ok(MadeDestination::Now(Box::new(destination.clone())))
+    Ok(CreateDestinationOutcome::Now(Box::new(destination.clone())))
 }
 
 /// What a key stands for. One that stood for a destination that was deleted is free again.
@@ -37,7 +37,7 @@ pub(super) fn requested(
     tenant: TenantId,
     request: &RequestKey,
     now: Timestamp,
-) -> Result<Option<MadeDestination>, StoreError> {
+) -> Result<Option<CreateDestinationOutcome>, StoreError> {
     let Some(known) =
         requests::find(tx, &DESTINATIONS, tenant, request, now.plus_seconds(-REQUEST_SECONDS))?
     else {
@@ -45,8 +45,8 @@ pub(super) fn requested(
     };
     let Some(destination) = destinations::one(tx, tenant, known.made)? else { return Ok(None) };
     Ok(Some(if known.same {
-        MadeDestination::Before(Box::new(destination))
+        CreateDestinationOutcome::Before(Box::new(destination))
     } else {
-        MadeDestination::OtherRequest
+        CreateDestinationOutcome::OtherRequest
     }))
 }

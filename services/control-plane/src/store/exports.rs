@@ -2,26 +2,29 @@
 
 use tracelift_core::{
     export::{Export, ExportStatus, Projects},
-    id::{ExportId, RunId, TenantId},
+    id::{ExportId, TaskId, TenantId},
     limit::Quota,
     plan::{self, Experiment, Partition},
-    run::{Event, Run, RunStatus, State, Work},
+    task::{Event, RunStatus, State, Task, TaskKind},
     time::Timestamp,
 };
 use uuid::Uuid;
 
 use super::{
-    Change, ExportView, Made, NewExport, Retry, StoreError,
+    Change, CreateOutcome, ExportView, NewExport, Retry, StoreError,
     rows::{
         destinations, exports, quota, reported,
         requests::{self, EXPORTS, Known, REQUEST_SECONDS},
-        runs, tenants,
+        tasks, tenants,
     },
     transaction::Transaction,
 };
 
-pub(super) fn create(tx: &mut dyn Transaction, new: &NewExport) -> Result<Made, StoreError> {
-    let NewExport { export, runs: planned, quota, request } = new;
+pub(super) fn create(
+    tx: &mut dyn Transaction,
+    new: &NewExport,
+) -> Result<CreateOutcome, StoreError> {
+    let NewExport { export, tasks: planned, quota, request } = new;
     let (tenant, now) = (export.tenant, export.created_at);
     if request.is_some() || *quota != Quota::default() {
         tenants::lock(tx, tenant)?; // of two that come at once the later one sees the other
@@ -33,18 +36,18 @@ pub(super) fn create(tx: &mut dyn Transaction, new: &NewExport) -> Result<Made, 
         return again(tx, tenant, &known);
     }
     if !destinations::lock(tx, tenant, export.spec.destination)? {
-        return Ok(Made::NoDestination);
+        return Ok(CreateOutcome::NoDestination);
     }
     if let Some(full) = quota::full(tx, tenant, *quota, export.spec.every.is_some(), now)? {
-        return Ok(Made::Full(full));
+        return Ok(CreateOutcome::Full(full));
     }
     exports::create(tx, export)?;
-    planned.iter().try_for_each(|run| runs::create(tx, run))?;
+    planned.iter().try_for_each(|task| tasks::create(tx, task))?;
     if let Some(request) = request {
         requests::remember(tx, &EXPORTS, tenant, request, export.id.into(), now)?;
     }
-    tx.tell(Change::Work);
-    Ok(Made::Now(Box::new(ExportView::planned(export.clone(), planned))))
+    tx.tell(Change::TasksQueued);
+    Ok(CreateOutcome::Now(Box::new(ExportView::planned(export.clone(), planned))))
 }
 
 /// The answer that this key was given before.
@@ -52,9 +55,9 @@ fn again(
     tx: &mut dyn Transaction,
     tenant: TenantId,
     known: &Known<ExportId>,
-) -> Result<Made, StoreError> {
+) -> Result<CreateOutcome, StoreError> {
     if !known.same {
-        return Ok(Made::OtherRequest);
+        return Ok(CreateOutcome::OtherRequest);
     }
     let view = exports::view(tx, tenant, known.made)?;
     let view = view.ok_or_else(|| {
@@ -64,7 +67,10 @@ fn again(
     // The partitions of experiments were not there yet.
     let runs_total =
         if export.spec.projects == Projects::Experiments { 0 } else { view.runs_total };
-    Ok(Made::Before(Box::new(ExportView { runs_total, ..ExportView::planned(export, &[]) })))
+    Ok(CreateOutcome::Before(Box::new(ExportView {
+        runs_total,
+        ..ExportView::planned(export, &[])
+    })))
 }
 
 pub(super) fn cancel(
@@ -76,18 +82,18 @@ pub(super) fn cancel(
     if exports::view(tx, tenant, id)?.is_none() {
         return Ok(None);
     }
-    let locked = runs::lock_of_export(tx, id)?;
+    let locked = tasks::lock_of_export(tx, id)?;
     let export = exports::lock(tx, id)?;
     if export.status.ended() {
         return exports::view(tx, tenant, id);
     }
-    if runs::of_export(tx, id)?.len() != locked.len() {
+    if tasks::of_export(tx, id)?.len() != locked.len() {
         // The finalising run has appeared before the export was locked, and locks come in an order:
         // begin anew.
         return Err(StoreError::Contended);
     }
-    for run in locked.into_iter().filter(|run| run.work.counts()) {
-        stop(tx, run, Event::Cancelled, now)?;
+    for task in locked.into_iter().filter(|task| task.kind.counts()) {
+        stop(tx, task, Event::Cancelled, now)?;
     }
     exports::end(tx, id, ExportStatus::Cancelled, None, now)?;
     tx.tell(Change::Export(id));
@@ -97,19 +103,19 @@ pub(super) fn cancel(
 /// Stops a run by `event`, unless it has ended; its exporter is told.
 pub(super) fn stop(
     tx: &mut dyn Transaction,
-    run: Run,
+    task: Task,
     event: Event,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let Ok(stopped) = run.clone().apply(event, now) else { return Ok(()) };
-    if let Some(lease) = run.lease() {
+    let Ok(stopped) = task.clone().apply(event, now) else { return Ok(()) };
+    if let Some(lease) = task.lease() {
         tx.tell(Change::Stopped {
-            run: run.id,
-            fence: run.fence,
+            task: task.id,
+            fence: task.fence,
             exporter: lease.exporter.clone(),
         });
     }
-    save_ended(tx, &run, &stopped, now)?;
+    save_ended(tx, &task, &stopped, now)?;
     reported::forget(tx, &stopped)
 }
 
@@ -117,13 +123,13 @@ pub(super) fn stop(
 /// to be cleaned up.
 pub(super) fn save_ended(
     tx: &mut dyn Transaction,
-    before: &Run,
-    after: &Run,
+    before: &Task,
+    after: &Task,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    runs::save(tx, after)?;
-    if after.leaves_something() && !before.leaves_something() && !runs::is_cleaned(tx, after.id)? {
-        begin(tx, after.export, after.tenant, Work::CleanUp(after.id), now)?;
+    tasks::save(tx, after)?;
+    if after.leaves_something() && !before.leaves_something() && !tasks::is_cleaned(tx, after.id)? {
+        begin(tx, after.export, after.tenant, TaskKind::CleanUp(after.id), now)?;
     }
     Ok(())
 }
@@ -133,31 +139,31 @@ pub(super) fn retry(
     tx: &mut dyn Transaction,
     tenant: TenantId,
     id: ExportId,
-    run: RunId,
+    task: TaskId,
     now: Timestamp,
 ) -> Result<Option<Retry>, StoreError> {
-    if runs::view(tx, tenant, id, run)?.is_none() {
+    if tasks::view(tx, tenant, id, task)?.is_none() {
         return Ok(None);
     }
-    let Some(run) = runs::lock(tx, run)? else { return Ok(None) };
+    let Some(task) = tasks::lock(tx, task)? else { return Ok(None) };
     let export = exports::lock(tx, id)?;
     if export.status == ExportStatus::Cancelled {
         return Ok(Some(Retry::Cancelled));
     }
-    let Ok(again) = run.clone().apply(Event::Retried, now) else {
-        return Ok(Some(Retry::Not(run.status())));
+    let Ok(again) = task.clone().apply(Event::Retried, now) else {
+        return Ok(Some(Retry::Not(task.status())));
     };
     if !destinations::lock(tx, tenant, export.spec.destination)? {
         return Ok(Some(Retry::NoDestination));
     }
-    runs::save(tx, &again)?;
+    tasks::save(tx, &again)?;
     reported::forget(tx, &again)?;
     if export.status.ended() {
         exports::reopen(tx, id, now)?;
     }
     settle(tx, id, now)?;
-    tx.tell(Change::Work);
-    Ok(runs::view(tx, tenant, id, run.id)?.map(|view| Retry::Queued(Box::new(view))))
+    tx.tell(Change::TasksQueued);
+    Ok(tasks::view(tx, tenant, id, task.id)?.map(|view| Retry::Queued(Box::new(view))))
 }
 
 /// Queues a run.
@@ -165,11 +171,11 @@ fn begin(
     tx: &mut dyn Transaction,
     export: ExportId,
     tenant: TenantId,
-    work: Work,
+    kind: TaskKind,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    runs::create(tx, &Run::new(RunId(Uuid::now_v7()), export, tenant, work, now))?;
-    tx.tell(Change::Work);
+    tasks::create(tx, &Task::new(TaskId(Uuid::now_v7()), export, tenant, kind, now))?;
+    tx.tell(Change::TasksQueued);
     Ok(())
 }
 
@@ -182,9 +188,10 @@ pub(super) fn begin_reconciliation(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let not_before = export.spec.window.end().plus_seconds(i64::from(grace)).max(now);
-    let run = Run::new(RunId(Uuid::now_v7()), export.id, export.tenant, Work::Reconcile, now);
-    runs::create(tx, &Run { state: State::Queued { not_before }, ..run })?;
-    tx.tell(Change::Work);
+    let task =
+        Task::new(TaskId(Uuid::now_v7()), export.id, export.tenant, TaskKind::Reconcile, now);
+    tasks::create(tx, &Task { state: State::Queued { not_before }, ..task })?;
+    tx.tell(Change::TasksQueued);
     Ok(())
 }
 
@@ -192,16 +199,17 @@ pub(super) fn begin_reconciliation(
 /// it.
 pub(super) fn begin_partitions(
     tx: &mut dyn Transaction,
-    finder: &Run,
+    finder: &Task,
     found: &[Experiment],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let (Work::FindExperiments(window), State::Completed(_)) = (finder.work, &finder.state) else {
+    let (TaskKind::FindExperiments(window), State::Completed(_)) = (finder.kind, &finder.state)
+    else {
         return Ok(());
     };
     let Ok(partitions) = plan::of_experiments(window, found) else { return Ok(()) };
     partitions.into_iter().try_for_each(|partition| {
-        begin(tx, finder.export, finder.tenant, Work::Partition(partition), now)
+        begin(tx, finder.export, finder.tenant, TaskKind::Partition(partition), now)
     })
 }
 
@@ -220,14 +228,14 @@ pub(super) fn settle(
     if export.status.ended() {
         return Ok(export);
     }
-    let (first, finalising) = runs::standing(tx, id)?;
+    let (first, finalizing) = tasks::standing(tx, id)?;
     if first.is_empty() {
         return Err(StoreError::Corrupt(format!("export {} has no runs", export.id)));
     }
-    if finalising.is_none() && first.iter().all(|status| *status == RunStatus::Completed) {
-        begin(tx, id, export.tenant, Work::Finalise, now)?;
+    if finalizing.is_none() && first.iter().all(|status| *status == RunStatus::Completed) {
+        begin(tx, id, export.tenant, TaskKind::Finalize, now)?;
     }
-    let status = ExportStatus::of_runs(&first, finalising);
+    let status = ExportStatus::of_runs(&first, finalizing);
     if !status.ended() {
         exports::go_on(tx, id, status, now)?;
         return Ok(Export { status, updated_at: now, ..export });
@@ -235,29 +243,29 @@ pub(super) fn settle(
     let error = if status == ExportStatus::Completed {
         None
     } else {
-        why(&runs::of_export(tx, id)?, status)
+        why(&tasks::of_export(tx, id)?, status)
     };
     exports::end(tx, id, status, error.as_deref(), now)?;
     Ok(Export { status, error, updated_at: now, finished_at: Some(now), ..export })
 }
 
 /// Why an export ended without completing, for people.
-fn why(runs: &[Run], status: ExportStatus) -> Option<String> {
-    let with = |status| runs.iter().find(|run| run.work.counts() && run.status() == status);
+fn why(tasks: &[Task], status: ExportStatus) -> Option<String> {
+    let with = |status| tasks.iter().find(|task| task.kind.counts() && task.status() == status);
     match status {
-        ExportStatus::Failed => with(RunStatus::Failed).and_then(|run| Some(format!("{} failed: {}", name(run), run.errors.last()?))),
-        ExportStatus::TimedOut => with(RunStatus::TimedOut).map(|run| {
-            format!("{} took longer than the operator allows: export a shorter range, or ask for a longer time limit", name(run))
+        ExportStatus::Failed => with(RunStatus::Failed).and_then(|task| Some(format!("{} failed: {}", name(task), task.errors.last()?))),
+        ExportStatus::TimedOut => with(RunStatus::TimedOut).map(|task| {
+            format!("{} took longer than the operator allows: export a shorter range, or ask for a longer time limit", name(task))
         }),
         _ => None,
     }
 }
 
-fn name(run: &Run) -> String {
-    match run.work {
-        Work::FindExperiments(window) => format!("finding the experiments of {window}"),
-        Work::Partition(Partition { window, .. }) => format!("run {} of {window}", run.id),
-        Work::Finalise | Work::CleanUp(_) | Work::Reconcile => {
+fn name(task: &Task) -> String {
+    match task.kind {
+        TaskKind::FindExperiments(window) => format!("finding the experiments of {window}"),
+        TaskKind::Partition(Partition { window, .. }) => format!("run {} of {window}", task.id),
+        TaskKind::Finalize | TaskKind::CleanUp(_) | TaskKind::Reconcile => {
             "writing the export's manifest".to_owned()
         }
     }

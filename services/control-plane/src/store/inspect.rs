@@ -4,7 +4,7 @@ use tracelift_core::invariant::Seen;
 
 use super::{
     StoreError,
-    rows::{files, runs},
+    rows::{files, tasks},
     sql,
     sqlite::SqliteStore,
     transaction::Database as _,
@@ -23,9 +23,9 @@ impl SqliteStore {
     /// Every run, those that callers do not see included, with its files; by export, then by time.
     pub async fn everything(&self) -> Result<Vec<Seen>, StoreError> {
         self.transact(|tx| {
-            runs::all(tx)?
+            tasks::all(tx)?
                 .into_iter()
-                .map(|run| Ok(Seen { files: files::all(tx, run.id)?, run }))
+                .map(|task| Ok(Seen { files: files::all(tx, task.id)?, task }))
                 .collect()
         })
         .await

@@ -6,20 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracelift_core::{
     export::ExportStatus,
     file::File,
-    id::{ExportId, ExporterId, RunId},
-    run::{Event, Fence, IllegalEvent, Lease, Run, State, Work},
+    id::{ExportId, ExporterId, TaskId},
+    task::{Event, Fence, IllegalEvent, Lease, Progress, State, Task, TaskKind, Verdict},
     time::Timestamp,
 };
 use uuid::Uuid;
 
 use super::{
-    Access, Change, Heard, ReportError, Reported, StoreError, TimeLimits, Verdict,
+    Access, Change, ReportError, ReportOutcome, StoreError, TimeLimits,
     exports::{begin_partitions, begin_reconciliation, save_ended, settle, stop},
-    rows::{destinations, exports, files, reported, runs},
+    rows::{destinations, exports, files, reported, tasks},
     transaction::Transaction,
 };
 
-type Held = [(RunId, Fence)];
+type Held = [(TaskId, Fence)];
 
 pub(super) fn hello(
     tx: &mut dyn Transaction,
@@ -30,17 +30,17 @@ pub(super) fn hello(
     now: Timestamp,
 ) -> Result<Vec<Verdict>, StoreError> {
     tx.lock_exporter(&lease.exporter)?;
-    let leased = runs::leased_to(tx, &lease.exporter)?;
-    let mut locked = runs::lock_all(
+    let leased = tasks::leased_to(tx, &lease.exporter)?;
+    let mut locked = tasks::lock_all(
         tx,
-        &leased.iter().map(|run| run.id).chain(held.iter().map(|(run, _)| *run)).collect(),
+        &leased.iter().map(|task| task.id).chain(held.iter().map(|(task, _)| *task)).collect(),
     )?;
     let mut changed = BTreeSet::new();
-    for run in locked.values_mut() {
-        let Some(theirs) = run.lease().filter(|theirs| theirs.exporter == lease.exporter) else {
+    for task in locked.values_mut() {
+        let Some(theirs) = task.lease().filter(|theirs| theirs.exporter == lease.exporter) else {
             continue;
         };
-        if held.contains(&(run.id, run.fence)) {
+        if held.contains(&(task.id, task.fence)) {
             continue;
         }
         let event = if theirs.incarnation == lease.incarnation {
@@ -48,8 +48,8 @@ pub(super) fn hello(
         } else {
             Event::Lapsed { max_retries }
         };
-        *run = take_back(tx, run.clone(), event, now)?;
-        changed.insert(run.export);
+        *task = take_back(tx, task.clone(), event, now)?;
+        changed.insert(task.export);
     }
     let verdicts = verdicts(tx, &mut locked, lease, held, now)?;
     settle_all(tx, changed, now)?;
@@ -63,13 +63,13 @@ pub(super) fn heartbeat(
     held: &Held,
     now: Timestamp,
 ) -> Result<Vec<Verdict>, StoreError> {
-    let mut locked = runs::lock_all(tx, &held.iter().map(|(run, _)| *run).collect())?;
+    let mut locked = tasks::lock_all(tx, &held.iter().map(|(task, _)| *task).collect())?;
     verdicts(tx, &mut locked, lease, held, now)
 }
 
 fn verdicts(
     tx: &mut dyn Transaction,
-    locked: &mut BTreeMap<RunId, Run>,
+    locked: &mut BTreeMap<TaskId, Task>,
     lease: &Lease,
     held: &Held,
     now: Timestamp,
@@ -78,52 +78,52 @@ fn verdicts(
         .map(|(id, fence)| {
             locked
                 .get_mut(id)
-                .map_or(Ok(Verdict::Revoked), |run| verdict(tx, run, lease, *fence, now))
+                .map_or(Ok(Verdict::Revoked), |task| verdict(tx, task, lease, *fence, now))
         })
         .collect()
 }
 
 fn verdict(
     tx: &mut dyn Transaction,
-    run: &mut Run,
+    task: &mut Task,
     lease: &Lease,
     fence: Fence,
     now: Timestamp,
 ) -> Result<Verdict, StoreError> {
     let event = Event::Renewed { until: lease.until };
-    let same_process = run.lease().is_some_and(|held| {
+    let same_process = task.lease().is_some_and(|held| {
         held.exporter == lease.exporter && held.incarnation == lease.incarnation
     });
-    if same_process && run.hears(fence, &event) {
-        let Ok(renewed) = run.clone().apply(event, now) else { return Ok(Verdict::Revoked) };
-        runs::save(tx, &renewed)?;
-        *run = renewed;
+    if same_process && task.hears(fence, &event) {
+        let Ok(renewed) = task.clone().apply(event, now) else { return Ok(Verdict::Revoked) };
+        tasks::save(tx, &renewed)?;
+        *task = renewed;
         return Ok(Verdict::Keep);
     }
-    let stopped = matches!(run.state, State::Cancelled(_) | State::TimedOut(_));
-    Ok(if stopped && run.fence.0 == fence.0 + 1 { Verdict::Cancel } else { Verdict::Revoked })
+    let stopped = matches!(task.state, State::Cancelled(_) | State::TimedOut(_));
+    Ok(if stopped && task.fence.0 == fence.0 + 1 { Verdict::Cancel } else { Verdict::Revoked })
 }
 
 pub(super) fn report(
     tx: &mut dyn Transaction,
-    id: RunId,
+    id: TaskId,
     fence: Fence,
     event: Event,
     grace: u32,
     now: Timestamp,
-) -> Result<Heard, ReportError> {
-    let mut locked = runs::lock_with_subject(tx, id)?;
-    let Some(before) = locked.remove(&id) else { return Ok(Heard::Stale) };
+) -> Result<ReportOutcome, ReportError> {
+    let mut locked = tasks::lock_with_subject(tx, id)?;
+    let Some(before) = locked.remove(&id) else { return Ok(ReportOutcome::Stale) };
     if !before.hears(fence, &event) {
         return Ok(if already_done(&before, fence, &event) {
-            Heard::Yes(Box::new(before))
+            ReportOutcome::Applied(Box::new(before))
         } else {
-            Heard::Stale
+            ReportOutcome::Stale
         });
     }
     let requeues = matches!(event, Event::HandedBack | Event::Declined | Event::Failed { .. });
-    let run = before.clone().apply(event.clone(), now).map_err(ReportError::Illegal)?;
-    save_ended(tx, &before, &run, now)?;
+    let task = before.clone().apply(event.clone(), now).map_err(ReportError::Illegal)?;
+    save_ended(tx, &before, &task, now)?;
     match event {
         Event::FileDone(file) if file.number >= before.totals.files => {
             files::create(tx, id, &file)?
@@ -133,23 +133,23 @@ pub(super) fn report(
                 cleaned_up(tx, left, adopted.clone(), now)?;
             }
         }
-        Event::ExperimentsFound(found) => begin_partitions(tx, &run, &found, now)?,
-        Event::Counted { rows } => exports::reconciled(tx, run.export, rows, now)?,
+        Event::ExperimentsFound(found) => begin_partitions(tx, &task, &found, now)?,
+        Event::Counted { rows } => exports::reconciled(tx, task.export, rows, now)?,
         _ => {}
     }
     if requeues {
-        reported::forget(tx, &run)?;
-        tx.tell(Change::Work);
+        reported::forget(tx, &task)?;
+        tx.tell(Change::TasksQueued);
     }
-    let export = settle(tx, run.export, now)?;
-    if run.work == Work::Finalise && export.status == ExportStatus::Completed {
+    let export = settle(tx, task.export, now)?;
+    if task.kind == TaskKind::Finalize && export.status == ExportStatus::Completed {
         begin_reconciliation(tx, &export, grace, now)?;
     }
-    Ok(Heard::Yes(Box::new(run)))
+    Ok(ReportOutcome::Applied(Box::new(task)))
 }
 
 /// The last report of a run, sent again because its answer was lost.
-fn already_done(run: &Run, fence: Fence, event: &Event) -> bool {
+fn already_done(task: &Task, fence: Fence, event: &Event) -> bool {
     let last = matches!(
         event,
         Event::Published
@@ -157,47 +157,49 @@ fn already_done(run: &Run, fence: Fence, event: &Event) -> bool {
             | Event::ExperimentsFound(_)
             | Event::Counted { .. }
     );
-    last && matches!(run.state, State::Completed(_)) && run.fence == fence
+    last && matches!(task.state, State::Completed(_)) && task.fence == fence
 }
 
 /// What a stopped run had left is gone; a file of it that was complete is kept.
 fn cleaned_up(
     tx: &mut dyn Transaction,
-    left: Run,
+    left: Task,
     adopted: Option<Box<File>>,
     now: Timestamp,
 ) -> Result<(), ReportError> {
     let files_before = left.totals.files;
-    let run = left
+    let task = left
         .apply(Event::CleanedUp { adopted: adopted.clone() }, now)
         .map_err(ReportError::Illegal)?;
-    runs::save(tx, &run)?;
-    if let Some(file) = adopted.filter(|_| run.totals.files > files_before) {
-        files::create(tx, run.id, &file)?;
+    tasks::save(tx, &task)?;
+    if let Some(file) = adopted.filter(|_| task.totals.files > files_before) {
+        files::create(tx, task.id, &file)?;
     }
     Ok(())
 }
 
 pub(super) fn progress(
     tx: &mut dyn Transaction,
-    id: RunId,
+    id: TaskId,
     fence: Fence,
-    said: &Reported,
+    said: &Progress,
     now: Timestamp,
-) -> Result<Heard, StoreError> {
-    let Some((mut run, before)) = runs::lock_reported(tx, id)? else { return Ok(Heard::Stale) };
-    if run.lease().is_none() || run.fence != fence {
-        return Ok(Heard::Stale);
+) -> Result<ReportOutcome, StoreError> {
+    let Some((mut task, before)) = tasks::lock_reported(tx, id)? else {
+        return Ok(ReportOutcome::Stale);
+    };
+    if task.lease().is_none() || task.fence != fence {
+        return Ok(ReportOutcome::Stale);
     }
     if reported::is_further(&before, said)
-        && let Ok(further) = run.clone().apply(Event::Progressed, now)
+        && let Ok(further) = task.clone().apply(Event::Progressed, now)
     {
-        run = further;
+        task = further;
     }
-    run.updated_at = now;
-    runs::save_reported(tx, &run, said)?;
-    tx.tell(Change::Export(run.export));
-    Ok(Heard::Yes(Box::new(run)))
+    task.updated_at = now;
+    tasks::save_reported(tx, &task, said)?;
+    tx.tell(Change::Export(task.export));
+    Ok(ReportOutcome::Applied(Box::new(task)))
 }
 
 pub(super) fn lapse(
@@ -205,14 +207,14 @@ pub(super) fn lapse(
     max_retries: u32,
     now: Timestamp,
 ) -> Result<usize, StoreError> {
-    let lapsed = runs::lock_lapsed(tx, now)?;
+    let lapsed = tasks::lock_lapsed(tx, now)?;
     let count = lapsed.len();
     let mut changed = BTreeSet::new();
-    for run in lapsed {
-        let alive = run.lease().is_some_and(|lease| lease.until > now);
+    for task in lapsed {
+        let alive = task.lease().is_some_and(|lease| lease.until > now);
         let event =
             if alive { Event::Stalled { max_retries } } else { Event::Lapsed { max_retries } };
-        changed.insert(take_back(tx, run, event, now)?.export);
+        changed.insert(take_back(tx, task, event, now)?.export);
     }
     settle_all(tx, changed, now)?;
     Ok(count)
@@ -224,11 +226,11 @@ pub(super) fn time_out(
     now: Timestamp,
 ) -> Result<usize, StoreError> {
     let ago = |seconds: u32| now.plus_seconds(-i64::from(seconds));
-    let overdue = runs::overdue(tx, ago(limits.run), ago(limits.export))?;
-    let locked = runs::lock_all(tx, &overdue.into_iter().collect())?;
-    let (count, changed) = (locked.len(), locked.values().map(|run| run.export).collect());
-    for run in locked.into_values() {
-        stop(tx, run, Event::TimedOut, now)?;
+    let overdue = tasks::overdue(tx, ago(limits.task), ago(limits.export))?;
+    let locked = tasks::lock_all(tx, &overdue.into_iter().collect())?;
+    let (count, changed) = (locked.len(), locked.values().map(|task| task.export).collect());
+    for task in locked.into_values() {
+        stop(tx, task, Event::TimedOut, now)?;
     }
     settle_all(tx, changed, now)?;
     Ok(count)
@@ -236,17 +238,17 @@ pub(super) fn time_out(
 
 fn take_back(
     tx: &mut dyn Transaction,
-    run: Run,
+    task: Task,
     event: Event,
     now: Timestamp,
-) -> Result<Run, StoreError> {
+) -> Result<Task, StoreError> {
     let unheard = |error: IllegalEvent| StoreError::Corrupt(error.to_string());
-    let before = run.clone();
-    let run = run.apply(event, now).map_err(unheard)?;
-    save_ended(tx, &before, &run, now)?;
-    reported::forget(tx, &run)?;
-    tx.tell(Change::Work);
-    Ok(run)
+    let before = task.clone();
+    let task = task.apply(event, now).map_err(unheard)?;
+    save_ended(tx, &before, &task, now)?;
+    reported::forget(tx, &task)?;
+    tx.tell(Change::TasksQueued);
+    Ok(task)
 }
 
 /// Settles exports in the order of their ids, after every run was locked.
@@ -260,14 +262,14 @@ fn settle_all(
 
 pub(super) fn access(
     tx: &mut dyn Transaction,
-    id: RunId,
+    id: TaskId,
     fence: Fence,
     exporter: &ExporterId,
     incarnation: &str,
 ) -> Result<Option<Access>, StoreError> {
-    let Some(run) = runs::one(tx, id)? else { return Ok(None) };
-    let holder = run
+    let Some(task) = tasks::one(tx, id)? else { return Ok(None) };
+    let holder = task
         .lease()
         .is_some_and(|lease| lease.exporter == *exporter && lease.incarnation == incarnation);
-    if holder && run.fence == fence { destinations::access(tx, &run) } else { Ok(None) }
+    if holder && task.fence == fence { destinations::access(tx, &task) } else { Ok(None) }
 }

@@ -5,12 +5,12 @@ use tracelift_core::{
     export::Export,
     id::{DestinationId, ExportId, TenantId},
     limit::Quota,
-    run::{Lease, Run, RunStatus},
+    task::{Lease, RunStatus, Task},
     time::Timestamp,
 };
 
 use super::{ExportView, RunView, rows::quota::Full};
-use crate::vault::Sealed;
+use crate::sealer::Sealed;
 
 /// An export that a caller asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +18,7 @@ pub struct NewExport {
     /// The export.
     pub export: Export,
     /// Its runs.
-    pub runs: Vec<Run>,
+    pub tasks: Vec<Task>,
     /// What its tenant may ask for.
     pub quota: Quota,
     /// Under which key the request may be repeated.
@@ -28,8 +28,8 @@ pub struct NewExport {
 impl NewExport {
     /// Under no limit and no key.
     #[must_use]
-    pub fn of(export: Export, runs: Vec<Run>) -> Self {
-        Self { export, runs, quota: Quota::default(), request: None }
+    pub fn of(export: Export, tasks: Vec<Task>) -> Self {
+        Self { export, tasks, quota: Quota::default(), request: None }
     }
 }
 
@@ -54,7 +54,7 @@ impl NewDestination {
 
 /// What became of a new destination.
 #[derive(Debug, Clone, PartialEq)]
-pub enum MadeDestination {
+pub enum CreateDestinationOutcome {
     /// It is stored.
     Now(Box<Destination>),
     /// The same was asked for under that key before; as it is now.
@@ -74,7 +74,7 @@ pub struct RequestKey {
 
 /// What became of a new export.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Made {
+pub enum CreateOutcome {
     /// It is stored.
     Now(Box<ExportView>),
     /// The same was asked for under that key before; as it was answered then.
@@ -104,7 +104,7 @@ pub enum Retry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeLimits {
     /// A run, from when it was first taken.
-    pub run: u32,
+    pub task: u32,
     /// An export, from when its first run was taken.
     pub export: u32,
 }
@@ -120,7 +120,7 @@ pub struct Due {
 
 /// An exporter that asks for runs.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Ask {
+pub struct ClaimRequest {
     /// Under which lease it would hold them.
     pub lease: Lease,
     /// How many it can hold at once.
@@ -129,22 +129,11 @@ pub struct Ask {
 
 /// What became of a report.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Heard {
+pub enum ReportOutcome {
     /// It is stored.
-    Yes(Box<Run>),
+    Applied(Box<Task>),
     /// It came from somebody who no longer holds the run.
     Stale,
-}
-
-/// What an exporter should do with a lease that it believes to hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Go on; the lease is renewed.
-    Keep,
-    /// The export was cancelled: clean up.
-    Cancel,
-    /// Somebody else's now: touch nothing.
-    Revoked,
 }
 
 /// The bucket and the sealed credentials that a lease gives access to.

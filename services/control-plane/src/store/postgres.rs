@@ -6,7 +6,7 @@
 //! answered by one question; and news is told for many transactions at once.
 
 mod clock;
-mod news;
+mod notifications;
 mod schema;
 mod settings;
 mod values;
@@ -30,7 +30,7 @@ use tracelift_core::{id::ExporterId, time::Timestamp};
 use tracelift_runtime::tasks::{self, Owned};
 
 use super::{
-    Change, NEWS, StoreError,
+    Change, NOTIFICATIONS, StoreError,
     sql::{Row, Value},
     transaction::{Database, Failure, Transaction},
 };
@@ -82,14 +82,14 @@ impl PostgresStore {
                 .create_timeout(Some(settings::CONNECT_TIMEOUT))
                 .build()
                 .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let (changes, _) = broadcast::channel(NEWS);
+        let (changes, _) = broadcast::channel(NOTIFICATIONS);
         let (told, to_tell) = mpsc::unbounded_channel();
-        let line = news::Line::connect(settings).await?;
-        let news = Owned(tasks::start(
+        let line = notifications::Line::connect(settings).await?;
+        let notifications = Owned(tasks::start(
             "news",
-            news::pass_on(settings.clone(), line, to_tell, changes.clone()),
+            notifications::pass_on(settings.clone(), line, to_tell, changes.clone()),
         ));
-        Ok(Self { pool, clock: Clock::default(), changes, told, _news: news })
+        Ok(Self { pool, clock: Clock::default(), changes, told, _news: notifications })
     }
 
     async fn connection(&self) -> Result<Object, StoreError> {
@@ -115,7 +115,7 @@ impl PostgresStore {
                 connection: &connection,
                 runtime: &runtime,
                 unsent: vec![BEGIN],
-                news: Vec::new(),
+                notifications: Vec::new(),
             };
             let worked = || {
                 work(&mut transaction)
@@ -125,7 +125,9 @@ impl PostgresStore {
                 Err(StoreError::Unavailable("a transaction panicked".to_owned()).into()) // its connection is closed, so it is rolled back
             });
             match &outcome {
-                Ok(_) => transaction.news.into_iter().for_each(|change| drop(told.send(change))), /* refused only when the store closes */
+                Ok(_) => {
+                    transaction.notifications.into_iter().for_each(|change| drop(told.send(change)))
+                } /* refused only when the store closes */
                 Err(error)
                     if !matches!(error.of_store(), Some(StoreError::Unavailable(_)))
                         && transaction.rolled_back() => {}
@@ -163,7 +165,7 @@ impl Database for PostgresStore {
         self.clock.time(async || self.connection().await).await
     }
 
-    fn news(&self) -> broadcast::Receiver<Change> {
+    fn notifications(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
 }
@@ -199,7 +201,7 @@ struct PostgresTransaction<'a> {
     runtime: &'a Handle,
     /// Statements that go out with the next one whose answer is waited for: its begin at first.
     unsent: Vec<Statement>,
-    news: Vec<Change>,
+    notifications: Vec<Change>,
 }
 
 impl PostgresTransaction<'_> {
@@ -278,12 +280,12 @@ impl Transaction for PostgresTransaction<'_> {
             // Of two sessions of an exporter everybody is to hear of the later one last: in the
             // order of the commits.
             let told = (
-                news::STATEMENT.into(),
-                vec![news::CHANNEL.into(), Value::Text(news::written(&change))],
+                notifications::STATEMENT.into(),
+                vec![notifications::CHANNEL.into(), Value::Text(notifications::written(&change))],
             );
             self.unsent.push(told);
-        } else if !self.news.contains(&change) {
-            self.news.push(change);
+        } else if !self.notifications.contains(&change) {
+            self.notifications.push(change);
         }
     }
 }

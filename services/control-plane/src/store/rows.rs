@@ -9,8 +9,8 @@ pub(crate) mod queues;
 pub(crate) mod quota;
 pub(crate) mod reported;
 pub(crate) mod requests;
-pub(crate) mod runs;
 pub(crate) mod schedules;
+pub(crate) mod tasks;
 pub(crate) mod tenants;
 
 use super::{Page, sql::Value};

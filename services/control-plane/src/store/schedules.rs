@@ -10,8 +10,9 @@ use tracelift_core::{id::ExportId, time::Timestamp};
 use super::{
     Change, Due, StoreError,
     rows::{
-        exports, runs,
+        exports,
         schedules::{self, Schedule},
+        tasks,
     },
     transaction::Transaction,
 };
@@ -47,11 +48,11 @@ pub(super) fn spawn(
     for spec in &due {
         let (export, planned) = planned(schedule.tenant, spec.clone(), Some(id), now);
         exports::create(tx, &export)?;
-        planned.iter().try_for_each(|run| runs::create(tx, run))?;
+        planned.iter().try_for_each(|task| tasks::create(tx, task))?;
     }
     let next = next + due.len() as u64;
     schedules::go_on(tx, id, next, schedule.spec.spawned(next).map(|spec| spec.window.end()), now)?;
-    tx.tell(Change::Work);
+    tx.tell(Change::TasksQueued);
     tx.tell(Change::Export(id));
     Ok(due.len())
 }

@@ -8,7 +8,7 @@ use std::{fmt::Display, sync::Arc};
 use serde::{Serialize, de::DeserializeOwned};
 use tracelift_core::{
     Invalid,
-    id::{DestinationId, ExportId, KeyId, RunId, SessionId, TenantId},
+    id::{DestinationId, ExportId, KeyId, SessionId, TaskId, TenantId},
     time::{Timestamp, Window},
 };
 use uuid::Uuid;
@@ -296,4 +296,4 @@ macro_rules! ids {
     )*};
 }
 
-ids!(TenantId, DestinationId, ExportId, RunId, SessionId, KeyId);
+ids!(TenantId, DestinationId, ExportId, TaskId, SessionId, KeyId);

@@ -20,7 +20,7 @@ use tracelift_runtime::clock::{SharedClock, SystemClock};
 use line::{Asked, Line};
 
 use super::{
-    Change, NEWS, StoreError,
+    Change, NOTIFICATIONS, StoreError,
     sql::{Row, Value},
     transaction::{Database, Failure, Transaction},
 };
@@ -96,7 +96,7 @@ impl SqliteStore {
             ) => StoreError::NewerSchema,
             other => StoreError::Unavailable(other.to_string()),
         })?;
-        let (changes, _) = broadcast::channel(NEWS);
+        let (changes, _) = broadcast::channel(NOTIFICATIONS);
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
             line: Arc::default(),
@@ -130,14 +130,14 @@ impl Database for SqliteStore {
         Ok(self.clock.now())
     }
 
-    fn news(&self) -> broadcast::Receiver<Change> {
+    fn notifications(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
 }
 
 struct SqliteTransaction<'a> {
     inner: rusqlite::Transaction<'a>,
-    news: Vec<Change>,
+    notifications: Vec<Change>,
 }
 
 impl Transaction for SqliteTransaction<'_> {
@@ -169,8 +169,8 @@ impl Transaction for SqliteTransaction<'_> {
     }
 
     fn tell(&mut self, change: Change) {
-        if !self.news.contains(&change) {
-            self.news.push(change);
+        if !self.notifications.contains(&change) {
+            self.notifications.push(change);
         }
     }
 }

@@ -84,5 +84,5 @@ pub(crate) trait Database: Send + Sync + 'static {
     fn time(&self) -> impl Future<Output = Result<Timestamp, StoreError>> + Send;
 
     /// News, from now on.
-    fn news(&self) -> broadcast::Receiver<Change>;
+    fn notifications(&self) -> broadcast::Receiver<Change>;
 }

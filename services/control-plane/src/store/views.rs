@@ -1,12 +1,13 @@
 //! What is read from the store, and which part of it.
 
 use tracelift_core::{
+    assignment::ReadTime,
     destination::Bucket,
     export::{Export, ExportStatus},
     file::File,
     id::{DestinationId, KeyId, SessionId, TenantId},
     plan::Partition,
-    run::Run,
+    task::{Progress, Task},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -77,7 +78,7 @@ pub struct Place(pub Timestamp, pub Uuid);
 
 /// Which exports of a list; nothing means all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Wanted {
+pub struct ExportFilter {
     /// Those with one of these.
     pub statuses: Vec<ExportStatus>,
     /// Those to this one.
@@ -125,8 +126,8 @@ pub struct ExportView {
 impl ExportView {
     /// An export that nobody has worked on, and the runs that it begins with.
     #[must_use]
-    pub fn planned(export: Export, runs: &[Run]) -> Self {
-        let partitions = runs.iter().filter(|run| run.work.partition().is_some()).count();
+    pub fn planned(export: Export, tasks: &[Task]) -> Self {
+        let partitions = tasks.iter().filter(|task| task.kind.partition().is_some()).count();
         Self {
             export,
             runs_total: u32::try_from(partitions).unwrap_or(u32::MAX),
@@ -162,32 +163,11 @@ pub struct Usage {
     pub busiest_export: u32,
 }
 
-/// What an exporter said of a run last.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Reported {
-    /// What it was doing.
-    pub stage: String,
-    /// Rows, those in the unfinished file included.
-    pub rows: u64,
-    /// Bytes, those of the unfinished file included.
-    pub bytes: u64,
-    /// Complete files.
-    pub files: u32,
-    /// Rows that the whole run should have.
-    pub rows_estimate: Option<u64>,
-    /// Fields filled in from objects.
-    pub hydrated_objects: u64,
-    /// Fields that could not be filled in.
-    pub hydration_misses: u64,
-    /// Seconds in read, hydrate, encode, upload.
-    pub stage_seconds: [f64; 4],
-}
-
 /// A run with everything a caller may see of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunView {
     /// The run.
-    pub run: Run,
+    pub task: Task,
     /// Its export.
     pub export: Export,
     /// The destination's bucket.
@@ -195,7 +175,7 @@ pub struct RunView {
     /// Keys of its complete files, in order; of very many the first ones.
     pub keys: Vec<String>,
     /// What its exporter said last.
-    pub reported: Reported,
+    pub reported: Progress,
     /// Who holds it, or held it last.
     pub exporter: Option<String>,
 }
@@ -209,38 +189,28 @@ pub struct RunFiles {
     pub keys: Vec<(u32, String)>,
 }
 
-/// A partition as the export's manifest lists it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublishedRun {
-    /// The run.
-    pub run: Run,
-    /// Its partition.
-    pub partition: Partition,
-}
-
 /// What an exporter was given.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Given {
-    /// Runs, under a lease each.
-    pub runs: Vec<Claimed>,
+pub struct ClaimGrant {
+    /// Tasks, under a lease each.
+    pub tasks: Vec<Claimed>,
     /// Whether it could hold another one.
     pub room: bool,
 }
 
-/// A run that was claimed, with all that its exporter needs.
+/// A task that was claimed, with everything that its exporter needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claimed {
-    /// The run, under its new fence.
-    pub run: Run,
+    /// The task, under its new fence.
+    pub task: Task,
     /// Its export.
     pub export: Export,
     /// Its complete files, when it is past its commit point.
     pub files: Vec<File>,
-    /// The export's partitions, when the run finalises or counts them.
-    pub published: Vec<PublishedRun>,
-    /// When the export was first read, and whether a window was open then, when the run finalises
-    /// it.
-    pub read: Option<(Timestamp, bool)>,
-    /// The run to clean up after, when that is what there is to do.
-    pub left: Option<Run>,
+    /// The export's partitions with their tasks, when the task finalizes or counts them.
+    pub published: Vec<(Partition, Task)>,
+    /// When the export was first read, when the task finalizes it.
+    pub read: ReadTime,
+    /// The task to clean up after, when that is what there is to do.
+    pub leftover: Option<Task>,
 }

@@ -1,13 +1,13 @@
 //! What callers may ask for: schedules, keys that repeat a request, limits, filters, runs anew.
 
 use tonic::{Code, Status};
-use tracelift_control_plane::store::{Ask, Page, Wanted};
+use tracelift_control_plane::store::{ClaimRequest, ExportFilter, Page};
 use tracelift_core::{
     export::Compression,
     failure::{Failure, FailureClass, Step},
     id::ExporterId,
     limit::AtOnce,
-    run::{Event, Lease, Run},
+    task::{Event, Lease, Task},
     time::Timestamp,
 };
 use tracelift_proto::{time_to, v1};
@@ -15,7 +15,7 @@ use tracelift_runtime::clock::Clock as _;
 
 use crate::plane::{Plane, Workspace, plane, plane_with, shown, soon, spec};
 
-async fn claim(plane: &Plane) -> Run {
+async fn claim(plane: &Plane) -> Task {
     let now = plane.clock.now();
     let exporter = ExporterId::parse("e", "a").unwrap();
     let lease = Lease {
@@ -27,16 +27,16 @@ async fn claim(plane: &Plane) -> Run {
     };
     plane
         .store
-        .claim(vec![Ask { lease, capacity: 1 }], AtOnce::default(), now)
+        .claim(vec![ClaimRequest { lease, capacity: 1 }], AtOnce::default(), now)
         .await
         .unwrap()
         .remove(0)
-        .runs
+        .tasks
         .remove(0)
-        .run
+        .task
 }
 
-async fn asked(mine: &Workspace, spec: &v1::ExportSpec, key: &str) -> Result<v1::Export, Status> {
+async fn pending(mine: &Workspace, spec: &v1::ExportSpec, key: &str) -> Result<v1::Export, Status> {
     let request =
         v1::CreateExportRequest { spec: Some(spec.clone()), idempotency_key: key.to_owned() };
     Ok(mine.manage.exports().create_export(request).await?.into_inner().export.unwrap())
@@ -65,7 +65,7 @@ async fn a_schedule_has_no_end_no_runs_and_is_watched_until_it_is_cancelled() {
         (schedule.spec.clone().unwrap().end_time, schedule.spec.as_ref().unwrap().interval_hours),
         (None, 24)
     );
-    assert!(mine.runs(&schedule.id).await.is_empty());
+    assert!(mine.tasks(&schedule.id).await.is_empty());
     let watch = mine
         .read
         .exports()
@@ -120,25 +120,25 @@ async fn a_repeated_request_makes_one_export() {
     let plane = plane().await;
     let mine = plane.workspace(1).await;
     let spec = spec(&plane.destination(&mine).await.to_string(), "2024-01-01", "2024-01-02");
-    let first = asked(&mine, &spec, "once").await.unwrap();
+    let first = pending(&mine, &spec, "once").await.unwrap();
     plane.clock.advance(60);
     // A default that is written out is the same request.
     let written = v1::ExportSpec { compression: v1::Compression::Zstandard.into(), ..spec.clone() };
-    assert_eq!(asked(&mine, &written, "once").await.unwrap(), first);
+    assert_eq!(pending(&mine, &written, "once").await.unwrap(), first);
     let other = v1::ExportSpec { compression: v1::Compression::Gzip.into(), ..spec.clone() };
-    let refused = asked(&mine, &other, "once").await;
+    let refused = pending(&mine, &other, "once").await;
     assert_eq!(refused.as_ref().unwrap_err().code(), Code::AlreadyExists);
     let wrong =
-        [asked(&mine, &spec, "with space").await, asked(&mine, &spec, &"k".repeat(256)).await];
+        [pending(&mine, &spec, "with space").await, pending(&mine, &spec, &"k".repeat(256)).await];
     insta::assert_snapshot!(
         wrong.into_iter().chain([refused]).map(shown).collect::<Vec<_>>().join("\n")
     );
     assert_eq!(
-        plane.store.exports(mine.tenant, Wanted::default(), Page::ALL).await.unwrap().len(),
+        plane.store.exports(mine.tenant, ExportFilter::default(), Page::ALL).await.unwrap().len(),
         1
     );
     assert_ne!(
-        asked(&mine, &spec, "").await.unwrap().id,
+        pending(&mine, &spec, "").await.unwrap().id,
         first.id,
         "without a key each request is its own"
     );
@@ -149,13 +149,13 @@ async fn an_export_that_names_no_codec_has_the_operators() {
     let plane = plane_with(|settings| settings.default_compression = Compression::Gzip).await;
     let mine = plane.workspace(1).await;
     let spec = spec(&plane.destination(&mine).await.to_string(), "2024-01-01", "2024-01-02");
-    for (asked, made) in [
+    for (pending, made) in [
         (v1::Compression::Unspecified, v1::Compression::Gzip),
         (v1::Compression::Zstandard, v1::Compression::Zstandard),
         (v1::Compression::None, v1::Compression::None),
     ] {
         let export = mine
-            .create(v1::ExportSpec { compression: asked.into(), ..spec.clone() })
+            .create(v1::ExportSpec { compression: pending.into(), ..spec.clone() })
             .await
             .unwrap();
         assert_eq!(export.spec.unwrap().compression(), made);
@@ -226,17 +226,18 @@ async fn a_failed_run_is_asked_for_anew() {
     let plane = plane().await;
     let mine = plane.workspace(1).await;
     let export = mine.export(&plane, 1).await;
-    let run = claim(&plane).await;
+    let task = claim(&plane).await;
     let retry = async |by: &crate::plane::Caller, run_id: String| {
         let request = v1::RetryRunRequest { export_id: export.id.clone(), run_id };
         Ok::<_, Status>(by.exports().retry_run(request).await?.into_inner().run.unwrap())
     };
     let mut refused = vec![
-        shown(retry(&mine.read, run.id.to_string()).await),
+        shown(retry(&mine.read, task.id.to_string()).await),
         shown(retry(&mine.manage, "x".into()).await),
     ];
     refused.push(
-        shown(retry(&mine.manage, run.id.to_string()).await).replace(&run.id.to_string(), "[run]"),
+        shown(retry(&mine.manage, task.id.to_string()).await)
+            .replace(&task.id.to_string(), "[run]"),
     );
     let failure = Failure {
         step: Step::Upload,
@@ -245,12 +246,18 @@ async fn a_failed_run_is_asked_for_anew() {
     };
     plane
         .store
-        .report(run.id, run.fence, Event::Failed { failure, max_retries: 20 }, 0, plane.clock.now())
+        .report(
+            task.id,
+            task.fence,
+            Event::Failed { failure, max_retries: 20 },
+            0,
+            plane.clock.now(),
+        )
         .await
         .unwrap();
     assert_eq!(mine.get(&export.id).await.status(), v1::ExportStatus::Failed);
 
-    let queued = retry(&mine.manage, run.id.to_string()).await.unwrap();
+    let queued = retry(&mine.manage, task.id.to_string()).await.unwrap();
     assert_eq!(
         (queued.status(), queued.retry_number, queued.errors.len()),
         (v1::RunStatus::Running, 1, 1)
@@ -262,7 +269,8 @@ async fn a_failed_run_is_asked_for_anew() {
     );
     assert_eq!(open.progress.unwrap().eta_seconds, None, "nobody works on it");
     mine.cancel(&export.id).await.unwrap();
-    refused
-        .push(shown(retry(&mine.manage, run.id.to_string()).await).replace(&export.id, "[export]"));
+    refused.push(
+        shown(retry(&mine.manage, task.id.to_string()).await).replace(&export.id, "[export]"),
+    );
     insta::assert_snapshot!(refused.join("\n"));
 }

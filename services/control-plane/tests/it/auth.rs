@@ -123,11 +123,11 @@ async fn what_belongs_to_another_workspace_does_not_exist() {
     let (mine, other) = (plane.workspace(1).await, plane.workspace(2).await);
     let export = mine.export(&plane, 1).await;
     let destination = export.spec.as_ref().unwrap().destination_id.clone();
-    let run = mine.runs(&export.id).await.remove(0);
+    let task = mine.tasks(&export.id).await.remove(0);
     let (mut exports, mut destinations) = (other.manage.exports(), other.manage.destinations());
     let mut table = Table::default();
-    for (whose, export, run, destination) in [
-        ("another's", export.id.as_str(), run.id.as_str(), destination.as_str()),
+    for (whose, export, task, destination) in [
+        ("another's", export.id.as_str(), task.id.as_str(), destination.as_str()),
         ("nobody's", UNKNOWN, UNKNOWN, UNKNOWN),
     ] {
         let id = || export.to_owned();
@@ -144,9 +144,9 @@ async fn what_belongs_to_another_workspace_does_not_exist() {
                 exports.list_runs(v1::ListRunsRequest { export_id: id(), ..Default::default() }),
             )
             .await;
-        let request = v1::GetRunRequest { export_id: id(), run_id: run.to_owned() };
+        let request = v1::GetRunRequest { export_id: id(), run_id: task.to_owned() };
         table.note("  its run", exports.get_run(request)).await;
-        let request = v1::RetryRunRequest { export_id: id(), run_id: run.to_owned() };
+        let request = v1::RetryRunRequest { export_id: id(), run_id: task.to_owned() };
         table.note("  its run anew", exports.retry_run(request)).await;
         let request = v1::ListScheduleRunsRequest { source_export_id: id(), ..Default::default() };
         table.note("  as a schedule", exports.list_schedule_runs(request)).await;
@@ -172,7 +172,7 @@ async fn what_belongs_to_another_workspace_does_not_exist() {
     }
     let names = [
         (export.id.as_str(), "[export]"),
-        (run.id.as_str(), "[run]"),
+        (task.id.as_str(), "[run]"),
         (destination.as_str(), "[destination]"),
         (UNKNOWN, "[?]"),
     ];
@@ -213,7 +213,7 @@ async fn admin_calls_need_the_admin_token_and_exporters_the_fleet_token() {
             .await;
         table.note("  fleet", caller.fleet().connect(tokio_stream::empty())).await;
         let request = tracelift_proto::fleet::v1::GetDestinationAccessRequest {
-            run_id: SESSION.into(),
+            task_id: SESSION.into(),
             fence: 1,
             exporter_id: "a".into(),
             incarnation: "first".into(),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use tonic::{Code, Status};
-use tracelift_control_plane::store::{Page, Wanted};
+use tracelift_control_plane::store::{ExportFilter, Page};
 use tracelift_proto::{status::violations, v1};
 
 use crate::plane::{plane, plane_with, spec};
@@ -65,7 +65,12 @@ async fn every_wrong_field_of_an_export_is_named() {
     text += &refused("no spec", nothing);
     insta::assert_snapshot!(text);
     assert!(
-        plane.store.exports(mine.tenant, Wanted::default(), Page::ALL).await.unwrap().is_empty()
+        plane
+            .store
+            .exports(mine.tenant, ExportFilter::default(), Page::ALL)
+            .await
+            .unwrap()
+            .is_empty()
     );
     assert!(
         mine.create(v1::ExportSpec {
@@ -131,9 +136,9 @@ async fn ids_pages_and_names_are_checked() {
         "list",
         exports.list_exports(v1::ListExportsRequest { limit: 1001, ..Default::default() }).await,
     );
-    let runs = |export_id, limit| v1::ListRunsRequest { export_id, limit, ..Default::default() };
-    text += &refused("runs", exports.list_runs(runs(no_id(), 0)).await);
-    text += &refused("runs", exports.list_runs(runs(crate::plane::UNKNOWN.into(), 1001)).await);
+    let tasks = |export_id, limit| v1::ListRunsRequest { export_id, limit, ..Default::default() };
+    text += &refused("runs", exports.list_runs(tasks(no_id(), 0)).await);
+    text += &refused("runs", exports.list_runs(tasks(crate::plane::UNKNOWN.into(), 1001)).await);
     let request = v1::GetRunRequest { export_id: crate::plane::UNKNOWN.into(), run_id: no_id() };
     text += &refused("run", exports.get_run(request).await);
     let request = v1::ListScheduleRunsRequest { source_export_id: no_id(), ..Default::default() };

@@ -7,8 +7,9 @@ use tonic::{Status, Streaming};
 use tracelift_proto::{
     PROTOCOL,
     fleet::v1::{
-        self, assignment::Work, connect_request::Message as Said,
+        self, assignment::Kind, connect_request::Message as ExporterMessage,
         connect_response::Message as Answer, get_destination_access_response::Identity,
+        report::Event,
     },
     v1::Credentials,
 };
@@ -21,13 +22,13 @@ pub(crate) struct Exporter {
     pub(crate) welcome: v1::Welcome,
 }
 
-pub(crate) fn hello(name: &str, runs: u32) -> v1::Hello {
+pub(crate) fn hello(name: &str, tasks: u32) -> v1::Hello {
     v1::Hello {
         exporter_id: name.to_owned(),
         incarnation: "first".to_owned(),
         protocol_min: *PROTOCOL.start(),
         protocol_max: *PROTOCOL.end(),
-        capacity: Some(v1::Capacity { runs }),
+        capacity: Some(v1::Capacity { tasks }),
         held: Vec::new(),
     }
 }
@@ -36,7 +37,7 @@ pub(crate) fn hello(name: &str, runs: u32) -> v1::Hello {
 /// message.
 pub(crate) async fn open(
     plane: &Plane,
-    first: Option<Said>,
+    first: Option<ExporterMessage>,
 ) -> Result<(mpsc::Sender<v1::ConnectRequest>, Streaming<v1::ConnectResponse>), Status> {
     let (say, said) = mpsc::channel(256);
     say.send(v1::ConnectRequest { message: first }).await.unwrap();
@@ -45,23 +46,23 @@ pub(crate) async fn open(
 }
 
 impl Exporter {
-    pub(crate) async fn connect(plane: &Plane, name: &str, runs: u32) -> Self {
-        Self::connect_as(plane, hello(name, runs)).await
+    pub(crate) async fn connect(plane: &Plane, name: &str, tasks: u32) -> Self {
+        Self::connect_as(plane, hello(name, tasks)).await
     }
 
     pub(crate) async fn connect_as(plane: &Plane, hello: v1::Hello) -> Self {
-        let (say, mut hear) = open(plane, Some(Said::Hello(hello))).await.unwrap();
+        let (say, mut hear) = open(plane, Some(ExporterMessage::Hello(hello))).await.unwrap();
         match soon(hear.message()).await.unwrap().and_then(|answer| answer.message) {
             Some(Answer::Welcome(welcome)) => Self { say, hear, welcome },
             other => panic!("instead of a welcome came {other:?}"),
         }
     }
 
-    pub(crate) async fn say(&self, said: Said) {
+    pub(crate) async fn say(&self, said: ExporterMessage) {
         self.send(Some(said)).await;
     }
 
-    pub(crate) async fn send(&self, message: Option<Said>) {
+    pub(crate) async fn send(&self, message: Option<ExporterMessage>) {
         self.say.send(v1::ConnectRequest { message }).await.unwrap();
     }
 
@@ -72,7 +73,7 @@ impl Exporter {
                 Ok(Some(v1::ConnectResponse {
                     message:
                         Some(Answer::Assignment(v1::Assignment {
-                            work: Some(Work::CleanUp(_) | Work::Reconcile(_)),
+                            kind: Some(Kind::CleanUp(_) | Kind::Reconcile(_)),
                             ..
                         })),
                 })) => {}
@@ -90,7 +91,7 @@ impl Exporter {
     }
 
     /// Says a report and hears that it is stored.
-    pub(crate) async fn report(&mut self, seq: u64, said: Said) {
+    pub(crate) async fn report(&mut self, seq: u64, said: ExporterMessage) {
         self.say(said).await;
         assert_eq!(self.hear().await, Answer::Ack(v1::Ack { seq }));
     }
@@ -114,13 +115,23 @@ impl Exporter {
 
 /// The lease of an assignment, as heartbeats list it.
 pub(crate) fn held(assignment: &v1::Assignment) -> v1::HeldLease {
-    v1::HeldLease { run_id: assignment.run_id.clone(), fence: assignment.fence }
+    v1::HeldLease { task_id: assignment.task_id.clone(), fence: assignment.fence }
 }
 
-/// Report `seq` that a file of 10 rows is complete.
-pub(crate) fn file_done(assignment: &v1::Assignment, seq: u64, number: u32) -> v1::FileDone {
+/// Report `seq` of that event.
+pub(crate) fn report(assignment: &v1::Assignment, seq: u64, event: Event) -> ExporterMessage {
+    ExporterMessage::Report(v1::Report {
+        task_id: assignment.task_id.clone(),
+        fence: assignment.fence,
+        seq,
+        event: Some(event),
+    })
+}
+
+/// A file of 10 rows.
+pub(crate) fn file(assignment: &v1::Assignment, number: u32) -> v1::File {
     let time = Some(Timestamp { seconds: 1_704_067_200, nanos: 0 });
-    let file = v1::File {
+    v1::File {
         number,
         key: format!("root/data-{number:05}.parquet"),
         rows: 10,
@@ -132,47 +143,34 @@ pub(crate) fn file_done(assignment: &v1::Assignment, seq: u64, number: u32) -> v
         cursor: Some(v1::Cursor { start_time: time, id: assignment.export_id.clone() }),
         left_out: Some(v1::LeftOut::default()),
         ..v1::File::default()
-    };
-    v1::FileDone {
-        run_id: assignment.run_id.clone(),
-        fence: assignment.fence,
-        seq,
-        file: Some(file),
     }
 }
 
-pub(crate) fn finished(assignment: &v1::Assignment, seq: u64, files: u32) -> Said {
-    let (run_id, fence) = (assignment.run_id.clone(), assignment.fence);
-    Said::RunFinished(v1::RunFinished {
-        run_id,
-        fence,
-        seq,
-        files,
-        rows: u64::from(files) * 10,
-        ..Default::default()
-    })
+/// Report `seq` that a file of 10 rows is complete.
+pub(crate) fn file_done(assignment: &v1::Assignment, seq: u64, number: u32) -> ExporterMessage {
+    report(assignment, seq, Event::FileDone(file(assignment, number)))
 }
 
-pub(crate) fn published(assignment: &v1::Assignment, seq: u64) -> Said {
-    Said::RunPublished(v1::RunPublished {
-        run_id: assignment.run_id.clone(),
-        fence: assignment.fence,
-        seq,
-    })
+pub(crate) fn finished(assignment: &v1::Assignment, seq: u64, files: u32) -> ExporterMessage {
+    let rows = u64::from(files) * 10;
+    report(assignment, seq, Event::Finished(v1::Finished { files, rows, ..Default::default() }))
 }
 
-pub(crate) fn failed(assignment: &v1::Assignment, seq: u64, class: v1::FailureClass) -> Said {
+pub(crate) fn published(assignment: &v1::Assignment, seq: u64) -> ExporterMessage {
+    report(assignment, seq, Event::Published(v1::Published {}))
+}
+
+pub(crate) fn failed(
+    assignment: &v1::Assignment,
+    seq: u64,
+    class: v1::FailureClass,
+) -> ExporterMessage {
     let failure = v1::Failure {
         step: v1::Step::Read.into(),
         class: class.into(),
         detail: "no route to host".into(),
     };
-    Said::RunFailed(v1::RunFailed {
-        run_id: assignment.run_id.clone(),
-        fence: assignment.fence,
-        seq,
-        failure: Some(failure),
-    })
+    report(assignment, seq, Event::Failed(failure))
 }
 
 /// The keys that an exporter was given.

@@ -1,12 +1,12 @@
 //! Exports: planned, listed, watched, cancelled.
 
 use tonic::Code;
-use tracelift_control_plane::store::{Ask, Reported};
+use tracelift_control_plane::store::ClaimRequest;
 use tracelift_core::{
     file::LeftOut,
     id::ExporterId,
     limit::AtOnce,
-    run::{Event, Finished, Identity, Lease},
+    task::{Event, Finished, Identity, Lease, Progress},
 };
 use tracelift_proto::{time_from, v1};
 use tracelift_runtime::clock::Clock as _;
@@ -14,7 +14,7 @@ use tracelift_runtime::clock::Clock as _;
 use crate::plane::{Plane, plane, shown, soon, spec};
 
 /// A run, claimed straight from the store.
-async fn claim(plane: &Plane) -> tracelift_core::run::Run {
+async fn claim(plane: &Plane) -> tracelift_core::task::Task {
     let now = plane.clock.now();
     let lease = Lease {
         exporter: ExporterId::parse("e", "a").unwrap(),
@@ -25,13 +25,13 @@ async fn claim(plane: &Plane) -> tracelift_core::run::Run {
     };
     plane
         .store
-        .claim(vec![Ask { lease, capacity: 1 }], AtOnce::default(), now)
+        .claim(vec![ClaimRequest { lease, capacity: 1 }], AtOnce::default(), now)
         .await
         .unwrap()
         .remove(0)
-        .runs
+        .tasks
         .remove(0)
-        .run
+        .task
 }
 
 #[tokio::test]
@@ -45,11 +45,11 @@ async fn an_export_has_one_run_per_utc_day() {
         .unwrap();
     assert_eq!(export.progress.as_ref().unwrap().runs_total, 3);
     assert_eq!(export.status(), v1::ExportStatus::Created);
-    let day = |run: &v1::ExportRun| {
+    let day = |task: &v1::ExportRun| {
         let time = |time: &Option<_>| time_from("t", time.as_ref()).unwrap().to_string();
-        format!("{} {} {}", time(&run.start_time), time(&run.end_time), run.stage)
+        format!("{} {} {}", time(&task.start_time), time(&task.end_time), task.stage)
     };
-    let days: Vec<_> = mine.runs(&export.id).await.iter().map(day).collect();
+    let days: Vec<_> = mine.tasks(&export.id).await.iter().map(day).collect();
     insta::assert_snapshot!(days.join("\n"));
 }
 
@@ -95,7 +95,7 @@ async fn a_watch_tells_what_is_now_then_each_change_and_ends_with_the_export() {
         async || soon(watch.message()).await.unwrap().map(|answer| answer.export.unwrap());
     assert_eq!(next().await, Some(export.clone()));
 
-    let run = claim(&plane).await;
+    let task = claim(&plane).await;
     let running = next().await.unwrap();
     assert_eq!(
         (running.status(), running.progress.unwrap().rows_written),
@@ -103,8 +103,8 @@ async fn a_watch_tells_what_is_now_then_each_change_and_ends_with_the_export() {
     );
 
     plane.clock.advance(10);
-    let said = Reported { rows: 50, bytes: 500, rows_estimate: Some(100), ..Reported::default() };
-    plane.store.progress(run.id, run.fence, said, plane.clock.now()).await.unwrap();
+    let said = Progress { rows: 50, bytes: 500, rows_estimate: Some(100), ..Progress::default() };
+    plane.store.progress(task.id, task.fence, said, plane.clock.now()).await.unwrap();
     let progress = next().await.unwrap().progress.unwrap();
     assert_eq!(
         (progress.rows_written, progress.rows_total_estimate, progress.eta_seconds),
@@ -146,15 +146,15 @@ async fn a_cancel_is_repeatable_but_cannot_undo_an_end() {
 
     let done = mine.export(&plane, 1).await;
     for events in [vec![Event::Finished(nothing()), Event::Published], vec![Event::Published]] {
-        let run = claim(&plane).await;
+        let task = claim(&plane).await;
         for event in events {
-            plane.store.report(run.id, run.fence, event, 0, plane.clock.now()).await.unwrap();
+            plane.store.report(task.id, task.fence, event, 0, plane.clock.now()).await.unwrap();
         }
     }
     let refused = mine.cancel(&done.id).await;
     assert_eq!(refused.as_ref().unwrap_err().code(), Code::FailedPrecondition);
     insta::assert_snapshot!(shown(refused).replace(&done.id, "[export]"));
-    let empty = mine.runs(&done.id).await.remove(0);
+    let empty = mine.tasks(&done.id).await.remove(0);
     assert_eq!(
         (empty.status(), empty.result.unwrap().exported_files),
         (v1::RunStatus::Completed, vec![])

@@ -6,14 +6,14 @@ use tonic::Code;
 use tracelift_core::time::Timestamp;
 use tracelift_proto::{
     fleet::v1::{
-        self, assignment::Work, connect_request::Message as Said,
-        connect_response::Message as Answer,
+        self, assignment::Kind, connect_request::Message as ExporterMessage,
+        connect_response::Message as Answer, report::Event,
     },
     time_to, v1 as api,
 };
 
 use crate::{
-    exporter::{Exporter, failed, file_done, finished, hello, open, published},
+    exporter::{Exporter, failed, file, file_done, finished, hello, open, published, report},
     plane::{plane, shown, spec},
 };
 
@@ -24,27 +24,43 @@ async fn who_does_not_say_hello_properly_is_refused() {
     for (what, first) in [
         (
             "an older protocol",
-            Some(Said::Hello(v1::Hello { protocol_min: 1, protocol_max: 1, ..hello("a", 1) })),
+            Some(ExporterMessage::Hello(v1::Hello {
+                protocol_min: 1,
+                protocol_max: 1,
+                ..hello("a", 1)
+            })),
         ),
         (
             "a newer protocol",
-            Some(Said::Hello(v1::Hello { protocol_min: 4, protocol_max: 7, ..hello("a", 1) })),
+            Some(ExporterMessage::Hello(v1::Hello {
+                protocol_min: 4,
+                protocol_max: 7,
+                ..hello("a", 1)
+            })),
         ),
         (
             "no protocol",
-            Some(Said::Hello(v1::Hello { protocol_min: 0, protocol_max: 0, ..hello("a", 1) })),
+            Some(ExporterMessage::Hello(v1::Hello {
+                protocol_min: 0,
+                protocol_max: 0,
+                ..hello("a", 1)
+            })),
         ),
         (
             "a range upside down",
-            Some(Said::Hello(v1::Hello { protocol_min: 3, protocol_max: 1, ..hello("a", 1) })),
+            Some(ExporterMessage::Hello(v1::Hello {
+                protocol_min: 3,
+                protocol_max: 1,
+                ..hello("a", 1)
+            })),
         ),
-        ("a heartbeat", Some(Said::Heartbeat(v1::Heartbeat::default()))),
+        ("a heartbeat", Some(ExporterMessage::Heartbeat(v1::Heartbeat::default()))),
         ("an empty message", None),
-        ("no name", Some(Said::Hello(hello("", 1)))),
-        ("a name with a space", Some(Said::Hello(hello("a b", 1)))),
+        ("no name", Some(ExporterMessage::Hello(hello("", 1)))),
+        ("a name with a space", Some(ExporterMessage::Hello(hello("a b", 1)))),
         (
             "no incarnation",
-            Some(Said::Hello(v1::Hello { incarnation: String::new(), ..hello("a", 1) })),
+            Some(ExporterMessage::Hello(v1::Hello { incarnation: String::new(), ..hello("a", 1) })),
         ),
     ] {
         let _ = writeln!(text, "{what}: {}", shown(open(&plane, first).await));
@@ -55,13 +71,15 @@ async fn who_does_not_say_hello_properly_is_refused() {
 #[tokio::test]
 async fn a_hello_with_a_lease_that_is_none_ends_the_session() {
     let plane = plane().await;
-    let held = vec![v1::HeldLease { run_id: "x".into(), fence: 1 }];
+    let held = vec![v1::HeldLease { task_id: "x".into(), fence: 1 }];
     let (_say, mut hear) =
-        open(&plane, Some(Said::Hello(v1::Hello { held, ..hello("a", 1) }))).await.unwrap();
+        open(&plane, Some(ExporterMessage::Hello(v1::Hello { held, ..hello("a", 1) })))
+            .await
+            .unwrap();
     let status = hear.message().await.unwrap_err();
     assert_eq!(
         (status.code(), status.message()),
-        (Code::InvalidArgument, "run_id: must be a UUID")
+        (Code::InvalidArgument, "task_id: must be a UUID")
     );
 }
 
@@ -84,46 +102,39 @@ async fn a_run_travels_from_assignment_to_manifest() {
     let mut exporter = Exporter::connect(&plane, "a", 1).await;
     let export = mine.export(&plane, 1).await; // told to the waiting exporter
 
-    let run = exporter.assignment().await;
-    assert_eq!((run.export_id.as_str(), run.fence, run.attempt), (export.id.as_str(), 1, 0));
+    let task = exporter.assignment().await;
+    assert_eq!((task.export_id.as_str(), task.fence, task.attempt), (export.id.as_str(), 1, 0));
     assert_eq!(
-        (run.tenant_id.as_str(), &run.spec),
+        (task.tenant_id.as_str(), &task.spec),
         (mine.tenant.to_string().as_str(), &export.spec)
     );
-    let Some(Work::Slice(slice)) = &run.work else { panic!("{run:?}") };
-    let spec = export.spec.as_ref().unwrap();
-    assert_eq!((slice.start_time, slice.end_time), (spec.start_time, spec.end_time));
+    let Some(Kind::Partition(slice)) = &task.kind else { panic!("{task:?}") };
+    let (spec, partition) = (export.spec.as_ref().unwrap(), slice.partition.as_ref().unwrap());
+    assert_eq!((partition.start_time, partition.end_time), (spec.start_time, spec.end_time));
     assert_eq!(
         (&slice.cursor, slice.next_file, slice.rows_before, &slice.unresolved),
         (&None, 0, 0, &None)
     );
 
-    exporter.say(Said::Accepted(v1::Accepted { run_id: run.run_id.clone(), fence: 1 })).await;
-    let intent = v1::FileIntent {
-        run_id: run.run_id.clone(),
-        fence: 1,
-        seq: 1,
-        key: "k".into(),
-        token: "t".into(),
-        ..Default::default()
-    };
-    exporter.report(1, Said::FileIntent(intent)).await;
-    exporter.report(2, Said::FileDone(file_done(&run, 2, 0))).await;
-    exporter.report(2, Said::FileDone(file_done(&run, 2, 0))).await; // its answer was lost
-    exporter.report(3, finished(&run, 3, 1)).await;
+    exporter
+        .say(ExporterMessage::Accepted(v1::Accepted { task_id: task.task_id.clone(), fence: 1 }))
+        .await;
+    let intent = v1::FileIntent { key: "k".into(), token: "t".into(), ..Default::default() };
+    exporter.report(1, report(&task, 1, Event::FileIntent(intent))).await;
+    exporter.report(2, file_done(&task, 2, 0)).await;
+    exporter.report(2, file_done(&task, 2, 0)).await; // its answer was lost
+    exporter.report(3, finished(&task, 3, 1)).await;
     let Answer::Publish(publish) = exporter.hear().await else { panic!("no list of files") };
-    assert_eq!(
-        (&publish.run_id, publish.fence, publish.start_time),
-        (&run.run_id, 1, slice.start_time)
-    );
-    assert_eq!(publish.files, [file_done(&run, 2, 0).file.unwrap()]);
-    exporter.report(4, published(&run, 4)).await;
+    assert_eq!((&publish.task_id, publish.fence), (&task.task_id, 1));
+    let frozen = publish.files.unwrap();
+    assert_eq!((frozen.partition, frozen.files), (slice.partition.clone(), vec![file(&task, 0)]));
+    exporter.report(4, published(&task, 4)).await;
 
     let last = exporter.assignment().await;
-    let Some(Work::Finalise(finalise)) = &last.work else { panic!("{last:?}") };
+    let Some(Kind::Finalize(finalize)) = &last.kind else { panic!("{last:?}") };
     assert_eq!(
-        (finalise.runs.len(), finalise.runs[0].rows, &finalise.runs[0].run_id),
-        (1, 10, &run.run_id)
+        (finalize.partitions.len(), finalize.partitions[0].rows, &finalize.partitions[0].task_id,),
+        (1, 10, &task.task_id)
     );
     assert_eq!(mine.get(&export.id).await.status(), api::ExportStatus::Running);
     exporter.report(5, published(&last, 5)).await;
@@ -134,7 +145,7 @@ async fn a_run_travels_from_assignment_to_manifest() {
         (ended.status(), ended.progress.unwrap().rows_written),
         (api::ExportStatus::Completed, 10)
     );
-    let shown = mine.runs(&export.id).await.remove(0);
+    let shown = mine.tasks(&export.id).await.remove(0);
     assert_eq!((shown.status(), shown.exporter_id.as_str()), (api::RunStatus::Completed, "a"));
     assert_eq!(shown.result.unwrap().exported_files, ["traces/root/data-00000.parquet"]);
 }
@@ -157,7 +168,7 @@ async fn experiments_are_found_by_an_exporter_and_each_of_their_days_is_a_run() 
 
     let mut exporter = Exporter::connect(&plane, "a", 1).await;
     let finder = exporter.assignment().await;
-    assert_eq!(finder.work, Some(Work::FindExperiments(v1::FindExperiments {})));
+    assert_eq!(finder.kind, Some(Kind::FindExperiments(v1::FindExperiments {})));
     assert_eq!(finder.spec, export.spec);
     let at = |text: &str| Some(time_to(Timestamp::parse("t", text).unwrap()));
     let session_id = "0190d1a2-0000-7000-8000-0000000000e1".to_owned();
@@ -166,33 +177,35 @@ async fn experiments_are_found_by_an_exporter_and_each_of_their_days_is_a_run() 
         first_start_time: at("2024-01-02T06:00:00Z"),
         last_start_time: at("2024-01-02T07:00:00Z"),
     };
-    let said = v1::ExperimentsFound {
-        run_id: finder.run_id.clone(),
-        fence: finder.fence,
-        seq: 1,
-        experiments: vec![found],
-    };
-    exporter.report(1, Said::ExperimentsFound(said.clone())).await;
-    let run = exporter.assignment().await;
-    let Some(Work::Slice(slice)) = &run.work else { panic!("{run:?}") };
-    assert_eq!(
-        (&slice.session_id, slice.start_time, slice.end_time),
-        (&session_id, at("2024-01-02"), at("2024-01-03"))
+    let said = report(
+        &finder,
+        1,
+        Event::ExperimentsFound(v1::ExperimentsFound { experiments: vec![found] }),
     );
-    exporter.report(1, Said::ExperimentsFound(said)).await; // its answer was lost
-    let shown = mine.runs(&export.id).await;
-    assert_eq!((shown.len(), &shown[0].id, &shown[0].session_id), (1, &run.run_id, &session_id));
+    exporter.report(1, said.clone()).await;
+    let task = exporter.assignment().await;
+    let Some(Kind::Partition(slice)) = &task.kind else { panic!("{task:?}") };
+    let partition = v1::Partition {
+        session_id: session_id.clone(),
+        start_time: at("2024-01-02"),
+        end_time: at("2024-01-03"),
+    };
+    assert_eq!(slice.partition.as_ref(), Some(&partition));
+    exporter.report(1, said).await; // its answer was lost
+    let shown = mine.tasks(&export.id).await;
+    assert_eq!((shown.len(), &shown[0].id, &shown[0].session_id), (1, &task.task_id, &session_id));
 
-    exporter.report(2, Said::FileDone(file_done(&run, 2, 0))).await;
-    exporter.report(3, finished(&run, 3, 1)).await;
+    exporter.report(2, file_done(&task, 2, 0)).await;
+    exporter.report(3, finished(&task, 3, 1)).await;
     let Answer::Publish(publish) = exporter.hear().await else { panic!("no list of files") };
-    assert_eq!(publish.session_id, session_id);
-    exporter.report(4, published(&run, 4)).await;
+    assert_eq!(publish.files.unwrap().partition.as_ref(), Some(&partition));
+    exporter.report(4, published(&task, 4)).await;
     let last = exporter.assignment().await;
-    let Some(Work::Finalise(finalise)) = &last.work else { panic!("{last:?}") };
-    assert_eq!((finalise.runs.len(), &finalise.runs[0].session_id), (1, &session_id));
+    let Some(Kind::Finalize(finalize)) = &last.kind else { panic!("{last:?}") };
+    assert_eq!(finalize.partitions.len(), 1);
+    assert_eq!(finalize.partitions[0].partition, Some(partition));
     exporter.report(5, published(&last, 5)).await;
-    let shown = mine.runs(&export.id).await.remove(0).result.unwrap();
+    let shown = mine.tasks(&export.id).await.remove(0).result.unwrap();
     let path = format!(
         "traces/root/export_id={}/tenant_id={}/session_id={session_id}/runs",
         export.id, mine.tenant
@@ -228,18 +241,13 @@ async fn experiments_that_make_no_sense_end_the_session() {
     ] {
         let mut exporter = Exporter::connect(&plane, name, 1).await;
         let finder = exporter.assignment().await;
-        let said = v1::ExperimentsFound {
-            run_id: finder.run_id,
-            fence: finder.fence,
-            seq: 1,
-            experiments,
-        };
-        exporter.say(Said::ExperimentsFound(said)).await;
+        let found = Event::ExperimentsFound(v1::ExperimentsFound { experiments });
+        exporter.say(report(&finder, 1, found)).await;
         let status = exporter.end().await.unwrap_err();
         assert_eq!((status.code(), status.message()), (Code::InvalidArgument, told));
         plane.clock_past_lease().await;
     }
-    assert!(mine.runs(&export.id).await.is_empty());
+    assert!(mine.tasks(&export.id).await.is_empty());
 }
 
 #[tokio::test]
@@ -248,15 +256,15 @@ async fn a_run_past_its_commit_point_is_given_to_the_next_with_its_files() {
     let mine = plane.workspace(1).await;
     mine.export(&plane, 1).await;
     let mut first = Exporter::connect(&plane, "a", 1).await;
-    let run = first.assignment().await;
-    first.report(1, Said::FileDone(file_done(&run, 1, 0))).await;
-    first.report(2, finished(&run, 2, 1)).await;
+    let task = first.assignment().await;
+    first.report(1, file_done(&task, 1, 0)).await;
+    first.report(2, finished(&task, 2, 1)).await;
     first.leave().await;
     plane.clock_past_lease().await;
     let again = Exporter::connect(&plane, "b", 1).await.assignment().await;
-    assert_eq!((&again.run_id, again.fence, again.attempt), (&run.run_id, 2, 1));
-    let Some(Work::Publish(publish)) = again.work else { panic!("{again:?}") };
-    assert_eq!((publish.fence, publish.files), (2, vec![file_done(&run, 1, 0).file.unwrap()]));
+    assert_eq!((&again.task_id, again.fence, again.attempt), (&task.task_id, 2, 1));
+    let Some(Kind::Publish(publish)) = again.kind else { panic!("{again:?}") };
+    assert_eq!(publish.files, [file(&task, 0)]);
 }
 
 #[tokio::test]
@@ -265,16 +273,16 @@ async fn rows_that_do_not_add_up_fail_the_run_loudly() {
     let mine = plane.workspace(1).await;
     let export = mine.export(&plane, 1).await;
     let mut exporter = Exporter::connect(&plane, "a", 1).await;
-    let run = exporter.assignment().await;
-    exporter.report(1, Said::FileDone(file_done(&run, 1, 0))).await;
-    exporter.report(2, finished(&run, 2, 2)).await;
+    let task = exporter.assignment().await;
+    exporter.report(1, file_done(&task, 1, 0)).await;
+    exporter.report(2, finished(&task, 2, 2)).await;
     assert_eq!(
         exporter.hear().await,
-        Answer::Revoked(v1::Revoked { run_id: run.run_id.clone(), fence: 1 })
+        Answer::Revoked(v1::Revoked { task_id: task.task_id.clone(), fence: 1 })
     );
     let ended = mine.get(&export.id).await;
     assert_eq!(ended.status(), api::ExportStatus::Failed);
-    insta::assert_snapshot!(ended.error.replace(&run.run_id, "[run]"));
+    insta::assert_snapshot!(ended.error.replace(&task.task_id, "[run]"));
 }
 
 #[tokio::test]
@@ -283,22 +291,22 @@ async fn a_failure_is_tried_again_when_its_wait_is_over_and_its_kind_allows() {
     let mine = plane.workspace(1).await;
     let export = mine.export(&plane, 1).await;
     let mut exporter = Exporter::connect(&plane, "a", 1).await;
-    let run = exporter.assignment().await;
-    exporter.report(1, Said::FileDone(file_done(&run, 1, 0))).await;
-    exporter.report(2, failed(&run, 2, v1::FailureClass::SourceTransient)).await;
+    let task = exporter.assignment().await;
+    exporter.report(1, file_done(&task, 1, 0)).await;
+    exporter.report(2, failed(&task, 2, v1::FailureClass::SourceTransient)).await;
     plane.clock.advance(1);
     let again = exporter.assignment().await;
-    assert_eq!((&again.run_id, again.fence, again.attempt), (&run.run_id, 2, 1));
-    let Some(Work::Slice(slice)) = &again.work else { panic!("{again:?}") };
+    assert_eq!((&again.task_id, again.fence, again.attempt), (&task.task_id, 2, 1));
+    let Some(Kind::Partition(slice)) = &again.kind else { panic!("{again:?}") };
     assert_eq!(
         (slice.next_file, slice.rows_before, &slice.cursor),
-        (1, 10, &file_done(&run, 1, 0).file.unwrap().cursor)
+        (1, 10, &file(&task, 0).cursor)
     );
 
     exporter.report(3, failed(&again, 3, v1::FailureClass::CustomerConfig)).await;
     let ended = mine.get(&export.id).await;
     assert_eq!(ended.status(), api::ExportStatus::Failed);
-    let shown = mine.runs(&export.id).await.remove(0);
+    let shown = mine.tasks(&export.id).await.remove(0);
     assert_eq!((shown.status(), shown.retry_number), (api::RunStatus::Failed, 1));
     insta::assert_snapshot!(shown.errors.join("\n"));
 }
@@ -309,23 +317,27 @@ async fn what_is_declined_or_handed_back_costs_no_attempt() {
     let mine = plane.workspace(1).await;
     mine.export(&plane, 1).await;
     let mut exporter = Exporter::connect(&plane, "a", 1).await;
-    let run = exporter.assignment().await;
-    let (run_id, reason) = (run.run_id.clone(), "no room".to_owned());
-    exporter.say(Said::Declined(v1::Declined { run_id: run_id.clone(), fence: 1, reason })).await;
-    exporter.say(Said::Heartbeat(v1::Heartbeat { held: Vec::new(), capacity: None })).await;
+    let task = exporter.assignment().await;
+    let (task_id, reason) = (task.task_id.clone(), "no room".to_owned());
+    exporter
+        .say(ExporterMessage::Declined(v1::Declined { task_id: task_id.clone(), fence: 1, reason }))
+        .await;
+    exporter
+        .say(ExporterMessage::Heartbeat(v1::Heartbeat { held: Vec::new(), capacity: None }))
+        .await;
     assert!(matches!(exporter.hear().await, Answer::HeartbeatReply(_)), "the run waits");
     plane.clock.advance(2);
-    let run = exporter.assignment().await;
-    assert_eq!((run.fence, run.attempt), (2, 0));
+    let task = exporter.assignment().await;
+    assert_eq!((task.fence, task.attempt), (2, 0));
     exporter
-        .say(Said::Heartbeat(v1::Heartbeat {
+        .say(ExporterMessage::Heartbeat(v1::Heartbeat {
             held: Vec::new(),
-            capacity: Some(v1::Capacity { runs: 0 }),
+            capacity: Some(v1::Capacity { tasks: 0 }),
         }))
         .await;
     assert!(matches!(exporter.hear().await, Answer::HeartbeatReply(_)));
-    exporter.report(9, Said::HandedBack(v1::HandedBack { run_id, fence: 2, seq: 9 })).await;
+    exporter.report(9, report(&task, 9, Event::HandedBack(v1::HandedBack {}))).await;
     // It wants nothing any more: the next one gets it.
-    let run = Exporter::connect(&plane, "b", 1).await.assignment().await;
-    assert_eq!((run.fence, run.attempt), (3, 0));
+    let task = Exporter::connect(&plane, "b", 1).await.assignment().await;
+    assert_eq!((task.fence, task.attempt), (3, 0));
 }

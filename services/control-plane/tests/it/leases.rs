@@ -3,16 +3,19 @@
 use tonic::Status;
 use tracelift_core::{
     destination::{Identity, RoleArn},
-    id::RunId,
+    id::TaskId,
 };
 use tracelift_proto::{
-    fleet::v1::{self, connect_request::Message as Said, connect_response::Message as Answer},
+    fleet::v1::{
+        self, connect_request::Message as ExporterMessage, connect_response::Message as Answer,
+        report::Event,
+    },
     v1 as api,
 };
 use tracelift_runtime::clock::Clock as _;
 
 use crate::{
-    exporter::{Exporter, file_done, held, hello, keys, published},
+    exporter::{Exporter, file_done, held, hello, keys, published, report},
     plane::{Plane, plane, shown, spec},
 };
 
@@ -39,10 +42,10 @@ async fn a_heartbeat_is_answered_with_a_verdict_per_lease() {
     mine.export(&plane, 1).await;
     let second = exporter.assignment().await;
     let stale = v1::HeldLease { fence: 7, ..held(&second) };
-    let capacity = Some(v1::Capacity { runs: 1 }); // none is free when the first is cancelled: it cleans up after nobody
+    let capacity = Some(v1::Capacity { tasks: 1 }); // none is free when the first is cancelled: it cleans up after nobody
     let beat = v1::Heartbeat { held: vec![held(&first), held(&second), stale.clone()], capacity };
 
-    exporter.say(Said::Heartbeat(beat.clone())).await;
+    exporter.say(ExporterMessage::Heartbeat(beat.clone())).await;
     assert_eq!(
         verdicts(exporter.hear().await),
         [v1::Verdict::Keep, v1::Verdict::Keep, v1::Verdict::Revoked]
@@ -50,9 +53,9 @@ async fn a_heartbeat_is_answered_with_a_verdict_per_lease() {
     mine.cancel(&stopped.id).await.unwrap();
     assert_eq!(
         exporter.hear().await,
-        Answer::Cancel(v1::Cancel { run_id: first.run_id.clone(), fence: first.fence })
+        Answer::Cancel(v1::Cancel { task_id: first.task_id.clone(), fence: first.fence })
     );
-    exporter.say(Said::Heartbeat(beat.clone())).await;
+    exporter.say(ExporterMessage::Heartbeat(beat.clone())).await;
     assert_eq!(
         verdicts(exporter.hear().await),
         [v1::Verdict::Cancel, v1::Verdict::Keep, v1::Verdict::Revoked]
@@ -62,7 +65,7 @@ async fn a_heartbeat_is_answered_with_a_verdict_per_lease() {
     for _ in 0..2 {
         plane.clock.advance(20);
         assert_eq!(plane.store.lapse(20, plane.clock.now()).await.unwrap(), 0);
-        exporter.say(Said::Heartbeat(beat.clone())).await;
+        exporter.say(ExporterMessage::Heartbeat(beat.clone())).await;
         assert_eq!(verdicts(exporter.hear().await)[1], v1::Verdict::Keep);
     }
 }
@@ -73,32 +76,31 @@ async fn a_stale_report_is_answered_revoked() {
     let mine = plane.workspace(1).await;
     let export = mine.export(&plane, 1).await;
     let mut lost = Exporter::connect(&plane, "a", 1).await;
-    let run = lost.assignment().await;
+    let task = lost.assignment().await;
     // It asks for no more work, so that the other one gets the run.
-    lost.say(Said::Heartbeat(v1::Heartbeat {
-        held: vec![held(&run)],
-        capacity: Some(v1::Capacity { runs: 0 }),
+    lost.say(ExporterMessage::Heartbeat(v1::Heartbeat {
+        held: vec![held(&task)],
+        capacity: Some(v1::Capacity { tasks: 0 }),
     }))
     .await;
     lost.hear().await;
     plane.clock_past_lease().await;
     let again = Exporter::connect(&plane, "b", 1).await.assignment().await;
-    assert_eq!((&again.run_id, again.fence), (&run.run_id, 2));
+    assert_eq!((&again.task_id, again.fence), (&task.task_id, 2));
 
-    let revoked = Answer::Revoked(v1::Revoked { run_id: run.run_id.clone(), fence: 1 });
+    let revoked = Answer::Revoked(v1::Revoked { task_id: task.task_id.clone(), fence: 1 });
     let progress = v1::Progress {
-        run_id: run.run_id.clone(),
+        task_id: task.task_id.clone(),
         fence: 1,
         stage: "reading".into(),
         progress: None,
     };
-    for report in
-        [Said::FileDone(file_done(&run, 1, 0)), published(&run, 2), Said::Progress(progress)]
+    for report in [file_done(&task, 1, 0), published(&task, 2), ExporterMessage::Progress(progress)]
     {
         lost.say(report).await;
         assert_eq!(lost.hear().await, revoked);
     }
-    let shown = mine.runs(&export.id).await.remove(0);
+    let shown = mine.tasks(&export.id).await.remove(0);
     assert_eq!(
         (shown.exporter_id.as_str(), shown.result, shown.stage.as_str()),
         ("b", None, "assigned")
@@ -118,8 +120,8 @@ async fn an_exporter_that_comes_back_keeps_what_it_holds_and_gets_again_what_it_
     assert_eq!(exporter.welcome.verdicts.len(), 1);
     assert_eq!(exporter.welcome.verdicts[0].verdict(), v1::Verdict::Keep);
     let given = exporter.assignment().await;
-    assert_eq!((&given.run_id, given.fence, given.attempt), (&missed.run_id, 2, 0));
-    exporter.report(1, Said::FileDone(file_done(&kept, 1, 0))).await;
+    assert_eq!((&given.task_id, given.fence, given.attempt), (&missed.task_id, 2, 0));
+    exporter.report(1, file_done(&kept, 1, 0)).await;
 }
 
 #[tokio::test]
@@ -128,12 +130,12 @@ async fn an_exporter_that_starts_anew_has_lost_its_runs() {
     let mine = plane.workspace(1).await;
     let export = mine.export(&plane, 1).await;
     let mut exporter = Exporter::connect(&plane, "a", 1).await;
-    let run = exporter.assignment().await;
+    let task = exporter.assignment().await;
     exporter.leave().await;
     let anew = v1::Hello { incarnation: "second".into(), ..hello("a", 1) };
     let given = Exporter::connect_as(&plane, anew).await.assignment().await;
-    assert_eq!((&given.run_id, given.fence, given.attempt), (&run.run_id, 2, 1));
-    insta::assert_snapshot!(mine.runs(&export.id).await[0].errors.join("\n"));
+    assert_eq!((&given.task_id, given.fence, given.attempt), (&task.task_id, 2, 1));
+    insta::assert_snapshot!(mine.tasks(&export.id).await[0].errors.join("\n"));
 }
 
 #[tokio::test]
@@ -142,17 +144,19 @@ async fn a_report_that_makes_no_sense_ends_its_session_and_leaves_the_run_alone(
     let mine = plane.workspace(1).await;
     let export = mine.export(&plane, 1).await;
     let mut exporter = Exporter::connect(&plane, "a", 1).await;
-    let run = exporter.assignment().await;
-    let before = mine.runs(&export.id).await;
+    let task = exporter.assignment().await;
+    let before = mine.tasks(&export.id).await;
     let file = |change: fn(&mut v1::File)| {
-        let mut done = file_done(&run, 1, 0);
-        change(done.file.as_mut().unwrap());
-        Some(Said::FileDone(done))
+        let mut done = crate::exporter::file(&task, 0);
+        change(&mut done);
+        Some(report(&task, 1, Event::FileDone(done)))
     };
+    let (task_id, fence) = (task.task_id.clone(), task.fence);
+    let no_event = ExporterMessage::Report(v1::Report { task_id, fence, seq: 1, event: None });
     let progress = |progress| {
-        Some(Said::Progress(v1::Progress {
+        Some(ExporterMessage::Progress(v1::Progress {
             progress: Some(progress),
-            run_id: run.run_id.clone(),
+            task_id: task.task_id.clone(),
             fence: 1,
             stage: "x".into(),
         }))
@@ -160,12 +164,9 @@ async fn a_report_that_makes_no_sense_ends_its_session_and_leaves_the_run_alone(
     let spent = api::StageSeconds { read: f64::NAN, ..Default::default() };
     let senseless = [
         ("an empty message", None),
-        ("hello again", Some(Said::Hello(hello("a", 1)))),
-        (
-            "no run",
-            Some(Said::FileDone(v1::FileDone { run_id: "x".into(), ..file_done(&run, 1, 0) })),
-        ),
-        ("no file", Some(Said::FileDone(v1::FileDone { file: None, ..file_done(&run, 1, 0) }))),
+        ("hello again", Some(ExporterMessage::Hello(hello("a", 1)))),
+        ("no run", Some(file_done(&v1::Assignment { task_id: "x".into(), ..task.clone() }, 1, 0))),
+        ("no event", Some(no_event)),
         ("a file too far", file(|file| file.number = 1)),
         ("a file without rows", file(|file| file.rows = 0)),
         ("a file without checksum", file(|file| file.sha256.clear())),
@@ -180,19 +181,11 @@ async fn a_report_that_makes_no_sense_ends_its_session_and_leaves_the_run_alone(
             "seconds that are no number",
             progress(api::RunProgress { stage_seconds: Some(spent), ..Default::default() }),
         ),
-        ("published before finished", Some(published(&run, 1))),
-        (
-            "no failure",
-            Some(Said::RunFailed(v1::RunFailed {
-                run_id: run.run_id.clone(),
-                fence: 1,
-                seq: 1,
-                failure: None,
-            })),
-        ),
+        ("published before finished", Some(published(&task, 1))),
+        ("no failure", Some(report(&task, 1, Event::Failed(v1::Failure::default())))),
         (
             "a held lease of no run",
-            Some(Said::Heartbeat(v1::Heartbeat {
+            Some(ExporterMessage::Heartbeat(v1::Heartbeat {
                 held: vec![v1::HeldLease::default()],
                 capacity: None,
             })),
@@ -203,18 +196,18 @@ async fn a_report_that_makes_no_sense_ends_its_session_and_leaves_the_run_alone(
         exporter.send(said).await;
         let end: Result<(), Status> = exporter.end().await;
         text += &format!("{what}: {}\n", shown(end));
-        assert_eq!(mine.runs(&export.id).await, before, "{what}");
-        let again = v1::Hello { held: vec![held(&run)], ..hello("a", 1) };
+        assert_eq!(mine.tasks(&export.id).await, before, "{what}");
+        let again = v1::Hello { held: vec![held(&task)], ..hello("a", 1) };
         exporter = Exporter::connect_as(&plane, again).await;
         assert_eq!(exporter.welcome.verdicts[0].verdict(), v1::Verdict::Keep, "{what}");
         assert_eq!(
-            mine.runs(&export.id).await,
+            mine.tasks(&export.id).await,
             before,
             "the clock stands still, so a renewed lease shows no change"
         );
     }
     insta::assert_snapshot!(text);
-    exporter.report(1, Said::FileDone(file_done(&run, 1, 0))).await;
+    exporter.report(1, file_done(&task, 1, 0)).await;
 }
 
 #[tokio::test]
@@ -230,10 +223,10 @@ async fn a_right_that_the_operator_has_taken_back_is_given_to_nobody() {
         );
         mine.create(spec).await.unwrap();
         let mut exporter = Exporter::connect(&plane, exporter_id, 1).await;
-        let run = exporter.assignment().await;
-        let (run_id, fence) = (run.run_id, run.fence);
+        let task = exporter.assignment().await;
+        let (task_id, fence) = (task.task_id, task.fence);
         let right = v1::GetDestinationAccessRequest {
-            run_id,
+            task_id,
             fence,
             exporter_id: exporter_id.into(),
             incarnation: "first".into(),
@@ -253,10 +246,10 @@ async fn only_the_holder_of_a_lease_gets_credentials() {
     let mine = plane.workspace(1).await;
     let export = mine.export(&plane, 1).await;
     let mut exporter = Exporter::connect(&plane, "a", 1).await;
-    let run = exporter.assignment().await;
+    let task = exporter.assignment().await;
     let right = v1::GetDestinationAccessRequest {
-        run_id: run.run_id.clone(),
-        fence: run.fence,
+        task_id: task.task_id.clone(),
+        fence: task.fence,
         exporter_id: "a".into(),
         incarnation: "first".into(),
     };
@@ -274,7 +267,7 @@ async fn only_the_holder_of_a_lease_gets_credentials() {
         v1::GetDestinationAccessRequest { fence: 2, ..right.clone() },
         v1::GetDestinationAccessRequest { exporter_id: "b".into(), ..right.clone() },
         v1::GetDestinationAccessRequest { incarnation: "second".into(), ..right.clone() },
-        v1::GetDestinationAccessRequest { run_id: crate::plane::UNKNOWN.into(), ..right.clone() },
+        v1::GetDestinationAccessRequest { task_id: crate::plane::UNKNOWN.into(), ..right.clone() },
     ];
     for request in wrong {
         let refused = shown(fleet.get_destination_access(request.clone()).await);
@@ -285,6 +278,6 @@ async fn only_the_holder_of_a_lease_gets_credentials() {
     }
     mine.cancel(&export.id).await.unwrap();
     assert!(fleet.get_destination_access(right).await.is_err(), "the export was cancelled");
-    let id = RunId::parse("run_id", &run.run_id).unwrap();
+    let id = TaskId::parse("task_id", &task.task_id).unwrap();
     assert!(plane.store.files(id).await.unwrap().is_empty());
 }

@@ -24,20 +24,14 @@ async fn a_message_of_an_exporter_that_is_too_large_ends_its_session_and_leaves_
     let mine = plane.workspace(1).await;
     let mut exporter = crate::exporter::Exporter::connect(&plane, "a", 1).await;
     let export = mine.export(&plane, 1).await;
-    let run = exporter.assignment().await;
-    let before = mine.runs(&export.id).await;
+    let task = exporter.assignment().await;
+    let before = mine.tasks(&export.id).await;
     let key = "k".repeat(tracelift_proto::MAX_FLEET_BYTES);
-    let intent = fleet::v1::FileIntent {
-        run_id: run.run_id,
-        fence: 1,
-        seq: 1,
-        key,
-        token: "t".into(),
-        ..Default::default()
-    };
-    exporter.say(fleet::v1::connect_request::Message::FileIntent(intent)).await;
+    let intent = fleet::v1::FileIntent { key, token: "t".into(), ..Default::default() };
+    let intent = fleet::v1::report::Event::FileIntent(intent);
+    exporter.say(crate::exporter::report(&task, 1, intent)).await;
     exporter.end().await.ok(); // however the stream breaks for it
-    assert_eq!(mine.runs(&export.id).await, before);
+    assert_eq!(mine.tasks(&export.id).await, before);
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 //! Lists that are larger than what a client with gRPC's defaults takes.
 
-use tracelift_control_plane::store::Ask;
+use tracelift_control_plane::store::ClaimRequest;
 use tracelift_core::{
     file::{Cursor, File},
     id::ExporterId,
     limit::AtOnce,
     oversized::Oversized,
-    run::{Event, Lease},
+    task::{Event, Lease},
 };
 use tracelift_proto::{pages, v1};
 use tracelift_runtime::clock::Clock as _;
@@ -72,11 +72,11 @@ async fn a_run_of_very_many_files_fits_and_all_of_them_can_be_listed() {
     };
     let given = plane
         .store
-        .claim(vec![Ask { lease, capacity: 1 }], AtOnce::default(), now)
+        .claim(vec![ClaimRequest { lease, capacity: 1 }], AtOnce::default(), now)
         .await
         .unwrap()
         .remove(0);
-    let run = &given.runs[0].run;
+    let task = &given.tasks[0].task;
     let key = |number: u32| format!("{}{number:05}", "k".repeat(195));
     for number in 0..FILES {
         let file = File {
@@ -95,9 +95,9 @@ async fn a_run_of_very_many_files_fits_and_all_of_them_can_be_listed() {
             oversized: Oversized::default(),
             left_out: tracelift_core::file::LeftOut::default(),
         };
-        plane.store.report(run.id, run.fence, Event::FileDone(file), 0, now).await.unwrap();
+        plane.store.report(task.id, task.fence, Event::FileDone(file), 0, now).await.unwrap();
     }
-    let shown = mine.runs(&export.id).await.remove(0).result.unwrap();
+    let shown = mine.tasks(&export.id).await.remove(0).result.unwrap();
     assert_eq!(shown.files, FILES);
     assert!(
         (1000..FILES as usize).contains(&shown.exported_files.len()),
@@ -107,7 +107,7 @@ async fn a_run_of_very_many_files_fits_and_all_of_them_can_be_listed() {
 
     let files = pages::follow(0, |_, page_token| {
         let (export_id, run_id, mut exports) =
-            (export.id.clone(), run.id.to_string(), mine.read.exports());
+            (export.id.clone(), task.id.to_string(), mine.read.exports());
         let request = v1::ListRunFilesRequest { export_id, run_id, limit: 0, page_token };
         async move { exports.list_run_files(request).await.map(tonic::Response::into_inner) }
     });

@@ -17,8 +17,8 @@ use tonic::{
 };
 use tracelift_control_plane::{
     ControlPlane, Error, Settings, hash,
+    sealer::CredentialSealer,
     store::{ApiKey, NewDestination, Permission, Store, Tenant, sqlite::SqliteStore},
-    vault::Vault,
 };
 use tracelift_core::{
     destination::{BucketInput, Destination, DisplayName, Identity},
@@ -71,8 +71,8 @@ impl HandClock {
 }
 
 /// A test that waits for what never comes fails instead of hanging; nothing is measured.
-pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), work).await.expect("it never came")
+pub(crate) async fn soon<T>(kind: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), kind).await.expect("it never came")
 }
 
 pub(crate) struct Plane {
@@ -190,8 +190,8 @@ impl Plane {
             secret_access_key: "sk-test".into(),
             session_token: None,
         };
-        let vault = Vault::new(&SecretString::from(MASTER_KEYS)).unwrap();
-        let sealed = vault.seal(owner.tenant, id, &secrets).unwrap();
+        let sealer = CredentialSealer::new(&SecretString::from(MASTER_KEYS)).unwrap();
+        let sealed = sealer.seal(owner.tenant, id, &secrets).unwrap();
         let input = BucketInput {
             bucket_name: "traces".into(),
             prefix: "root".into(),
@@ -261,7 +261,7 @@ impl Workspace {
             .unwrap()
     }
 
-    pub(crate) async fn runs(&self, export: &str) -> Vec<v1::ExportRun> {
+    pub(crate) async fn tasks(&self, export: &str) -> Vec<v1::ExportRun> {
         let request = v1::ListRunsRequest { export_id: export.to_owned(), ..Default::default() };
         self.read.exports().list_runs(request).await.unwrap().into_inner().runs
     }

@@ -13,7 +13,9 @@ use tracelift_control_plane::{
 };
 use tracelift_postgres_server::Postgres;
 use tracelift_proto::{
-    fleet::v1::{self, connect_request::Message as Said, connect_response::Message as Answer},
+    fleet::v1::{
+        self, connect_request::Message as ExporterMessage, connect_response::Message as Answer,
+    },
     v1 as api,
 };
 
@@ -51,11 +53,11 @@ async fn an_exporter_at_one_replica_is_told_of_a_cancel_given_to_the_other() {
     let mine = a.workspace(1).await;
     let mut exporter = Exporter::connect(&a, "a", 1).await;
     let export = mine.at(&b).export(&b, 1).await;
-    let run = exporter.assignment().await;
+    let task = exporter.assignment().await;
     mine.at(&b).cancel(&export.id).await.unwrap();
     assert_eq!(
         exporter.hear().await,
-        Answer::Cancel(v1::Cancel { run_id: run.run_id, fence: run.fence })
+        Answer::Cancel(v1::Cancel { task_id: task.task_id, fence: task.fence })
     );
 }
 
@@ -68,11 +70,11 @@ async fn a_caller_at_one_replica_watches_a_run_done_through_the_other() {
     let request = api::WatchExportRequest { id: export.id.clone() };
     let mut watch = mine.at(&b).read.exports().watch_export(request).await.unwrap().into_inner();
 
-    let run = exporter.assignment().await;
-    exporter.report(1, Said::FileDone(file_done(&run, 1, 0))).await;
-    exporter.report(2, finished(&run, 2, 1)).await;
+    let task = exporter.assignment().await;
+    exporter.report(1, file_done(&task, 1, 0)).await;
+    exporter.report(2, finished(&task, 2, 1)).await;
     exporter.hear().await;
-    exporter.report(3, published(&run, 3)).await;
+    exporter.report(3, published(&task, 3)).await;
     let last = exporter.assignment().await;
     exporter.report(4, published(&last, 4)).await;
 
@@ -93,12 +95,12 @@ async fn an_exporter_that_connects_to_one_replica_ends_its_session_at_the_other(
     let mine = a.workspace(1).await;
     let mut older = Exporter::connect(&a, "a", 1).await;
     mine.export(&a, 1).await;
-    let run = older.assignment().await;
-    let again = v1::Hello { held: vec![held(&run)], ..hello("a", 1) };
+    let task = older.assignment().await;
+    let again = v1::Hello { held: vec![held(&task)], ..hello("a", 1) };
     let mut newer = Exporter::connect_as(&b, again).await;
     assert_eq!(newer.welcome.verdicts[0].verdict(), v1::Verdict::Keep);
     assert_eq!(shown(older.end().await), "Aborted: the exporter has connected anew");
-    newer.report(1, Said::FileDone(file_done(&run, 1, 0))).await;
+    newer.report(1, file_done(&task, 1, 0)).await;
 }
 
 #[tokio::test]
@@ -107,7 +109,7 @@ async fn leases_outlive_a_restart_of_every_replica() {
     let mine = a.workspace(1).await;
     mine.export(&a, 1).await;
     let mut exporter = Exporter::connect(&a, "a", 1).await;
-    let run = exporter.assignment().await;
+    let task = exporter.assignment().await;
     for plane in [a, b] {
         plane.stop();
         plane.stopped().await.unwrap();
@@ -115,10 +117,10 @@ async fn leases_outlive_a_restart_of_every_replica() {
     let (a, b) = tokio::join!(replica(&url), replica(&url));
     // The other exporter has room, and gets nothing: nothing lapses in the first lease time.
     let _idle = Exporter::connect(&a, "idle", 1).await;
-    let again = v1::Hello { held: vec![held(&run)], ..hello("a", 1) };
+    let again = v1::Hello { held: vec![held(&task)], ..hello("a", 1) };
     let mut exporter = Exporter::connect_as(&b, again).await;
     assert_eq!(exporter.welcome.verdicts[0].verdict(), v1::Verdict::Keep);
-    exporter.report(1, Said::FileDone(file_done(&run, 1, 0))).await;
+    exporter.report(1, file_done(&task, 1, 0)).await;
 }
 
 /// Waits until the health service says so.
@@ -137,7 +139,7 @@ async fn a_database_that_goes_away_is_told_and_found_again() {
     let mine = a.workspace(1).await;
     let export = mine.export(&a, 1).await;
     let mut exporter = Exporter::connect(&b, "a", 1).await;
-    let run = exporter.assignment().await;
+    let task = exporter.assignment().await;
 
     let stopped = server.clone();
     tokio::task::spawn_blocking(move || stopped.stop()).await.unwrap();
@@ -155,7 +157,9 @@ async fn a_database_that_goes_away_is_told_and_found_again() {
         assert!(!status.details().is_empty(), "it says when");
         becomes(plane, ServingStatus::NotServing).await;
     }
-    exporter.say(Said::Heartbeat(v1::Heartbeat { held: vec![held(&run)], capacity: None })).await;
+    exporter
+        .say(ExporterMessage::Heartbeat(v1::Heartbeat { held: vec![held(&task)], capacity: None }))
+        .await;
     assert_eq!(exporter.end().await.unwrap_err().code(), Code::Unavailable);
     let mut settings = settings();
     settings.database = url.parse().unwrap();
@@ -170,14 +174,14 @@ async fn a_database_that_goes_away_is_told_and_found_again() {
     for plane in [&a, &b] {
         becomes(plane, ServingStatus::Serving).await;
     }
-    let again = v1::Hello { held: vec![held(&run)], ..hello("a", 1) };
+    let again = v1::Hello { held: vec![held(&task)], ..hello("a", 1) };
     let mut exporter = Exporter::connect_as(&b, again).await;
     assert_eq!(exporter.welcome.verdicts[0].verdict(), v1::Verdict::Keep);
-    exporter.report(1, Said::FileDone(file_done(&run, 1, 0))).await;
+    exporter.report(1, file_done(&task, 1, 0)).await;
     // News is heard again too, at the other replica.
     mine.at(&a).cancel(&export.id).await.unwrap();
     assert_eq!(
         exporter.hear().await,
-        Answer::Cancel(v1::Cancel { run_id: run.run_id, fence: run.fence })
+        Answer::Cancel(v1::Cancel { task_id: task.task_id, fence: task.fence })
     );
 }

@@ -100,10 +100,10 @@ async fn no_secret_is_ever_logged() {
         .create_export(v1::CreateExportRequest { spec, ..Default::default() })
         .await
         .unwrap();
-    let run = Exporter::connect(&plane, "a", 1).await.assignment().await;
-    let (run_id, fence) = (run.run_id, run.fence);
+    let task = Exporter::connect(&plane, "a", 1).await.assignment().await;
+    let (task_id, fence) = (task.task_id, task.fence);
     let request = fleet::GetDestinationAccessRequest {
-        run_id,
+        task_id,
         fence,
         exporter_id: "a".into(),
         incarnation: "first".into(),
@@ -112,7 +112,7 @@ async fn no_secret_is_ever_logged() {
     assert_eq!(keys(access).secret_access_key, SECRET);
 
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    for expected in ["answered", "a destination was refused", "run assigned", "h2", "aws_"] {
+    for expected in ["answered", "a destination was refused", "task assigned", "h2", "aws_"] {
         assert!(text.contains(expected), "nothing was captured of {expected:?}");
     }
     for secret in [SECRET, ADMIN, FLEET, &MASTER_KEYS[3..], key.as_str()] {

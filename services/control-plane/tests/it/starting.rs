@@ -72,10 +72,10 @@ async fn a_restart_under_a_new_master_key_seals_everything_anew() {
     })
     .await
     .unwrap();
-    let run = Exporter::connect(&plane, "a", 1).await.assignment().await;
-    let (run_id, fence) = (run.run_id, run.fence);
+    let task = Exporter::connect(&plane, "a", 1).await.assignment().await;
+    let (task_id, fence) = (task.task_id, task.fence);
     let request = v1::GetDestinationAccessRequest {
-        run_id,
+        task_id,
         fence,
         exporter_id: "a".into(),
         incarnation: "first".into(),

@@ -6,7 +6,9 @@ use tonic::Code;
 use tracelift_control_plane::store::Change;
 use tracelift_core::id::ExportId;
 use tracelift_proto::{
-    fleet::v1::{self, connect_request::Message as Said, connect_response::Message as Answer},
+    fleet::v1::{
+        self, connect_request::Message as ExporterMessage, connect_response::Message as Answer,
+    },
     v1 as api,
 };
 
@@ -21,7 +23,7 @@ async fn exporters_are_told_to_come_back_and_keep_their_leases() {
     let mine = plane.workspace(1).await;
     mine.export(&plane, 1).await;
     let mut exporter = Exporter::connect(&plane, "a", 1).await;
-    let run = exporter.assignment().await;
+    let task = exporter.assignment().await;
     plane.stop();
     let Answer::Drain(drain) = exporter.hear().await else { panic!("no drain") };
     assert_eq!(drain.reconnect_after.unwrap().seconds, 1);
@@ -30,7 +32,7 @@ async fn exporters_are_told_to_come_back_and_keep_their_leases() {
     plane.stopped().await.unwrap();
 
     let plane = crate::plane::plane_over(store, clock, |_| {}).await.unwrap();
-    let again = v1::Hello { held: vec![held(&run)], ..hello("a", 1) };
+    let again = v1::Hello { held: vec![held(&task)], ..hello("a", 1) };
     let exporter = Exporter::connect_as(&plane, again).await;
     assert_eq!(exporter.welcome.verdicts[0].verdict(), v1::Verdict::Keep);
 }
@@ -59,22 +61,22 @@ async fn an_exporter_that_reads_nothing_does_not_hold_it_up() {
     let mine = plane.workspace(1).await;
     let export = mine.export(&plane, 1).await;
     let mut deaf = Exporter::connect(&plane, "deaf", 1).await;
-    let run = deaf.assignment().await;
+    let task = deaf.assignment().await;
     // It reads no more: answers fill the connection's window, then the session's outbox, until no
     // report gets through.
     for leases in std::iter::once(2000).chain(std::iter::repeat(1)) {
-        let held = vec![held(&run); leases];
-        let mut news = plane.store.changes();
-        deaf.say(Said::Heartbeat(v1::Heartbeat { held, capacity: None })).await;
-        deaf.say(Said::Progress(v1::Progress {
-            run_id: run.run_id.clone(),
+        let held = vec![held(&task); leases];
+        let mut notifications = plane.store.changes();
+        deaf.say(ExporterMessage::Heartbeat(v1::Heartbeat { held, capacity: None })).await;
+        deaf.say(ExporterMessage::Progress(v1::Progress {
+            task_id: task.task_id.clone(),
             fence: 1,
             stage: "reading".into(),
             progress: None,
         }))
         .await;
         let heard = async {
-            while news.recv().await.unwrap()
+            while notifications.recv().await.unwrap()
                 != Change::Export(ExportId::parse("id", &export.id).unwrap())
             {}
         };

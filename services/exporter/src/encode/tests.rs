@@ -70,7 +70,7 @@ async fn encode(batches: Vec<Hydrated>, file_bytes: u64) -> Vec<(Vec<Bytes>, Con
     while let Ok(encoded) = part_source.try_recv() {
         match encoded {
             Encoded::Part(part) => parts.push(part),
-            Encoded::End(content) => files.push((std::mem::take(&mut parts), content)),
+            Encoded::SessionEnd(content) => files.push((std::mem::take(&mut parts), content)),
         }
     }
     assert!(parts.is_empty(), "every part belongs to a file");

@@ -17,9 +17,10 @@ use tracelift_core::{
 };
 
 use super::{
-    Cell, Hydrated, HydratedRows, Read, decide::Decider, exported, named, place, unexpected,
+    Cell, Hydrated, HydratedRows, Read, content_filter::ContentFilter, exported, named, place,
+    unexpected,
 };
-use crate::{blob::NoBlob, meter::Meter, schema, source::Slice};
+use crate::{blob::FetchError, meter::Meter, schema, source::Slice};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
@@ -28,7 +29,7 @@ pub(crate) struct Assembly<'a> {
     slice: &'a Slice,
     batch: Arc<RecordBatch>,
     /// Which rows match, unless all of them do.
-    decider: Option<Decider>,
+    decider: Option<ContentFilter>,
     /// Given back when it is dropped.
     _room: Option<OwnedSemaphorePermit>,
     /// Offloaded fields that have not come yet.
@@ -55,7 +56,7 @@ impl<'a> Assembly<'a> {
         slice: &'a Slice,
         batch: Arc<RecordBatch>,
         cells: Vec<Cell>,
-        decider: Option<Decider>,
+        decider: Option<ContentFilter>,
         max_bytes: u64,
     ) -> Self {
         let mut awaited = cells.into_iter();
@@ -85,7 +86,7 @@ impl<'a> Assembly<'a> {
     pub(crate) fn fill(
         &mut self,
         cell: &Cell,
-        found: Result<String, NoBlob>,
+        found: Result<String, FetchError>,
         meter: &Meter,
     ) -> Result<(), Failure> {
         let value = match found {
@@ -94,14 +95,14 @@ impl<'a> Assembly<'a> {
                 meter.add_hydration(1, 0);
                 Some(text)
             }
-            Err(NoBlob::Miss(miss)) => {
+            Err(FetchError::Miss(miss)) => {
                 let row_id = place(&self.batch, cell.row)?.id;
                 let (column, reason) = (cell.column.name().to_owned(), miss.reason());
                 self.misses.push((cell.row, HydrationMiss { row_id, column, reason }));
                 meter.add_hydration(0, 1);
                 None
             }
-            Err(NoBlob::Failure(failure)) => return Err(failure),
+            Err(FetchError::Failure(failure)) => return Err(failure),
         };
         self.filled.insert((cell.row, cell.column), value);
         self.awaited_row = self.awaited.next().map(|cell| cell.row);

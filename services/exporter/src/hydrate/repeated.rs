@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use tracelift_core::column::Column;
 
 use super::Cell;
-use crate::{blob::NoBlob, budget::Turn, pointer::Pointer};
+use crate::{blob::FetchError, budget::Turn, pointer::Pointer};
 
 /// An object that more than one field needs.
 #[derive(Debug)]
@@ -47,8 +47,8 @@ impl Repeated {
     pub(super) async fn or_fetch(
         &self,
         turn: &mut Turn,
-        fetch: impl AsyncFnOnce(&mut Turn) -> Result<String, NoBlob>,
-    ) -> Result<String, NoBlob> {
+        fetch: impl AsyncFnOnce(&mut Turn) -> Result<String, FetchError>,
+    ) -> Result<String, FetchError> {
         let mut known = self.text.lock().await;
         if let Some(text) = &*known {
             turn.wait_for(text.len() as u64).await;
@@ -80,7 +80,7 @@ mod tests {
     }
 
     /// How often each object is fetched for these cells, and what each of them gets.
-    async fn fetched(cells: &[Cell]) -> (Vec<String>, Vec<Result<String, NoBlob>>) {
+    async fn fetched(cells: &[Cell]) -> (Vec<String>, Vec<Result<String, FetchError>>) {
         let (asked, budget) = (std::sync::Mutex::new(Vec::new()), Budget::new(1000));
         let texts = cells.iter().zip(0..).map(|(cell, index)| {
             let (asked, mut turn) = (&asked, budget.turn(index));

@@ -20,7 +20,7 @@ const STRETCHES: i64 = 16_384;
 
 /// A stretch of the slice's window with rows in it. Versions of a row count each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stretch {
+pub(super) struct Interval {
     pub(super) rows: u64,
     /// Bytes of its rows' inline fields.
     pub(super) bytes: u64,
@@ -30,7 +30,7 @@ pub(super) struct Stretch {
 
 /// How rows are read that count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Approach {
+pub(super) struct ReadPlan {
     pub(super) merging: Merging,
     /// How the versions of feedback are merged.
     pub(super) feedback: Merging,
@@ -38,7 +38,7 @@ pub(super) struct Approach {
     pub(super) moved: bool,
 }
 
-impl Approach {
+impl ReadPlan {
     /// How the newest versions alone are read.
     pub(super) fn merged(&self) -> Versions {
         match self.merging {
@@ -51,19 +51,19 @@ impl Approach {
 /// What there is to read, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Extent {
-    pub(super) approach: Approach,
+    pub(super) approach: ReadPlan,
     pub(super) versions: Versions,
     /// In the order of time; `None` where they cannot be measured.
-    stretches: Option<Vec<Stretch>>,
+    stretches: Option<Vec<Interval>>,
     /// Rows by stretch that the answer must have; `None` where they cannot be counted.
     pub(super) counts: Option<Counts>,
 }
 
 impl Extent {
     pub(super) fn of(
-        approach: Approach,
+        approach: ReadPlan,
         versions: Versions,
-        stretches: Vec<(i64, Stretch)>,
+        stretches: Vec<(i64, Interval)>,
     ) -> Self {
         let counts =
             Some(stretches.iter().map(|(number, stretch)| (*number, stretch.rows)).collect());
@@ -76,7 +76,7 @@ impl Extent {
     }
 
     /// Of rows that cannot be measured, and so perhaps not be read: they are read few at a time.
-    pub(super) fn unknown(approach: Approach, versions: Versions, counts: Option<Counts>) -> Self {
+    pub(super) fn unknown(approach: ReadPlan, versions: Versions, counts: Option<Counts>) -> Self {
         Self { approach, versions, stretches: None, counts }
     }
 
@@ -105,7 +105,7 @@ impl Extent {
 }
 
 /// Bytes that so many rows in a row have at most, wherever they begin.
-fn heaviest(stretches: &[Stretch], rows: u64) -> u64 {
+fn heaviest(stretches: &[Interval], rows: u64) -> u64 {
     // Rows and bytes before each stretch, and in the end of all.
     let mut before = vec![(0, 0)];
     for stretch in stretches {
@@ -133,7 +133,7 @@ mod tests {
     fn extent(widths: &[u64], to_a_stretch: usize) -> Extent {
         let stretch = |widths: &[u64]| {
             let widest = widths.iter().copied().max().unwrap_or_default();
-            Stretch { rows: widths.len() as u64, bytes: widths.iter().sum(), widest }
+            Interval { rows: widths.len() as u64, bytes: widths.iter().sum(), widest }
         };
         Extent::of(
             APPROACH,
@@ -142,8 +142,8 @@ mod tests {
         )
     }
 
-    const APPROACH: Approach =
-        Approach { merging: Merging::Final, feedback: Merging::Final, moved: false };
+    const APPROACH: ReadPlan =
+        ReadPlan { merging: Merging::Final, feedback: Merging::Final, moved: false };
 
     #[test]
     fn a_few_wide_rows_among_many_do_not_make_blocks_small() {

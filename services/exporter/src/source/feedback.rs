@@ -38,7 +38,7 @@ pub(super) struct LookUp {
     piece_bytes: u64,
     in_hand: Option<InHand>,
     /// What was read of the table meanwhile.
-    ahead: Option<Result<Option<RecordBatch>, Failure>>,
+    prefetch: Option<Result<Option<RecordBatch>, Failure>>,
 }
 
 impl LookUp {
@@ -58,7 +58,7 @@ impl LookUp {
             questions: 0,
             piece_bytes,
             in_hand: None,
-            ahead: None,
+            prefetch: None,
         }
     }
 
@@ -68,8 +68,8 @@ impl LookUp {
         let drain = table.drain();
         loop {
             let Some(in_hand) = &mut self.in_hand else {
-                let next = match self.ahead.take() {
-                    Some(ahead) => ahead?,
+                let next = match self.prefetch.take() {
+                    Some(prefetch) => prefetch?,
                     None => table.next().await?,
                 };
                 let Some(batch) = next else { return Ok(None) };
@@ -88,14 +88,14 @@ impl LookUp {
                     Some(piece) => return Ok(Some(piece)),
                     None => self.in_hand = None,
                 },
-                ahead = table.next(), if self.ahead.is_none() => self.ahead = Some(ahead),
+                prefetch = table.next(), if self.prefetch.is_none() => self.prefetch = Some(prefetch),
             }
         }
     }
 
     /// Whether every row that was read from the table has gone on.
     pub(super) fn is_done(&self) -> bool {
-        self.in_hand.is_none() && !matches!(self.ahead, Some(Ok(Some(_)) | Err(_)))
+        self.in_hand.is_none() && !matches!(self.prefetch, Some(Ok(Some(_)) | Err(_)))
     }
 }
 

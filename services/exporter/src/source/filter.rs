@@ -22,7 +22,7 @@ use parameter::{Parameters, decimal};
 
 /// What a filter becomes in a query of trace rows (`r`).
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pushed {
+pub struct Pushdown {
     /// Holds for every row that matches; where [`Self::undecided`] does not hold, for no other.
     pub condition: String,
     /// Whether content that the filter reads is not in the table; `None` when it reads none.
@@ -37,7 +37,7 @@ pub struct Pushed {
     pub parameters: Vec<(String, String)>,
 }
 
-impl Pushed {
+impl Pushdown {
     /// The SQL of `filter`; `feedbacks` is what stands behind FROM for the table of feedback, as
     /// `f`.
     #[must_use]
@@ -197,12 +197,12 @@ impl Sql<'_> {
         }
     }
 
-    /// A comparison of `left` with a parameter that `right` wraps, or of `key` with any of a list.
+    /// A comparison of `leftover` with a parameter that `right` wraps, or of `key` with any of a list.
     fn ordered(
         &mut self,
         test: &Test<String>,
         kind: &str,
-        left: &str,
+        leftover: &str,
         right: impl Fn(&str) -> String,
         key: &str,
     ) -> String {
@@ -213,7 +213,7 @@ impl Sql<'_> {
             Test::Above(value) => (">", value),
             Test::AtLeast(value) => (">=", value),
         };
-        format!("{left} {sign} {}", right(&self.parameters.plain(kind, value)))
+        format!("{leftover} {sign} {}", right(&self.parameters.plain(kind, value)))
     }
 
     /// That an expression is one of some values, which need no quotes.

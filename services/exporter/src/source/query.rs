@@ -7,7 +7,7 @@ use tracelift_core::{
 
 use super::{
     feedback::{FIELDS, Kind},
-    filter::Pushed,
+    filter::Pushdown,
     merging::Merging,
     versions::Versions,
 };
@@ -26,18 +26,18 @@ pub(crate) fn pointer_column(column: Column) -> &'static str {
 
 /// Whose rows are asked for, and what stands between them and those that count.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct RenderedQuery<'a> {
     pub(super) table: &'a str,
     pub(super) merging: Merging,
     /// Whether ids of the slice also stand at other start times: then each counts where its newest
     /// version is.
     pub(super) moved: bool,
-    pub(super) filter: Option<&'a Pushed>,
+    pub(super) filter: Option<&'a Pushdown>,
     /// Whether it is asked from behind a cursor on.
     pub(super) resumes: bool,
 }
 
-impl Asked<'_> {
+impl RenderedQuery<'_> {
     /// What a row must meet, whatever version of it.
     fn keys(&self) -> String {
         let moved = if self.moved { unmoved(self.table) } else { String::new() };
@@ -73,7 +73,7 @@ FROM {} AS r WHERE {} GROUP BY r.start_time, r.id)",
 /// the offloaded columns that are exported or that decide, then what tells versions apart that are
 /// not merged. A String of ClickHouse holds any bytes: `text` makes them text.
 pub(super) fn rows(
-    asked: &Asked<'_>,
+    asked: &RenderedQuery<'_>,
     columns: &Columns,
     version: FormatVersion,
     versions: Versions,
@@ -140,16 +140,16 @@ pub(super) fn rows(
 
 /// Number, rows, their bytes and those of the widest, of each short stretch of a slice that has
 /// any, in order. Rows that are there twice count twice where they are read as they are stored.
-pub(super) fn extent(asked: &Asked<'_>, versions: Versions) -> String {
+pub(super) fn extent(asked: &RenderedQuery<'_>, versions: Versions) -> String {
     stretches(asked, versions, &inline_bytes())
 }
 
 /// The same without their bytes: what can be counted although it cannot be measured.
-pub(super) fn counts(asked: &Asked<'_>, versions: Versions) -> String {
+pub(super) fn counts(asked: &RenderedQuery<'_>, versions: Versions) -> String {
     stretches(asked, versions, "0")
 }
 
-fn stretches(asked: &Asked<'_>, versions: Versions, bytes: &str) -> String {
+fn stretches(asked: &RenderedQuery<'_>, versions: Versions, bytes: &str) -> String {
     let (from, bytes, time) = match versions {
         Versions::AsStored => {
             (format!("{} AS r WHERE {}", asked.table, asked.keys()), bytes, "r.start_time")
@@ -172,7 +172,7 @@ GROUP BY stretch ORDER BY stretch"
 }
 
 /// How many rows a slice has, each once; with a filter on content those that may match.
-pub(super) fn count(asked: &Asked<'_>) -> String {
+pub(super) fn count(asked: &RenderedQuery<'_>) -> String {
     match asked.merging {
         Merging::Final => format!(
             "SELECT count() FROM {} AS r FINAL WHERE {}{}",
@@ -240,7 +240,7 @@ GROUP BY r.session_id ORDER BY session LIMIT {{most:UInt64}}"
 }
 
 /// Start time in microseconds and id of the first row, from behind a cursor when there is one.
-pub(super) fn next(asked: &Asked<'_>) -> String {
+pub(super) fn next(asked: &RenderedQuery<'_>) -> String {
     let merged = if asked.merging == Merging::Final { " FINAL" } else { "" };
     format!(
         "SELECT toUnixTimestamp64Micro(r.start_time), toString(r.id) FROM {} AS r{merged} WHERE {}{}
@@ -396,8 +396,8 @@ mod tests {
 
     use super::*;
 
-    fn asked(merging: Merging) -> Asked<'static> {
-        Asked { table: "runs", merging, moved: false, filter: None, resumes: false }
+    fn asked(merging: Merging) -> RenderedQuery<'static> {
+        RenderedQuery { table: "runs", merging, moved: false, filter: None, resumes: false }
     }
 
     #[test]
@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn a_resumed_query_of_few_columns_reads_their_pointers_only() {
         let columns = Columns::parse("f", &["outputs", "total_cost"]).unwrap();
-        let asked = Asked { resumes: true, ..asked(Merging::Final) };
+        let asked = RenderedQuery { resumes: true, ..asked(Merging::Final) };
         insta::assert_snapshot!(rows(&asked, &columns, FormatVersion::V2Beta, Versions::Merged));
     }
 
@@ -448,8 +448,8 @@ mod tests {
             r#"and(eq(is_root, true), or(neq(error, null), like(inputs, "%a%")), gt(latency, 2))"#,
         )
         .unwrap();
-        let pushed = Pushed::of(&filter, "feedbacks AS f FINAL");
-        let asked = Asked { resumes: true, filter: Some(&pushed), ..asked(Merging::Final) };
+        let pushed = Pushdown::of(&filter, "feedbacks AS f FINAL");
+        let asked = RenderedQuery { resumes: true, filter: Some(&pushed), ..asked(Merging::Final) };
         insta::assert_snapshot!(rows(&asked, &columns, FormatVersion::V1, Versions::Merged));
     }
 
@@ -457,8 +457,8 @@ mod tests {
     fn where_the_engine_does_not_merge_versions_the_newest_decides() {
         let columns = Columns::parse("f", &["name"]).unwrap();
         let filter = Filter::read(r#"and(eq(name, "a"), eq(feedback_key, "k"))"#).unwrap();
-        let pushed = Pushed::of(&filter, &feedback_of_project("feedbacks", Merging::Ours));
-        let asked = Asked { filter: Some(&pushed), resumes: true, ..asked(Merging::Ours) };
+        let pushed = Pushdown::of(&filter, &feedback_of_project("feedbacks", Merging::Ours));
+        let asked = RenderedQuery { filter: Some(&pushed), resumes: true, ..asked(Merging::Ours) };
         let told = [
             rows(&asked, &columns, FormatVersion::V1, Versions::Neighbours),
             extent(&asked, Versions::Neighbours),
@@ -471,7 +471,7 @@ mod tests {
 
     #[test]
     fn an_id_that_moved_counts_where_its_newest_version_is() {
-        let asked = Asked { moved: true, ..asked(Merging::Final) };
+        let asked = RenderedQuery { moved: true, ..asked(Merging::Final) };
         let told = [
             sizes("runs"),
             moved("runs", false),

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{
     Slice, Source,
     answer::Answer,
-    extent::{Approach, Extent},
+    extent::{Extent, ReadPlan},
     failures::cut,
     feedback::LookUp,
     query::out,
@@ -35,7 +35,7 @@ pub(crate) struct Rows {
 
 impl Rows {
     pub(super) fn new(
-        question: Question,
+        question: QueryRequest,
         extent: &Extent,
         feedback: Option<LookUp>,
         drain: CancellationToken,
@@ -68,24 +68,24 @@ impl Rows {
 }
 
 /// The question for the rows of a slice.
-pub(super) struct Question {
+pub(super) struct QueryRequest {
     pub(super) source: Source,
     pub(super) slice: Slice,
-    pub(super) approach: Approach,
+    pub(super) approach: ReadPlan,
     pub(super) query_id: String,
     pub(super) block_rows: u64,
 }
 
 /// The answer to the rows' query.
 pub(super) struct Table {
-    question: Question,
+    question: QueryRequest,
     answer: Answer,
     merge: Merge,
     /// Rows beside those that were counted before; `None` where they could not be.
     tally: Option<Tally>,
     /// Fewer rows came than were counted: what is here now, and why, is not handed on before that
     /// is explained.
-    short: Vec<tally::Short>,
+    short: Vec<tally::Shortfall>,
     /// What was counted once more, since the answer was begun.
     counted_again: Option<Counts>,
     /// A batch that can be handed on.
@@ -111,8 +111,12 @@ enum Merge {
 }
 
 impl Table {
-    fn new(question: Question, extent: &Extent, drain: CancellationToken) -> Result<Self, Failure> {
-        let Question { source, slice, approach, query_id, block_rows } = &question;
+    fn new(
+        question: QueryRequest,
+        extent: &Extent,
+        drain: CancellationToken,
+    ) -> Result<Self, Failure> {
+        let QueryRequest { source, slice, approach, query_id, block_rows } = &question;
         let answer = source.table(slice, approach, extent.versions, query_id, *block_rows)?;
         let merge = match extent.versions {
             Versions::AsStored => Merge::Single(Single::default()),
@@ -187,7 +191,7 @@ impl Table {
 
     /// Asks again for the rows behind those that were handed on, in their newest version.
     async fn ask_merged(&mut self) -> Result<(), Failure> {
-        let Question { source, slice, approach, query_id, block_rows } = &self.question;
+        let QueryRequest { source, slice, approach, query_id, block_rows } = &self.question;
         tracing::debug!(
             query_id,
             "rows have several versions; ClickHouse merges them from here on"
@@ -232,7 +236,7 @@ impl Table {
     /// Counts once more, in the newest versions: rows may have gone meanwhile. A failure when they
     /// have not.
     async fn explain(&mut self) -> Result<(), Failure> {
-        let Question { source, slice, approach, .. } = &self.question;
+        let QueryRequest { source, slice, approach, .. } = &self.question;
         let after = match self.counted_again.take() {
             Some(after) => after,
             None => source.counts(slice, approach, approach.merged()).await?,
@@ -294,7 +298,7 @@ impl Table {
     }
 }
 
-impl Question {
+impl QueryRequest {
     fn tally(&self, counts: Counts) -> Tally {
         let window = self.slice.window;
         Tally::new(window.start().micros(), Extent::stretch_of(window), counts)
@@ -302,7 +306,7 @@ impl Question {
 }
 
 /// The answer lacks rows that are there.
-fn short(slice: &Slice, first: &tally::Short, missing: u64) -> Failure {
+fn short(slice: &Slice, first: &tally::Shortfall, missing: u64) -> Failure {
     let from = slice.window.start().micros() + first.stretch * Extent::stretch_of(slice.window);
     let from = Timestamp::from_micros(from).unwrap_or(slice.window.start());
     let detail = format!(

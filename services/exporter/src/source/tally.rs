@@ -20,12 +20,12 @@ pub(super) struct Tally {
     expected: Peekable<vec::IntoIter<(i64, u64)>>,
     /// The stretch of the last row, and how many rows of it have come.
     current: Option<(i64, u64)>,
-    short: Vec<Short>,
+    short: Vec<Shortfall>,
 }
 
 /// A stretch of which fewer rows came than were counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Short {
+pub(super) struct Shortfall {
     pub(super) stretch: i64,
     pub(super) came: u64,
     pub(super) counted: u64,
@@ -58,7 +58,7 @@ impl Tally {
     }
 
     /// The stretches that are passed and not whole; each is told once.
-    pub(super) fn short(&mut self) -> Vec<Short> {
+    pub(super) fn short(&mut self) -> Vec<Shortfall> {
         std::mem::take(&mut self.short)
     }
 
@@ -71,7 +71,7 @@ impl Tally {
             let came =
                 current.filter(|(current, _)| *current == stretch).map_or(0, |(_, came)| came);
             if came < counted {
-                self.short.push(Short { stretch, came, counted });
+                self.short.push(Shortfall { stretch, came, counted });
             }
         }
     }
@@ -79,9 +79,10 @@ impl Tally {
 
 /// Rows that are missing, given what is counted afterwards: those that were there before and still
 /// are.
-pub(super) fn missing(short: &[Short], after: &Counts) -> u64 {
-    let still =
-        |short: &Short| after.get(&short.stretch).copied().unwrap_or_default().min(short.counted);
+pub(super) fn missing(short: &[Shortfall], after: &Counts) -> u64 {
+    let still = |short: &Shortfall| {
+        after.get(&short.stretch).copied().unwrap_or_default().min(short.counted)
+    };
     short.iter().map(|short| still(short).saturating_sub(short.came)).sum()
 }
 
@@ -137,7 +138,7 @@ mod tests {
         tally.take(&[1, 3]);
         assert_eq!(tally.short(), []);
         tally.take(&[25]);
-        assert_eq!(tally.short(), [Short { stretch: 0, came: 2, counted: 3 }]);
+        assert_eq!(tally.short(), [Shortfall { stretch: 0, came: 2, counted: 3 }]);
     }
 
     proptest! {

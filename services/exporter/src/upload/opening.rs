@@ -9,9 +9,9 @@ use tracelift_core::{failure::Step, file::FileIntent};
 
 use super::{PARQUET, Uploader};
 use crate::{
-    destination::{NoAnswer, chance},
-    job::Halt,
-    lease::Stop,
+    destination::{CallError, chance},
+    lease::JobError,
+    lease::StopReason,
 };
 
 /// How often an upload is tried to be opened while the store does not answer.
@@ -21,7 +21,7 @@ const ABORTS: u32 = 3;
 
 impl Uploader<'_> {
     /// Opens an upload and makes it known.
-    pub(super) async fn open(&self, number: u32) -> Result<FileIntent, Halt> {
+    pub(super) async fn open(&self, number: u32) -> Result<FileIntent, JobError> {
         let mut intent = self.intent(number, String::new());
         for attempt in 1.. {
             match self.create(&intent).await {
@@ -29,14 +29,14 @@ impl Uploader<'_> {
                     intent.upload_id = upload_id;
                     break;
                 }
-                Err(NoAnswer::Refused(error))
+                Err(CallError::Refused(error))
                     if error.fault == Fault::Unavailable && attempt < OPENINGS =>
                 {
                     // It may have been opened all the same, under an id that nobody knows.
                     self.abort_unknown(&intent.key).await?;
                     let wait = Duration::from_millis(500 << attempt).mul_f64(chance());
                     tokio::select! {
-                        why = self.lease.halted() => return Err(Halt::Stopped(why)),
+                        why = self.lease.halted() => return Err(JobError::Stopped(why)),
                         () = tokio::time::sleep(wait) => {}
                     }
                 }
@@ -54,7 +54,7 @@ impl Uploader<'_> {
         }
     }
 
-    async fn create(&self, intent: &FileIntent) -> Result<String, NoAnswer> {
+    async fn create(&self, intent: &FileIntent) -> Result<String, CallError> {
         // Waited for whatever comes meanwhile: only we can know the id of what it opens.
         let created = self.destination.settle("CreateMultipartUpload", |client| {
             let bucket = client.bucket();
@@ -69,13 +69,13 @@ impl Uploader<'_> {
             let once = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
             call.customize().config_override(once).send()
         });
-        upload::opened(created.await?).map_err(NoAnswer::Refused)
+        upload::opened(created.await?).map_err(CallError::Refused)
     }
 
     /// What an object of ours says of itself.
     pub(super) fn metadata(&self, intent: &FileIntent) -> HashMap<String, String> {
         let entries = [
-            (RUN, self.run.to_string()),
+            (TASK, self.task.to_string()),
             ("tracelift-file", intent.number.to_string()),
             ("tracelift-fence", self.lease.fence.0.to_string()),
             (TOKEN, intent.token.clone()),
@@ -85,8 +85,8 @@ impl Uploader<'_> {
 
     /// Aborts the upload in hand, unless the run is somebody else's now: then the upload is theirs
     /// to end.
-    pub(super) async fn clean_up(&self, intent: &FileIntent, halt: &Halt) {
-        if *halt != Halt::Stopped(Stop::Revoked) {
+    pub(super) async fn clean_up(&self, intent: &FileIntent, halt: &JobError) {
+        if *halt != JobError::Stopped(StopReason::Revoked) {
             self.end(intent).await;
         }
     }
@@ -107,7 +107,11 @@ impl Uploader<'_> {
     ///
     /// A bucket that grants PutObject only refuses; what is then written anew replaces whatever the
     /// old upload makes.
-    pub(super) async fn abort_until_gone(&self, key: &str, upload_id: &str) -> Result<(), Halt> {
+    pub(super) async fn abort_until_gone(
+        &self,
+        key: &str,
+        upload_id: &str,
+    ) -> Result<(), JobError> {
         for _ in 0..ABORTS {
             match self
                 .destination
@@ -115,9 +119,9 @@ impl Uploader<'_> {
                 .await
             {
                 Ok(()) => {}
-                Err(NoAnswer::Refused(error)) => match error.fault {
+                Err(CallError::Refused(error)) => match error.fault {
                     Fault::NoSuchUpload | Fault::NoSuchKey | Fault::AccessDenied => return Ok(()),
-                    _ => return Err(NoAnswer::Refused(error).at(Step::Upload)),
+                    _ => return Err(CallError::Refused(error).at(Step::Upload)),
                 },
                 Err(error) => return Err(error.at(Step::Upload)),
             }
@@ -128,7 +132,7 @@ impl Uploader<'_> {
     /// Aborts uploads of this very key that were opened but never became known. A store that does
     /// not answer now is asked again by the next attempt; where the bucket does not let us
     /// list, its own lifecycle rule has to end them.
-    pub(super) async fn abort_unknown(&self, key: &str) -> Result<(), Halt> {
+    pub(super) async fn abort_unknown(&self, key: &str) -> Result<(), JobError> {
         let listed = self.destination.call("ListMultipartUploads", |client| {
             let bucket = client.bucket();
             client
@@ -141,7 +145,7 @@ impl Uploader<'_> {
         });
         let listed = match listed.await {
             Ok(listed) => listed,
-            Err(NoAnswer::Refused(error)) if error.fault != Fault::Unavailable => {
+            Err(CallError::Refused(error)) if error.fault != Fault::Unavailable => {
                 tracing::debug!(%error, key, "open uploads cannot be listed");
                 return Ok(());
             }
@@ -156,7 +160,7 @@ impl Uploader<'_> {
 }
 
 /// Names in an object's metadata.
-pub(super) const RUN: &str = "tracelift-run";
+pub(super) const TASK: &str = "tracelift-run";
 pub(super) const TOKEN: &str = "tracelift-token";
 
 type AbortError = aws_sdk_s3::error::SdkError<

@@ -13,9 +13,9 @@ use tracelift_core::{
 
 use super::{
     Uploader,
-    opening::{RUN, TOKEN},
+    opening::{TASK, TOKEN},
 };
-use crate::{destination::NoAnswer, job::Halt};
+use crate::{destination::CallError, lease::JobError};
 
 impl Uploader<'_> {
     /// Makes an object, its etag: under the condition that none is there, where the store knows
@@ -29,7 +29,7 @@ impl Uploader<'_> {
         name: &'static str,
         intent: &FileIntent,
         send: impl Fn(Client, Option<String>) -> F,
-    ) -> Result<String, Halt>
+    ) -> Result<String, JobError>
     where
         F: Future<Output = Result<Option<String>, SdkError<E, HttpResponse>>>,
         E: std::error::Error + ProvideErrorMetadata + 'static,
@@ -48,7 +48,7 @@ impl Uploader<'_> {
                     self.destination.knows(now);
                     return Ok(etag.unwrap_or_default().trim_matches('"').to_owned());
                 }
-                Err(NoAnswer::Refused(error)) => error,
+                Err(CallError::Refused(error)) => error,
                 Err(error) => return Err(error.at(Step::Upload)),
             };
             match error.fault {
@@ -72,9 +72,9 @@ impl Uploader<'_> {
                         );
                         return Ok(etag);
                     }
-                    _ => return Err(NoAnswer::Refused(error).at(Step::Upload)),
+                    _ => return Err(CallError::Refused(error).at(Step::Upload)),
                 },
-                _ => return Err(NoAnswer::Refused(error).at(Step::Upload)),
+                _ => return Err(CallError::Refused(error).at(Step::Upload)),
             }
         }
     }
@@ -85,7 +85,7 @@ impl Uploader<'_> {
         &self,
         number: u32,
         unresolved: Option<&FileIntent>,
-    ) -> Result<Option<File>, Halt> {
+    ) -> Result<Option<File>, JobError> {
         let key = unresolved.map_or_else(|| (self.key)(number), |intent| intent.key.clone());
         if let Some(intent) = unresolved.filter(|intent| !intent.upload_id.is_empty()) {
             tracing::info!(key, "the upload of an earlier attempt is aborted");
@@ -103,7 +103,7 @@ impl Uploader<'_> {
         }
     }
 
-    async fn look(&self, intent: &FileIntent) -> Result<Decision, Halt> {
+    async fn look(&self, intent: &FileIntent) -> Result<Decision, JobError> {
         let head = self.destination.settle("HeadObject", |client| {
             let bucket = client.bucket();
             client
@@ -122,24 +122,26 @@ impl Uploader<'_> {
                     .and_then(|size| u64::try_from(size).ok())
                     .unwrap_or_default();
                 Found::Object {
-                    run: said(RUN),
+                    task: said(TASK),
                     token: said(TOKEN),
                     bytes,
                     etag: head.e_tag().unwrap_or_default().to_owned(),
                 }
             }
-            Err(NoAnswer::Refused(BucketError { fault: Fault::NoSuchKey, .. })) => Found::Nothing,
-            Err(NoAnswer::Refused(BucketError { fault: Fault::AccessDenied, .. })) => Found::Denied,
+            Err(CallError::Refused(BucketError { fault: Fault::NoSuchKey, .. })) => Found::Nothing,
+            Err(CallError::Refused(BucketError { fault: Fault::AccessDenied, .. })) => {
+                Found::Denied
+            }
             Err(error) => return Err(error.at(Step::Upload)),
         };
-        Ok(decide(self.run, Some(intent), &found))
+        Ok(decide(self.task, Some(intent), &found))
     }
 }
 
-fn conflict(intent: &FileIntent) -> Halt {
+fn conflict(intent: &FileIntent) -> JobError {
     let detail = format!(
         "an object that is not of this export stands at {}; remove it, or export to another prefix: it is not replaced",
         intent.key
     );
-    Halt::Failed(Failure { step: Step::Upload, class: FailureClass::CustomerConfig, detail })
+    JobError::Failed(Failure { step: Step::Upload, class: FailureClass::CustomerConfig, detail })
 }

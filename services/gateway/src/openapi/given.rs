@@ -135,7 +135,7 @@ pub(crate) struct ExportId {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-pub(crate) struct RunId {
+pub(crate) struct TaskId {
     #[param(format = Uuid)]
     run_id: String,
 }

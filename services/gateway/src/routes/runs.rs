@@ -11,7 +11,7 @@ use crate::{
     fields::WrongFields,
     openapi::{
         Refused,
-        given::{ExportId, Page, RunId, Source},
+        given::{ExportId, Page, Source, TaskId},
     },
     path::PathIds,
     query::Query,
@@ -79,7 +79,7 @@ pub(crate) async fn list(
     many(whole(&plane, &caller, runs.await?).await?)
 }
 
-#[utoipa::path(get, path = "/api/v1/bulk-exports/{bulk_export_id}/runs/{run_id}", operation_id = "get_run", tag = "runs", summary = "One run", params(ExportId, RunId), responses((status = 200, body = BulkExportRun), Refused))]
+#[utoipa::path(get, path = "/api/v1/bulk-exports/{bulk_export_id}/runs/{run_id}", operation_id = "get_run", tag = "runs", summary = "One run", params(ExportId, TaskId), responses((status = 200, body = BulkExportRun), Refused))]
 pub(crate) async fn get(
     State(plane): State<ControlPlane>,
     caller: Caller,
@@ -94,7 +94,7 @@ pub(crate) async fn get(
     whole_one(&plane, &caller, found).await
 }
 
-#[utoipa::path(post, path = "/api/v1/bulk-exports/{bulk_export_id}/runs/{run_id}/retry", operation_id = "retry_run", tag = "runs", summary = "Let a run that Failed or TimedOut go on behind its complete files", params(ExportId, RunId), responses((status = 200, body = BulkExportRun), Refused))]
+#[utoipa::path(post, path = "/api/v1/bulk-exports/{bulk_export_id}/runs/{run_id}/retry", operation_id = "retry_run", tag = "runs", summary = "Let a run that Failed or TimedOut go on behind its complete files", params(ExportId, TaskId), responses((status = 200, body = BulkExportRun), Refused))]
 pub(crate) async fn retry(
     State(plane): State<ControlPlane>,
     caller: Caller,

@@ -20,8 +20,9 @@ use tonic::{
 use tracelift_proto::{
     PROTOCOL,
     fleet::v1::{
-        self, assignment::Work, connect_request::Message as Said,
-        connect_response::Message as Told, fleet_service_client::FleetServiceClient,
+        self, assignment::Kind, connect_request::Message as ExporterMessage,
+        connect_response::Message as ControlMessage, fleet_service_client::FleetServiceClient,
+        report::Event,
     },
     v1::RunProgress,
 };
@@ -120,17 +121,17 @@ impl Exporter {
             incarnation: Uuid::new_v4().to_string(),
             protocol_min: *PROTOCOL.start(),
             protocol_max: *PROTOCOL.end(),
-            capacity: Some(v1::Capacity { runs: self.capacity }),
+            capacity: Some(v1::Capacity { tasks: self.capacity }),
             held: Vec::new(),
         };
-        outbox.send(v1::ConnectRequest { message: Some(Said::Hello(hello)) }).await?;
+        outbox.send(v1::ConnectRequest { message: Some(ExporterMessage::Hello(hello)) }).await?;
         let mut request = Request::new(ReceiverStream::new(messages));
         request.metadata_mut().insert("authorization", self.token.clone());
         let mut told = FleetServiceClient::new(self.endpoint.connect().await?)
             .connect(request)
             .await?
             .into_inner();
-        let Some(v1::ConnectResponse { message: Some(Told::Welcome(welcome)) }) =
+        let Some(v1::ConnectResponse { message: Some(ControlMessage::Welcome(welcome)) }) =
             told.message().await?
         else {
             return Err("the control plane did not say welcome".into());
@@ -159,50 +160,49 @@ struct Holding {
 }
 
 impl Holding {
-    async fn hear(&mut self, told: Told) -> Outcome<()> {
+    async fn hear(&mut self, told: ControlMessage) -> Outcome<()> {
         match told {
-            Told::Assignment(assignment) => self.take(assignment).await,
-            Told::Ack(v1::Ack { seq }) => {
+            ControlMessage::Assignment(assignment) => self.take(assignment).await,
+            ControlMessage::Ack(v1::Ack { seq }) => {
                 self.ledger.write().ended += usize::from(self.last.remove(&seq));
                 Ok(())
             }
-            Told::Publish(v1::Publish { run_id, fence, .. }) => {
-                let seq = self.next();
-                self.end(Said::RunPublished(v1::RunPublished { run_id, fence, seq })).await
+            ControlMessage::Publish(v1::Publish { task_id, fence, .. }) => {
+                self.end(task_id, fence, Event::Published(v1::Published {})).await
             }
-            Told::Cancel(v1::Cancel { run_id, fence })
-            | Told::Revoked(v1::Revoked { run_id, fence }) => {
-                self.stop(&run_id, fence);
+            ControlMessage::Cancel(v1::Cancel { task_id, fence })
+            | ControlMessage::Revoked(v1::Revoked { task_id, fence }) => {
+                self.stop(&task_id, fence);
                 Ok(())
             }
-            Told::HeartbeatReply(reply) => {
+            ControlMessage::HeartbeatReply(reply) => {
                 let lost =
                     reply.verdicts.iter().filter(|verdict| verdict.verdict() != v1::Verdict::Keep);
-                lost.for_each(|verdict| self.stop(&verdict.run_id, verdict.fence));
+                lost.for_each(|verdict| self.stop(&verdict.task_id, verdict.fence));
                 Ok(())
             }
-            Told::Drain(_) | Told::Welcome(_) => {
+            ControlMessage::Drain(_) | ControlMessage::Welcome(_) => {
                 Err("the control plane says what nobody asked for".into())
             }
         }
     }
 
     async fn take(&mut self, assignment: v1::Assignment) -> Outcome<()> {
-        let (at, v1::Assignment { run_id, export_id, fence, work, .. }) =
+        let (at, v1::Assignment { task_id, export_id, fence, kind, .. }) =
             (Instant::now(), assignment);
         if self.jobs.len() >= self.capacity as usize {
             // As the real one does: a slot that a cancel has freed can be given away before the
             // cancel is heard.
             self.ledger.write().declined += 1;
             return self
-                .say(Said::Declined(v1::Declined {
-                    run_id,
+                .say(ExporterMessage::Declined(v1::Declined {
+                    task_id,
                     fence,
                     reason: "no room is left for another run".to_owned(),
                 }))
                 .await;
         }
-        let partition = matches!(work, Some(Work::Slice(_)));
+        let partition = matches!(kind, Some(Kind::Partition(_)));
         let waited = self.free.pop_front().map(|since| at - since);
         {
             let mut seen = self.ledger.write();
@@ -210,31 +210,27 @@ impl Holding {
             seen.partitions += usize::from(partition);
         }
         self.jobs.insert(
-            run_id.clone(),
+            task_id.clone(),
             Job { export: export_id, fence, due: None, kept: partition, rows: 0 },
         );
-        self.say(Said::Accepted(v1::Accepted { run_id: run_id.clone(), fence })).await?;
+        self.say(ExporterMessage::Accepted(v1::Accepted { task_id: task_id.clone(), fence }))
+            .await?;
         if partition {
             let due = self.due();
-            if let Some(job) = self.jobs.get_mut(&run_id) {
+            if let Some(job) = self.jobs.get_mut(&task_id) {
                 job.due = due;
             }
             return self.finish_due().await;
         }
-        let seq = self.next();
-        self.end(match work {
-            Some(Work::Publish(_) | Work::Finalise(_)) => {
-                Said::RunPublished(v1::RunPublished { run_id, fence, seq })
-            }
-            Some(Work::CleanUp(_)) => {
-                Said::CleanedUp(v1::CleanedUp { run_id, fence, seq, adopted: None })
-            }
-            Some(Work::Reconcile(_)) => Said::Counted(v1::Counted { run_id, fence, seq, rows: 0 }),
-            Some(Work::Slice(_) | Work::FindExperiments(_)) | None => {
+        let last = match kind {
+            Some(Kind::Publish(_) | Kind::Finalize(_)) => Event::Published(v1::Published {}),
+            Some(Kind::CleanUp(_)) => Event::CleanedUp(v1::CleanedUp { adopted: None }),
+            Some(Kind::Reconcile(_)) => Event::Counted(v1::Counted { rows: 0 }),
+            Some(Kind::Partition(_) | Kind::FindExperiments(_)) | None => {
                 return Err("an assignment that this fleet cannot do".into());
             }
-        })
-        .await
+        };
+        self.end(task_id, fence, last).await
     }
 
     /// When a partition that is begun now is to be finished.
@@ -257,21 +253,14 @@ impl Holding {
             .jobs
             .iter()
             .filter(|(_, job)| job.due.is_some_and(|due| due <= now))
-            .map(|(run, _)| run.clone())
+            .map(|(task, _)| task.clone())
             .collect();
-        for run_id in due {
+        for task_id in due {
             let seq = self.next();
-            if let Some(job) = self.jobs.get_mut(&run_id) {
+            if let Some(job) = self.jobs.get_mut(&task_id) {
                 (job.due, job.kept) = (None, false);
-                let said = Said::RunFinished(v1::RunFinished {
-                    fence: job.fence,
-                    run_id,
-                    seq,
-                    files: 0,
-                    rows: 0,
-                    ..Default::default()
-                });
-                self.say(said).await?;
+                let (fence, event) = (job.fence, Event::Finished(v1::Finished::default()));
+                self.report(task_id, fence, seq, event).await?;
             }
         }
         Ok(())
@@ -290,26 +279,26 @@ impl Holding {
         }
     }
 
-    /// The last report of a run, which has the newest number: its slot is free.
-    async fn end(&mut self, said: Said) -> Outcome<()> {
-        let run = match &said {
-            Said::RunPublished(report) => &report.run_id,
-            Said::CleanedUp(report) => &report.run_id,
-            Said::Counted(report) => &report.run_id,
-            _ => return Err("no last report".into()),
-        };
-        if self.jobs.remove(run).is_none() {
+    /// The last report of a task, which has the newest number: its slot is free.
+    async fn end(&mut self, task_id: String, fence: u64, event: Event) -> Outcome<()> {
+        let seq = self.next();
+        if self.jobs.remove(&task_id).is_none() {
             return Ok(()); // it was stopped
         }
-        self.last.insert(self.seq);
-        self.say(said).await?;
+        self.last.insert(seq);
+        self.report(task_id, fence, seq, event).await?;
         self.free.push_back(Instant::now());
         Ok(())
     }
 
-    fn stop(&mut self, run: &str, fence: u64) {
-        if self.jobs.get(run).is_some_and(|job| job.fence == fence)
-            && let Some(job) = self.jobs.remove(run)
+    async fn report(&self, task_id: String, fence: u64, seq: u64, event: Event) -> Outcome<()> {
+        let report = v1::Report { task_id, fence, seq, event: Some(event) };
+        self.say(ExporterMessage::Report(report)).await
+    }
+
+    fn stop(&mut self, task: &str, fence: u64) {
+        if self.jobs.get(task).is_some_and(|job| job.fence == fence)
+            && let Some(job) = self.jobs.remove(task)
         {
             self.free.push_back(Instant::now());
             self.ledger.write().stops.push((job.export, Instant::now()));
@@ -320,9 +309,9 @@ impl Holding {
         let held = self
             .jobs
             .iter()
-            .map(|(run, job)| v1::HeldLease { run_id: run.clone(), fence: job.fence });
-        let capacity = Some(v1::Capacity { runs: self.capacity });
-        self.say(Said::Heartbeat(v1::Heartbeat { held: held.collect(), capacity })).await
+            .map(|(task, job)| v1::HeldLease { task_id: task.clone(), fence: job.fence });
+        let capacity = Some(v1::Capacity { tasks: self.capacity });
+        self.say(ExporterMessage::Heartbeat(v1::Heartbeat { held: held.collect(), capacity })).await
     }
 
     async fn progress(&mut self) -> Outcome<()> {
@@ -330,8 +319,8 @@ impl Holding {
         for (run, job) in &mut self.jobs {
             job.rows += 10_000;
             let progress = Some(RunProgress { rows: job.rows, ..RunProgress::default() });
-            said.push(Said::Progress(v1::Progress {
-                run_id: run.clone(),
+            said.push(ExporterMessage::Progress(v1::Progress {
+                task_id: run.clone(),
                 fence: job.fence,
                 stage: "reading".to_owned(),
                 progress,
@@ -348,7 +337,7 @@ impl Holding {
         self.seq
     }
 
-    async fn say(&self, said: Said) -> Outcome<()> {
+    async fn say(&self, said: ExporterMessage) -> Outcome<()> {
         Ok(self.outbox.send(v1::ConnectRequest { message: Some(said) }).await?)
     }
 }

@@ -6,8 +6,8 @@
 
 mod caller;
 mod exporter;
-mod figures;
 mod ledger;
+mod metrics;
 mod phases;
 
 use std::{
@@ -61,7 +61,7 @@ struct Options {
     calm_days: u32,
     /// Runs a second of the paced phase; half of what the saturated phase had, when that is less
     #[arg(long, default_value_t = 200.0)]
-    pace: f64,
+    backoff: f64,
     /// Seconds of the paced phase
     #[arg(long, default_value_t = 30)]
     paced_seconds: u32,

@@ -17,8 +17,8 @@ use crate::{
     Options, Outcome,
     caller::Caller,
     exporter::Play,
-    figures::{rate, spread},
     ledger::{Ledger, Seen},
+    metrics::{rate, spread},
 };
 
 /// The fleet, its callers, and what was seen.
@@ -39,9 +39,9 @@ impl Bench {
         say("connect", self.connect().await?);
         say("idle", self.idle().await);
         say("calm", self.calm().await?);
-        let (figures, reached) = self.saturated().await?;
-        say("saturated", figures);
-        say("paced", self.paced(self.options.pace.min(reached / 2.0)).await?);
+        let (metrics, reached) = self.saturated().await?;
+        say("saturated", metrics);
+        say("paced", self.paced(self.options.backoff.min(reached / 2.0)).await?);
         say("cancel", self.cancel().await?);
         Ok(())
     }
@@ -92,7 +92,7 @@ impl Bench {
         let creates = rate(exports, time);
         let (seen, time) = self.work_off(exports, Play::AtOnce).await?;
         let reached = rate(seen.arrivals.len(), time);
-        let figures = json!({
+        let metrics = json!({
             "runs": self.runs(exports),
             "exports": exports,
             "create_call": spread(calls),
@@ -102,20 +102,20 @@ impl Bench {
             "lost_leases": seen.stops.len(),
             "free_slot_to_assignment": spread(waits(&seen)),
         });
-        Ok((figures, reached))
+        Ok((metrics, reached))
     }
 
     /// The queue is full, and slots become free at a pace that the control plane can keep.
-    async fn paced(&self, pace: f64) -> Outcome<Value> {
+    async fn paced(&self, backoff: f64) -> Outcome<Value> {
         let slots = self.slots() as f64;
-        let runs = (pace * f64::from(self.options.paced_seconds)) as usize;
+        let runs = (backoff * f64::from(self.options.paced_seconds)) as usize;
         let (exports, ..) = self.queue(runs.max(self.slots()), self.options.days).await?;
-        let hold = Duration::from_secs_f64(slots / pace);
+        let hold = Duration::from_secs_f64(slots / backoff);
         let (seen, time) = self.work_off(exports, Play::Hold(hold)).await?;
         Ok(json!({
             "runs": self.runs(exports),
             "held_s": hold.as_secs_f64(),
-            "wanted_per_s": pace,
+            "wanted_per_s": backoff,
             "assignments_per_s": rate(seen.arrivals.len(), time),
             "lost_leases": seen.stops.len(),
             "free_slot_to_assignment": spread(waits(&seen)),
@@ -208,6 +208,6 @@ fn waits(seen: &Seen) -> Vec<Duration> {
         .collect()
 }
 
-fn say(phase: &str, figures: Value) {
-    println!("{}", json!({ phase: figures }));
+fn say(phase: &str, metrics: Value) {
+    println!("{}", json!({ phase: metrics }));
 }

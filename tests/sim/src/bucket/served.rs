@@ -7,25 +7,25 @@ use futures::StreamExt as _;
 use s3s::{S3, S3Request, S3Response, S3Result, dto::*, s3_error};
 
 use super::Bucket;
-use crate::weather::Trouble;
+use crate::faults::FaultKind;
 
-const WRITE: [Trouble; 3] = [Trouble::Refused, Trouble::Throttled, Trouble::AnswerLost];
+const WRITE: [FaultKind; 3] = [FaultKind::Refused, FaultKind::Throttled, FaultKind::AnswerLost];
 
 impl Bucket {
     /// The trouble of a call that will be done.
-    async fn before(&self, call: &str, key: &str, possible: &[Trouble]) -> S3Result<Trouble> {
-        self.weather.delay().await;
-        match self.weather.throw(&format!("{call} {key}"), possible) {
-            Trouble::Refused => Err(s3_error!(InternalError, "as the seed wants it")),
-            Trouble::Throttled => Err(s3_error!(SlowDown, "as the seed wants it")),
-            trouble => Ok(trouble),
+    async fn before(&self, call: &str, key: &str, possible: &[FaultKind]) -> S3Result<FaultKind> {
+        self.faults.delay().await;
+        match self.faults.throw(&format!("{call} {key}"), possible) {
+            FaultKind::Refused => Err(s3_error!(InternalError, "as the seed wants it")),
+            FaultKind::Throttled => Err(s3_error!(SlowDown, "as the seed wants it")),
+            fault => Ok(fault),
         }
     }
 }
 
 /// What is answered to a call that was done.
-fn after<T>(trouble: Trouble, answer: T) -> S3Result<S3Response<T>> {
-    if trouble == Trouble::AnswerLost {
+fn after<T>(fault: FaultKind, answer: T) -> S3Result<S3Response<T>> {
+    if fault == FaultKind::AnswerLost {
         Err(s3_error!(InternalError, "done, but the answer is lost"))
     } else {
         Ok(S3Response::new(answer))
@@ -60,8 +60,12 @@ impl S3 for Bucket {
         req: S3Request<GetObjectInput>,
     ) -> S3Result<S3Response<GetObjectOutput>> {
         let input = req.input;
-        let trouble = self
-            .before("GetObject", &input.key, &[Trouble::Refused, Trouble::Throttled, Trouble::Cut])
+        let fault = self
+            .before(
+                "GetObject",
+                &input.key,
+                &[FaultKind::Refused, FaultKind::Throttled, FaultKind::Cut],
+            )
             .await?;
         let object = self
             .disk()
@@ -71,7 +75,7 @@ impl S3 for Bucket {
             .ok_or_else(|| s3_error!(NoSuchKey))?;
         let (content, content_length) = (object.content.clone(), length(&object.content));
         let sent =
-            if trouble == Trouble::Cut { content.slice(..content.len() / 2) } else { content };
+            if fault == FaultKind::Cut { content.slice(..content.len() / 2) } else { content };
         let body =
             StreamingBlob::wrap(futures::stream::once(async move { Ok::<_, io::Error>(sent) }));
         let found = GetObjectOutput {
@@ -88,7 +92,7 @@ impl S3 for Bucket {
         req: S3Request<HeadObjectInput>,
     ) -> S3Result<S3Response<HeadObjectOutput>> {
         let input = req.input;
-        self.before("HeadObject", &input.key, &[Trouble::Refused, Trouble::Throttled]).await?;
+        self.before("HeadObject", &input.key, &[FaultKind::Refused, FaultKind::Throttled]).await?;
         let object = self
             .disk()
             .objects
@@ -110,7 +114,7 @@ impl S3 for Bucket {
     ) -> S3Result<S3Response<PutObjectOutput>> {
         let input = req.input;
         known(&input.bucket)?;
-        let trouble = self.before("PutObject", &input.key, &WRITE).await?;
+        let fault = self.before("PutObject", &input.key, &WRITE).await?;
         let content = content(input.body).await?;
         let etag = self.put(
             &input.bucket,
@@ -119,7 +123,7 @@ impl S3 for Bucket {
             input.metadata,
             input.if_none_match.is_some(),
         )?;
-        after(trouble, PutObjectOutput { e_tag: Some(ETag::Strong(etag)), ..Default::default() })
+        after(fault, PutObjectOutput { e_tag: Some(ETag::Strong(etag)), ..Default::default() })
     }
 
     async fn delete_object(
@@ -127,10 +131,10 @@ impl S3 for Bucket {
         req: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = req.input;
-        let trouble = self.before("DeleteObject", &input.key, &WRITE).await?;
+        let fault = self.before("DeleteObject", &input.key, &WRITE).await?;
         self.trace.line(format_args!("S3 {}/{}: deleted", input.bucket, input.key));
         self.disk().objects.remove(&(input.bucket, input.key));
-        after(trouble, DeleteObjectOutput::default())
+        after(fault, DeleteObjectOutput::default())
     }
 
     async fn create_multipart_upload(
@@ -139,7 +143,7 @@ impl S3 for Bucket {
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let input = req.input;
         known(&input.bucket)?;
-        let trouble = self.before("CreateMultipartUpload", &input.key, &WRITE).await?;
+        let fault = self.before("CreateMultipartUpload", &input.key, &WRITE).await?;
         let id = self.create(input.bucket.clone(), input.key.clone(), input.metadata);
         let made = CreateMultipartUploadOutput {
             bucket: Some(input.bucket),
@@ -147,7 +151,7 @@ impl S3 for Bucket {
             upload_id: Some(id),
             ..Default::default()
         };
-        after(trouble, made)
+        after(fault, made)
     }
 
     async fn upload_part(
@@ -155,10 +159,10 @@ impl S3 for Bucket {
         req: S3Request<UploadPartInput>,
     ) -> S3Result<S3Response<UploadPartOutput>> {
         let input = req.input;
-        let trouble = self.before("UploadPart", &input.key, &WRITE).await?;
+        let fault = self.before("UploadPart", &input.key, &WRITE).await?;
         let content = content(input.body).await?;
         let etag = self.part(&input.key, &input.upload_id, input.part_number, content)?;
-        after(trouble, UploadPartOutput { e_tag: Some(ETag::Strong(etag)), ..Default::default() })
+        after(fault, UploadPartOutput { e_tag: Some(ETag::Strong(etag)), ..Default::default() })
     }
 
     async fn complete_multipart_upload(
@@ -166,7 +170,7 @@ impl S3 for Bucket {
         req: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let input = req.input;
-        let trouble = self.before("CompleteMultipartUpload", &input.key, &WRITE).await?;
+        let fault = self.before("CompleteMultipartUpload", &input.key, &WRITE).await?;
         let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
         let asked: Vec<_> = parts
             .iter()
@@ -180,7 +184,7 @@ impl S3 for Bucket {
         let etag =
             self.complete(&input.key, &input.upload_id, &asked, input.if_none_match.is_some())?;
         after(
-            trouble,
+            fault,
             CompleteMultipartUploadOutput { e_tag: Some(ETag::Strong(etag)), ..Default::default() },
         )
     }
@@ -190,7 +194,7 @@ impl S3 for Bucket {
         req: S3Request<ListMultipartUploadsInput>,
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
         let prefix = req.input.prefix.unwrap_or_default();
-        self.before("ListMultipartUploads", &prefix, &[Trouble::Refused]).await?;
+        self.before("ListMultipartUploads", &prefix, &[FaultKind::Refused]).await?;
         let disk = self.disk();
         let open = disk.uploads.iter().filter(|(_, upload)| {
             upload.bucket == req.input.bucket && upload.key.starts_with(&prefix)
@@ -209,8 +213,8 @@ impl S3 for Bucket {
         req: S3Request<AbortMultipartUploadInput>,
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
         let input = req.input;
-        let trouble = self.before("AbortMultipartUpload", &input.key, &WRITE).await?;
+        let fault = self.before("AbortMultipartUpload", &input.key, &WRITE).await?;
         self.abort(&input.key, &input.upload_id)?;
-        after(trouble, AbortMultipartUploadOutput::default())
+        after(fault, AbortMultipartUploadOutput::default())
     }
 }

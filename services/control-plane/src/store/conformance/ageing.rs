@@ -2,11 +2,12 @@
 //! forgetting.
 
 use tracelift_core::{
+    assignment::ReadTime,
     export::{ExportStatus, Projects},
     failure::FailureClass,
     file::FileIntent,
     filter::Filter,
-    run::{Event, Run, RunStatus, Work},
+    task::{Event, Progress, RunStatus, Task, TaskKind, Verdict},
     time::Window,
 };
 
@@ -14,16 +15,16 @@ use super::{
     ALL, GRACE, LEASE, PATIENCE, RETRIES, at, claim, claim_one, complete, export, failed, file,
     finished, first_runs, held, intent, lease, make, owner, planned, report, run_view, view,
 };
-use crate::store::{Change, Heard, Reported, Store, TimeLimits, Verdict};
+use crate::store::{Change, ReportOutcome, Store, TimeLimits};
 
 /// Nothing times out.
-const NEVER: TimeLimits = TimeLimits { run: u32::MAX, export: u32::MAX };
+const NEVER: TimeLimits = TimeLimits { task: u32::MAX, export: u32::MAX };
 
-async fn said(store: &dyn Store, run: &Run, rows: u64, now: i64) {
-    let said = Reported { stage: "reading".into(), rows, ..Reported::default() };
+async fn said(store: &dyn Store, task: &Task, rows: u64, now: i64) {
+    let said = Progress { stage: "reading".into(), rows, ..Progress::default() };
     assert!(matches!(
-        store.progress(run.id, run.fence, said, at(now)).await.unwrap(),
-        Heard::Yes(_)
+        store.progress(task.id, task.fence, said, at(now)).await.unwrap(),
+        ReportOutcome::Applied(_)
     ));
 }
 
@@ -32,41 +33,41 @@ pub(crate) async fn a_run_that_does_not_get_on_is_given_to_another_though_its_ex
 ) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 1).await;
-    let run = claim_one(store, "a", 0).await;
+    let task = claim_one(store, "a", 0).await;
     let patience = i64::from(PATIENCE);
-    said(store, &run, 10, 100).await;
+    said(store, &task, 10, 100).await;
     for now in (110..100 + patience).step_by(10) {
-        said(store, &run, 10, now).await;
+        said(store, &task, 10, now).await;
         assert_eq!(
-            store.heartbeat(lease("a", now), held(&[&run]), at(now)).await.unwrap(),
+            store.heartbeat(lease("a", now), held(&[&task]), at(now)).await.unwrap(),
             [Verdict::Keep]
         );
         assert_eq!(store.lapse(RETRIES, at(now)).await.unwrap(), 0, "at {now}");
     }
     let late = 100 + patience;
     assert_eq!(store.lapse(RETRIES, at(late)).await.unwrap(), 1);
-    let seen = run_view(store, &run).await.run;
+    let seen = run_view(store, &task).await.task;
     assert!(
         seen.errors[0].ends_with("exporter a did not get on for 600 seconds"),
         "{:?}",
         seen.errors
     );
     assert_eq!(
-        store.heartbeat(lease("a", late), held(&[&run]), at(late)).await.unwrap(),
+        store.heartbeat(lease("a", late), held(&[&task]), at(late)).await.unwrap(),
         [Verdict::Revoked]
     );
-    assert_eq!(claim_one(store, "b", late).await.id, run.id);
+    assert_eq!(claim_one(store, "b", late).await.id, task.id);
 }
 
 pub(crate) async fn whatever_gets_a_run_further_is_progress(store: &dyn Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 1).await;
-    let run = claim_one(store, "a", 0).await;
+    let task = claim_one(store, "a", 0).await;
     let mut now = 0;
     for event in [Event::FileIntent(intent(0)), Event::FileDone(file(0)), finished(1, 10)] {
         now += i64::from(PATIENCE) - 1;
-        store.heartbeat(lease("a", now), held(&[&run]), at(now)).await.unwrap();
-        report(store, &run, event, now).await;
+        store.heartbeat(lease("a", now), held(&[&task]), at(now)).await.unwrap();
+        report(store, &task, event, now).await;
         assert_eq!(store.lapse(RETRIES, at(now + 1)).await.unwrap(), 0);
     }
 }
@@ -77,17 +78,17 @@ pub(crate) async fn a_run_that_takes_too_long_times_out_and_its_exporter_is_told
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
     let slow = claim_one(store, "a", 10).await;
-    let mut news = store.changes();
-    let limits = TimeLimits { run: 100, ..NEVER };
+    let mut notifications = store.changes();
+    let limits = TimeLimits { task: 100, ..NEVER };
     assert_eq!(store.time_out(limits, at(109)).await.unwrap(), 0);
     assert_eq!(store.time_out(limits, at(110)).await.unwrap(), 1);
     let stopped = Change::Stopped {
-        run: slow.id,
+        task: slow.id,
         fence: slow.fence,
         exporter: slow.lease().unwrap().exporter.clone(),
     };
-    while news.recv().await.unwrap() != stopped {}
-    assert_eq!(run_view(store, &slow).await.run.status(), RunStatus::TimedOut);
+    while notifications.recv().await.unwrap() != stopped {}
+    assert_eq!(run_view(store, &slow).await.task.status(), RunStatus::TimedOut);
     assert_eq!(
         store.heartbeat(lease("a", 111), held(&[&slow]), at(111)).await.unwrap(),
         [Verdict::Cancel]
@@ -100,9 +101,11 @@ pub(crate) async fn a_run_that_takes_too_long_times_out_and_its_exporter_is_told
     let mut rest = claim(store, "b", 9, 112).await;
     let other = rest
         .remove(
-            rest.iter().position(|claimed| matches!(claimed.run.work, Work::Partition(_))).unwrap(),
+            rest.iter()
+                .position(|claimed| matches!(claimed.task.kind, TaskKind::Partition(_)))
+                .unwrap(),
         )
-        .run;
+        .task;
     complete(store, &other, 1, 113).await;
     let ended = view(store, mine, id).await.export;
     assert_eq!(ended.status, ExportStatus::TimedOut);
@@ -124,33 +127,35 @@ pub(crate) async fn an_export_that_takes_too_long_stops_as_a_whole(store: &dyn S
 }
 
 /// The cleaning run of `left`, claimed.
-async fn cleaning(store: &dyn Store, left: &Run, now: i64) -> (Run, Run) {
+async fn cleaning(store: &dyn Store, left: &Task, now: i64) -> (Task, Task) {
     let claimed = claim(store, "cleaner", 9, now).await;
-    let found =
-        claimed.into_iter().find(|claimed| claimed.run.work == Work::CleanUp(left.id)).unwrap();
-    (found.run, found.left.unwrap())
+    let found = claimed
+        .into_iter()
+        .find(|claimed| claimed.task.kind == TaskKind::CleanUp(left.id))
+        .unwrap();
+    (found.task, found.leftover.unwrap())
 }
 
 pub(crate) async fn what_a_stopped_run_left_is_cleaned_up_once(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
-    let run = claim_one(store, "a", 1).await;
-    report(store, &run, Event::FileDone(file(0)), 2).await;
-    report(store, &run, Event::FileIntent(intent(1)), 2).await;
+    let task = claim_one(store, "a", 1).await;
+    report(store, &task, Event::FileDone(file(0)), 2).await;
+    report(store, &task, Event::FileIntent(intent(1)), 2).await;
     store.cancel_export(mine.tenant, id, at(3)).await.unwrap();
-    let (cleaning, left) = cleaning(store, &run, 4).await;
+    let (cleaning, left) = cleaning(store, &task, 4).await;
     assert_eq!((left.intent, left.totals.files), (Some(intent(1)), 1));
     let adopted = Some(Box::new(file(1)));
     for _ in 0..2 {
         report(store, &cleaning, Event::CleanedUp { adopted: adopted.clone() }, 5).await;
     }
-    let seen = run_view(store, &run).await;
-    assert_eq!((&seen.run.intent, seen.run.status()), (&None, RunStatus::Cancelled));
+    let seen = run_view(store, &task).await;
+    assert_eq!((&seen.task.intent, seen.task.status()), (&None, RunStatus::Cancelled));
     assert_eq!(seen.keys, [file(0).key, file(1).key], "a file that was complete is listed");
     assert_eq!(claim(store, "cleaner", 9, 9).await, []);
     assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Cancelled);
     assert_eq!(
-        store.runs(mine.tenant, id, ALL).await.unwrap().unwrap().len(),
+        store.tasks(mine.tenant, id, ALL).await.unwrap().unwrap().len(),
         1,
         "callers see partitions only"
     );
@@ -159,19 +164,19 @@ pub(crate) async fn what_a_stopped_run_left_is_cleaned_up_once(store: &dyn Store
 pub(crate) async fn a_failed_run_is_cleaned_up_and_one_that_nobody_began_is_not(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
-    let run = claim_one(store, "a", 1).await;
+    let task = claim_one(store, "a", 1).await;
     let unsealed = FileIntent { whole: None, ..intent(0) };
-    report(store, &run, Event::FileIntent(unsealed), 2).await;
-    report(store, &run, failed(FailureClass::CustomerConfig), 3).await;
+    report(store, &task, Event::FileIntent(unsealed), 2).await;
+    report(store, &task, failed(FailureClass::CustomerConfig), 3).await;
     store.cancel_export(mine.tenant, id, at(4)).await.unwrap();
     let claimed = claim(store, "cleaner", 9, 5).await;
     assert_eq!(
-        claimed.iter().map(|claimed| claimed.run.work).collect::<Vec<_>>(),
-        [Work::CleanUp(run.id)]
+        claimed.iter().map(|claimed| claimed.task.kind).collect::<Vec<_>>(),
+        [TaskKind::CleanUp(task.id)]
     );
     // A cleaner that dies is followed by another; cleaning ends, and nothing else changes.
     store.lapse(RETRIES, at(5 + LEASE)).await.unwrap();
-    let (again, _) = cleaning(store, &run, 6 + LEASE).await;
+    let (again, _) = cleaning(store, &task, 6 + LEASE).await;
     report(store, &again, Event::CleanedUp { adopted: None }, 7 + LEASE).await;
     assert_eq!(view(store, mine, id).await.export.finished_at, Some(at(4)));
 }
@@ -184,7 +189,7 @@ pub(crate) async fn a_completed_export_is_counted_once_more(store: &dyn Store) {
     let ended = view(store, mine, id).await;
     assert_eq!((ended.export.status, ended.reconciled), (ExportStatus::Completed, None));
     let counting = claim_one(store, "a", 4).await;
-    assert_eq!(counting.work, Work::Reconcile);
+    assert_eq!(counting.kind, TaskKind::Reconcile);
     for _ in 0..2 {
         report(store, &counting, Event::Counted { rows: 23 }, 5).await;
     }
@@ -200,22 +205,23 @@ pub(crate) async fn an_export_whose_window_is_open_says_so_and_is_counted_after_
     let (mut made, _) = planned(mine, 1, 1, 0);
     let (end, grace) = (10, i64::from(GRACE));
     made.spec.window = Window::new(at(0), at(end)).unwrap();
-    let (id, runs) = (made.id, first_runs(&made));
-    make(store, made, runs).await;
+    let (id, tasks) = (made.id, first_runs(&made));
+    make(store, made, tasks).await;
     assert_eq!(
         (view(store, mine, id).await.read_at, view(store, mine, id).await.window_open),
         (None, false)
     );
-    let run = claim_one(store, "a", 5).await;
+    let task = claim_one(store, "a", 5).await;
     assert_eq!(
-        run_view(store, &run).await.run.read_at,
+        run_view(store, &task).await.task.read_at,
         Some(at(5)),
         "it is read back as it was saved"
     );
-    complete(store, &run, 2, 6).await;
-    let [finalising] = claim(store, "a", 9, 7).await.try_into().unwrap();
-    assert_eq!(finalising.read, Some((at(5), true)), "the manifest says so too");
-    report(store, &finalising.run, Event::Published, 8).await;
+    complete(store, &task, 2, 6).await;
+    let [finalizing] = claim(store, "a", 9, 7).await.try_into().unwrap();
+    let read = ReadTime { at: Some(at(5)), window_open: true };
+    assert_eq!(finalizing.read, read, "the manifest says so too");
+    report(store, &finalizing.task, Event::Published, 8).await;
     let ended = view(store, mine, id).await;
     assert_eq!(
         (ended.export.status, ended.read_at, ended.window_open),
@@ -235,8 +241,8 @@ pub(crate) async fn a_search_for_experiments_in_an_open_window_is_told_though_it
     let (mut made, _) = planned(mine, 1, 1, 0);
     (made.spec.window, made.spec.projects) =
         (Window::new(at(-20), at(10)).unwrap(), Projects::Experiments);
-    let (id, runs) = (made.id, first_runs(&made));
-    make(store, made, runs).await;
+    let (id, tasks) = (made.id, first_runs(&made));
+    make(store, made, tasks).await;
     report(store, &claim_one(store, "a", 5).await, Event::ExperimentsFound(Vec::new()), 6).await;
     let seen = view(store, mine, id).await;
     assert_eq!((seen.runs_total, seen.read_at, seen.window_open), (0, Some(at(5)), true));
@@ -244,14 +250,14 @@ pub(crate) async fn a_search_for_experiments_in_an_open_window_is_told_though_it
 
 pub(crate) async fn an_export_whose_filter_reads_content_is_counted_too(store: &dyn Store) {
     let mine = owner(store, 1).await;
-    let (mut planned, runs) = planned(mine, 1, 1, 0);
+    let (mut planned, tasks) = planned(mine, 1, 1, 0);
     planned.spec.filter = Some(Filter::read("neq(error, null)").unwrap());
     let id = planned.id;
-    make(store, planned, runs).await;
+    make(store, planned, tasks).await;
     complete(store, &claim_one(store, "a", 1).await, 2, 2).await;
     report(store, &claim_one(store, "a", 3).await, Event::Published, 3).await;
     assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Completed);
-    assert_eq!(claim_one(store, "a", 4).await.work, Work::Reconcile);
+    assert_eq!(claim_one(store, "a", 4).await.kind, TaskKind::Reconcile);
 }
 
 pub(crate) async fn records_of_old_exports_are_removed_and_young_or_busy_ones_stay(
@@ -264,8 +270,8 @@ pub(crate) async fn records_of_old_exports_are_removed_and_young_or_busy_ones_st
         export(store, mine, 3, 1).await,
     );
     let begun = claim(store, "a", 9, 1).await;
-    for claimed in begun.iter().filter(|claimed| claimed.run.export == old) {
-        report(store, &claimed.run, Event::FileDone(file(0)), 2).await;
+    for claimed in begun.iter().filter(|claimed| claimed.task.export == old) {
+        report(store, &claimed.task, Event::FileDone(file(0)), 2).await;
     }
     for (id, when) in [(old, 10), (busy, 10), (young, 100)] {
         store.cancel_export(mine.tenant, id, at(when)).await.unwrap();
@@ -273,14 +279,14 @@ pub(crate) async fn records_of_old_exports_are_removed_and_young_or_busy_ones_st
     for claimed in claim(store, "cleaner", 99, 101)
         .await
         .into_iter()
-        .filter(|claimed| claimed.run.export != busy)
+        .filter(|claimed| claimed.task.export != busy)
     {
-        report(store, &claimed.run, Event::CleanedUp { adopted: None }, 102).await;
+        report(store, &claimed.task, Event::CleanedUp { adopted: None }, 102).await;
     }
     assert_eq!(store.remove_ended(at(9)).await.unwrap(), 0);
     assert_eq!(store.remove_ended(at(50)).await.unwrap(), 1);
     assert!(store.export(mine.tenant, old).await.unwrap().is_none());
-    assert!(store.runs(mine.tenant, old, ALL).await.unwrap().is_none());
+    assert!(store.tasks(mine.tenant, old, ALL).await.unwrap().is_none());
     for stays in [busy, young] {
         assert!(store.export(mine.tenant, stays).await.unwrap().is_some());
     }

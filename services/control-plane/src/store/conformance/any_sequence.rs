@@ -11,8 +11,8 @@ use tracelift_core::{
     export::ExportStatus,
     failure::FailureClass,
     file::{File, Totals},
-    id::{ExportId, RunId},
-    run::{Event, Fence, Lease, Run, State, Work},
+    id::{ExportId, TaskId},
+    task::{Event, Fence, Lease, State, Task, TaskKind, Verdict},
 };
 use uuid::Uuid;
 
@@ -21,14 +21,14 @@ use super::{
     experiments::{experiments, two_of_three_days},
     export, exporter, failed, file, finished, intent, lease_of, owner,
 };
-use crate::store::{ExportView, Heard, Retry, Store, TimeLimits, Verdict};
+use crate::store::{ExportView, ReportOutcome, Retry, Store, TimeLimits};
 
 const NAMES: [&str; 2] = ["a", "b"];
 
 #[derive(Debug, Clone)]
 enum Move {
     Claim { who: usize, capacity: u32 },
-    Report { who: usize, which: Index, said: Said },
+    Report { who: usize, which: Index, said: ExporterMessage },
     Heartbeat { who: usize },
     Hello { who: usize, restarted: bool, forgets: bool },
     Lapse,
@@ -40,7 +40,7 @@ enum Move {
 
 /// Of a file: how far its number is from the next one.
 #[derive(Debug, Clone, Copy)]
-enum Said {
+enum ExporterMessage {
     Intent(u32),
     Done(u32),
     Finished { right: bool },
@@ -50,15 +50,15 @@ enum Said {
     Declined,
 }
 
-fn said() -> impl Strategy<Value = Said> {
+fn said() -> impl Strategy<Value = ExporterMessage> {
     prop_oneof![
-        2 => (0u32..3).prop_map(Said::Intent),
-        6 => prop_oneof![1 => Just(0u32), 4 => Just(1), 1 => Just(2)].prop_map(Said::Done),
-        5 => prop::bool::weighted(0.8).prop_map(|right| Said::Finished { right }),
-        5 => Just(Said::Published),
-        1 => prop::sample::select(&FailureClass::ALL[..]).prop_map(Said::Failed),
-        1 => Just(Said::HandedBack),
-        1 => Just(Said::Declined),
+        2 => (0u32..3).prop_map(ExporterMessage::Intent),
+        6 => prop_oneof![1 => Just(0u32), 4 => Just(1), 1 => Just(2)].prop_map(ExporterMessage::Done),
+        5 => prop::bool::weighted(0.8).prop_map(|right| ExporterMessage::Finished { right }),
+        5 => Just(ExporterMessage::Published),
+        1 => prop::sample::select(&FailureClass::ALL[..]).prop_map(ExporterMessage::Failed),
+        1 => Just(ExporterMessage::HandedBack),
+        1 => Just(ExporterMessage::Declined),
     ]
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn of_two_exporters<S: Store>(cases: u32, fresh: &dyn Fn() -> Fresh<S
 #[derive(Debug, Clone, PartialEq)]
 struct Seen {
     export: ExportView,
-    runs: BTreeMap<RunId, (Run, Vec<File>)>,
+    tasks: BTreeMap<TaskId, (Task, Vec<File>)>,
 }
 
 /// A lease that some process of an exporter has had.
@@ -114,18 +114,18 @@ struct Seen {
 struct Had {
     who: usize,
     incarnation: u32,
-    run: RunId,
+    task: TaskId,
     fence: Fence,
-    work: Work,
+    kind: TaskKind,
 }
 
 /// What is said last of a run.
-fn last_word(work: Work) -> Event {
-    match work {
-        Work::FindExperiments(_) => Event::ExperimentsFound(two_of_three_days()),
-        Work::Partition(_) | Work::Finalise => Event::Published,
-        Work::CleanUp(_) => Event::CleanedUp { adopted: None },
-        Work::Reconcile => Event::Counted { rows: 7 },
+fn last_word(kind: TaskKind) -> Event {
+    match kind {
+        TaskKind::FindExperiments(_) => Event::ExperimentsFound(two_of_three_days()),
+        TaskKind::Partition(_) | TaskKind::Finalize => Event::Published,
+        TaskKind::CleanUp(_) => Event::CleanedUp { adopted: None },
+        TaskKind::Reconcile => Event::Counted { rows: 7 },
     }
 }
 
@@ -136,9 +136,9 @@ struct Game<'a> {
     now: i64,
     incarnations: [u32; 2],
     had: Vec<Had>,
-    finalising: Option<RunId>,
+    finalizing: Option<TaskId>,
     /// What this move has asked for anew.
-    asked_anew: Option<RunId>,
+    asked_anew: Option<TaskId>,
     seen: Seen,
 }
 
@@ -158,7 +158,7 @@ impl<'a> Game<'a> {
             now: 0,
             incarnations: [0; 2],
             had: Vec::new(),
-            finalising: None,
+            finalizing: None,
             asked_anew: None,
             seen,
         }
@@ -185,7 +185,7 @@ impl<'a> Game<'a> {
             }
             Move::Heartbeat { who } => {
                 let all = self.all_of(who);
-                let held = all.iter().map(|had| (had.run, had.fence)).collect();
+                let held = all.iter().map(|had| (had.task, had.fence)).collect();
                 let verdicts =
                     self.store.heartbeat(self.lease(who), held, at(self.now)).await.unwrap();
                 for (had, verdict) in all.into_iter().zip(verdicts) {
@@ -199,7 +199,7 @@ impl<'a> Game<'a> {
                 let held = if forgets {
                     Vec::new()
                 } else {
-                    all.iter().map(|had| (had.run, had.fence)).collect()
+                    all.iter().map(|had| (had.task, had.fence)).collect()
                 };
                 self.store
                     .hello(Uuid::from_u128(1), self.lease(who), held, RETRIES, at(self.now))
@@ -227,7 +227,7 @@ impl<'a> Game<'a> {
             Move::Retry { which } => self.retry(which).await,
             Move::TimeOut => {
                 self.store
-                    .time_out(TimeLimits { run: 60, export: 300 }, at(self.now))
+                    .time_out(TimeLimits { task: 60, export: 300 }, at(self.now))
                     .await
                     .unwrap();
             }
@@ -238,48 +238,48 @@ impl<'a> Game<'a> {
     async fn claim(&mut self, who: usize, capacity: u32) {
         let claimed = claim_under(self.store, self.lease(who), capacity, UNLIMITED, self.now).await;
         for claimed in &claimed {
-            let (run, fence) = (claimed.run.id, claimed.run.fence);
-            if claimed.run.work == Work::Finalise {
+            let (task, fence) = (claimed.task.id, claimed.task.fence);
+            if claimed.task.kind == TaskKind::Finalize {
                 assert_eq!(
-                    *self.finalising.get_or_insert(run),
-                    run,
+                    *self.finalizing.get_or_insert(task),
+                    task,
                     "an export has one finalising run"
                 );
-            } else if let Work::Partition(_) = claimed.run.work {
-                let (before, files) = &self.seen.runs[&run];
+            } else if let TaskKind::Partition(_) = claimed.task.kind {
+                let (before, files) = &self.seen.tasks[&task];
                 assert!(
                     matches!(before.state, State::Queued { not_before } if not_before <= at(self.now)),
                     "{before:?}"
                 );
                 assert_eq!(
                     (before.fence.0 + 1, before.totals, before.cursor),
-                    (fence.0, claimed.run.totals, claimed.run.cursor)
+                    (fence.0, claimed.task.totals, claimed.task.cursor)
                 );
-                assert!(!claimed.run.frozen || claimed.files == *files);
+                assert!(!claimed.task.frozen || claimed.files == *files);
             }
             self.had.push(Had {
                 who,
                 incarnation: self.incarnations[who],
-                run,
+                task,
                 fence,
-                work: claimed.run.work,
+                kind: claimed.task.kind,
             });
         }
         let seen = see(self.store, self.owner, self.export).await;
-        let held = seen.runs.values().filter(|(run, _)| {
-            run.lease().is_some_and(|lease| lease.exporter == exporter(NAMES[who]))
+        let held = seen.tasks.values().filter(|(task, _)| {
+            task.lease().is_some_and(|lease| lease.exporter == exporter(NAMES[who]))
         });
         assert!(claimed.is_empty() || held.count() <= capacity as usize);
     }
 
     /// A caller asks for any run, whether or not that makes sense.
     async fn retry(&mut self, which: Index) {
-        let ids: Vec<_> = self.seen.runs.keys().copied().collect();
+        let ids: Vec<_> = self.seen.tasks.keys().copied().collect();
         if ids.is_empty() {
             return; // its experiments are not found yet
         }
         let id = *which.get(&ids);
-        let before = &self.seen.runs[&id].0;
+        let before = &self.seen.tasks[&id].0;
         let may = matches!(before.state, State::Failed(_) | State::TimedOut(_))
             && self.seen.export.export.status != ExportStatus::Cancelled;
         let answer = self
@@ -294,9 +294,9 @@ impl<'a> Game<'a> {
             assert_eq!(after, self.seen);
             return;
         }
-        let run = &after.runs[&id].0;
+        let task = &after.tasks[&id].0;
         assert_eq!(
-            (run.totals, run.cursor, run.attempt, run.spent),
+            (task.totals, task.cursor, task.attempt, task.spent),
             (before.totals, before.cursor, before.attempt + 1, before.attempt + 1)
         );
         assert_eq!(
@@ -306,20 +306,23 @@ impl<'a> Game<'a> {
         self.asked_anew = Some(id);
     }
 
-    async fn report(&mut self, had: Had, said: Said) {
-        let totals = self.seen.runs.get(&had.run).map(|(run, _)| run.totals).unwrap_or_default();
+    async fn report(&mut self, had: Had, said: ExporterMessage) {
+        let totals =
+            self.seen.tasks.get(&had.task).map(|(task, _)| task.totals).unwrap_or_default();
         let number = |offset: u32| (totals.files + offset).saturating_sub(1);
         let event = match said {
-            Said::Intent(offset) => Event::FileIntent(intent(number(offset))),
-            Said::Done(offset) => Event::FileDone(file(number(offset))),
-            Said::Finished { right } => finished(totals.files, totals.rows + u64::from(!right)),
-            Said::Published => last_word(had.work),
-            Said::Failed(class) => failed(class),
-            Said::HandedBack => Event::HandedBack,
-            Said::Declined => Event::Declined,
+            ExporterMessage::Intent(offset) => Event::FileIntent(intent(number(offset))),
+            ExporterMessage::Done(offset) => Event::FileDone(file(number(offset))),
+            ExporterMessage::Finished { right } => {
+                finished(totals.files, totals.rows + u64::from(!right))
+            }
+            ExporterMessage::Published => last_word(had.kind),
+            ExporterMessage::Failed(class) => failed(class),
+            ExporterMessage::HandedBack => Event::HandedBack,
+            ExporterMessage::Declined => Event::Declined,
         };
-        let heard = self.store.report(had.run, had.fence, event, GRACE, at(self.now)).await;
-        if !matches!(heard, Ok(Heard::Yes(_))) {
+        let heard = self.store.report(had.task, had.fence, event, GRACE, at(self.now)).await;
+        if !matches!(heard, Ok(ReportOutcome::Applied(_))) {
             let after = see(self.store, self.owner, self.export).await;
             assert_eq!(after, self.seen, "{heard:?} changes nothing");
         }
@@ -328,7 +331,7 @@ impl<'a> Game<'a> {
     async fn has_access(&self, had: Had) -> bool {
         let found = self
             .store
-            .access(had.run, had.fence, exporter(NAMES[had.who]), had.incarnation.to_string())
+            .access(had.task, had.fence, exporter(NAMES[had.who]), had.incarnation.to_string())
             .await;
         found.unwrap().is_some()
     }
@@ -341,35 +344,35 @@ impl<'a> Game<'a> {
             if self.has_access(had).await {
                 let holder = (had.who, had.incarnation, had.fence);
                 assert_eq!(
-                    *holders.entry(had.run).or_insert(holder),
+                    *holders.entry(had.task).or_insert(holder),
                     holder,
                     "a run has one holder"
                 );
             }
         }
         let mut sum = Totals::default();
-        for (id, (run, files)) in &after.runs {
-            sum = sum.plus(run.totals);
-            let Some((before, files_before)) = self.seen.runs.get(id) else {
-                assert!(self.seen.runs.is_empty(), "experiments are found once");
+        for (id, (task, files)) in &after.tasks {
+            sum = sum.plus(task.totals);
+            let Some((before, files_before)) = self.seen.tasks.get(id) else {
+                assert!(self.seen.tasks.is_empty(), "experiments are found once");
                 continue;
             };
-            assert!(run.fence >= before.fence);
+            assert!(task.fence >= before.fence);
             assert!(files.starts_with(files_before));
             assert!(
                 files.iter().zip(0..).all(|(file, number)| file.number == number),
                 "files are dense"
             );
-            assert_eq!(Totals::of(files), run.totals);
+            assert_eq!(Totals::of(files), task.totals);
             assert!(!before.frozen || files == files_before, "the file list is frozen");
             assert_eq!(
-                run.errors.len(),
-                run.attempt as usize + usize::from(matches!(run.state, State::Failed(_)))
+                task.errors.len(),
+                task.attempt as usize + usize::from(matches!(task.state, State::Failed(_)))
             );
-            assert!(run.attempt - run.spent <= RETRIES);
+            assert!(task.attempt - task.spent <= RETRIES);
             if before.finished_at().is_some() && self.asked_anew != Some(*id) {
                 assert_eq!(
-                    (&run.state, run.fence),
+                    (&task.state, task.fence),
                     (&before.state, before.fence),
                     "what has ended stays ended"
                 );
@@ -399,15 +402,19 @@ impl<'a> Game<'a> {
                 .await
                 .pop()
         {
-            let run = claimed.run;
-            let mut events = vec![finished(run.totals.files, run.totals.rows), last_word(run.work)];
-            if !matches!(run.work, Work::Partition(_)) {
+            let task = claimed.task;
+            let mut events =
+                vec![finished(task.totals.files, task.totals.rows), last_word(task.kind)];
+            if !matches!(task.kind, TaskKind::Partition(_)) {
                 events.remove(0);
             }
             for event in events {
-                let heard =
-                    self.store.report(run.id, run.fence, event, GRACE, at(self.now)).await.unwrap();
-                assert!(matches!(heard, Heard::Yes(_)));
+                let heard = self
+                    .store
+                    .report(task.id, task.fence, event, GRACE, at(self.now))
+                    .await
+                    .unwrap();
+                assert!(matches!(heard, ReportOutcome::Applied(_)));
             }
         }
         self.look().await;
@@ -417,11 +424,11 @@ impl<'a> Game<'a> {
 
 async fn see(store: &dyn Store, owner: Owner, id: ExportId) -> Seen {
     let export = store.export(owner.tenant, id).await.unwrap().unwrap();
-    let mut runs = BTreeMap::new();
-    for view in store.runs(owner.tenant, id, ALL).await.unwrap().unwrap() {
-        let files = store.files(view.run.id).await.unwrap();
+    let mut tasks = BTreeMap::new();
+    for view in store.tasks(owner.tenant, id, ALL).await.unwrap().unwrap() {
+        let files = store.files(view.task.id).await.unwrap();
         assert_eq!(view.keys, files.iter().map(|file| file.key.clone()).collect::<Vec<_>>());
-        runs.insert(view.run.id, (view.run, files));
+        tasks.insert(view.task.id, (view.task, files));
     }
-    Seen { export, runs }
+    Seen { export, tasks }
 }

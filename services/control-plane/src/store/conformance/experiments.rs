@@ -7,8 +7,8 @@ use tracelift_core::{
     id::{ExportId, SessionId},
     limit::AtOnce,
     plan::{Experiment, MAX_PARTITIONS, Partition},
-    run::{Event, Run, RunStatus, Work},
     schedule::Hours,
+    task::{Event, RunStatus, Task, TaskKind},
     time::{Timestamp, Window},
 };
 use uuid::Uuid;
@@ -17,14 +17,16 @@ use super::{
     ALL, GRACE, Owner, RETRIES, at, claim, claim_one, claim_under, complete, everything, failed,
     first_runs, lease, make, owner, planned, report, view,
 };
-use crate::store::{Due, Heard, Made, NewExport, RequestKey, Store, TimeLimits, Wanted};
+use crate::store::{
+    CreateOutcome, Due, ExportFilter, NewExport, ReportOutcome, RequestKey, Store, TimeLimits,
+};
 
 /// Stores export `n` of all experiments of `days` days, made at second 0.
 pub(crate) async fn experiments(store: &dyn Store, owner: Owner, n: u128, days: i64) -> ExportId {
     let (mut made, _) = planned(owner, n, days, 0);
     made.spec.projects = Projects::Experiments;
-    let (id, runs) = (made.id, first_runs(&made));
-    make(store, made, runs).await;
+    let (id, tasks) = (made.id, first_runs(&made));
+    make(store, made, tasks).await;
     id
 }
 
@@ -48,12 +50,12 @@ fn found() -> Event {
 
 /// What the partitions of an export are, by project and day of January.
 async fn partitions(store: &dyn Store, owner: Owner, id: ExportId) -> Vec<(u128, u32)> {
-    let runs = store.runs(owner.tenant, id, ALL).await.unwrap().unwrap();
-    runs.iter().map(|view| day_of(&view.run)).collect()
+    let tasks = store.tasks(owner.tenant, id, ALL).await.unwrap().unwrap();
+    tasks.iter().map(|view| day_of(&view.task)).collect()
 }
 
-fn day_of(run: &Run) -> (u128, u32) {
-    let Partition { session, window } = run.work.partition().unwrap();
+fn day_of(task: &Task) -> (u128, u32) {
+    let Partition { session, window } = task.kind.partition().unwrap();
     (session.0.as_u128(), window.start().day().civil().2)
 }
 
@@ -68,14 +70,14 @@ pub(crate) async fn which_they_are_is_found_first_and_nobody_sees_the_run_that_d
         (Projects::Experiments, ExportStatus::Created, 0)
     );
     let of_project =
-        Wanted { session: Some(SessionId(Uuid::from_u128(0x5e))), ..Wanted::default() };
+        ExportFilter { session: Some(SessionId(Uuid::from_u128(0x5e))), ..ExportFilter::default() };
     assert!(
         store.exports(mine.tenant, of_project, ALL).await.unwrap().is_empty(),
         "it is of no project"
     );
 
     let finder = claim_one(store, "a", 1).await;
-    assert_eq!(finder.work, Work::FindExperiments(seen.export.spec.window));
+    assert_eq!(finder.kind, TaskKind::FindExperiments(seen.export.spec.window));
     assert_eq!(partitions(store, mine, id).await, []);
     assert!(store.run(mine.tenant, id, finder.id).await.unwrap().is_none());
     assert!(store.retry_run(mine.tenant, id, finder.id, at(2)).await.unwrap().is_none());
@@ -104,29 +106,26 @@ pub(crate) async fn what_is_found_is_exported_once_and_counted_together(store: &
 
     let claimed = claim(store, "a", 9, 4).await;
     assert_eq!(
-        claimed.iter().map(|claimed| day_of(&claimed.run)).collect::<Vec<_>>(),
+        claimed.iter().map(|claimed| day_of(&claimed.task)).collect::<Vec<_>>(),
         [(7, 1), (7, 2), (8, 2)]
     );
     for (part, files) in claimed.iter().zip([2, 0, 1]) {
-        assert_eq!(part.run.tenant, mine.tenant);
-        complete(store, &part.run, files, 5).await;
+        assert_eq!(part.task.tenant, mine.tenant);
+        complete(store, &part.task, files, 5).await;
     }
-    let finalising = claim(store, "a", 9, 6).await.remove(0);
-    assert_eq!(finalising.run.work, Work::Finalise);
-    let published: Vec<_> = finalising
-        .published
-        .iter()
-        .map(|part| (day_of(&part.run), part.run.totals.files))
-        .collect();
+    let finalizing = claim(store, "a", 9, 6).await.remove(0);
+    assert_eq!(finalizing.task.kind, TaskKind::Finalize);
+    let published: Vec<_> =
+        finalizing.published.iter().map(|(_, task)| (day_of(task), task.totals.files)).collect();
     assert_eq!(published, [((7, 1), 2), ((7, 2), 0), ((8, 2), 1)]);
-    report(store, &finalising.run, Event::Published, 7).await;
+    report(store, &finalizing.task, Event::Published, 7).await;
     let ended = view(store, mine, id).await;
     assert_eq!(
         (ended.export.status, ended.runs_total, ended.runs_completed, ended.rows),
         (ExportStatus::Completed, 3, 3, 30)
     );
     let counting = claim(store, "a", 9, 8).await.remove(0);
-    assert_eq!((counting.run.work, counting.published.len()), (Work::Reconcile, 3));
+    assert_eq!((counting.task.kind, counting.published.len()), (TaskKind::Reconcile, 3));
 }
 
 pub(crate) async fn of_reports_that_come_at_once_one_makes_partitions(store: &dyn Store) {
@@ -136,7 +135,7 @@ pub(crate) async fn of_reports_that_come_at_once_one_makes_partitions(store: &dy
     let heard =
         join_all((0..4).map(|_| store.report(finder.id, finder.fence, found(), GRACE, at(2))))
             .await;
-    assert!(heard.iter().all(|heard| matches!(heard, Ok(Heard::Yes(_)))), "{heard:?}");
+    assert!(heard.iter().all(|heard| matches!(heard, Ok(ReportOutcome::Applied(_)))), "{heard:?}");
     assert_eq!(partitions(store, mine, id).await, [(7, 1), (7, 2), (8, 2)]);
 }
 
@@ -147,19 +146,19 @@ pub(crate) async fn who_was_lost_while_finding_makes_no_partitions(store: &dyn S
     assert_eq!(store.lapse(RETRIES, at(40)).await.unwrap(), 1);
     assert_eq!(
         store.report(lost.id, lost.fence, found(), GRACE, at(41)).await.unwrap(),
-        Heard::Stale
+        ReportOutcome::Stale
     );
     let finder = claim_one(store, "b", 42).await;
     assert_eq!((finder.id, finder.fence.0), (lost.id, 2));
     assert_eq!(
         store.report(lost.id, lost.fence, found(), GRACE, at(43)).await.unwrap(),
-        Heard::Stale
+        ReportOutcome::Stale
     );
     assert_eq!(partitions(store, mine, id).await, []);
     report(store, &finder, Event::ExperimentsFound(vec![experiment(9, 3, 3)]), 44).await;
     assert_eq!(
         store.report(lost.id, lost.fence, found(), GRACE, at(45)).await.unwrap(),
-        Heard::Stale
+        ReportOutcome::Stale
     );
     assert_eq!(partitions(store, mine, id).await, [(9, 3)]);
 }
@@ -170,9 +169,9 @@ pub(crate) async fn without_experiments_an_export_is_complete_and_empty(store: &
     let finder = claim_one(store, "a", 1).await;
     report(store, &finder, Event::ExperimentsFound(Vec::new()), 2).await;
     assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Running);
-    let finalising = claim(store, "a", 9, 3).await.remove(0);
-    assert_eq!((finalising.run.work, finalising.published.len()), (Work::Finalise, 0));
-    report(store, &finalising.run, Event::Published, 4).await;
+    let finalizing = claim(store, "a", 9, 3).await.remove(0);
+    assert_eq!((finalizing.task.kind, finalizing.published.len()), (TaskKind::Finalize, 0));
+    report(store, &finalizing.task, Event::Published, 4).await;
     let ended = view(store, mine, id).await;
     assert_eq!(
         (ended.export.status, ended.runs_total, ended.rows),
@@ -237,7 +236,7 @@ pub(crate) async fn an_export_is_cancelled_while_its_experiments_are_found(store
     );
     assert_eq!(
         store.report(finder.id, finder.fence, found(), GRACE, at(3)).await.unwrap(),
-        Heard::Stale
+        ReportOutcome::Stale
     );
     assert_eq!(partitions(store, mine, id).await, []);
     assert_eq!(claim(store, "a", 9, 4).await, [], "there is nothing to clean up after");
@@ -247,13 +246,13 @@ pub(crate) async fn finding_that_takes_too_long_times_out(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let id = experiments(store, mine, 1, 3).await;
     let finder = claim_one(store, "a", 1).await;
-    assert_eq!(store.time_out(TimeLimits { run: 60, export: 3600 }, at(62)).await.unwrap(), 1);
+    assert_eq!(store.time_out(TimeLimits { task: 60, export: 3600 }, at(62)).await.unwrap(), 1);
     let ended = view(store, mine, id).await.export;
     assert_eq!(ended.status, ExportStatus::TimedOut);
     assert!(ended.error.unwrap().starts_with("finding the experiments of [2024-01-01"));
     assert_eq!(
         store.report(finder.id, finder.fence, found(), GRACE, at(63)).await.unwrap(),
-        Heard::Stale
+        ReportOutcome::Stale
     );
 }
 
@@ -269,10 +268,10 @@ pub(crate) async fn finding_them_is_the_beginning_of_an_export_under_its_limits(
         "the other one waits"
     );
     assert_eq!(store.usage(mine.tenant, at(2)).await.unwrap().queued_exports, 1);
-    report(store, &first[0].run, found(), 2).await;
+    report(store, &first[0].task, found(), 2).await;
     let second = within(3).await;
     assert_eq!(
-        second.iter().map(|claimed| day_of(&claimed.run)).collect::<Vec<_>>(),
+        second.iter().map(|claimed| day_of(&claimed.task)).collect::<Vec<_>>(),
         [(7, 1), (7, 2)]
     );
 }
@@ -284,16 +283,16 @@ pub(crate) async fn each_export_of_a_schedule_finds_them_for_itself(store: &dyn 
     made.spec.every = Some(Hours::new("interval_hours", 24).unwrap());
     made.status = ExportStatus::IntervalScheduled;
     let day = |day: u32| noon(day).day().start();
-    assert_eq!(first_runs(&made), [], "a schedule has no runs of its own");
+    assert_eq!(first_runs(&made), [], "a schedule has no tasks of its own");
     make(store, made.clone(), Vec::new()).await;
     assert_eq!(store.spawn(made.id, Due { before: day(3), under_way: 0 }, at(1)).await.unwrap(), 2);
     let claimed = claim(store, "a", 9, 2).await;
-    let windows: Vec<_> = claimed.iter().map(|claimed| claimed.run.work).collect();
+    let windows: Vec<_> = claimed.iter().map(|claimed| claimed.task.kind).collect();
     assert_eq!(
         windows,
-        [1, 2].map(|n| Work::FindExperiments(Window::new(day(n), day(n + 1)).unwrap()))
+        [1, 2].map(|n| TaskKind::FindExperiments(Window::new(day(n), day(n + 1)).unwrap()))
     );
-    report(store, &claimed[1].run, Event::ExperimentsFound(vec![experiment(8, 2, 2)]), 3).await;
+    report(store, &claimed[1].task, Event::ExperimentsFound(vec![experiment(8, 2, 2)]), 3).await;
     assert_eq!(partitions(store, mine, claimed[0].export.id).await, []);
     assert_eq!(partitions(store, mine, claimed[1].export.id).await, [(8, 2)]);
     assert_eq!(
@@ -308,12 +307,12 @@ pub(crate) async fn a_repeated_request_is_answered_as_before_they_were_found(sto
     let ask = async |n| {
         let (mut made, _) = planned(mine, n, 3, 0);
         made.spec.projects = Projects::Experiments;
-        let runs = first_runs(&made);
+        let tasks = first_runs(&made);
         let request = Some(RequestKey { key: "once".to_owned(), digests: vec![[7; 32]] });
-        store.create_export(NewExport { request, ..NewExport::of(made, runs) }).await.unwrap()
+        store.create_export(NewExport { request, ..NewExport::of(made, tasks) }).await.unwrap()
     };
-    let Made::Now(first) = ask(1).await else { panic!("it was asked for before") };
+    let CreateOutcome::Now(first) = ask(1).await else { panic!("it was asked for before") };
     let finder = claim_one(store, "a", 1).await;
     report(store, &finder, found(), 2).await;
-    assert_eq!(ask(2).await, Made::Before(first));
+    assert_eq!(ask(2).await, CreateOutcome::Before(first));
 }

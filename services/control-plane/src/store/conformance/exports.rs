@@ -3,7 +3,7 @@
 use tracelift_core::{
     export::{ExportStatus, Projects},
     id::{DestinationId, ExportId, SessionId},
-    run::{Event, RunStatus, Work},
+    task::{Event, Progress, RunStatus, TaskKind},
 };
 use uuid::Uuid;
 
@@ -12,13 +12,13 @@ use super::{
     make, owner, planned, report, run_view, sealed, view,
 };
 use crate::store::{
-    ExportView, Made, NewDestination, NewExport, Page, Place, Reported, RunView, Store, Wanted,
+    CreateOutcome, ExportFilter, ExportView, NewDestination, NewExport, Page, Place, RunView, Store,
 };
 
 pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
     let mine = owner(store, 1).await;
-    let (made, runs) = planned(mine, 1, 3, 4);
-    make(store, made.clone(), runs.clone()).await;
+    let (made, tasks) = planned(mine, 1, 3, 4);
+    make(store, made.clone(), tasks.clone()).await;
     let expected = ExportView {
         export: made.clone(),
         runs_total: 3,
@@ -37,8 +37,8 @@ pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
         reconciled: None,
     };
     assert_eq!(view(store, mine, made.id).await, expected);
-    let read = store.runs(mine.tenant, made.id, ALL).await.unwrap().unwrap();
-    assert_eq!(read.iter().map(|view| view.run.clone()).collect::<Vec<_>>(), runs);
+    let read = store.tasks(mine.tenant, made.id, ALL).await.unwrap().unwrap();
+    assert_eq!(read.iter().map(|view| view.task.clone()).collect::<Vec<_>>(), tasks);
     assert!(
         read.iter()
             .all(|view| view.export == made && view.bucket == bucket() && view.exporter.is_none())
@@ -47,12 +47,15 @@ pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
 
 pub(crate) async fn an_export_to_another_tenants_destination_is_not_stored(store: &dyn Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
-    let (made, runs) = planned(Owner { destination: other.destination, ..mine }, 1, 2, 0);
+    let (made, tasks) = planned(Owner { destination: other.destination, ..mine }, 1, 2, 0);
     let id = made.id;
-    assert_eq!(store.create_export(NewExport::of(made, runs)).await.unwrap(), Made::NoDestination);
+    assert_eq!(
+        store.create_export(NewExport::of(made, tasks)).await.unwrap(),
+        CreateOutcome::NoDestination
+    );
     for tenant in [mine.tenant, other.tenant] {
-        assert_eq!(store.exports(tenant, Wanted::default(), ALL).await.unwrap(), []);
-        assert_eq!(store.runs(tenant, id, ALL).await.unwrap(), None);
+        assert_eq!(store.exports(tenant, ExportFilter::default(), ALL).await.unwrap(), []);
+        assert_eq!(store.tasks(tenant, id, ALL).await.unwrap(), None);
     }
     assert_eq!(claim(store, "a", 9, 1).await, []);
 }
@@ -60,13 +63,13 @@ pub(crate) async fn an_export_to_another_tenants_destination_is_not_stored(store
 pub(crate) async fn exports_come_newest_first_in_pages(store: &dyn Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     for (n, created) in [(1, 30), (2, 10), (3, 20), (4, 20)] {
-        let (made, runs) = planned(mine, n, 2, created);
-        make(store, made, runs).await;
+        let (made, tasks) = planned(mine, n, 2, created);
+        make(store, made, tasks).await;
     }
     export(store, other, 5, 1).await;
     let page = async |limit, offset| {
         let found = store
-            .exports(mine.tenant, Wanted::default(), Page { limit, offset, after: None })
+            .exports(mine.tenant, ExportFilter::default(), Page { limit, offset, after: None })
             .await
             .unwrap();
         found.into_iter().map(|view| view.export.id.0.as_u128() - 0xe0000).collect::<Vec<_>>()
@@ -81,39 +84,39 @@ pub(crate) async fn exports_come_newest_first_in_pages(store: &dyn Store) {
 pub(crate) async fn what_is_made_between_two_pages_shifts_none_of_them(store: &dyn Store) {
     let mine = owner(store, 1).await;
     for (n, created) in [(1, 10), (2, 20), (3, 20), (4, 30), (5, 30)] {
-        let (made, runs) = planned(mine, n, 3, created);
-        make(store, made, runs).await;
+        let (made, tasks) = planned(mine, n, 3, created);
+        make(store, made, tasks).await;
     }
     let (mut seen, mut after) = (Vec::new(), None);
     for n in 6u8.. {
         let page = Page { limit: Some(2), offset: 0, after };
-        let found = store.exports(mine.tenant, Wanted::default(), page).await.unwrap();
+        let found = store.exports(mine.tenant, ExportFilter::default(), page).await.unwrap();
         let Some(last) = found.last().map(|view| view.export.clone()) else { break };
         seen.extend(found.into_iter().map(|view| view.export.id.0.as_u128() - 0xe0000));
         after = Some(Place(last.created_at, last.id.0));
-        let (made, runs) = planned(mine, n.into(), 1, 40); // newer than all that was there
-        make(store, made, runs).await;
+        let (made, tasks) = planned(mine, n.into(), 1, 40); // newer than all that was there
+        make(store, made, tasks).await;
     }
     assert_eq!(seen, [5, 4, 3, 2, 1]);
 
     let id = ExportId(Uuid::from_u128(0xe0001));
-    let all = store.runs(mine.tenant, id, ALL).await.unwrap().unwrap();
-    let place = |view: &RunView| Place(view.run.work.window().unwrap().start(), view.run.id.0);
+    let all = store.tasks(mine.tenant, id, ALL).await.unwrap().unwrap();
+    let place = |view: &RunView| Place(view.task.kind.window().unwrap().start(), view.task.id.0);
     for (n, view) in all.iter().enumerate() {
         let page = Page { after: Some(place(view)), ..ALL };
-        assert_eq!(store.runs(mine.tenant, id, page).await.unwrap().unwrap(), all[n + 1..]);
+        assert_eq!(store.tasks(mine.tenant, id, page).await.unwrap().unwrap(), all[n + 1..]);
     }
 }
 
 pub(crate) async fn files_of_a_run_come_in_order_in_pages_to_their_owner_only(store: &dyn Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let id = export(store, mine, 1, 1).await;
-    let run = claim_one(store, "a", 1).await;
+    let task = claim_one(store, "a", 1).await;
     for number in 0..12 {
-        report(store, &run, Event::FileDone(file(number)), 2).await;
+        report(store, &task, Event::FileDone(file(number)), 2).await;
     }
     let files = async |after, most| {
-        store.run_files(mine.tenant, id, run.id, after, most).await.unwrap().unwrap().keys
+        store.run_files(mine.tenant, id, task.id, after, most).await.unwrap().unwrap().keys
     };
     let expected = |numbers: std::ops::Range<u32>| {
         numbers.map(|number| (number, file(number).key)).collect::<Vec<_>>()
@@ -123,7 +126,7 @@ pub(crate) async fn files_of_a_run_come_in_order_in_pages_to_their_owner_only(st
     assert_eq!(files(Some(4), 5).await, expected(5..10));
     assert_eq!(files(Some(11), 5).await, []);
     for (tenant, export) in [(other.tenant, id), (mine.tenant, ExportId(Uuid::from_u128(1)))] {
-        assert_eq!(store.run_files(tenant, export, run.id, None, 5).await.unwrap(), None);
+        assert_eq!(store.run_files(tenant, export, task.id, None, 5).await.unwrap(), None);
     }
 }
 
@@ -138,18 +141,20 @@ pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only
         .unwrap();
     let other_project = SessionId(Uuid::from_u128(0x5e5e));
     for (n, owner) in [(1, mine), (2, second), (3, mine), (4, second)] {
-        let (mut made, runs) = planned(owner, n, 1, n as i64);
+        let (mut made, tasks) = planned(owner, n, 1, n as i64);
         made.spec.projects = if n > 2 { Projects::One(other_project) } else { made.spec.projects };
-        make(store, made, runs).await;
+        make(store, made, tasks).await;
     }
     store.cancel_export(mine.tenant, ExportId(Uuid::from_u128(0xe0001)), at(9)).await.unwrap();
     claim(store, "a", 1, 10).await;
-    let list = async |wanted: Wanted, page| {
+    let list = async |wanted: ExportFilter, page| {
         let found = store.exports(mine.tenant, wanted, page).await.unwrap();
         found.into_iter().map(|view| view.export.id.0.as_u128() - 0xe0000).collect::<Vec<_>>()
     };
-    let of =
-        |statuses: &[ExportStatus]| Wanted { statuses: statuses.to_vec(), ..Wanted::default() };
+    let of = |statuses: &[ExportStatus]| ExportFilter {
+        statuses: statuses.to_vec(),
+        ..ExportFilter::default()
+    };
     assert_eq!(list(of(&[]), ALL).await, [4, 3, 2, 1]);
     assert_eq!(list(of(&[ExportStatus::Running]), ALL).await, [2]);
     assert_eq!(list(of(&[ExportStatus::Created, ExportStatus::Cancelled]), ALL).await, [4, 3, 1]);
@@ -162,10 +167,14 @@ pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only
         [3]
     );
     assert_eq!(
-        list(Wanted { destination: Some(second.destination), ..Wanted::default() }, ALL).await,
+        list(
+            ExportFilter { destination: Some(second.destination), ..ExportFilter::default() },
+            ALL
+        )
+        .await,
         [4, 2]
     );
-    let both = Wanted {
+    let both = ExportFilter {
         destination: Some(mine.destination),
         session: Some(other_project),
         ..of(&[ExportStatus::Created])
@@ -176,17 +185,17 @@ pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only
 
 pub(crate) async fn runs_come_oldest_first_in_pages(store: &dyn Store) {
     let mine = owner(store, 1).await;
-    let (made, mut runs) = planned(mine, 1, 4, 0);
-    let days: Vec<_> = runs.iter().map(|run| run.id).collect();
-    runs.reverse();
-    make(store, made.clone(), runs).await;
+    let (made, mut tasks) = planned(mine, 1, 4, 0);
+    let days: Vec<_> = tasks.iter().map(|task| task.id).collect();
+    tasks.reverse();
+    make(store, made.clone(), tasks).await;
     let page = async |limit, offset| {
         let found = store
-            .runs(mine.tenant, made.id, Page { limit, offset, after: None })
+            .tasks(mine.tenant, made.id, Page { limit, offset, after: None })
             .await
             .unwrap()
             .unwrap();
-        found.into_iter().map(|view| view.run.id).collect::<Vec<_>>()
+        found.into_iter().map(|view| view.task.id).collect::<Vec<_>>()
     };
     assert_eq!(page(None, 0).await, days);
     assert_eq!(page(Some(2), 1).await, days[1..3]);
@@ -196,12 +205,12 @@ pub(crate) async fn runs_come_oldest_first_in_pages(store: &dyn Store) {
 pub(crate) async fn another_tenants_export_is_invisible(store: &dyn Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let id = export(store, mine, 1, 1).await;
-    let run = claim_one(store, "a", 1).await;
+    let task = claim_one(store, "a", 1).await;
     let before = everything(store, mine, id).await;
     assert_eq!(store.export(other.tenant, id).await.unwrap(), None);
-    assert_eq!(store.exports(other.tenant, Wanted::default(), ALL).await.unwrap(), []);
-    assert_eq!(store.runs(other.tenant, id, ALL).await.unwrap(), None);
-    assert_eq!(store.run(other.tenant, id, run.id).await.unwrap(), None);
+    assert_eq!(store.exports(other.tenant, ExportFilter::default(), ALL).await.unwrap(), []);
+    assert_eq!(store.tasks(other.tenant, id, ALL).await.unwrap(), None);
+    assert_eq!(store.run(other.tenant, id, task.id).await.unwrap(), None);
     assert_eq!(store.schedule_runs(other.tenant, id, ALL).await.unwrap(), None);
     assert_eq!(store.cancel_export(other.tenant, id, at(2)).await.unwrap(), None);
     assert_eq!(everything(store, mine, id).await, before);
@@ -211,16 +220,16 @@ pub(crate) async fn a_view_adds_up_its_runs(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 4).await;
     let claimed = claim(store, "a", 3, 5).await;
-    complete(store, &claimed[0].run, 2, 6).await;
+    complete(store, &claimed[0].task, 2, 6).await;
     // One complete file, and 7 rows of the next.
-    report(store, &claimed[1].run, Event::FileDone(file(0)), 6).await;
+    report(store, &claimed[1].task, Event::FileDone(file(0)), 6).await;
     let said =
-        Reported { rows: 17, bytes: 170, files: 1, rows_estimate: Some(40), ..Reported::default() };
-    store.progress(claimed[1].run.id, claimed[1].run.fence, said, at(7)).await.unwrap();
+        Progress { rows: 17, bytes: 170, files: 1, rows_estimate: Some(40), ..Progress::default() };
+    store.progress(claimed[1].task.id, claimed[1].task.fence, said, at(7)).await.unwrap();
     // An exporter that says less than is recorded.
-    report(store, &claimed[2].run, Event::FileDone(file(0)), 6).await;
-    let said = Reported { rows: 4, bytes: 40, rows_estimate: Some(20), ..Reported::default() };
-    store.progress(claimed[2].run.id, claimed[2].run.fence, said, at(7)).await.unwrap();
+    report(store, &claimed[2].task, Event::FileDone(file(0)), 6).await;
+    let said = Progress { rows: 4, bytes: 40, rows_estimate: Some(20), ..Progress::default() };
+    store.progress(claimed[2].task.id, claimed[2].task.fence, said, at(7)).await.unwrap();
 
     let view = view(store, mine, id).await;
     let sums = (
@@ -240,7 +249,7 @@ pub(crate) async fn cancelling_twice_changes_nothing_more(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 3).await;
     let mut claimed = claim(store, "a", 2, 1).await;
-    let (done, working) = (claimed.remove(0).run, claimed.remove(0).run);
+    let (done, working) = (claimed.remove(0).task, claimed.remove(0).task);
     complete(store, &done, 1, 2).await;
     let cancelled = store.cancel_export(mine.tenant, id, at(3)).await.unwrap().unwrap();
     assert_eq!(
@@ -248,10 +257,10 @@ pub(crate) async fn cancelling_twice_changes_nothing_more(store: &dyn Store) {
         (ExportStatus::Cancelled, Some(at(3)))
     );
 
-    let runs = store.runs(mine.tenant, id, ALL).await.unwrap().unwrap();
-    let shown: Vec<_> = runs
+    let tasks = store.tasks(mine.tenant, id, ALL).await.unwrap().unwrap();
+    let shown: Vec<_> = tasks
         .iter()
-        .map(|view| (view.run.status(), view.run.fence.0, view.run.finished_at()))
+        .map(|view| (view.task.status(), view.task.fence.0, view.task.finished_at()))
         .collect();
     assert_eq!(
         shown,
@@ -266,16 +275,16 @@ pub(crate) async fn cancelling_twice_changes_nothing_more(store: &dyn Store) {
     assert_eq!(store.cancel_export(mine.tenant, id, at(9)).await.unwrap(), Some(cancelled));
     assert_eq!(everything(store, mine, id).await, before);
     let after: Vec<_> =
-        claim(store, "b", 9, 10).await.iter().map(|claimed| claimed.run.work).collect();
-    assert_eq!(after, [Work::CleanUp(working.id)], "nothing of it is worked on any more");
+        claim(store, "b", 9, 10).await.iter().map(|claimed| claimed.task.kind).collect();
+    assert_eq!(after, [TaskKind::CleanUp(working.id)], "nothing of it is worked on any more");
 }
 
 pub(crate) async fn an_export_that_has_ended_is_not_cancelled(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     complete(store, &claim_one(store, "a", 1).await, 0, 2).await;
-    let finalising = claim_one(store, "a", 3).await;
-    report(store, &finalising, Event::Published, 4).await;
+    let finalizing = claim_one(store, "a", 3).await;
+    report(store, &finalizing, Event::Published, 4).await;
     let ended = view(store, mine, id).await;
     assert_eq!(ended.export.status, ExportStatus::Completed);
     assert_eq!(store.cancel_export(mine.tenant, id, at(9)).await.unwrap(), Some(ended));
@@ -286,11 +295,11 @@ pub(crate) async fn an_export_that_has_ended_is_not_cancelled(store: &dyn Store)
 pub(crate) async fn a_cancelled_export_does_not_count_files_in_the_making(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
-    let run = claim_one(store, "a", 1).await;
-    report(store, &run, Event::FileDone(file(0)), 2).await;
-    let said = Reported { rows: 5000, bytes: 50_000, files: 1, ..Reported::default() };
-    store.progress(run.id, run.fence, said, at(3)).await.unwrap();
+    let task = claim_one(store, "a", 1).await;
+    report(store, &task, Event::FileDone(file(0)), 2).await;
+    let said = Progress { rows: 5000, bytes: 50_000, files: 1, ..Progress::default() };
+    store.progress(task.id, task.fence, said, at(3)).await.unwrap();
     let cancelled = store.cancel_export(mine.tenant, id, at(4)).await.unwrap().unwrap();
     assert_eq!((cancelled.rows, cancelled.bytes, cancelled.files), (10, 100, 1));
-    assert_eq!(run_view(store, &run).await.reported.rows, 0);
+    assert_eq!(run_view(store, &task).await.reported.rows, 0);
 }

@@ -3,7 +3,7 @@
 use tracelift_core::{
     destination::Identity,
     export::ExportStatus,
-    run::{Event, Fence, Lease, RunStatus, State, Work},
+    task::{Event, Fence, Lease, RunStatus, State, TaskKind, Verdict},
 };
 use uuid::Uuid;
 
@@ -11,15 +11,15 @@ use super::{
     LEASE, RETRIES, UNLIMITED, at, bucket, claim, claim_one, claim_under, complete, export,
     exporter, held, lease, lease_of, owner, report, run_view, sealed, view,
 };
-use crate::store::{Access, Store, Verdict};
+use crate::store::{Access, Store};
 
 pub(crate) async fn a_heartbeat_renews(store: &dyn Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 1).await;
-    let run = claim_one(store, "a", 0).await;
+    let task = claim_one(store, "a", 0).await;
     for now in [10, 25, 50] {
         assert_eq!(
-            store.heartbeat(lease("a", now), held(&[&run]), at(now)).await.unwrap(),
+            store.heartbeat(lease("a", now), held(&[&task]), at(now)).await.unwrap(),
             [Verdict::Keep]
         );
         assert_eq!(store.lapse(RETRIES, at(now + LEASE - 1)).await.unwrap(), 0);
@@ -32,7 +32,7 @@ pub(crate) async fn a_heartbeat_tells_of_a_cancel(store: &dyn Store) {
     let stopped = export(store, mine, 1, 1).await;
     let first = claim_one(store, "a", 1).await;
     export(store, mine, 2, 1).await;
-    let second = claim(store, "a", 2, 1).await.remove(0).run;
+    let second = claim(store, "a", 2, 1).await.remove(0).task;
     store.cancel_export(mine.tenant, stopped, at(2)).await.unwrap();
     let verdicts = store.heartbeat(lease("a", 3), held(&[&second, &first]), at(3)).await.unwrap();
     assert_eq!(verdicts, [Verdict::Keep, Verdict::Cancel], "in the order of what is held");
@@ -66,7 +66,7 @@ pub(crate) async fn a_heartbeat_tells_of_a_lost_lease(store: &dyn Store) {
             [Verdict::Revoked]
         );
     }
-    assert_eq!(run_view(store, &taken).await.run.lease(), Some(&lease("b", 42)));
+    assert_eq!(run_view(store, &taken).await.task.lease(), Some(&lease("b", 42)));
     store.cancel_export(mine.tenant, id, at(44)).await.unwrap();
     assert_eq!(
         store.heartbeat(lease("a", 45), held(&[&lost]), at(45)).await.unwrap(),
@@ -92,13 +92,14 @@ pub(crate) async fn a_new_process_of_an_exporter_loses_the_leases_of_the_old_one
             .unwrap(),
         []
     );
-    let run = run_view(store, &lost).await.run;
+    let task = run_view(store, &lost).await.task;
     assert_eq!(
-        (run.state, run.attempt, run.errors.len()),
+        (task.state, task.attempt, task.errors.len()),
         (State::Queued { not_before: at(1) }, 1, 1)
     );
-    assert_eq!(run_view(store, &other).await.run, other, "another exporter's lease is left alone");
-    let again = claim_under(store, lease_of("a", "second", 1), 1, UNLIMITED, 1).await.remove(0).run;
+    assert_eq!(run_view(store, &other).await.task, other, "another exporter's lease is left alone");
+    let again =
+        claim_under(store, lease_of("a", "second", 1), 1, UNLIMITED, 1).await.remove(0).task;
     assert_eq!((again.id, again.fence), (lost.id, Fence(2)));
 }
 
@@ -106,7 +107,7 @@ pub(crate) async fn a_run_that_never_reached_its_exporter_costs_no_attempt(store
     let mine = owner(store, 1).await;
     export(store, mine, 1, 2).await;
     let claimed = claim(store, "a", 2, 0).await;
-    let (known, unknown) = (&claimed[0].run, &claimed[1].run);
+    let (known, unknown) = (&claimed[0].task, &claimed[1].task);
     assert_eq!(
         store
             .hello(Uuid::from_u128(1), lease("a", 5), held(&[known]), RETRIES, at(5))
@@ -115,10 +116,10 @@ pub(crate) async fn a_run_that_never_reached_its_exporter_costs_no_attempt(store
         [Verdict::Keep]
     );
     assert_eq!(
-        run_view(store, known).await.run.lease(),
+        run_view(store, known).await.task.lease(),
         Some(&Lease { progressed_at: at(0), ..lease("a", 5) })
     );
-    let back = run_view(store, unknown).await.run;
+    let back = run_view(store, unknown).await.task;
     assert_eq!(
         (back.state, back.attempt, back.errors.len()),
         (State::Queued { not_before: at(5) }, 0, 0)
@@ -132,18 +133,18 @@ pub(crate) async fn a_lapsed_run_is_queued_again_and_says_who_was_lost(store: &d
     let kept = claim_one(store, "b", 20).await;
     assert_eq!(store.lapse(RETRIES, at(LEASE - 1)).await.unwrap(), 0);
     assert_eq!(store.lapse(RETRIES, at(LEASE)).await.unwrap(), 1);
-    let run = run_view(store, &lost).await.run;
+    let task = run_view(store, &lost).await.task;
     assert_eq!(
-        (run.state, run.attempt, run.fence),
+        (task.state, task.attempt, task.fence),
         (State::Queued { not_before: at(LEASE) }, 1, Fence(1))
     );
     assert_eq!(
-        run.errors,
+        task.errors,
         [
             "an exporter was lost, nobody needs to act (lease): exporter exporter-17 was not heard of before its lease lapsed"
         ]
     );
-    assert_eq!(run_view(store, &kept).await.run, kept);
+    assert_eq!(run_view(store, &kept).await.task, kept);
     assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Running);
     assert_eq!(store.lapse(RETRIES, at(LEASE)).await.unwrap(), 0);
 }
@@ -153,21 +154,21 @@ pub(crate) async fn a_run_that_lapses_too_often_fails(store: &dyn Store) {
     let id = export(store, mine, 1, 2).await;
     let other = claim_one(store, "b", 0).await;
     store.heartbeat(lease("b", 9999), held(&[&other]), at(1)).await.unwrap();
-    let mut run = claim_one(store, "a", 0).await;
+    let mut task = claim_one(store, "a", 0).await;
     for n in 1..=i64::from(RETRIES) {
         assert_eq!(store.lapse(RETRIES, at(n * 100)).await.unwrap(), 1);
-        run = claim_one(store, "a", n * 100).await;
-        assert_eq!(i64::from(run.attempt), n);
+        task = claim_one(store, "a", n * 100).await;
+        assert_eq!(i64::from(task.attempt), n);
     }
     assert_eq!(store.lapse(RETRIES, at(500)).await.unwrap(), 1);
-    let dead = run_view(store, &run).await.run;
+    let dead = run_view(store, &task).await.task;
     assert_eq!(
         (dead.status(), dead.finished_at(), dead.errors.len()),
         (RunStatus::Failed, Some(at(500)), 3)
     );
     let after: Vec<_> =
-        claim(store, "a", 1, 9999).await.iter().map(|claimed| claimed.run.work).collect();
-    assert_eq!(after, [Work::CleanUp(run.id)]);
+        claim(store, "a", 1, 9999).await.iter().map(|claimed| claimed.task.kind).collect();
+    assert_eq!(after, [TaskKind::CleanUp(task.id)]);
     assert_eq!(view(store, mine, id).await.export.status, ExportStatus::Running);
 
     complete(store, &other, 1, 600).await;
@@ -181,23 +182,23 @@ pub(crate) async fn only_the_holder_has_access(store: &dyn Store) {
     let mine = owner(store, 1).await;
     owner(store, 2).await;
     let id = export(store, mine, 1, 1).await;
-    let run = claim_one(store, "a", 0).await;
+    let task = claim_one(store, "a", 0).await;
     let ask = async |fence: Fence, name: &str, incarnation: &str| {
-        store.access(run.id, fence, exporter(name), incarnation.to_owned()).await.unwrap()
+        store.access(task.id, fence, exporter(name), incarnation.to_owned()).await.unwrap()
     };
     let Access { tenant, destination, bucket: found, identity, sealed: secret } =
-        ask(run.fence, "a", "first").await.unwrap();
+        ask(task.fence, "a", "first").await.unwrap();
     assert_eq!((tenant, destination, found), (mine.tenant, mine.destination, bucket()));
     assert_eq!((identity, secret), (Identity::Keys, Some(sealed(1))));
 
-    assert!(ask(Fence(run.fence.0 + 1), "a", "first").await.is_none());
+    assert!(ask(Fence(task.fence.0 + 1), "a", "first").await.is_none());
     assert!(ask(Fence(0), "a", "first").await.is_none());
-    assert!(ask(run.fence, "b", "first").await.is_none());
-    assert!(ask(run.fence, "a", "second").await.is_none());
-    report(store, &run, Event::HandedBack, 1).await;
-    assert!(ask(run.fence, "a", "first").await.is_none(), "it has handed the run back");
+    assert!(ask(task.fence, "b", "first").await.is_none());
+    assert!(ask(task.fence, "a", "second").await.is_none());
+    report(store, &task, Event::HandedBack, 1).await;
+    assert!(ask(task.fence, "a", "first").await.is_none(), "it has handed the run back");
     let again = claim_one(store, "a", 2).await;
-    assert!(ask(run.fence, "a", "first").await.is_none(), "under the old fence");
+    assert!(ask(task.fence, "a", "first").await.is_none(), "under the old fence");
     assert!(ask(again.fence, "a", "first").await.is_some());
     store.cancel_export(mine.tenant, id, at(3)).await.unwrap();
     assert!(ask(again.fence, "a", "first").await.is_none(), "the export was cancelled");

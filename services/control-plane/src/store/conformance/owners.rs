@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::{ALL, Owner, at, bucket, claim_one, destination, export, owner, planned, sealed};
 use crate::store::{
-    ApiKey, Deletion, Made, NewDestination, NewExport, Permission, Store, StoreError, Tenant,
+    ApiKey, CreateOutcome, Deletion, NewDestination, NewExport, Permission, Store, StoreError,
+    Tenant,
 };
 
 fn key(owner: Owner, n: u128, created_at: Timestamp) -> ApiKey {
@@ -174,10 +175,13 @@ pub(crate) async fn what_a_store_knows_is_remembered_and_handed_to_exporters(sto
         Bucket { features: few, ..bucket() }
     );
     export(store, mine, 1, 1).await;
-    let run = claim_one(store, "a", 6).await;
-    let lease = run.lease().unwrap().clone();
-    let access =
-        store.access(run.id, run.fence, lease.exporter, lease.incarnation).await.unwrap().unwrap();
+    let task = claim_one(store, "a", 6).await;
+    let lease = task.lease().unwrap().clone();
+    let access = store
+        .access(task.id, task.fence, lease.exporter, lease.incarnation)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(access.bucket.features, few);
 }
 
@@ -202,10 +206,13 @@ pub(crate) async fn a_role_takes_the_place_of_keys_and_the_other_way_round(store
     assert_eq!((changed.identity, changed.credentials_keys), (role.clone(), Vec::new()));
     assert_eq!(store.all_sealed().await.unwrap(), []);
     export(store, mine, 1, 1).await;
-    let run = claim_one(store, "a", 6).await;
-    let lease = run.lease().unwrap().clone();
-    let access =
-        store.access(run.id, run.fence, lease.exporter, lease.incarnation).await.unwrap().unwrap();
+    let task = claim_one(store, "a", 6).await;
+    let lease = task.lease().unwrap().clone();
+    let access = store
+        .access(task.id, task.fence, lease.exporter, lease.incarnation)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((access.identity, access.sealed), (role, None));
     store
         .replace_identity(
@@ -253,7 +260,10 @@ pub(crate) async fn a_deleted_destination_keeps_no_credentials_and_its_exports_a
     assert_eq!(store.all_sealed().await.unwrap(), []);
     assert_eq!(store.destinations(mine.tenant).await.unwrap(), []);
     assert_eq!(store.destination(mine.tenant, mine.destination).await.unwrap(), None);
-    assert_eq!(store.runs(mine.tenant, id, ALL).await.unwrap().unwrap().len(), 1);
-    let (again, runs) = planned(mine, 2, 1, 5);
-    assert_eq!(store.create_export(NewExport::of(again, runs)).await.unwrap(), Made::NoDestination);
+    assert_eq!(store.tasks(mine.tenant, id, ALL).await.unwrap().unwrap().len(), 1);
+    let (again, tasks) = planned(mine, 2, 1, 5);
+    assert_eq!(
+        store.create_export(NewExport::of(again, tasks)).await.unwrap(),
+        CreateOutcome::NoDestination
+    );
 }

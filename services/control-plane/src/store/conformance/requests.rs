@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use tracelift_core::{
-    destination::Destination, export::Export, id::DestinationId, limit::Quota, run::Event,
+    destination::Destination, export::Export, id::DestinationId, limit::Quota, task::Event,
 };
 use uuid::Uuid;
 
@@ -10,8 +10,8 @@ use super::{
     ALL, Owner, at, claim_one, complete, destination, owner, planned, report, sealed, view,
 };
 use crate::store::{
-    Deletion, ExportView, Made, MadeDestination, NewDestination, NewExport, RequestKey, Store,
-    Wanted,
+    CreateDestinationOutcome, CreateOutcome, Deletion, ExportFilter, ExportView, NewDestination,
+    NewExport, RequestKey, Store,
 };
 
 /// Export `n`, made then, under a key that stands for `what`.
@@ -22,11 +22,11 @@ async fn asked(
     key: &str,
     what: u8,
     now: i64,
-) -> (Export, Made) {
-    let (export, runs) = planned(owner, n, 2, now);
+) -> (Export, CreateOutcome) {
+    let (export, tasks) = planned(owner, n, 2, now);
     let request = Some(RequestKey { key: key.to_owned(), digests: vec![[what; 32]] });
     let made = store
-        .create_export(NewExport { request, ..NewExport::of(export.clone(), runs) })
+        .create_export(NewExport { request, ..NewExport::of(export.clone(), tasks) })
         .await
         .unwrap();
     (export, made)
@@ -36,37 +36,37 @@ pub(crate) async fn a_repeated_request_gets_the_same_answer_and_makes_nothing(st
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let (first, made) = asked(store, mine, 1, "once", 1, 10).await;
     let answer = Box::new(ExportView::planned(first.clone(), &planned(mine, 1, 2, 10).1));
-    assert_eq!(made, Made::Now(answer.clone()));
-    let run = claim_one(store, "a", 11).await;
+    assert_eq!(made, CreateOutcome::Now(answer.clone()));
+    let task = claim_one(store, "a", 11).await;
     store.cancel_export(mine.tenant, first.id, at(12)).await.unwrap();
     assert_eq!(
         asked(store, mine, 2, "once", 1, 20).await.1,
-        Made::Before(answer),
+        CreateOutcome::Before(answer),
         "whatever has become of it"
     );
-    assert_eq!(asked(store, mine, 3, "once", 2, 20).await.1, Made::OtherRequest);
-    assert!(matches!(asked(store, mine, 4, "twice", 1, 20).await.1, Made::Now(_)));
+    assert_eq!(asked(store, mine, 3, "once", 2, 20).await.1, CreateOutcome::OtherRequest);
+    assert!(matches!(asked(store, mine, 4, "twice", 1, 20).await.1, CreateOutcome::Now(_)));
     assert!(
-        matches!(asked(store, other, 5, "once", 2, 20).await.1, Made::Now(_)),
+        matches!(asked(store, other, 5, "once", 2, 20).await.1, CreateOutcome::Now(_)),
         "another workspace's keys are its own"
     );
-    assert_eq!(store.exports(mine.tenant, Wanted::default(), ALL).await.unwrap().len(), 2);
-    assert_eq!(run.export, first.id);
+    assert_eq!(store.exports(mine.tenant, ExportFilter::default(), ALL).await.unwrap().len(), 2);
+    assert_eq!(task.export, first.id);
 }
 
 pub(crate) async fn a_repeated_request_uses_up_no_quota(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let quota = Quota { exports_per_hour: 1, schedules: 0 };
     let ask = async |n| {
-        let (export, runs) = planned(mine, n, 1, 5);
+        let (export, tasks) = planned(mine, n, 1, 5);
         let request = Some(RequestKey { key: "k".to_owned(), digests: vec![[7; 32]] });
         store
-            .create_export(NewExport { request, quota, ..NewExport::of(export, runs) })
+            .create_export(NewExport { request, quota, ..NewExport::of(export, tasks) })
             .await
             .unwrap()
     };
-    assert!(matches!(ask(1).await, Made::Now(_)));
-    assert!(matches!(ask(2).await, Made::Before(_)));
+    assert!(matches!(ask(1).await, CreateOutcome::Now(_)));
+    assert!(matches!(ask(2).await, CreateOutcome::Before(_)));
 }
 
 pub(crate) async fn a_key_is_kept_for_a_day(store: &dyn Store) {
@@ -74,13 +74,13 @@ pub(crate) async fn a_key_is_kept_for_a_day(store: &dyn Store) {
     let day = 86_400;
     asked(store, mine, 1, "once", 1, 0).await;
     store.forget_requests(at(day - 1)).await.unwrap();
-    assert!(matches!(asked(store, mine, 2, "once", 1, day - 1).await.1, Made::Before(_)));
+    assert!(matches!(asked(store, mine, 2, "once", 1, day - 1).await.1, CreateOutcome::Before(_)));
     assert!(
-        matches!(asked(store, mine, 3, "once", 2, day).await.1, Made::Now(_)),
+        matches!(asked(store, mine, 3, "once", 2, day).await.1, CreateOutcome::Now(_)),
         "too old, though nobody has forgotten it"
     );
     store.forget_requests(at(2 * day)).await.unwrap();
-    assert!(matches!(asked(store, mine, 4, "once", 3, 2 * day).await.1, Made::Now(_)));
+    assert!(matches!(asked(store, mine, 4, "once", 3, 2 * day).await.1, CreateOutcome::Now(_)));
 }
 
 pub(crate) async fn of_requests_that_come_at_once_one_makes_an_export(store: &dyn Store) {
@@ -89,28 +89,28 @@ pub(crate) async fn of_requests_that_come_at_once_one_makes_an_export(store: &dy
     let answers: Vec<_> = made
         .into_iter()
         .map(|(_, made)| match made {
-            Made::Now(view) | Made::Before(view) => view.export.id,
+            CreateOutcome::Now(view) | CreateOutcome::Before(view) => view.export.id,
             other => panic!("{other:?}"),
         })
         .collect();
     assert!(answers.iter().all(|id| *id == answers[0]), "{answers:?}");
-    assert_eq!(store.exports(mine.tenant, Wanted::default(), ALL).await.unwrap().len(), 1);
+    assert_eq!(store.exports(mine.tenant, ExportFilter::default(), ALL).await.unwrap().len(), 1);
 }
 
 pub(crate) async fn a_removed_export_takes_its_key_along(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let (first, _) = asked(store, mine, 1, "once", 1, 0).await;
     for now in [1, 3] {
-        let run = claim_one(store, "a", now).await;
-        complete(store, &run, 0, now + 1).await;
+        let task = claim_one(store, "a", now).await;
+        complete(store, &task, 0, now + 1).await;
     }
     for (event, now) in [(Event::Published, 5), (Event::Counted { rows: 0 }, 7)] {
-        let run = claim_one(store, "a", now).await;
-        report(store, &run, event, now + 1).await;
+        let task = claim_one(store, "a", now).await;
+        report(store, &task, event, now + 1).await;
     }
     assert!(view(store, mine, first.id).await.export.status.ended());
     assert_eq!(store.remove_ended(at(10)).await.unwrap(), 1);
-    assert!(matches!(asked(store, mine, 2, "once", 2, 11).await.1, Made::Now(_)));
+    assert!(matches!(asked(store, mine, 2, "once", 2, 11).await.1, CreateOutcome::Now(_)));
 }
 
 /// Destination `n`, made then, under a key that stands for `what`.
@@ -121,7 +121,7 @@ async fn wished(
     key: &str,
     what: &[u8],
     now: i64,
-) -> (Destination, MadeDestination) {
+) -> (Destination, CreateDestinationOutcome) {
     let made = destination(Owner { destination: DestinationId(Uuid::from_u128(n)), ..owner }, now);
     let request = Some(RequestKey {
         key: key.to_owned(),
@@ -135,15 +135,18 @@ pub(crate) async fn a_repeated_request_makes_one_destination(store: &dyn Store) 
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let (first, made) = wished(store, mine, 1, "once", &[1], 10).await;
     let answer = Box::new(first.clone());
-    assert_eq!(made, MadeDestination::Now(answer.clone()));
-    let before = MadeDestination::Before(answer);
+    assert_eq!(made, CreateDestinationOutcome::Now(answer.clone()));
+    let before = CreateDestinationOutcome::Before(answer);
     assert_eq!(wished(store, mine, 2, "once", &[1], 20).await.1, before);
     assert_eq!(
         wished(store, mine, 3, "once", &[2, 1], 20).await.1,
         before,
         "any of the digests will do"
     );
-    assert_eq!(wished(store, mine, 4, "once", &[2], 20).await.1, MadeDestination::OtherRequest);
+    assert_eq!(
+        wished(store, mine, 4, "once", &[2], 20).await.1,
+        CreateDestinationOutcome::OtherRequest
+    );
     let key = RequestKey { key: "once".to_owned(), digests: vec![[1; 32]] };
     assert_eq!(
         store.requested_destination(mine.tenant, key.clone(), at(20)).await.unwrap(),
@@ -155,7 +158,7 @@ pub(crate) async fn a_repeated_request_makes_one_destination(store: &dyn Store) 
         "another workspace's keys are its own"
     );
     assert!(
-        matches!(asked(store, mine, 5, "once", 9, 20).await.1, Made::Now(_)),
+        matches!(asked(store, mine, 5, "once", 9, 20).await.1, CreateOutcome::Now(_)),
         "a key of exports is another"
     );
     assert_eq!(
@@ -172,10 +175,16 @@ pub(crate) async fn a_repeated_request_makes_one_destination(store: &dyn Store) 
         None,
         "a deleted one frees its key"
     );
-    assert!(matches!(wished(store, mine, 6, "once", &[2], 40).await.1, MadeDestination::Now(_)));
+    assert!(matches!(
+        wished(store, mine, 6, "once", &[2], 40).await.1,
+        CreateDestinationOutcome::Now(_)
+    ));
     store.forget_requests(at(40 + 86_400)).await.unwrap();
     assert!(
-        matches!(wished(store, mine, 7, "once", &[3], 41).await.1, MadeDestination::Now(_)),
+        matches!(
+            wished(store, mine, 7, "once", &[3], 41).await.1,
+            CreateDestinationOutcome::Now(_)
+        ),
         "forgotten"
     );
 }
@@ -183,6 +192,9 @@ pub(crate) async fn a_repeated_request_makes_one_destination(store: &dyn Store) 
 pub(crate) async fn of_requests_that_come_at_once_one_makes_a_destination(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let made = join_all((1..=8).map(|n| wished(store, mine, n, "once", &[1], 5))).await;
-    assert_eq!(made.iter().filter(|(_, made)| matches!(made, MadeDestination::Now(_))).count(), 1);
+    assert_eq!(
+        made.iter().filter(|(_, made)| matches!(made, CreateDestinationOutcome::Now(_))).count(),
+        1
+    );
     assert_eq!(store.destinations(mine.tenant).await.unwrap().len(), 2, "with the owner's own");
 }

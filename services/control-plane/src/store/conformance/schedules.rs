@@ -9,7 +9,7 @@ use tracelift_core::{
 };
 
 use super::{ALL, Owner, at, claim, export, make, owner, planned, view};
-use crate::store::{Change, Due, ExportView, Page, Store, TimeLimits, Wanted};
+use crate::store::{Change, Due, ExportFilter, ExportView, Page, Store, TimeLimits};
 
 /// The first window's beginning, and days after it.
 fn day(days: i64) -> Timestamp {
@@ -38,7 +38,7 @@ fn due(before: Timestamp) -> Due {
 
 /// What a schedule has spawned, oldest first.
 async fn spawned(store: &dyn Store, owner: Owner, schedule: ExportId) -> Vec<Export> {
-    let all = store.exports(owner.tenant, Wanted::default(), ALL).await.unwrap();
+    let all = store.exports(owner.tenant, ExportFilter::default(), ALL).await.unwrap();
     all.into_iter()
         .rev()
         .map(|view| view.export)
@@ -68,9 +68,9 @@ pub(crate) async fn a_window_is_exported_once_it_is_over(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let id = schedule(store, mine, 1, 24).await;
     assert_eq!(catch_up(store, day(1).plus_seconds(-1), 1).await, 0);
-    let mut news = store.changes();
+    let mut notifications = store.changes();
     assert_eq!(catch_up(store, day(1), 2).await, 1);
-    while news.recv().await.unwrap() != Change::Work {}
+    while notifications.recv().await.unwrap() != Change::TasksQueued {}
     assert_eq!(catch_up(store, day(2).plus_seconds(-1), 3).await, 0);
 
     let made = view(store, mine, id).await.export;
@@ -80,8 +80,8 @@ pub(crate) async fn a_window_is_exported_once_it_is_over(store: &dyn Store) {
         (ExportStatus::Created, at(2), None)
     );
     assert_eq!(Some(&first.spec), made.spec.spawned(0).as_ref(), "the settings are the schedule's");
-    let runs = store.runs(mine.tenant, first.id, ALL).await.unwrap().unwrap();
-    assert_eq!(runs.len(), 1);
+    let tasks = store.tasks(mine.tenant, first.id, ALL).await.unwrap().unwrap();
+    assert_eq!(tasks.len(), 1);
     assert_eq!(claim(store, "a", 9, 4).await.len(), 1);
 }
 
@@ -216,7 +216,7 @@ pub(crate) async fn a_cancelled_schedule_spawns_nothing_more_and_leaves_what_it_
 pub(crate) async fn a_schedule_never_times_out(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let id = schedule(store, mine, 1, 24).await;
-    assert_eq!(store.time_out(TimeLimits { run: 1, export: 1 }, at(1_000_000)).await.unwrap(), 0);
+    assert_eq!(store.time_out(TimeLimits { task: 1, export: 1 }, at(1_000_000)).await.unwrap(), 0);
     let seen = view(store, mine, id).await;
     assert_eq!(
         (seen.export.status, seen.runs_total, seen.started_at),

@@ -6,20 +6,20 @@ use std::{collections::BTreeSet, sync::LazyLock};
 use futures::future::join_all;
 use secrecy::SecretString;
 use tokio::sync::broadcast::Receiver;
-use tracelift_core::run::Work;
+use tracelift_core::task::TaskKind;
 use tracelift_postgres_server::{PASSWORD, Postgres, execute};
 use uuid::Uuid;
 
 use super::*;
 use crate::store::{
-    Ask, Heard, Store as _,
+    ClaimRequest, ReportOutcome, Store as _,
     conformance::{
         ALL, GRACE, RETRIES, UNLIMITED, at, claim, claim_one, complete, everything, export,
         exporter, file, held, lease, lease_of, owner, report,
     },
     sql,
 };
-use tracelift_core::run::Event;
+use tracelift_core::task::Event;
 
 /// One server for all tests of this process, a database for each.
 static SERVER: LazyLock<Postgres> = LazyLock::new(Postgres::start_new);
@@ -46,8 +46,8 @@ async fn replicas() -> (PostgresStore, PostgresStore) {
     tokio::join!(open(&url), open(&url))
 }
 
-async fn hear(news: &mut Receiver<Change>, expected: Change) {
-    while news.recv().await.unwrap() != expected {}
+async fn hear(notifications: &mut Receiver<Change>, expected: Change) {
+    while notifications.recv().await.unwrap() != expected {}
 }
 
 mod conforms {
@@ -58,17 +58,20 @@ mod conforms {
 async fn news_of_one_replica_is_heard_by_the_other() {
     let (a, b) = replicas().await;
     let mine = owner(&a, 1).await;
-    let mut news = b.changes();
+    let mut notifications = b.changes();
     let id = export(&a, mine, 1, 1).await;
-    hear(&mut news, Change::Work).await;
-    let run = claim_one(&b, "x", 1).await;
-    hear(&mut news, Change::Export(id)).await;
+    hear(&mut notifications, Change::TasksQueued).await;
+    let task = claim_one(&b, "x", 1).await;
+    hear(&mut notifications, Change::Export(id)).await;
     a.cancel_export(mine.tenant, id, at(2)).await.unwrap();
-    hear(&mut news, Change::Stopped { run: run.id, fence: run.fence, exporter: exporter("x") })
-        .await;
+    hear(
+        &mut notifications,
+        Change::Stopped { task: task.id, fence: task.fence, exporter: exporter("x") },
+    )
+    .await;
     let session = Uuid::from_u128(5);
     a.hello(session, lease("x", 3), Vec::new(), RETRIES, at(3)).await.unwrap();
-    hear(&mut news, Change::Connected { exporter: exporter("x"), session }).await;
+    hear(&mut notifications, Change::Connected { exporter: exporter("x"), session }).await;
 }
 
 #[tokio::test]
@@ -81,17 +84,17 @@ async fn two_replicas_give_no_run_twice_and_fill_no_exporter_over() {
     let claims = join_all(asked).await;
     // A run that another claim was about to take is passed over, so some slots may have stayed free
     // for a moment.
-    let mut all: Vec<_> = claims.iter().flatten().map(|claimed| claimed.run.id).collect();
+    let mut all: Vec<_> = claims.iter().flatten().map(|claimed| claimed.task.id).collect();
     for name in &names {
-        all.extend(claim(&b, name, 3, 2).await.iter().map(|claimed| claimed.run.id));
+        all.extend(claim(&b, name, 3, 2).await.iter().map(|claimed| claimed.task.id));
     }
     let distinct: BTreeSet<_> = all.iter().copied().collect();
     assert_eq!((all.len(), distinct.len()), (36, 36), "twelve exporters with three slots each");
-    let runs = a.runs(mine.tenant, id, ALL).await.unwrap().unwrap();
+    let tasks = a.tasks(mine.tenant, id, ALL).await.unwrap().unwrap();
     for name in &names {
-        let held = runs
+        let held = tasks
             .iter()
-            .filter(|view| view.run.lease().is_some_and(|lease| lease.exporter.as_str() == name));
+            .filter(|view| view.task.lease().is_some_and(|lease| lease.exporter.as_str() == name));
         assert_eq!(held.count(), 3, "{name}");
     }
 }
@@ -103,13 +106,13 @@ async fn runs_that_end_at_once_at_two_replicas_begin_one_finalising_run() {
     for n in 1..=8 {
         export(&a, mine, n, 2).await;
         let claimed = claim(&a, "x", 2, 1).await;
-        tokio::join!(complete(&a, &claimed[0].run, 1, 2), complete(&b, &claimed[1].run, 1, 2));
-        let finalising = claim(&b, "x", 9, 3).await;
+        tokio::join!(complete(&a, &claimed[0].task, 1, 2), complete(&b, &claimed[1].task, 1, 2));
+        let finalizing = claim(&b, "x", 9, 3).await;
         assert_eq!(
-            finalising.iter().map(|claimed| claimed.run.work).collect::<Vec<_>>(),
-            [Work::Finalise]
+            finalizing.iter().map(|claimed| claimed.task.kind).collect::<Vec<_>>(),
+            [TaskKind::Finalize]
         );
-        report(&a, &finalising[0].run, Event::Published, 4).await;
+        report(&a, &finalizing[0].task, Event::Published, 4).await;
     }
 }
 
@@ -121,29 +124,36 @@ async fn replicas_in_each_others_way_end_well() {
     let mine = owner(&a, 1).await;
     for n in 1..=6 {
         let id = export(&a, mine, n, 6).await;
-        let runs: Vec<_> =
-            claim(&a, "x", 6, 1).await.into_iter().map(|claimed| claimed.run).collect();
-        let all = held(&runs.iter().collect::<Vec<_>>());
-        let reports = join_all(runs.iter().enumerate().map(|(n, run)| {
+        let tasks: Vec<_> =
+            claim(&a, "x", 6, 1).await.into_iter().map(|claimed| claimed.task).collect();
+        let all = held(&tasks.iter().collect::<Vec<_>>());
+        let reports = join_all(tasks.iter().enumerate().map(|(n, task)| {
             let store = if n % 2 == 0 { &a } else { &b };
-            store.report(run.id, run.fence, Event::FileDone(file(0)), GRACE, at(2))
+            store.report(task.id, task.fence, Event::FileDone(file(0)), GRACE, at(2))
         }));
         let (reports, beat, hello, lapsed, claimed, cancelled) = tokio::join!(
             reports,
             a.heartbeat(lease("x", 2), all.clone(), at(2)),
             b.hello(Uuid::from_u128(n), lease("x", 2), all[..3].to_vec(), RETRIES, at(2)),
             a.lapse(RETRIES, at(500)),
-            b.claim(vec![Ask { lease: lease_of("y", "first", 2), capacity: 3 }], UNLIMITED, at(2)),
+            b.claim(
+                vec![ClaimRequest { lease: lease_of("y", "first", 2), capacity: 3 }],
+                UNLIMITED,
+                at(2)
+            ),
             b.cancel_export(mine.tenant, id, at(3)),
         );
         assert!(
-            reports.into_iter().all(|report| matches!(report, Ok(Heard::Yes(_) | Heard::Stale)))
+            reports.into_iter().all(|report| matches!(
+                report,
+                Ok(ReportOutcome::Applied(_) | ReportOutcome::Stale)
+            ))
         );
         assert_eq!((beat.unwrap().len(), hello.unwrap().len()), (6, 3));
         assert!(lapsed.is_ok() && claimed.is_ok() && cancelled.unwrap().is_some());
-        let ended = a.runs(mine.tenant, id, ALL).await.unwrap().unwrap();
-        assert!(ended.iter().all(|view| view.run.finished_at().is_some()
-            && view.run.totals.files as usize == view.keys.len()));
+        let ended = a.tasks(mine.tenant, id, ALL).await.unwrap().unwrap();
+        assert!(ended.iter().all(|view| view.task.finished_at().is_some()
+            && view.task.totals.files as usize == view.keys.len()));
     }
 }
 
@@ -152,15 +162,15 @@ async fn a_lost_connection_for_news_comes_back_and_says_that_some_may_be_missed(
     let url = server().await.new_database().await;
     let (a, b) = tokio::join!(open(&url), open(&url));
     let mine = owner(&a, 1).await;
-    let mut news = b.changes();
+    let mut notifications = b.changes();
     execute(
         &url,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tracelift news' AND datname = current_database()",
     )
     .await;
-    hear(&mut news, Change::Missed).await;
+    hear(&mut notifications, Change::Missed).await;
     export(&a, mine, 1, 1).await;
-    hear(&mut news, Change::Work).await;
+    hear(&mut notifications, Change::TasksQueued).await;
 }
 
 /// Writes are sent with what comes behind them, so that a refused one is noticed late.
@@ -188,7 +198,7 @@ async fn a_refused_write_leaves_nothing_and_its_connection_is_used_again() {
                 &[mine.tenant.into()],
             )?;
             tx.execute("UPDATE tenants SET display_name = 'lost too'", &[])?;
-            tx.tell(Change::Work);
+            tx.tell(Change::TasksQueued);
             Ok::<_, StoreError>(())
         })
         .await;
@@ -270,7 +280,7 @@ async fn a_value_that_cannot_be_read_back_is_named_and_never_guessed() {
     let mine = owner(&store, 1).await;
     let id = export(&store, mine, 1, 1).await;
     execute(&url, "UPDATE runs SET errors = 'nonsense'").await;
-    match store.runs(mine.tenant, id, ALL).await {
+    match store.tasks(mine.tenant, id, ALL).await {
         Err(StoreError::Corrupt(text)) => assert!(text.contains("errors"), "{text}"),
         other => panic!("{other:?}"),
     }

@@ -10,17 +10,17 @@ use tracelift_core::{
         UsEast1, WriteOptions,
     },
     id::{DestinationId, TenantId},
-    run::Run,
+    task::Task,
     time::Timestamp,
 };
 
 use crate::{
+    sealer::Sealed,
     store::{
         Access, Deletion, StoreError,
         sql::{self, Row},
         transaction::{Transaction, for_update},
     },
-    vault::Sealed,
 };
 
 pub(crate) fn create(
@@ -166,13 +166,13 @@ pub(crate) fn reseal(
 }
 
 /// The destination that a run writes to, with its sealed credentials.
-pub(crate) fn access(tx: &mut dyn Transaction, run: &Run) -> Result<Option<Access>, StoreError> {
+pub(crate) fn access(tx: &mut dyn Transaction, task: &Task) -> Result<Option<Access>, StoreError> {
     let sql = "SELECT d.* FROM destinations d JOIN exports e ON e.destination_id = d.id WHERE e.id = $1 AND d.tenant_id = $2";
-    let found = sql::one(tx, sql, &[run.export.into(), run.tenant.into()])?;
+    let found = sql::one(tx, sql, &[task.export.into(), task.tenant.into()])?;
     let access = |row: Row| {
         let (identity, sealed) = (identity(&row)?, sealed(&row)?);
         Ok(Access {
-            tenant: run.tenant,
+            tenant: task.tenant,
             destination: row.get("id")?,
             bucket: bucket(&row)?,
             identity,

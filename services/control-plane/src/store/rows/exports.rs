@@ -11,7 +11,7 @@ use tracelift_core::{
 
 use super::{limit, offset, requests};
 use crate::store::{
-    ExportView, Page, Place, StoreError, Wanted,
+    ExportFilter, ExportView, Page, Place, StoreError,
     sql::{self, Row, Value},
     transaction::{Transaction, for_update, for_update_of_free},
 };
@@ -86,7 +86,7 @@ pub(crate) fn view(
 pub(crate) fn views(
     tx: &mut dyn Transaction,
     tenant: TenantId,
-    wanted: &Wanted,
+    wanted: &ExportFilter,
     page: Page,
 ) -> Result<Vec<ExportView>, StoreError> {
     let mut values: Vec<Value> = vec![tenant.into(), limit(page), offset(page)];

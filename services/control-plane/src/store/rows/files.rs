@@ -2,7 +2,7 @@
 
 use tracelift_core::{
     file::{Cursor, File, LeftOut},
-    id::RunId,
+    id::TaskId,
 };
 
 use crate::store::{
@@ -15,10 +15,14 @@ use crate::store::{
     transaction::Transaction,
 };
 
-pub(crate) fn create(tx: &mut dyn Transaction, run: RunId, file: &File) -> Result<(), StoreError> {
+pub(crate) fn create(
+    tx: &mut dyn Transaction,
+    task: TaskId,
+    file: &File,
+) -> Result<(), StoreError> {
     let misses: Vec<_> = file.misses.iter().map(miss_record).collect();
     let columns = vec![
-        ("run_id", run.into()),
+        ("run_id", task.into()),
         ("number", file.number.into()),
         ("key", (&file.key).into()),
         ("rows", file.rows.into()),
@@ -37,8 +41,8 @@ pub(crate) fn create(tx: &mut dyn Transaction, run: RunId, file: &File) -> Resul
     sql::insert(tx, "files", columns)
 }
 
-pub(crate) fn all(tx: &mut dyn Transaction, run: RunId) -> Result<Vec<File>, StoreError> {
-    tx.query("SELECT * FROM files WHERE run_id = $1 ORDER BY number", &[run.into()])?
+pub(crate) fn all(tx: &mut dyn Transaction, task: TaskId) -> Result<Vec<File>, StoreError> {
+    tx.query("SELECT * FROM files WHERE run_id = $1 ORDER BY number", &[task.into()])?
         .iter()
         .map(file)
         .collect()
@@ -47,13 +51,13 @@ pub(crate) fn all(tx: &mut dyn Transaction, run: RunId) -> Result<Vec<File>, Sto
 /// Numbers and keys of up to `most` files behind that number.
 pub(crate) fn keys(
     tx: &mut dyn Transaction,
-    run: RunId,
+    task: TaskId,
     after: Option<u32>,
     most: u32,
 ) -> Result<Vec<(u32, String)>, StoreError> {
     let sql =
         "SELECT number, key FROM files WHERE run_id = $1 AND number > $2 ORDER BY number LIMIT $3";
-    let rows = tx.query(sql, &[run.into(), after.map_or(-1, i64::from).into(), most.into()])?;
+    let rows = tx.query(sql, &[task.into(), after.map_or(-1, i64::from).into(), most.into()])?;
     rows.iter().map(|row| Ok((row.get("number")?, row.get("key")?))).collect()
 }
 

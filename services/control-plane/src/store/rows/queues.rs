@@ -5,7 +5,7 @@
 //! taken for one.
 
 use tracelift_core::{
-    id::{ExportId, RunId, TenantId},
+    id::{ExportId, TaskId, TenantId},
     limit::AtOnce,
     time::Timestamp,
 };
@@ -202,7 +202,7 @@ pub(crate) fn partitions(
     export: ExportId,
     number: usize,
     now: Timestamp,
-) -> Result<Vec<RunId>, StoreError> {
+) -> Result<Vec<TaskId>, StoreError> {
     let sql = format!(
         "SELECT q.id FROM runs q WHERE q.export_id = $2 AND {QUEUED} ORDER BY q.window_start, q.id LIMIT $3"
     );

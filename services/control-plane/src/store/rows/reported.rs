@@ -1,10 +1,10 @@
 //! What an exporter said of a run last: columns of the run.
 
 use serde::{Deserialize, Serialize};
-use tracelift_core::run::{Run, State};
+use tracelift_core::task::{Progress, State, Task};
 
 use crate::store::{
-    Reported, StoreError,
+    StoreError,
     sql::{self, Row},
     transaction::Transaction,
 };
@@ -21,8 +21,8 @@ struct Record {
 }
 
 /// An estimate stays until there is another one: it is of the whole run, whoever works on it.
-pub(crate) fn columns(reported: &Reported) -> Result<sql::Columns, StoreError> {
-    let Reported {
+pub(crate) fn columns(reported: &Progress) -> Result<sql::Columns, StoreError> {
+    let Progress {
         stage,
         rows,
         bytes,
@@ -45,31 +45,31 @@ pub(crate) fn columns(reported: &Reported) -> Result<sql::Columns, StoreError> {
 }
 
 /// Whether more is said than before: rows, bytes, files or objects.
-pub(crate) fn is_further(before: &Reported, said: &Reported) -> bool {
-    let counts = |reported: &Reported| {
+pub(crate) fn is_further(before: &Progress, said: &Progress) -> bool {
+    let counts = |reported: &Progress| {
         (reported.rows, reported.bytes, reported.files, reported.hydrated_objects)
     };
     counts(before) != counts(said)
 }
 
 /// What an exporter said of files that it did not finish is not true any more.
-pub(crate) fn forget(tx: &mut dyn Transaction, run: &Run) -> Result<(), StoreError> {
-    let stage = match run.state {
+pub(crate) fn forget(tx: &mut dyn Transaction, task: &Task) -> Result<(), StoreError> {
+    let stage = match task.state {
         State::Queued { .. } => "queued",
         _ => "ended",
     };
     sql::update(
         tx,
         "runs",
-        run.id,
-        columns(&Reported { stage: stage.to_owned(), ..Reported::default() })?,
+        task.id,
+        columns(&Progress { stage: stage.to_owned(), ..Progress::default() })?,
     )
 }
 
-pub(crate) fn of(row: &Row) -> Result<Reported, StoreError> {
+pub(crate) fn of(row: &Row) -> Result<Progress, StoreError> {
     let Record { stage, files, hydrated_objects, hydration_misses, stage_seconds } =
         row.json("reported")?;
-    Ok(Reported {
+    Ok(Progress {
         stage,
         rows: row.get("reported_rows")?,
         bytes: row.get("reported_bytes")?,

@@ -135,13 +135,14 @@ fn together(
     calls: &mut [Box<dyn Call>],
 ) -> Result<Vec<Change>, StoreError> {
     let inner = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (mut transaction, mut told) = (SqliteTransaction { inner, news: Vec::new() }, Vec::new());
+    let (mut transaction, mut told) =
+        (SqliteTransaction { inner, notifications: Vec::new() }, Vec::new());
     for call in calls {
         transaction.execute("SAVEPOINT call", &[])?;
         if call.run(&mut transaction) {
-            told.append(&mut transaction.news);
+            told.append(&mut transaction.notifications);
         } else {
-            transaction.news.clear();
+            transaction.notifications.clear();
             transaction.execute("ROLLBACK TO call", &[])?;
         }
         transaction.execute("RELEASE call", &[])?;

@@ -5,21 +5,21 @@ use std::{fs, path::Path};
 use secrecy::SecretString;
 use tempfile::TempDir;
 use tracelift_core::id::{DestinationId, ExportId};
-use tracelift_core::{id::KeyId, run::Event};
+use tracelift_core::{id::KeyId, task::Event};
 use tracelift_proto::BucketSecrets;
 use uuid::Uuid;
 
 use super::*;
 use crate::{
     auth::hash,
+    sealer::CredentialSealer,
     store::{
-        ApiKey, Ask, NewDestination, NewExport, Permission, Store as _,
+        ApiKey, ClaimRequest, NewDestination, NewExport, Permission, Store as _,
         conformance::{
             self, ALL, Owner, at, claim_one, complete, destination, everything, export, file,
             owner, report,
         },
     },
-    vault::Vault,
 };
 
 async fn in_memory() -> SqliteStore {
@@ -36,7 +36,7 @@ async fn filled(path: &Path) -> (Owner, ExportId) {
     let mine = owner(&store, 1).await;
     let id = export(&store, mine, 1, 3).await;
     complete(&store, &claim_one(&store, "a", 1).await, 2, 2).await;
-    let working = conformance::claim(&store, "a", 1, 3).await.remove(0).run;
+    let working = conformance::claim(&store, "a", 1, 3).await.remove(0).task;
     report(&store, &working, Event::FileDone(file(0)), 4).await;
     report(&store, &working, Event::FileIntent(conformance::intent(1)), 4).await;
     (mine, id)
@@ -66,15 +66,15 @@ async fn everything_survives_closing_and_opening_again() {
     // The holder goes on as if nothing had been.
     let store = SqliteStore::open(&path).unwrap();
     let working = store
-        .runs(mine.tenant, id, ALL)
+        .tasks(mine.tenant, id, ALL)
         .await
         .unwrap()
         .unwrap()
         .into_iter()
-        .find(|view| view.run.lease().is_some())
+        .find(|view| view.task.lease().is_some())
         .unwrap();
-    report(&store, &working.run, Event::FileDone(file(1)), 5).await;
-    complete(&store, &working.run, 2, 5).await;
+    report(&store, &working.task, Event::FileDone(file(1)), 5).await;
+    complete(&store, &working.task, 2, 5).await;
 }
 
 /// How many changes of the schema there were when every export and every run was of a project.
@@ -152,7 +152,7 @@ async fn a_damaged_file_is_an_error_and_not_a_panic() {
             assert!(
                 store
                     .claim(
-                        vec![Ask { lease: conformance::lease("a", 9), capacity: 9 }],
+                        vec![ClaimRequest { lease: conformance::lease("a", 9), capacity: 9 }],
                         conformance::UNLIMITED,
                         at(9)
                     )
@@ -184,7 +184,7 @@ async fn a_value_that_cannot_be_read_back_is_named_and_never_guessed() {
             ),
         );
         let read = async {
-            store.runs(mine.tenant, id, ALL).await?;
+            store.tasks(mine.tenant, id, ALL).await?;
             store.destinations(mine.tenant).await
         };
         match read.await {
@@ -196,7 +196,7 @@ async fn a_value_that_cannot_be_read_back_is_named_and_never_guessed() {
         );
         sql(&path, &back);
     }
-    assert!(store.runs(mine.tenant, id, ALL).await.is_ok());
+    assert!(store.tasks(mine.tenant, id, ALL).await.is_ok());
 }
 
 #[tokio::test]
@@ -211,9 +211,9 @@ async fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
     pages("1"); // no more than there are
     let mut stored = Vec::new();
     let refused = loop {
-        let (planned, runs) = conformance::planned(mine, 1 + stored.len() as u128, 30, 0);
+        let (planned, tasks) = conformance::planned(mine, 1 + stored.len() as u128, 30, 0);
         let id = planned.id;
-        match store.create_export(NewExport::of(planned, runs)).await {
+        match store.create_export(NewExport::of(planned, tasks)).await {
             Ok(made) => stored.push((made, id)),
             Err(error) => break (error, id),
         }
@@ -225,11 +225,11 @@ async fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
         "nothing of it is stored"
     );
     for (_, id) in &stored {
-        assert_eq!(store.runs(mine.tenant, *id, ALL).await.unwrap().unwrap().len(), 30);
+        assert_eq!(store.tasks(mine.tenant, *id, ALL).await.unwrap().unwrap().len(), 30);
     }
     pages("1000000");
     let again = export(&store, mine, 1 + stored.len() as u128, 30).await;
-    assert_eq!(store.runs(mine.tenant, again, ALL).await.unwrap().unwrap().len(), 30);
+    assert_eq!(store.tasks(mine.tenant, again, ALL).await.unwrap().unwrap().len(), 30);
 }
 
 #[tokio::test]
@@ -238,15 +238,17 @@ async fn no_secret_stands_in_the_file() {
     let path = folder.path().join("t.db");
     let store = SqliteStore::open(&path).unwrap();
     let mine = owner(&store, 1).await;
-    let vault =
-        Vault::new(&SecretString::from("k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")).unwrap();
+    let sealer = CredentialSealer::new(&SecretString::from(
+        "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+    ))
+    .unwrap();
     let secrets = BucketSecrets {
         access_key_id: "AKIDINTHECLEAR".into(),
         secret_access_key: "hunter2hunter2".into(),
         session_token: Some("ses3".into()),
     };
     let second = destination(Owner { destination: DestinationId(Uuid::from_u128(77)), ..mine }, 1);
-    let sealed = vault.seal(mine.tenant, second.id, &secrets).unwrap();
+    let sealed = sealer.seal(mine.tenant, second.id, &secrets).unwrap();
     store.create_destination(NewDestination::of(second.clone(), Some(sealed))).await.unwrap();
     let key = ApiKey {
         id: KeyId(Uuid::from_u128(5)),
@@ -275,7 +277,7 @@ async fn no_secret_stands_in_the_file() {
     let store = SqliteStore::open(&path).unwrap();
     let (tenant, id, sealed) =
         store.all_sealed().await.unwrap().into_iter().find(|(_, id, _)| *id == second.id).unwrap();
-    assert_eq!(vault.open(tenant, id, &sealed).unwrap().secret_access_key, "hunter2hunter2");
+    assert_eq!(sealer.open(tenant, id, &sealed).unwrap().secret_access_key, "hunter2hunter2");
 }
 
 /// A call in the line that adds tenant `number`, says so, and ends as `end` does.
@@ -297,7 +299,7 @@ fn adds(
 #[tokio::test]
 async fn a_call_that_fails_takes_nothing_of_those_that_are_done_with_it() {
     let store = in_memory().await;
-    let mut news = store.changes();
+    let mut notifications = store.changes();
     let first = adds(&store, 1, || Ok(()));
     let failing = adds(&store, 2, || Err(StoreError::Contended));
     let dying = adds(&store, 3, || panic!("a row of three legs"));
@@ -312,9 +314,12 @@ async fn a_call_that_fails_takes_nothing_of_those_that_are_done_with_it() {
     tenants.sort_unstable();
     assert_eq!(tenants, [1, 4]);
     for number in [1, 4] {
-        assert_eq!(news.try_recv().unwrap(), Change::Export(ExportId(Uuid::from_u128(number))));
+        assert_eq!(
+            notifications.try_recv().unwrap(),
+            Change::Export(ExportId(Uuid::from_u128(number)))
+        );
     }
-    assert!(news.try_recv().is_err(), "what is undone is not told");
+    assert!(notifications.try_recv().is_err(), "what is undone is not told");
 }
 
 #[tokio::test(flavor = "multi_thread")]

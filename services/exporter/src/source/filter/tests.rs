@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn pushed(filter: &str) -> Pushed {
-    Pushed::of(
+fn pushed(filter: &str) -> Pushdown {
+    Pushdown::of(
         &Filter::read(filter).unwrap_or_else(|errors| panic!("{filter}: {errors:?}")),
         "feedbacks AS f FINAL",
     )

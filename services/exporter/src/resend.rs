@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// The refusals of one call so far.
 #[derive(Debug, Default)]
-pub(crate) struct Again {
+pub(crate) struct Resend {
     damaged: u32,
     denied: Option<Denied>,
 }
@@ -30,7 +30,7 @@ struct Denied {
     times: u32,
 }
 
-impl Again {
+impl Resend {
     /// How long to wait before the call is sent once more; `None` when it is not. `taken`: whether
     /// the call is a write, and writes of this run were taken. `share` of the wait, from 0 to
     /// 1, is left to chance.
@@ -71,9 +71,9 @@ mod tests {
 
     /// The waits in milliseconds until the call is given up, each refusal coming at once.
     fn waits(fault: Fault, taken: bool) -> Vec<u128> {
-        let (mut again, mut now) = (Again::default(), Instant::now());
+        let (mut resend, mut now) = (Resend::default(), Instant::now());
         let next = || {
-            let wait = again.after(fault, taken, now, 1.0)?;
+            let wait = resend.after(fault, taken, now, 1.0)?;
             now += wait;
             Some(wait.as_millis())
         };

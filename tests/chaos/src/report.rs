@@ -5,11 +5,11 @@ use std::{
     time::Duration,
 };
 
-use crate::plan::Deed;
+use crate::plan::Action;
 
 /// Counts over all rounds.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct Report {
     pub(crate) rounds: u64,
     pub(crate) kills: u64,
     pub(crate) freezes: u64,
@@ -28,12 +28,12 @@ pub(crate) struct Tally {
     pub(crate) recoveries: Vec<Duration>,
 }
 
-impl Tally {
-    pub(crate) fn did(&mut self, deed: Deed) {
-        match deed {
-            Deed::Kill => self.kills += 1,
-            Deed::Freeze => self.freezes += 1,
-            Deed::Restart => self.restarts += 1,
+impl Report {
+    pub(crate) fn did(&mut self, action: Action) {
+        match action {
+            Action::Kill => self.kills += 1,
+            Action::Freeze => self.freezes += 1,
+            Action::Restart => self.restarts += 1,
         }
     }
 
@@ -44,7 +44,7 @@ impl Tally {
     }
 }
 
-impl Display for Tally {
+impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self {
             rounds,

@@ -26,11 +26,11 @@ fn lease(name: &str) -> Lease {
     }
 }
 
-fn queued() -> Run {
+fn queued() -> Task {
     let id = Uuid::from_u128;
     let window = Window::new(at(0), at(10)).unwrap();
-    let work = Work::Partition(Partition { session: SessionId(id(4)), window });
-    Run::new(RunId(id(1)), ExportId(id(2)), TenantId(id(3)), work, at(0))
+    let kind = TaskKind::Partition(Partition { session: SessionId(id(4)), window });
+    Task::new(TaskId(id(1)), ExportId(id(2)), TenantId(id(3)), kind, at(0))
 }
 
 fn file(number: u32) -> File {
@@ -104,7 +104,7 @@ fn events() -> Vec<Event> {
 fn the_matrix_of_states_and_events() {
     let leased = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
     let frozen = leased.clone().apply(finished(0, 0), at(2)).unwrap();
-    let ended = |state| Run { state, ..leased.clone() };
+    let ended = |state| Task { state, ..leased.clone() };
     let states = [
         queued(),
         leased.clone(),
@@ -115,14 +115,14 @@ fn the_matrix_of_states_and_events() {
         ended(State::TimedOut(at(3))),
     ];
     let mut matrix = String::new();
-    for run in states {
-        let _ = writeln!(matrix, "{}", run.state_name());
+    for task in states {
+        let _ = writeln!(matrix, "{}", task.state_name());
         for event in events() {
             let name = match &event {
                 Event::Failed { failure, .. } => format!("Failed({:?})", failure.class),
                 other => other.name().to_owned(),
             };
-            let after = run.clone().apply(event, at(5));
+            let after = task.clone().apply(event, at(5));
             let outcome = after.map_or_else(
                 |_| "-".to_owned(),
                 |after| {
@@ -143,7 +143,7 @@ fn the_matrix_of_states_and_events() {
 
 #[test]
 fn what_was_read_before_the_end_of_its_window_says_so_until_it_is_read_anew() {
-    let claimed = |run: Run, now| run.apply(Event::Claimed(lease("x")), at(now)).unwrap();
+    let claimed = |task: Task, now| task.apply(Event::Claimed(lease("x")), at(now)).unwrap();
     assert_eq!((queued().read_at, queued().window_open()), (None, false), "nobody has read it");
     let early = claimed(queued(), 9);
     assert_eq!((early.read_at, early.window_open()), (Some(at(9)), true));
@@ -174,9 +174,9 @@ fn what_was_read_before_the_end_of_its_window_says_so_until_it_is_read_anew() {
         );
     }
     let finder =
-        Run { work: Work::FindExperiments(Window::new(at(0), at(10)).unwrap()), ..queued() };
+        Task { kind: TaskKind::FindExperiments(Window::new(at(0), at(10)).unwrap()), ..queued() };
     assert!(claimed(finder, 9).window_open());
-    assert_eq!(claimed(Run { work: Work::Finalise, ..queued() }, 9).read_at, None);
+    assert_eq!(claimed(Task { kind: TaskKind::Finalize, ..queued() }, 9).read_at, None);
 }
 
 #[test]
@@ -239,27 +239,27 @@ fn rows_that_were_left_out_are_counted_once_whatever_is_said_again() {
 #[test]
 fn attempts_count_from_the_last_finished_file_on() {
     let cut = || Event::Failed { failure: failure(FailureClass::SourceBroke), max_retries: 2 };
-    let (mut run, mut now) = (queued(), 0);
+    let (mut task, mut now) = (queued(), 0);
     for number in 0..30 {
         now += 1000;
-        run = run.apply(Event::Claimed(lease("x")), at(now)).unwrap();
-        run = run
+        task = task.apply(Event::Claimed(lease("x")), at(now)).unwrap();
+        task = task
             .apply(Event::FileDone(file(number)), at(now))
             .unwrap()
             .apply(cut(), at(now))
             .unwrap();
         assert_eq!(
-            run.state,
+            task.state,
             State::Queued { not_before: at(now + 1) },
             "each got on, so each is like the first"
         );
     }
     for attempt in 1..=2 {
         now += 1000;
-        run =
-            run.apply(Event::Claimed(lease("x")), at(now)).unwrap().apply(cut(), at(now)).unwrap();
+        task =
+            task.apply(Event::Claimed(lease("x")), at(now)).unwrap().apply(cut(), at(now)).unwrap();
         assert_eq!(
-            matches!(run.state, State::Failed(_)),
+            matches!(task.state, State::Failed(_)),
             attempt == 2,
             "without a file there are so many"
         );
@@ -268,42 +268,42 @@ fn attempts_count_from_the_last_finished_file_on() {
 
 #[test]
 fn of_many_attempts_the_newest_errors_are_remembered() {
-    let mut run = queued();
+    let mut task = queued();
     for n in 0..50 {
-        run.remember(format!("error {n}"));
+        task.remember(format!("error {n}"));
     }
-    assert_eq!(run.errors.len(), 50);
-    assert_eq!(run.errors.iter().filter(|error| !error.is_empty()).count(), MAX_ERRORS);
-    assert_eq!((run.errors[29].as_str(), run.errors[30].as_str()), ("", "error 30"));
+    assert_eq!(task.errors.len(), 50);
+    assert_eq!(task.errors.iter().filter(|error| !error.is_empty()).count(), MAX_ERRORS);
+    assert_eq!((task.errors[29].as_str(), task.errors[30].as_str()), ("", "error 30"));
 }
 
 #[test]
 fn a_trace_store_that_breaks_off_is_asked_for_less_each_time_until_it_gets_on() {
     let broke = || Event::Failed { failure: failure(FailureClass::SourceBroke), max_retries: 20 };
-    let (mut run, mut now) = (queued(), 0);
-    let mut again = |run: Run, event| {
+    let (mut task, mut now) = (queued(), 0);
+    let mut again = |task: Task, event| {
         now += 1000;
-        run.apply(Event::Claimed(lease("x")), at(now)).unwrap().apply(event, at(now)).unwrap()
+        task.apply(Event::Claimed(lease("x")), at(now)).unwrap().apply(event, at(now)).unwrap()
     };
-    for narrow in [1, 2, 3, 4, 5, 5] {
-        run = again(run, broke());
-        assert_eq!(run.narrow, narrow);
+    for batch_shrink in [1, 2, 3, 4, 5, 5] {
+        task = again(task, broke());
+        assert_eq!(task.batch_shrink, batch_shrink);
     }
-    run = again(run, Event::FileDone(file(0)));
-    assert_eq!(run.narrow, 4);
+    task = again(task, Event::FileDone(file(0)));
+    assert_eq!(task.batch_shrink, 4);
 }
 
 #[test]
 fn a_lease_has_two_deadlines() {
-    let mut run = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
+    let mut task = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
     for second in (30..900).step_by(30) {
-        run = run.apply(Event::Renewed { until: at(second + 30) }, at(second)).unwrap();
+        task = task.apply(Event::Renewed { until: at(second + 30) }, at(second)).unwrap();
     }
-    assert!(!run.lease().unwrap().stalled(at(599)));
-    assert!(run.lease().unwrap().stalled(at(600)), "being heard of is not getting on");
-    let on = run.clone().apply(Event::Progressed, at(590)).unwrap();
+    assert!(!task.lease().unwrap().stalled(at(599)));
+    assert!(task.lease().unwrap().stalled(at(600)), "being heard of is not getting on");
+    let on = task.clone().apply(Event::Progressed, at(590)).unwrap();
     assert!(!on.lease().unwrap().stalled(at(1189)));
-    let stalled = run.apply(Event::Stalled { max_retries: 20 }, at(600)).unwrap();
+    let stalled = task.apply(Event::Stalled { max_retries: 20 }, at(600)).unwrap();
     assert_eq!((stalled.lease(), stalled.attempt), (None, 1));
     assert_eq!(
         stalled.errors,
@@ -315,17 +315,17 @@ fn a_lease_has_two_deadlines() {
 
 #[test]
 fn to_be_asked_to_slow_down_costs_no_attempt() {
-    let mut run = queued();
+    let mut task = queued();
     for n in 0..30 {
-        run = run.apply(Event::Claimed(lease("x")), at(n * 100)).unwrap();
-        run = run
+        task = task.apply(Event::Claimed(lease("x")), at(n * 100)).unwrap();
+        task = task
             .apply(
                 Event::Failed { failure: failure(FailureClass::Throttled), max_retries: 3 },
                 at(n * 100),
             )
             .unwrap();
     }
-    assert_eq!((run.status(), run.attempt, run.errors.len()), (RunStatus::Running, 0, 0));
+    assert_eq!((task.status(), task.attempt, task.errors.len()), (RunStatus::Running, 0, 0));
 }
 
 #[test]
@@ -389,7 +389,7 @@ fn a_run_that_is_asked_for_anew_goes_on_with_all_its_attempts_and_all_its_time()
     assert_eq!((third.attempt, third.errors.len()), (4, 4), "each attempt that ended says why");
     assert_eq!(third.errors.last().unwrap(), "it took longer than the operator allows");
     for state in [State::Completed(at(1)), State::Cancelled(at(1))] {
-        assert!(Run { state, ..third.clone() }.apply(Event::Retried, at(9003)).is_err());
+        assert!(Task { state, ..third.clone() }.apply(Event::Retried, at(9003)).is_err());
     }
 }
 
@@ -406,8 +406,8 @@ fn a_run_that_is_asked_for_anew_keeps_what_its_cleaning_found() {
 
 #[test]
 fn finding_experiments_ends_with_what_was_found_or_fails_when_that_is_too_much() {
-    let work = Work::FindExperiments(Window::new(at(0), at(10)).unwrap());
-    let leased = Run { work, ..queued() }.apply(Event::Claimed(lease("x")), at(1)).unwrap();
+    let kind = TaskKind::FindExperiments(Window::new(at(0), at(10)).unwrap());
+    let leased = Task { kind, ..queued() }.apply(Event::Claimed(lease("x")), at(1)).unwrap();
     let found = |n: usize| {
         let session = |n: usize| SessionId(Uuid::from_u128(n as u128));
         Event::ExperimentsFound(
@@ -449,17 +449,17 @@ fn any_event() -> impl Strategy<Value = Event> {
 proptest! {
     #[test]
     fn whatever_happens_the_fence_never_falls_and_files_stay_dense(events in prop::collection::vec(any_event(), 0..60)) {
-        let mut run = queued();
+        let mut task = queued();
         for (now, event) in (0i64..).map(|n| at(n * 400)).zip(events) {
-            let before = run.clone();
-            let Ok(after) = run.clone().apply(event, now) else { continue };
+            let before = task.clone();
+            let Ok(after) = task.clone().apply(event, now) else { continue };
             prop_assert!(after.fence >= before.fence);
             prop_assert!(after.totals.files <= before.totals.files + 1);
             prop_assert_eq!(after.totals.rows, u64::from(after.totals.files) * 10);
             prop_assert!(!before.frozen || after.totals == before.totals);
             prop_assert!(after.cursor >= before.cursor);
             prop_assert!(before.finished_at().is_none() || after.finished_at() == before.finished_at() || after.spent == before.attempt + 1);
-            run = after;
+            task = after;
         }
     }
 }

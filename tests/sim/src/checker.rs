@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::FutureExt as _;
 use tracelift_control_plane::store::sqlite::SqliteStore;
 use tracelift_core::{
-    id::{ExportId, RunId},
+    id::{ExportId, TaskId},
     invariant::{Seen, broken, broken_together},
-    run::{RunStatus, Work},
+    task::{RunStatus, TaskKind},
 };
 
 use crate::{
@@ -19,18 +19,18 @@ use crate::{
 };
 
 /// Remembers what was seen last.
-pub struct Judge {
+pub struct Checker {
     store: SqliteStore,
     bucket: Bucket,
     trace: Trace,
     revision: i64,
     writes: u64,
-    last: BTreeMap<RunId, Seen>,
+    last: BTreeMap<TaskId, Seen>,
     /// Times that the rules were asked.
     pub judged: u64,
 }
 
-impl Judge {
+impl Checker {
     /// Over the database and the bucket.
     pub fn new(store: SqliteStore, bucket: Bucket, trace: Trace) -> Self {
         Self { store, bucket, trace, revision: -1, writes: 0, last: BTreeMap::new(), judged: 0 }
@@ -47,8 +47,8 @@ impl Judge {
         self.judged += 1;
         let now = self.everything();
         for seen in &now {
-            for rule in broken(self.last.get(&seen.run.id), seen) {
-                self.trace.violation(format_args!("{rule}: run {} is now {seen:?}", seen.run.id));
+            for rule in broken(self.last.get(&seen.task.id), seen) {
+                self.trace.violation(format_args!("{rule}: run {} is now {seen:?}", seen.task.id));
             }
             self.in_the_bucket(seen);
         }
@@ -57,7 +57,7 @@ impl Judge {
                 self.trace.violation(format_args!("{rule}: export {}", export.0));
             }
         }
-        self.last = now.into_iter().map(|seen| (seen.run.id, seen)).collect();
+        self.last = now.into_iter().map(|seen| (seen.task.id, seen)).collect();
     }
 
     fn everything(&self) -> Vec<Seen> {
@@ -86,9 +86,9 @@ impl Judge {
     pub fn at_rest(&self) -> bool {
         let runs: Vec<Seen> = self.last.values().cloned().collect();
         by_export(&runs).values().all(|runs| {
-            let ended = runs.iter().all(|seen| seen.run.finished_at().is_some());
-            let finalised = runs.iter().any(|seen| seen.run.work == Work::Finalise);
-            let cancelled = runs.iter().any(|seen| seen.run.status() != RunStatus::Completed);
+            let ended = runs.iter().all(|seen| seen.task.finished_at().is_some());
+            let finalised = runs.iter().any(|seen| seen.task.kind == TaskKind::Finalize);
+            let cancelled = runs.iter().any(|seen| seen.task.status() != RunStatus::Completed);
             ended && (finalised || cancelled)
         })
     }
@@ -133,10 +133,10 @@ impl Judge {
                 upload.parts.len()
             ));
         }
-        for seen in runs.iter().filter(|seen| seen.run.intent.is_some()) {
+        for seen in runs.iter().filter(|seen| seen.task.intent.is_some()) {
             self.trace.violation(format_args!(
                 "NoIntentStaysOpen: run {} has {:?}",
-                seen.run.id, seen.run.intent
+                seen.task.id, seen.task.intent
             ));
         }
     }
@@ -146,12 +146,12 @@ impl Judge {
         let line = |seen: &Seen| {
             format!(
                 "run {} {:?}: {:?}, attempt {}, {:?}, {:?}",
-                seen.run.id,
-                seen.run.work,
-                seen.run.state,
-                seen.run.attempt,
-                seen.run.totals,
-                seen.run.errors.last()
+                seen.task.id,
+                seen.task.kind,
+                seen.task.state,
+                seen.task.attempt,
+                seen.task.totals,
+                seen.task.errors.last()
             )
         };
         self.last.values().map(line).collect::<Vec<_>>().join("\n")
@@ -161,7 +161,7 @@ impl Judge {
 fn by_export(runs: &[Seen]) -> BTreeMap<ExportId, Vec<Seen>> {
     let mut exports: BTreeMap<ExportId, Vec<Seen>> = BTreeMap::new();
     for seen in runs {
-        exports.entry(seen.run.export).or_default().push(seen.clone());
+        exports.entry(seen.task.export).or_default().push(seen.clone());
     }
     exports
 }

@@ -6,14 +6,14 @@ use std::collections::VecDeque;
 use futures::{Stream, StreamExt as _, stream::Fuse};
 
 /// What has come ahead of its consumer, in order, and the stream that it comes from.
-pub(super) struct Ahead<S: Stream> {
+pub(super) struct Prefetch<S: Stream> {
     stream: Fuse<S>,
     come: VecDeque<S::Item>,
     /// How much may come ahead.
     most: usize,
 }
 
-impl<S: Stream + Unpin> Ahead<S> {
+impl<S: Stream + Unpin> Prefetch<S> {
     pub(super) fn of(stream: S, most: usize) -> Self {
         Self { stream: stream.fuse(), come: VecDeque::new(), most }
     }
@@ -49,30 +49,30 @@ mod tests {
     #[tokio::test]
     async fn items_come_in_order_whether_ahead_or_not_and_no_more_ahead_than_may() {
         let mut taken = 0;
-        let mut ahead = Ahead::of(stream::iter(0..5).inspect(|_| taken += 1), 2);
+        let mut prefetch = Prefetch::of(stream::iter(0..5).inspect(|_| taken += 1), 2);
         let (done, other) = oneshot::channel();
-        let mut waiting = Box::pin(ahead.meanwhile(other));
+        let mut waiting = Box::pin(prefetch.meanwhile(other));
         assert!((&mut waiting).now_or_never().is_none());
         done.send("done").unwrap();
         assert_eq!(waiting.await, Ok("done"));
-        assert_eq!(ahead.come.len(), 2);
+        assert_eq!(prefetch.come.len(), 2);
         let mut items = Vec::new();
-        while let Some(item) = ahead.next().await {
+        while let Some(item) = prefetch.next().await {
             items.push(item);
         }
         assert_eq!(items, [0, 1, 2, 3, 4]);
-        drop(ahead);
+        drop(prefetch);
         assert_eq!(taken, 5);
     }
 
     #[tokio::test]
     async fn a_stream_that_ends_meanwhile_does_not_end_the_wait() {
-        let mut ahead = Ahead::of(stream::iter(["last"]), 8);
+        let mut prefetch = Prefetch::of(stream::iter(["last"]), 8);
         let (done, other) = oneshot::channel();
-        let mut waiting = Box::pin(ahead.meanwhile(other));
+        let mut waiting = Box::pin(prefetch.meanwhile(other));
         assert!((&mut waiting).now_or_never().is_none());
         done.send(1).unwrap();
         assert_eq!(waiting.await, Ok(1));
-        assert_eq!((ahead.next().await, ahead.next().await), (Some("last"), None));
+        assert_eq!((prefetch.next().await, prefetch.next().await), (Some("last"), None));
     }
 }

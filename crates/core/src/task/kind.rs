@@ -1,23 +1,23 @@
 //! What a run has to do.
 
-use crate::{id::RunId, plan::Partition, time::Window};
+use crate::{id::TaskId, plan::Partition, time::Window};
 
 /// What a run has to do. Callers see partitions only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Work {
+pub enum TaskKind {
     /// Find the experiments with rows in this window: each of their days becomes a partition.
     FindExperiments(Window),
     /// Export the rows of this partition.
     Partition(Partition),
     /// Write the export's manifest and `_SUCCESS`; exists once every partition is complete.
-    Finalise,
+    Finalize,
     /// End what a partition that was stopped or has failed may have left open in the bucket.
-    CleanUp(RunId),
+    CleanUp(TaskId),
     /// Count the export's rows in the trace store once more, after it was completed.
     Reconcile,
 }
 
-impl Work {
+impl TaskKind {
     /// The partition, when it is one.
     pub fn partition(self) -> Option<Partition> {
         if let Self::Partition(partition) = self { Some(partition) } else { None }
@@ -29,7 +29,7 @@ impl Work {
             Self::FindExperiments(window) | Self::Partition(Partition { window, .. }) => {
                 Some(window)
             }
-            Self::Finalise | Self::CleanUp(_) | Self::Reconcile => None,
+            Self::Finalize | Self::CleanUp(_) | Self::Reconcile => None,
         }
     }
 
@@ -42,6 +42,6 @@ impl Work {
     /// Whether an export's status depends on it: what comes after an export has ended does not
     /// change how it ended.
     pub fn counts(self) -> bool {
-        matches!(self, Self::FindExperiments(_) | Self::Partition(_) | Self::Finalise)
+        matches!(self, Self::FindExperiments(_) | Self::Partition(_) | Self::Finalize)
     }
 }

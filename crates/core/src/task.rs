@@ -17,17 +17,19 @@
 //! run must get on (progress).
 
 mod event;
+mod kind;
+mod report;
 mod state;
-mod work;
 
 pub use event::{Event, Finished, IllegalEvent};
+pub use kind::TaskKind;
+pub use report::{Progress, Report, TaskReport, Verdict};
 pub use state::{Lease, RunStatus, State};
-pub use work::Work;
 
 use crate::{
     failure::{Failure, FailureClass, Remedy, Step},
     file::{Cursor, File, FileIntent, HydrationMiss, LeftOut, MAX_NAMED_MISSES, Totals},
-    id::{ExportId, RunId, TenantId},
+    id::{ExportId, TaskId, TenantId},
     plan,
     time::Timestamp,
 };
@@ -44,15 +46,15 @@ impl Fence {
 
 /// A run, with everything that decides what may happen to it next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
+pub struct Task {
     /// Its id.
-    pub id: RunId,
+    pub id: TaskId,
     /// Its export.
     pub export: ExportId,
     /// Whose it is.
     pub tenant: TenantId,
     /// What there is to do.
-    pub work: Work,
+    pub kind: TaskKind,
     /// Where it stands.
     pub state: State,
     /// The newest one given out.
@@ -64,9 +66,9 @@ pub struct Run {
     pub spent: u32,
     /// Why each earlier attempt failed; empty where nobody remembers ([`MAX_ERRORS`]).
     pub errors: Vec<String>,
-    /// How often the trace store broke off lately, at most [`NARROWEST`]: the higher, the fewer
+    /// How often the trace store broke off lately, at most [`MAX_BATCH_SHRINK`]: the higher, the fewer
     /// rows are read at once.
-    pub narrow: u32,
+    pub batch_shrink: u32,
     /// When it was first claimed, since a caller last asked for it.
     pub started_at: Option<Timestamp>,
     /// When somebody began to read what it holds. Rows that come to the trace store later may be
@@ -115,22 +117,28 @@ pub const MAX_ERRORS: usize = 20;
 const DECLINED_WAIT: i64 = 2;
 /// After that many broken answers in a row a run is read row by row, and the row that cannot be
 /// read is named.
-pub const NARROWEST: u32 = 5;
+pub const MAX_BATCH_SHRINK: u32 = 5;
 
-impl Run {
+impl Task {
     /// A run that nobody has worked on.
-    pub fn new(id: RunId, export: ExportId, tenant: TenantId, work: Work, now: Timestamp) -> Self {
+    pub fn new(
+        id: TaskId,
+        export: ExportId,
+        tenant: TenantId,
+        kind: TaskKind,
+        now: Timestamp,
+    ) -> Self {
         Self {
             id,
             export,
             tenant,
-            work,
+            kind,
             state: State::Queued { not_before: now },
             fence: Fence::default(),
             attempt: 0,
             spent: 0,
             errors: Vec::new(),
-            narrow: 0,
+            batch_shrink: 0,
             started_at: None,
             read_at: None,
             totals: Totals::default(),
@@ -181,7 +189,7 @@ impl Run {
         let stopped =
             matches!(self.state, State::Failed(_) | State::Cancelled(_) | State::TimedOut(_));
         let touched = self.started_at.is_some() || self.intent.is_some();
-        stopped && touched && !self.frozen && matches!(self.work, Work::Partition(_))
+        stopped && touched && !self.frozen && matches!(self.kind, TaskKind::Partition(_))
     }
 
     /// Whether a report under `fence` is of the holder that counts.
@@ -199,7 +207,7 @@ impl Run {
     /// The run after `event`. Repeating a report that was already heard changes nothing.
     pub fn apply(mut self, event: Event, now: Timestamp) -> Result<Self, IllegalEvent> {
         let illegal = Err(IllegalEvent::State { event: event.name(), state: self.state_name() });
-        let (partition, frozen) = (matches!(self.work, Work::Partition(_)), self.frozen);
+        let (partition, frozen) = (matches!(self.kind, TaskKind::Partition(_)), self.frozen);
         let may_grow = partition && !frozen;
         match (&mut self.state, event) {
             (State::Queued { not_before }, Event::Claimed(lease)) if *not_before <= now => {
@@ -221,7 +229,7 @@ impl Run {
             (State::Leased(_), Event::FileDone(file)) if may_grow => {
                 self.add(&file)?;
                 self.got_on(now);
-                self.narrow = self.narrow.saturating_sub(1);
+                self.batch_shrink = self.batch_shrink.saturating_sub(1);
                 self.spent = self.attempt; // attempts that get on may be as many as it takes
             }
             (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file))
@@ -254,23 +262,23 @@ impl Run {
                 self.frozen = true;
                 self.got_on(now);
             }
-            (State::Leased(_), Event::Published) if frozen || self.work == Work::Finalise => {
+            (State::Leased(_), Event::Published) if frozen || self.kind == TaskKind::Finalize => {
                 self.state = State::Completed(now)
             }
             (State::Leased(_), Event::CleanedUp { .. })
-                if matches!(self.work, Work::CleanUp(_)) =>
+                if matches!(self.kind, TaskKind::CleanUp(_)) =>
             {
                 self.state = State::Completed(now)
             }
             (State::Leased(_), Event::ExperimentsFound(found))
-                if let Work::FindExperiments(window) = self.work =>
+                if let TaskKind::FindExperiments(window) = self.kind =>
             {
                 match plan::of_experiments(window, &found) {
                     Ok(_) => self.state = State::Completed(now),
                     Err(too_many) => self.fail(&too_many.into(), 0, now),
                 }
             }
-            (State::Leased(_), Event::Counted { .. }) if self.work == Work::Reconcile => {
+            (State::Leased(_), Event::Counted { .. }) if self.kind == TaskKind::Reconcile => {
                 self.state = State::Completed(now)
             }
             (State::Leased(_), Event::Failed { failure, max_retries }) => {
@@ -318,14 +326,14 @@ impl Run {
     /// Whether it was read before the end of its window: rows that belong to it may have come
     /// since.
     pub fn window_open(&self) -> bool {
-        self.work.window().zip(self.read_at).is_some_and(|(window, read_at)| read_at < window.end())
+        self.kind.window().zip(self.read_at).is_some_and(|(window, read_at)| read_at < window.end())
     }
 
     /// An attempt that goes on behind files, or takes an upload over, keeps what was read before
     /// it.
     fn read_from(&mut self, now: Timestamp) {
         let anew = self.totals.files == 0 && self.intent.is_none() && !self.frozen;
-        if self.work.window().is_some() && (anew || self.read_at.is_none()) {
+        if self.kind.window().is_some() && (anew || self.read_at.is_none()) {
             self.read_at = Some(now);
         }
     }
@@ -363,7 +371,7 @@ impl Run {
 
     fn fail(&mut self, failure: &Failure, max_retries: u32, now: Timestamp) {
         if matches!(failure.class, FailureClass::SourceMemory | FailureClass::SourceBroke) {
-            self.narrow = (self.narrow + 1).min(NARROWEST);
+            self.batch_shrink = (self.batch_shrink + 1).min(MAX_BATCH_SHRINK);
         }
         let queued =
             |seconds: u32| State::Queued { not_before: now.plus_seconds(i64::from(seconds)) };

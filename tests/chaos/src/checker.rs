@@ -15,8 +15,8 @@ use tracelift_proto::{
 use tracelift_test_support::world::DESTINATION_BUCKET;
 
 use crate::{
+    report::Report,
     source::{Row, Rows},
-    tally::Tally,
 };
 
 pub(crate) use gather::{found, open};
@@ -27,7 +27,7 @@ pub(crate) struct Found {
     export: Export,
     runs: Vec<ExportRun>,
     /// By key: the data tree.
-    files: BTreeMap<String, Told>,
+    files: BTreeMap<String, Listed>,
     /// What is compared of every row of an id.
     rows: HashMap<String, Vec<Row>>,
     /// By key: everything else.
@@ -39,7 +39,7 @@ pub(crate) struct Found {
 
 /// A file, as it is or as a manifest tells.
 #[derive(Debug, Clone, PartialEq)]
-struct Told {
+struct Listed {
     rows: u64,
     bytes: u64,
     etag: String,
@@ -52,25 +52,25 @@ impl Found {
     }
 
     /// Counts everything that is wrong.
-    pub(crate) fn judge(&self, truth: &Rows, tally: &mut Tally) {
-        tally.exports += 1;
-        tally.cancelled += u64::from(self.export.status() == ExportStatus::Cancelled);
-        self.count_rows(truth, tally);
-        tally.leftovers.extend(self.uploads.iter().map(|upload| format!("open upload: {upload}")));
-        tally.leftovers.extend(
+    pub(crate) fn checker(&self, truth: &Rows, report: &mut Report) {
+        report.exports += 1;
+        report.cancelled += u64::from(self.export.status() == ExportStatus::Cancelled);
+        self.count_rows(truth, report);
+        report.leftovers.extend(self.uploads.iter().map(|upload| format!("open upload: {upload}")));
+        report.leftovers.extend(
             self.runs
                 .iter()
                 .filter(|run| pending(run))
                 .map(|run| format!("pending upload of run {}", run.id)),
         );
-        tally.leftovers.extend(self.unlisted());
-        tally.leftovers.extend(self.manifests());
-        tally.leftovers.extend(self.success());
+        report.leftovers.extend(self.unlisted());
+        report.leftovers.extend(self.manifests());
+        report.leftovers.extend(self.success());
     }
 
     /// Every row once, if the export is complete; none twice, none of others, none changed in any
     /// case.
-    fn count_rows(&self, truth: &Rows, tally: &mut Tally) {
+    fn count_rows(&self, truth: &Rows, report: &mut Report) {
         let spec = self.export.spec.as_ref().expect("a spec");
         let micros = |time: Option<&_>| time_from("spec", time).expect("a time").micros();
         let window = micros(spec.start_time.as_ref())..micros(spec.end_time.as_ref());
@@ -94,10 +94,10 @@ impl Found {
                 wanted.len()
             );
         }
-        tally.rows += all as u64;
-        tally.lost += lost as u64;
-        tally.doubled += doubled as u64;
-        tally.wrong += wrong as u64;
+        report.rows += all as u64;
+        report.lost += lost as u64;
+        report.doubled += doubled as u64;
+        report.wrong += wrong as u64;
     }
 
     /// Files and lists of files name the same.
@@ -180,12 +180,12 @@ fn pending(run: &ExportRun) -> bool {
     run.result.as_ref().is_some_and(|result| result.pending_upload.is_some())
 }
 
-fn file(file: &Value) -> (String, Told) {
+fn file(file: &Value) -> (String, Listed) {
     let text = |name: &str| file[name].as_str().unwrap_or_default().to_owned();
     let number = |name: &str| file[name].as_u64().unwrap_or_default();
     (
         text("key"),
-        Told {
+        Listed {
             rows: number("rows"),
             bytes: number("bytes"),
             etag: text("etag"),

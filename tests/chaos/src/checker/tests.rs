@@ -23,7 +23,7 @@ fn truth() -> Rows {
 
 /// A complete export of rows 0, 1 and 2 in one file.
 fn good() -> Found {
-    let told = Told { rows: 3, bytes: 7, etag: "e".to_owned(), sha256: "s".to_owned() };
+    let told = Listed { rows: 3, bytes: 7, etag: "e".to_owned(), sha256: "s".to_owned() };
     let (start, end) = (source::start(), source::start().micros() + 3);
     let end = tracelift_core::time::Timestamp::from_micros(end).unwrap();
     let spec = v1::ExportSpec {
@@ -65,20 +65,20 @@ fn good() -> Found {
     }
 }
 
-fn judged(change: impl FnOnce(&mut Found)) -> Tally {
-    let (mut found, mut tally) = (good(), Tally::default());
+fn judged(change: impl FnOnce(&mut Found)) -> Report {
+    let (mut found, mut report) = (good(), Report::default());
     change(&mut found);
-    found.judge(&truth(), &mut tally);
-    tally
+    found.checker(&truth(), &mut report);
+    report
 }
 
 fn counts(change: impl FnOnce(&mut Found)) -> (u64, u64, u64, usize) {
-    let tally = judged(change);
+    let report = judged(change);
     assert_eq!(
-        tally.good(),
-        (tally.lost, tally.doubled, tally.wrong, tally.leftovers.len()) == (0, 0, 0, 0)
+        report.good(),
+        (report.lost, report.doubled, report.wrong, report.leftovers.len()) == (0, 0, 0, 0)
     );
-    (tally.lost, tally.doubled, tally.wrong, tally.leftovers.len())
+    (report.lost, report.doubled, report.wrong, report.leftovers.len())
 }
 
 #[test]
@@ -144,11 +144,11 @@ fn what_is_left_or_missing_in_the_bucket_is_named() {
         ("_SUCCESS is missing", |found| found.success = false),
     ];
     for (words, fault) in faults {
-        let tally = judged(fault);
+        let report = judged(fault);
         assert!(
-            tally.leftovers.len() == 1 && tally.leftovers[0].contains(words),
+            report.leftovers.len() == 1 && report.leftovers[0].contains(words),
             "{words}: {:?}",
-            tally.leftovers
+            report.leftovers
         );
     }
 }

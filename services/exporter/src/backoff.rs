@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// The pace of all calls to one store: the wait doubles with each refusal and halves with each
 /// answer.
 #[derive(Debug, Default)]
-pub(crate) struct Pace(Mutex<State>);
+pub(crate) struct Backoff(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -24,7 +24,7 @@ struct State {
     until: Option<Instant>,
 }
 
-impl Pace {
+impl Backoff {
     /// Waits for the next call's time.
     pub(crate) async fn turn(&self) {
         let until = self.0.lock().unwrap_or_else(PoisonError::into_inner).until;
@@ -57,28 +57,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_refusal_doubles_the_wait_and_each_answer_halves_it() {
-        let pace = Pace::default();
+        let backoff = Backoff::default();
         let mut waits = Vec::new();
-        let mut refused = async |pace: &Pace| {
-            pace.slower(1.0);
+        let mut refused = async |backoff: &Backoff| {
+            backoff.slower(1.0);
             let before = Instant::now();
-            pace.turn().await;
+            backoff.turn().await;
             waits.push(before.elapsed().as_millis());
         };
         for _ in 0..8 {
-            refused(&pace).await;
+            refused(&backoff).await;
         }
-        (0..3).for_each(|_| pace.faster());
-        refused(&pace).await;
-        (0..10).for_each(|_| pace.faster());
-        refused(&pace).await;
+        (0..3).for_each(|_| backoff.faster());
+        refused(&backoff).await;
+        (0..10).for_each(|_| backoff.faster());
+        refused(&backoff).await;
         assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 7500, 500]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_a_store_that_answers() {
-        let (pace, before) = (Pace::default(), Instant::now());
-        pace.turn().await;
+        let (backoff, before) = (Backoff::default(), Instant::now());
+        backoff.turn().await;
         assert_eq!(before.elapsed(), Duration::ZERO);
     }
 }

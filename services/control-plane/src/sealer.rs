@@ -32,7 +32,7 @@ impl Sealed {
 
 /// What can go wrong with keys and sealed values.
 #[derive(Debug, thiserror::Error)]
-pub enum VaultError {
+pub enum SealError {
     /// The setting is not of its form.
     #[error(
         "the master keys must be ID:BASE64 pairs separated by commas, each key 32 bytes (openssl rand -base64 32); the first one seals"
@@ -59,25 +59,25 @@ struct MasterKey {
 }
 
 /// Seals with its first key, opens with any.
-pub struct Vault {
+pub struct CredentialSealer {
     keys: Vec<MasterKey>,
 }
 
-impl std::fmt::Debug for Vault {
+impl std::fmt::Debug for CredentialSealer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.keys.iter().map(|key| &key.id)).finish()
     }
 }
 
-impl Vault {
+impl CredentialSealer {
     /// From `id:base64[,id:base64…]`.
-    pub fn new(keys: &SecretString) -> Result<Self, VaultError> {
+    pub fn new(keys: &SecretString) -> Result<Self, SealError> {
         let keys: Vec<_> = keys
             .expose_secret()
             .split(',')
             .map(|pair| master_key(pair.trim()))
             .collect::<Option<_>>()
-            .ok_or(VaultError::Keys)?;
+            .ok_or(SealError::Keys)?;
         Ok(Self { keys })
     }
 
@@ -87,21 +87,21 @@ impl Vault {
         tenant: TenantId,
         destination: DestinationId,
         secrets: &BucketSecrets,
-    ) -> Result<Sealed, VaultError> {
+    ) -> Result<Sealed, SealError> {
         let fields = [
             Some(&secrets.access_key_id),
             Some(&secrets.secret_access_key),
             secrets.session_token.as_ref(),
         ];
-        let plain = serde_json::to_vec(&fields).map_err(|_| VaultError::Broken)?;
+        let plain = serde_json::to_vec(&fields).map_err(|_| SealError::Broken)?;
         let mut nonce = [0; 12];
-        getrandom::fill(&mut nonce).map_err(|_| VaultError::Randomness)?;
+        getrandom::fill(&mut nonce).map_err(|_| SealError::Randomness)?;
         let aad = bound_to(tenant, destination);
-        let key = self.keys.first().ok_or(VaultError::Keys)?;
+        let key = self.keys.first().ok_or(SealError::Keys)?;
         let sealed = key
             .cipher
             .encrypt(&Nonce::from(nonce), Payload { msg: &plain, aad: &aad })
-            .map_err(|_| VaultError::Broken)?;
+            .map_err(|_| SealError::Broken)?;
         Ok(Sealed(format!("{}.{}.{}", key.id, BASE64.encode(nonce), BASE64.encode(sealed))))
     }
 
@@ -111,7 +111,7 @@ impl Vault {
         tenant: TenantId,
         destination: DestinationId,
         sealed: &Sealed,
-    ) -> Result<BucketSecrets, VaultError> {
+    ) -> Result<BucketSecrets, SealError> {
         let mut fields = sealed.0.splitn(3, '.');
         let (id, nonce, text) = (fields.next(), fields.next(), fields.next());
         let id = id.unwrap_or_default();
@@ -119,20 +119,20 @@ impl Vault {
             .keys
             .iter()
             .find(|key| key.id == id)
-            .ok_or_else(|| VaultError::UnknownKey(id.to_owned()))?;
+            .ok_or_else(|| SealError::UnknownKey(id.to_owned()))?;
         let decode = |text: Option<&str>| {
-            BASE64.decode(text.unwrap_or_default()).map_err(|_| VaultError::Broken)
+            BASE64.decode(text.unwrap_or_default()).map_err(|_| SealError::Broken)
         };
-        let nonce: [u8; 12] = decode(nonce)?.try_into().map_err(|_| VaultError::Broken)?;
+        let nonce: [u8; 12] = decode(nonce)?.try_into().map_err(|_| SealError::Broken)?;
         let aad = bound_to(tenant, destination);
         let payload = Payload { msg: &decode(text)?, aad: &aad };
         let plain =
-            key.cipher.decrypt(&Nonce::from(nonce), payload).map_err(|_| VaultError::Broken)?;
+            key.cipher.decrypt(&Nonce::from(nonce), payload).map_err(|_| SealError::Broken)?;
         let [access_key_id, secret_access_key, session_token]: [Option<String>; 3] =
-            serde_json::from_slice(&plain).map_err(|_| VaultError::Broken)?;
+            serde_json::from_slice(&plain).map_err(|_| SealError::Broken)?;
         Ok(BucketSecrets {
-            access_key_id: access_key_id.ok_or(VaultError::Broken)?,
-            secret_access_key: secret_access_key.ok_or(VaultError::Broken)?,
+            access_key_id: access_key_id.ok_or(SealError::Broken)?,
+            secret_access_key: secret_access_key.ok_or(SealError::Broken)?,
             session_token,
         })
     }
@@ -184,8 +184,8 @@ mod tests {
     const OLD: &str = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     const NEW: &str = "k2:HwECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-    fn vault(keys: &str) -> Vault {
-        Vault::new(&SecretString::from(keys)).unwrap()
+    fn sealer(keys: &str) -> CredentialSealer {
+        CredentialSealer::new(&SecretString::from(keys)).unwrap()
     }
 
     fn owner(n: u128) -> (TenantId, DestinationId) {
@@ -203,30 +203,30 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_for_its_owner_only() {
         let (tenant, destination) = owner(1);
-        let sealed = vault(OLD).seal(tenant, destination, &secrets()).unwrap();
-        assert_eq!(vault(OLD).open(tenant, destination, &sealed).unwrap().secret_access_key, "sk");
+        let sealed = sealer(OLD).seal(tenant, destination, &secrets()).unwrap();
+        assert_eq!(sealer(OLD).open(tenant, destination, &sealed).unwrap().secret_access_key, "sk");
         assert!(matches!(
-            vault(OLD).open(owner(2).0, destination, &sealed),
-            Err(VaultError::Broken)
+            sealer(OLD).open(owner(2).0, destination, &sealed),
+            Err(SealError::Broken)
         ));
     }
 
     #[test]
     fn keys_can_be_rotated() {
         let (tenant, destination) = owner(1);
-        let sealed = vault(OLD).seal(tenant, destination, &secrets()).unwrap();
-        let both = vault(&format!("{NEW},{OLD}"));
+        let sealed = sealer(OLD).seal(tenant, destination, &secrets()).unwrap();
+        let both = sealer(&format!("{NEW},{OLD}"));
         assert!(both.open(tenant, destination, &sealed).is_ok());
         assert!(!both.is_current(&sealed));
         assert!(
-            matches!(vault(NEW).open(tenant, destination, &sealed), Err(VaultError::UnknownKey(id)) if id == "k1")
+            matches!(sealer(NEW).open(tenant, destination, &sealed), Err(SealError::UnknownKey(id)) if id == "k1")
         );
     }
 
     #[test]
     fn the_same_secret_never_looks_the_same_and_never_shows() {
         let (tenant, destination) = owner(1);
-        let seal = || vault(OLD).seal(tenant, destination, &secrets()).unwrap();
+        let seal = || sealer(OLD).seal(tenant, destination, &secrets()).unwrap();
         assert_ne!(seal(), seal());
         assert_eq!(format!("{:?}", seal()), "Sealed");
     }
@@ -237,7 +237,7 @@ mod tests {
             ["", "k1", "k1:", "k1:c2hvcnQ=", ":AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="]
         {
             assert!(
-                matches!(Vault::new(&SecretString::from(wrong)), Err(VaultError::Keys)),
+                matches!(CredentialSealer::new(&SecretString::from(wrong)), Err(SealError::Keys)),
                 "{wrong}"
             );
         }
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_request_is_recognised_under_every_key_that_is_still_given() {
-        let (old, both, new) = (vault(OLD), vault(&format!("{NEW},{OLD}")), vault(NEW));
+        let (old, both, new) = (sealer(OLD), sealer(&format!("{NEW},{OLD}")), sealer(NEW));
         let request = b"a request with a secret";
         assert!(
             both.digests(request).contains(&old.digests(request)[0]),

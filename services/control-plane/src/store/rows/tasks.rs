@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracelift_core::{
     file::{Cursor, Totals},
-    id::{ExportId, ExporterId, RunId, TenantId},
+    id::{ExportId, ExporterId, TaskId, TenantId},
     plan::Partition,
-    run::{Fence, Identity, Lease, Run, RunStatus, State, Work},
+    task::{Fence, Identity, Lease, Progress, RunStatus, State, Task, TaskKind},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use super::{
     limit, offset, oversized, reported,
 };
 use crate::store::{
-    Page, Place, Reported, RunFiles, RunView, StoreError,
+    Page, Place, RunFiles, RunView, StoreError,
     sql::{self, Row, Value},
     transaction::{Transaction, for_update, for_update_of_free},
 };
@@ -28,49 +28,49 @@ const SHOWN_FILES: u32 = 5000;
 /// Most runs, or exporters, that one statement names.
 const AT_ONCE: usize = 64;
 
-pub(crate) fn create(tx: &mut dyn Transaction, run: &Run) -> Result<(), StoreError> {
-    let (kind, session, window, subject) = match run.work {
-        Work::FindExperiments(window) => ("find_experiments", None, Some(window), None),
-        Work::Partition(Partition { session, window }) => {
+pub(crate) fn create(tx: &mut dyn Transaction, task: &Task) -> Result<(), StoreError> {
+    let (kind, session, window, subject) = match task.kind {
+        TaskKind::FindExperiments(window) => ("find_experiments", None, Some(window), None),
+        TaskKind::Partition(Partition { session, window }) => {
             ("partition", Some(session), Some(window), None)
         }
-        Work::Finalise => ("finalise", None, None, None),
-        Work::CleanUp(subject) => ("clean_up", None, None, Some(subject)),
-        Work::Reconcile => ("reconcile", None, None, None),
+        TaskKind::Finalize => ("finalise", None, None, None),
+        TaskKind::CleanUp(subject) => ("clean_up", None, None, Some(subject)),
+        TaskKind::Reconcile => ("reconcile", None, None, None),
     };
     let mut columns = vec![
-        ("id", run.id.into()),
-        ("export_id", run.export.into()),
-        ("tenant_id", run.tenant.into()),
+        ("id", task.id.into()),
+        ("export_id", task.export.into()),
+        ("tenant_id", task.tenant.into()),
         ("session_id", session.into()),
         ("kind", kind.into()),
         ("subject", subject.into()),
         ("window_start", window.map(|window| window.start()).into()),
         ("window_end", window.map(|window| window.end()).into()),
-        ("created_at", run.created_at.into()),
+        ("created_at", task.created_at.into()),
     ];
-    columns.extend(changing(run)?);
+    columns.extend(changing(task)?);
     sql::insert(tx, "runs", columns)
 }
 
 /// Writes what may change of a run.
-pub(crate) fn save(tx: &mut dyn Transaction, run: &Run) -> Result<(), StoreError> {
-    sql::update(tx, "runs", run.id, changing(run)?)
+pub(crate) fn save(tx: &mut dyn Transaction, task: &Task) -> Result<(), StoreError> {
+    sql::update(tx, "runs", task.id, changing(task)?)
 }
 
 /// The same, with what is said of it.
 pub(crate) fn save_reported(
     tx: &mut dyn Transaction,
-    run: &Run,
-    said: &Reported,
+    task: &Task,
+    said: &Progress,
 ) -> Result<(), StoreError> {
-    let mut columns = changing(run)?;
+    let mut columns = changing(task)?;
     columns.extend(reported::columns(said)?);
-    sql::update(tx, "runs", run.id, columns)
+    sql::update(tx, "runs", task.id, columns)
 }
 
-fn changing(run: &Run) -> Result<sql::Columns, StoreError> {
-    let (state, at) = match &run.state {
+fn changing(task: &Task) -> Result<sql::Columns, StoreError> {
+    let (state, at) = match &task.state {
         State::Queued { not_before } => ("queued", *not_before),
         State::Leased(lease) => ("leased", lease.until),
         State::Completed(at) => ("completed", *at),
@@ -79,38 +79,38 @@ fn changing(run: &Run) -> Result<sql::Columns, StoreError> {
         State::TimedOut(at) => ("timed_out", *at),
     };
     let intent =
-        run.intent.as_ref().map(|intent| sql::json(&IntentRecord::from(intent))).transpose()?;
+        task.intent.as_ref().map(|intent| sql::json(&IntentRecord::from(intent))).transpose()?;
     let mut columns = vec![
         ("state", state.into()),
         ("state_at", at.into()),
-        ("fence", run.fence.0.into()),
-        ("attempt", run.attempt.into()),
-        ("spent", run.spent.into()),
-        ("errors", sql::json(&run.errors)?),
-        ("narrow", run.narrow.into()),
-        ("started_at", run.started_at.into()),
-        ("read_at", run.read_at.into()),
-        ("files", run.totals.files.into()),
-        ("rows", run.totals.rows.into()),
-        ("bytes", run.totals.bytes.into()),
-        ("hydrated_objects", run.totals.hydrated_objects.into()),
-        ("hydration_misses", run.totals.hydration_misses.into()),
-        ("oversized", oversized::column(run.totals.oversized)?),
-        ("undecided", run.totals.undecided.into()),
-        ("decided_against", run.totals.decided_against.into()),
+        ("fence", task.fence.0.into()),
+        ("attempt", task.attempt.into()),
+        ("spent", task.spent.into()),
+        ("errors", sql::json(&task.errors)?),
+        ("narrow", task.batch_shrink.into()),
+        ("started_at", task.started_at.into()),
+        ("read_at", task.read_at.into()),
+        ("files", task.totals.files.into()),
+        ("rows", task.totals.rows.into()),
+        ("bytes", task.totals.bytes.into()),
+        ("hydrated_objects", task.totals.hydrated_objects.into()),
+        ("hydration_misses", task.totals.hydration_misses.into()),
+        ("oversized", oversized::column(task.totals.oversized)?),
+        ("undecided", task.totals.undecided.into()),
+        ("decided_against", task.totals.decided_against.into()),
         (
             "undecided_fields",
-            sql::json(&run.undecided.iter().map(miss_record).collect::<Vec<_>>())?,
+            sql::json(&task.undecided.iter().map(miss_record).collect::<Vec<_>>())?,
         ),
-        ("identity", run.identity.map(identity_word).into()),
-        ("cursor_time", run.cursor.map(|cursor| cursor.start_time).into()),
-        ("cursor_id", run.cursor.map(|cursor| cursor.id).into()),
+        ("identity", task.identity.map(identity_word).into()),
+        ("cursor_time", task.cursor.map(|cursor| cursor.start_time).into()),
+        ("cursor_id", task.cursor.map(|cursor| cursor.id).into()),
         ("intent", intent.unwrap_or(Value::Null)),
-        ("frozen", run.frozen.into()),
-        ("updated_at", run.updated_at.into()),
+        ("frozen", task.frozen.into()),
+        ("updated_at", task.updated_at.into()),
     ];
     // The exporter's name stays after it is gone: people ask who did it.
-    if let Some(lease) = run.lease() {
+    if let Some(lease) = task.lease() {
         columns.extend([
             ("exporter_id", lease.exporter.as_str().into()),
             ("incarnation", (&lease.incarnation).into()),
@@ -122,30 +122,30 @@ fn changing(run: &Run) -> Result<sql::Columns, StoreError> {
 }
 
 /// A run as it is now.
-pub(crate) fn one(tx: &mut dyn Transaction, id: RunId) -> Result<Option<Run>, StoreError> {
-    sql::one(tx, "SELECT * FROM runs WHERE id = $1", &[id.into()])?.as_ref().map(run).transpose()
+pub(crate) fn one(tx: &mut dyn Transaction, id: TaskId) -> Result<Option<Task>, StoreError> {
+    sql::one(tx, "SELECT * FROM runs WHERE id = $1", &[id.into()])?.as_ref().map(task).transpose()
 }
 
 /// A run that this transaction will change.
-pub(crate) fn lock(tx: &mut dyn Transaction, id: RunId) -> Result<Option<Run>, StoreError> {
-    Ok(lock_reported(tx, id)?.map(|(run, _)| run))
+pub(crate) fn lock(tx: &mut dyn Transaction, id: TaskId) -> Result<Option<Task>, StoreError> {
+    Ok(lock_reported(tx, id)?.map(|(task, _)| task))
 }
 
 /// The same, with what was said of it last.
 pub(crate) fn lock_reported(
     tx: &mut dyn Transaction,
-    id: RunId,
-) -> Result<Option<(Run, Reported)>, StoreError> {
+    id: TaskId,
+) -> Result<Option<(Task, Progress)>, StoreError> {
     let sql = format!("SELECT * FROM runs WHERE id = $1{}", for_update(tx));
     let found = sql::one(tx, &sql, &[id.into()])?;
-    found.map(|row| Ok((run(&row)?, reported::of(&row)?))).transpose()
+    found.map(|row| Ok((task(&row)?, reported::of(&row)?))).transpose()
 }
 
 /// Those of some runs that there are, locked in the order of their ids.
 pub(crate) fn lock_all(
     tx: &mut dyn Transaction,
-    ids: &BTreeSet<RunId>,
-) -> Result<BTreeMap<RunId, Run>, StoreError> {
+    ids: &BTreeSet<TaskId>,
+) -> Result<BTreeMap<TaskId, Task>, StoreError> {
     let (ids, mut locked) = (ids.iter().copied().collect::<Vec<_>>(), BTreeMap::new());
     for ids in ids.chunks(AT_ONCE) {
         let sql = format!(
@@ -155,8 +155,8 @@ pub(crate) fn lock_all(
         );
         let values: Vec<_> = ids.iter().map(|id| Value::from(*id)).collect();
         for row in tx.query(&sql, &values)? {
-            let run = run(&row)?;
-            locked.insert(run.id, run);
+            let task = task(&row)?;
+            locked.insert(task.id, task);
         }
     }
     Ok(locked)
@@ -165,12 +165,12 @@ pub(crate) fn lock_all(
 /// A run and the one that it cleans up after, if it does, locked in the order of their ids.
 pub(crate) fn lock_with_subject(
     tx: &mut dyn Transaction,
-    id: RunId,
-) -> Result<BTreeMap<RunId, Run>, StoreError> {
+    id: TaskId,
+) -> Result<BTreeMap<TaskId, Task>, StoreError> {
     let subject = "SELECT subject FROM runs WHERE id = $1";
     let sql =
         format!("SELECT * FROM runs WHERE id IN ($1, ({subject})) ORDER BY id{}", for_update(tx));
-    tx.query(&sql, &[id.into()])?.iter().map(|row| run(row).map(|run| (run.id, run))).collect()
+    tx.query(&sql, &[id.into()])?.iter().map(|row| task(row).map(|task| (task.id, task))).collect()
 }
 
 /// How an export's runs stand: each status of those that come first, once, and that of the
@@ -181,7 +181,7 @@ pub(crate) fn standing(
 ) -> Result<(Vec<RunStatus>, Option<RunStatus>), StoreError> {
     let sql = "SELECT kind, state, fence = 0 AS untouched FROM runs
                WHERE export_id = $1 AND kind IN ('find_experiments', 'partition', 'finalise') GROUP BY kind, state, fence = 0";
-    let (mut first, mut finalising) = (Vec::new(), None);
+    let (mut first, mut finalizing) = (Vec::new(), None);
     for row in tx.query(sql, &[export.into()])? {
         let status = match (row.get::<String>("state")?.as_str(), row.get("untouched")?) {
             ("queued", true) => RunStatus::Created,
@@ -195,54 +195,54 @@ pub(crate) fn standing(
             }
         };
         if row.get::<String>("kind")? == "finalise" {
-            finalising = Some(status)
+            finalizing = Some(status)
         } else {
             first.push(status)
         }
     }
-    Ok((first, finalising))
+    Ok((first, finalizing))
 }
 
 /// All runs of an export, by time; the finalising one before them.
 pub(crate) fn of_export(
     tx: &mut dyn Transaction,
     export: ExportId,
-) -> Result<Vec<Run>, StoreError> {
+) -> Result<Vec<Task>, StoreError> {
     let rows = tx.query(
         "SELECT * FROM runs WHERE export_id = $1 ORDER BY window_start NULLS FIRST, id",
         &[export.into()],
     )?;
-    rows.iter().map(run).collect()
+    rows.iter().map(task).collect()
 }
 
 /// All runs of an export, locked.
 pub(crate) fn lock_of_export(
     tx: &mut dyn Transaction,
     export: ExportId,
-) -> Result<Vec<Run>, StoreError> {
+) -> Result<Vec<Task>, StoreError> {
     let sql = format!("SELECT * FROM runs WHERE export_id = $1 ORDER BY id{}", for_update(tx));
-    tx.query(&sql, &[export.into()])?.iter().map(run).collect()
+    tx.query(&sql, &[export.into()])?.iter().map(task).collect()
 }
 
 /// Every run there is: by export, then by time, those that callers do not see after the others.
-pub(crate) fn all(tx: &mut dyn Transaction) -> Result<Vec<Run>, StoreError> {
+pub(crate) fn all(tx: &mut dyn Transaction) -> Result<Vec<Task>, StoreError> {
     let rows = tx.query(
         "SELECT * FROM runs ORDER BY export_id, window_start IS NULL, window_start, id",
         &[],
     )?;
-    rows.iter().map(run).collect()
+    rows.iter().map(task).collect()
 }
 
 /// What an exporter holds.
 pub(crate) fn leased_to(
     tx: &mut dyn Transaction,
     exporter: &ExporterId,
-) -> Result<Vec<Run>, StoreError> {
+) -> Result<Vec<Task>, StoreError> {
     let rows = tx.query(
         "SELECT * FROM runs WHERE exporter_id = $1 AND state = 'leased'",
         &[exporter.as_str().into()],
     )?;
-    rows.iter().map(run).collect()
+    rows.iter().map(task).collect()
 }
 
 /// How many runs each of these exporters holds, by its name.
@@ -276,7 +276,7 @@ pub(crate) fn stopped(
     tx: &mut dyn Transaction,
     exporter: &ExporterId,
     since: Timestamp,
-) -> Result<Vec<(RunId, Fence)>, StoreError> {
+) -> Result<Vec<(TaskId, Fence)>, StoreError> {
     let rows = tx.query(
         "SELECT id, fence - 1 AS held FROM runs WHERE exporter_id = $1 AND state IN ('cancelled', 'timed_out') AND state_at >= $2",
         &[exporter.as_str().into(), since.into()],
@@ -285,7 +285,7 @@ pub(crate) fn stopped(
 }
 
 /// Whether somebody is to clean up after that run, or is at it.
-pub(crate) fn is_cleaned(tx: &mut dyn Transaction, subject: RunId) -> Result<bool, StoreError> {
+pub(crate) fn is_cleaned(tx: &mut dyn Transaction, subject: TaskId) -> Result<bool, StoreError> {
     let sql = "SELECT id FROM runs WHERE subject = $1 AND state IN ('queued', 'leased')";
     Ok(sql::one(tx, sql, &[subject.into()])?.is_some())
 }
@@ -294,8 +294,8 @@ pub(crate) fn is_cleaned(tx: &mut dyn Transaction, subject: RunId) -> Result<boo
 /// nor one that is to be cleaned up after.
 pub(crate) fn lock_free(
     tx: &mut dyn Transaction,
-    ids: &[RunId],
-) -> Result<BTreeMap<RunId, Run>, StoreError> {
+    ids: &[TaskId],
+) -> Result<BTreeMap<TaskId, Task>, StoreError> {
     let mut free = BTreeMap::new();
     for ids in ids.chunks(AT_ONCE) {
         let (marks, values) =
@@ -304,12 +304,12 @@ pub(crate) fn lock_free(
             "SELECT * FROM runs WHERE id IN ({marks}) ORDER BY id{}",
             for_update_of_free(tx)
         );
-        let found = tx.query(&sql, &values)?.iter().map(run).collect::<Result<Vec<_>, _>>()?;
+        let found = tx.query(&sql, &values)?.iter().map(task).collect::<Result<Vec<_>, _>>()?;
         free.extend(
             found
                 .into_iter()
-                .filter(|run| matches!(run.state, State::Queued { .. }))
-                .map(|run| (run.id, run)),
+                .filter(|task| matches!(task.state, State::Queued { .. }))
+                .map(|task| (task.id, task)),
         );
         let sql = format!(
             "SELECT subject FROM runs WHERE subject IN ({marks}) AND state IN ('queued', 'leased')"
@@ -326,14 +326,14 @@ pub(crate) fn lock_queued_unseen(
     tx: &mut dyn Transaction,
     most: usize,
     now: Timestamp,
-) -> Result<Vec<Run>, StoreError> {
+) -> Result<Vec<Task>, StoreError> {
     let sql = format!(
         "SELECT * FROM runs WHERE state = 'queued' AND window_start IS NULL AND state_at <= $1 ORDER BY state_at, id LIMIT $2{}",
         for_update_of_free(tx)
     );
     tx.query(&sql, &[now.into(), i64::try_from(most).unwrap_or(i64::MAX).into()])?
         .iter()
-        .map(run)
+        .map(task)
         .collect()
 }
 
@@ -342,12 +342,12 @@ pub(crate) fn lock_queued_unseen(
 pub(crate) fn lock_lapsed(
     tx: &mut dyn Transaction,
     now: Timestamp,
-) -> Result<Vec<Run>, StoreError> {
+) -> Result<Vec<Task>, StoreError> {
     let sql = format!(
         "SELECT * FROM runs WHERE state = 'leased' AND (state_at <= $1 OR progressed_at + patience * 1000000 <= $1) ORDER BY id{}",
         for_update_of_free(tx)
     );
-    tx.query(&sql, &[now.into()])?.iter().map(run).collect()
+    tx.query(&sql, &[now.into()])?.iter().map(task).collect()
 }
 
 /// Ids of unfinished runs that were begun before `run_limit`, or whose export was before
@@ -356,7 +356,7 @@ pub(crate) fn overdue(
     tx: &mut dyn Transaction,
     run_limit: Timestamp,
     export_limit: Timestamp,
-) -> Result<Vec<RunId>, StoreError> {
+) -> Result<Vec<TaskId>, StoreError> {
     let rows = tx.query(
         "SELECT r.id FROM runs r JOIN exports e ON e.id = r.export_id
          WHERE r.state IN ('queued', 'leased') AND r.kind IN ('find_experiments', 'partition', 'finalise')
@@ -418,7 +418,7 @@ pub(crate) fn view(
     tx: &mut dyn Transaction,
     tenant: TenantId,
     export: ExportId,
-    id: RunId,
+    id: TaskId,
 ) -> Result<Option<RunView>, StoreError> {
     let found = sql::one(
         tx,
@@ -433,7 +433,7 @@ pub(crate) fn files(
     tx: &mut dyn Transaction,
     tenant: TenantId,
     export: ExportId,
-    id: RunId,
+    id: TaskId,
     after: Option<u32>,
     most: u32,
 ) -> Result<Option<RunFiles>, StoreError> {
@@ -453,18 +453,21 @@ pub(crate) fn files(
 }
 
 fn view_of(tx: &mut dyn Transaction, row: &Row) -> Result<RunView, StoreError> {
-    let run = run(row)?;
+    let task = task(row)?;
     Ok(RunView {
-        export: exports::of_run(tx, run.export)?,
+        export: exports::of_run(tx, task.export)?,
         bucket: destinations::bucket(row)?,
-        keys: files::keys(tx, run.id, None, SHOWN_FILES)?.into_iter().map(|(_, key)| key).collect(),
+        keys: files::keys(tx, task.id, None, SHOWN_FILES)?
+            .into_iter()
+            .map(|(_, key)| key)
+            .collect(),
         reported: reported::of(row)?,
         exporter: row.get("exporter_id")?,
-        run,
+        task,
     })
 }
 
-fn run(row: &Row) -> Result<Run, StoreError> {
+fn task(row: &Row) -> Result<Task, StoreError> {
     let cursor = match (row.get("cursor_time")?, row.get::<Option<Uuid>>("cursor_id")?) {
         (Some(start_time), Some(id)) => Some(Cursor { start_time, id }),
         _ => None,
@@ -474,17 +477,17 @@ fn run(row: &Row) -> Result<Run, StoreError> {
     let intent = intent
         .map(|record| record.try_into().map_err(|fault| sql::unreadable("intent", fault)))
         .transpose()?;
-    Ok(Run {
+    Ok(Task {
         id: row.get("id")?,
         export: row.get("export_id")?,
         tenant: row.get("tenant_id")?,
-        work: work(row)?,
+        kind: kind(row)?,
         state: state(row)?,
         fence: Fence(row.get("fence")?),
         attempt: row.get("attempt")?,
         spent: row.get("spent")?,
         errors: row.json("errors")?,
-        narrow: row.get("narrow")?,
+        batch_shrink: row.get("narrow")?,
         started_at: row.get("started_at")?,
         read_at: row.get("read_at")?,
         totals: Totals {
@@ -511,16 +514,16 @@ fn run(row: &Row) -> Result<Run, StoreError> {
     })
 }
 
-fn work(row: &Row) -> Result<Work, StoreError> {
+fn kind(row: &Row) -> Result<TaskKind, StoreError> {
     // Runs that are no partitions name a project where an earlier version has made them.
     Ok(match (row.get::<String>("kind")?.as_str(), row.window()?, row.get("subject")?) {
-        ("find_experiments", Some(window), None) => Work::FindExperiments(window),
+        ("find_experiments", Some(window), None) => TaskKind::FindExperiments(window),
         ("partition", Some(window), None) => {
-            Work::Partition(Partition { session: row.get("session_id")?, window })
+            TaskKind::Partition(Partition { session: row.get("session_id")?, window })
         }
-        ("finalise", None, None) => Work::Finalise,
-        ("clean_up", None, Some(subject)) => Work::CleanUp(subject),
-        ("reconcile", None, None) => Work::Reconcile,
+        ("finalise", None, None) => TaskKind::Finalize,
+        ("clean_up", None, Some(subject)) => TaskKind::CleanUp(subject),
+        ("reconcile", None, None) => TaskKind::Reconcile,
         (other, ..) => {
             return Err(StoreError::Corrupt(format!(
                 "column kind: {other} does not go with the rest of the row"

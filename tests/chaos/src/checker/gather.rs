@@ -9,7 +9,7 @@ use tracelift_proto::{
 };
 use tracelift_test_support::{rows::rows_of, world::DESTINATION_BUCKET};
 
-use super::{Found, Told, pending};
+use super::{Found, Listed, pending};
 use crate::{
     bucket::Object,
     caller::PREFIX,
@@ -51,10 +51,10 @@ pub(crate) async fn found(world: &World, export: &Export) -> Found {
     found
 }
 
-fn contents(object: Object) -> (Told, Vec<(String, Row)>) {
+fn contents(object: Object) -> (Listed, Vec<(String, Row)>) {
     let rows = rows_of(&object.content);
     let sha256 = Sha256::digest(&object.content).iter().map(|byte| format!("{byte:02x}")).collect();
-    let told = Told {
+    let told = Listed {
         rows: rows.len() as u64,
         bytes: object.content.len() as u64,
         etag: object.etag,

@@ -19,16 +19,16 @@ use tokio::sync::{
 };
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracelift_core::{id::ExporterId, limit::AtOnce, run::Event, time::Timestamp};
+use tracelift_core::{id::ExporterId, limit::AtOnce, task::Event, time::Timestamp};
 
-use crate::store::{Ask, Change, Claimed, Given, Store, StoreError};
+use crate::store::{Change, ClaimGrant, ClaimRequest, Claimed, Store, StoreError};
 
 /// Work is called out after that long even when nobody told of any: retries become due, news can be
 /// lost.
 const SWEEP: Duration = Duration::from_secs(1);
 /// News of its own that a slow session may fall behind by, before it misses some: more than an
 /// exporter holds runs.
-const NEWS: usize = 256;
+const NOTIFICATIONS: usize = 256;
 
 /// Exporters whose progress is stored each time that they say it, once a second.
 const PROGRESS: usize = 200;
@@ -41,41 +41,41 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Where sessions hear of what concerns them, and ask for runs.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct Dispatcher {
     sessions: Mutex<BTreeMap<ExporterId, broadcast::Sender<Change>>>,
     work: Notify,
-    asks: mpsc::UnboundedSender<Asked>,
+    claims: mpsc::UnboundedSender<PendingClaim>,
 }
 
 /// Those who wait for runs, in the order in which they came.
-pub(crate) type Line = mpsc::UnboundedReceiver<Asked>;
+pub(crate) type ClaimQueue = mpsc::UnboundedReceiver<PendingClaim>;
 
 /// An exporter that asks for runs, and where it is answered.
 #[derive(Debug)]
-pub(crate) struct Asked {
-    ask: Ask,
-    answer: oneshot::Sender<Result<Given, StoreError>>,
+pub(crate) struct PendingClaim {
+    claim: ClaimRequest,
+    answer: oneshot::Sender<Result<ClaimGrant, StoreError>>,
 }
 
-impl Desk {
+impl Dispatcher {
     /// A desk and the line before it.
-    pub(crate) fn new() -> (Self, Line) {
-        let (asks, line) = mpsc::unbounded_channel(); // one of each session at most
-        (Self { sessions: Mutex::default(), work: Notify::default(), asks }, line)
+    pub(crate) fn new() -> (Self, ClaimQueue) {
+        let (claims, queue) = mpsc::unbounded_channel(); // one of each session at most
+        (Self { sessions: Mutex::default(), work: Notify::default(), claims }, queue)
     }
 
     /// Runs for an exporter that may have room; none from a desk that closes.
-    pub(crate) async fn ask(&self, ask: Ask) -> Result<Given, StoreError> {
-        let (answer, given) = oneshot::channel();
-        let _ = self.asks.send(Asked { ask, answer }); // closed: the answer says so too
-        given.await.unwrap_or(Ok(Given { runs: Vec::new(), room: true }))
+    pub(crate) async fn claim(&self, claim: ClaimRequest) -> Result<ClaimGrant, StoreError> {
+        let (answer, grant) = oneshot::channel();
+        let _ = self.claims.send(PendingClaim { claim, answer }); // closed: the answer says so too
+        grant.await.unwrap_or(Ok(ClaimGrant { tasks: Vec::new(), room: true }))
     }
 
     /// What is told to this exporter, from now on.
-    pub(crate) fn news(&self, exporter: &ExporterId) -> broadcast::Receiver<Change> {
+    pub(crate) fn notifications(&self, exporter: &ExporterId) -> broadcast::Receiver<Change> {
         self.sessions()
             .entry(exporter.clone())
-            .or_insert_with(|| broadcast::channel(NEWS).0)
+            .or_insert_with(|| broadcast::channel(NOTIFICATIONS).0)
             .subscribe()
     }
 
@@ -88,41 +88,41 @@ impl Desk {
 
     /// Waits until there may be work and it is this one's turn. Giving up the wait gives the turn
     /// to the next.
-    pub(crate) async fn turn(&self) {
+    pub(crate) async fn wait_for_work(&self) {
         self.work.notified().await;
     }
 
     /// There may be work: it is the turn of whoever waits longest.
-    pub(crate) fn next(&self) {
+    pub(crate) fn wake_one(&self) {
         self.work.notify_one();
     }
 
     /// Passes news on until `stopping`, or until there is none any more.
-    pub(crate) async fn pass_on(
+    pub(crate) async fn route_changes(
         &self,
-        mut news: broadcast::Receiver<Change>,
+        mut notifications: broadcast::Receiver<Change>,
         stopping: CancellationToken,
     ) {
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
             tokio::select! {
-                change = news.recv() => match change {
-                    Ok(Change::Work) => self.next(),
-                    Ok(change @ (Change::Stopped { .. } | Change::Connected { .. })) => self.tell(change),
+                change = notifications.recv() => match change {
+                    Ok(Change::TasksQueued) => self.wake_one(),
+                    Ok(change @ (Change::Stopped { .. } | Change::Connected { .. })) => self.notify(change),
                     Ok(Change::Export(_)) => {}
-                    Ok(Change::Missed) | Err(RecvError::Lagged(_)) => self.tell_all(&Change::Missed),
+                    Ok(Change::Missed) | Err(RecvError::Lagged(_)) => self.notify_all(&Change::Missed),
                     Err(RecvError::Closed) => return,
                 },
                 _ = sweep.tick() => {
                     self.sessions().retain(|_, session| session.receiver_count() > 0);
-                    self.next();
+                    self.wake_one();
                 }
                 () = stopping.cancelled() => return,
             }
         }
     }
 
-    fn tell(&self, change: Change) {
+    fn notify(&self, change: Change) {
         let (Change::Stopped { exporter, .. } | Change::Connected { exporter, .. }) = &change
         else {
             return;
@@ -132,7 +132,7 @@ impl Desk {
         }
     }
 
-    fn tell_all(&self, change: &Change) {
+    fn notify_all(&self, change: &Change) {
         for session in self.sessions().values() {
             let _ = session.send(change.clone()); // it may have gone: nobody is waiting
         }
@@ -144,31 +144,33 @@ impl Desk {
 }
 
 /// Gives runs to those in line until `stopping`.
-pub(crate) async fn give_out(
+pub(crate) async fn assign_batch(
     store: Arc<dyn Store>,
-    mut line: Line,
+    mut queue: ClaimQueue,
     limits: AtOnce,
     stopping: CancellationToken,
 ) {
-    let (mut asked, mut turns) = (Vec::new(), tokio::time::interval(PAUSE));
+    let (mut pending, mut turns) = (Vec::new(), tokio::time::interval(PAUSE));
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stopping
-        .run_until_cancelled(line.recv_many(&mut asked, ASKS))
+        .run_until_cancelled(queue.recv_many(&mut pending, ASKS))
         .await
-        .is_some_and(|came| came > 0)
+        .is_some_and(|count| count > 0)
     {
         turns.tick().await;
-        while asked.len() < ASKS
-            && let Ok(more) = line.try_recv()
+        while pending.len() < ASKS
+            && let Ok(more) = queue.try_recv()
         {
-            asked.push(more);
+            pending.push(more);
         }
-        asked.retain(|asked| !asked.answer.is_closed()); // its session has ended
-        let (asks, answers): (Vec<_>, Vec<_>) =
-            asked.drain(..).map(|Asked { ask, answer }| (ask, answer)).unzip();
-        let Some(now) = asks.iter().map(|ask| ask.lease.progressed_at).max() else { continue };
-        match store.claim(asks, limits, now).await {
-            Ok(given) => deliver(&*store, answers, given, now).await,
+        pending.retain(|pending| !pending.answer.is_closed()); // its session has ended
+        let (claims, answers): (Vec<_>, Vec<_>) =
+            pending.drain(..).map(|PendingClaim { claim, answer }| (claim, answer)).unzip();
+        let Some(now) = claims.iter().map(|claim| claim.lease.progressed_at).max() else {
+            continue;
+        };
+        match store.claim(claims, limits, now).await {
+            Ok(grant) => deliver(&*store, answers, grant, now).await,
             Err(error) => {
                 answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))))
             }
@@ -181,15 +183,15 @@ pub(crate) async fn give_out(
 /// heard of until the lease lapses.
 async fn deliver(
     store: &dyn Store,
-    answers: Vec<oneshot::Sender<Result<Given, StoreError>>>,
-    given: Vec<Given>,
+    answers: Vec<oneshot::Sender<Result<ClaimGrant, StoreError>>>,
+    grant: Vec<ClaimGrant>,
     now: Timestamp,
 ) {
-    for (answer, given) in answers.into_iter().zip(given) {
-        let Err(Ok(undelivered)) = answer.send(Ok(given)) else { continue };
-        for Claimed { run, .. } in undelivered.runs {
-            if let Err(error) = store.report(run.id, run.fence, Event::HandedBack, 0, now).await {
-                tracing::warn!(run = %run.id, %error, "a run that nobody could be told of is held until its lease lapses");
+    for (answer, grant) in answers.into_iter().zip(grant) {
+        let Err(Ok(undelivered)) = answer.send(Ok(grant)) else { continue };
+        for Claimed { task, .. } in undelivered.tasks {
+            if let Err(error) = store.report(task.id, task.fence, Event::HandedBack, 0, now).await {
+                tracing::warn!(task = %task.id, %error, "a run that nobody could be told of is held until its lease lapses");
             }
         }
     }
@@ -201,8 +203,8 @@ mod tests {
 
     use futures::FutureExt as _;
     use tracelift_core::{
-        id::{ExportId, RunId},
-        run::Fence,
+        id::{ExportId, TaskId},
+        task::Fence,
     };
     use tracelift_runtime::tasks::{self, Owned};
     use uuid::Uuid;
@@ -215,21 +217,23 @@ mod tests {
     }
 
     fn stopped(name: &str) -> Change {
-        Change::Stopped { run: RunId(Uuid::nil()), fence: Fence(1), exporter: exporter(name) }
+        Change::Stopped { task: TaskId(Uuid::nil()), fence: Fence(1), exporter: exporter(name) }
     }
 
     #[tokio::test]
     async fn an_exporter_hears_what_concerns_it_and_nothing_else() {
-        let (desk, (store, news)) = (Arc::new(Desk::new().0), broadcast::channel(8));
-        let (mut a, mut b) = (desk.news(&exporter("a")), desk.news(&exporter("b")));
-        let at_work = desk.clone();
+        let (dispatcher, (store, notifications)) =
+            (Arc::new(Dispatcher::new().0), broadcast::channel(8));
+        let (mut a, mut b) =
+            (dispatcher.notifications(&exporter("a")), dispatcher.notifications(&exporter("b")));
+        let at_work = dispatcher.clone();
         let _open = Owned(tasks::start("desk", async move {
-            at_work.pass_on(news, CancellationToken::new()).await
+            at_work.route_changes(notifications, CancellationToken::new()).await
         }));
         for change in [
             stopped("b"),
             Change::Export(ExportId(Uuid::nil())),
-            Change::Work,
+            Change::TasksQueued,
             stopped("a"),
             Change::Missed,
         ] {
@@ -247,10 +251,11 @@ mod tests {
 
     #[tokio::test]
     async fn one_session_at_a_time_is_called_and_whoever_gives_up_calls_the_next() {
-        let desk = Desk::new().0;
-        let (mut first, mut second) = (Box::pin(desk.turn()), Box::pin(desk.turn()));
+        let dispatcher = Dispatcher::new().0;
+        let (mut first, mut second) =
+            (Box::pin(dispatcher.wait_for_work()), Box::pin(dispatcher.wait_for_work()));
         assert_eq!(((&mut first).now_or_never(), (&mut second).now_or_never()), (None, None));
-        desk.next();
+        dispatcher.wake_one();
         assert_eq!((&mut second).now_or_never(), None);
         drop(first);
         assert_eq!((&mut second).now_or_never(), Some(()));
@@ -258,22 +263,24 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_is_answered_and_a_desk_that_closes_has_nothing() {
-        let ((desk, line), stopping) = (Desk::new(), CancellationToken::new());
+        let ((dispatcher, queue), stopping) = (Dispatcher::new(), CancellationToken::new());
         let store = Arc::new(crate::store::sqlite::SqliteStore::in_memory().unwrap());
         let mine = conformance::owner(&*store, 1).await;
         conformance::export(&*store, mine, 1, 3).await;
-        let ask = |name| desk.ask(Ask { lease: conformance::lease(name, 1), capacity: 2 });
-        assert!(ask("gone").now_or_never().is_none()); // it asks, and ends before it is answered
-        let at_work = give_out(store.clone(), line, AtOnce::default(), stopping.clone());
-        let asked = async {
-            let (a, b) = tokio::join!(ask("a"), ask("b"));
+        let claim = |name| {
+            dispatcher.claim(ClaimRequest { lease: conformance::lease(name, 1), capacity: 2 })
+        };
+        assert!(claim("gone").now_or_never().is_none()); // it asks, and ends before it is answered
+        let at_work = assign_batch(store.clone(), queue, AtOnce::default(), stopping.clone());
+        let pending = async {
+            let (a, b) = tokio::join!(claim("a"), claim("b"));
             stopping.cancel();
             (a.unwrap(), b.unwrap())
         };
-        let ((a, b), ()) = tokio::join!(asked, at_work);
-        assert_eq!(((a.runs.len(), a.room), (b.runs.len(), b.room)), ((2, false), (1, true)));
-        let closed = ask("c").await.unwrap();
-        assert_eq!((closed.runs.len(), closed.room), (0, true));
+        let ((a, b), ()) = tokio::join!(pending, at_work);
+        assert_eq!(((a.tasks.len(), a.room), (b.tasks.len(), b.room)), ((2, false), (1, true)));
+        let closed = claim("c").await.unwrap();
+        assert_eq!((closed.tasks.len(), closed.room), (0, true));
     }
 
     #[tokio::test]
@@ -281,28 +288,30 @@ mod tests {
         let store = crate::store::sqlite::SqliteStore::in_memory().unwrap();
         let mine = conformance::owner(&store, 1).await;
         conformance::export(&store, mine, 1, 3).await;
-        let asks =
-            ["gone", "here"].map(|name| Ask { lease: conformance::lease(name, 1), capacity: 2 });
-        let given = store.claim(asks.into(), AtOnce::default(), conformance::at(1)).await.unwrap();
-        let lost: BTreeSet<_> = given[0].runs.iter().map(|claimed| claimed.run.id).collect();
-        let ((gone, _), (here, heard)) = (oneshot::channel(), oneshot::channel());
-        deliver(&store, vec![gone, here], given, conformance::at(1)).await;
-        assert_eq!(heard.await.unwrap().unwrap().runs.len(), 1);
+        let claims = ["gone", "here"]
+            .map(|name| ClaimRequest { lease: conformance::lease(name, 1), capacity: 2 });
+        let grant =
+            store.claim(claims.into(), AtOnce::default(), conformance::at(1)).await.unwrap();
+        let lost: BTreeSet<_> = grant[0].tasks.iter().map(|claimed| claimed.task.id).collect();
+        let ((gone, _), (here, applied)) = (oneshot::channel(), oneshot::channel());
+        deliver(&store, vec![gone, here], grant, conformance::at(1)).await;
+        assert_eq!(applied.await.unwrap().unwrap().tasks.len(), 1);
         let again = conformance::claim(&store, "other", 3, 1).await;
-        assert_eq!(again.iter().map(|claimed| claimed.run.id).collect::<BTreeSet<_>>(), lost);
+        assert_eq!(again.iter().map(|claimed| claimed.task.id).collect::<BTreeSet<_>>(), lost);
         assert!(
-            again.iter().all(|claimed| claimed.run.errors.is_empty() && claimed.run.attempt == 0)
+            again.iter().all(|claimed| claimed.task.errors.is_empty() && claimed.task.attempt == 0)
         );
     }
 
     #[tokio::test]
     async fn work_that_nobody_told_of_is_looked_for_again_and_again() {
-        let (desk, (_store, news)) = (Arc::new(Desk::new().0), broadcast::channel::<Change>(8));
-        let at_work = desk.clone();
+        let (dispatcher, (_store, notifications)) =
+            (Arc::new(Dispatcher::new().0), broadcast::channel::<Change>(8));
+        let at_work = dispatcher.clone();
         let _open = Owned(tasks::start("desk", async move {
-            at_work.pass_on(news, CancellationToken::new()).await
+            at_work.route_changes(notifications, CancellationToken::new()).await
         }));
-        desk.turn().await;
-        desk.turn().await; // would never come
+        dispatcher.wait_for_work().await;
+        dispatcher.wait_for_work().await; // would never come
     }
 }

@@ -12,7 +12,7 @@ use crate::trace::Trace;
 
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
+pub enum FaultKind {
     /// Nothing.
     None,
     /// Refused before anything was done.
@@ -27,7 +27,7 @@ pub enum Trouble {
     Broken,
 }
 
-struct Sky {
+struct FaultState {
     rng: StdRng,
     /// How much of what could go wrong does; 0 is fair weather.
     share: f64,
@@ -36,56 +36,56 @@ struct Sky {
 
 /// The dice of one server.
 #[derive(Clone)]
-pub struct Weather {
+pub struct FaultInjector {
     server: &'static str,
-    sky: Arc<Mutex<Sky>>,
+    fault_state: Arc<Mutex<FaultState>>,
     trace: Trace,
 }
 
-impl Weather {
+impl FaultInjector {
     /// Dice for `server`: `share` of its requests meet trouble.
     pub fn new(server: &'static str, seed: u64, share: f64, trace: Trace) -> Self {
-        let sky = Sky { rng: StdRng::seed_from_u64(seed), share, faults: 0 };
-        Self { server, sky: Arc::new(Mutex::new(sky)), trace }
+        let fault_state = FaultState { rng: StdRng::seed_from_u64(seed), share, faults: 0 };
+        Self { server, fault_state: Arc::new(Mutex::new(fault_state)), trace }
     }
 
-    fn sky(&self) -> MutexGuard<'_, Sky> {
-        self.sky.lock().unwrap_or_else(PoisonError::into_inner)
+    fn fault_state(&self) -> MutexGuard<'_, FaultState> {
+        self.fault_state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on nothing goes wrong.
     pub fn clear(&self) {
-        self.sky().share = 0.0;
+        self.fault_state().share = 0.0;
     }
 
     /// How often something went wrong.
     pub fn faults(&self) -> u64 {
-        self.sky().faults
+        self.fault_state().faults
     }
 
     /// What happens to this request: nothing, or one of `possible`.
-    pub fn throw(&self, what: &str, possible: &[Trouble]) -> Trouble {
-        let mut sky = self.sky();
-        let share = sky.share;
-        if !sky.rng.random_bool(share) {
-            return Trouble::None;
+    pub fn throw(&self, what: &str, possible: &[FaultKind]) -> FaultKind {
+        let mut fault_state = self.fault_state();
+        let share = fault_state.share;
+        if !fault_state.rng.random_bool(share) {
+            return FaultKind::None;
         }
-        sky.faults += 1;
-        let trouble = possible[sky.rng.random_range(0..possible.len())];
-        drop(sky);
-        self.trace.line(format_args!("FAULT {} {what}: {trouble:?}", self.server));
-        trouble
+        fault_state.faults += 1;
+        let fault = possible[fault_state.rng.random_range(0..possible.len())];
+        drop(fault_state);
+        self.trace.line(format_args!("FAULT {} {what}: {fault:?}", self.server));
+        fault
     }
 
     /// Takes the time that an answer takes: mostly a little, at times a lot.
     pub async fn delay(&self) {
         let millis = {
-            let mut sky = self.sky();
-            let share = sky.share;
-            if share > 0.0 && sky.rng.random_bool(0.02) {
-                sky.rng.random_range(500..8_000)
+            let mut fault_state = self.fault_state();
+            let share = fault_state.share;
+            if share > 0.0 && fault_state.rng.random_bool(0.02) {
+                fault_state.rng.random_range(500..8_000)
             } else {
-                sky.rng.random_range(0..15)
+                fault_state.rng.random_range(0..15)
             }
         };
         tokio::time::sleep(Duration::from_millis(millis)).await;

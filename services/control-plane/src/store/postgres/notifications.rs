@@ -15,7 +15,7 @@ use futures::{
 };
 use tokio::sync::{broadcast, mpsc::UnboundedReceiver};
 use tokio_postgres::{AsyncMessage, Client};
-use tracelift_core::{id::ExporterId, run::Fence};
+use tracelift_core::{id::ExporterId, task::Fence};
 
 use super::{PostgresSettings, waiting};
 use crate::store::{Change, StoreError};
@@ -31,10 +31,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 pub(super) fn written(change: &Change) -> String {
     match change {
         Change::Missed => "1 missed".to_owned(),
-        Change::Work => "1 work".to_owned(),
+        Change::TasksQueued => "1 work".to_owned(),
         Change::Export(id) => format!("1 export {id}"),
-        Change::Stopped { run, fence, exporter } => {
-            format!("1 stopped {run} {} {exporter}", fence.0)
+        Change::Stopped { task, fence, exporter } => {
+            format!("1 stopped {task} {} {exporter}", fence.0)
         }
         Change::Connected { exporter, session } => format!("1 connected {exporter} {session}"),
     }
@@ -45,11 +45,11 @@ pub(super) fn read(payload: &str) -> Change {
     let exporter = |text: &str| ExporterId::parse("", text).ok();
     let words: Vec<_> = payload.split(' ').collect();
     let change = match words[..] {
-        ["1", "work"] => Some(Change::Work),
+        ["1", "work"] => Some(Change::TasksQueued),
         ["1", "export", id] => id.parse().ok().map(Change::Export),
-        ["1", "stopped", run, fence, name] => (|| {
+        ["1", "stopped", task, fence, name] => (|| {
             Some(Change::Stopped {
-                run: run.parse().ok()?,
+                task: task.parse().ok()?,
                 fence: Fence(fence.parse().ok()?),
                 exporter: exporter(name)?,
             })
@@ -179,7 +179,7 @@ async fn again(settings: &PostgresSettings) -> Line {
 
 #[cfg(test)]
 mod tests {
-    use tracelift_core::id::{ExportId, RunId};
+    use tracelift_core::id::{ExportId, TaskId};
     use uuid::Uuid;
 
     use super::*;
@@ -189,10 +189,10 @@ mod tests {
         let exporter = ExporterId::parse("", "exporter-1").unwrap();
         let session = Uuid::from_u128(7);
         for change in [
-            Change::Work,
+            Change::TasksQueued,
             Change::Export(ExportId(Uuid::from_u128(1))),
             Change::Stopped {
-                run: RunId(Uuid::from_u128(2)),
+                task: TaskId(Uuid::from_u128(2)),
                 fence: Fence(3),
                 exporter: exporter.clone(),
             },

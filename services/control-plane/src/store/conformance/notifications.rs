@@ -3,7 +3,7 @@
 use tokio::sync::broadcast::Receiver;
 use tracelift_core::{
     export::ExportStatus,
-    run::{Event, RunStatus},
+    task::{Event, Progress, RunStatus},
 };
 use uuid::Uuid;
 
@@ -11,60 +11,63 @@ use super::{
     RETRIES, at, claim_one, complete, export, exporter, file, finished, lease, owner, planned,
     report, run_view, view,
 };
-use crate::store::{Change, Made, NewExport, Reported, Store};
+use crate::store::{Change, CreateOutcome, NewExport, Store};
 
 /// Waits for that news. A store may tell more than it must, so what comes between is passed over.
-async fn hear(news: &mut Receiver<Change>, expected: Change) {
-    while news.recv().await.unwrap() != expected {}
+async fn hear(notifications: &mut Receiver<Change>, expected: Change) {
+    while notifications.recv().await.unwrap() != expected {}
 }
 
 pub(crate) async fn new_work_is_told(store: &dyn Store) {
     let mine = owner(store, 1).await;
-    let mut news = store.changes();
+    let mut notifications = store.changes();
     export(store, mine, 1, 1).await;
-    hear(&mut news, Change::Work).await;
-    let run = claim_one(store, "a", 1).await;
-    let mut news = store.changes();
-    report(store, &run, Event::HandedBack, 2).await;
-    hear(&mut news, Change::Work).await;
-    let run = claim_one(store, "a", 3).await;
-    let mut news = store.changes();
+    hear(&mut notifications, Change::TasksQueued).await;
+    let task = claim_one(store, "a", 1).await;
+    let mut notifications = store.changes();
+    report(store, &task, Event::HandedBack, 2).await;
+    hear(&mut notifications, Change::TasksQueued).await;
+    let task = claim_one(store, "a", 3).await;
+    let mut notifications = store.changes();
     store.lapse(RETRIES, at(99)).await.unwrap();
-    hear(&mut news, Change::Work).await;
+    hear(&mut notifications, Change::TasksQueued).await;
     let again = claim_one(store, "a", 100).await;
-    assert!(again.fence > run.fence);
-    let mut news = store.changes();
+    assert!(again.fence > task.fence);
+    let mut notifications = store.changes();
     complete(store, &again, 1, 101).await;
-    hear(&mut news, Change::Work).await; // the finalising run
+    hear(&mut notifications, Change::TasksQueued).await; // the finalising run
 }
 
 pub(crate) async fn every_change_of_an_export_is_told(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
-    let mut news = store.changes();
-    let run = claim_one(store, "a", 1).await;
-    hear(&mut news, Change::Export(id)).await;
-    let mut news = store.changes();
-    store.progress(run.id, run.fence, Reported::default(), at(2)).await.unwrap();
-    hear(&mut news, Change::Export(id)).await;
+    let mut notifications = store.changes();
+    let task = claim_one(store, "a", 1).await;
+    hear(&mut notifications, Change::Export(id)).await;
+    let mut notifications = store.changes();
+    store.progress(task.id, task.fence, Progress::default(), at(2)).await.unwrap();
+    hear(&mut notifications, Change::Export(id)).await;
     for event in [Event::FileDone(file(0)), finished(1, 10), Event::Published] {
-        let mut news = store.changes();
-        report(store, &run, event, 3).await;
-        hear(&mut news, Change::Export(id)).await;
+        let mut notifications = store.changes();
+        report(store, &task, event, 3).await;
+        hear(&mut notifications, Change::Export(id)).await;
     }
-    let mut news = store.changes();
+    let mut notifications = store.changes();
     store.cancel_export(mine.tenant, id, at(4)).await.unwrap();
-    hear(&mut news, Change::Export(id)).await;
+    hear(&mut notifications, Change::Export(id)).await;
 }
 
 pub(crate) async fn a_cancel_tells_the_holder_under_the_fence_it_knows(store: &dyn Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
-    let run = claim_one(store, "a", 1).await;
-    let mut news = store.changes();
+    let task = claim_one(store, "a", 1).await;
+    let mut notifications = store.changes();
     store.cancel_export(mine.tenant, id, at(2)).await.unwrap();
-    hear(&mut news, Change::Stopped { run: run.id, fence: run.fence, exporter: exporter("a") })
-        .await;
+    hear(
+        &mut notifications,
+        Change::Stopped { task: task.id, fence: task.fence, exporter: exporter("a") },
+    )
+    .await;
 }
 
 /// For an exporter that may have missed what it was told.
@@ -86,31 +89,34 @@ pub(crate) async fn what_was_stopped_can_be_asked_for(store: &dyn Store) {
 /// Told after the commit: whoever hears of a change sees it.
 pub(crate) async fn what_is_told_can_be_read(store: &dyn Store) {
     let mine = owner(store, 1).await;
-    let (made, runs) = planned(mine, 1, 1, 0);
+    let (made, tasks) = planned(mine, 1, 1, 0);
     let id = made.id;
-    let mut news = store.changes();
+    let mut notifications = store.changes();
     let reader = async {
-        hear(&mut news, Change::Work).await;
+        hear(&mut notifications, Change::TasksQueued).await;
         claim_one(store, "a", 1).await
     };
-    let (run, stored) = tokio::join!(reader, store.create_export(NewExport::of(made, runs)));
-    assert!(matches!(stored.unwrap(), Made::Now(_)));
+    let (task, stored) = tokio::join!(reader, store.create_export(NewExport::of(made, tasks)));
+    assert!(matches!(stored.unwrap(), CreateOutcome::Now(_)));
 
-    let mut news = store.changes();
+    let mut notifications = store.changes();
     let reader = async {
-        hear(&mut news, Change::Stopped { run: run.id, fence: run.fence, exporter: exporter("a") })
-            .await;
-        (run_view(store, &run).await.run.status(), view(store, mine, id).await.export.status)
+        hear(
+            &mut notifications,
+            Change::Stopped { task: task.id, fence: task.fence, exporter: exporter("a") },
+        )
+        .await;
+        (run_view(store, &task).await.task.status(), view(store, mine, id).await.export.status)
     };
     let (seen, _) = tokio::join!(reader, store.cancel_export(mine.tenant, id, at(2)));
     assert_eq!(seen, (RunStatus::Cancelled, ExportStatus::Cancelled));
 }
 
 pub(crate) async fn an_exporter_that_connects_is_told(store: &dyn Store) {
-    let mut news = store.changes();
+    let mut notifications = store.changes();
     for n in [1, 2] {
         let session = Uuid::from_u128(n);
         store.hello(session, lease("a", 1), Vec::new(), RETRIES, at(1)).await.unwrap();
-        hear(&mut news, Change::Connected { exporter: exporter("a"), session }).await;
+        hear(&mut notifications, Change::Connected { exporter: exporter("a"), session }).await;
     }
 }

@@ -16,7 +16,7 @@ use crate::source::{
 
 /// Decides the rows of one source batch.
 #[derive(Debug)]
-pub(crate) struct Decider {
+pub(crate) struct ContentFilter {
     undecided: BooleanArray,
     answers: Vec<BooleanArray>,
     open: Tree<Open>,
@@ -24,7 +24,7 @@ pub(crate) struct Decider {
     inline: Vec<(Column, StringArray)>,
 }
 
-impl Decider {
+impl ContentFilter {
     /// `None` when every row of the batch matches, as the query has made sure.
     pub(super) fn of(slice: &Slice, batch: &RecordBatch) -> Result<Option<Self>, Failure> {
         let Some(filter) = slice.filter.as_ref().filter(|filter| filter.reads_content()) else {
