@@ -78,18 +78,12 @@ impl Tokens {
 #[derive(Debug, Clone)]
 pub(crate) struct AuthLayer {
     tokens: Tokens,
-    store: Arc<dyn Store>,
-}
-
-impl std::fmt::Debug for dyn Store {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Store")
-    }
+    store: Arc<Store>,
 }
 
 impl AuthLayer {
     /// Judges with these tokens and the keys in that store.
-    pub(crate) fn new(tokens: Tokens, store: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(tokens: Tokens, store: Arc<Store>) -> Self {
         Self { tokens, store }
     }
 }

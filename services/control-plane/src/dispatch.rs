@@ -50,7 +50,7 @@ pub struct LeaseTerms {
 
 /// One exporter, connected.
 pub(crate) struct Session {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<Store>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) terms: LeaseTerms,
     pub(crate) exporter: ExporterId,

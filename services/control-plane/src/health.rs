@@ -12,11 +12,7 @@ use crate::store::Store;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Keeps the whole server's status true until told to stop.
-pub(crate) async fn watch(
-    store: Arc<dyn Store>,
-    health: HealthReporter,
-    stopping: CancellationToken,
-) {
+pub(crate) async fn watch(store: Arc<Store>, health: HealthReporter, stopping: CancellationToken) {
     let mut ticks = tokio::time::interval(INTERVAL);
     let mut answered = true;
     loop {

@@ -61,8 +61,8 @@ use crate::{
     sealer::{CredentialSealer, SealError},
     store::{
         Store, StoreError,
-        postgres::{PostgresSettings, PostgresStore},
-        sqlite::SqliteStore,
+        postgres::{PostgresEngine, PostgresSettings},
+        sqlite::SqliteEngine,
     },
 };
 
@@ -126,7 +126,7 @@ pub struct ControlPlane {
 /// A control plane without a port: it serves whatever connections it is given.
 pub struct Service {
     settings: Settings,
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     sealer: Arc<CredentialSealer>,
     tokens: Tokens,
     connector: Connector,
@@ -147,8 +147,8 @@ impl std::fmt::Debug for Service {
 impl ControlPlane {
     /// Opens the store, takes the port, reads the secrets. Nothing is served yet.
     pub async fn bind(settings: Settings) -> Result<Self, Error> {
-        let store: Arc<dyn Store> = match &settings.database {
-            Database::File(path) => Arc::new(SqliteStore::open(path)?),
+        let store: Arc<Store> = match &settings.database {
+            Database::File(path) => Arc::new(Store::from(SqliteEngine::open(path)?)),
             Database::Postgres(url) => {
                 let (password, ca) =
                     (settings.database_password()?, settings.database_ca.as_deref());
@@ -158,14 +158,14 @@ impl ControlPlane {
                     ca,
                     settings.database_connections.into(),
                 )?;
-                Arc::new(PostgresStore::open(&postgres).await?)
+                Arc::new(Store::from(PostgresEngine::open(&postgres).await?))
             }
         };
         Self::bind_with(settings, store).await
     }
 
     /// The same with a store of the caller's.
-    pub async fn bind_with(settings: Settings, store: Arc<dyn Store>) -> Result<Self, Error> {
+    pub async fn bind_with(settings: Settings, store: Arc<Store>) -> Result<Self, Error> {
         let listener = listen::bind(settings.listen).await?;
         let address = listener
             .local_addr()
@@ -196,7 +196,7 @@ impl Service {
     /// Reads the secrets and makes ready. `connector` is how destinations are checked.
     pub async fn new(
         settings: Settings,
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         connector: Connector,
     ) -> Result<Self, Error> {
         let (heartbeat, lease) = (settings.heartbeat_seconds, settings.lease_seconds);
@@ -361,7 +361,7 @@ async fn until_grace(
 }
 
 /// Seals with the current key what an older one sealed, so that the older one can be taken away.
-async fn reseal(store: &dyn Store, sealer: &CredentialSealer) -> Result<(), Error> {
+async fn reseal(store: &Store, sealer: &CredentialSealer) -> Result<(), Error> {
     for (tenant, destination, old) in store.all_sealed().await? {
         if !sealer.is_current(&old) {
             let new = sealer.seal(tenant, destination, &sealer.open(tenant, destination, &old)?)?;
@@ -374,49 +374,13 @@ async fn reseal(store: &dyn Store, sealer: &CredentialSealer) -> Result<(), Erro
 
 #[cfg(test)]
 mod tests {
-    use std::{future, io};
+    use std::io;
 
     use secrecy::SecretString;
-    use tokio::{
-        io::DuplexStream,
-        sync::{Notify, broadcast},
-    };
+    use tokio::io::DuplexStream;
     use tracelift_bucket::EndpointPolicy;
-    use tracelift_core::time::Timestamp;
 
     use super::*;
-    use crate::store::{
-        Change,
-        transaction::{Database, Failure, Transaction},
-    };
-
-    /// A database that does not say what time it is, but that it was asked.
-    struct Silent {
-        store: SqliteStore,
-        pending: Notify,
-    }
-
-    impl Database for Silent {
-        async fn transact<T, E>(
-            &self,
-            work: impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static,
-        ) -> Result<T, E>
-        where
-            T: Send + 'static,
-            E: Failure,
-        {
-            self.store.transact(work).await
-        }
-
-        async fn time(&self) -> Result<Timestamp, StoreError> {
-            self.pending.notify_one();
-            future::pending().await
-        }
-
-        fn notifications(&self) -> broadcast::Receiver<Change> {
-            self.store.notifications()
-        }
-    }
 
     #[tokio::test]
     async fn a_database_that_does_not_answer_holds_up_no_control_plane_that_stops() {
@@ -425,16 +389,13 @@ mod tests {
             Some(SecretString::from("k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="));
         settings.fleet_token = Some(SecretString::from("fleet-token"));
         settings.stop_seconds = 0;
-        let store =
-            Arc::new(Silent { store: SqliteStore::in_memory().unwrap(), pending: Notify::new() });
-        let service =
-            Service::new(settings, store.clone(), Connector::new(EndpointPolicy::PublicOnly))
-                .await
-                .unwrap();
+        let (store, asked) = Store::silent().unwrap();
+        let connector = Connector::new(EndpointPolicy::PublicOnly);
+        let service = Service::new(settings, Arc::new(store), connector).await.unwrap();
         let stopping = CancellationToken::new();
         let nobody = tokio_stream::pending::<io::Result<DuplexStream>>();
         let plane = tasks::start("plane", service.serve(nobody, stopping.clone()));
-        store.pending.notified().await;
+        asked.notified().await;
         stopping.cancel();
         let stopped = tokio::time::timeout(Duration::from_secs(60), plane).await; // it would wait for ever
         stopped.expect("it does not stop").unwrap().unwrap();

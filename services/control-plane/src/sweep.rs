@@ -32,7 +32,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Nothing lapses during the first lease time after a start, nor after the store was away: for
 /// exporters both are only a longer disconnect.
 pub(crate) async fn sweep(
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     terms: LeaseTerms,
     ageing: Ageing,
     stopping: CancellationToken,
@@ -54,7 +54,7 @@ pub(crate) async fn sweep(
     }
 }
 
-async fn look(store: &dyn Store, terms: LeaseTerms, ageing: Ageing) -> Result<(), StoreError> {
+async fn look(store: &Store, terms: LeaseTerms, ageing: Ageing) -> Result<(), StoreError> {
     let now = store.now().await?;
     let lapsed = store.lapse(terms.max_retries, now).await?;
     if lapsed > 0 {
@@ -84,7 +84,7 @@ async fn look(store: &dyn Store, terms: LeaseTerms, ageing: Ageing) -> Result<()
 }
 
 /// Spawns what is due. A schedule that cannot be read keeps none of the others waiting.
-async fn spawn(store: &dyn Store, due: Due, now: Timestamp) -> Result<(), StoreError> {
+async fn spawn(store: &Store, due: Due, now: Timestamp) -> Result<(), StoreError> {
     for schedule in store.due_schedules(due).await? {
         match store.spawn(schedule, due, now).await {
             Ok(0) => {}
@@ -107,7 +107,7 @@ mod tests {
     use crate::store::{
         Change,
         conformance::{LEASE, at, claim_one, export, owner, run_view},
-        sqlite::SqliteStore,
+        sqlite::SqliteEngine,
     };
 
     struct Late;
@@ -120,7 +120,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_lapsed_lease_is_found_and_the_sweep_stops_when_told() {
-        let store = Arc::new(SqliteStore::in_memory().unwrap().with_clock(Arc::new(Late)));
+        let store =
+            Arc::new(Store::from(SqliteEngine::in_memory().unwrap().with_clock(Arc::new(Late))));
         let mine = owner(store.as_ref(), 1).await;
         export(store.as_ref(), mine, 1, 1).await;
         let task = claim_one(store.as_ref(), "a", 0).await;

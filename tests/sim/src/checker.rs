@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::FutureExt as _;
-use tracelift_control_plane::store::sqlite::SqliteStore;
+use tracelift_control_plane::store::Store;
 use tracelift_core::{
     id::{ExportId, TaskId},
     invariant::{Seen, broken, broken_together},
@@ -20,7 +20,7 @@ use crate::{
 
 /// Remembers what was seen last.
 pub struct Checker {
-    store: SqliteStore,
+    store: Store,
     bucket: Bucket,
     trace: Trace,
     revision: i64,
@@ -32,7 +32,7 @@ pub struct Checker {
 
 impl Checker {
     /// Over the database and the bucket.
-    pub fn new(store: SqliteStore, bucket: Bucket, trace: Trace) -> Self {
+    pub fn new(store: Store, bucket: Bucket, trace: Trace) -> Self {
         Self { store, bucket, trace, revision: -1, writes: 0, last: BTreeMap::new(), judged: 0 }
     }
 

@@ -9,7 +9,10 @@ use std::{
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tracelift_bucket::{Connector, EndpointPolicy};
-use tracelift_control_plane::{Service, store::sqlite::SqliteStore};
+use tracelift_control_plane::{
+    Service,
+    store::{Store, sqlite::SqliteEngine},
+};
 use tracelift_exporter::Exporter;
 
 use crate::{bucket, clickhouse, net::Network};
@@ -52,7 +55,7 @@ pub async fn control_plane(network: Network, stopping: Stopping) -> turmoil::Res
     settings.lease_seconds = 4;
     settings.stop_seconds = 1;
     settings.max_retries = 1_000_000; // no seed can use them up: what fails for good is a finding
-    let store = Arc::new(SqliteStore::open(Path::new(DATABASE))?);
+    let store = Arc::new(Store::from(SqliteEngine::open(Path::new(DATABASE))?));
     let connector = Connector::over(network.http(), EndpointPolicy::AllowPrivate);
     let service = Service::new(settings, store, connector).await?;
     let incoming = network.listen(PORT).await?;

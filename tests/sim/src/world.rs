@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use tracelift_control_plane::store::sqlite::SqliteStore;
+use tracelift_control_plane::store::{Store, sqlite::SqliteEngine};
 use turmoil::Sim;
 
 use crate::{
@@ -183,7 +183,8 @@ impl World {
         });
         let bucket = Bucket::new(faults[1].clone(), trace.clone());
         fill(&bucket, &data);
-        let store = SqliteStore::open(Path::new(hosts::DATABASE)).expect("a database");
+        let store =
+            Store::from(SqliteEngine::open(Path::new(hosts::DATABASE)).expect("a database"));
 
         let mut services = BTreeMap::new();
         for name in &plan.control_planes {

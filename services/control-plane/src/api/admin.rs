@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub(crate) struct Admin {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<Store>,
 }
 
 fn display_name(text: &str) -> Result<String, Invalid> {

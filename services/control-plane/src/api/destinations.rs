@@ -32,7 +32,7 @@ use crate::{
 };
 
 pub(crate) struct Destinations {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<Store>,
     pub(crate) sealer: Arc<CredentialSealer>,
     pub(crate) connector: Connector,
     pub(crate) own_rights: AmbientCredentials,

@@ -40,7 +40,7 @@ use crate::{
 
 #[derive(Clone)]
 pub(crate) struct Exports {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<Store>,
     /// What a workspace may have.
     pub(crate) terms: Terms,
     /// Room for watches.

@@ -28,7 +28,7 @@ use crate::{
 };
 
 pub(crate) struct Fleet {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<Store>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) sealer: Arc<CredentialSealer>,
     pub(crate) terms: LeaseTerms,

@@ -145,7 +145,7 @@ impl Dispatcher {
 
 /// Gives runs to those in line until `stopping`.
 pub(crate) async fn assign_batch(
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     mut queue: ClaimQueue,
     limits: AtOnce,
     stopping: CancellationToken,
@@ -170,7 +170,7 @@ pub(crate) async fn assign_batch(
             continue;
         };
         match store.claim(claims, limits, now).await {
-            Ok(grant) => deliver(&*store, answers, grant, now).await,
+            Ok(grant) => deliver(&store, answers, grant, now).await,
             Err(error) => {
                 answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))))
             }
@@ -182,7 +182,7 @@ pub(crate) async fn assign_batch(
 /// once: its exporter may have connected anew before, and would be thought to hold what it never
 /// heard of until the lease lapses.
 async fn deliver(
-    store: &dyn Store,
+    store: &Store,
     answers: Vec<oneshot::Sender<Result<ClaimGrant, StoreError>>>,
     grant: Vec<ClaimGrant>,
     now: Timestamp,
@@ -264,9 +264,9 @@ mod tests {
     #[tokio::test]
     async fn who_asks_is_answered_and_a_desk_that_closes_has_nothing() {
         let ((dispatcher, queue), stopping) = (Dispatcher::new(), CancellationToken::new());
-        let store = Arc::new(crate::store::sqlite::SqliteStore::in_memory().unwrap());
-        let mine = conformance::owner(&*store, 1).await;
-        conformance::export(&*store, mine, 1, 3).await;
+        let store = Arc::new(Store::in_memory().unwrap());
+        let mine = conformance::owner(&store, 1).await;
+        conformance::export(&store, mine, 1, 3).await;
         let claim = |name| {
             dispatcher.claim(ClaimRequest { lease: conformance::lease(name, 1), capacity: 2 })
         };
@@ -285,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_given_to_a_session_that_has_ended_goes_back_at_once() {
-        let store = crate::store::sqlite::SqliteStore::in_memory().unwrap();
+        let store = Store::in_memory().unwrap();
         let mine = conformance::owner(&store, 1).await;
         conformance::export(&store, mine, 1, 3).await;
         let claims = ["gone", "here"]

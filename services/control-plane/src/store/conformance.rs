@@ -1,4 +1,4 @@
-//! What every store must do, whichever database it is. The cases work on `&dyn Store`; time is
+//! What every store must do, whichever database it is. The cases work on `&Store`; time is
 //! handed in, nothing waits.
 //!
 //! `suite!` makes one test of each case for one store. This file holds what the cases have in
@@ -252,7 +252,7 @@ pub(crate) fn tenant(n: u128) -> Tenant {
     }
 }
 
-pub(crate) async fn owner(store: &dyn Store, n: u128) -> Owner {
+pub(crate) async fn owner(store: &Store, n: u128) -> Owner {
     let owner = Owner {
         tenant: TenantId(Uuid::from_u128(n)),
         destination: DestinationId(Uuid::from_u128(0xd000 + n)),
@@ -331,7 +331,7 @@ pub(crate) fn first_runs(export: &Export) -> Vec<Task> {
 }
 
 /// Stores export `n` of `days` days, made at second 0.
-pub(crate) async fn export(store: &dyn Store, owner: Owner, n: u128, days: i64) -> ExportId {
+pub(crate) async fn export(store: &Store, owner: Owner, n: u128, days: i64) -> ExportId {
     let (export, tasks) = planned(owner, n, days, 0);
     let id = export.id;
     make(store, export, tasks).await;
@@ -339,7 +339,7 @@ pub(crate) async fn export(store: &dyn Store, owner: Owner, n: u128, days: i64) 
 }
 
 /// Stores an export that must be taken.
-pub(crate) async fn make(store: &dyn Store, export: Export, tasks: Vec<Task>) {
+pub(crate) async fn make(store: &Store, export: Export, tasks: Vec<Task>) {
     let expected = ExportView::planned(export.clone(), &tasks);
     assert_eq!(
         store.create_export(NewExport::of(export, tasks)).await.unwrap(),
@@ -366,12 +366,12 @@ pub(crate) fn lease_of(name: &str, incarnation: &str, now: i64) -> Lease {
     }
 }
 
-pub(crate) async fn claim(store: &dyn Store, name: &str, capacity: u32, now: i64) -> Vec<Claimed> {
+pub(crate) async fn claim(store: &Store, name: &str, capacity: u32, now: i64) -> Vec<Claimed> {
     claim_under(store, lease(name, now), capacity, UNLIMITED, now).await
 }
 
 pub(crate) async fn claim_under(
-    store: &dyn Store,
+    store: &Store,
     lease: Lease,
     capacity: u32,
     limits: AtOnce,
@@ -386,14 +386,14 @@ pub(crate) async fn claim_under(
 }
 
 /// The one run that there is to claim.
-pub(crate) async fn claim_one(store: &dyn Store, name: &str, now: i64) -> Task {
+pub(crate) async fn claim_one(store: &Store, name: &str, now: i64) -> Task {
     let mut claimed = claim(store, name, 1, now).await;
     assert_eq!(claimed.len(), 1);
     claimed.remove(0).task
 }
 
 /// A report that must be heard.
-pub(crate) async fn report(store: &dyn Store, task: &Task, event: Event, now: i64) -> Task {
+pub(crate) async fn report(store: &Store, task: &Task, event: Event, now: i64) -> Task {
     match store.report(task.id, task.fence, event.clone(), GRACE, at(now)).await {
         Ok(ReportOutcome::Applied(task)) => *task,
         other => panic!("{event:?} was answered {other:?}"),
@@ -401,7 +401,7 @@ pub(crate) async fn report(store: &dyn Store, task: &Task, event: Event, now: i6
 }
 
 /// A report that must be illegal.
-pub(crate) async fn illegal(store: &dyn Store, task: &Task, event: Event) -> String {
+pub(crate) async fn illegal(store: &Store, task: &Task, event: Event) -> String {
     match store.report(task.id, task.fence, event, GRACE, at(1)).await {
         Err(ReportError::Illegal(error)) => error.to_string(),
         other => panic!("it was answered {other:?}"),
@@ -409,7 +409,7 @@ pub(crate) async fn illegal(store: &dyn Store, task: &Task, event: Event) -> Str
 }
 
 /// Files, commit point and manifest of a run.
-pub(crate) async fn complete(store: &dyn Store, task: &Task, files: u32, now: i64) -> Task {
+pub(crate) async fn complete(store: &Store, task: &Task, files: u32, now: i64) -> Task {
     for number in 0..files {
         report(store, task, Event::FileDone(file(number)), now).await;
     }
@@ -472,16 +472,16 @@ pub(crate) fn held(tasks: &[&Task]) -> Vec<(TaskId, Fence)> {
     tasks.iter().map(|task| (task.id, task.fence)).collect()
 }
 
-pub(crate) async fn view(store: &dyn Store, owner: Owner, id: ExportId) -> ExportView {
+pub(crate) async fn view(store: &Store, owner: Owner, id: ExportId) -> ExportView {
     store.export(owner.tenant, id).await.unwrap().unwrap()
 }
 
-pub(crate) async fn run_view(store: &dyn Store, task: &Task) -> RunView {
+pub(crate) async fn run_view(store: &Store, task: &Task) -> RunView {
     store.run(task.tenant, task.export, task.id).await.unwrap().unwrap()
 }
 
 /// Everything that can be read of an export.
-pub(crate) async fn everything(store: &dyn Store, owner: Owner, id: ExportId) -> String {
+pub(crate) async fn everything(store: &Store, owner: Owner, id: ExportId) -> String {
     let tasks = store.tasks(owner.tenant, id, ALL).await.unwrap().unwrap();
     let mut files = Vec::new();
     for task in &tasks {

@@ -9,7 +9,7 @@ use tracelift_core::{
     time::Timestamp,
 };
 
-use super::{ExportView, RunView, rows::quota::Full};
+use super::{ExportView, RunView, tables::quota::Full};
 use crate::sealer::Sealed;
 
 /// An export that a caller asks for.

@@ -18,7 +18,7 @@ use tonic::{
 use tracelift_control_plane::{
     ControlPlane, Error, Settings, hash,
     sealer::CredentialSealer,
-    store::{ApiKey, NewDestination, Permission, Store, Tenant, sqlite::SqliteStore},
+    store::{ApiKey, NewDestination, Permission, Store, Tenant, sqlite::SqliteEngine},
 };
 use tracelift_core::{
     destination::{BucketInput, Destination, DisplayName, Identity},
@@ -76,7 +76,7 @@ pub(crate) async fn soon<T>(kind: impl Future<Output = T>) -> T {
 }
 
 pub(crate) struct Plane {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<Store>,
     pub(crate) clock: Arc<HandClock>,
     pub(crate) address: SocketAddr,
     stopping: CancellationToken,
@@ -100,13 +100,13 @@ pub(crate) async fn plane() -> Plane {
 
 pub(crate) async fn plane_with(change: impl FnOnce(&mut Settings)) -> Plane {
     let clock = Arc::new(HandClock::default());
-    let store = SqliteStore::in_memory().unwrap().with_clock(clock.clone());
-    plane_over(Arc::new(store), clock, change).await.unwrap()
+    let store = SqliteEngine::in_memory().unwrap().with_clock(clock.clone());
+    plane_over(Arc::new(store.into()), clock, change).await.unwrap()
 }
 
 /// A plane over that store, whose clock that is.
 pub(crate) async fn plane_over(
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     clock: Arc<HandClock>,
     change: impl FnOnce(&mut Settings),
 ) -> Result<Plane, Error> {

@@ -9,7 +9,10 @@ use tonic_health::pb::{
 };
 use tracelift_control_plane::{
     ControlPlane,
-    store::postgres::{PostgresSettings, PostgresStore},
+    store::{
+        Store,
+        postgres::{PostgresEngine, PostgresSettings},
+    },
 };
 use tracelift_postgres_server::Postgres;
 use tracelift_proto::{
@@ -29,7 +32,7 @@ static SERVER: LazyLock<Postgres> = LazyLock::new(Postgres::start_new);
 
 async fn replica(url: &str) -> Plane {
     let settings = PostgresSettings::new(&SecretString::from(url), None, None, 4).unwrap();
-    let store = Arc::new(PostgresStore::open(&settings).await.unwrap());
+    let store = Arc::new(Store::from(PostgresEngine::open(&settings).await.unwrap()));
     plane_over(store, Arc::new(HandClock::default()), |_| {}).await.unwrap()
 }
 

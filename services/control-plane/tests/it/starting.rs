@@ -5,7 +5,7 @@ use std::{fmt::Write as _, sync::Arc};
 use secrecy::SecretString;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tracelift_control_plane::{ControlPlane, store::sqlite::SqliteStore};
+use tracelift_control_plane::{ControlPlane, store::Store};
 use tracelift_proto::fleet::v1;
 
 use crate::{
@@ -50,7 +50,7 @@ async fn wrong_settings_are_told_with_what_to_do() {
 
 #[tokio::test]
 async fn a_restart_under_a_new_master_key_seals_everything_anew() {
-    let store = Arc::new(SqliteStore::in_memory().unwrap());
+    let store = Arc::new(Store::in_memory().unwrap());
     let clock = Arc::new(HandClock::default());
     let plane = plane_over(store.clone(), clock.clone(), |_| {}).await.unwrap();
     let mine = plane.workspace(1).await;

@@ -20,7 +20,7 @@ use crate::store::{Change, ReportOutcome, Store, TimeLimits};
 /// Nothing times out.
 const NEVER: TimeLimits = TimeLimits { task: u32::MAX, export: u32::MAX };
 
-async fn said(store: &dyn Store, task: &Task, rows: u64, now: i64) {
+async fn said(store: &Store, task: &Task, rows: u64, now: i64) {
     let said = Progress { stage: "reading".into(), rows, ..Progress::default() };
     assert!(matches!(
         store.progress(task.id, task.fence, said, at(now)).await.unwrap(),
@@ -29,7 +29,7 @@ async fn said(store: &dyn Store, task: &Task, rows: u64, now: i64) {
 }
 
 pub(crate) async fn a_run_that_does_not_get_on_is_given_to_another_though_its_exporter_is_heard_of(
-    store: &dyn Store,
+    store: &Store,
 ) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 1).await;
@@ -59,7 +59,7 @@ pub(crate) async fn a_run_that_does_not_get_on_is_given_to_another_though_its_ex
     assert_eq!(claim_one(store, "b", late).await.id, task.id);
 }
 
-pub(crate) async fn whatever_gets_a_run_further_is_progress(store: &dyn Store) {
+pub(crate) async fn whatever_gets_a_run_further_is_progress(store: &Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 0).await;
@@ -72,9 +72,7 @@ pub(crate) async fn whatever_gets_a_run_further_is_progress(store: &dyn Store) {
     }
 }
 
-pub(crate) async fn a_run_that_takes_too_long_times_out_and_its_exporter_is_told(
-    store: &dyn Store,
-) {
+pub(crate) async fn a_run_that_takes_too_long_times_out_and_its_exporter_is_told(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
     let slow = claim_one(store, "a", 10).await;
@@ -112,7 +110,7 @@ pub(crate) async fn a_run_that_takes_too_long_times_out_and_its_exporter_is_told
     assert!(ended.error.unwrap().contains("took longer than the operator allows"));
 }
 
-pub(crate) async fn an_export_that_takes_too_long_stops_as_a_whole(store: &dyn Store) {
+pub(crate) async fn an_export_that_takes_too_long_stops_as_a_whole(store: &Store) {
     let mine = owner(store, 1).await;
     let (waiting, begun) = (export(store, mine, 1, 1).await, export(store, mine, 2, 3).await);
     let first = claim_one(store, "a", 10).await;
@@ -127,7 +125,7 @@ pub(crate) async fn an_export_that_takes_too_long_stops_as_a_whole(store: &dyn S
 }
 
 /// The cleaning run of `left`, claimed.
-async fn cleaning(store: &dyn Store, left: &Task, now: i64) -> (Task, Task) {
+async fn cleaning(store: &Store, left: &Task, now: i64) -> (Task, Task) {
     let claimed = claim(store, "cleaner", 9, now).await;
     let found = claimed
         .into_iter()
@@ -136,7 +134,7 @@ async fn cleaning(store: &dyn Store, left: &Task, now: i64) -> (Task, Task) {
     (found.task, found.leftover.unwrap())
 }
 
-pub(crate) async fn what_a_stopped_run_left_is_cleaned_up_once(store: &dyn Store) {
+pub(crate) async fn what_a_stopped_run_left_is_cleaned_up_once(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -161,7 +159,7 @@ pub(crate) async fn what_a_stopped_run_left_is_cleaned_up_once(store: &dyn Store
     );
 }
 
-pub(crate) async fn a_failed_run_is_cleaned_up_and_one_that_nobody_began_is_not(store: &dyn Store) {
+pub(crate) async fn a_failed_run_is_cleaned_up_and_one_that_nobody_began_is_not(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
     let task = claim_one(store, "a", 1).await;
@@ -181,7 +179,7 @@ pub(crate) async fn a_failed_run_is_cleaned_up_and_one_that_nobody_began_is_not(
     assert_eq!(view(store, mine, id).await.export.finished_at, Some(at(4)));
 }
 
-pub(crate) async fn a_completed_export_is_counted_once_more(store: &dyn Store) {
+pub(crate) async fn a_completed_export_is_counted_once_more(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     complete(store, &claim_one(store, "a", 1).await, 2, 2).await;
@@ -199,7 +197,7 @@ pub(crate) async fn a_completed_export_is_counted_once_more(store: &dyn Store) {
 }
 
 pub(crate) async fn an_export_whose_window_is_open_says_so_and_is_counted_after_its_end_and_the_grace(
-    store: &dyn Store,
+    store: &Store,
 ) {
     let mine = owner(store, 1).await;
     let (mut made, _) = planned(mine, 1, 1, 0);
@@ -235,7 +233,7 @@ pub(crate) async fn an_export_whose_window_is_open_says_so_and_is_counted_after_
 }
 
 pub(crate) async fn a_search_for_experiments_in_an_open_window_is_told_though_it_found_none(
-    store: &dyn Store,
+    store: &Store,
 ) {
     let mine = owner(store, 1).await;
     let (mut made, _) = planned(mine, 1, 1, 0);
@@ -248,7 +246,7 @@ pub(crate) async fn a_search_for_experiments_in_an_open_window_is_told_though_it
     assert_eq!((seen.runs_total, seen.read_at, seen.window_open), (0, Some(at(5)), true));
 }
 
-pub(crate) async fn an_export_whose_filter_reads_content_is_counted_too(store: &dyn Store) {
+pub(crate) async fn an_export_whose_filter_reads_content_is_counted_too(store: &Store) {
     let mine = owner(store, 1).await;
     let (mut planned, tasks) = planned(mine, 1, 1, 0);
     planned.spec.filter = Some(Filter::read("neq(error, null)").unwrap());
@@ -260,9 +258,7 @@ pub(crate) async fn an_export_whose_filter_reads_content_is_counted_too(store: &
     assert_eq!(claim_one(store, "a", 4).await.kind, TaskKind::Reconcile);
 }
 
-pub(crate) async fn records_of_old_exports_are_removed_and_young_or_busy_ones_stay(
-    store: &dyn Store,
-) {
+pub(crate) async fn records_of_old_exports_are_removed_and_young_or_busy_ones_stay(store: &Store) {
     let mine = owner(store, 1).await;
     let (old, busy, young) = (
         export(store, mine, 1, 2).await,

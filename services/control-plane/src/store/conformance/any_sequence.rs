@@ -78,9 +78,9 @@ fn any_move() -> impl Strategy<Value = Move> {
 }
 
 /// A store that is on its way.
-pub(crate) type Fresh<S> = Pin<Box<dyn Future<Output = S>>>;
+pub(crate) type Fresh = Pin<Box<dyn Future<Output = Store>>>;
 
-pub(crate) fn of_two_exporters<S: Store>(cases: u32, fresh: &dyn Fn() -> Fresh<S>) {
+pub(crate) fn of_two_exporters(cases: u32, fresh: &dyn Fn() -> Fresh) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = Config { cases, source_file: Some(file!()), ..Config::default() };
     let outcome = TestRunner::new(config).run(
@@ -130,7 +130,7 @@ fn last_word(kind: TaskKind) -> Event {
 }
 
 struct Game<'a> {
-    store: &'a dyn Store,
+    store: &'a Store,
     owner: Owner,
     export: ExportId,
     now: i64,
@@ -143,7 +143,7 @@ struct Game<'a> {
 }
 
 impl<'a> Game<'a> {
-    async fn new(store: &'a dyn Store, of_experiments: bool) -> Self {
+    async fn new(store: &'a Store, of_experiments: bool) -> Self {
         let owner = owner(store, 1).await;
         let export = if of_experiments {
             experiments(store, owner, 1, 3).await
@@ -422,7 +422,7 @@ impl<'a> Game<'a> {
     }
 }
 
-async fn see(store: &dyn Store, owner: Owner, id: ExportId) -> Seen {
+async fn see(store: &Store, owner: Owner, id: ExportId) -> Seen {
     let export = store.export(owner.tenant, id).await.unwrap().unwrap();
     let mut tasks = BTreeMap::new();
     for view in store.tasks(owner.tenant, id, ALL).await.unwrap().unwrap() {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::store::{ClaimRequest, Store};
 
-pub(crate) async fn capacity_counts_what_is_held(store: &dyn Store) {
+pub(crate) async fn capacity_counts_what_is_held(store: &Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 6).await;
     assert_eq!(claim(store, "a", 0, 1).await, []);
@@ -30,7 +30,7 @@ pub(crate) async fn capacity_counts_what_is_held(store: &dyn Store) {
     assert_eq!(claim(store, "c", 9, 4).await, [], "nothing is left");
 }
 
-pub(crate) async fn no_run_is_claimed_twice_however_many_ask_at_once(store: &dyn Store) {
+pub(crate) async fn no_run_is_claimed_twice_however_many_ask_at_once(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 40).await;
     let names: Vec<_> = (0..24).map(|n| format!("e{}", n % 12)).collect(); // each exporter asks twice at once
@@ -49,7 +49,7 @@ pub(crate) async fn no_run_is_claimed_twice_however_many_ask_at_once(store: &dyn
     assert_eq!(free.iter().filter(|view| view.task.lease().is_none()).count(), 4);
 }
 
-pub(crate) async fn exporters_that_ask_together_are_served_in_turns(store: &dyn Store) {
+pub(crate) async fn exporters_that_ask_together_are_served_in_turns(store: &Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 5).await;
     let together = async |asks: &[(&str, &str, u32)]| {
@@ -85,7 +85,7 @@ pub(crate) async fn exporters_that_ask_together_are_served_in_turns(store: &dyn 
     );
 }
 
-pub(crate) async fn a_run_is_not_claimed_before_its_time(store: &dyn Store) {
+pub(crate) async fn a_run_is_not_claimed_before_its_time(store: &Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -99,7 +99,7 @@ pub(crate) async fn a_run_is_not_claimed_before_its_time(store: &dyn Store) {
     assert_eq!((task.fence, task.attempt), (Fence(3), 1), "no room is no attempt");
 }
 
-pub(crate) async fn a_claim_moves_the_fence_and_the_export_runs(store: &dyn Store) {
+pub(crate) async fn a_claim_moves_the_fence_and_the_export_runs(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
     let claimed = claim(store, "a", 1, 7).await.remove(0);
@@ -115,7 +115,7 @@ pub(crate) async fn a_claim_moves_the_fence_and_the_export_runs(store: &dyn Stor
     assert_eq!(view(store, mine, id).await.started_at, Some(at(7)));
 }
 
-pub(crate) async fn a_run_goes_on_where_its_last_file_ended(store: &dyn Store) {
+pub(crate) async fn a_run_goes_on_where_its_last_file_ended(store: &Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -136,7 +136,7 @@ pub(crate) async fn a_run_goes_on_where_its_last_file_ended(store: &dyn Store) {
     assert_eq!(run_view(store, &task).await.exporter.as_deref(), Some("b"));
 }
 
-pub(crate) async fn a_run_past_its_commit_point_comes_with_its_files(store: &dyn Store) {
+pub(crate) async fn a_run_past_its_commit_point_comes_with_its_files(store: &Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -152,7 +152,7 @@ pub(crate) async fn a_run_past_its_commit_point_comes_with_its_files(store: &dyn
 }
 
 pub(crate) async fn the_finalising_run_waits_for_every_partition_and_is_never_listed(
-    store: &dyn Store,
+    store: &Store,
 ) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
@@ -196,7 +196,7 @@ pub(crate) async fn the_finalising_run_waits_for_every_partition_and_is_never_li
     assert_eq!(after, [TaskKind::Reconcile], "there is one finalising run");
 }
 
-pub(crate) async fn the_finalising_run_is_claimed_first(store: &dyn Store) {
+pub(crate) async fn the_finalising_run_is_claimed_first(store: &Store) {
     let mine = owner(store, 1).await;
     let first = export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -210,7 +210,7 @@ pub(crate) async fn the_finalising_run_is_claimed_first(store: &dyn Store) {
     );
 }
 
-pub(crate) async fn runs_that_end_at_once_begin_one_finalising_run(store: &dyn Store) {
+pub(crate) async fn runs_that_end_at_once_begin_one_finalising_run(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 12).await;
     let claimed = claim(store, "a", 12, 1).await;

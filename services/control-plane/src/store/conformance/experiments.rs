@@ -22,7 +22,7 @@ use crate::store::{
 };
 
 /// Stores export `n` of all experiments of `days` days, made at second 0.
-pub(crate) async fn experiments(store: &dyn Store, owner: Owner, n: u128, days: i64) -> ExportId {
+pub(crate) async fn experiments(store: &Store, owner: Owner, n: u128, days: i64) -> ExportId {
     let (mut made, _) = planned(owner, n, days, 0);
     made.spec.projects = Projects::Experiments;
     let (id, tasks) = (made.id, first_runs(&made));
@@ -49,7 +49,7 @@ fn found() -> Event {
 }
 
 /// What the partitions of an export are, by project and day of January.
-async fn partitions(store: &dyn Store, owner: Owner, id: ExportId) -> Vec<(u128, u32)> {
+async fn partitions(store: &Store, owner: Owner, id: ExportId) -> Vec<(u128, u32)> {
     let tasks = store.tasks(owner.tenant, id, ALL).await.unwrap().unwrap();
     tasks.iter().map(|view| day_of(&view.task)).collect()
 }
@@ -59,9 +59,7 @@ fn day_of(task: &Task) -> (u128, u32) {
     (session.0.as_u128(), window.start().day().civil().2)
 }
 
-pub(crate) async fn which_they_are_is_found_first_and_nobody_sees_the_run_that_does(
-    store: &dyn Store,
-) {
+pub(crate) async fn which_they_are_is_found_first_and_nobody_sees_the_run_that_does(store: &Store) {
     let mine = owner(store, 1).await;
     let id = experiments(store, mine, 1, 3).await;
     let seen = view(store, mine, id).await;
@@ -89,7 +87,7 @@ pub(crate) async fn which_they_are_is_found_first_and_nobody_sees_the_run_that_d
     assert_eq!(claim(store, "b", 9, 2).await, []);
 }
 
-pub(crate) async fn what_is_found_is_exported_once_and_counted_together(store: &dyn Store) {
+pub(crate) async fn what_is_found_is_exported_once_and_counted_together(store: &Store) {
     let mine = owner(store, 1).await;
     let id = experiments(store, mine, 1, 3).await;
     let finder = claim_one(store, "a", 1).await;
@@ -128,7 +126,7 @@ pub(crate) async fn what_is_found_is_exported_once_and_counted_together(store: &
     assert_eq!((counting.task.kind, counting.published.len()), (TaskKind::Reconcile, 3));
 }
 
-pub(crate) async fn of_reports_that_come_at_once_one_makes_partitions(store: &dyn Store) {
+pub(crate) async fn of_reports_that_come_at_once_one_makes_partitions(store: &Store) {
     let mine = owner(store, 1).await;
     let id = experiments(store, mine, 1, 3).await;
     let finder = claim_one(store, "a", 1).await;
@@ -139,7 +137,7 @@ pub(crate) async fn of_reports_that_come_at_once_one_makes_partitions(store: &dy
     assert_eq!(partitions(store, mine, id).await, [(7, 1), (7, 2), (8, 2)]);
 }
 
-pub(crate) async fn who_was_lost_while_finding_makes_no_partitions(store: &dyn Store) {
+pub(crate) async fn who_was_lost_while_finding_makes_no_partitions(store: &Store) {
     let mine = owner(store, 1).await;
     let id = experiments(store, mine, 1, 3).await;
     let lost = claim_one(store, "a", 1).await;
@@ -163,7 +161,7 @@ pub(crate) async fn who_was_lost_while_finding_makes_no_partitions(store: &dyn S
     assert_eq!(partitions(store, mine, id).await, [(9, 3)]);
 }
 
-pub(crate) async fn without_experiments_an_export_is_complete_and_empty(store: &dyn Store) {
+pub(crate) async fn without_experiments_an_export_is_complete_and_empty(store: &Store) {
     let mine = owner(store, 1).await;
     let id = experiments(store, mine, 1, 3).await;
     let finder = claim_one(store, "a", 1).await;
@@ -183,7 +181,7 @@ pub(crate) async fn without_experiments_an_export_is_complete_and_empty(store: &
     assert_eq!(store.remove_ended(at(10)).await.unwrap(), 1);
 }
 
-pub(crate) async fn too_many_days_of_experiments_fail_the_export_in_words(store: &dyn Store) {
+pub(crate) async fn too_many_days_of_experiments_fail_the_export_in_words(store: &Store) {
     let mine = owner(store, 1).await;
     let id = experiments(store, mine, 1, 3).await;
     let finder = claim_one(store, "a", 1).await;
@@ -206,7 +204,7 @@ pub(crate) async fn too_many_days_of_experiments_fail_the_export_in_words(store:
     assert_eq!(claim(store, "a", 9, 3).await, [], "nothing was left in the bucket");
 }
 
-pub(crate) async fn finding_is_tried_again_and_fails_the_export_in_the_end(store: &dyn Store) {
+pub(crate) async fn finding_is_tried_again_and_fails_the_export_in_the_end(store: &Store) {
     let mine = owner(store, 1).await;
     let id = experiments(store, mine, 1, 3).await;
     for attempt in 0..=i64::from(RETRIES) {
@@ -220,7 +218,7 @@ pub(crate) async fn finding_is_tried_again_and_fails_the_export_in_the_end(store
     assert_eq!(claim(store, "a", 9, 9000).await, []);
 }
 
-pub(crate) async fn an_export_is_cancelled_while_its_experiments_are_found(store: &dyn Store) {
+pub(crate) async fn an_export_is_cancelled_while_its_experiments_are_found(store: &Store) {
     let mine = owner(store, 1).await;
     let (id, waiting) =
         (experiments(store, mine, 1, 3).await, experiments(store, mine, 2, 3).await);
@@ -242,7 +240,7 @@ pub(crate) async fn an_export_is_cancelled_while_its_experiments_are_found(store
     assert_eq!(claim(store, "a", 9, 4).await, [], "there is nothing to clean up after");
 }
 
-pub(crate) async fn finding_that_takes_too_long_times_out(store: &dyn Store) {
+pub(crate) async fn finding_that_takes_too_long_times_out(store: &Store) {
     let mine = owner(store, 1).await;
     let id = experiments(store, mine, 1, 3).await;
     let finder = claim_one(store, "a", 1).await;
@@ -256,7 +254,7 @@ pub(crate) async fn finding_that_takes_too_long_times_out(store: &dyn Store) {
     );
 }
 
-pub(crate) async fn finding_them_is_the_beginning_of_an_export_under_its_limits(store: &dyn Store) {
+pub(crate) async fn finding_them_is_the_beginning_of_an_export_under_its_limits(store: &Store) {
     let mine = owner(store, 1).await;
     let ids = [experiments(store, mine, 1, 3).await, experiments(store, mine, 2, 3).await];
     let limits = AtOnce { runs_per_export: 2, exports: 1 };
@@ -276,7 +274,7 @@ pub(crate) async fn finding_them_is_the_beginning_of_an_export_under_its_limits(
     );
 }
 
-pub(crate) async fn each_export_of_a_schedule_finds_them_for_itself(store: &dyn Store) {
+pub(crate) async fn each_export_of_a_schedule_finds_them_for_itself(store: &Store) {
     let mine = owner(store, 1).await;
     let (mut made, _) = planned(mine, 1, 1, 0);
     made.spec.projects = Projects::Experiments;
@@ -302,7 +300,7 @@ pub(crate) async fn each_export_of_a_schedule_finds_them_for_itself(store: &dyn 
     );
 }
 
-pub(crate) async fn a_repeated_request_is_answered_as_before_they_were_found(store: &dyn Store) {
+pub(crate) async fn a_repeated_request_is_answered_as_before_they_were_found(store: &Store) {
     let mine = owner(store, 1).await;
     let ask = async |n| {
         let (mut made, _) = planned(mine, n, 3, 0);

@@ -15,7 +15,7 @@ use crate::store::{
     CreateOutcome, ExportFilter, ExportView, NewDestination, NewExport, Page, Place, RunView, Store,
 };
 
-pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
+pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &Store) {
     let mine = owner(store, 1).await;
     let (made, tasks) = planned(mine, 1, 3, 4);
     make(store, made.clone(), tasks.clone()).await;
@@ -45,7 +45,7 @@ pub(crate) async fn an_export_is_read_back_as_it_was_made(store: &dyn Store) {
     );
 }
 
-pub(crate) async fn an_export_to_another_tenants_destination_is_not_stored(store: &dyn Store) {
+pub(crate) async fn an_export_to_another_tenants_destination_is_not_stored(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let (made, tasks) = planned(Owner { destination: other.destination, ..mine }, 1, 2, 0);
     let id = made.id;
@@ -60,7 +60,7 @@ pub(crate) async fn an_export_to_another_tenants_destination_is_not_stored(store
     assert_eq!(claim(store, "a", 9, 1).await, []);
 }
 
-pub(crate) async fn exports_come_newest_first_in_pages(store: &dyn Store) {
+pub(crate) async fn exports_come_newest_first_in_pages(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     for (n, created) in [(1, 30), (2, 10), (3, 20), (4, 20)] {
         let (made, tasks) = planned(mine, n, 2, created);
@@ -81,7 +81,7 @@ pub(crate) async fn exports_come_newest_first_in_pages(store: &dyn Store) {
     assert!(page(Some(2), 9).await.is_empty());
 }
 
-pub(crate) async fn what_is_made_between_two_pages_shifts_none_of_them(store: &dyn Store) {
+pub(crate) async fn what_is_made_between_two_pages_shifts_none_of_them(store: &Store) {
     let mine = owner(store, 1).await;
     for (n, created) in [(1, 10), (2, 20), (3, 20), (4, 30), (5, 30)] {
         let (made, tasks) = planned(mine, n, 3, created);
@@ -108,7 +108,7 @@ pub(crate) async fn what_is_made_between_two_pages_shifts_none_of_them(store: &d
     }
 }
 
-pub(crate) async fn files_of_a_run_come_in_order_in_pages_to_their_owner_only(store: &dyn Store) {
+pub(crate) async fn files_of_a_run_come_in_order_in_pages_to_their_owner_only(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let id = export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -130,9 +130,7 @@ pub(crate) async fn files_of_a_run_come_in_order_in_pages_to_their_owner_only(st
     }
 }
 
-pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only(
-    store: &dyn Store,
-) {
+pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only(store: &Store) {
     let mine = owner(store, 1).await;
     let second = Owner { destination: DestinationId(Uuid::from_u128(0xd0d0)), ..mine };
     store
@@ -183,7 +181,7 @@ pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only
     assert!(list(of(&[ExportStatus::Failed]), ALL).await.is_empty());
 }
 
-pub(crate) async fn runs_come_oldest_first_in_pages(store: &dyn Store) {
+pub(crate) async fn runs_come_oldest_first_in_pages(store: &Store) {
     let mine = owner(store, 1).await;
     let (made, mut tasks) = planned(mine, 1, 4, 0);
     let days: Vec<_> = tasks.iter().map(|task| task.id).collect();
@@ -202,7 +200,7 @@ pub(crate) async fn runs_come_oldest_first_in_pages(store: &dyn Store) {
     assert!(page(None, 4).await.is_empty());
 }
 
-pub(crate) async fn another_tenants_export_is_invisible(store: &dyn Store) {
+pub(crate) async fn another_tenants_export_is_invisible(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let id = export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -216,7 +214,7 @@ pub(crate) async fn another_tenants_export_is_invisible(store: &dyn Store) {
     assert_eq!(everything(store, mine, id).await, before);
 }
 
-pub(crate) async fn a_view_adds_up_its_runs(store: &dyn Store) {
+pub(crate) async fn a_view_adds_up_its_runs(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 4).await;
     let claimed = claim(store, "a", 3, 5).await;
@@ -245,7 +243,7 @@ pub(crate) async fn a_view_adds_up_its_runs(store: &dyn Store) {
     assert_eq!((view.export.status, view.started_at), (ExportStatus::Running, Some(at(5))));
 }
 
-pub(crate) async fn cancelling_twice_changes_nothing_more(store: &dyn Store) {
+pub(crate) async fn cancelling_twice_changes_nothing_more(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 3).await;
     let mut claimed = claim(store, "a", 2, 1).await;
@@ -279,7 +277,7 @@ pub(crate) async fn cancelling_twice_changes_nothing_more(store: &dyn Store) {
     assert_eq!(after, [TaskKind::CleanUp(working.id)], "nothing of it is worked on any more");
 }
 
-pub(crate) async fn an_export_that_has_ended_is_not_cancelled(store: &dyn Store) {
+pub(crate) async fn an_export_that_has_ended_is_not_cancelled(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     complete(store, &claim_one(store, "a", 1).await, 0, 2).await;
@@ -292,7 +290,7 @@ pub(crate) async fn an_export_that_has_ended_is_not_cancelled(store: &dyn Store)
     assert_eq!(store.cancel_export(mine.tenant, unknown, at(9)).await.unwrap(), None);
 }
 
-pub(crate) async fn a_cancelled_export_does_not_count_files_in_the_making(store: &dyn Store) {
+pub(crate) async fn a_cancelled_export_does_not_count_files_in_the_making(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;

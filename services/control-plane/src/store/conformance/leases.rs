@@ -13,7 +13,7 @@ use super::{
 };
 use crate::store::{Access, Store};
 
-pub(crate) async fn a_heartbeat_renews(store: &dyn Store) {
+pub(crate) async fn a_heartbeat_renews(store: &Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 0).await;
@@ -27,7 +27,7 @@ pub(crate) async fn a_heartbeat_renews(store: &dyn Store) {
     assert_eq!(store.lapse(RETRIES, at(50 + LEASE)).await.unwrap(), 1);
 }
 
-pub(crate) async fn a_heartbeat_tells_of_a_cancel(store: &dyn Store) {
+pub(crate) async fn a_heartbeat_tells_of_a_cancel(store: &Store) {
     let mine = owner(store, 1).await;
     let stopped = export(store, mine, 1, 1).await;
     let first = claim_one(store, "a", 1).await;
@@ -45,7 +45,7 @@ pub(crate) async fn a_heartbeat_tells_of_a_cancel(store: &dyn Store) {
     );
 }
 
-pub(crate) async fn a_heartbeat_tells_of_a_lost_lease(store: &dyn Store) {
+pub(crate) async fn a_heartbeat_tells_of_a_lost_lease(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     let lost = claim_one(store, "a", 0).await;
@@ -78,9 +78,7 @@ pub(crate) async fn a_heartbeat_tells_of_a_lost_lease(store: &dyn Store) {
     );
 }
 
-pub(crate) async fn a_new_process_of_an_exporter_loses_the_leases_of_the_old_one(
-    store: &dyn Store,
-) {
+pub(crate) async fn a_new_process_of_an_exporter_loses_the_leases_of_the_old_one(store: &Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 2).await;
     let lost = claim_one(store, "a", 0).await;
@@ -103,7 +101,7 @@ pub(crate) async fn a_new_process_of_an_exporter_loses_the_leases_of_the_old_one
     assert_eq!((again.id, again.fence), (lost.id, Fence(2)));
 }
 
-pub(crate) async fn a_run_that_never_reached_its_exporter_costs_no_attempt(store: &dyn Store) {
+pub(crate) async fn a_run_that_never_reached_its_exporter_costs_no_attempt(store: &Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 2).await;
     let claimed = claim(store, "a", 2, 0).await;
@@ -126,7 +124,7 @@ pub(crate) async fn a_run_that_never_reached_its_exporter_costs_no_attempt(store
     );
 }
 
-pub(crate) async fn a_lapsed_run_is_queued_again_and_says_who_was_lost(store: &dyn Store) {
+pub(crate) async fn a_lapsed_run_is_queued_again_and_says_who_was_lost(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
     let lost = claim_one(store, "exporter-17", 0).await;
@@ -149,7 +147,7 @@ pub(crate) async fn a_lapsed_run_is_queued_again_and_says_who_was_lost(store: &d
     assert_eq!(store.lapse(RETRIES, at(LEASE)).await.unwrap(), 0);
 }
 
-pub(crate) async fn a_run_that_lapses_too_often_fails(store: &dyn Store) {
+pub(crate) async fn a_run_that_lapses_too_often_fails(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
     let other = claim_one(store, "b", 0).await;
@@ -178,7 +176,7 @@ pub(crate) async fn a_run_that_lapses_too_often_fails(store: &dyn Store) {
     assert!(error.ends_with("exporter a was not heard of before its lease lapsed"), "{error}");
 }
 
-pub(crate) async fn only_the_holder_has_access(store: &dyn Store) {
+pub(crate) async fn only_the_holder_has_access(store: &Store) {
     let mine = owner(store, 1).await;
     owner(store, 2).await;
     let id = export(store, mine, 1, 1).await;
@@ -204,7 +202,7 @@ pub(crate) async fn only_the_holder_has_access(store: &dyn Store) {
     assert!(ask(again.fence, "a", "first").await.is_none(), "the export was cancelled");
 }
 
-pub(crate) async fn time_goes_on(store: &dyn Store) {
+pub(crate) async fn time_goes_on(store: &Store) {
     let before = store.now().await.unwrap();
     while store.now().await.unwrap() <= before {}
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::store::{Claimed, CreateOutcome, Due, ExportFilter, Full, NewExport, Store, Usage};
 
 async fn claim_within(
-    store: &dyn Store,
+    store: &Store,
     name: &str,
     capacity: u32,
     limits: AtOnce,
@@ -33,7 +33,7 @@ fn per_tenant(claimed: &[Claimed]) -> BTreeMap<TenantId, usize> {
     })
 }
 
-pub(crate) async fn an_export_has_only_so_many_runs_at_work(store: &dyn Store) {
+pub(crate) async fn an_export_has_only_so_many_runs_at_work(store: &Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 9).await;
     let limits = AtOnce { runs_per_export: 3, exports: 0 };
@@ -51,7 +51,7 @@ pub(crate) async fn an_export_has_only_so_many_runs_at_work(store: &dyn Store) {
 }
 
 pub(crate) async fn a_workspace_has_only_so_many_exports_at_work_and_the_others_wait_in_order(
-    store: &dyn Store,
+    store: &Store,
 ) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let mut ids = Vec::new();
@@ -105,7 +105,7 @@ pub(crate) async fn a_workspace_has_only_so_many_exports_at_work_and_the_others_
     assert_eq!(next[1].1, ids[1]);
 }
 
-pub(crate) async fn what_callers_do_not_see_is_never_held_back(store: &dyn Store) {
+pub(crate) async fn what_callers_do_not_see_is_never_held_back(store: &Store) {
     let mine = owner(store, 1).await;
     let (first, second) = (export(store, mine, 1, 1).await, export(store, mine, 2, 2).await);
     let limits = AtOnce { runs_per_export: 1, exports: 1 };
@@ -116,9 +116,7 @@ pub(crate) async fn what_callers_do_not_see_is_never_held_back(store: &dyn Store
     assert_eq!((rest.len(), rest[1].export.id), (2, second));
 }
 
-pub(crate) async fn a_workspace_with_a_thousand_runs_does_not_starve_one_with_one(
-    store: &dyn Store,
-) {
+pub(crate) async fn a_workspace_with_a_thousand_runs_does_not_starve_one_with_one(store: &Store) {
     let (large, small) = (owner(store, 1).await, owner(store, 2).await);
     for n in 1..=4 {
         export(store, large, n, 250).await;
@@ -130,7 +128,7 @@ pub(crate) async fn a_workspace_with_a_thousand_runs_does_not_starve_one_with_on
     assert_eq!(per_tenant(&next), BTreeMap::from([(small.tenant, 3), (large.tenant, 1)]));
 }
 
-pub(crate) async fn with_one_slot_workspaces_take_turns(store: &dyn Store) {
+pub(crate) async fn with_one_slot_workspaces_take_turns(store: &Store) {
     let owners = [owner(store, 1).await, owner(store, 2).await, owner(store, 3).await];
     for (owner, n) in owners.iter().zip(1..) {
         export(store, *owner, n, 4).await;
@@ -148,7 +146,7 @@ pub(crate) async fn with_one_slot_workspaces_take_turns(store: &dyn Store) {
     }
 }
 
-pub(crate) async fn limits_hold_however_many_claim_at_once(store: &dyn Store) {
+pub(crate) async fn limits_hold_however_many_claim_at_once(store: &Store) {
     let owners = [owner(store, 1).await, owner(store, 2).await];
     for (owner, first) in owners.iter().zip([1, 50]) {
         for n in first..first + 6 {
@@ -175,7 +173,7 @@ pub(crate) async fn limits_hold_however_many_claim_at_once(store: &dyn Store) {
 
 /// Export `n`, made then, under that quota.
 async fn asked(
-    store: &dyn Store,
+    store: &Store,
     owner: Owner,
     n: u128,
     quota: Quota,
@@ -196,7 +194,7 @@ async fn asked(
         .unwrap()
 }
 
-pub(crate) async fn a_workspace_makes_only_so_many_exports_an_hour(store: &dyn Store) {
+pub(crate) async fn a_workspace_makes_only_so_many_exports_an_hour(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let quota = Quota { exports_per_hour: 2, schedules: 0 };
     assert!(matches!(asked(store, mine, 1, quota, false, 0).await, CreateOutcome::Now(_)));
@@ -219,7 +217,7 @@ pub(crate) async fn a_workspace_makes_only_so_many_exports_an_hour(store: &dyn S
     assert_eq!(asked(store, mine, 6, quota, false, 3601).await, full(600));
 }
 
-pub(crate) async fn a_workspace_has_only_so_many_schedules_under_way(store: &dyn Store) {
+pub(crate) async fn a_workspace_has_only_so_many_schedules_under_way(store: &Store) {
     let mine = owner(store, 1).await;
     let quota = Quota { exports_per_hour: 0, schedules: 1 };
     assert!(matches!(asked(store, mine, 1, quota, true, 0).await, CreateOutcome::Now(_)));
@@ -238,7 +236,7 @@ pub(crate) async fn a_workspace_has_only_so_many_schedules_under_way(store: &dyn
     assert!(matches!(asked(store, mine, 4, quota, true, 4).await, CreateOutcome::Now(_)));
 }
 
-pub(crate) async fn a_quota_holds_however_many_ask_at_once(store: &dyn Store) {
+pub(crate) async fn a_quota_holds_however_many_ask_at_once(store: &Store) {
     let mine = owner(store, 1).await;
     let quota = Quota { exports_per_hour: 3, schedules: 0 };
     let made = join_all((1..=9).map(|n| asked(store, mine, n, quota, false, 5))).await;

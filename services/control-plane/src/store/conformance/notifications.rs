@@ -18,7 +18,7 @@ async fn hear(notifications: &mut Receiver<Change>, expected: Change) {
     while notifications.recv().await.unwrap() != expected {}
 }
 
-pub(crate) async fn new_work_is_told(store: &dyn Store) {
+pub(crate) async fn new_work_is_told(store: &Store) {
     let mine = owner(store, 1).await;
     let mut notifications = store.changes();
     export(store, mine, 1, 1).await;
@@ -38,7 +38,7 @@ pub(crate) async fn new_work_is_told(store: &dyn Store) {
     hear(&mut notifications, Change::TasksQueued).await; // the finalising run
 }
 
-pub(crate) async fn every_change_of_an_export_is_told(store: &dyn Store) {
+pub(crate) async fn every_change_of_an_export_is_told(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     let mut notifications = store.changes();
@@ -57,7 +57,7 @@ pub(crate) async fn every_change_of_an_export_is_told(store: &dyn Store) {
     hear(&mut notifications, Change::Export(id)).await;
 }
 
-pub(crate) async fn a_cancel_tells_the_holder_under_the_fence_it_knows(store: &dyn Store) {
+pub(crate) async fn a_cancel_tells_the_holder_under_the_fence_it_knows(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
     let task = claim_one(store, "a", 1).await;
@@ -71,7 +71,7 @@ pub(crate) async fn a_cancel_tells_the_holder_under_the_fence_it_knows(store: &d
 }
 
 /// For an exporter that may have missed what it was told.
-pub(crate) async fn what_was_stopped_can_be_asked_for(store: &dyn Store) {
+pub(crate) async fn what_was_stopped_can_be_asked_for(store: &Store) {
     let mine = owner(store, 1).await;
     let first = export(store, mine, 1, 1).await;
     let held = claim_one(store, "a", 1).await;
@@ -87,7 +87,7 @@ pub(crate) async fn what_was_stopped_can_be_asked_for(store: &dyn Store) {
 }
 
 /// Told after the commit: whoever hears of a change sees it.
-pub(crate) async fn what_is_told_can_be_read(store: &dyn Store) {
+pub(crate) async fn what_is_told_can_be_read(store: &Store) {
     let mine = owner(store, 1).await;
     let (made, tasks) = planned(mine, 1, 1, 0);
     let id = made.id;
@@ -112,7 +112,7 @@ pub(crate) async fn what_is_told_can_be_read(store: &dyn Store) {
     assert_eq!(seen, (RunStatus::Cancelled, ExportStatus::Cancelled));
 }
 
-pub(crate) async fn an_exporter_that_connects_is_told(store: &dyn Store) {
+pub(crate) async fn an_exporter_that_connects_is_told(store: &Store) {
     let mut notifications = store.changes();
     for n in [1, 2] {
         let session = Uuid::from_u128(n);

@@ -25,7 +25,7 @@ fn key(owner: Owner, n: u128, created_at: Timestamp) -> ApiKey {
     }
 }
 
-pub(crate) async fn a_tenant_is_made_once(store: &dyn Store) {
+pub(crate) async fn a_tenant_is_made_once(store: &Store) {
     let first = owner(store, 1).await;
     let second = Tenant {
         id: owner(store, 2).await.tenant,
@@ -49,7 +49,7 @@ pub(crate) async fn a_tenant_is_made_once(store: &dyn Store) {
     assert!(!store.has_tenant(tracelift_core::id::TenantId(Uuid::from_u128(4))).await.unwrap());
 }
 
-pub(crate) async fn a_revoked_key_is_not_found_any_more(store: &dyn Store) {
+pub(crate) async fn a_revoked_key_is_not_found_any_more(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let (old, new) = (key(mine, 1, at(1)), key(mine, 2, at(2)));
     store.create_key(old.clone(), [1; 32]).await.unwrap();
@@ -70,7 +70,7 @@ pub(crate) async fn a_revoked_key_is_not_found_any_more(store: &dyn Store) {
     assert_eq!(store.keys(other.tenant).await.unwrap(), []);
 }
 
-pub(crate) async fn a_hash_is_stored_once(store: &dyn Store) {
+pub(crate) async fn a_hash_is_stored_once(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     store.create_key(key(mine, 1, at(1)), [1; 32]).await.unwrap();
     let twice = store.create_key(key(other, 2, at(2)), [1; 32]).await;
@@ -78,7 +78,7 @@ pub(crate) async fn a_hash_is_stored_once(store: &dyn Store) {
     assert_eq!(store.key_by_hash([1; 32]).await.unwrap().unwrap().tenant, mine.tenant);
 }
 
-pub(crate) async fn another_tenants_destination_does_not_exist(store: &dyn Store) {
+pub(crate) async fn another_tenants_destination_does_not_exist(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     assert_eq!(
         store.destination(mine.tenant, mine.destination).await.unwrap(),
@@ -88,7 +88,7 @@ pub(crate) async fn another_tenants_destination_does_not_exist(store: &dyn Store
     assert_eq!(store.destinations(other.tenant).await.unwrap(), [destination(other, 0)]);
 }
 
-pub(crate) async fn destinations_come_newest_first(store: &dyn Store) {
+pub(crate) async fn destinations_come_newest_first(store: &Store) {
     let oldest = owner(store, 1).await;
     let [middle, newest] = [(50, 5), (40, 9)].map(|(id, created)| {
         let id = DestinationId(Uuid::from_u128(id));
@@ -102,7 +102,7 @@ pub(crate) async fn destinations_come_newest_first(store: &dyn Store) {
     );
 }
 
-pub(crate) async fn credentials_are_replaced_for_their_owner_only(store: &dyn Store) {
+pub(crate) async fn credentials_are_replaced_for_their_owner_only(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let names = vec![
         "access_key_id".to_owned(),
@@ -153,7 +153,7 @@ pub(crate) async fn credentials_are_replaced_for_their_owner_only(store: &dyn St
     );
 }
 
-pub(crate) async fn what_a_store_knows_is_remembered_and_handed_to_exporters(store: &dyn Store) {
+pub(crate) async fn what_a_store_knows_is_remembered_and_handed_to_exporters(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let few = StoreFeatures { checksums: false, conditional_writes: true, object_size: false };
     store
@@ -185,7 +185,7 @@ pub(crate) async fn what_a_store_knows_is_remembered_and_handed_to_exporters(sto
     assert_eq!(access.bucket.features, few);
 }
 
-pub(crate) async fn credentials_are_sealed_anew_only_if_they_are_unchanged(store: &dyn Store) {
+pub(crate) async fn credentials_are_sealed_anew_only_if_they_are_unchanged(store: &Store) {
     let mine = owner(store, 1).await;
     store.reseal(mine.destination, sealed(7), sealed(8)).await.unwrap();
     assert_eq!(store.all_sealed().await.unwrap(), [(mine.tenant, mine.destination, sealed(1))]);
@@ -193,7 +193,7 @@ pub(crate) async fn credentials_are_sealed_anew_only_if_they_are_unchanged(store
     assert_eq!(store.all_sealed().await.unwrap(), [(mine.tenant, mine.destination, sealed(8))]);
 }
 
-pub(crate) async fn a_role_takes_the_place_of_keys_and_the_other_way_round(store: &dyn Store) {
+pub(crate) async fn a_role_takes_the_place_of_keys_and_the_other_way_round(store: &Store) {
     let mine = owner(store, 1).await;
     let role = Identity::Role(
         RoleArn::parse("aws_role_arn", "arn:aws:iam::123456789012:role/exports").unwrap(),
@@ -228,7 +228,7 @@ pub(crate) async fn a_role_takes_the_place_of_keys_and_the_other_way_round(store
     assert_eq!(store.all_sealed().await.unwrap(), [(mine.tenant, mine.destination, sealed(4))]);
 }
 
-pub(crate) async fn a_destination_in_use_is_not_deleted(store: &dyn Store) {
+pub(crate) async fn a_destination_in_use_is_not_deleted(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let id = export(store, mine, 1, 1).await;
     assert_eq!(
@@ -251,7 +251,7 @@ pub(crate) async fn a_destination_in_use_is_not_deleted(store: &dyn Store) {
 }
 
 pub(crate) async fn a_deleted_destination_keeps_no_credentials_and_its_exports_are_still_shown(
-    store: &dyn Store,
+    store: &Store,
 ) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;

@@ -28,7 +28,7 @@ fn every_report() -> [Event; 8] {
     ]
 }
 
-pub(crate) async fn a_stale_report_changes_nothing(store: &dyn Store) {
+pub(crate) async fn a_stale_report_changes_nothing(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     let lost = claim_one(store, "a", 1).await;
@@ -60,7 +60,7 @@ pub(crate) async fn a_stale_report_changes_nothing(store: &dyn Store) {
     assert_eq!(everything(store, mine, id).await, held);
 }
 
-pub(crate) async fn a_report_about_no_run_is_stale(store: &dyn Store) {
+pub(crate) async fn a_report_about_no_run_is_stale(store: &Store) {
     let nobody = TaskId(Uuid::from_u128(404));
     assert_eq!(
         store.report(nobody, Fence(1), Event::Published, GRACE, at(1)).await.unwrap(),
@@ -73,7 +73,7 @@ pub(crate) async fn a_report_about_no_run_is_stale(store: &dyn Store) {
     assert_eq!(store.files(nobody).await.unwrap(), []);
 }
 
-pub(crate) async fn a_repeated_report_is_heard_and_changes_nothing(store: &dyn Store) {
+pub(crate) async fn a_repeated_report_is_heard_and_changes_nothing(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -99,7 +99,7 @@ pub(crate) async fn a_repeated_report_is_heard_and_changes_nothing(store: &dyn S
     assert_eq!(store.files(task.id).await.unwrap().len(), 2);
 }
 
-pub(crate) async fn a_file_out_of_order_is_illegal_and_not_stored(store: &dyn Store) {
+pub(crate) async fn a_file_out_of_order_is_illegal_and_not_stored(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -120,7 +120,7 @@ pub(crate) async fn a_file_out_of_order_is_illegal_and_not_stored(store: &dyn St
     assert_eq!(everything(store, mine, id).await, before);
 }
 
-pub(crate) async fn a_file_completed_in_the_moment_of_a_cancel_is_listed(store: &dyn Store) {
+pub(crate) async fn a_file_completed_in_the_moment_of_a_cancel_is_listed(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -145,7 +145,7 @@ pub(crate) async fn a_file_completed_in_the_moment_of_a_cancel_is_listed(store: 
     }
 }
 
-pub(crate) async fn wrong_totals_do_not_pass_the_commit_point(store: &dyn Store) {
+pub(crate) async fn wrong_totals_do_not_pass_the_commit_point(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -157,7 +157,7 @@ pub(crate) async fn wrong_totals_do_not_pass_the_commit_point(store: &dyn Store)
     assert_eq!(everything(store, mine, id).await, before);
 }
 
-pub(crate) async fn files_are_read_back_as_they_were_reported(store: &dyn Store) {
+pub(crate) async fn files_are_read_back_as_they_were_reported(store: &Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 2).await;
     let claimed = claim(store, "a", 2, 1).await;
@@ -172,7 +172,7 @@ pub(crate) async fn files_are_read_back_as_they_were_reported(store: &dyn Store)
     assert_eq!(task.totals, Totals::of(&expected), "the counts of oversized values among them");
 }
 
-pub(crate) async fn progress_is_shown_while_its_exporter_works(store: &dyn Store) {
+pub(crate) async fn progress_is_shown_while_its_exporter_works(store: &Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -207,9 +207,7 @@ pub(crate) async fn progress_is_shown_while_its_exporter_works(store: &dyn Store
     assert_eq!(run_view(store, &again).await.reported, said);
 }
 
-pub(crate) async fn rows_that_were_left_out_are_kept_with_their_run_and_added_up(
-    store: &dyn Store,
-) {
+pub(crate) async fn rows_that_were_left_out_are_kept_with_their_run_and_added_up(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -239,7 +237,7 @@ pub(crate) async fn rows_that_were_left_out_are_kept_with_their_run_and_added_up
 }
 
 pub(crate) async fn an_export_fails_with_its_run_in_words_when_the_others_have_ended(
-    store: &dyn Store,
+    store: &Store,
 ) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
@@ -267,7 +265,7 @@ pub(crate) async fn an_export_fails_with_its_run_in_words_when_the_others_have_e
 }
 
 /// PostgreSQL's texts hold no NUL; a bucket's words may.
-pub(crate) async fn words_that_a_database_cannot_hold_lose_no_report(store: &dyn Store) {
+pub(crate) async fn words_that_a_database_cannot_hold_lose_no_report(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;

@@ -16,7 +16,7 @@ use crate::store::{
 
 /// Export `n`, made then, under a key that stands for `what`.
 async fn asked(
-    store: &dyn Store,
+    store: &Store,
     owner: Owner,
     n: u128,
     key: &str,
@@ -32,7 +32,7 @@ async fn asked(
     (export, made)
 }
 
-pub(crate) async fn a_repeated_request_gets_the_same_answer_and_makes_nothing(store: &dyn Store) {
+pub(crate) async fn a_repeated_request_gets_the_same_answer_and_makes_nothing(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let (first, made) = asked(store, mine, 1, "once", 1, 10).await;
     let answer = Box::new(ExportView::planned(first.clone(), &planned(mine, 1, 2, 10).1));
@@ -54,7 +54,7 @@ pub(crate) async fn a_repeated_request_gets_the_same_answer_and_makes_nothing(st
     assert_eq!(task.export, first.id);
 }
 
-pub(crate) async fn a_repeated_request_uses_up_no_quota(store: &dyn Store) {
+pub(crate) async fn a_repeated_request_uses_up_no_quota(store: &Store) {
     let mine = owner(store, 1).await;
     let quota = Quota { exports_per_hour: 1, schedules: 0 };
     let ask = async |n| {
@@ -69,7 +69,7 @@ pub(crate) async fn a_repeated_request_uses_up_no_quota(store: &dyn Store) {
     assert!(matches!(ask(2).await, CreateOutcome::Before(_)));
 }
 
-pub(crate) async fn a_key_is_kept_for_a_day(store: &dyn Store) {
+pub(crate) async fn a_key_is_kept_for_a_day(store: &Store) {
     let mine = owner(store, 1).await;
     let day = 86_400;
     asked(store, mine, 1, "once", 1, 0).await;
@@ -83,7 +83,7 @@ pub(crate) async fn a_key_is_kept_for_a_day(store: &dyn Store) {
     assert!(matches!(asked(store, mine, 4, "once", 3, 2 * day).await.1, CreateOutcome::Now(_)));
 }
 
-pub(crate) async fn of_requests_that_come_at_once_one_makes_an_export(store: &dyn Store) {
+pub(crate) async fn of_requests_that_come_at_once_one_makes_an_export(store: &Store) {
     let mine = owner(store, 1).await;
     let made = join_all((1..=8).map(|n| asked(store, mine, n, "once", 1, 5))).await;
     let answers: Vec<_> = made
@@ -97,7 +97,7 @@ pub(crate) async fn of_requests_that_come_at_once_one_makes_an_export(store: &dy
     assert_eq!(store.exports(mine.tenant, ExportFilter::default(), ALL).await.unwrap().len(), 1);
 }
 
-pub(crate) async fn a_removed_export_takes_its_key_along(store: &dyn Store) {
+pub(crate) async fn a_removed_export_takes_its_key_along(store: &Store) {
     let mine = owner(store, 1).await;
     let (first, _) = asked(store, mine, 1, "once", 1, 0).await;
     for now in [1, 3] {
@@ -115,7 +115,7 @@ pub(crate) async fn a_removed_export_takes_its_key_along(store: &dyn Store) {
 
 /// Destination `n`, made then, under a key that stands for `what`.
 async fn wished(
-    store: &dyn Store,
+    store: &Store,
     owner: Owner,
     n: u128,
     key: &str,
@@ -131,7 +131,7 @@ async fn wished(
     (made, store.create_destination(new).await.unwrap())
 }
 
-pub(crate) async fn a_repeated_request_makes_one_destination(store: &dyn Store) {
+pub(crate) async fn a_repeated_request_makes_one_destination(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let (first, made) = wished(store, mine, 1, "once", &[1], 10).await;
     let answer = Box::new(first.clone());
@@ -189,7 +189,7 @@ pub(crate) async fn a_repeated_request_makes_one_destination(store: &dyn Store) 
     );
 }
 
-pub(crate) async fn of_requests_that_come_at_once_one_makes_a_destination(store: &dyn Store) {
+pub(crate) async fn of_requests_that_come_at_once_one_makes_a_destination(store: &Store) {
     let mine = owner(store, 1).await;
     let made = join_all((1..=8).map(|n| wished(store, mine, n, "once", &[1], 5))).await;
     assert_eq!(

@@ -14,11 +14,11 @@ use super::{
 };
 use crate::store::{Change, Deletion, ReportOutcome, Retry, Store, TimeLimits};
 
-async fn retry(store: &dyn Store, task: &Task, now: i64) -> Retry {
+async fn retry(store: &Store, task: &Task, now: i64) -> Retry {
     store.retry_run(task.tenant, task.export, task.id, at(now)).await.unwrap().unwrap()
 }
 
-async fn retried(store: &dyn Store, task: &Task, now: i64) -> Task {
+async fn retried(store: &Store, task: &Task, now: i64) -> Task {
     match retry(store, task, now).await {
         Retry::Queued(view) => view.task,
         other => panic!("{other:?}"),
@@ -26,15 +26,13 @@ async fn retried(store: &dyn Store, task: &Task, now: i64) -> Task {
 }
 
 /// What there is to do after the end of a run that was worked on.
-async fn clean(store: &dyn Store, task: &Task, now: i64) {
+async fn clean(store: &Store, task: &Task, now: i64) {
     let cleaning = claim_one(store, "cleaner", now).await;
     assert_eq!(cleaning.kind, TaskKind::CleanUp(task.id));
     report(store, &cleaning, Event::CleanedUp { adopted: None }, now).await;
 }
 
-pub(crate) async fn a_failed_run_goes_on_behind_its_files_and_its_export_ends_anew(
-    store: &dyn Store,
-) {
+pub(crate) async fn a_failed_run_goes_on_behind_its_files_and_its_export_ends_anew(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 2).await;
     let (task, other) = (claim_one(store, "a", 1).await, claim_one(store, "b", 1).await);
@@ -75,7 +73,7 @@ pub(crate) async fn a_failed_run_goes_on_behind_its_files_and_its_export_ends_an
     );
 }
 
-pub(crate) async fn it_has_as_many_attempts_as_a_new_one(store: &dyn Store) {
+pub(crate) async fn it_has_as_many_attempts_as_a_new_one(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     let mut now = 0;
@@ -99,7 +97,7 @@ pub(crate) async fn it_has_as_many_attempts_as_a_new_one(store: &dyn Store) {
     }
 }
 
-pub(crate) async fn it_waits_until_what_it_had_left_is_cleaned_up(store: &dyn Store) {
+pub(crate) async fn it_waits_until_what_it_had_left_is_cleaned_up(store: &Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -122,7 +120,7 @@ pub(crate) async fn it_waits_until_what_it_had_left_is_cleaned_up(store: &dyn St
     );
 }
 
-pub(crate) async fn a_run_that_waits_for_its_cleaning_keeps_no_other_waiting(store: &dyn Store) {
+pub(crate) async fn a_run_that_waits_for_its_cleaning_keeps_no_other_waiting(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -133,7 +131,7 @@ pub(crate) async fn a_run_that_waits_for_its_cleaning_keeps_no_other_waiting(sto
     assert_eq!(claim_one(store, "b", 5).await.export, theirs);
 }
 
-pub(crate) async fn cancelled_while_it_waits_it_is_cleaned_up_after_once(store: &dyn Store) {
+pub(crate) async fn cancelled_while_it_waits_it_is_cleaned_up_after_once(store: &Store) {
     let mine = owner(store, 1).await;
     let id = export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -147,7 +145,7 @@ pub(crate) async fn cancelled_while_it_waits_it_is_cleaned_up_after_once(store: 
     assert_eq!(retry(store, &task, 8).await, Retry::Cancelled);
 }
 
-pub(crate) async fn without_its_destination_a_run_is_not_retried(store: &dyn Store) {
+pub(crate) async fn without_its_destination_a_run_is_not_retried(store: &Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 1).await;
@@ -161,7 +159,7 @@ pub(crate) async fn without_its_destination_a_run_is_not_retried(store: &dyn Sto
     assert_eq!(run_view(store, &task).await.task.status(), RunStatus::Failed);
 }
 
-pub(crate) async fn it_is_cleaned_up_after_again_when_it_fails_again(store: &dyn Store) {
+pub(crate) async fn it_is_cleaned_up_after_again_when_it_fails_again(store: &Store) {
     let mine = owner(store, 1).await;
     export(store, mine, 1, 1).await;
     let mut task = claim_one(store, "a", 1).await;
@@ -173,7 +171,7 @@ pub(crate) async fn it_is_cleaned_up_after_again_when_it_fails_again(store: &dyn
     }
 }
 
-pub(crate) async fn only_what_failed_or_timed_out_is_asked_for_anew(store: &dyn Store) {
+pub(crate) async fn only_what_failed_or_timed_out_is_asked_for_anew(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let id = export(store, mine, 1, 2).await;
     let task = claim_one(store, "a", 1).await;
@@ -194,7 +192,7 @@ pub(crate) async fn only_what_failed_or_timed_out_is_asked_for_anew(store: &dyn 
     assert_eq!(retry(store, &waiting, 6).await, Retry::Cancelled);
 }
 
-pub(crate) async fn an_export_that_is_begun_anew_waits_its_turn(store: &dyn Store) {
+pub(crate) async fn an_export_that_is_begun_anew_waits_its_turn(store: &Store) {
     let mine = owner(store, 1).await;
     let limits = AtOnce { runs_per_export: 0, exports: 1 };
     export(store, mine, 1, 1).await;

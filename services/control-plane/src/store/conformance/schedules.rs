@@ -17,7 +17,7 @@ fn day(days: i64) -> Timestamp {
 }
 
 /// Schedule `n`, of windows that long.
-async fn schedule(store: &dyn Store, owner: Owner, n: u128, hours: u32) -> ExportId {
+async fn schedule(store: &Store, owner: Owner, n: u128, hours: u32) -> ExportId {
     let (mut made, _) = planned(owner, n, 1, 0);
     let every = Hours::new("interval_hours", hours).unwrap();
     (made.spec.every, made.spec.window) = (Some(every), every.window(day(0), 0).unwrap());
@@ -37,7 +37,7 @@ fn due(before: Timestamp) -> Due {
 }
 
 /// What a schedule has spawned, oldest first.
-async fn spawned(store: &dyn Store, owner: Owner, schedule: ExportId) -> Vec<Export> {
+async fn spawned(store: &Store, owner: Owner, schedule: ExportId) -> Vec<Export> {
     let all = store.exports(owner.tenant, ExportFilter::default(), ALL).await.unwrap();
     all.into_iter()
         .rev()
@@ -47,11 +47,11 @@ async fn spawned(store: &dyn Store, owner: Owner, schedule: ExportId) -> Vec<Exp
 }
 
 /// Looks as the sweep does, until nothing is due.
-async fn catch_up(store: &dyn Store, before: Timestamp, now: i64) -> usize {
+async fn catch_up(store: &Store, before: Timestamp, now: i64) -> usize {
     catch_up_within(store, due(before), now).await
 }
 
-async fn catch_up_within(store: &dyn Store, due: Due, now: i64) -> usize {
+async fn catch_up_within(store: &Store, due: Due, now: i64) -> usize {
     let mut sum = 0;
     loop {
         let schedules = store.due_schedules(due).await.unwrap();
@@ -64,7 +64,7 @@ async fn catch_up_within(store: &dyn Store, due: Due, now: i64) -> usize {
     }
 }
 
-pub(crate) async fn a_window_is_exported_once_it_is_over(store: &dyn Store) {
+pub(crate) async fn a_window_is_exported_once_it_is_over(store: &Store) {
     let mine = owner(store, 1).await;
     let id = schedule(store, mine, 1, 24).await;
     assert_eq!(catch_up(store, day(1).plus_seconds(-1), 1).await, 0);
@@ -85,9 +85,7 @@ pub(crate) async fn a_window_is_exported_once_it_is_over(store: &dyn Store) {
     assert_eq!(claim(store, "a", 9, 4).await.len(), 1);
 }
 
-pub(crate) async fn a_year_of_missed_windows_is_exported_step_by_step_oldest_first(
-    store: &dyn Store,
-) {
+pub(crate) async fn a_year_of_missed_windows_is_exported_step_by_step_oldest_first(store: &Store) {
     let mine = owner(store, 1).await;
     let id = schedule(store, mine, 1, 24).await;
     let first = store.spawn(id, due(day(366)), at(1)).await.unwrap();
@@ -105,7 +103,7 @@ pub(crate) async fn a_year_of_missed_windows_is_exported_step_by_step_oldest_fir
     );
 }
 
-pub(crate) async fn however_many_look_at_once_a_window_is_exported_once(store: &dyn Store) {
+pub(crate) async fn however_many_look_at_once_a_window_is_exported_once(store: &Store) {
     let mine = owner(store, 1).await;
     let ids = [schedule(store, mine, 1, 24).await, schedule(store, mine, 2, 36).await];
     for days in 1..=6 {
@@ -119,7 +117,7 @@ pub(crate) async fn however_many_look_at_once_a_window_is_exported_once(store: &
     );
 }
 
-pub(crate) async fn a_schedule_with_much_to_catch_up_on_keeps_no_other_waiting(store: &dyn Store) {
+pub(crate) async fn a_schedule_with_much_to_catch_up_on_keeps_no_other_waiting(store: &Store) {
     let mine = owner(store, 1).await;
     let (long, short) = (schedule(store, mine, 1, 1).await, schedule(store, mine, 2, 24).await);
     store.spawn(long, due(day(1)), at(5)).await.unwrap();
@@ -133,7 +131,7 @@ pub(crate) async fn a_schedule_with_much_to_catch_up_on_keeps_no_other_waiting(s
 }
 
 pub(crate) async fn a_schedule_has_only_so_many_exports_under_way_and_the_next_windows_wait_in_order(
-    store: &dyn Store,
+    store: &Store,
 ) {
     let mine = owner(store, 1).await;
     let (id, other) = (schedule(store, mine, 1, 24).await, schedule(store, mine, 2, 24 * 7).await);
@@ -174,7 +172,7 @@ pub(crate) async fn a_schedule_has_only_so_many_exports_under_way_and_the_next_w
 }
 
 pub(crate) async fn a_schedule_from_before_there_was_a_limit_goes_on_when_enough_have_ended(
-    store: &dyn Store,
+    store: &Store,
 ) {
     let mine = owner(store, 1).await;
     let id = schedule(store, mine, 1, 24).await;
@@ -188,7 +186,7 @@ pub(crate) async fn a_schedule_from_before_there_was_a_limit_goes_on_when_enough
 }
 
 pub(crate) async fn a_cancelled_schedule_spawns_nothing_more_and_leaves_what_it_spawned(
-    store: &dyn Store,
+    store: &Store,
 ) {
     let mine = owner(store, 1).await;
     let id = schedule(store, mine, 1, 24).await;
@@ -213,7 +211,7 @@ pub(crate) async fn a_cancelled_schedule_spawns_nothing_more_and_leaves_what_it_
     assert_eq!(claim(store, "a", 9, 6).await.len(), 2);
 }
 
-pub(crate) async fn a_schedule_never_times_out(store: &dyn Store) {
+pub(crate) async fn a_schedule_never_times_out(store: &Store) {
     let mine = owner(store, 1).await;
     let id = schedule(store, mine, 1, 24).await;
     assert_eq!(store.time_out(TimeLimits { task: 1, export: 1 }, at(1_000_000)).await.unwrap(), 0);
@@ -224,7 +222,7 @@ pub(crate) async fn a_schedule_never_times_out(store: &dyn Store) {
     );
 }
 
-pub(crate) async fn runs_of_a_schedule_are_those_of_the_exports_it_spawned(store: &dyn Store) {
+pub(crate) async fn runs_of_a_schedule_are_those_of_the_exports_it_spawned(store: &Store) {
     let (mine, other) = (owner(store, 1).await, owner(store, 2).await);
     let id = schedule(store, mine, 1, 48).await;
     catch_up(store, day(4), 1).await;

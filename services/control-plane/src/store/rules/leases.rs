@@ -12,16 +12,16 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-use super::{
+use super::exports::{begin_partitions, begin_reconciliation, save_ended, settle, stop};
+use crate::store::{
     Access, Change, ReportError, ReportOutcome, StoreError, TimeLimits,
-    exports::{begin_partitions, begin_reconciliation, save_ended, settle, stop},
-    rows::{destinations, exports, files, reported, tasks},
+    tables::{destinations, exports, files, reported, tasks},
     transaction::Transaction,
 };
 
 type Held = [(TaskId, Fence)];
 
-pub(super) fn hello(
+pub(in crate::store) fn hello(
     tx: &mut dyn Transaction,
     session: Uuid,
     lease: &Lease,
@@ -57,7 +57,7 @@ pub(super) fn hello(
     Ok(verdicts)
 }
 
-pub(super) fn heartbeat(
+pub(in crate::store) fn heartbeat(
     tx: &mut dyn Transaction,
     lease: &Lease,
     held: &Held,
@@ -104,7 +104,7 @@ fn verdict(
     Ok(if stopped && task.fence.0 == fence.0 + 1 { Verdict::Cancel } else { Verdict::Revoked })
 }
 
-pub(super) fn report(
+pub(in crate::store) fn report(
     tx: &mut dyn Transaction,
     id: TaskId,
     fence: Fence,
@@ -178,7 +178,7 @@ fn cleaned_up(
     Ok(())
 }
 
-pub(super) fn progress(
+pub(in crate::store) fn progress(
     tx: &mut dyn Transaction,
     id: TaskId,
     fence: Fence,
@@ -202,7 +202,7 @@ pub(super) fn progress(
     Ok(ReportOutcome::Applied(Box::new(task)))
 }
 
-pub(super) fn lapse(
+pub(in crate::store) fn lapse(
     tx: &mut dyn Transaction,
     max_retries: u32,
     now: Timestamp,
@@ -220,7 +220,7 @@ pub(super) fn lapse(
     Ok(count)
 }
 
-pub(super) fn time_out(
+pub(in crate::store) fn time_out(
     tx: &mut dyn Transaction,
     limits: TimeLimits,
     now: Timestamp,
@@ -260,7 +260,7 @@ fn settle_all(
     changed.into_iter().try_for_each(|export| settle(tx, export, now).map(drop))
 }
 
-pub(super) fn access(
+pub(in crate::store) fn access(
     tx: &mut dyn Transaction,
     id: TaskId,
     fence: Fence,

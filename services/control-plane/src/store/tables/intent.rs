@@ -7,7 +7,7 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-use crate::store::rows::oversized;
+use crate::store::tables::oversized;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct IntentRecord {

@@ -8,20 +8,20 @@ use crate::store::StoreError;
 /// Every change of the schema, oldest first. Only ever append: replicas of the version before still
 /// work on it.
 const CHANGES: &[&str] = &[
-    include_str!("schema.sql"),
-    include_str!("identity.sql"),
-    include_str!("schedules.sql"),
-    include_str!("limits.sql"),
-    include_str!("requests.sql"),
-    include_str!("retries.sql"),
-    include_str!("filter.sql"),
-    include_str!("oversized.sql"),
-    include_str!("destination_requests.sql"),
-    include_str!("experiments.sql"),
-    include_str!("queues.sql"),
-    include_str!("left_out.sql"),
-    include_str!("open_windows.sql"),
-    include_str!("under_way.sql"),
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_identity.sql"),
+    include_str!("migrations/0003_schedules.sql"),
+    include_str!("migrations/0004_limits.sql"),
+    include_str!("migrations/0005_requests.sql"),
+    include_str!("migrations/0006_retries.sql"),
+    include_str!("migrations/0007_filter.sql"),
+    include_str!("migrations/0008_oversized.sql"),
+    include_str!("migrations/0009_destination_requests.sql"),
+    include_str!("migrations/0010_experiments.sql"),
+    include_str!("migrations/0011_queues.sql"),
+    include_str!("migrations/0012_left_out.sql"),
+    include_str!("migrations/0013_open_windows.sql"),
+    include_str!("migrations/0014_under_way.sql"),
 ];
 
 /// Nobody else's lock, as long as nobody else chooses these bytes ("tracelft").

@@ -13,7 +13,8 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-use super::{StoreError, transaction::Transaction};
+use super::transaction::Transaction;
+use crate::store::StoreError;
 
 /// What can stand in a column.
 #[derive(Debug, Clone, PartialEq)]

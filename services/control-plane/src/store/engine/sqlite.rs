@@ -20,50 +20,50 @@ use tracelift_runtime::clock::{SharedClock, SystemClock};
 use line::{Asked, Line};
 
 use super::{
-    Change, NOTIFICATIONS, StoreError,
     sql::{Row, Value},
-    transaction::{Database, Failure, Transaction},
+    transaction::{Failure, Transaction},
 };
+use crate::store::{Change, NOTIFICATIONS, StoreError};
 
 /// Every change of the schema, oldest first. Only ever append.
 static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
     let changes = [
-        include_str!("sqlite/schema.sql"),
-        include_str!("sqlite/reported.sql"),
-        include_str!("sqlite/deadlines.sql"),
-        include_str!("sqlite/identity.sql"),
-        include_str!("sqlite/schedules.sql"),
-        include_str!("sqlite/limits.sql"),
-        include_str!("sqlite/requests.sql"),
-        include_str!("sqlite/retries.sql"),
-        include_str!("sqlite/filter.sql"),
-        include_str!("sqlite/oversized.sql"),
-        include_str!("sqlite/destination_requests.sql"),
-        include_str!("sqlite/experiments.sql"),
-        include_str!("sqlite/queues.sql"),
-        include_str!("sqlite/left_out.sql"),
-        include_str!("sqlite/open_windows.sql"),
-        include_str!("sqlite/under_way.sql"),
+        include_str!("sqlite/migrations/0001_initial.sql"),
+        include_str!("sqlite/migrations/0002_reported.sql"),
+        include_str!("sqlite/migrations/0003_deadlines.sql"),
+        include_str!("sqlite/migrations/0004_identity.sql"),
+        include_str!("sqlite/migrations/0005_schedules.sql"),
+        include_str!("sqlite/migrations/0006_limits.sql"),
+        include_str!("sqlite/migrations/0007_requests.sql"),
+        include_str!("sqlite/migrations/0008_retries.sql"),
+        include_str!("sqlite/migrations/0009_filter.sql"),
+        include_str!("sqlite/migrations/0010_oversized.sql"),
+        include_str!("sqlite/migrations/0011_destination_requests.sql"),
+        include_str!("sqlite/migrations/0012_experiments.sql"),
+        include_str!("sqlite/migrations/0013_queues.sql"),
+        include_str!("sqlite/migrations/0014_left_out.sql"),
+        include_str!("sqlite/migrations/0015_open_windows.sql"),
+        include_str!("sqlite/migrations/0016_under_way.sql"),
     ];
     Migrations::new(changes.map(M::up).into())
 });
 
-/// The store in one SQLite file.
+/// One SQLite file.
 #[derive(Clone)]
-pub struct SqliteStore {
+pub struct SqliteEngine {
     connection: Arc<Mutex<Connection>>,
     line: Arc<Line>,
     changes: broadcast::Sender<Change>,
     clock: SharedClock,
 }
 
-impl fmt::Debug for SqliteStore {
+impl fmt::Debug for SqliteEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SqliteStore")
+        f.write_str("SqliteEngine")
     }
 }
 
-impl SqliteStore {
+impl SqliteEngine {
     /// Opens or makes the file and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let opened = Connection::open(path).map_err(StoreError::from).and_then(Self::of);
@@ -106,8 +106,8 @@ impl SqliteStore {
     }
 }
 
-impl Database for SqliteStore {
-    async fn transact<T, E>(
+impl SqliteEngine {
+    pub(super) async fn transact<T, E>(
         &self,
         work: impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static,
     ) -> Result<T, E>
@@ -126,11 +126,11 @@ impl Database for SqliteStore {
         })
     }
 
-    async fn time(&self) -> Result<Timestamp, StoreError> {
-        Ok(self.clock.now())
+    pub(super) fn time(&self) -> Timestamp {
+        self.clock.now()
     }
 
-    fn notifications(&self) -> broadcast::Receiver<Change> {
+    pub(super) fn notifications(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
 }

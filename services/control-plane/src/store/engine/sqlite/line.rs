@@ -12,7 +12,7 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::{SqliteStore, SqliteTransaction};
+use super::{SqliteEngine, SqliteTransaction};
 use crate::store::{
     Change, StoreError,
     transaction::{Failure, Transaction},
@@ -100,7 +100,7 @@ impl Line {
 
 /// Does what waits now, on a thread that may wait for the disk. What has come meanwhile is done on
 /// another: whoever is at it has a call of its own to be answered.
-pub(super) fn serve(store: SqliteStore) {
+pub(super) fn serve(store: SqliteEngine) {
     let turn = Turn(store);
     let store = &turn.0;
     let mut calls = store.line.next();
@@ -118,7 +118,7 @@ pub(super) fn serve(store: SqliteStore) {
 }
 
 /// Hands the line on when it is dropped, however its turn has ended.
-struct Turn(SqliteStore);
+struct Turn(SqliteEngine);
 
 impl Drop for Turn {
     fn drop(&mut self) {

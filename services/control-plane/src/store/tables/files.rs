@@ -7,11 +7,11 @@ use tracelift_core::{
 
 use crate::store::{
     StoreError,
-    rows::{
+    sql::{self, Row},
+    tables::{
         intent::{self, MissRecord, miss_record},
         oversized,
     },
-    sql::{self, Row},
     transaction::Transaction,
 };
 

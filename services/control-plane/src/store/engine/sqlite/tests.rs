@@ -14,7 +14,7 @@ use crate::{
     auth::hash,
     sealer::CredentialSealer,
     store::{
-        ApiKey, ClaimRequest, NewDestination, NewExport, Permission, Store as _,
+        ApiKey, ClaimRequest, NewDestination, NewExport, Permission, Store,
         conformance::{
             self, ALL, Owner, at, claim_one, complete, destination, everything, export, file,
             owner, report,
@@ -22,17 +22,21 @@ use crate::{
     },
 };
 
-async fn in_memory() -> SqliteStore {
-    SqliteStore::in_memory().unwrap()
+async fn in_memory() -> Store {
+    Store::in_memory().unwrap()
+}
+
+fn open(path: &Path) -> Result<Store, StoreError> {
+    SqliteEngine::open(path).map(Into::into)
 }
 
 mod conforms {
-    crate::store::conformance::suite!(crate::store::sqlite::tests::in_memory, 96);
+    crate::store::conformance::suite!(crate::store::engine::sqlite::tests::in_memory, 96);
 }
 
 /// A file with an export half done: one run complete, one worked on, one cancelled file and all.
 async fn filled(path: &Path) -> (Owner, ExportId) {
-    let store = SqliteStore::open(path).unwrap();
+    let store = open(path).unwrap();
     let mine = owner(&store, 1).await;
     let id = export(&store, mine, 1, 3).await;
     complete(&store, &claim_one(&store, "a", 1).await, 2, 2).await;
@@ -52,7 +56,7 @@ async fn everything_survives_closing_and_opening_again() {
     let path = folder.path().join("t.db");
     let (mine, id) = filled(&path).await;
     let read = async || {
-        let store = SqliteStore::open(&path).unwrap();
+        let store = open(&path).unwrap();
         let rest = (
             store.tenants().await.unwrap(),
             store.destinations(mine.tenant).await.unwrap(),
@@ -64,7 +68,7 @@ async fn everything_survives_closing_and_opening_again() {
     assert!(first.contains("upload_id: \"u\""), "{first}");
     assert_eq!(read().await, first);
     // The holder goes on as if nothing had been.
-    let store = SqliteStore::open(&path).unwrap();
+    let store = open(&path).unwrap();
     let working = store
         .tasks(mine.tenant, id, ALL)
         .await
@@ -85,7 +89,7 @@ async fn rows_of_when_all_was_of_a_project_are_read_back_as_they_were() {
     let folder = TempDir::new().unwrap();
     let (now, then) = (folder.path().join("now.db"), folder.path().join("then.db"));
     let (mine, id) = filled(&now).await;
-    let expected = everything(&SqliteStore::open(&now).unwrap(), mine, id).await;
+    let expected = everything(&open(&now).unwrap(), mine, id).await;
     let mut older = Connection::open(&then).unwrap();
     MIGRATIONS.to_version(&mut older, ALL_OF_A_PROJECT).unwrap();
     for table in ["tenants", "destinations", "exports", "runs", "files"] {
@@ -102,7 +106,7 @@ async fn rows_of_when_all_was_of_a_project_are_read_back_as_they_were() {
             .unwrap();
     }
     drop(older);
-    assert_eq!(everything(&SqliteStore::open(&then).unwrap(), mine, id).await, expected);
+    assert_eq!(everything(&open(&then).unwrap(), mine, id).await, expected);
 }
 
 #[tokio::test]
@@ -115,9 +119,9 @@ async fn a_database_of_a_newer_schema_is_refused_and_left_alone() {
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .unwrap();
     sql(&path, "PRAGMA user_version = 99");
-    assert!(matches!(SqliteStore::open(&path), Err(StoreError::NewerSchema)));
+    assert!(matches!(open(&path), Err(StoreError::NewerSchema)));
     sql(&path, &format!("PRAGMA user_version = {version}"));
-    assert!(SqliteStore::open(&path).unwrap().export(mine.tenant, id).await.unwrap().is_some());
+    assert!(open(&path).unwrap().export(mine.tenant, id).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -125,13 +129,12 @@ async fn what_is_no_database_is_a_clear_error() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("t.db");
     fs::write(&path, "this is a shopping list, not a database\n".repeat(500)).unwrap();
-    let error = SqliteStore::open(&path).unwrap_err().to_string();
+    let error = open(&path).unwrap_err().to_string();
     assert_eq!(
         error,
         format!("the database is not available: {}: file is not a database", path.display())
     );
-    let error =
-        SqliteStore::open(&folder.path().join("no/such/folder/t.db")).unwrap_err().to_string();
+    let error = open(&folder.path().join("no/such/folder/t.db")).unwrap_err().to_string();
     assert!(error.contains("unable to open database file"), "{error}");
 }
 
@@ -144,7 +147,7 @@ async fn a_damaged_file_is_an_error_and_not_a_panic() {
     assert!(bytes.len() > 8192);
     bytes[4096..].fill(0xaa); // the schema on the first page stays
     fs::write(&path, bytes).unwrap();
-    match SqliteStore::open(&path) {
+    match open(&path) {
         Err(error) => assert!(error.to_string().contains("malformed"), "{error}"),
         Ok(store) => {
             let error = store.export(mine.tenant, id).await.unwrap_err();
@@ -168,7 +171,7 @@ async fn a_value_that_cannot_be_read_back_is_named_and_never_guessed() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("t.db");
     let (mine, id) = filled(&path).await;
-    let store = SqliteStore::open(&path).unwrap();
+    let store = open(&path).unwrap();
     for (table, column, value) in [
         ("runs", "errors", "nonsense"),
         ("runs", "exporter_id", "with space"),
@@ -202,10 +205,11 @@ async fn a_value_that_cannot_be_read_back_is_named_and_never_guessed() {
 #[tokio::test]
 async fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
     let folder = TempDir::new().unwrap();
-    let store = SqliteStore::open(&folder.path().join("t.db")).unwrap();
+    let engine = SqliteEngine::open(&folder.path().join("t.db")).unwrap();
+    let store = Store::from(engine.clone());
     let mine = owner(&store, 1).await;
     let pages = |most: &str| {
-        let connection = store.connection.lock().unwrap();
+        let connection = engine.connection.lock().unwrap();
         connection.query_row(&format!("PRAGMA max_page_count = {most}"), [], |_| Ok(())).unwrap();
     };
     pages("1"); // no more than there are
@@ -236,7 +240,7 @@ async fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
 async fn no_secret_stands_in_the_file() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("t.db");
-    let store = SqliteStore::open(&path).unwrap();
+    let store = open(&path).unwrap();
     let mine = owner(&store, 1).await;
     let sealer = CredentialSealer::new(&SecretString::from(
         "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
@@ -274,7 +278,7 @@ async fn no_secret_stands_in_the_file() {
     drop(store);
     look("after it was closed");
 
-    let store = SqliteStore::open(&path).unwrap();
+    let store = open(&path).unwrap();
     let (tenant, id, sealed) =
         store.all_sealed().await.unwrap().into_iter().find(|(_, id, _)| *id == second.id).unwrap();
     assert_eq!(sealer.open(tenant, id, &sealed).unwrap().secret_access_key, "hunter2hunter2");
@@ -282,29 +286,30 @@ async fn no_secret_stands_in_the_file() {
 
 /// A call in the line that adds tenant `number`, says so, and ends as `end` does.
 fn adds(
-    store: &SqliteStore,
+    engine: &SqliteEngine,
     number: u128,
     end: fn() -> Result<(), StoreError>,
 ) -> oneshot::Receiver<Result<(), StoreError>> {
     let (asker, answer) = oneshot::channel();
     let work = move |tx: &mut dyn Transaction| {
-        crate::store::rows::tenants::create(tx, &conformance::tenant(number))?;
+        crate::store::tables::tenants::create(tx, &conformance::tenant(number))?;
         tx.tell(Change::Export(ExportId(Uuid::from_u128(number))));
         end()
     };
-    store.line.join(Box::new(Asked { work, outcome: None, asker }));
+    engine.line.join(Box::new(Asked { work, outcome: None, asker }));
     answer
 }
 
 #[tokio::test]
 async fn a_call_that_fails_takes_nothing_of_those_that_are_done_with_it() {
-    let store = in_memory().await;
+    let engine = SqliteEngine::in_memory().unwrap();
+    let store = Store::from(engine.clone());
     let mut notifications = store.changes();
-    let first = adds(&store, 1, || Ok(()));
-    let failing = adds(&store, 2, || Err(StoreError::Contended));
-    let dying = adds(&store, 3, || panic!("a row of three legs"));
-    let last = adds(&store, 4, || Ok(()));
-    line::serve(store.clone());
+    let first = adds(&engine, 1, || Ok(()));
+    let failing = adds(&engine, 2, || Err(StoreError::Contended));
+    let dying = adds(&engine, 3, || panic!("a row of three legs"));
+    let last = adds(&engine, 4, || Ok(()));
+    line::serve(engine);
     assert!(first.await.unwrap().is_ok() && last.await.unwrap().is_ok());
     assert!(matches!(failing.await.unwrap(), Err(StoreError::Contended)));
     let error = dying.await.unwrap().unwrap_err().to_string();
@@ -324,7 +329,7 @@ async fn a_call_that_fails_takes_nothing_of_those_that_are_done_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_come_at_once_are_all_done_however_many() {
-    let store = in_memory().await;
+    let store = std::sync::Arc::new(in_memory().await);
     let calls = (1..=500).map(|number| {
         let store = store.clone();
         async move { store.create_tenant(conformance::tenant(number)).await }

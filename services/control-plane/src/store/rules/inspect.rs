@@ -2,18 +2,15 @@
 
 use tracelift_core::invariant::Seen;
 
-use super::{
-    StoreError,
-    rows::{files, tasks},
-    sql,
-    sqlite::SqliteStore,
-    transaction::Database as _,
+use crate::store::{
+    Store, StoreError, sql,
+    tables::{files, tasks},
 };
 
-impl SqliteStore {
+impl Store {
     /// A number that differs whenever a run has changed.
     pub async fn revision(&self) -> Result<i64, StoreError> {
-        self.transact(|tx| {
+        self.engine.transact(|tx| {
             let sql = "SELECT coalesce(sum(updated_at + fence + files + frozen), 0) + count(*) AS revision FROM runs";
             sql::one(tx, sql, &[])?.map_or(Ok(0), |row| row.get("revision"))
         })
@@ -22,12 +19,13 @@ impl SqliteStore {
 
     /// Every run, those that callers do not see included, with its files; by export, then by time.
     pub async fn everything(&self) -> Result<Vec<Seen>, StoreError> {
-        self.transact(|tx| {
-            tasks::all(tx)?
-                .into_iter()
-                .map(|task| Ok(Seen { files: files::all(tx, task.id)?, task }))
-                .collect()
-        })
-        .await
+        self.engine
+            .transact(|tx| {
+                tasks::all(tx)?
+                    .into_iter()
+                    .map(|task| Ok(Seen { files: files::all(tx, task.id)?, task }))
+                    .collect()
+            })
+            .await
     }
 }

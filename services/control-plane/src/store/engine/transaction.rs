@@ -1,18 +1,13 @@
 //! One transaction of one database, and how a call to the store runs in it.
 //!
-//! The rules (`leases`, `exports`) and the rows (`rows`) are written once, synchronously, against
+//! The rules (`rules`) and the tables (`tables`) are written once, synchronously, against
 //! [`Transaction`]; a database says only how statements are run, how rows are locked and how news
 //! travels.
 
-use std::future::Future;
+use tracelift_core::id::ExporterId;
 
-use tokio::sync::broadcast;
-use tracelift_core::{id::ExporterId, time::Timestamp};
-
-use super::{
-    Change, ReportError, StoreError,
-    sql::{Row, Value},
-};
+use super::sql::{Row, Value};
+use crate::store::{Change, ReportError, StoreError};
 
 /// What rules and rows need of a database, within one transaction. Parameters are `$1`, `$2`, …
 ///
@@ -65,24 +60,4 @@ impl Failure for ReportError {
             Self::Illegal(_) => None,
         }
     }
-}
-
-/// A database: runs transactions, tells news, has a clock.
-pub(crate) trait Database: Send + Sync + 'static {
-    /// Runs `work` in one transaction: what it says is durable when this returns, or nothing of it
-    /// is. It may be run several times, when transactions side by side were in each other's
-    /// way; only the last time counts.
-    fn transact<T, E>(
-        &self,
-        work: impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static,
-    ) -> impl Future<Output = Result<T, E>> + Send
-    where
-        T: Send + 'static,
-        E: Failure;
-
-    /// The time that leases are judged by.
-    fn time(&self) -> impl Future<Output = Result<Timestamp, StoreError>> + Send;
-
-    /// News, from now on.
-    fn notifications(&self) -> broadcast::Receiver<Change>;
 }

@@ -7,22 +7,22 @@
 
 use tracelift_core::{id::ExportId, time::Timestamp};
 
-use super::{
+use crate::planning::planned;
+use crate::store::{
     Change, Due, StoreError,
-    rows::{
+    tables::{
         exports,
         schedules::{self, Schedule},
         tasks,
     },
     transaction::Transaction,
 };
-use crate::planning::planned;
 
 /// Exports spawned in one transaction: a schedule that starts years ago catches up step by step.
 const BATCH: usize = 50;
 
 /// Spawns the exports of windows that are due, oldest first, a bounded number of them; how many.
-pub(super) fn spawn(
+pub(in crate::store) fn spawn(
     tx: &mut dyn Transaction,
     id: ExportId,
     which: Due,

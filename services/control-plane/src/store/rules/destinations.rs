@@ -2,9 +2,9 @@
 
 use tracelift_core::{id::TenantId, time::Timestamp};
 
-use super::{
+use crate::store::{
     CreateDestinationOutcome, NewDestination, RequestKey, StoreError,
-    rows::{
+    tables::{
         destinations,
         requests::{self, DESTINATIONS, REQUEST_SECONDS},
         tenants,
@@ -12,7 +12,7 @@ use super::{
     transaction::Transaction,
 };
 
-pub(super) fn create(
+pub(in crate::store) fn create(
     tx: &mut dyn Transaction,
     new: &NewDestination,
 ) -> Result<CreateDestinationOutcome, StoreError> {
@@ -32,7 +32,7 @@ pub(super) fn create(
 }
 
 /// What a key stands for. One that stood for a destination that was deleted is free again.
-pub(super) fn requested(
+pub(in crate::store) fn requested(
     tx: &mut dyn Transaction,
     tenant: TenantId,
     request: &RequestKey,

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::store::{
-    ClaimRequest, ReportOutcome, Store as _,
+    ClaimRequest, ReportOutcome, Store,
     conformance::{
         ALL, GRACE, RETRIES, UNLIMITED, at, claim, claim_one, complete, everything, export,
         exporter, file, held, lease, lease_of, owner, report,
@@ -28,20 +28,20 @@ fn settings(url: &str) -> PostgresSettings {
     PostgresSettings::new(&SecretString::from(url), None, None, 8).unwrap()
 }
 
-async fn open(url: &str) -> PostgresStore {
-    PostgresStore::open(&settings(url)).await.unwrap()
+async fn open(url: &str) -> Store {
+    PostgresEngine::open(&settings(url)).await.unwrap().into()
 }
 
 async fn server() -> &'static Postgres {
     tokio::task::spawn_blocking(|| &*SERVER).await.unwrap()
 }
 
-async fn fresh() -> PostgresStore {
+async fn fresh() -> Store {
     open(&server().await.new_database().await).await
 }
 
 /// Two stores over one database, as two control planes have them.
-async fn replicas() -> (PostgresStore, PostgresStore) {
+async fn replicas() -> (Store, Store) {
     let url = server().await.new_database().await;
     tokio::join!(open(&url), open(&url))
 }
@@ -51,7 +51,7 @@ async fn hear(notifications: &mut Receiver<Change>, expected: Change) {
 }
 
 mod conforms {
-    crate::store::conformance::suite!(crate::store::postgres::tests::fresh, 12);
+    crate::store::conformance::suite!(crate::store::engine::postgres::tests::fresh, 12);
 }
 
 #[tokio::test]
@@ -178,10 +178,11 @@ async fn a_lost_connection_for_news_comes_back_and_says_that_some_may_be_missed(
 async fn a_refused_write_leaves_nothing_and_its_connection_is_used_again() {
     let url = server().await.new_database().await;
     let one = PostgresSettings::new(&SecretString::from(url.as_str()), None, None, 1).unwrap();
-    let store = PostgresStore::open(&one).await.unwrap();
+    let store = Store::from(PostgresEngine::open(&one).await.unwrap());
     let mine = owner(&store, 1).await;
     let connection = || async {
         store
+            .engine
             .transact(|tx| {
                 sql::one(tx, "SELECT pg_backend_pid()::bigint AS pid", &[])?
                     .unwrap()
@@ -191,6 +192,7 @@ async fn a_refused_write_leaves_nothing_and_its_connection_is_used_again() {
     };
     let before = connection().await.unwrap();
     let refused = store
+        .engine
         .transact(move |tx| {
             tx.execute("UPDATE tenants SET display_name = 'lost'", &[])?;
             tx.execute(
@@ -211,9 +213,10 @@ async fn a_refused_write_leaves_nothing_and_its_connection_is_used_again() {
 async fn a_transaction_that_panics_leaves_nothing_for_the_next_one_on_its_connection() {
     let url = server().await.new_database().await;
     let one = PostgresSettings::new(&SecretString::from(url.as_str()), None, None, 1).unwrap();
-    let store = PostgresStore::open(&one).await.unwrap();
+    let store = Store::from(PostgresEngine::open(&one).await.unwrap());
     let mine = owner(&store, 1).await;
     let fallen = store
+        .engine
         .transact(|tx| {
             tx.execute("UPDATE tenants SET display_name = 'lost'", &[])?;
             tx.query("SELECT id FROM tenants", &[])?;
@@ -267,7 +270,7 @@ async fn a_database_of_a_newer_schema_is_refused_and_left_alone() {
     let id = export(&store, mine, 1, 2).await;
     let before = everything(&store, mine, id).await;
     execute(&url, "UPDATE tracelift_schema SET version = version + 98").await;
-    let refused = PostgresStore::open(&settings(&url)).await;
+    let refused = PostgresEngine::open(&settings(&url)).await;
     assert!(matches!(refused, Err(StoreError::NewerSchema)), "{refused:?}");
     execute(&url, "UPDATE tracelift_schema SET version = version - 98").await;
     assert_eq!(everything(&open(&url).await, mine, id).await, before);
@@ -290,20 +293,20 @@ async fn a_value_that_cannot_be_read_back_is_named_and_never_guessed() {
 async fn who_does_not_get_in_is_told_why_and_no_password_is_shown() {
     let url = server().await.new_database().await;
     let wrong = url.replace(PASSWORD, "wr0ng-w0rd");
-    let error = PostgresStore::open(&settings(&wrong)).await.unwrap_err();
+    let error = PostgresEngine::open(&settings(&wrong)).await.unwrap_err();
     assert!(
         error.to_string().contains("password authentication failed for user \"postgres\" (28P01)"),
         "{error}"
     );
     let nowhere = format!("postgres://u:{PASSWORD}@127.0.0.1:1/t");
-    let away = PostgresStore::open(&settings(&nowhere)).await.unwrap_err();
+    let away = PostgresEngine::open(&settings(&nowhere)).await.unwrap_err();
     assert!(
         away.to_string()
             .starts_with("the database is not available: PostgreSQL at 127.0.0.1:1/t: "),
         "{away}"
     );
     let unencrypted =
-        PostgresStore::open(&settings(&format!("{url}?sslmode=require"))).await.unwrap_err();
+        PostgresEngine::open(&settings(&format!("{url}?sslmode=require"))).await.unwrap_err();
     assert!(unencrypted.to_string().contains("TLS"), "{unencrypted}");
     let store = open(&url).await;
     for text in [
@@ -322,5 +325,5 @@ async fn who_does_not_get_in_is_told_why_and_no_password_is_shown() {
         2,
     )
     .unwrap();
-    assert!(PostgresStore::open(&given).await.is_ok());
+    assert!(PostgresEngine::open(&given).await.is_ok());
 }

@@ -16,10 +16,10 @@ use tracelift_core::{
     time::Timestamp,
 };
 
-use super::{
+use super::exports::settle;
+use crate::store::{
     ClaimGrant, ClaimRequest, Claimed, StoreError,
-    exports::settle,
-    rows::{
+    tables::{
         exports, files,
         queues::{self, Served},
         tasks,
@@ -27,7 +27,7 @@ use super::{
     transaction::Transaction,
 };
 
-pub(super) fn claim(
+pub(in crate::store) fn claim(
     tx: &mut dyn Transaction,
     asks: &[ClaimRequest],
     limits: AtOnce,

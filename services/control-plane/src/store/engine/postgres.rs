@@ -30,10 +30,10 @@ use tracelift_core::{id::ExporterId, time::Timestamp};
 use tracelift_runtime::tasks::{self, Owned};
 
 use super::{
-    Change, NOTIFICATIONS, StoreError,
     sql::{Row, Value},
-    transaction::{Database, Failure, Transaction},
+    transaction::{Failure, Transaction},
 };
+use crate::store::{Change, NOTIFICATIONS, StoreError};
 
 use clock::Clock;
 pub use settings::PostgresSettings;
@@ -46,9 +46,9 @@ const ATTEMPT_WAIT: Duration = Duration::from_millis(50);
 /// a statement.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The store in PostgreSQL.
+/// A PostgreSQL database.
 #[derive(Debug)]
-pub struct PostgresStore {
+pub struct PostgresEngine {
     pool: Pool,
     clock: Clock,
     changes: broadcast::Sender<Change>,
@@ -57,7 +57,7 @@ pub struct PostgresStore {
     _news: Owned<()>,
 }
 
-impl PostgresStore {
+impl PostgresEngine {
     /// Connects, and brings the schema up to date.
     pub async fn open(settings: &PostgresSettings) -> Result<Self, StoreError> {
         Self::connect(settings).await.map_err(|error| match error {
@@ -139,8 +139,8 @@ impl PostgresStore {
     }
 }
 
-impl Database for PostgresStore {
-    async fn transact<T, E>(
+impl PostgresEngine {
+    pub(super) async fn transact<T, E>(
         &self,
         work: impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static,
     ) -> Result<T, E>
@@ -161,11 +161,11 @@ impl Database for PostgresStore {
         self.run(work).await
     }
 
-    async fn time(&self) -> Result<Timestamp, StoreError> {
+    pub(super) async fn time(&self) -> Result<Timestamp, StoreError> {
         self.clock.time(async || self.connection().await).await
     }
 
-    fn notifications(&self) -> broadcast::Receiver<Change> {
+    pub(super) fn notifications(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
 }

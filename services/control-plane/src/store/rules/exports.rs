@@ -10,9 +10,9 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-use super::{
+use crate::store::{
     Change, CreateOutcome, ExportView, NewExport, Retry, StoreError,
-    rows::{
+    tables::{
         destinations, exports, quota, reported,
         requests::{self, EXPORTS, Known, REQUEST_SECONDS},
         tasks, tenants,
@@ -20,7 +20,7 @@ use super::{
     transaction::Transaction,
 };
 
-pub(super) fn create(
+pub(in crate::store) fn create(
     tx: &mut dyn Transaction,
     new: &NewExport,
 ) -> Result<CreateOutcome, StoreError> {
@@ -73,7 +73,7 @@ fn again(
     })))
 }
 
-pub(super) fn cancel(
+pub(in crate::store) fn cancel(
     tx: &mut dyn Transaction,
     tenant: TenantId,
     id: ExportId,
@@ -101,7 +101,7 @@ pub(super) fn cancel(
 }
 
 /// Stops a run by `event`, unless it has ended; its exporter is told.
-pub(super) fn stop(
+pub(in crate::store) fn stop(
     tx: &mut dyn Transaction,
     task: Task,
     event: Event,
@@ -121,7 +121,7 @@ pub(super) fn stop(
 
 /// Saves a run; when it has just ended without completing, what it may have left in the bucket is
 /// to be cleaned up.
-pub(super) fn save_ended(
+pub(in crate::store) fn save_ended(
     tx: &mut dyn Transaction,
     before: &Task,
     after: &Task,
@@ -135,7 +135,7 @@ pub(super) fn save_ended(
 }
 
 /// Queues a run again that has failed or timed out; its export, if it has ended for that, goes on.
-pub(super) fn retry(
+pub(in crate::store) fn retry(
     tx: &mut dyn Transaction,
     tenant: TenantId,
     id: ExportId,
@@ -181,7 +181,7 @@ fn begin(
 
 /// Queues the count of a completed export's rows: not before its window has ended and rows have had
 /// `grace` seconds to come, so that the late ones are counted.
-pub(super) fn begin_reconciliation(
+pub(in crate::store) fn begin_reconciliation(
     tx: &mut dyn Transaction,
     export: &Export,
     grace: u32,
@@ -197,7 +197,7 @@ pub(super) fn begin_reconciliation(
 
 /// Queues the partitions of the experiments that `finder` has found, in the transaction that ends
 /// it.
-pub(super) fn begin_partitions(
+pub(in crate::store) fn begin_partitions(
     tx: &mut dyn Transaction,
     finder: &Task,
     found: &[Experiment],
@@ -218,7 +218,7 @@ pub(super) fn begin_partitions(
 ///
 /// The export is locked before its runs are read: of two runs that end at the same time, the later
 /// one sees both.
-pub(super) fn settle(
+pub(in crate::store) fn settle(
     tx: &mut dyn Transaction,
     id: ExportId,
     now: Timestamp,
