@@ -1,18 +1,15 @@
-//! The S3 client of one bucket: addressing, credentials, timeouts, and the extra arguments of every
-//! write.
+//! The S3 client of one bucket: addressing, credentials and timeouts.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aws_config::{SdkConfig, identity::IdentityCache, sts::AssumeRoleProvider};
 use aws_sdk_s3::{
-    client::customize::CustomizableOperation,
     config::{
         BehaviorVersion, Credentials, Region, RequestChecksumCalculation,
         SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
         retry::RetryConfig, timeout::TimeoutConfig,
     },
     error::{ProvideErrorMetadata, SdkError},
-    types::{ObjectCannedAcl, RequestPayer, ServerSideEncryption, StorageClass},
 };
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::{Builder, Connector as HttpPool, tls};
@@ -24,7 +21,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tracelift_core::destination::{Addressing, Bucket, RoleArn, StoreFeatures, UsEast1};
 
 use crate::{
-    BucketError, EndpointPolicy, Fault,
+    BucketError, EndpointPolicy, Fault, ObjectStore,
     bounded::with_bounded_answers,
     endpoint::{GuardedResolver, Refused},
     line::{Line, with_silence_bounded},
@@ -57,7 +54,7 @@ impl std::fmt::Debug for Keys {
     }
 }
 
-/// By what a bucket lets a client in.
+/// How a client authenticates with a bucket.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Grant {
     /// Keys that its owner gave.
@@ -92,7 +89,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REFRESH_BEFORE: Duration = Duration::from_secs(120);
 
 /// How long a request is waited for.
-enum Wait {
+pub(crate) enum Wait {
     /// That long in all.
     Whole(Duration),
     /// As long as it moves.
@@ -131,30 +128,32 @@ impl Connector {
         Self { identity: http.clone(), http, policy, reading }
     }
 
-    /// A client of `bucket`. `attempt_timeout` bounds one request, `attempts` is how often a
+    /// The store of `bucket`. `attempt_timeout` bounds one request, `attempts` is how often a
     /// transient fault is tried.
-    pub async fn client(
+    pub async fn store(
         &self,
         bucket: &Bucket,
         grant: &Grant,
         attempt_timeout: Duration,
         attempts: u32,
-    ) -> Result<Client, BucketError> {
-        self.waiting(bucket, grant, Wait::Whole(attempt_timeout), attempts).await
+    ) -> Result<Arc<dyn ObjectStore>, BucketError> {
+        let wait = Wait::Whole(attempt_timeout);
+        Ok(Arc::new(self.client(bucket, grant, wait, attempts).await?))
     }
 
-    /// A client of `bucket` that waits for a request as long as it moves.
-    pub async fn patient_client(
+    /// The store of `bucket`, with a client that waits for a request as long as it moves.
+    pub async fn patient_store(
         &self,
         bucket: &Bucket,
         grant: &Grant,
         line: Line,
         attempts: u32,
-    ) -> Result<Client, BucketError> {
-        self.waiting(bucket, grant, Wait::WhileItMoves(line), attempts).await
+    ) -> Result<Arc<dyn ObjectStore>, BucketError> {
+        let wait = Wait::WhileItMoves(line);
+        Ok(Arc::new(self.client(bucket, grant, wait, attempts).await?))
     }
 
-    async fn waiting(
+    pub(crate) async fn client(
         &self,
         bucket: &Bucket,
         grant: &Grant,
@@ -273,24 +272,23 @@ fn below(url: &str) -> String {
     if has_path { format!("{url}/") } else { url.to_owned() }
 }
 
-/// A client of one bucket.
+/// A client of one bucket in S3 or a store that speaks its protocol.
 #[derive(Debug, Clone)]
-pub struct Client {
-    /// The SDK's client.
-    pub s3: aws_sdk_s3::Client,
+pub(crate) struct Client {
+    pub(crate) s3: aws_sdk_s3::Client,
     bucket: Bucket,
     key_id: String,
 }
 
 impl Client {
     /// The bucket.
-    pub fn bucket(&self) -> &Bucket {
+    pub(crate) fn bucket(&self) -> &Bucket {
         &self.bucket
     }
 
     /// The same client of a store that knows so much.
     #[must_use]
-    pub fn knowing(&self, features: StoreFeatures) -> Self {
+    pub(crate) fn knowing(&self, features: StoreFeatures) -> Self {
         let checksums = if features.checksums {
             RequestChecksumCalculation::WhenSupported
         } else {
@@ -302,96 +300,17 @@ impl Client {
     }
 
     /// What a failed call means.
-    pub fn judge<E>(&self, call: &'static str, error: &SdkError<E, HttpResponse>) -> BucketError
+    pub(crate) fn judge<E>(
+        &self,
+        call: &'static str,
+        error: &SdkError<E, HttpResponse>,
+    ) -> BucketError
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
     {
         BucketError::of(call, error, &self.key_id)
     }
 }
-
-/// The extra arguments of every write, in the builders of the calls that begin one.
-pub trait WriteArguments: Sized {
-    /// With what the bucket's owner asked for.
-    #[must_use]
-    fn with_options_of(self, bucket: &Bucket) -> Self;
-}
-
-macro_rules! write_arguments {
-    ($($builder:ty),*) => {$(
-        impl WriteArguments for $builder {
-            fn with_options_of(self, bucket: &Bucket) -> Self {
-                let option = |name| bucket.write_options.get(name);
-                self.set_server_side_encryption(option("ServerSideEncryption").map(ServerSideEncryption::from))
-                    .set_ssekms_key_id(option("SSEKMSKeyId").map(str::to_owned))
-                    .set_expected_bucket_owner(option("ExpectedBucketOwner").map(str::to_owned))
-                    .set_storage_class(option("StorageClass").map(StorageClass::from))
-                    .set_tagging(option("Tagging").map(str::to_owned))
-                    .set_acl(option("ACL").map(ObjectCannedAcl::from))
-                    .set_request_payer(option("RequestPayer").map(RequestPayer::from))
-            }
-        }
-    )*};
-}
-
-write_arguments!(
-    aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder,
-    aws_sdk_s3::operation::create_multipart_upload::builders::CreateMultipartUploadFluentBuilder
-);
-
-/// A call that says who pays for it, unless it begins a write: those have `WriteArguments`.
-pub trait PaidAsAsked: Sized {
-    /// With what the bucket's owner asked for.
-    #[must_use]
-    fn paid_as_asked(self, bucket: &Bucket) -> Self;
-}
-
-macro_rules! paid {
-    ($($operation:ident $builder:ident),*) => {$(
-        impl PaidAsAsked for aws_sdk_s3::operation::$operation::builders::$builder {
-            fn paid_as_asked(self, bucket: &Bucket) -> Self {
-                self.set_request_payer(bucket.write_options.get("RequestPayer").map(RequestPayer::from))
-            }
-        }
-    )*};
-}
-
-paid!(
-    upload_part UploadPartFluentBuilder, complete_multipart_upload CompleteMultipartUploadFluentBuilder,
-    abort_multipart_upload AbortMultipartUploadFluentBuilder, list_multipart_uploads ListMultipartUploadsFluentBuilder,
-    head_object HeadObjectFluentBuilder, delete_object DeleteObjectFluentBuilder
-);
-
-/// A write whose body is signed unless the bucket's owner asked for that not to be done.
-pub trait SignedAsAsked: Sized {
-    /// What the call answers.
-    type Output;
-    /// What it fails with.
-    type Error;
-
-    /// With what the bucket's owner asked for.
-    #[must_use]
-    fn signed_as_asked(
-        self,
-        bucket: &Bucket,
-    ) -> CustomizableOperation<Self::Output, Self::Error, Self>;
-}
-
-macro_rules! signed {
-    ($($operation:ident $builder:ident $output:ident $error:ident),*) => {$(
-        impl SignedAsAsked for aws_sdk_s3::operation::$operation::builders::$builder {
-            type Output = aws_sdk_s3::operation::$operation::$output;
-            type Error = aws_sdk_s3::operation::$operation::$error;
-
-            fn signed_as_asked(self, bucket: &Bucket) -> CustomizableOperation<Self::Output, Self::Error, Self> {
-                let call = self.customize();
-                if bucket.client.payload_signing_enabled == Some(false) { call.disable_payload_signing() } else { call }
-            }
-        }
-    )*};
-}
-
-signed!(put_object PutObjectFluentBuilder PutObjectOutput PutObjectError, upload_part UploadPartFluentBuilder UploadPartOutput UploadPartError);
 
 #[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@ use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use tracelift_core::{destination::Bucket, time::Timestamp};
 
-use crate::{BucketError, Connector, Fault, Grant, Keys, bounded::bounded};
+use crate::{BucketError, Connector, Fault, Grant, Keys, bounded::bounded, client::Wait};
 use flow::Flow;
 use signature::Signer;
 
@@ -91,7 +91,8 @@ impl Connector {
         now: fn() -> Timestamp,
     ) -> Result<Reader, BucketError> {
         // Where a bucket is found is the SDK's to say.
-        let client = self.client(bucket, &Grant::Keys(keys.clone()), timeout, 1).await?;
+        let grant = Grant::Keys(keys.clone());
+        let client = self.client(bucket, &grant, Wait::Whole(timeout), 1).await?;
         let presigning = PresigningConfig::expires_in(Duration::from_secs(60))
             .map_err(|error| invalid(&error.to_string()))?;
         let example =

@@ -12,7 +12,7 @@ use crate::{BucketError, Fault};
 const MAX_ID_BYTES: usize = 4096;
 
 /// The id of the upload that a call has opened.
-pub fn opened(answer: CreateMultipartUploadOutput) -> Result<String, BucketError> {
+pub(crate) fn opened(answer: CreateMultipartUploadOutput) -> Result<String, BucketError> {
     answer.upload_id.filter(|id| is_usable(id)).ok_or_else(|| BucketError {
         fault: Fault::InvalidEndpoint,
         call: "CreateMultipartUpload",
@@ -22,7 +22,7 @@ pub fn opened(answer: CreateMultipartUploadOutput) -> Result<String, BucketError
 }
 
 /// The ids of the open uploads of this very key.
-pub fn listed<'a>(
+pub(crate) fn listed<'a>(
     answer: &'a ListMultipartUploadsOutput,
     key: &'a str,
 ) -> impl Iterator<Item = &'a str> {

@@ -57,7 +57,7 @@ pub(crate) fn fleet(channel: Channel, token: Token) -> FleetClient {
 
 /// Asks for destinations.
 #[derive(Clone)]
-pub(crate) struct Access {
+pub(crate) struct DestinationAccess {
     pub(crate) client: FleetClient,
     pub(crate) exporter: String,
     pub(crate) incarnation: String,
@@ -68,7 +68,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Longest wait for one answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl Access {
+impl DestinationAccess {
     /// The bucket of a leased run and its keys. While the control plane is away it asks again,
     /// until the lease ends.
     pub(crate) async fn destination(&self, lease: &Lease) -> Result<(Bucket, Grant), JobError> {

@@ -1,28 +1,27 @@
 //! The destination of one run, as long as its lease lasts: calls wait out throttling, and keys that
 //! have expired are asked for anew. It knows how to call, not what.
 
-use std::{
-    error::Error,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use bytes::Bytes;
 use tokio::time::Instant;
-use tracelift_bucket::{BucketError, Client, Connector, Extra, Fault, Grant, Line};
+use tracelift_bucket::{
+    BucketError, Connector, Extra, Fault, Grant, Line, NewObject, ObjectInfo, ObjectStore,
+    OpenUpload,
+};
 use tracelift_core::{
     destination::{Bucket, StoreFeatures},
     failure::{Failure, FailureClass, Step},
+    part::UploadedPart,
 };
 
 use crate::{
-    access::Access,
+    access::DestinationAccess,
     backoff::Backoff,
-    lease::JobError,
-    lease::{Lease, StopReason},
+    lease::{JobError, Lease, StopReason},
     meter::Meter,
     resend::Resend,
     settings::Patience,
@@ -80,17 +79,33 @@ pub(crate) fn failure(step: Step, error: &BucketError) -> Failure {
     Failure { step, class, detail: error.told() }
 }
 
-/// Whether a call in flight is broken off when the lease ends.
+/// What a call asks for: reads may be denied to keys that are good for exports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+/// Whether a call in flight is aborted when the lease ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WhenStopped {
     Abort,
     Await,
 }
 
-/// A run's destination.
+/// What a new object is made of.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// All of it.
+    Whole(Bytes),
+    /// The parts of an upload.
+    Parts { upload_id: String, parts: Vec<UploadedPart>, bytes: u64 },
+}
+
+/// A task's destination: its object store, for as long as the lease lasts.
 pub(crate) struct Destination {
     lease: Lease,
-    access: Access,
+    access: DestinationAccess,
     connector: Connector,
     meter: Arc<Meter>,
     patience: Patience,
@@ -106,14 +121,14 @@ pub(crate) struct Destination {
 
 #[derive(Clone)]
 struct Current {
-    client: Client,
+    store: Arc<dyn ObjectStore>,
     grant: Grant,
 }
 
 impl Destination {
     /// Asks the control plane where it is and for its keys.
     pub(crate) async fn open(
-        access: Access,
+        access: DestinationAccess,
         connector: Connector,
         lease: Lease,
         meter: Arc<Meter>,
@@ -122,7 +137,7 @@ impl Destination {
         let line = line(&meter, patience);
         let current = connect(&access, &connector, &lease, line).await?;
         let (taken, features) =
-            (AtomicBool::new(meter.has_files()), Mutex::new(current.client.bucket().features));
+            (AtomicBool::new(meter.has_files()), Mutex::new(current.store.bucket().features));
         Ok(Arc::new(Self {
             lease,
             access,
@@ -140,7 +155,7 @@ impl Destination {
 
     /// Its bucket.
     pub(crate) fn bucket(&self) -> Bucket {
-        self.current().client.bucket().clone()
+        self.current().store.bucket().clone()
     }
 
     /// It has taken a write of this run or of what the run builds on.
@@ -161,7 +176,7 @@ impl Destination {
             *known = known.and(features);
             tracing::info!(features = ?*known, "the destination does not know everything that we send");
             let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-            current.client = current.client.knowing(*known);
+            current.store = current.store.with_features(*known);
         }
     }
 
@@ -170,8 +185,7 @@ impl Destination {
         self.width().at_once(most)
     }
 
-    /// Sends a part, and learns from how long it takes how many to send at once.
-    pub(crate) async fn part<T>(
+    async fn measured<T>(
         &self,
         most: usize,
         sending: impl Future<Output = Result<T, CallError>>,
@@ -193,56 +207,106 @@ impl Destination {
         self.width.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A call that is broken off when the lease ends.
-    pub(crate) async fn call<T, E, F>(
-        &self,
-        name: &'static str,
-        send: impl Fn(Client) -> F,
-    ) -> Result<T, CallError>
-    where
-        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-        E: Error + ProvideErrorMetadata + 'static,
-    {
-        self.retrying(name, send, WhenStopped::Abort).await
+    /// Writes an object, whatever stands at its key.
+    pub(crate) async fn put(&self, object: &NewObject, body: &Bytes) -> Result<(), CallError> {
+        let put = self.retrying(Access::Write, WhenStopped::Abort, |store| {
+            let body = body.clone();
+            async move { store.put(object, body, false).await }
+        });
+        put.await.map(drop)
     }
 
-    /// A call whose outcome must be known once it was sent: an object that exists is reported,
-    /// whatever comes meanwhile.
-    pub(crate) async fn settle<T, E, F>(
-        &self,
-        name: &'static str,
-        send: impl Fn(Client) -> F,
-    ) -> Result<T, CallError>
-    where
-        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-        E: Error + ProvideErrorMetadata + 'static,
-    {
-        self.retrying(name, send, WhenStopped::Await).await
+    /// Opens an upload; its id. Waited for whatever comes meanwhile: only we can know the id of
+    /// what it opens.
+    pub(crate) async fn open_upload(&self, object: &NewObject) -> Result<String, CallError> {
+        self.retrying(Access::Write, WhenStopped::Await, |store| async move {
+            store.open_upload(object).await
+        })
+        .await
     }
 
-    /// One call to clean up with, whether or not the lease still stands.
-    pub(crate) async fn once<T, E, F>(
+    /// Sends a part, and learns from how long it takes how many to send at once. `most`: how many
+    /// the setting allows.
+    pub(crate) async fn upload_part(
         &self,
-        name: &'static str,
-        send: impl Fn(Client) -> F,
-    ) -> Result<T, BucketError>
-    where
-        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-        E: Error + ProvideErrorMetadata + 'static,
-    {
-        let client = self.current().client;
-        send(client.clone()).await.map_err(|error| client.judge(name, &error))
+        most: usize,
+        upload: OpenUpload<'_>,
+        number: u32,
+        body: &Bytes,
+    ) -> Result<String, CallError> {
+        let sending = self.retrying(Access::Write, WhenStopped::Abort, |store| {
+            let body = body.clone();
+            async move { store.upload_part(upload, number, body).await }
+        });
+        self.measured(most, sending).await
     }
 
-    async fn retrying<T, E, F>(
+    /// Makes an object, sending only what `features` say; its etag. The outcome must be known once
+    /// it was sent: an object that exists is reported, whatever comes meanwhile.
+    pub(crate) async fn make(
         &self,
-        name: &'static str,
-        send: impl Fn(Client) -> F,
+        object: &NewObject,
+        content: &Content,
+        features: StoreFeatures,
+        unless_exists: bool,
+    ) -> Result<String, CallError> {
+        self.retrying(Access::Write, WhenStopped::Await, |store| async move {
+            let store = store.with_features(features);
+            match content {
+                Content::Whole(body) => store.put(object, body.clone(), unless_exists).await,
+                Content::Parts { upload_id, parts, bytes } => {
+                    let upload = OpenUpload { key: &object.key, id: upload_id };
+                    store.complete_upload(upload, parts, *bytes, unless_exists).await
+                }
+            }
+        })
+        .await
+    }
+
+    /// Discards an upload.
+    pub(crate) async fn abort_upload(&self, upload: OpenUpload<'_>) -> Result<(), CallError> {
+        self.retrying(Access::Read, WhenStopped::Abort, |store| async move {
+            store.abort_upload(upload).await
+        })
+        .await
+    }
+
+    /// Discards an upload, whether or not the lease still stands; tried once.
+    pub(crate) async fn abort_upload_once(
+        &self,
+        upload: OpenUpload<'_>,
+    ) -> Result<(), BucketError> {
+        self.current().store.abort_upload(upload).await
+    }
+
+    /// The ids of the open uploads of this very key.
+    pub(crate) async fn uploads(&self, key: &str) -> Result<Vec<String>, CallError> {
+        self.retrying(
+            Access::Read,
+            WhenStopped::Abort,
+            |store| async move { store.uploads(key).await },
+        )
+        .await
+    }
+
+    /// Describes an object.
+    pub(crate) async fn head(&self, key: &str) -> Result<ObjectInfo, CallError> {
+        self.retrying(
+            Access::Read,
+            WhenStopped::Await,
+            |store| async move { store.head(key).await },
+        )
+        .await
+    }
+
+    async fn retrying<T, F>(
+        &self,
+        access: Access,
         when_stopped: WhenStopped,
+        send: impl Fn(Arc<dyn ObjectStore>) -> F,
     ) -> Result<T, CallError>
     where
-        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-        E: Error + ProvideErrorMetadata + 'static,
+        F: Future<Output = Result<T, BucketError>>,
     {
         let mut resend = Resend::default();
         loop {
@@ -254,47 +318,46 @@ impl Destination {
             if self.lease.may_have_lapsed() {
                 return Err(CallError::Stopped(StopReason::Revoked));
             }
-            let Current { client, grant } = self.current();
+            let Current { store, grant } = self.current();
             let answer = match when_stopped {
-                WhenStopped::Await => send(client.clone()).await,
+                WhenStopped::Await => send(store.clone()).await,
                 WhenStopped::Abort => tokio::select! {
                     biased;
                     why = self.lease.halted() => return Err(CallError::Stopped(why)),
-                    answer = send(client.clone()) => answer,
+                    answer = send(store.clone()) => answer,
                 },
             };
             match answer {
                 Ok(answer) => {
-                    self.answered(name);
+                    self.answered(access);
                     return Ok(answer);
                 }
                 Err(error) => {
-                    let error = client.judge(name, &error);
                     if when_stopped == WhenStopped::Abort
-                        && self.forgo_checksums(client.bucket().features, &error)
+                        && self.forgo_checksums(access, store.bucket().features, &error)
                     {
                         continue;
                     }
-                    self.refused(error, &grant, &mut resend).await?;
+                    self.refused(access, error, &grant, &mut resend).await?;
                 }
             }
         }
     }
 
     /// Whether a write that carried so much, and no condition, is to be sent without its checksum.
-    fn forgo_checksums(&self, carried: StoreFeatures, error: &BucketError) -> bool {
+    fn forgo_checksums(&self, access: Access, carried: StoreFeatures, error: &BucketError) -> bool {
         let about = matches!(error.extra, Some(Extra::Checksums | Extra::Any));
-        let forgone = about && is_write(error.call) && carried.checksums;
+        let forgone = about && access == Access::Write && carried.checksums;
         if forgone {
             self.knows(StoreFeatures { checksums: false, ..carried });
         }
         forgone
     }
 
-    fn answered(&self, name: &str) {
+    fn answered(&self, access: Access) {
         self.backoff.faster();
         self.meter.held_up(None);
-        if is_write(name) {
+        if access == Access::Write {
             self.has_taken();
         }
     }
@@ -302,6 +365,7 @@ impl Destination {
     /// Returns when the call is to be sent again.
     async fn refused(
         &self,
+        access: Access,
         error: BucketError,
         grant: &Grant,
         resend: &mut Resend,
@@ -313,7 +377,7 @@ impl Destination {
             self.backoff.slower(chance());
             return Ok(());
         }
-        let taken = is_write(error.call) && self.taken.load(Relaxed);
+        let taken = access == Access::Write && self.taken.load(Relaxed);
         // Keys are replaced while runs go on: those of before may be good no longer.
         let keys = matches!(error.fault, Fault::ExpiredToken | Fault::UnknownKeyId)
             || error.fault == Fault::AccessDenied && taken;
@@ -346,7 +410,7 @@ impl Destination {
         if renewed.grant == *expired {
             return Ok(false);
         }
-        let renewed = Current { client: renewed.client.knowing(self.features()), ..renewed };
+        let renewed = Current { store: renewed.store.with_features(self.features()), ..renewed };
         tracing::info!("the destination's keys were no longer good; new ones are used");
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
         Ok(true)
@@ -362,20 +426,15 @@ fn line(meter: &Meter, patience: Patience) -> Line {
 }
 
 async fn connect(
-    access: &Access,
+    access: &DestinationAccess,
     connector: &Connector,
     lease: &Lease,
     line: Line,
 ) -> Result<Current, JobError> {
     let (bucket, grant) = access.destination(lease).await?;
-    let client = connector.patient_client(&bucket, &grant, line, REQUEST_ATTEMPTS).await;
-    let client = client.map_err(|error| failure(Step::Access, &error))?;
-    Ok(Current { client, grant })
-}
-
-/// Whether a call writes; others may be denied to a key that is good for exports.
-fn is_write(call: &str) -> bool {
-    ["PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"].contains(&call)
+    let store = connector.patient_store(&bucket, &grant, line, REQUEST_ATTEMPTS).await;
+    let store = store.map_err(|error| failure(Step::Access, &error))?;
+    Ok(Current { store, grant })
 }
 
 /// Anywhere from 0 to 1.

@@ -21,7 +21,7 @@ use tracelift_core::{
 };
 
 use crate::{
-    access::Access,
+    access::DestinationAccess,
     destination::Destination,
     encode::Encoder,
     hydrate::Hydrator,
@@ -41,7 +41,7 @@ pub(crate) struct JobContext {
     pub(crate) source: Source,
     pub(crate) hydrator: Hydrator,
     pub(crate) connector: Connector,
-    pub(crate) access: Access,
+    pub(crate) access: DestinationAccess,
     pub(crate) reporter: Reporter,
     pub(crate) limits: Limits,
 }

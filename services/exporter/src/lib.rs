@@ -40,7 +40,7 @@ pub use settings::{Blobs, ClickHouse, Limits, Patience, Settings, TransportCompr
 pub use source::filter::Pushdown;
 
 use crate::{
-    access::{Access, Token},
+    access::{DestinationAccess, Token},
     agent::{Agent, InFlight},
     blob::BlobStore,
     hydrate::Hydrator,
@@ -114,7 +114,7 @@ impl Exporter {
             },
             source,
             connector: network.destinations,
-            access: Access {
+            access: DestinationAccess {
                 client: client.clone(),
                 exporter: exporter.clone(),
                 incarnation: incarnation.clone(),

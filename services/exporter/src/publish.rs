@@ -1,10 +1,11 @@
 //! Manifests: a run's is a pure function of its frozen file list, the export's of its runs;
 //! `_SUCCESS` comes last.
 
-use aws_sdk_s3::primitives::ByteStream;
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
-use tracelift_bucket::{SignedAsAsked as _, WriteArguments as _};
+use tracelift_bucket::NewObject;
 use tracelift_core::{
     assignment::{Frozen, PublishedPartition, ReadTime},
     export::{ExportSpec, Projects},
@@ -160,21 +161,11 @@ pub(crate) async fn put_success(destination: &Destination, key: &str) -> Result<
 async fn write(
     destination: &Destination,
     key: &str,
-    content_type: &str,
+    content_type: &'static str,
     body: Bytes,
 ) -> Result<(), JobError> {
-    let put = destination.call("PutObject", |client| {
-        let bucket = client.bucket();
-        let call = client
-            .s3
-            .put_object()
-            .with_options_of(bucket)
-            .bucket(&bucket.name)
-            .key(key)
-            .content_type(content_type);
-        call.body(ByteStream::from(body.clone())).signed_as_asked(bucket).send()
-    });
-    put.await.map(drop).map_err(|error| error.at(Step::Publish))
+    let object = NewObject { key: key.to_owned(), content_type, metadata: HashMap::new() };
+    destination.put(&object, &body).await.map_err(|error| error.at(Step::Publish))
 }
 
 #[cfg(test)]

@@ -10,13 +10,9 @@ mod takeover;
 
 use std::sync::Arc;
 
-use aws_sdk_s3::{
-    primitives::ByteStream,
-    types::{CompletedMultipartUpload, CompletedPart},
-};
 use bytes::Bytes;
 use tokio::{sync::mpsc, task::JoinSet};
-use tracelift_bucket::{PaidAsAsked as _, SignedAsAsked as _, WriteArguments as _};
+use tracelift_bucket::OpenUpload;
 use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{File, FileIntent, Totals},
@@ -27,10 +23,9 @@ use tracelift_runtime::tasks;
 use uuid::Uuid;
 
 use crate::{
-    destination::Destination,
+    destination::{self, Destination},
     encode::{Content, Encoded},
-    lease::JobError,
-    lease::Lease,
+    lease::{JobError, Lease},
     meter::{Meter, Stage},
     report::Reporter,
 };
@@ -96,23 +91,7 @@ impl Uploader<'_> {
         let file = describe(&intent, content);
         intent.whole = Some(Box::new(file.clone()));
         self.reporter.file_intent(self.lease, &intent).await?;
-        let etag = self
-            .unless_there("PutObject", &intent, |client, condition| {
-                let bucket = client.bucket();
-                let call = client
-                    .s3
-                    .put_object()
-                    .with_options_of(bucket)
-                    .bucket(&bucket.name)
-                    .key(&intent.key);
-                let call = call
-                    .set_metadata(Some(self.metadata(&intent)))
-                    .content_type(PARQUET)
-                    .set_if_none_match(condition);
-                let call = call.body(ByteStream::from(body.clone())).signed_as_asked(bucket);
-                async move { call.send().await.map(|written| written.e_tag) }
-            })
-            .await?;
+        let etag = self.unless_there(&intent, &destination::Content::Whole(body)).await?;
         self.meter.add_bytes(size);
         Ok(File { etag, ..file })
     }
@@ -205,36 +184,13 @@ impl Uploader<'_> {
         content: Content,
     ) -> Result<File, JobError> {
         let _uploading = self.meter.time(Stage::Upload);
-        let whole = part::complete(uploaded, content.bytes).map_err(incomplete)?;
-        let number = |part: &UploadedPart| i32::try_from(part.number).unwrap_or(i32::MAX);
-        let whole = whole.iter().map(|part| {
-            CompletedPart::builder().part_number(number(part)).e_tag(&part.etag).build()
-        });
-        let whole = CompletedMultipartUpload::builder().set_parts(Some(whole.collect())).build();
+        let parts = part::complete(uploaded, content.bytes).map_err(incomplete)?;
         let file = describe(&intent, content);
         intent.whole = Some(Box::new(file.clone()));
         self.reporter.file_intent(self.lease, &intent).await?;
-        let etag = self
-            .unless_there("CompleteMultipartUpload", &intent, |client, condition| {
-                let call = client
-                    .s3
-                    .complete_multipart_upload()
-                    .bucket(&client.bucket().name)
-                    .key(&intent.key);
-                let call = call
-                    .paid_as_asked(client.bucket())
-                    .upload_id(&intent.upload_id)
-                    .multipart_upload(whole.clone());
-                let size = client
-                    .bucket()
-                    .features
-                    .object_size
-                    .then_some(file.bytes)
-                    .and_then(|bytes| i64::try_from(bytes).ok());
-                let call = call.set_if_none_match(condition).set_mpu_object_size(size);
-                async move { call.send().await.map(|written| written.e_tag) }
-            })
-            .await?;
+        let (upload_id, bytes) = (intent.upload_id.clone(), file.bytes);
+        let content = destination::Content::Parts { upload_id, parts, bytes };
+        let etag = self.unless_there(&intent, &content).await?;
         Ok(File { etag, ..file })
     }
 
@@ -265,24 +221,11 @@ impl Part {
     async fn send(self, at_once: usize) -> Result<UploadedPart, JobError> {
         let Self { destination, meter, intent, number, bytes } = self;
         let size = bytes.len() as u64;
-        let sending = destination.call("UploadPart", |client| {
-            let bucket = client.bucket();
-            let call = client
-                .s3
-                .upload_part()
-                .bucket(&bucket.name)
-                .key(&intent.key)
-                .upload_id(&intent.upload_id);
-            let call = call
-                .part_number(i32::try_from(number).unwrap_or(i32::MAX))
-                .paid_as_asked(bucket)
-                .body(ByteStream::from(bytes.clone()));
-            call.signed_as_asked(bucket).send()
-        });
-        let sent =
-            destination.part(at_once, sending).await.map_err(|error| error.at(Step::Upload))?;
+        let upload = OpenUpload { key: &intent.key, id: &intent.upload_id };
+        let etag = destination.upload_part(at_once, upload, number, &bytes).await;
+        let etag = etag.map_err(|error| error.at(Step::Upload))?;
         meter.add_bytes(size);
-        Ok(UploadedPart { number, size, etag: sent.e_tag.unwrap_or_default() })
+        Ok(UploadedPart { number, size, etag })
     }
 }
 

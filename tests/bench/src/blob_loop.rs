@@ -8,11 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::{
+    config::{BehaviorVersion, Credentials, Region},
+    primitives::ByteStream,
+};
 use clap::{Parser, ValueEnum};
 use futures::{TryStreamExt as _, stream};
-use secrecy::SecretString;
-use tracelift_bucket::{Connector, EndpointPolicy, Grant, Keys};
+use secrecy::{ExposeSecret as _, SecretString};
+use tracelift_bucket::{Connector, EndpointPolicy, Keys};
 use tracelift_core::destination::BucketInput;
 use tracelift_runtime::clock::{Clock as _, SystemClock};
 
@@ -72,18 +75,16 @@ async fn run(options: &Options) -> Outcome<serde_json::Value> {
     };
     let (connector, timeout) =
         (Connector::new(EndpointPolicy::AllowPrivate), Duration::from_secs(60));
-    let client = connector.client(&bucket, &Grant::Keys(keys.clone()), timeout, 3).await?;
+    let s3 = sdk(options, &keys);
     let reader = connector.reader(&bucket, &keys, timeout, 3, || SystemClock.now()).await?;
     let began = Instant::now();
     let calls = stream::iter(objects.iter().map(Ok::<_, Box<dyn std::error::Error + Send + Sync>>));
     let done = calls.map_ok(|(key, size)| {
-        let (client, reader, bucket) = (&client, &reader, &bucket.name);
+        let (s3, reader, bucket) = (&s3, &reader, &bucket.name);
         async move {
             match options.what {
                 What::Load => {
-                    client
-                        .s3
-                        .put_object()
+                    s3.put_object()
                         .bucket(bucket)
                         .key(key)
                         .body(ByteStream::from(json(*size)))
@@ -92,8 +93,7 @@ async fn run(options: &Options) -> Outcome<serde_json::Value> {
                     Ok(*size)
                 }
                 What::Get => Ok(reader.get(key).await?.bytes(timeout).await?.len()),
-                What::GetSdk => Ok(client
-                    .s3
+                What::GetSdk => Ok(s3
                     .get_object()
                     .bucket(bucket)
                     .key(key)
@@ -118,6 +118,20 @@ async fn run(options: &Options) -> Outcome<serde_json::Value> {
     Ok(
         serde_json::json!({ "objects": objects.len(), "bytes": bytes, "wall_s": began.elapsed().as_secs_f64() }),
     )
+}
+
+/// The SDK's own client, as anybody would make it.
+fn sdk(options: &Options, keys: &Keys) -> aws_sdk_s3::Client {
+    let secret = keys.secret_access_key.expose_secret();
+    let keys = Credentials::new(&keys.access_key_id, secret, None, None, "bench");
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .credentials_provider(keys)
+        .region(Region::new(options.region.clone()))
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .endpoint_url(&options.endpoint)
+        .force_path_style(true);
+    aws_sdk_s3::Client::from_conf(config.build())
 }
 
 fn objects() -> Outcome<Vec<(String, usize)>> {

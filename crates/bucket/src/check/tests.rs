@@ -43,8 +43,8 @@ fn answer(recorded: &str) -> http::Response<SdkBody> {
 async fn said(recorded: String) -> String {
     let http = answers(move |_| answer(&recorded));
     let connector = Connector::over(http, EndpointPolicy::PublicOnly);
-    let client = connector.client(&bucket(), &keys(), Duration::from_secs(5), 1).await.unwrap();
-    match check(&client, Uuid::nil()).await {
+    let store = connector.store(&bucket(), &keys(), Duration::from_secs(5), 1).await.unwrap();
+    match check(&*store, Uuid::nil()).await {
         Ok(_) => "it was taken".to_owned(),
         Err(error) => error.to_string(),
     }
@@ -79,10 +79,10 @@ async fn a_redirect_is_not_followed() {
             .header("location", "http://169.254.169.254/latest/meta-data/");
         answer.body(SdkBody::empty()).unwrap()
     });
-    let client = Connector::over(http, EndpointPolicy::PublicOnly)
-        .client(&bucket(), &keys(), Duration::from_secs(5), 2)
+    let store = Connector::over(http, EndpointPolicy::PublicOnly)
+        .store(&bucket(), &keys(), Duration::from_secs(5), 2)
         .await
         .unwrap();
-    assert_eq!(check(&client, Uuid::nil()).await.unwrap_err().fault, Fault::WrongRegion);
+    assert_eq!(check(&*store, Uuid::nil()).await.unwrap_err().fault, Fault::WrongRegion);
     assert_eq!(*asked.lock().unwrap(), ["store.example.com"]);
 }

@@ -1,15 +1,17 @@
 //! Roles: assumed with this process's own identity, renewed in time, told when they cannot be.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use aws_sdk_s3::primitives::SdkBody;
+use bytes::Bytes;
 use tracelift_core::destination::{Bucket, BucketInput, ClientOptions, RoleArn, UsEast1};
 
 use super::*;
-use crate::{answers::answers, check};
+use crate::{NewObject, answers::answers, check};
 
 const SOON: &str = "2026-01-01T00:00:00Z"; // long past: keys that must be renewed before each call
 const NEVER: &str = "2099-01-01T00:00:00Z";
@@ -87,21 +89,18 @@ fn aws(expires: &'static str, trusted: bool) -> (SharedHttpConnector, Arc<Mutex<
     (http, asked)
 }
 
-async fn put(client: &Client) {
-    client
-        .s3
-        .put_object()
-        .bucket("traces")
-        .key("k")
-        .body(SdkBody::from("x").into())
-        .send()
-        .await
-        .unwrap();
+async fn put(store: &dyn ObjectStore) {
+    store.put(&object(), Bytes::from_static(b"x"), false).await.unwrap();
 }
 
-async fn connect(http: SharedHttpConnector) -> Client {
+fn object() -> NewObject {
+    let (content_type, metadata) = ("application/octet-stream", HashMap::new());
+    NewObject { key: "k".to_owned(), content_type, metadata }
+}
+
+async fn connect(http: SharedHttpConnector) -> Arc<dyn ObjectStore> {
     Connector::over(http, EndpointPolicy::PublicOnly)
-        .client(&bucket(), &role(), Duration::from_secs(5), 1)
+        .store(&bucket(), &role(), Duration::from_secs(5), 1)
         .await
         .unwrap()
 }
@@ -110,8 +109,8 @@ async fn connect(http: SharedHttpConnector) -> Client {
 async fn a_role_is_assumed_once_under_the_workspaces_external_id() {
     let (http, asked) = aws(NEVER, true);
     let client = connect(http).await;
-    put(&client).await;
-    put(&client).await;
+    put(&*client).await;
+    put(&*client).await;
     let asked = asked.lock().unwrap();
     assert_eq!(asked.len(), 1);
     assert!(
@@ -125,15 +124,15 @@ async fn a_role_is_assumed_once_under_the_workspaces_external_id() {
 async fn a_roles_keys_are_renewed_before_they_expire() {
     let (http, asked) = aws(SOON, true);
     let client = connect(http).await;
-    put(&client).await;
-    put(&client).await;
+    put(&*client).await;
+    put(&*client).await;
     assert_eq!(asked.lock().unwrap().len(), 2);
 }
 
 #[tokio::test]
 async fn a_role_that_does_not_trust_us_is_told_with_what_to_do() {
     let (http, _) = aws(NEVER, false);
-    let error = check(&connect(http).await, uuid::Uuid::nil()).await.unwrap_err();
+    let error = check(&*connect(http).await, uuid::Uuid::nil()).await.unwrap_err();
     assert_eq!(error.fault, Fault::NoIdentity);
     insta::assert_snapshot!(error.to_string());
 }
@@ -217,10 +216,8 @@ async fn every_setting_of_the_client_shows_in_the_address() {
             session_token: None,
         });
         let connector = Connector::over(http, EndpointPolicy::PublicOnly);
-        let client = connector.client(&bucket, &keys, Duration::from_secs(5), 1).await.unwrap();
-        let call =
-            client.s3.put_object().bucket(&bucket.name).key("k").body(SdkBody::from("x").into());
-        call.signed_as_asked(&bucket).send().await.unwrap();
+        let store = connector.store(&bucket, &keys, Duration::from_secs(5), 1).await.unwrap();
+        put(&*store).await;
         table += &format!("{name}: {}\n", seen.lock().unwrap());
     }
     insta::assert_snapshot!(table);

@@ -126,12 +126,10 @@ impl Destinations {
         bucket: &Bucket,
         entry: &Entry,
     ) -> Result<StoreFeatures, Status> {
-        let client = self
-            .connector
-            .client(bucket, &entry.grant(tenant), CHECK_TIMEOUT, CHECK_ATTEMPTS)
-            .await;
-        let checked = match client {
-            Ok(client) => tracelift_bucket::check(&client, Uuid::new_v4()).await,
+        let store =
+            self.connector.store(bucket, &entry.grant(tenant), CHECK_TIMEOUT, CHECK_ATTEMPTS).await;
+        let checked = match store {
+            Ok(store) => tracelift_bucket::check(&*store, Uuid::new_v4()).await,
             Err(error) => Err(error),
         };
         checked.map_err(|error| {

@@ -3,15 +3,13 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use aws_sdk_s3::config::retry::RetryConfig;
-use tracelift_bucket::{Client, Fault, PaidAsAsked as _, WriteArguments as _, upload};
+use tracelift_bucket::{Fault, NewObject, OpenUpload};
 use tracelift_core::{failure::Step, file::FileIntent};
 
 use super::{PARQUET, Uploader};
 use crate::{
     destination::{CallError, chance},
-    lease::JobError,
-    lease::StopReason,
+    lease::{JobError, StopReason},
 };
 
 /// How often an upload is tried to be opened while the store does not answer.
@@ -55,25 +53,16 @@ impl Uploader<'_> {
     }
 
     async fn create(&self, intent: &FileIntent) -> Result<String, CallError> {
-        // Waited for whatever comes meanwhile: only we can know the id of what it opens.
-        let created = self.destination.settle("CreateMultipartUpload", |client| {
-            let bucket = client.bucket();
-            let call = client
-                .s3
-                .create_multipart_upload()
-                .with_options_of(bucket)
-                .bucket(&bucket.name)
-                .key(&intent.key);
-            let call = call.set_metadata(Some(self.metadata(intent))).content_type(PARQUET);
-            // The SDK's own second try would hide that a first one may have opened an upload.
-            let once = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
-            call.customize().config_override(once).send()
-        });
-        upload::opened(created.await?).map_err(CallError::Refused)
+        self.destination.open_upload(&self.object(intent)).await
+    }
+
+    pub(super) fn object(&self, intent: &FileIntent) -> NewObject {
+        let (key, metadata) = (intent.key.clone(), self.metadata(intent));
+        NewObject { key, content_type: PARQUET, metadata }
     }
 
     /// What an object of ours says of itself.
-    pub(super) fn metadata(&self, intent: &FileIntent) -> HashMap<String, String> {
+    fn metadata(&self, intent: &FileIntent) -> HashMap<String, String> {
         let entries = [
             (TASK, self.task.to_string()),
             ("tracelift-file", intent.number.to_string()),
@@ -92,10 +81,8 @@ impl Uploader<'_> {
     }
 
     async fn end(&self, intent: &FileIntent) {
-        if let Err(error) = self
-            .destination
-            .once("AbortMultipartUpload", |client| abort(&client, &intent.key, &intent.upload_id))
-            .await
+        let upload = OpenUpload { key: &intent.key, id: &intent.upload_id };
+        if let Err(error) = self.destination.abort_upload_once(upload).await
             && error.fault != Fault::NoSuchUpload
         {
             tracing::warn!(%error, key = intent.key, "an upload stays open until its successor ends it");
@@ -113,11 +100,7 @@ impl Uploader<'_> {
         upload_id: &str,
     ) -> Result<(), JobError> {
         for _ in 0..ABORTS {
-            match self
-                .destination
-                .call("AbortMultipartUpload", |client| abort(&client, key, upload_id))
-                .await
-            {
+            match self.destination.abort_upload(OpenUpload { key, id: upload_id }).await {
                 Ok(()) => {}
                 Err(CallError::Refused(error)) => match error.fault {
                     Fault::NoSuchUpload | Fault::NoSuchKey | Fault::AccessDenied => return Ok(()),
@@ -133,17 +116,7 @@ impl Uploader<'_> {
     /// not answer now is asked again by the next attempt; where the bucket does not let us
     /// list, its own lifecycle rule has to end them.
     pub(super) async fn abort_unknown(&self, key: &str) -> Result<(), JobError> {
-        let listed = self.destination.call("ListMultipartUploads", |client| {
-            let bucket = client.bucket();
-            client
-                .s3
-                .list_multipart_uploads()
-                .bucket(&bucket.name)
-                .prefix(key)
-                .paid_as_asked(bucket)
-                .send()
-        });
-        let listed = match listed.await {
+        let listed = match self.destination.uploads(key).await {
             Ok(listed) => listed,
             Err(CallError::Refused(error)) if error.fault != Fault::Unavailable => {
                 tracing::debug!(%error, key, "open uploads cannot be listed");
@@ -151,9 +124,9 @@ impl Uploader<'_> {
             }
             Err(error) => return Err(error.at(Step::Upload)),
         };
-        for id in upload::listed(&listed, key) {
+        for id in listed {
             tracing::info!(key, "an upload that nobody knew is aborted");
-            self.abort_until_gone(key, id).await?;
+            self.abort_until_gone(key, &id).await?;
         }
         Ok(())
     }
@@ -162,24 +135,3 @@ impl Uploader<'_> {
 /// Names in an object's metadata.
 pub(super) const TASK: &str = "tracelift-run";
 pub(super) const TOKEN: &str = "tracelift-token";
-
-type AbortError = aws_sdk_s3::error::SdkError<
-    aws_sdk_s3::operation::abort_multipart_upload::AbortMultipartUploadError,
-    aws_smithy_runtime_api::client::orchestrator::HttpResponse,
->;
-
-fn abort(
-    client: &Client,
-    key: &str,
-    upload_id: &str,
-) -> impl Future<Output = Result<(), AbortError>> + use<> {
-    let bucket = client.bucket();
-    let call = client
-        .s3
-        .abort_multipart_upload()
-        .bucket(&bucket.name)
-        .key(key)
-        .upload_id(upload_id)
-        .paid_as_asked(bucket);
-    async move { call.send().await.map(|_| ()) }
-}

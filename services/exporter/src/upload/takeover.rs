@@ -2,9 +2,7 @@
 //! looked at when that does not hold or an answer was lost, and taken over from an attempt that was
 //! lost. `core::takeover` decides.
 
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use tracelift_bucket::{BucketError, Client, Extras, Fault, PaidAsAsked as _};
+use tracelift_bucket::{BucketError, Extras, Fault, ObjectInfo};
 use tracelift_core::{
     failure::{Failure, FailureClass, Step},
     file::{File, FileIntent},
@@ -15,7 +13,10 @@ use super::{
     Uploader,
     opening::{TASK, TOKEN},
 };
-use crate::{destination::CallError, lease::JobError};
+use crate::{
+    destination::{CallError, Content},
+    lease::JobError,
+};
 
 impl Uploader<'_> {
     /// Makes an object, its etag: under the condition that none is there, where the store knows
@@ -24,29 +25,20 @@ impl Uploader<'_> {
     /// The condition holds off an exporter that wakes up after its successor has written the file:
     /// also where the bucket did not let the successor abort, and also for a PutObject, which
     /// has no upload to abort.
-    pub(super) async fn unless_there<E, F>(
+    pub(super) async fn unless_there(
         &self,
-        name: &'static str,
         intent: &FileIntent,
-        send: impl Fn(Client, Option<String>) -> F,
-    ) -> Result<String, JobError>
-    where
-        F: Future<Output = Result<Option<String>, SdkError<E, HttpResponse>>>,
-        E: std::error::Error + ProvideErrorMetadata + 'static,
-    {
+        content: &Content,
+    ) -> Result<String, JobError> {
+        let object = self.object(intent);
         let (mut extras, mut replace) = (Extras::new(self.destination.features()), false);
         loop {
             let now = extras.now();
-            let condition = (now.conditional_writes && !replace).then(|| "*".to_owned());
-            let conditional = condition.is_some();
-            let error = match self
-                .destination
-                .settle(name, |client| send(client.knowing(now), condition.clone()))
-                .await
-            {
+            let conditional = now.conditional_writes && !replace;
+            let error = match self.destination.make(&object, content, now, conditional).await {
                 Ok(etag) => {
                     self.destination.knows(now);
-                    return Ok(etag.unwrap_or_default().trim_matches('"').to_owned());
+                    return Ok(etag.trim_matches('"').to_owned());
                 }
                 Err(CallError::Refused(error)) => error,
                 Err(error) => return Err(error.at(Step::Upload)),
@@ -104,29 +96,10 @@ impl Uploader<'_> {
     }
 
     async fn look(&self, intent: &FileIntent) -> Result<Decision, JobError> {
-        let head = self.destination.settle("HeadObject", |client| {
-            let bucket = client.bucket();
-            client
-                .s3
-                .head_object()
-                .bucket(&bucket.name)
-                .key(&intent.key)
-                .paid_as_asked(bucket)
-                .send()
-        });
-        let found = match head.await {
-            Ok(head) => {
-                let said = |name| head.metadata().and_then(|metadata| metadata.get(name)).cloned();
-                let bytes = head
-                    .content_length()
-                    .and_then(|size| u64::try_from(size).ok())
-                    .unwrap_or_default();
-                Found::Object {
-                    task: said(TASK),
-                    token: said(TOKEN),
-                    bytes,
-                    etag: head.e_tag().unwrap_or_default().to_owned(),
-                }
+        let found = match self.destination.head(&intent.key).await {
+            Ok(ObjectInfo { bytes, etag, mut metadata }) => {
+                let (task, token) = (metadata.remove(TASK), metadata.remove(TOKEN));
+                Found::Object { task, token, bytes, etag }
             }
             Err(CallError::Refused(BucketError { fault: Fault::NoSuchKey, .. })) => Found::Nothing,
             Err(CallError::Refused(BucketError { fault: Fault::AccessDenied, .. })) => {
