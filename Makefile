@@ -1,14 +1,18 @@
 # Everything a newcomer types. Tools go into the user's cache, build products into one target folder outside the checkout.
 #
+#   make check    formatting, clippy, and every test that needs only Rust
+#   make test     every Rust test on real parts, the Python and Node clients, 50 simulated worlds
+#   make test-all make test, Spark, MinIO and Garage, 200 more worlds, chaos, instruction counts
+#   make lint     formatting, clippy, docs, licences, protobuf style and breaking changes
+#   make hooks    run the quick checks before each commit
 #   make demo     watch three days of traces travel from ClickHouse to Parquet, and see them compared
-#   make test     install what is needed and run every test
+#   make up       start everything in the foreground (ROWS=, and the ports below)
 #   make sim      simulate COUNT seeds: real services, simulated network, faults; SEED= repeats one
 #   make chaos    kill, freeze and restart the real programs ROUNDS times, then compare every row; STORE=postgres, SEED=
 #   make servers  install MinIO and Garage, S3 servers that tests write to (needs Go; the first time takes 10 minutes)
-#   make up       start everything in the foreground (ROWS=, and the ports below)
 #   make bench    measure against ClickHouse's own writer, pyarrow and the bare object store (ROWS=; PART=inline for a part of it)
 #   make fuzz     feed the reader of filters nonsense for SECONDS (needs Rust nightly)
-#   make lint     formatting, clippy, docs, licences, protobuf style
+#   make advisories   look the dependencies up in the RustSec database (needs the network)
 
 ROWS            ?= 100000
 COUNT           ?= 100
@@ -38,7 +42,8 @@ export PYTHONDONTWRITEBYTECODE := 1
 UP = --rows $(ROWS) --grpc-port $(GRPC_PORT) --rest-port $(REST_PORT) --clickhouse-port $(CLICKHOUSE_PORT) --s3-port $(S3_PORT)
 
 .PHONY: help install install-node install-spark install-bench build release stages up demo sim chaos servers bench instructions-record fuzz \
-	test test-rust test-python test-sim test-chaos test-instructions lint clean
+	check test test-all test-rest test-rust-only test-rust test-clients test-servers test-sim test-more-sim test-chaos test-instructions \
+	lint fmt clippy doc deny proto advisories hooks clean
 .DEFAULT_GOAL := help
 
 help:
@@ -49,7 +54,7 @@ help:
 install: $(VENV)/installed
 
 $(VENV)/installed: tests/requirements.txt
-	@scripts/needs.sh
+	@scripts/needs.sh python
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	touch $@
@@ -103,6 +108,14 @@ $(TRACELIFT_MINIO):
 	@scripts/needs.sh go
 	GOBIN=$(dir $@) GOFLAGS=-mod=mod go install github.com/minio/minio@$(MINIO_VERSION)
 
+# Cargo run by hand, and an editor that runs it, build where make does. Cargo expands no `~`, so this file cannot be committed: it is
+# made once, where it is missing. Before that a plain `cargo test` builds into ./target.
+.cargo/config.toml:
+	@mkdir -p $(@D)
+	@printf '[build]\ntarget-dir = "%s"\n' '$(CARGO_TARGET_DIR)' >$@
+
+build release stages clippy doc test-rust-only test-rust: .cargo/config.toml
+
 # ---- running --------------------------------------------------------------------------------------------------------
 
 build:
@@ -137,21 +150,49 @@ fuzz: $(CARGO_FUZZ)/bin/cargo-fuzz
 
 # ---- checking -------------------------------------------------------------------------------------------------------
 
-test: test-rust test-python test-sim test-chaos test-instructions
+# Each gear builds the whole workspace: another choice of packages would change the features of tokio and others, and compile
+# everything that stands on them a second time (docs/adr/0034-gears.md).
 
-test-rust: install build
-	@scripts/needs.sh postgres
+check: fmt clippy test-rust-only
+
+test: test-rust test-clients test-sim
+
+test-all: test test-rest
+
+# What test-all runs beyond test.
+test-rest: test-servers test-more-sim test-chaos test-instructions
+
+# Tests that need more are `#[ignore = "needs …"]`.
+test-rust-only:
+	@scripts/needs.sh
 	cargo test --locked --workspace
 
-test-python: install install-spark install-node build servers
-	@scripts/needs.sh node curl java
-	$(TRACELIFT_PYTHON) -m pytest -q -p no:cacheprovider tests/support/clickhouse tests/clients/python
+# All tests but one, which takes six minutes to show that a slow line is waited for.
+test-rust: install build
+	@scripts/needs.sh postgres
+	cargo test --locked --workspace -- --include-ignored --skip twenty_megabytes_pass_at_sixty_kilobytes_a_second
 
-# About two minutes on two processors, each time with other seeds.
+# Together these two run every Python test; the search for secrets is in both, as each leaves other things behind.
+SERVERS := spark or minio or garage
+PYTEST  := $(TRACELIFT_PYTHON) -m pytest -q
+
+test-clients: install install-node build
+	@scripts/needs.sh node curl
+	$(PYTEST) -m 'not ($(SERVERS))' tests/support/clickhouse tests/clients/python
+
+test-servers: install install-spark build servers
+	@scripts/needs.sh java
+	$(PYTEST) -m '$(SERVERS) or secrets' tests/clients/python
+
+# Half a second for a world on two processors, each time with other seeds.
 test-sim:
-	@$(MAKE) --no-print-directory sim COUNT=250
+	@$(MAKE) --no-print-directory sim COUNT=50
 
-test-chaos:
+test-more-sim:
+	@$(MAKE) --no-print-directory sim COUNT=200
+
+# Against MinIO, as it is installed then.
+test-chaos: servers
 	@$(MAKE) --no-print-directory chaos ROUNDS=2
 	@$(MAKE) --no-print-directory chaos ROUNDS=2 STORE=postgres REPLICAS=2
 
@@ -163,16 +204,37 @@ instructions-record: stages
 	$(PYTHON) tests/bench/instructions.py $(CARGO_TARGET_DIR)/release/stages --record
 
 stages:
-	@scripts/needs.sh valgrind
+	@scripts/needs.sh python valgrind
 	cargo build --locked --release -p tracelift-bench --bin stages
 
-lint: install-node $(CARGO_DENY)/bin/cargo-deny
+lint: fmt clippy doc deny proto
+
+fmt:
 	@scripts/needs.sh clippy
 	cargo fmt --check
+
+clippy:
+	@scripts/needs.sh clippy
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+
+deny: $(CARGO_DENY)/bin/cargo-deny
 	$(CARGO_DENY)/bin/cargo-deny --locked check bans licenses sources
-	$(NODE_MODULES)/node_modules/.bin/buf lint proto
+
+advisories: $(CARGO_DENY)/bin/cargo-deny
+	$(CARGO_DENY)/bin/cargo-deny --locked check advisories
+
+BUF := $(NODE_MODULES)/node_modules/.bin/buf
+
+proto: install-node
+	$(BUF) lint proto
+	@tag=$$(git describe --tags --abbrev=0 2>/dev/null) || { echo "buf breaking: not checked, there is no tag to compare with"; exit 0; }; \
+		echo "buf breaking proto against $$tag"; $(BUF) breaking proto --against "$$(git rev-parse --git-common-dir)#tag=$$tag,subdir=proto"
+
+hooks:
+	git config core.hooksPath scripts/hooks
 
 clean:
 	rm -rf target/dev

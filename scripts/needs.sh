@@ -1,7 +1,7 @@
 #!/bin/sh
 # Says what is missing on this machine before anything is built, and how to get it. As root on Debian (and in CI, where
-# sudo asks nothing) it gets the packages itself. Arguments: what is needed besides a compiler and Python: node, curl, clippy, go,
-# java (Spark runs in it), postgres (the server's programs; the tests start servers of their own), valgrind.
+# sudo asks nothing) it gets the packages itself. Arguments: what is needed besides Rust and a C compiler: python, node, curl, clippy,
+# go, java (Spark runs in it), postgres (the server's programs; the tests start servers of their own), valgrind.
 set -eu
 
 python="${PYTHON:-python3}"
@@ -9,10 +9,12 @@ packages=""
 has() { command -v "$1" >/dev/null 2>&1; }
 
 has cc || packages="$packages build-essential"
-has "$python" || packages="$packages python3"
-"$python" -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3-venv"
 for thing in "$@"; do
     case "$thing" in
+        python)
+            has "$python" || packages="$packages python3"
+            "$python" -c 'import venv, ensurepip' 2>/dev/null || packages="$packages python3-venv"
+            ;;
         node) has node && has npm || packages="$packages nodejs npm" ;;
         valgrind) has valgrind || packages="$packages valgrind" ;;
         curl) has curl || packages="$packages curl" ;;

@@ -14,6 +14,8 @@ import pytest
 
 from stack import DESTINATIONS, EXPORTS, ONE_DAY, free_port
 
+pytestmark = pytest.mark.garage
+
 FAILED = "Failed to validate S3 destination: "
 BUCKET = "archive"
 REGION = "garage"

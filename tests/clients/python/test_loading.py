@@ -159,6 +159,7 @@ def spark():
     SparkSession.getActiveSession().stop()
 
 
+@pytest.mark.spark
 def test_spark_reads_it(spark, version, values, source, exported, tmp_path, monkeypatch):
     """From a copy in a folder: Spark's own access to S3 does not come with Spark."""
     monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")

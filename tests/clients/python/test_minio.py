@@ -21,6 +21,8 @@ from minio.minioadmin import MinioAdmin
 
 from stack import DESTINATIONS, EXPORTS, ONE_DAY, Stack, free_port
 
+pytestmark = pytest.mark.minio
+
 ROOT_KEYS = ("minio-root", "minio-root-secret")
 REGION = "eu-central-1"
 BUCKET = "archive"

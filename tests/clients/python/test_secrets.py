@@ -10,6 +10,8 @@ import pytest
 
 from stack import DESTINATIONS
 
+pytestmark = pytest.mark.secrets
+
 
 def processes(root):
     """A process and everything below it."""

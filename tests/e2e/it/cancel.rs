@@ -20,6 +20,7 @@ async fn cancel(world: &World, export: &str) -> ExportStatus {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn an_export_that_nobody_works_on_is_cancelled_at_once() {
     let world = World::start().await;
     let export = world.export("2024-01-01", "2024-01-03").await;
@@ -29,6 +30,7 @@ async fn an_export_that_nobody_works_on_is_cancelled_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_working_exporter_ends_its_query_and_its_uploads_and_keeps_completed_files() {
     let world = World::start().await;
     (1..=600).for_each(|n| {

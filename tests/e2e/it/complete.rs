@@ -72,6 +72,7 @@ fn expected(rows: &[(u128, &str)]) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn an_id_counts_once_where_its_newest_version_is() {
     let world = world_of_moved_ids().await;
     let _exporter = world.exporter();
@@ -105,6 +106,7 @@ async fn an_id_counts_once_where_its_newest_version_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn an_operator_may_rule_out_the_look_for_moved_ids_and_the_manifest_says_so() {
     let world = world_of_moved_ids().await;
     let mut settings = world.exporter_settings("exporter-1");
@@ -147,6 +149,7 @@ const CUTTING: [&[(&str, &str)]; 14] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn settings_that_cut_answers_do_not_shorten_an_export() {
     let world = World::start().await;
     (1..=600).for_each(|n| {
@@ -174,6 +177,7 @@ async fn settings_that_cut_answers_do_not_shorten_an_export() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn limits_of_the_operator_are_named_at_once_whatever_their_overflow_mode() {
     let world = World::start().await;
     world.insert(&offloaded(600)).await;
@@ -196,6 +200,7 @@ async fn limits_of_the_operator_are_named_at_once_whatever_their_overflow_mode()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn an_answer_that_something_unknown_cuts_is_never_complete() {
     let world = World::start().await;
     (1..=300).for_each(|n| {
@@ -219,6 +224,7 @@ async fn an_answer_that_something_unknown_cuts_is_never_complete() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_source_that_is_cut_every_time_but_lets_each_attempt_finish_a_file_completes() {
     let world = World::start().await;
     let row = |n: u128| json!({"id": id(n), "start_time": format!("2024-01-01 12:{:02}:{:02}", n / 60, n % 60), "inputs": "x".repeat(4000)});
@@ -267,6 +273,7 @@ fn tables() -> Vec<(&'static str, &'static str)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn old_and_withdrawn_versions_are_never_exported_whatever_the_table_is() {
     let world = World::start().await;
     world.clickhouse.execute("SYSTEM STOP MERGES runs").await;
@@ -364,6 +371,7 @@ async fn old_and_withdrawn_versions_are_never_exported_whatever_the_table_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn many_rows_with_versions_are_read_right_from_a_view_in_small_blocks() {
     let world = World::start().await;
     world

@@ -30,6 +30,7 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn every_form_of_pointer_is_filled_in() {
     let world = World::start().await;
     let put = |key: &str, content: &[u8]| world.s3.put(SOURCE_BUCKET, key, content);
@@ -65,6 +66,7 @@ async fn every_form_of_pointer_is_filled_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn rows_that_clickhouse_packs_on_their_way_are_the_same() {
     let world = World::start().await;
     let row = |n: u128| json!({"id": id(n), "name": format!("é{n}"), "inputs": format!(r#"{{"text":"{}"}}"#, "packed ".repeat(40)), "tags": ["a", "b"]});
@@ -81,6 +83,7 @@ async fn rows_that_clickhouse_packs_on_their_way_are_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_field_that_cannot_be_had_is_null_and_named_and_its_row_stays() {
     let world = World::start().await;
     world.s3.put(SOURCE_BUCKET, "blobs/text", b"not json");
@@ -120,6 +123,7 @@ async fn a_field_that_cannot_be_had_is_null_and_named_and_its_row_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn an_object_that_moved_with_its_retention_is_found() {
     let world = World::start().await;
     world.s3.put(SOURCE_BUCKET, "ttl_s/1", b"{}");
@@ -138,6 +142,7 @@ async fn an_object_that_moved_with_its_retention_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn every_id_appears_once_in_its_newest_version_and_deleted_ones_do_not() {
     let world = World::start().await;
     let version = |n: u128, name: &str, second: u32, deleted: u8| json!({"id": id(n), "name": name, "modified_at": format!("2024-01-01 12:00:{second:02}"), "is_deleted": deleted});
@@ -158,6 +163,7 @@ async fn every_id_appears_once_in_its_newest_version_and_deleted_ones_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn it_is_so_wherever_in_a_block_of_the_answer_a_row_has_versions() {
     const ROWS: u128 = 40;
     let world = World::start().await;
@@ -204,6 +210,7 @@ async fn it_is_so_wherever_in_a_block_of_the_answer_a_row_has_versions() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn windows_are_half_open_to_the_microsecond_and_no_other_tenants_or_projects_row_appears() {
     let world = World::start().await;
     let at = |n: u128, time: &str| json!({"id": id(n), "start_time": time});
@@ -236,6 +243,7 @@ async fn windows_are_half_open_to_the_microsecond_and_no_other_tenants_or_projec
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn text_that_is_no_utf_8_is_mended_and_its_row_stays() {
     let world = World::start().await;
     world.insert(&[json!({"id": id(1), "inputs": "{}"}), json!({"id": id(2)})]).await;
@@ -271,6 +279,7 @@ async fn text_that_is_no_utf_8_is_mended_and_its_row_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_partition_without_rows_is_complete_without_files() {
     let world = World::start().await;
     let _exporter = world.exporter();
@@ -284,6 +293,7 @@ async fn a_partition_without_rows_is_complete_without_files() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn rows_become_many_files_when_files_are_small() {
     let world = World::start().await;
     let text = |n: u128| format!("{{\"text\":\"{}\"}}", incompressible(n));
@@ -322,6 +332,7 @@ fn incompressible(n: u128) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn columns_formats_and_codecs_are_as_asked_for_and_no_object_is_fetched_in_vain() {
     let world = World::start().await;
     world.insert(&[json!({"id": id(1), "inputs_s3_urls": r#"{"ROOT": "blobs/1"}"#, "total_cost": "0.000000000001"})]).await;
@@ -348,6 +359,7 @@ async fn columns_formats_and_codecs_are_as_asked_for_and_no_object_is_fetched_in
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_value_of_sixty_megabytes_goes_through() {
     let world = World::start().await;
     let large = format!("\"{}\"", "x".repeat(60 << 20));

@@ -146,6 +146,7 @@ async fn both_are_there(world: &World, export: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn every_project_with_a_dataset_is_exported_and_no_other() {
     let world = world().await;
     let _exporter = world.exporter();
@@ -154,6 +155,7 @@ async fn every_project_with_a_dataset_is_exported_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_tenant_without_experiments_gets_an_export_that_is_complete_and_empty() {
     let world = World::start().await;
     world.insert(&[row(1, PROJECT_ID, 1)]).await;
@@ -182,6 +184,7 @@ async fn stuck(world: &World) -> (tokio::net::TcpListener, Settings) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn an_exporter_that_dies_while_it_finds_them_is_followed_by_another() {
     let world = world().await;
     let (silent, settings) = stuck(&world).await;
@@ -204,6 +207,7 @@ async fn an_exporter_that_dies_while_it_finds_them_is_followed_by_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn what_was_found_is_lost_or_goes_unanswered_or_comes_twice() {
     let world = world().await;
     for fate in [Fate::Lost, Fate::LastOne, Fate::Repeated] {
@@ -220,6 +224,7 @@ async fn what_was_found_is_lost_or_goes_unanswered_or_comes_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn an_exporter_that_dies_while_it_says_what_it_found_is_followed_by_another() {
     let world = world().await;
     let (wire, gate) = (Wire::to(&world.grpc).await, Gate::new());
@@ -237,6 +242,7 @@ async fn an_exporter_that_dies_while_it_says_what_it_found_is_followed_by_anothe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn an_export_is_cancelled_while_they_are_found() {
     let world = world().await;
     let (silent, settings) = stuck(&world).await;

@@ -32,6 +32,7 @@ async fn completes_with_each_row_once(world: &World, export: &str, n: u128) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_blob_store_that_asks_to_slow_down_is_asked_again() {
     let world = world_with(30).await;
     world.s3.faults.refuse(Operation::GetObject, "blobs/1", S3ErrorCode::SlowDown, 4);
@@ -42,6 +43,7 @@ async fn a_blob_store_that_asks_to_slow_down_is_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_run_whose_object_fails_for_long_is_tried_again_from_its_cursor() {
     let world = world_with(30).await;
     world.s3.faults.refuse(Operation::GetObject, "blobs/30", S3ErrorCode::InternalError, 5);
@@ -54,6 +56,7 @@ async fn a_run_whose_object_fails_for_long_is_tried_again_from_its_cursor() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn clickhouse_away_at_the_start_delays_and_loses_nothing() {
     let mut world = world_with(30).await;
     world.clickhouse.kill();
@@ -65,6 +68,7 @@ async fn clickhouse_away_at_the_start_delays_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn clickhouse_gone_in_the_middle_is_never_taken_for_the_end() {
     let mut world = world_with(3000).await;
     let gate = world.s3.faults.hold(Operation::GetObject, "blobs/7");
@@ -78,6 +82,7 @@ async fn clickhouse_gone_in_the_middle_is_never_taken_for_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_bucket_that_refuses_fails_the_run_at_once_with_the_fix_named() {
     let world = world_with(3).await;
     let export = world.export(DAY.0, DAY.1).await;
@@ -101,6 +106,7 @@ fn in_parts(world: &World) -> Running {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_store_that_gives_uploads_no_usable_id_fails_the_run_at_once_with_the_fix_named() {
     let world = world_with(30).await;
     let export = world.export(DAY.0, DAY.1).await;
@@ -118,6 +124,7 @@ async fn a_store_that_gives_uploads_no_usable_id_fails_the_run_at_once_with_the_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_bucket_that_answers_503_is_tried_again_and_no_attempt_is_counted() {
     let world = world_with(30).await;
     let export = world.export(DAY.0, DAY.1).await;
@@ -163,6 +170,7 @@ fn code(name: &'static str) -> S3ErrorCode {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn what_arrived_damaged_is_sent_again_within_the_attempt() {
     let every = [
         (Operation::UploadPart, code("BadDigest"), 2),
@@ -175,6 +183,7 @@ async fn what_arrived_damaged_is_sent_again_within_the_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_file_of_which_the_store_has_lost_a_part_is_written_anew() {
     assert_eq!(
         retries_in_parts(&[(Operation::CompleteMultipartUpload, code("InvalidPart"), 4)]).await,
@@ -183,6 +192,7 @@ async fn a_file_of_which_the_store_has_lost_a_part_is_written_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_bucket_that_denies_what_it_took_before_is_asked_again() {
     let every = [
         (Operation::UploadPart, code("AccessDenied"), 1),
@@ -193,6 +203,7 @@ async fn a_bucket_that_denies_what_it_took_before_is_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn manifests_are_asked_for_again_that_a_bucket_denies_after_it_took_the_files() {
     let world = world_with(3).await;
     let export = world.export(DAY.0, DAY.1).await;
@@ -205,6 +216,7 @@ async fn manifests_are_asked_for_again_that_a_bucket_denies_after_it_took_the_fi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_lost_answer_to_complete_is_resolved_by_looking() {
     let world = world_with(30).await;
     let export = world.export(DAY.0, DAY.1).await;
@@ -215,6 +227,7 @@ async fn a_lost_answer_to_complete_is_resolved_by_looking() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_lost_answer_to_a_single_put_is_resolved_by_looking() {
     let world = world_with(3).await;
     let export = world.export(DAY.0, DAY.1).await;
@@ -225,6 +238,7 @@ async fn a_lost_answer_to_a_single_put_is_resolved_by_looking() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn an_upload_that_was_opened_although_nobody_said_so_is_found_and_aborted() {
     let world = world_with(30).await;
     let export = world.export(DAY.0, DAY.1).await;
@@ -235,6 +249,7 @@ async fn an_upload_that_was_opened_although_nobody_said_so_is_found_and_aborted(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_check_whose_answers_are_lost_leaves_no_upload() {
     let world = World::start().await;
     world.s3.faults.lose_answer(Operation::CreateMultipartUpload, "/tmp/", 1);
@@ -250,6 +265,7 @@ async fn a_check_whose_answers_are_lost_leaves_no_upload() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn keys_that_expire_are_asked_for_anew_within_the_run() {
     let world = world_with(30).await;
     let export = world.export(DAY.0, DAY.1).await;
@@ -282,6 +298,7 @@ async fn keys_that_expire_are_asked_for_anew_within_the_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn keys_that_expire_and_are_not_renewed_fail_the_run_with_the_fix_named() {
     let world = world_with(3).await;
     let export = world.export(DAY.0, DAY.1).await;

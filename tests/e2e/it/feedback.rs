@@ -62,6 +62,7 @@ fn each(rows: &[Value], n: u128, field: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn each_row_has_the_newest_version_of_its_own_feedback_in_order() {
     let world = World::start().await;
     world.insert(&(1..=4).map(|n| json!({"id": id(n)})).collect::<Vec<_>>()).await;
@@ -132,6 +133,7 @@ fn columns_are_as_listed(world: &World, export: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn whatever_was_said_is_json_and_text_that_is_no_utf_8_is_mended() {
     let world = World::start().await;
     world.insert(&[json!({"id": id(1)}), json!({"id": id(2)})]).await;
@@ -165,6 +167,7 @@ async fn whatever_was_said_is_json_and_text_that_is_no_utf_8_is_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn all_feedback_of_a_row_that_matches_is_exported_whatever_the_filter_asks_of_it() {
     let world = World::start().await;
     world.s3.put(SOURCE_BUCKET, "blobs/1", br#"{"a":1}"#);
@@ -196,6 +199,7 @@ async fn all_feedback_of_a_row_that_matches_is_exported_whatever_the_filter_asks
 /// The table's key has the start time in it, so an id whose start time was changed is there twice,
 /// and is exported twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn rows_of_one_id_have_the_same_feedback() {
     let world = World::start().await;
     let at = |n: u128, second: u32| json!({"id": id(n), "start_time": format!("2024-01-01 12:00:{second:02}")});
@@ -222,6 +226,7 @@ async fn rows_of_one_id_have_the_same_feedback() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn the_table_of_feedback_is_left_alone_where_the_column_is_not_listed() {
     let world = World::start().await;
     world.insert(&[json!({"id": id(1)})]).await;
@@ -278,6 +283,7 @@ fn every_row_has_its_own(rows: &[Value]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn feedback_of_many_batches_lands_on_its_rows() {
     let (world, settings) = divided().await;
     let _exporter = world.start_exporter(&settings);
@@ -290,6 +296,7 @@ async fn feedback_of_many_batches_lands_on_its_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_clickhouse_that_cannot_answer_about_feedback_is_asked_again_and_nothing_is_lost() {
     let (world, mut settings) = divided().await;
     let stone = id(400);
@@ -325,6 +332,7 @@ async fn a_clickhouse_that_cannot_answer_about_feedback_is_asked_again_and_nothi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_cancelled_export_leaves_no_question_about_feedback_behind() {
     let world = World::start().await;
     (1..=240).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), b"{}"));

@@ -74,6 +74,7 @@ async fn insert_feedback(world: &World, said: impl IntoIterator<Item = Value>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn clickhouse_finds_the_rows_that_the_rules_say_match() {
     const FILTERS: usize = 400;
     let world = World::start().await;
@@ -133,6 +134,7 @@ async fn clickhouse_finds_the_rows_that_the_rules_say_match() {
 
 /// An exporter's run over rows whose metadata and errors lie in objects, some of which are gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn an_export_holds_the_rows_that_match_whether_or_not_their_content_is_in_the_table() {
     let world = World::start().await;
     world.s3.put(SOURCE_BUCKET, "prod", br#"{"metadata":{"env":"prod","n":2}}"#);
@@ -210,6 +212,7 @@ async fn an_export_holds_the_rows_that_match_whether_or_not_their_content_is_in_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn an_export_with_a_filter_of_the_table_is_counted_by_it() {
     let world = World::start().await;
     let named = |n: u128, name: &str| json!({"id": id(n), "name": name, "start_time": format!("2024-01-01 12:00:{n:02}")});
@@ -224,6 +227,7 @@ async fn an_export_with_a_filter_of_the_table_is_counted_by_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_batch_that_is_full_within_a_row_keeps_the_fields_of_that_row() {
     let world = World::start().await;
     let row = |n: u128| {

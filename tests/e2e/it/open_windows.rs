@@ -19,6 +19,7 @@ fn row(n: u128, at: Timestamp) -> serde_json::Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_window_that_is_still_open_is_exported_and_says_so() {
     let world = World::with(Options { grace_seconds: 0, ..Options::default() }).await;
     let _exporter = world.exporter();
@@ -58,6 +59,7 @@ async fn a_window_that_is_still_open_is_exported_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_window_that_has_ended_is_exported_as_closed_and_counted_at_once() {
     let world = World::start().await;
     let _exporter = world.exporter();

@@ -33,6 +33,7 @@ async fn world() -> (World, tracelift_exporter::Settings) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB and PostgreSQL: make test"]
 async fn an_export_given_to_one_replica_is_done_through_the_other_though_the_database_goes_away() {
     let (world, settings) = world().await;
     let gate = world.s3.faults.hold(Operation::UploadPart, "-00002.parquet");
@@ -68,6 +69,7 @@ async fn an_export_given_to_one_replica_is_done_through_the_other_though_the_dat
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB and PostgreSQL: make test"]
 async fn a_cancel_given_to_one_replica_stops_the_exporter_at_the_other() {
     let (world, settings) = world().await;
     let gate = world.s3.faults.hold(Operation::UploadPart, "-00001.parquet");
@@ -84,6 +86,7 @@ async fn a_cancel_given_to_one_replica_stops_the_exporter_at_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB and PostgreSQL: make test"]
 async fn a_rolling_restart_of_everything_costs_no_attempt() {
     let (mut world, first) = world().await;
     let second = tracelift_exporter::Settings {

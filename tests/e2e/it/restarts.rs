@@ -45,6 +45,7 @@ async fn each_row_is_there_once(world: &World, export: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn an_exporter_that_dies_in_the_middle_is_continued_at_its_cursor() {
     let (world, settings) = world().await;
     let gate = world.s3.faults.hold(Operation::UploadPart, "-00002.parquet");
@@ -63,6 +64,7 @@ async fn an_exporter_that_dies_in_the_middle_is_continued_at_its_cursor() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_lapsed_lease_gives_the_run_to_another_exporter() {
     let (world, settings) = world().await;
     let gate = world.s3.faults.hold(Operation::UploadPart, "-00001.parquet");
@@ -81,6 +83,7 @@ async fn a_lapsed_lease_gives_the_run_to_another_exporter() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn an_exporter_that_stops_finishes_its_file_and_gives_the_run_back_without_an_attempt() {
     let (world, settings) = world().await;
     let gate = world.s3.faults.hold(Operation::UploadPart, "-00002.parquet");
@@ -99,6 +102,7 @@ async fn an_exporter_that_stops_finishes_its_file_and_gives_the_run_back_without
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_run_that_is_given_to_an_exporter_while_it_stops_is_handed_back_without_an_attempt() {
     let (world, mut settings) = world().await;
     let (wire, gate) = (Wire::to(&world.grpc).await, Gate::new());
@@ -117,6 +121,7 @@ async fn a_run_that_is_given_to_an_exporter_while_it_stops_is_handed_back_withou
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_restart_of_the_control_plane_is_only_a_longer_disconnect() {
     let (mut world, settings) = world().await;
     let gate = world.s3.faults.hold(Operation::UploadPart, "-00002.parquet");

@@ -26,6 +26,7 @@ async fn failed(world: &World, settings: &tracelift_exporter::Settings) -> Expor
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn what_clickhouse_will_go_on_refusing_fails_at_once_and_names_what_to_change() {
     let world = World::start().await;
     world.insert(&offloaded(3)).await;
@@ -65,6 +66,7 @@ async fn what_clickhouse_will_go_on_refusing_fails_at_once_and_names_what_to_cha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn an_object_that_the_store_refuses_costs_its_field_and_not_the_export() {
     let world = World::start().await;
     (1..=9).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), b"{}"));
@@ -113,6 +115,7 @@ async fn an_object_that_the_store_refuses_costs_its_field_and_not_the_export() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_store_that_refuses_every_object_is_the_operators_to_mend_and_says_so_at_once() {
     let world = World::start().await;
     (1..=30).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), b"{}"));
@@ -136,6 +139,7 @@ async fn a_store_that_refuses_every_object_is_the_operators_to_mend_and_says_so_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn of_rows_whose_objects_were_all_denied_nothing_is_kept_so_that_a_retry_fills_them_in() {
     let world = World::start().await;
     (1..=5).for_each(|n| world.s3.put(SOURCE_BUCKET, &format!("blobs/{n}"), b"{}"));

@@ -40,6 +40,7 @@ async fn exports(world: &World, destination: String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn what_a_store_does_not_know_is_found_out_by_the_check_and_left_out() {
     let everything = StoreFeatures { checksums: true, conditional_writes: true, object_size: true };
     let world = World::start().await;
@@ -61,6 +62,7 @@ async fn what_a_store_does_not_know_is_found_out_by_the_check_and_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_store_that_knows_less_than_when_it_was_checked_is_written_to_all_the_same() {
     let world = World::start().await;
     let destination = world.destination("test").await;
@@ -69,6 +71,7 @@ async fn a_store_that_knows_less_than_when_it_was_checked_is_written_to_all_the_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn the_check_needs_no_right_but_put_object_and_leaves_no_upload() {
     let world = World::start().await;
     for operation in
@@ -81,6 +84,7 @@ async fn the_check_needs_no_right_but_put_object_and_leaves_no_upload() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_bucket_in_the_endpoints_path_and_a_prefix_as_long_as_may_be_are_exported_to() {
     let world = World::start().await;
     let prefix =

@@ -66,6 +66,7 @@ async fn dies_before_the_answer(parts: bool) -> (World, tracelift_exporter::Sett
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_file_that_was_completed_and_never_reported_is_taken_over_and_not_written_again() {
     for parts in [true, false] {
         let (world, settings, export) = dies_before_the_answer(parts).await;
@@ -86,6 +87,7 @@ async fn a_file_that_was_completed_and_never_reported_is_taken_over_and_not_writ
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn where_the_bucket_does_not_let_us_look_the_file_is_written_again_to_the_same_key() {
     for parts in [true, false] {
         let (world, settings, export) = dies_before_the_answer(parts).await;
@@ -102,6 +104,7 @@ async fn where_the_bucket_does_not_let_us_look_the_file_is_written_again_to_the_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_bucket_that_grants_put_object_only_is_enough() {
     let (world, settings) = world(true).await;
     for refused in [
@@ -128,6 +131,7 @@ async fn a_bucket_that_grants_put_object_only_is_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_store_that_knows_no_conditions_is_written_to_without_them() {
     for parts in [true, false] {
         let (world, settings) = world(parts).await;
@@ -148,6 +152,7 @@ async fn a_store_that_knows_no_conditions_is_written_to_without_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn somebody_elses_object_is_never_replaced() {
     for parts in [true, false] {
         let (world, settings) = world(parts).await;

@@ -60,11 +60,13 @@ fn signal(child: &std::process::Child, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn a_process_that_was_frozen_with_a_write_on_its_way_changes_nothing() {
     frozen(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn nor_does_it_where_the_bucket_does_not_let_it_look() {
     frozen(true).await;
 }
@@ -128,6 +130,7 @@ fn bucket_client(world: &World) -> Client {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs chDB: make test"]
 async fn one_that_heeds_no_clock_and_tries_everything_changes_nothing() {
     let world = world().await;
     world.s3.faults.allow_small_parts();

@@ -29,8 +29,11 @@ pub fn repository() -> PathBuf {
         .to_owned()
 }
 
-/// The Python that has chDB: what `make` installed, or `TRACELIFT_PYTHON`.
+/// The Python that has chDB: `TRACELIFT_PYTHON`, or what `make install` has installed.
 pub fn python() -> PathBuf {
-    std::env::var_os("TRACELIFT_PYTHON")
-        .map_or_else(|| repository().join("target/venv/bin/python"), PathBuf::from)
+    let installed = || std::env::home_dir().unwrap_or_default().join(INSTALLED);
+    std::env::var_os("TRACELIFT_PYTHON").map_or_else(installed, PathBuf::from)
 }
+
+/// Below the user's folder, as the Makefile has it.
+const INSTALLED: &str = ".cache/tracelift/venv/bin/python";

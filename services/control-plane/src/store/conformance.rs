@@ -41,10 +41,13 @@ use super::{
 use crate::sealer::Sealed;
 
 /// Makes a test of every case, for the store that `$fresh` makes; `$sequences` says how many are
-/// made up.
+/// made up. The third argument is put on each test: what it needs, if that is more than Rust.
 macro_rules! suite {
     ($fresh:path, $sequences:literal) => {
-        $crate::store::conformance::cases! { $fresh;
+        $crate::store::conformance::suite!($fresh, $sequences, cfg(test));
+    };
+    ($fresh:path, $sequences:literal, $needs:meta) => {
+        $crate::store::conformance::cases! { $fresh; $needs;
             owners {
                 a_tenant_is_made_once,
                 a_revoked_key_is_not_found_any_more,
@@ -187,6 +190,7 @@ macro_rules! suite {
             }
         }
         #[test]
+        #[$needs]
         fn whatever_two_exporters_do() {
             $crate::store::conformance::any_sequence::of_two_exporters($sequences, &|| {
                 Box::pin($fresh())
@@ -196,10 +200,11 @@ macro_rules! suite {
 }
 
 macro_rules! cases {
-    ($fresh:path; $($module:ident { $($case:ident,)* })*) => {
+    ($fresh:path; $needs:meta; $($module:ident { $($case:ident,)* })*) => {
         $(mod $module {
             $(
                 #[tokio::test]
+                #[$needs]
                 async fn $case() {
                     let store = $fresh().await;
                     $crate::store::conformance::$module::$case(&store).await;

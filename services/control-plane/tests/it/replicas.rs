@@ -51,6 +51,7 @@ impl Workspace {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn an_exporter_at_one_replica_is_told_of_a_cancel_given_to_the_other() {
     let (a, b, _) = replicas().await;
     let mine = a.workspace(1).await;
@@ -65,6 +66,7 @@ async fn an_exporter_at_one_replica_is_told_of_a_cancel_given_to_the_other() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn a_caller_at_one_replica_watches_a_run_done_through_the_other() {
     let (a, b, _) = replicas().await;
     let mine = a.workspace(1).await;
@@ -93,6 +95,7 @@ async fn a_caller_at_one_replica_watches_a_run_done_through_the_other() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn an_exporter_that_connects_to_one_replica_ends_its_session_at_the_other() {
     let (a, b, _) = replicas().await;
     let mine = a.workspace(1).await;
@@ -107,6 +110,7 @@ async fn an_exporter_that_connects_to_one_replica_ends_its_session_at_the_other(
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn leases_outlive_a_restart_of_every_replica() {
     let (a, b, url) = replicas().await;
     let mine = a.workspace(1).await;
@@ -135,6 +139,7 @@ async fn becomes(plane: &Plane, expected: ServingStatus) {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn a_database_that_goes_away_is_told_and_found_again() {
     let server = Arc::new(tokio::task::spawn_blocking(Postgres::start_new).await.unwrap());
     let url = server.new_database().await;

@@ -51,10 +51,15 @@ async fn hear(notifications: &mut Receiver<Change>, expected: Change) {
 }
 
 mod conforms {
-    crate::store::conformance::suite!(crate::store::engine::postgres::tests::fresh, 12);
+    crate::store::conformance::suite!(
+        crate::store::engine::postgres::tests::fresh,
+        12,
+        ignore = "needs PostgreSQL: make test"
+    );
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn news_of_one_replica_is_heard_by_the_other() {
     let (a, b) = replicas().await;
     let mine = owner(&a, 1).await;
@@ -75,6 +80,7 @@ async fn news_of_one_replica_is_heard_by_the_other() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn two_replicas_give_no_run_twice_and_fill_no_exporter_over() {
     let (a, b) = replicas().await;
     let mine = owner(&a, 1).await;
@@ -100,6 +106,7 @@ async fn two_replicas_give_no_run_twice_and_fill_no_exporter_over() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn runs_that_end_at_once_at_two_replicas_begin_one_finalising_run() {
     let (a, b) = replicas().await;
     let mine = owner(&a, 1).await;
@@ -119,6 +126,7 @@ async fn runs_that_end_at_once_at_two_replicas_begin_one_finalising_run() {
 /// Claims, reports, heartbeats, hellos, lapses and cancels of the same runs, all at the same time:
 /// nothing hangs, nothing fails, and what is left is whole.
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn replicas_in_each_others_way_end_well() {
     let (a, b) = replicas().await;
     let mine = owner(&a, 1).await;
@@ -158,6 +166,7 @@ async fn replicas_in_each_others_way_end_well() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn a_lost_connection_for_news_comes_back_and_says_that_some_may_be_missed() {
     let url = server().await.new_database().await;
     let (a, b) = tokio::join!(open(&url), open(&url));
@@ -175,6 +184,7 @@ async fn a_lost_connection_for_news_comes_back_and_says_that_some_may_be_missed(
 
 /// Writes are sent with what comes behind them, so that a refused one is noticed late.
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn a_refused_write_leaves_nothing_and_its_connection_is_used_again() {
     let url = server().await.new_database().await;
     let one = PostgresSettings::new(&SecretString::from(url.as_str()), None, None, 1).unwrap();
@@ -210,6 +220,7 @@ async fn a_refused_write_leaves_nothing_and_its_connection_is_used_again() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn a_transaction_that_panics_leaves_nothing_for_the_next_one_on_its_connection() {
     let url = server().await.new_database().await;
     let one = PostgresSettings::new(&SecretString::from(url.as_str()), None, None, 1).unwrap();
@@ -229,6 +240,7 @@ async fn a_transaction_that_panics_leaves_nothing_for_the_next_one_on_its_connec
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn whoever_asks_for_the_time_is_told_one_between_the_question_and_the_answer() {
     let store = fresh().await;
     let before = store.now().await.unwrap();
@@ -238,6 +250,7 @@ async fn whoever_asks_for_the_time_is_told_one_between_the_question_and_the_answ
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn lost_connections_are_replaced() {
     let url = server().await.new_database().await;
     let store = open(&url).await;
@@ -253,6 +266,7 @@ async fn lost_connections_are_replaced() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn replicas_that_start_at_once_make_one_schema() {
     let url = server().await.new_database().await;
     let stores = join_all((0..6).map(|_| open(&url))).await;
@@ -263,6 +277,7 @@ async fn replicas_that_start_at_once_make_one_schema() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn a_database_of_a_newer_schema_is_refused_and_left_alone() {
     let url = server().await.new_database().await;
     let store = open(&url).await;
@@ -277,6 +292,7 @@ async fn a_database_of_a_newer_schema_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn a_value_that_cannot_be_read_back_is_named_and_never_guessed() {
     let url = server().await.new_database().await;
     let store = open(&url).await;
@@ -290,6 +306,7 @@ async fn a_value_that_cannot_be_read_back_is_named_and_never_guessed() {
 }
 
 #[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
 async fn who_does_not_get_in_is_told_why_and_no_password_is_shown() {
     let url = server().await.new_database().await;
     let wrong = url.replace(PASSWORD, "wr0ng-w0rd");
