@@ -1,4 +1,4 @@
-//! Figures for Prometheus, on a port of their own, when the operator gives one. Without it counting
+//! Metrics for Prometheus, on a port of their own, when the operator sets one. Without it, counting
 //! costs next to nothing.
 
 use std::net::SocketAddr;
@@ -7,31 +7,31 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::tasks;
 
-/// Where to serve figures.
+/// Where to serve metrics.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct MetricsSettings {
-    /// Address that serves figures for Prometheus at /metrics; off without one
+    /// Address on which to serve metrics for Prometheus, at /metrics; off when unset
     #[arg(long, env = "TRACELIFT_METRICS_LISTEN")]
     pub metrics_listen: Option<SocketAddr>,
 }
 
-/// Why figures cannot be served.
+/// Why metrics cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve figures on {address}: {why}; choose another TRACELIFT_METRICS_LISTEN")]
+#[error("cannot serve metrics on {address}: {why}; choose another TRACELIFT_METRICS_LISTEN")]
 pub struct MetricsError {
     address: SocketAddr,
     why: String,
 }
 
-/// Says what figures of this process mean; each is shown from the start, as 0.
-pub fn describe(figures: &'static [(&'static str, &'static str)]) {
-    for (name, meaning) in figures {
+/// Describes this process's counters; each is shown from the start, as 0.
+pub fn describe(counters: &'static [(&'static str, &'static str)]) {
+    for (name, meaning) in counters {
         metrics::describe_counter!(*name, *meaning);
         metrics::counter!(*name).increment(0);
     }
 }
 
-/// Serves the figures of the whole process, when there is an address for them.
+/// Serves the metrics of the whole process, if there is an address for them.
 pub fn serve(settings: &MetricsSettings) -> Result<(), MetricsError> {
     let Some(address) = settings.metrics_listen else { return Ok(()) };
     let failed = |why: &dyn std::fmt::Display| MetricsError { address, why: why.to_string() };
@@ -42,9 +42,9 @@ pub fn serve(settings: &MetricsSettings) -> Result<(), MetricsError> {
     metrics::set_global_recorder(recorder).map_err(|error| failed(&error))?;
     tasks::detached("metrics", async move {
         if let Err(error) = listener.await {
-            tracing::error!(?error, "figures are served no longer");
+            tracing::error!(?error, "metrics are no longer served");
         }
     });
-    tracing::info!("figures on http://{address}/metrics");
+    tracing::info!("metrics on http://{address}/metrics");
     Ok(())
 }

@@ -45,6 +45,7 @@ use tracelift_proto::{
 use tracelift_runtime::{
     listen::{self, ListenError},
     metrics::MetricsError,
+    renamed,
     request::RequestLayer,
     secret::SecretError,
     tasks,
@@ -72,7 +73,8 @@ pub const METRICS: &[(&str, &str)] = &[
         "tracelift_leases_lapsed_total",
         "leases that passed a deadline; their runs were queued again",
     ),
-    ("tracelift_runs_timed_out_total", "runs that took longer than allowed"),
+    (TASKS_TIMED_OUT.new, "tasks that took longer than allowed"),
+    (TASKS_TIMED_OUT.old, "deprecated: use tracelift_tasks_timed_out_total"),
     ("tracelift_exports_spawned_total", "exports that schedules have spawned"),
     ("tracelift_calls_refused_total", "calls refused because too many were under way"),
     (
@@ -85,6 +87,12 @@ pub const METRICS: &[(&str, &str)] = &[
     ),
     ("tracelift_vanished_rows_total", "exported rows that the trace store does not have any more"),
 ];
+
+/// Renamed in 0.2.0.
+pub(crate) const TASKS_TIMED_OUT: renamed::Counter = renamed::Counter {
+    old: "tracelift_runs_timed_out_total",
+    new: "tracelift_tasks_timed_out_total",
+};
 
 /// Why the control plane does not start or run.
 #[derive(Debug, thiserror::Error)]

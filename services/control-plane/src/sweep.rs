@@ -63,7 +63,7 @@ async fn look(store: &Store, terms: LeaseTerms, ageing: Ageing) -> Result<(), St
     }
     let timed_out = store.time_out(ageing.limits, now).await?;
     if timed_out > 0 {
-        metrics::counter!("tracelift_runs_timed_out_total").increment(timed_out as u64);
+        crate::TASKS_TIMED_OUT.increment(timed_out as u64);
         tracing::warn!(timed_out, "runs took too long; they are stopped");
     }
     let due = Due {

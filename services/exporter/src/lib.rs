@@ -32,11 +32,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::errors::InvalidMetadataValue;
 use tracelift_bucket::BucketError;
 use tracelift_core::{Invalid, id::ExporterId};
-use tracelift_runtime::{metrics::MetricsError, secret::SecretError, tls::TlsError};
+use tracelift_runtime::{metrics::MetricsError, renamed, secret::SecretError, tls::TlsError};
 use uuid::Uuid;
 
 pub use network::Network;
-pub use settings::{Blobs, ClickHouse, Limits, Patience, Settings, TransportCompression, UniqueBy};
+pub use settings::{
+    Blobs, ClickHouse, Limits, Patience, RENAMED, Settings, TransportCompression, UniqueBy,
+};
 pub use source::filter::Pushdown;
 
 use crate::{
@@ -51,13 +53,15 @@ use crate::{
 
 /// The figures of an exporter, each with what it counts since its start.
 pub const METRICS: &[(&str, &str)] = &[
-    (
-        "tracelift_rows_read_total",
-        "rows that were encoded, those of files that were not completed included",
-    ),
+    (ROWS_ENCODED.new, "rows encoded, including those of files that were not completed"),
+    (ROWS_ENCODED.old, "deprecated: use tracelift_rows_encoded_total"),
     ("tracelift_bytes_uploaded_total", "bytes that destinations took"),
     ("tracelift_destination_throttled_total", "times that a destination asked to slow down"),
 ];
+
+/// Renamed in 0.2.0.
+pub(crate) const ROWS_ENCODED: renamed::Counter =
+    renamed::Counter { old: "tracelift_rows_read_total", new: "tracelift_rows_encoded_total" };
 
 /// Why the exporter does not start.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +108,8 @@ impl Exporter {
         let incarnation = Uuid::new_v4().to_string();
         let client = access::fleet(network.control_plane, Token::new(&settings.fleet_token()?)?);
         let source = Source::new(network.clickhouse, &settings.clickhouse, &limits)?;
-        let (reporter, reports) = Reporter::new(usize::try_from(limits.max_runs).unwrap_or(1));
+        let (reporter, reports) =
+            Reporter::new(usize::try_from(limits.exporter_slots).unwrap_or(1));
         let context = JobContext {
             hydrator: Hydrator {
                 source: source.clone(),
@@ -126,7 +131,7 @@ impl Exporter {
             client,
             exporter,
             incarnation,
-            capacity: limits.runs(),
+            capacity: limits.slots(),
             drain_time: Duration::from_secs(settings.drain_seconds),
             context,
             reports,

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use tracelift_exporter::{Error, Exporter, METRICS, Settings};
-use tracelift_runtime::{metrics, shutdown, telemetry};
+use tracelift_exporter::{Error, Exporter, METRICS, RENAMED, Settings};
+use tracelift_runtime::{metrics, renamed, shutdown, telemetry};
 
 /// Gives freed memory back: the encoder's buffers come and go by tens of megabytes on many threads.
 #[global_allocator]
@@ -13,6 +13,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> ExitCode {
     let settings = Settings::read();
     telemetry::init(&settings.log);
+    renamed::warn(RENAMED);
     match work(&settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -69,7 +69,7 @@ impl Meter {
 
     pub(crate) fn add_rows(&self, rows: u64) {
         self.rows.fetch_add(rows, Relaxed);
-        metrics::counter!("tracelift_rows_read_total").increment(rows);
+        crate::ROWS_ENCODED.increment(rows);
     }
 
     pub(crate) fn add_bytes(&self, bytes: u64) {

@@ -3,11 +3,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use secrecy::SecretString;
 use tracelift_core::task::Identity;
 use tracelift_runtime::{
     metrics::MetricsSettings,
+    renamed,
     secret::{self, SecretError},
     telemetry::LogSettings,
     tls::ClientTls,
@@ -166,8 +167,8 @@ pub struct Blobs {
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Limits {
     /// Runs at once
-    #[arg(long, env = "TRACELIFT_MAX_RUNS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub max_runs: u32,
+    #[arg(long, env = "TRACELIFT_EXPORTER_SLOTS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub exporter_slots: u32,
     /// Bytes that all runs together may hold in memory
     #[arg(long, env = "TRACELIFT_MEMORY_BYTES", default_value_t = 384 << 20)]
     pub memory_bytes: u64,
@@ -222,7 +223,7 @@ const BATCHES: u64 = 4;
 impl Limits {
     /// Bytes that one run holds at most, as long as no single value is larger than a batch.
     #[must_use]
-    pub fn bytes_per_run(&self) -> u64 {
+    pub fn bytes_per_task(&self) -> u64 {
         self.batch_bytes * BATCHES
             + self.row_group_bytes
             + self.part_bytes * (u64::from(self.parts_in_flight) + 1)
@@ -230,9 +231,9 @@ impl Limits {
 
     /// How many runs fit at once; at least one.
     #[must_use]
-    pub fn runs(&self) -> u32 {
-        let fit = u32::try_from(self.memory_bytes / self.bytes_per_run()).unwrap_or(u32::MAX);
-        fit.clamp(1, self.max_runs)
+    pub fn slots(&self) -> u32 {
+        let fit = u32::try_from(self.memory_bytes / self.bytes_per_task()).unwrap_or(u32::MAX);
+        fit.clamp(1, self.exporter_slots)
     }
 }
 
@@ -245,12 +246,21 @@ fn identifier(text: &str) -> Result<String, String> {
     }
 }
 
+/// Settings that were renamed in 0.2.0.
+pub const RENAMED: &[renamed::Setting] = &[renamed::Setting {
+    id: "exporter_slots",
+    old_flag: "max-runs",
+    old_env: "TRACELIFT_MAX_RUNS",
+    new_env: "TRACELIFT_EXPORTER_SLOTS",
+}];
+
 impl Settings {
     /// From the command line and the environment; ends the process with a usage message when they
     /// are wrong.
     #[must_use]
     pub fn read() -> Self {
-        let mut settings = Self::parse();
+        let matches = renamed::accept(Self::command(), RENAMED).get_matches();
+        let mut settings = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         settings.fleet_token = secret::from_env("TRACELIFT_FLEET_TOKEN");
         settings.clickhouse.clickhouse_password = secret::from_env("CLICKHOUSE_PASSWORD");
         settings.blobs.blob_access_key_id = secret::from_env("BLOB_ACCESS_KEY_ID");

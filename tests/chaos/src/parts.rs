@@ -122,7 +122,7 @@ pub(crate) fn exporter(places: &Places, number: usize) -> Command {
         .env("TRACELIFT_FLEET_TOKEN", FLEET_TOKEN)
         .env("TRACELIFT_ALLOW_PRIVATE_ENDPOINTS", "true")
         .env("TRACELIFT_DRAIN_SECONDS", "3")
-        .env("TRACELIFT_MAX_RUNS", "3")
+        .env("TRACELIFT_EXPORTER_SLOTS", "3")
         .env("TRACELIFT_BATCH_BYTES", "200000")
         .env("TRACELIFT_ROW_GROUP_BYTES", "500000")
         .env("TRACELIFT_PART_BYTES", (5 << 20).to_string())

@@ -79,7 +79,7 @@ pub async fn exporter(
     settings.blobs.blob_access_key_id = Some(SecretString::from(bucket::KEYS.0));
     settings.blobs.blob_secret_access_key = Some(SecretString::from(bucket::KEYS.1));
     settings.drain_seconds = 5;
-    settings.limits.max_runs = 2;
+    settings.limits.exporter_slots = 2;
     settings.limits.memory_bytes = u64::MAX / 2;
     (settings.limits.file_bytes, settings.limits.row_group_bytes) = (6_000, 4_000);
     (settings.limits.part_bytes, settings.limits.batch_bytes) = (2_000, 16_000);
