@@ -1,1 +1,1 @@
-../dataset/dataset.sql
+../support/dataset/dataset.sql
