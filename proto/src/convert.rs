@@ -22,12 +22,12 @@ pub fn time_to(time: Timestamp) -> prost_types::Timestamp {
 /// The time in a required field. Between two microseconds it is the later one, as the bounds of
 /// windows need it.
 pub fn time_from(field: &str, time: Option<&prost_types::Timestamp>) -> Result<Timestamp, Invalid> {
-    let time = time.ok_or_else(|| Invalid::new(field, "is required"))?;
+    let time = time.ok_or_else(|| Invalid::missing(field))?;
     Timestamp::from_nanos(field, time.seconds, time.nanos)
 }
 
 fn required<'a, T>(field: &str, message: Option<&'a T>) -> Result<&'a T, Invalid> {
-    message.ok_or_else(|| Invalid::new(field, "is required"))
+    message.ok_or_else(|| Invalid::missing(field))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
-use tracelift_core::Invalid;
+use tracelift_core::{Invalid, InvalidKind};
 
 /// Characters of one text, and of all texts of an answer: they travel in headers, which must stay
 /// small.
@@ -21,9 +21,10 @@ fn short(text: String) -> String {
 /// INVALID_ARGUMENT that names every wrong field; of very many the first ones.
 pub fn invalid(faults: impl IntoIterator<Item = Invalid>) -> Status {
     let mut room = MAX_TEXTS;
-    let violations = faults
-        .into_iter()
-        .map(|fault| FieldViolation::new(short(fault.field), short(fault.message)));
+    let violations = faults.into_iter().map(|fault| FieldViolation {
+        reason: fault.kind.as_str().to_owned(),
+        ..FieldViolation::new(short(fault.field), short(fault.message))
+    });
     let violations: Vec<_> = violations
         .take_while(|violation| {
             let fits = room > 0;
@@ -43,7 +44,12 @@ pub fn invalid(faults: impl IntoIterator<Item = Invalid>) -> Status {
 pub fn violations(status: &Status) -> Vec<Invalid> {
     let bad_request = status.get_details_bad_request();
     let violations = bad_request.into_iter().flat_map(|details| details.field_violations);
-    violations.map(|violation| Invalid::new(violation.field, violation.description)).collect()
+    violations
+        .map(|violation| {
+            let kind = InvalidKind::parse("reason", &violation.reason).unwrap_or_default();
+            Invalid::new(violation.field, violation.description).of_kind(kind)
+        })
+        .collect()
 }
 
 /// UNAVAILABLE with the number of seconds after which to try again.
@@ -69,7 +75,7 @@ mod tests {
     fn wrong_fields_survive_the_wire() {
         let faults = vec![
             Invalid::new("spec.end_time", "must be after start_time"),
-            Invalid::new("spec.session_id", "must be a UUID"),
+            Invalid::no_uuid("spec.session_id"),
         ];
         let status = invalid(faults.clone());
         assert_eq!(status.code(), Code::InvalidArgument);

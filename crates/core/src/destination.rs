@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    Invalid,
+    Invalid, InvalidKind,
     id::{DestinationId, TenantId},
     invalid::Faults,
     layout,
@@ -41,13 +41,15 @@ impl DisplayName {
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_ '".contains(&b);
         match text.len() {
-            0 => Err(Invalid::new(field, "must not be empty")),
+            0 => Err(Invalid::new(field, "must not be empty").of_kind(InvalidKind::TooShort)),
             1..=255 if text.bytes().all(plain) => Ok(Self(text.to_owned())),
             1..=255 => Err(Invalid::new(
                 field,
                 r"must match ^[a-zA-Z0-9\-_ ']+$: letters, digits, space, - _ '",
-            )),
-            _ => Err(Invalid::new(field, "must have at most 255 characters")),
+            )
+            .of_kind(InvalidKind::Pattern)),
+            _ => Err(Invalid::new(field, "must have at most 255 characters")
+                .of_kind(InvalidKind::TooLong)),
         }
     }
 
@@ -222,7 +224,7 @@ impl UsEast1 {
     /// The host of that word.
     pub fn parse(field: &str, word: &str) -> Result<Self, Invalid> {
         let known = [Self::Regional, Self::Legacy].into_iter().find(|host| host.as_str() == word);
-        known.ok_or_else(|| Invalid::new(field, "must be one of regional, legacy"))
+        known.ok_or_else(|| Invalid::not_one_of(field, &["regional", "legacy"]))
     }
 }
 
@@ -253,7 +255,7 @@ impl Addressing {
         [Self::Auto, Self::Virtual, Self::Path]
             .into_iter()
             .find(|style| style.as_str() == word)
-            .ok_or_else(|| Invalid::new(field, "must be one of auto, virtual, path"))
+            .ok_or_else(|| Invalid::not_one_of(field, &["auto", "virtual", "path"]))
     }
 }
 
@@ -300,10 +302,9 @@ impl WriteOptions {
         for (name, value) in options {
             let at = format!("{field}.{name}");
             if !WRITE_OPTIONS.contains(&name.as_str()) {
-                faults.push(Invalid::new(
-                    at,
-                    format!("is not supported; supported are {}", WRITE_OPTIONS.join(", ")),
-                ));
+                let message =
+                    format!("is not supported; supported are {}", WRITE_OPTIONS.join(", "));
+                faults.push(Invalid::new(at, message).of_kind(InvalidKind::Unsupported));
             } else if value.is_empty() || value.len() > 2048 || value.chars().any(char::is_control)
             {
                 faults.push(Invalid::new(at, "must have 1 to 2048 characters on one line"));
@@ -311,7 +312,7 @@ impl WriteOptions {
                 .iter()
                 .find(|(known, words)| *known == name && !words.contains(&value.as_str()))
             {
-                faults.push(Invalid::new(at, format!("must be one of {}", words.join(", "))));
+                faults.push(Invalid::not_one_of(at, words));
             } else {
                 known.insert(name, value);
             }
@@ -434,14 +435,14 @@ impl BucketInput {
 }
 
 fn bucket_name(text: &str) -> Result<String, Invalid> {
-    let fault = |message: &str| Err(Invalid::new("bucket_name", message));
+    let fault = |kind, message: &str| Err(Invalid::new("bucket_name", message).of_kind(kind));
     let plain = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
     match text.len() {
-        0 => fault("must not be empty"),
+        0 => fault(InvalidKind::TooShort, "must not be empty"),
         3..=63 if text.bytes().all(plain) && !text.contains("..") => Ok(text.to_owned()),
-        3..=63 => fault("must hold letters, digits, dots and hyphens only"),
-        1..=2 => fault("must have at least 3 characters"),
-        _ => fault("must have at most 63 characters"),
+        3..=63 => fault(InvalidKind::Value, "must hold letters, digits, dots and hyphens only"),
+        1..=2 => fault(InvalidKind::TooShort, "must have at least 3 characters"),
+        _ => fault(InvalidKind::TooLong, "must have at most 63 characters"),
     }
 }
 
@@ -449,7 +450,7 @@ fn prefix(text: &str) -> Result<String, Invalid> {
     let fault = |message: &str| Err(Invalid::new("prefix", message));
     let trimmed = text.trim_matches('/');
     if text.len() > 2048 {
-        fault("must have at most 2048 characters")
+        fault("must have at most 2048 characters").map_err(too_long)
     } else if text.chars().any(char::is_control) {
         fault("must not hold control characters")
     } else if trimmed.split('/').any(|segment| {
@@ -470,7 +471,11 @@ fn room_for_keys(prefix: &str) -> Result<(), Invalid> {
     let message = format!(
         "must have at most {most} bytes, or the keys of exports are longer than S3 takes; it has {bytes}"
     );
-    Err(Invalid::new("prefix", message))
+    Err(too_long(Invalid::new("prefix", message)))
+}
+
+fn too_long(fault: Invalid) -> Invalid {
+    fault.of_kind(InvalidKind::TooLong)
 }
 
 /// Scheme and host, and the path without slashes around it.
@@ -496,7 +501,7 @@ fn endpoint_url(text: &str) -> Result<Option<String>, Invalid> {
         return Ok(None);
     }
     if text.len() > 2048 {
-        return fault("must have at most 2048 characters");
+        return fault("must have at most 2048 characters").map_err(too_long);
     }
     let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
         return fault("must begin with https:// or http://");

@@ -107,76 +107,50 @@ pub fn window(start: Timestamp, end: Timestamp, max_days: u64) -> Result<Window,
     Ok(window)
 }
 
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident $word:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-        pub enum $name { $($(#[$vdoc])* $variant,)* }
-
-        impl $name {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// The word of the API.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),* }
-            }
-
-            /// The value of that word.
-            pub fn parse(field: &str, word: &str) -> Result<Self, Invalid> {
-                Self::ALL.iter().copied().find(|value| value.as_str() == word).ok_or_else(|| {
-                    let words: Vec<_> = Self::ALL.iter().map(|value| value.as_str()).collect();
-                    Invalid::new(field, format!("must be one of {}", words.join(", ")))
-                })
-            }
-        }
-    };
-}
-
-words! {
+string_enum! {
     /// The codec of every column.
     Compression {
         /// Stored as it is.
-        None "none",
+        None = "none",
         /// Level 6.
-        Gzip "gzip",
+        Gzip = "gzip",
         /// Snappy.
-        Snappy "snappy",
+        Snappy = "snappy",
         /// Level 1.
         #[default]
-        Zstandard "zstandard",
+        Zstandard = "zstandard",
     }
 }
 
-words! {
+string_enum! {
     /// Layout and types of the files.
     FormatVersion {
         /// `…/runs/…`, costs as double.
         #[default]
-        V1 "v1",
+        V1 = "v1",
         /// `…/resource=runs/…`, costs as decimal(18,12).
-        V2Beta "v2_beta",
+        V2Beta = "v2_beta",
     }
 }
 
-words! {
+string_enum! {
     /// Where an export stands.
     ExportStatus {
         /// No run has started.
         #[default]
-        Created "Created",
+        Created = "Created",
         /// At least one run has started.
-        Running "Running",
+        Running = "Running",
         /// Every file and `_SUCCESS` is in the bucket.
-        Completed "Completed",
+        Completed = "Completed",
         /// A run failed for good.
-        Failed "Failed",
+        Failed = "Failed",
         /// A caller stopped it. Final.
-        Cancelled "Cancelled",
+        Cancelled = "Cancelled",
         /// It took too long.
-        TimedOut "TimedOut",
+        TimedOut = "TimedOut",
         /// A schedule, which spawns exports.
-        IntervalScheduled "IntervalScheduled",
+        IntervalScheduled = "IntervalScheduled",
     }
 }
 

@@ -16,7 +16,7 @@ macro_rules! id {
         impl $name {
             /// The id in `text`, or a fault of `field`.
             pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
-                text.parse().map_err(|_| Invalid::new(field, "must be a UUID"))
+                text.parse().map_err(|_| Invalid::no_uuid(field))
             }
         }
 

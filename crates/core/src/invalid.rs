@@ -11,12 +11,62 @@ pub struct Invalid {
     pub field: String,
     /// What is expected, in words.
     pub message: String,
+    /// Which kind of rule was broken: what programs decide on, never the words.
+    pub kind: InvalidKind,
+}
+
+string_enum! {
+    /// Which kind of rule a value breaks.
+    InvalidKind {
+        /// A rule that is none of the others.
+        #[default]
+        Value = "VALUE",
+        /// The field is missing.
+        Missing = "MISSING",
+        /// There is no such field or option.
+        Unsupported = "UNSUPPORTED",
+        /// The text is not a UUID.
+        Uuid = "UUID",
+        /// The text is not a date and time.
+        DateTime = "DATE_TIME",
+        /// The text is not one of those that are allowed.
+        OneOf = "ONE_OF",
+        /// The text does not match a pattern.
+        Pattern = "PATTERN",
+        /// The text is too short.
+        TooShort = "TOO_SHORT",
+        /// The text is too long.
+        TooLong = "TOO_LONG",
+    }
 }
 
 impl Invalid {
     /// A fault of `field`.
     pub fn new(field: impl Into<String>, message: impl fmt::Display) -> Self {
-        Self { field: field.into(), message: message.to_string() }
+        let kind = InvalidKind::default();
+        Self { field: field.into(), message: message.to_string(), kind }
+    }
+
+    /// A required field that is missing.
+    pub fn missing(field: impl Into<String>) -> Self {
+        Self::new(field, "is required").of_kind(InvalidKind::Missing)
+    }
+
+    /// A text that is no UUID.
+    pub fn no_uuid(field: impl Into<String>) -> Self {
+        Self::new(field, "must be a UUID").of_kind(InvalidKind::Uuid)
+    }
+
+    /// A text that is none of those that are allowed.
+    pub fn not_one_of(field: impl Into<String>, allowed: &[&str]) -> Self {
+        let message = format!("must be one of {}", allowed.join(", "));
+        Self::new(field, message).of_kind(InvalidKind::OneOf)
+    }
+
+    /// The same fault, of another kind.
+    #[must_use]
+    pub fn of_kind(self, kind: InvalidKind) -> Self {
+        Self { kind, ..self }
     }
 
     /// The same fault seen from one level further out.

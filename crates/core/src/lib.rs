@@ -4,6 +4,9 @@
 //! looked at. Everything else in the workspace calls into here; this crate calls nothing of the
 //! workspace.
 
+#[macro_use]
+mod string_enum;
+
 pub mod assignment;
 pub mod column;
 pub mod destination;
@@ -26,4 +29,4 @@ pub mod takeover;
 pub mod task;
 pub mod time;
 
-pub use invalid::Invalid;
+pub use invalid::{Invalid, InvalidKind};

@@ -9,7 +9,7 @@ use std::fmt;
 
 use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 
-use crate::{Invalid, rounded::Rounded};
+use crate::{Invalid, InvalidKind, rounded::Rounded};
 
 /// Microseconds since 1970-01-01T00:00:00Z, within the years 1900 to 2299 (ClickHouse's
 /// `DateTime64`).
@@ -61,6 +61,7 @@ impl Timestamp {
     pub fn read(field: &str, text: &str) -> Result<Rounded<Self>, Invalid> {
         let micros = written::micros(text).ok_or_else(|| {
             Invalid::new(field, "must be a date and time such as 2024-01-01T00:00:00Z")
+                .of_kind(InvalidKind::DateTime)
         })?;
         Self::rounded(field, micros)
     }

@@ -1,7 +1,7 @@
 //! destinations.proto
 
 use tracelift_core::{
-    Invalid,
+    Invalid, InvalidKind,
     destination::{
         Addressing, Bucket, BucketInput, ClientOptions, Destination, Identity, StoreFeatures,
         UsEast1,
@@ -164,9 +164,10 @@ impl TryFrom<v1::Credentials> for BucketSecrets {
 fn length(field: &str, text: &str, least: usize, most: usize) -> Result<(), Invalid> {
     let characters = text.chars().count();
     if characters < least {
-        Err(Invalid::new(field, "must not be empty"))
+        Err(Invalid::new(field, "must not be empty").of_kind(InvalidKind::TooShort))
     } else if characters > most {
-        Err(Invalid::new(field, format!("must have at most {most} characters")))
+        Err(Invalid::new(field, format!("must have at most {most} characters"))
+            .of_kind(InvalidKind::TooLong))
     } else if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         Err(Invalid::new(field, "must not hold spaces or control characters"))
     } else {

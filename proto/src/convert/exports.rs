@@ -1,7 +1,7 @@
 //! exports.proto
 
 use tracelift_core::{
-    Invalid,
+    Invalid, InvalidKind,
     column::Columns,
     export::{
         self, Compression, Export, ExportSpec, ExportStatus, FormatVersion, NO_PROJECT, Projects,
@@ -49,7 +49,9 @@ impl v1::ExportSpec {
     fn projects(&self) -> Result<Projects, Invalid> {
         match (self.session_id.as_str(), self.all_experiments) {
             ("", true) => Ok(Projects::Experiments),
-            ("", false) => Err(Invalid::new("session_id", NO_PROJECT)),
+            ("", false) => {
+                Err(Invalid::new("session_id", NO_PROJECT).of_kind(InvalidKind::Missing))
+            }
             (_, true) => Err(Invalid::new("session_id", TWO_CHOICES)),
             (session, false) => SessionId::parse("session_id", session).map(Projects::One),
         }
@@ -77,7 +79,7 @@ fn compression(value: i32, default: Compression) -> Result<Compression, Invalid>
         Ok(v1::Compression::Gzip) => Ok(Compression::Gzip),
         Ok(v1::Compression::Snappy) => Ok(Compression::Snappy),
         Ok(v1::Compression::Zstandard) => Ok(Compression::Zstandard),
-        Err(_) => Err(Invalid::new("compression", "must be one of none, gzip, snappy, zstandard")),
+        Err(_) => Err(Invalid::not_one_of("compression", &["none", "gzip", "snappy", "zstandard"])),
     }
 }
 
@@ -86,7 +88,7 @@ fn format_version(value: i32) -> Result<FormatVersion, Invalid> {
         Ok(v1::FormatVersion::Unspecified) => Ok(FormatVersion::default()),
         Ok(v1::FormatVersion::V1) => Ok(FormatVersion::V1),
         Ok(v1::FormatVersion::V2Beta) => Ok(FormatVersion::V2Beta),
-        Err(_) => Err(Invalid::new("format_version", "must be one of v1, v2_beta")),
+        Err(_) => Err(Invalid::not_one_of("format_version", &["v1", "v2_beta"])),
     }
 }
 

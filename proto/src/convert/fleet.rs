@@ -142,7 +142,7 @@ impl TryFrom<&v1::Cursor> for Cursor {
     type Error = Invalid;
 
     fn try_from(cursor: &v1::Cursor) -> Result<Self, Invalid> {
-        let id = Uuid::parse_str(&cursor.id).map_err(|_| Invalid::new("id", "must be a UUID"))?;
+        let id = Uuid::parse_str(&cursor.id).map_err(|_| Invalid::no_uuid("id"))?;
         Ok(Self { start_time: time_from("start_time", cursor.start_time.as_ref())?, id })
     }
 }
@@ -320,8 +320,8 @@ impl TryFrom<&v1::HydrationMiss> for HydrationMiss {
     type Error = Invalid;
 
     fn try_from(miss: &v1::HydrationMiss) -> Result<Self, Invalid> {
-        let row_id = Uuid::parse_str(&miss.row_id)
-            .map_err(|_| Invalid::new("file.misses.row_id", "must be a UUID"))?;
+        let row_id =
+            Uuid::parse_str(&miss.row_id).map_err(|_| Invalid::no_uuid("file.misses.row_id"))?;
         Ok(Self { row_id, column: miss.column.clone(), reason: miss.reason.clone() })
     }
 }

@@ -10,7 +10,7 @@ mod pages;
 pub(crate) mod view;
 
 use tonic::Status;
-use tracelift_core::Invalid;
+use tracelift_core::{Invalid, InvalidKind};
 use tracelift_proto::status;
 
 use crate::{sealer::SealError, store::StoreError};
@@ -54,7 +54,8 @@ fn request_key(key: String) -> Result<Option<String>, Invalid> {
         return Err(Invalid::new(
             "idempotency_key",
             format!("must have at most {LONGEST_KEY} visible ASCII characters"),
-        ));
+        )
+        .of_kind(InvalidKind::TooLong));
     }
     Ok(Some(key).filter(|key| !key.is_empty()))
 }

@@ -11,8 +11,8 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use crate::{
-    fields::{Loc, Wrong, WrongFields},
-    refusal::Refusal,
+    error::ApiError,
+    validation::{FieldError, Loc, ValidationErrors},
 };
 
 /// The largest body.
@@ -26,19 +26,19 @@ const DRAINED: usize = 16 << 20;
 pub(crate) struct JsonBody(pub(crate) Value);
 
 impl<S: Send + Sync> FromRequest<S> for JsonBody {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let bytes = read(request.into_body()).await?;
         Ok(Self(parse(&bytes)?))
     }
 }
 
-async fn read(mut body: Body) -> Result<BytesMut, Refusal> {
+async fn read(mut body: Body) -> Result<BytesMut, ApiError> {
     let (mut kept, mut seen) = (BytesMut::new(), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
-            Refusal::plain(StatusCode::BAD_REQUEST, "The request's body ended early")
+            ApiError::plain(StatusCode::BAD_REQUEST, "The request's body ended early")
         })?;
         let Ok(data) = frame.into_data() else { continue };
         seen += data.len();
@@ -49,7 +49,7 @@ async fn read(mut body: Body) -> Result<BytesMut, Refusal> {
         }
     }
     let too_large = || {
-        Refusal::plain(
+        ApiError::plain(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("The request's body is larger than {LIMIT} bytes"),
         )
@@ -57,14 +57,14 @@ async fn read(mut body: Body) -> Result<BytesMut, Refusal> {
     (seen <= LIMIT).then_some(kept).ok_or_else(too_large)
 }
 
-fn parse(bytes: &[u8]) -> Result<Value, WrongFields> {
+fn parse(bytes: &[u8]) -> Result<Value, ValidationErrors> {
     let body = Loc::root("body");
     if bytes.is_empty() {
-        return Err(WrongFields::one(body, Wrong::missing()));
+        return Err(ValidationErrors::one(body, FieldError::missing()));
     }
     serde_json::from_slice(bytes).map_err(|error| {
-        let wrong = Wrong::new("json_invalid", format!("JSON decode error: {error}"));
-        WrongFields::one(body.index(character(bytes, &error)), wrong)
+        let wrong = FieldError::new("json_invalid", format!("JSON decode error: {error}"));
+        ValidationErrors::one(body.index(character(bytes, &error)), wrong)
     })
 }
 

@@ -9,8 +9,8 @@ use tracelift_runtime::request::RequestContext;
 
 use crate::{
     control_plane::ControlPlane,
-    fields::{Loc, Wrong, WrongFields},
-    refusal::Refusal,
+    error::ApiError,
+    validation::{FieldError, Loc, ValidationErrors},
 };
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -42,10 +42,10 @@ impl Caller {
 }
 
 impl FromRequestParts<ControlPlane> for Caller {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, plane: &ControlPlane) -> Result<Self, Refusal> {
-        let given = |name: HeaderName| {
+    async fn from_request_parts(parts: &mut Parts, plane: &ControlPlane) -> Result<Self, ApiError> {
+        let present = |name: HeaderName| {
             parts
                 .headers
                 .get(&name)
@@ -53,15 +53,15 @@ impl FromRequestParts<ControlPlane> for Caller {
                 .map(|value| (name, value.clone()))
         };
         let mut headers: HeaderMap =
-            [given(API_KEY), given(AUTHORIZATION)].into_iter().flatten().collect();
+            [present(API_KEY), present(AUTHORIZATION)].into_iter().flatten().collect();
         if headers.is_empty() {
-            return Err(Refusal::plain(
+            return Err(ApiError::plain(
                 StatusCode::UNAUTHORIZED,
                 "No API key: send it in the X-API-Key header",
             ));
         }
         headers.values_mut().for_each(|value| value.set_sensitive(true));
-        if let Some((name, value)) = given(TENANT) {
+        if let Some((name, value)) = present(TENANT) {
             headers.insert(name, tenant(&value)?);
         }
         if let Some(context) = parts.extensions.get::<RequestContext>() {
@@ -71,9 +71,10 @@ impl FromRequestParts<ControlPlane> for Caller {
     }
 }
 
-fn tenant(value: &HeaderValue) -> Result<HeaderValue, WrongFields> {
+fn tenant(value: &HeaderValue) -> Result<HeaderValue, ValidationErrors> {
     let loc = || Loc::root("header").then("X-Tenant-Id");
     let id = TenantId::parse("x-tenant-id", value.to_str().unwrap_or_default());
-    let id = id.map_err(|fault| WrongFields::one(loc(), Wrong::rule(fault)))?;
-    HeaderValue::from_str(&id.to_string()).map_err(|_| WrongFields::one(loc(), Wrong::missing()))
+    let id = id.map_err(|fault| ValidationErrors::one(loc(), FieldError::rule(fault)))?;
+    HeaderValue::from_str(&id.to_string())
+        .map_err(|_| ValidationErrors::one(loc(), FieldError::missing()))
 }

@@ -48,11 +48,11 @@ impl ControlPlane {
     pub(crate) async fn ready(&self) -> Result<(), Status> {
         let mut health = HealthClient::new(self.channel.clone());
         let check = health.check(HealthCheckRequest::default());
-        let answer = tokio::time::timeout(PROBE, check)
+        let response = tokio::time::timeout(PROBE, check)
             .await
             .map_err(|_| Status::deadline_exceeded("no answer to a health check"))?;
-        match answer {
-            Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => Ok(()),
+        match response {
+            Ok(response) if response.get_ref().status() == ServingStatus::Serving => Ok(()),
             Ok(_) => Err(Status::unavailable("the control plane is not serving")),
             Err(status)
                 if matches!(

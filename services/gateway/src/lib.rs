@@ -6,19 +6,19 @@
 
 #![allow(clippy::result_large_err, reason = "tonic::Status is what gRPC clients return")]
 
-mod answer;
 mod body;
 mod caller;
 mod control_plane;
-mod fields;
-mod object;
+mod error;
+mod json_reader;
+mod middleware;
 mod openapi;
 mod path;
 mod query;
-mod refusal;
 mod request;
+mod response;
 mod routes;
-mod stack;
+mod validation;
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -110,14 +110,14 @@ impl Gateway {
             timeout,
             stopping.clone(),
         );
-        let limits = stack::Limits { concurrency: settings.concurrency as usize, timeout };
+        let limits = middleware::Limits { concurrency: settings.concurrency as usize, timeout };
         let listener = listen::bind(settings.listen).await?;
         let address = listener.local_addr()?;
         Ok(Self {
             listener,
             address,
             stopping,
-            service: stack::around(routes::api(), routes::probes(), limits).with_state(plane),
+            service: middleware::around(routes::api(), routes::probes(), limits).with_state(plane),
         })
     }
 

@@ -1,9 +1,9 @@
 //! The description of this API, made from the handlers and the answers themselves: `/openapi.json`,
 //! and `/docs` for people.
 
-pub(crate) mod given;
+pub(crate) mod enums;
 mod page;
-pub(crate) mod words;
+pub(crate) mod request_schema;
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -40,7 +40,7 @@ use crate::routes::{destinations, events, exports, limits, runs};
         runs::retry,
         runs::of_schedule
     ),
-    components(schemas(Refusal, WrongField)),
+    components(schemas(ApiError, ValidationError)),
     tags(
         (name = "exports", description = "Copies of a project's traces"),
         (name = "destinations", description = "Buckets that exports are written to"),
@@ -69,7 +69,7 @@ impl Modify for Keys {
 /// Why a request got no success: words, or every field that is wrong.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "the shape of crate::refusal, for the description")]
-struct Refusal {
+struct ApiError {
     detail: Detail,
 }
 
@@ -78,13 +78,13 @@ struct Refusal {
 #[allow(dead_code, reason = "the shape of crate::refusal, for the description")]
 enum Detail {
     Words(String),
-    Fields(Vec<WrongField>),
+    Fields(Vec<ValidationError>),
 }
 
 /// A field that is wrong.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "the shape of crate::fields, for the description")]
-struct WrongField {
+struct ValidationError {
     /// Where it is: names and indices from `body`, `query`, `path` or `header` on.
     loc: Vec<Place>,
     msg: String,
@@ -122,20 +122,20 @@ const REFUSED: [(&str, &str); 12] = [
 
 impl IntoResponses for Refused {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let answer = |(status, words): (&str, &str)| {
+        let response = |(status, text): (&str, &str)| {
             let content =
-                ContentBuilder::new().schema(Some(Ref::from_schema_name("Refusal"))).build();
-            let mut answer =
-                ResponseBuilder::new().description(words).content("application/json", content);
-            if words.contains("Retry-After") {
-                answer = answer.header(
+                ContentBuilder::new().schema(Some(Ref::from_schema_name("ApiError"))).build();
+            let mut response =
+                ResponseBuilder::new().description(text).content("application/json", content);
+            if text.contains("Retry-After") {
+                response = response.header(
                     "Retry-After",
                     HeaderBuilder::new().description(Some("Seconds")).build(),
                 );
             }
-            (status.to_owned(), answer.build())
+            (status.to_owned(), response.build())
         };
-        ResponsesBuilder::new().responses_from_iter(REFUSED.map(answer)).build().responses
+        ResponsesBuilder::new().responses_from_iter(REFUSED.map(response)).build().responses
     }
 }
 

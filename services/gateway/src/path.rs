@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use crate::{
     control_plane::ControlPlane,
-    fields::{Loc, WrongFields},
-    object::parse_uuid,
-    refusal::Refusal,
+    error::ApiError,
+    json_reader::parse_uuid,
+    validation::{Loc, ValidationErrors},
 };
 
 /// The `N` ids of a path, as the control plane writes ids; the route's names for them are told when
@@ -17,13 +17,13 @@ use crate::{
 pub(crate) struct PathIds<const N: usize>(pub(crate) [String; N]);
 
 impl<const N: usize> FromRequestParts<ControlPlane> for PathIds<N> {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, plane: &ControlPlane) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, plane: &ControlPlane) -> Result<Self, ApiError> {
         let params = RawPathParams::from_request_parts(parts, plane)
             .await
-            .map_err(|error| Refusal::plain(error.status(), "Not Found"))?;
-        let mut wrong = WrongFields::default();
+            .map_err(|error| ApiError::plain(error.status(), "Not Found"))?;
+        let mut wrong = ValidationErrors::default();
         let mut id = |(name, text): (&str, &str)| match parse_uuid(text) {
             Ok(id) => Some(id),
             Err(fault) => {

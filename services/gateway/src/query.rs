@@ -10,16 +10,16 @@ use url::form_urlencoded;
 use uuid::Uuid;
 
 use crate::{
-    fields::{Loc, Wrong, WrongFields},
-    object::{parse_uuid, within},
-    refusal::Refusal,
+    error::ApiError,
+    json_reader::{parse_uuid, within},
+    validation::{FieldError, Loc, ValidationErrors},
 };
 
 /// A request's query string, decoded.
 #[derive(Debug)]
 pub(crate) struct Query {
-    given: Vec<(String, String)>,
-    wrong: WrongFields,
+    request_schema: Vec<(String, String)>,
+    wrong: ValidationErrors,
 }
 
 /// A part of a list.
@@ -31,9 +31,9 @@ pub(crate) struct Page {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Query {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         Ok(Self::of(parts.uri.query().unwrap_or_default()))
     }
 }
@@ -41,18 +41,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 impl Query {
     fn of(text: &str) -> Self {
         Self {
-            given: form_urlencoded::parse(text.as_bytes()).into_owned().collect(),
-            wrong: WrongFields::default(),
+            request_schema: form_urlencoded::parse(text.as_bytes()).into_owned().collect(),
+            wrong: ValidationErrors::default(),
         }
     }
 
     fn last(&self, name: &str) -> Option<&str> {
-        self.given.iter().rev().find(|(given, _)| given == name).map(|(_, text)| text.as_str())
+        self.request_schema
+            .iter()
+            .rev()
+            .find(|(request_schema, _)| request_schema == name)
+            .map(|(_, text)| text.as_str())
     }
 
     /// An id that must be given.
     pub(crate) fn id(&mut self, name: &str) -> Option<Uuid> {
-        let id = self.last(name).ok_or_else(Wrong::missing).and_then(parse_uuid);
+        let id = self.last(name).ok_or_else(FieldError::missing).and_then(parse_uuid);
         id.map_err(|fault| self.wrong.add(Loc::root("query").then(name), fault)).ok()
     }
 
@@ -65,25 +69,28 @@ impl Query {
     }
 
     /// Words of a parameter that may be given several times.
-    pub(crate) fn words<T>(
+    pub(crate) fn enums<T>(
         &mut self,
         name: &str,
         parse: impl Fn(&str, &str) -> Result<T, Invalid>,
     ) -> Vec<T> {
-        let given =
-            self.given.iter().filter(|(given, _)| given == name).map(|(_, text)| parse(name, text));
-        let (mut words, loc) = (Vec::new(), Loc::root("query").then(name));
-        for (index, word) in given.enumerate() {
+        let request_schema = self
+            .request_schema
+            .iter()
+            .filter(|(request_schema, _)| request_schema == name)
+            .map(|(_, text)| parse(name, text));
+        let (mut enums, loc) = (Vec::new(), Loc::root("query").then(name));
+        for (index, word) in request_schema.enumerate() {
             match word {
-                Ok(word) => words.push(word),
-                Err(fault) => self.wrong.add(loc.index(index), Wrong::rule(fault)),
+                Ok(word) => enums.push(word),
+                Err(fault) => self.wrong.add(loc.index(index), FieldError::rule(fault)),
             }
         }
-        words
+        enums
     }
 
     /// `limit` and `offset`, and with them everything that was found wrong so far.
-    pub(crate) fn page(mut self) -> Result<Page, WrongFields> {
+    pub(crate) fn page(mut self) -> Result<Page, ValidationErrors> {
         let limit = self.number("limit", 1..=1000);
         let offset = self.number("offset", 0..=u32::MAX).unwrap_or(0);
         self.wrong.finish(Some(Page { limit, offset }))
@@ -95,9 +102,10 @@ impl Query {
     }
 }
 
-fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, Wrong> {
+fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, FieldError> {
     let unreadable = "Input should be a valid integer, unable to parse string as an integer";
-    let number: i64 = text.trim().parse().map_err(|_| Wrong::new("int_parsing", unreadable))?;
+    let number: i64 =
+        text.trim().parse().map_err(|_| FieldError::new("int_parsing", unreadable))?;
     within(number, &range)
 }
 

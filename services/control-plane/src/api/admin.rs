@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tonic::{Request, Response, Status};
 use tracelift_core::{
-    Invalid,
+    Invalid, InvalidKind,
     id::{KeyId, TenantId},
     invalid::Faults,
     time::Timestamp,
@@ -29,12 +29,13 @@ pub(crate) struct Admin {
 
 fn display_name(text: &str) -> Result<String, Invalid> {
     match text.chars().count() {
-        0 => Err(Invalid::new("display_name", "must not be empty")),
+        0 => Err(Invalid::new("display_name", "must not be empty").of_kind(InvalidKind::TooShort)),
         1..=255 if !text.chars().any(char::is_control) => Ok(text.to_owned()),
         _ => Err(Invalid::new(
             "display_name",
             "must have at most 255 characters, none of them a control character",
-        )),
+        )
+        .of_kind(InvalidKind::TooLong)),
     }
 }
 

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use tonic::{Request, Response, Status};
 use tracelift_bucket::{Connector, Grant, Keys};
 use tracelift_core::{
-    Invalid,
+    Invalid, InvalidKind,
     destination::{
         Bucket, BucketInput, Destination, DisplayName, Identity, RoleArn, StoreFeatures,
     },
@@ -106,7 +106,7 @@ impl Destinations {
                 Ok(Entry::Keys(credentials.try_into().map_err(within)?))
             }
             (None, "") if self.own_rights.environment => Ok(Entry::Environment),
-            (None, "") => Err(vec![Invalid::new("credentials", "is required")]),
+            (None, "") => Err(vec![Invalid::missing("credentials")]),
             (None, role) => {
                 let arn = RoleArn::parse("aws_role_arn", role).map_err(|fault| vec![fault])?;
                 if !self.own_rights.roles {
@@ -261,7 +261,10 @@ impl DestinationService for Destinations {
         let mut faults = Faults::default();
         let nothing = request.credentials.is_none() && request.aws_role_arn.is_empty();
         let entry = match nothing {
-            true => Err(vec![Invalid::new("credentials", "is required, or aws_role_arn")]),
+            true => Err(vec![
+                Invalid::new("credentials", "is required, or aws_role_arn")
+                    .of_kind(InvalidKind::Missing),
+            ]),
             false => self.entry(request.credentials, &request.aws_role_arn),
         };
         let entry = faults.take_all("", entry);

@@ -395,7 +395,7 @@ fn filter_errors(request: &v1::ValidateFilterRequest) -> Vec<v1::FilterError> {
     ];
     let faults =
         filters.into_iter().filter_map(|(field, text)| Filter::parse(field, text).err()).flatten();
-    faults.map(|Invalid { field, message }| v1::FilterError { field, message }).collect()
+    faults.map(|Invalid { field, message, .. }| v1::FilterError { field, message }).collect()
 }
 
 /// One caller's watch of one export.

@@ -38,9 +38,9 @@ pub(super) fn rendered(document: &Value) -> String {
             {
                 let _ = write!(page, "<p>Body: <a href=\"#{name}\"><code>{name}</code></a></p>");
             }
-            let answer = &operation["responses"]["200"]["content"]["application/json"]["schema"];
-            if let Some(name) = schema_name(answer).or_else(|| schema_name(&answer["items"])) {
-                let list = if answer["type"] == "array" { "a list of " } else { "" };
+            let response = &operation["responses"]["200"]["content"]["application/json"]["schema"];
+            if let Some(name) = schema_name(response).or_else(|| schema_name(&response["items"])) {
+                let list = if response["type"] == "array" { "a list of " } else { "" };
                 let _ = write!(
                     page,
                     "<p>Answer: {list}<a href=\"#{name}\"><code>{name}</code></a></p>"
@@ -99,9 +99,9 @@ fn table(rows: String) -> String {
     if rows.is_empty() { rows } else { format!("<table>{rows}</table>") }
 }
 
-fn row(name: &str, kind: &str, words: &Value) -> String {
-    let words = escaped(words.as_str().unwrap_or_default());
-    format!("<tr><td><code>{}</code><td>{}<td>{words}", escaped(name), escaped(kind))
+fn row(name: &str, kind: &str, text: &Value) -> String {
+    let text = escaped(text.as_str().unwrap_or_default());
+    format!("<tr><td><code>{}</code><td>{}<td>{text}", escaped(name), escaped(kind))
 }
 
 /// What a field holds, in a few words.
@@ -109,8 +109,8 @@ fn kind(schema: &Value) -> String {
     if let Some(name) = schema_name(schema) {
         return name.to_owned();
     }
-    if let Some(words) = schema["enum"].as_array() {
-        return words
+    if let Some(text) = schema["enum"].as_array() {
+        return text
             .iter()
             .map(|word| word.as_str().unwrap_or("null"))
             .collect::<Vec<_>>()

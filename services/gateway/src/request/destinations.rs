@@ -7,18 +7,18 @@ use tracelift_core::destination::{
 use tracelift_proto::{BucketSecrets, v1};
 
 use crate::{
-    fields::{Wrong, WrongFields},
-    object::{Nullable, Object, Optional, Presence, Required, boolean, only, text, word},
+    json_reader::{Nullable, Object, Optional, Presence, Required, boolean, only, text, word},
+    validation::{FieldError, ValidationErrors},
 };
 
 /// `BulkExportDestinationCreate`
 pub(crate) fn create_destination(
     body: &Value,
-) -> Result<v1::CreateDestinationRequest, WrongFields> {
-    let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
+) -> Result<v1::CreateDestinationRequest, ValidationErrors> {
+    let (mut wrong, top) = (ValidationErrors::default(), Object::body(body)?);
     top.take(&mut wrong, "destination_type", Optional, only("enum", "s3"));
     let display_name = top.take(&mut wrong, "display_name", Required, word(DisplayName::parse));
-    let config = top.object(&mut wrong, "config", Required);
+    let config = top.json_reader(&mut wrong, "config", Required);
     let bucket = config.as_ref().and_then(|config| bucket(config, &mut wrong));
     let role = role(&top, config.as_ref(), &mut wrong);
     let credentials = credentials(&top, &mut wrong);
@@ -39,12 +39,12 @@ pub(crate) fn create_destination(
 pub(crate) fn new_identity(
     id: String,
     body: &Value,
-) -> Result<v1::UpdateDestinationCredentialsRequest, WrongFields> {
-    let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
+) -> Result<v1::UpdateDestinationCredentialsRequest, ValidationErrors> {
+    let (mut wrong, top) = (ValidationErrors::default(), Object::body(body)?);
     let role = role(&top, None, &mut wrong);
     let credentials = credentials(&top, &mut wrong);
-    if top.given("credentials").is_none() && top.given("aws_role_arn").is_none() {
-        wrong.add(top.at("credentials"), Wrong::missing());
+    if top.present("credentials").is_none() && top.present("aws_role_arn").is_none() {
+        wrong.add(top.at("credentials"), FieldError::missing());
     }
     either(&top, &mut wrong, &role);
     wrong.finish(Some(v1::UpdateDestinationCredentialsRequest {
@@ -55,7 +55,11 @@ pub(crate) fn new_identity(
 }
 
 /// A role instead of keys, in either of the places where it may be written.
-fn role(top: &Object<'_>, config: Option<&Object<'_>>, wrong: &mut WrongFields) -> Option<String> {
+fn role(
+    top: &Object<'_>,
+    config: Option<&Object<'_>>,
+    wrong: &mut ValidationErrors,
+) -> Option<String> {
     let mut read = |place: &Object<'_>| {
         let arn = place.take(wrong, "aws_role_arn", Nullable, word(RoleArn::parse))?;
         Some((arn.as_str().to_owned(), place.at("aws_role_arn")))
@@ -65,7 +69,7 @@ fn role(top: &Object<'_>, config: Option<&Object<'_>>, wrong: &mut WrongFields) 
         (Some((one, _)), Some((other, at))) if one != other => {
             wrong.add(
                 at,
-                Wrong::new(
+                FieldError::new(
                     "value_error",
                     "differs from the aws_role_arn beside config: give one of them",
                 ),
@@ -77,16 +81,16 @@ fn role(top: &Object<'_>, config: Option<&Object<'_>>, wrong: &mut WrongFields) 
 }
 
 /// Not both.
-fn either(top: &Object<'_>, wrong: &mut WrongFields, role: &Option<String>) {
-    if role.is_some() && top.given("credentials").is_some() {
+fn either(top: &Object<'_>, wrong: &mut ValidationErrors, role: &Option<String>) {
+    if role.is_some() && top.present("credentials").is_some() {
         wrong.add(
             top.at("aws_role_arn"),
-            Wrong::new("value_error", "cannot be given together with credentials"),
+            FieldError::new("value_error", "cannot be given together with credentials"),
         );
     }
 }
 
-fn bucket(config: &Object<'_>, wrong: &mut WrongFields) -> Option<Bucket> {
+fn bucket(config: &Object<'_>, wrong: &mut ValidationErrors) -> Option<Bucket> {
     let mut string = |name, presence: Presence| {
         config.take(wrong, name, presence, text).unwrap_or_default().to_owned()
     };
@@ -94,8 +98,9 @@ fn bucket(config: &Object<'_>, wrong: &mut WrongFields) -> Option<Bucket> {
     let (region, endpoint_url) = (string("region", Nullable), string("endpoint_url", Nullable));
     let include_bucket_in_prefix =
         config.take(wrong, "include_bucket_in_prefix", Optional, boolean);
-    let write_options =
-        config.object(wrong, "s3_additional_kwargs", Nullable).map(|options| options.texts(wrong));
+    let write_options = config
+        .json_reader(wrong, "s3_additional_kwargs", Nullable)
+        .map(|options| options.texts(wrong));
     let (addressing, client) = client(config, wrong);
     let write_options = write_options.unwrap_or_default();
     let input = BucketInput {
@@ -123,8 +128,8 @@ fn bucket(config: &Object<'_>, wrong: &mut WrongFields) -> Option<Bucket> {
 }
 
 /// `config_kwargs_s3`
-fn client(config: &Object<'_>, wrong: &mut WrongFields) -> (Addressing, ClientOptions) {
-    let Some(client) = config.object(wrong, "config_kwargs_s3", Nullable) else {
+fn client(config: &Object<'_>, wrong: &mut ValidationErrors) -> (Addressing, ClientOptions) {
+    let Some(client) = config.json_reader(wrong, "config_kwargs_s3", Nullable) else {
         return Default::default();
     };
     let addressing = client
@@ -146,8 +151,8 @@ fn client(config: &Object<'_>, wrong: &mut WrongFields) -> (Addressing, ClientOp
 }
 
 /// The control plane knows whether its operator lets destinations go without.
-fn credentials(top: &Object<'_>, wrong: &mut WrongFields) -> Option<v1::Credentials> {
-    let keys = top.object(wrong, "credentials", Nullable)?;
+fn credentials(top: &Object<'_>, wrong: &mut ValidationErrors) -> Option<v1::Credentials> {
+    let keys = top.json_reader(wrong, "credentials", Nullable)?;
     let mut string = |name, presence: Presence| {
         keys.take(wrong, name, presence, text).unwrap_or_default().to_owned()
     };

@@ -12,10 +12,11 @@ use tracelift_core::{
 use tracelift_proto::{time_to, v1};
 
 use crate::{
-    fields::{Loc, Wrong, WrongFields},
-    object::{
-        Given, Nullable, Object, Optional, Required, boolean, integer, only, text, time, uuid, word,
+    json_reader::{
+        Nullable, Object, Optional, Present, Required, boolean, integer, only, text, time, uuid,
+        word,
     },
+    validation::{FieldError, Loc, ValidationErrors},
 };
 
 /// More columns than there are can only be a mistake; the rules name each wrong one.
@@ -24,8 +25,8 @@ const MOST_FIELDS: usize = 64;
 const ANY_DAYS: u64 = u64::MAX;
 
 /// `BulkExportCreate`
-pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, WrongFields> {
-    let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
+pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, ValidationErrors> {
+    let (mut wrong, top) = (ValidationErrors::default(), Object::body(body)?);
     let destination = top.take(&mut wrong, "bulk_export_destination_id", Required, uuid);
     let all_experiments =
         top.take(&mut wrong, "all_experiments", Nullable, boolean).unwrap_or_default();
@@ -60,37 +61,41 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Wro
 }
 
 /// The project; empty when it is all experiments.
-fn session(top: &Object<'_>, wrong: &mut WrongFields, all_experiments: bool) -> Option<String> {
+fn session(
+    top: &Object<'_>,
+    wrong: &mut ValidationErrors,
+    all_experiments: bool,
+) -> Option<String> {
     if !all_experiments {
-        return top.take(wrong, "session_id", Given, uuid).map(|id| id.to_string());
+        return top.take(wrong, "session_id", Present, uuid).map(|id| id.to_string());
     }
-    if top.given("session_id").is_some() {
-        wrong.add(top.at("session_id"), Wrong::new("value_error", export::TWO_CHOICES));
+    if top.present("session_id").is_some() {
+        wrong.add(top.at("session_id"), FieldError::new("value_error", export::TWO_CHOICES));
     }
     Some(String::new())
 }
 
 /// Start and end; a schedule, whatever its interval, has no end.
-fn span(top: &Object<'_>, wrong: &mut WrongFields) -> Option<(Timestamp, Option<Timestamp>)> {
+fn span(top: &Object<'_>, wrong: &mut ValidationErrors) -> Option<(Timestamp, Option<Timestamp>)> {
     let start = top.take(wrong, "start_time", Required, time);
-    if top.given("interval_hours").is_some() {
-        if top.given("end_time").is_some() {
-            wrong.add(top.at("end_time"), Wrong::new("value_error", NO_END));
+    if top.present("interval_hours").is_some() {
+        if top.present("end_time").is_some() {
+            wrong.add(top.at("end_time"), FieldError::new("value_error", NO_END));
         }
         return Some((start?, None));
     }
-    let end = top.take(wrong, "end_time", Given, time);
+    let end = top.take(wrong, "end_time", Present, time);
     let (start, end) = start.zip(end)?;
     match export::window(start, end, ANY_DAYS) {
         Ok(_) => Some((start, Some(end))),
         Err(fault) => {
-            wrong.add(top.at("end_time"), Wrong::rule(fault));
+            wrong.add(top.at("end_time"), FieldError::rule(fault));
             None
         }
     }
 }
 
-fn filter(top: &Object<'_>, wrong: &mut WrongFields) -> String {
+fn filter(top: &Object<'_>, wrong: &mut ValidationErrors) -> String {
     let text = top.take(wrong, "filter", Nullable, text).unwrap_or_default();
     if let Err(faults) = Filter::parse("filter", text) {
         wrong.add_rules(top.loc(), faults);
@@ -99,14 +104,14 @@ fn filter(top: &Object<'_>, wrong: &mut WrongFields) -> String {
 }
 
 /// Filters to be looked at. Whatever else a query of runs has is of no interest.
-pub(crate) fn validate_filter(body: &Value) -> Result<v1::ValidateFilterRequest, WrongFields> {
-    let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
+pub(crate) fn validate_filter(body: &Value) -> Result<v1::ValidateFilterRequest, ValidationErrors> {
+    let (mut wrong, top) = (ValidationErrors::default(), Object::body(body)?);
     let [filter, trace_filter, tree_filter] = ["filter", "trace_filter", "tree_filter"]
         .map(|name| top.take(&mut wrong, name, Nullable, text).unwrap_or_default().to_owned());
     wrong.finish(Some(v1::ValidateFilterRequest { filter, trace_filter, tree_filter }))
 }
 
-fn columns(top: &Object<'_>, wrong: &mut WrongFields) -> Vec<String> {
+fn columns(top: &Object<'_>, wrong: &mut ValidationErrors) -> Vec<String> {
     let Some(names) = top.list(wrong, "export_fields", Nullable, MOST_FIELDS) else {
         return Vec::new();
     };
@@ -117,17 +122,17 @@ fn columns(top: &Object<'_>, wrong: &mut WrongFields) -> Vec<String> {
 }
 
 /// The key under which a request may be repeated; empty without one.
-pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<String, WrongFields> {
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<String, ValidationErrors> {
     let key = headers.get("idempotency-key").map_or(Ok(""), |key| key.to_str());
     key.map(str::to_owned).map_err(|_| {
-        let wrong = Wrong::new("value_error", "must consist of visible ASCII characters");
-        WrongFields::one(Loc::root("header").then("Idempotency-Key"), wrong)
+        let wrong = FieldError::new("value_error", "must consist of visible ASCII characters");
+        ValidationErrors::one(Loc::root("header").then("Idempotency-Key"), wrong)
     })
 }
 
 /// The only change of an export: an empty object cancels it too.
-pub(crate) fn cancellation(body: &Value) -> Result<(), WrongFields> {
-    let (mut wrong, top) = (WrongFields::default(), Object::body(body)?);
+pub(crate) fn cancellation(body: &Value) -> Result<(), ValidationErrors> {
+    let (mut wrong, top) = (ValidationErrors::default(), Object::body(body)?);
     top.take(&mut wrong, "status", Optional, only("literal_error", "Cancelled"));
     wrong.finish(Some(()))
 }

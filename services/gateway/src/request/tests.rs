@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fields::WrongFields;
+use crate::validation::ValidationErrors;
 
 const ID: &str = "0190d1a2-0000-7000-8000-000000000001";
 
@@ -32,7 +32,7 @@ fn config_with(field: &str, value: Value) -> Value {
     body
 }
 
-fn shown<T>(result: Result<T, WrongFields>) -> String {
+fn shown<T>(result: Result<T, ValidationErrors>) -> String {
     match result {
         Ok(_) => "taken".to_owned(),
         Err(wrong) => serde_json::to_string(&wrong).unwrap().replace("},{", "},\n{"),

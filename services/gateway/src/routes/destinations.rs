@@ -8,26 +8,26 @@ use tonic::Response;
 use tracelift_proto::{pages, v1};
 
 use crate::{
-    answer::{Answer, BulkExportDestination, many, one},
     body::JsonBody,
     caller::Caller,
     control_plane::ControlPlane,
+    error::ApiError,
     openapi::{
         Refused,
-        given::{
+        request_schema::{
             BulkExportDestinationCreate, BulkExportDestinationUpdate, DestinationId, Idempotency,
         },
     },
     path::PathIds,
-    refusal::Refusal,
     request,
+    response::{ApiResult, BulkExportDestination, many, one},
 };
 
 #[utoipa::path(get, path = "/api/v1/bulk-exports/destinations", operation_id = "list_destinations", tag = "destinations", summary = "Destinations, newest first", responses((status = 200, body = Vec<BulkExportDestination>), Refused))]
 pub(crate) async fn list(
     State(plane): State<ControlPlane>,
     caller: Caller,
-) -> Answer<Vec<BulkExportDestination>> {
+) -> ApiResult<Vec<BulkExportDestination>> {
     let all = pages::follow(0, |limit, page_token| {
         let (mut destinations, request) =
             (plane.destinations(), caller.call(v1::ListDestinationsRequest { limit, page_token }));
@@ -42,7 +42,7 @@ pub(crate) async fn create(
     caller: Caller,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
-) -> Answer<BulkExportDestination> {
+) -> ApiResult<BulkExportDestination> {
     let idempotency_key = request::idempotency_key(&headers)?;
     let request =
         v1::CreateDestinationRequest { idempotency_key, ..request::create_destination(&body)? };
@@ -59,7 +59,7 @@ pub(crate) async fn get(
     State(plane): State<ControlPlane>,
     caller: Caller,
     PathIds([id]): PathIds<1>,
-) -> Answer<BulkExportDestination> {
+) -> ApiResult<BulkExportDestination> {
     one(plane
         .destinations()
         .get_destination(caller.call(v1::GetDestinationRequest { id }))
@@ -74,7 +74,7 @@ pub(crate) async fn update(
     caller: Caller,
     PathIds([id]): PathIds<1>,
     JsonBody(body): JsonBody,
-) -> Answer<BulkExportDestination> {
+) -> ApiResult<BulkExportDestination> {
     let request = request::new_identity(id, &body)?;
     one(plane
         .destinations()
@@ -89,11 +89,11 @@ pub(crate) async fn delete(
     State(plane): State<ControlPlane>,
     caller: Caller,
     PathIds([id]): PathIds<1>,
-) -> Result<StatusCode, Refusal> {
+) -> Result<StatusCode, ApiError> {
     let deleted = plane
         .destinations()
         .delete_destination(caller.call(v1::DeleteDestinationRequest { id }))
         .await;
-    deleted.map_err(Refusal::of_state)?;
+    deleted.map_err(ApiError::of_state)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -2,7 +2,7 @@
 //! ended.
 //!
 //! What is refused before the first event is answered as everywhere; afterwards it is an event
-//! `refusal`, the last one: `error` is what an EventSource calls its own lost connections. The
+//! `error`, the last one: `error` is what an EventSource calls its own lost connections. The
 //! numbers of events go on where a client that comes back left off; what it missed is in the next
 //! one. One that comes back to an export that has ended is answered 204, which is how an
 //! EventSource is told not to come again.
@@ -23,15 +23,15 @@ use tracelift_core::export::ExportStatus;
 use tracelift_proto::v1;
 
 use crate::{
-    answer::BulkExport,
     caller::Caller,
     control_plane::ControlPlane,
+    error::ApiError,
     openapi::{
         Refused,
-        given::{ExportId, LastEvent},
+        request_schema::{ExportId, LastEvent},
     },
     path::PathIds,
-    refusal::Refusal,
+    response::BulkExport,
 };
 
 /// A client whose stream broke comes back after that long.
@@ -49,7 +49,7 @@ pub(crate) async fn follow(
     caller: Caller,
     PathIds([id]): PathIds<1>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, ApiError> {
     let seen = headers.get(LAST_EVENT);
     if seen.is_some() && has_ended(&plane, &caller, &id).await? {
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -65,7 +65,7 @@ pub(crate) async fn follow(
     Ok(([(BUFFERING, HeaderValue::from_static("no"))], sse).into_response())
 }
 
-async fn has_ended(plane: &ControlPlane, caller: &Caller, id: &str) -> Result<bool, Refusal> {
+async fn has_ended(plane: &ControlPlane, caller: &Caller, id: &str) -> Result<bool, ApiError> {
     let found = plane
         .exports()
         .get_export(caller.call(v1::GetExportRequest { id: id.to_owned() }))
@@ -85,7 +85,7 @@ fn events(
         let (event, rest) = match changes.message().await {
             Ok(Some(change)) => (shown(change), Some(changes)),
             Ok(None) => return None,
-            Err(status) => (refused(Refusal::from(status)), None),
+            Err(status) => (refused(ApiError::from(status)), None),
         };
         let event = event.id(number.to_string()).retry(RETRY);
         Some((Ok(event), (rest, number)))
@@ -95,10 +95,10 @@ fn events(
 fn shown(change: v1::WatchExportResponse) -> Event {
     match serde_json::to_string(&BulkExport::from(change.export.unwrap_or_default())) {
         Ok(text) => Event::default().event("export").data(text),
-        Err(error) => refused(Refusal::internal(&error)),
+        Err(error) => refused(ApiError::internal(&error)),
     }
 }
 
-fn refused(refusal: Refusal) -> Event {
-    Event::default().event("refusal").data(refusal.text())
+fn refused(error: ApiError) -> Event {
+    Event::default().event("refusal").data(error.text())
 }

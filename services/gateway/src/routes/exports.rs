@@ -7,28 +7,29 @@ use tracelift_core::export::ExportStatus;
 use tracelift_proto::{pages, v1};
 
 use crate::{
-    answer::{Answer, BulkExport, FilterValidation, many, one},
     body::JsonBody,
     caller::Caller,
     control_plane::ControlPlane,
-    fields::WrongFields,
     openapi::{
         Refused,
-        given::{
-            BulkExportCreate, BulkExportUpdate, ExportId, FilterQuery, Idempotency, Page, Wanted,
+        request_schema::{
+            BulkExportCreate, BulkExportUpdate, ExportId, FilterQuery, Idempotency, ListFilter,
+            Page,
         },
     },
     path::PathIds,
     query::Query,
     request,
+    response::{ApiResult, BulkExport, FilterValidation, many, one},
+    validation::ValidationErrors,
 };
 
-#[utoipa::path(get, path = "/api/v1/bulk-exports", operation_id = "list_bulk_exports", tag = "exports", summary = "Exports, newest first", params(Page, Wanted), responses((status = 200, body = Vec<BulkExport>), Refused))]
+#[utoipa::path(get, path = "/api/v1/bulk-exports", operation_id = "list_bulk_exports", tag = "exports", summary = "Exports, newest first", params(Page, ListFilter), responses((status = 200, body = Vec<BulkExport>), Refused))]
 pub(crate) async fn list(
     State(plane): State<ControlPlane>,
     caller: Caller,
     query: Query,
-) -> Answer<Vec<BulkExport>> {
+) -> ApiResult<Vec<BulkExport>> {
     let request = wanted(query)?;
     let exports = pages::follow(request.limit, |limit, page_token| {
         let (mut exports, request) = (
@@ -40,8 +41,8 @@ pub(crate) async fn list(
     many(exports.await?)
 }
 
-fn wanted(mut query: Query) -> Result<v1::ListExportsRequest, WrongFields> {
-    let statuses = query.words("status", ExportStatus::parse);
+fn wanted(mut query: Query) -> Result<v1::ListExportsRequest, ValidationErrors> {
+    let statuses = query.enums("status", ExportStatus::parse);
     let destination_id = query.id_if_given("destination_id").unwrap_or_default();
     let session_id = query.id_if_given("session_id").unwrap_or_default();
     let page = query.page()?;
@@ -57,7 +58,7 @@ pub(crate) async fn create(
     caller: Caller,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
-) -> Answer<BulkExport> {
+) -> ApiResult<BulkExport> {
     let idempotency_key = request::idempotency_key(&headers)?;
     let request = v1::CreateExportRequest { idempotency_key, ..request::create_export(&body)? };
     one(plane.exports().create_export(caller.call(request)).await?.into_inner().export)
@@ -68,7 +69,7 @@ pub(crate) async fn get(
     State(plane): State<ControlPlane>,
     caller: Caller,
     PathIds([id]): PathIds<1>,
-) -> Answer<BulkExport> {
+) -> ApiResult<BulkExport> {
     one(plane
         .exports()
         .get_export(caller.call(v1::GetExportRequest { id }))
@@ -83,7 +84,7 @@ pub(crate) async fn cancel(
     caller: Caller,
     PathIds([id]): PathIds<1>,
     JsonBody(body): JsonBody,
-) -> Answer<BulkExport> {
+) -> ApiResult<BulkExport> {
     request::cancellation(&body)?;
     match plane
         .exports()
@@ -107,7 +108,7 @@ pub(crate) async fn validate_filter(
     State(plane): State<ControlPlane>,
     caller: Caller,
     JsonBody(body): JsonBody,
-) -> Answer<FilterValidation> {
+) -> ApiResult<FilterValidation> {
     let request = request::validate_filter(&body)?;
     one(Some(plane.exports().validate_filter(caller.call(request)).await?.into_inner()))
 }

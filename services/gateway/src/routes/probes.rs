@@ -5,9 +5,9 @@ use http::StatusCode;
 use serde::Serialize;
 
 use crate::{
-    answer::{Answer, Json},
     control_plane::ControlPlane,
-    refusal::Refusal,
+    error::ApiError,
+    response::{ApiResult, Json},
 };
 
 #[derive(Debug, Serialize)]
@@ -21,12 +21,12 @@ pub(crate) async fn alive() -> Json<Health> {
 }
 
 /// Requests can be answered, because the control plane can.
-pub(crate) async fn ready(State(plane): State<ControlPlane>) -> Answer<Health> {
+pub(crate) async fn ready(State(plane): State<ControlPlane>) -> ApiResult<Health> {
     match plane.ready().await {
         Ok(()) => Ok(Json(Health { status: "ok" })),
         Err(status) => {
             tracing::warn!(code = ?status.code(), "not ready");
-            Err(Refusal::plain(
+            Err(ApiError::plain(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The control plane cannot be reached",
             ))

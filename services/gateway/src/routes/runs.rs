@@ -5,17 +5,17 @@ use tonic::Response;
 use tracelift_proto::{pages, v1};
 
 use crate::{
-    answer::{Answer, BulkExportRun, many, one},
     caller::Caller,
     control_plane::ControlPlane,
-    fields::WrongFields,
+    error::ApiError,
     openapi::{
         Refused,
-        given::{ExportId, Page, Source, TaskId},
+        request_schema::{ExportId, Page, Source, TaskId},
     },
     path::PathIds,
     query::Query,
-    refusal::Refusal,
+    response::{ApiResult, BulkExportRun, many, one},
+    validation::ValidationErrors,
 };
 
 /// All of them without a limit, which the control plane writes as 0.
@@ -26,7 +26,7 @@ async fn whole(
     plane: &ControlPlane,
     caller: &Caller,
     mut runs: Vec<v1::ExportRun>,
-) -> Result<Vec<v1::ExportRun>, Refusal> {
+) -> Result<Vec<v1::ExportRun>, ApiError> {
     for run in &mut runs {
         let Some(result) = run
             .result
@@ -56,7 +56,7 @@ async fn whole_one(
     plane: &ControlPlane,
     caller: &Caller,
     run: Option<v1::ExportRun>,
-) -> Answer<BulkExportRun> {
+) -> ApiResult<BulkExportRun> {
     one(whole(plane, caller, run.into_iter().collect()).await?.pop())
 }
 
@@ -66,7 +66,7 @@ pub(crate) async fn list(
     caller: Caller,
     PathIds([export_id]): PathIds<1>,
     query: Query,
-) -> Answer<Vec<BulkExportRun>> {
+) -> ApiResult<Vec<BulkExportRun>> {
     let page = query.page()?;
     let request = v1::ListRunsRequest { export_id, offset: page.offset, ..Default::default() };
     let runs = pages::follow(page.limit.unwrap_or(ALL), |limit, page_token| {
@@ -84,7 +84,7 @@ pub(crate) async fn get(
     State(plane): State<ControlPlane>,
     caller: Caller,
     PathIds([export_id, run_id]): PathIds<2>,
-) -> Answer<BulkExportRun> {
+) -> ApiResult<BulkExportRun> {
     let found = plane
         .exports()
         .get_run(caller.call(v1::GetRunRequest { export_id, run_id }))
@@ -99,10 +99,10 @@ pub(crate) async fn retry(
     State(plane): State<ControlPlane>,
     caller: Caller,
     PathIds([export_id, run_id]): PathIds<2>,
-) -> Answer<BulkExportRun> {
+) -> ApiResult<BulkExportRun> {
     let retried =
         plane.exports().retry_run(caller.call(v1::RetryRunRequest { export_id, run_id })).await;
-    whole_one(&plane, &caller, retried.map_err(Refusal::of_state)?.into_inner().run).await
+    whole_one(&plane, &caller, retried.map_err(ApiError::of_state)?.into_inner().run).await
 }
 
 #[utoipa::path(get, path = "/api/v1/bulk-exports/runs", operation_id = "list_schedule_runs", tag = "runs", summary = "Runs of everything that a schedule spawned", params(Source, Page), responses((status = 200, body = Vec<BulkExportRun>), Refused))]
@@ -110,7 +110,7 @@ pub(crate) async fn of_schedule(
     State(plane): State<ControlPlane>,
     caller: Caller,
     query: Query,
-) -> Answer<Vec<BulkExportRun>> {
+) -> ApiResult<Vec<BulkExportRun>> {
     let request = schedule_runs(query)?;
     let runs = pages::follow(request.limit, |limit, page_token| {
         let request =
@@ -121,7 +121,7 @@ pub(crate) async fn of_schedule(
     many(whole(&plane, &caller, runs.await?).await?)
 }
 
-fn schedule_runs(mut query: Query) -> Result<v1::ListScheduleRunsRequest, WrongFields> {
+fn schedule_runs(mut query: Query) -> Result<v1::ListScheduleRunsRequest, ValidationErrors> {
     let source = query.id("source_bulk_export_id");
     let page = query.page()?;
     let source_export_id = source.map(|id| id.to_string()).unwrap_or_default();

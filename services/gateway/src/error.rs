@@ -13,8 +13,8 @@ use tonic_types::StatusExt as _;
 use tracelift_proto::status::violations;
 
 use crate::{
-    answer::Json,
-    fields::{Loc, Wrong, WrongFields},
+    response::Json,
+    validation::{FieldError, Loc, ValidationErrors},
 };
 
 /// Seconds to wait when the control plane names none.
@@ -22,7 +22,7 @@ const RETRY_SECONDS: u64 = 1;
 
 /// Why a request got no success.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct ApiError {
     status: StatusCode,
     detail: Detail,
     retry_after: Option<u64>,
@@ -32,7 +32,7 @@ pub(crate) struct Refusal {
 #[serde(untagged)]
 enum Detail {
     Text(String),
-    Fields(WrongFields),
+    Fields(ValidationErrors),
 }
 
 #[derive(Serialize)]
@@ -40,7 +40,7 @@ struct Body {
     detail: Detail,
 }
 
-impl Refusal {
+impl ApiError {
     pub(crate) fn plain(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: Detail::Text(detail.into()), retry_after: None }
     }
@@ -65,11 +65,11 @@ impl Refusal {
 
     /// Of a call that depends on where something stands: 409 when it stands elsewhere.
     pub(crate) fn of_state(status: Status) -> Self {
-        let refusal = Self::from(status.clone());
+        let error = Self::from(status.clone());
         if status.code() == Code::FailedPrecondition {
-            Self { status: StatusCode::CONFLICT, ..refusal }
+            Self { status: StatusCode::CONFLICT, ..error }
         } else {
-            refusal
+            error
         }
     }
 
@@ -90,7 +90,7 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(Body { detail: self.detail })).into_response();
         if let Some(seconds) = self.retry_after {
@@ -100,11 +100,11 @@ impl IntoResponse for Refusal {
     }
 }
 
-impl From<WrongFields> for Refusal {
-    fn from(fields: WrongFields) -> Self {
+impl From<ValidationErrors> for ApiError {
+    fn from(errors: ValidationErrors) -> Self {
         Self {
             status: StatusCode::UNPROCESSABLE_ENTITY,
-            detail: Detail::Fields(fields),
+            detail: Detail::Fields(errors),
             retry_after: None,
         }
     }
@@ -132,7 +132,7 @@ fn http_status(code: Code) -> StatusCode {
     }
 }
 
-impl From<Status> for Refusal {
+impl From<Status> for ApiError {
     fn from(status: Status) -> Self {
         // A status with a source was made on this side of the connection: no answer came.
         if let Some(source) = innermost(&status) {
@@ -174,13 +174,13 @@ fn is_too_large(status: &Status) -> bool {
     }
 }
 
-fn wrong_fields(status: &Status) -> WrongFields {
+fn wrong_fields(status: &Status) -> ValidationErrors {
     match violations(status) {
-        faults if faults.is_empty() => WrongFields::one(
+        faults if faults.is_empty() => ValidationErrors::one(
             Loc::root("body"),
-            Wrong::new("value_error", status.message().to_owned()),
+            FieldError::new("value_error", status.message().to_owned()),
         ),
-        faults => WrongFields::from_violations(faults),
+        faults => ValidationErrors::from_violations(faults),
     }
 }
 
@@ -214,10 +214,10 @@ mod tests {
 
     #[test]
     fn retry_after_is_what_the_control_plane_says_in_whole_seconds() {
-        let refusal = Refusal::from(tracelift_proto::status::retry_later("too busy", 7));
-        assert_eq!(refusal, Refusal::retry(StatusCode::SERVICE_UNAVAILABLE, "too busy", 7));
-        let refusal = Refusal::from(tracelift_proto::status::overloaded("a limit", 0));
-        assert_eq!(refusal, Refusal::retry(StatusCode::TOO_MANY_REQUESTS, "a limit", 1));
+        let error = ApiError::from(tracelift_proto::status::retry_later("too busy", 7));
+        assert_eq!(error, ApiError::retry(StatusCode::SERVICE_UNAVAILABLE, "too busy", 7));
+        let error = ApiError::from(tracelift_proto::status::overloaded("a limit", 0));
+        assert_eq!(error, ApiError::retry(StatusCode::TOO_MANY_REQUESTS, "a limit", 1));
     }
 
     #[test]
@@ -227,21 +227,21 @@ mod tests {
             Status::out_of_range("found 70000000 bytes"),
             Status::resource_exhausted("found 70000000 bytes"),
         ] {
-            let refusal = Refusal::from(status);
+            let error = ApiError::from(status);
             assert_eq!(
-                (refusal.status, refusal.retry_after),
+                (error.status, error.retry_after),
                 (StatusCode::INTERNAL_SERVER_ERROR, None)
             );
-            assert!(refusal.text().contains("too large, and will be again"));
+            assert!(error.text().contains("too large, and will be again"));
         }
     }
 
     #[test]
     fn the_cause_of_an_internal_error_is_not_told() {
-        let refusal = Refusal::from(Status::internal("disk full at /var/lib/x"));
+        let error = ApiError::from(Status::internal("disk full at /var/lib/x"));
         assert_eq!(
-            refusal,
-            Refusal::plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+            error,
+            ApiError::plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
         );
     }
 }

@@ -7,7 +7,7 @@ use tracelift_proto::v1;
 use utoipa::ToSchema;
 
 use super::{text, time};
-use crate::openapi::words;
+use crate::openapi::enums;
 
 /// One time partition of an export.
 #[derive(Debug, Serialize, ToSchema)]
@@ -18,7 +18,7 @@ pub(crate) struct BulkExportRun {
     bulk_export_id: String,
     #[schema(format = Uuid)]
     session_id: Option<String>,
-    #[schema(schema_with = words::run_status)]
+    #[schema(schema_with = enums::run_status)]
     status: &'static str,
     retry_number: u32,
     #[schema(value_type = Option<BTreeMap<String, String>>)]

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
-use tracelift_core::Invalid;
+use tracelift_core::{Invalid, InvalidKind};
 
 /// At most so many wrong fields are named, so that a small request cannot ask for a huge answer.
 const MOST: usize = 100;
@@ -54,12 +54,12 @@ impl Loc {
 
 /// What is wrong with a value, whatever field it is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wrong {
+pub(crate) struct FieldError {
     kind: &'static str,
     msg: Cow<'static, str>,
 }
 
-impl Wrong {
+impl FieldError {
     /// A fault of shape, by pydantic's name for it.
     pub(crate) fn new(kind: &'static str, msg: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, msg: msg.into() }
@@ -71,33 +71,27 @@ impl Wrong {
 
     /// A fault of content, in the words of the rule that was broken.
     pub(crate) fn rule(fault: Invalid) -> Self {
-        Self { kind: kind(&fault.message), msg: fault.message.into() }
+        Self { kind: kind(fault.kind), msg: fault.message.into() }
     }
 }
 
-/// pydantic's name for each rule of `tracelift_core`, by how its message begins. Anything else is a
-/// `value_error`.
-const KINDS: [(&str, &str); 9] = [
-    ("is required", "missing"),
-    ("is not supported", "extra_forbidden"),
-    ("must be a UUID", "uuid_parsing"),
-    ("must be a date and time", "datetime_from_date_parsing"),
-    ("must be one of", "enum"),
-    ("must match", "string_pattern_mismatch"),
-    ("must not be empty", "string_too_short"),
-    ("must have at least", "string_too_short"),
-    ("must have at most", "string_too_long"),
-];
-
-fn kind(message: &str) -> &'static str {
-    KINDS
-        .iter()
-        .find(|(beginning, _)| message.starts_with(beginning))
-        .map_or("value_error", |(_, kind)| kind)
+/// pydantic's name for each kind of rule.
+fn kind(kind: InvalidKind) -> &'static str {
+    match kind {
+        InvalidKind::Value => "value_error",
+        InvalidKind::Missing => "missing",
+        InvalidKind::Unsupported => "extra_forbidden",
+        InvalidKind::Uuid => "uuid_parsing",
+        InvalidKind::DateTime => "datetime_from_date_parsing",
+        InvalidKind::OneOf => "enum",
+        InvalidKind::Pattern => "string_pattern_mismatch",
+        InvalidKind::TooShort => "string_too_short",
+        InvalidKind::TooLong => "string_too_long",
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct WrongField {
+struct ValidationError {
     loc: Loc,
     msg: Cow<'static, str>,
     #[serde(rename = "type")]
@@ -107,27 +101,27 @@ struct WrongField {
 /// Every wrong field of one request, in the order in which they were found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub(crate) struct WrongFields(Vec<WrongField>);
+pub(crate) struct ValidationErrors(Vec<ValidationError>);
 
-impl WrongFields {
+impl ValidationErrors {
     /// Just one.
-    pub(crate) fn one(loc: Loc, wrong: Wrong) -> Self {
-        let mut fields = Self::default();
-        fields.add(loc, wrong);
-        fields
+    pub(crate) fn one(loc: Loc, wrong: FieldError) -> Self {
+        let mut validation = Self::default();
+        validation.add(loc, wrong);
+        validation
     }
 
     /// Notes a fault, unless the field is known to be wrong already.
-    pub(crate) fn add(&mut self, loc: Loc, wrong: Wrong) {
+    pub(crate) fn add(&mut self, loc: Loc, wrong: FieldError) {
         if self.0.len() < MOST && !self.has(&loc) {
-            self.0.push(WrongField { loc, msg: wrong.msg, kind: wrong.kind });
+            self.0.push(ValidationError { loc, msg: wrong.msg, kind: wrong.kind });
         }
     }
 
     /// Notes broken rules of fields below `loc`.
     pub(crate) fn add_rules(&mut self, loc: &Loc, faults: Vec<Invalid>) {
         for fault in faults {
-            self.add(loc.along(&fault.field), Wrong::rule(fault));
+            self.add(loc.along(&fault.field), FieldError::rule(fault));
         }
     }
 
@@ -146,11 +140,11 @@ impl WrongFields {
 
     /// What the control plane found wrong, under the names of the REST API.
     pub(crate) fn from_violations(faults: Vec<Invalid>) -> Self {
-        let mut fields = Self::default();
+        let mut validation = Self::default();
         for fault in faults {
-            fields.add(rest_loc(&fault.field), Wrong::rule(fault));
+            validation.add(rest_loc(&fault.field), FieldError::rule(fault));
         }
-        fields
+        validation
     }
 }
 
@@ -190,13 +184,13 @@ mod tests {
 
     #[test]
     fn a_field_is_named_once_and_not_more_than_a_hundred_are() {
-        let mut fields = WrongFields::default();
-        fields.add(Loc::root("body").then("a"), Wrong::missing());
-        fields.add(Loc::root("body").then("a"), Wrong::new("value_error", "again"));
-        assert_eq!(fields.0.len(), 1);
+        let mut validation = ValidationErrors::default();
+        validation.add(Loc::root("body").then("a"), FieldError::missing());
+        validation.add(Loc::root("body").then("a"), FieldError::new("value_error", "again"));
+        assert_eq!(validation.0.len(), 1);
         for index in 0..1000 {
-            fields.add(Loc::root("body").index(index), Wrong::missing());
+            validation.add(Loc::root("body").index(index), FieldError::missing());
         }
-        assert_eq!(fields.0.len(), MOST);
+        assert_eq!(validation.0.len(), MOST);
     }
 }

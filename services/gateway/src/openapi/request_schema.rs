@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use utoipa::{IntoParams, ToSchema};
 
-use super::words;
+use super::enums;
 
 /// What to copy where.
 #[derive(ToSchema)]
@@ -30,11 +30,11 @@ pub(crate) struct BulkExportCreate {
     /// Which rows, in the language of docs/filter.md.
     #[schema(max_length = 32768)]
     filter: Option<String>,
-    #[schema(schema_with = words::format, required = false)]
+    #[schema(schema_with = enums::format, required = false)]
     format: String,
-    #[schema(schema_with = words::format_version, required = false)]
+    #[schema(schema_with = enums::format_version, required = false)]
     format_version: String,
-    #[schema(schema_with = words::compression, required = false)]
+    #[schema(schema_with = enums::compression, required = false)]
     compression: String,
     /// Makes a schedule of it: an export for each window of so many hours.
     #[schema(minimum = 1, maximum = 168)]
@@ -47,7 +47,7 @@ pub(crate) struct BulkExportCreate {
 /// An empty object cancels too.
 #[derive(ToSchema)]
 pub(crate) struct BulkExportUpdate {
-    #[schema(schema_with = words::cancelled, required = false)]
+    #[schema(schema_with = enums::cancelled, required = false)]
     status: String,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct FilterQuery {
 /// that.
 #[derive(ToSchema)]
 pub(crate) struct BulkExportDestinationCreate {
-    #[schema(schema_with = words::destination_type, required = false)]
+    #[schema(schema_with = enums::destination_type, required = false)]
     destination_type: String,
     #[schema(max_length = 255, pattern = r"^[a-zA-Z0-9\-_ ']+$")]
     display_name: String,
@@ -106,12 +106,12 @@ struct DestinationConfig {
 /// How requests are made.
 #[derive(ToSchema)]
 struct DestinationClient {
-    #[schema(schema_with = words::addressing_style, required = false)]
+    #[schema(schema_with = enums::addressing_style, required = false)]
     addressing_style: Option<String>,
     /// AWS only.
     use_accelerate_endpoint: Option<bool>,
     payload_signing_enabled: Option<bool>,
-    #[schema(schema_with = words::us_east_1, required = false)]
+    #[schema(schema_with = enums::us_east_1, required = false)]
     us_east_1_regional_endpoint: Option<String>,
 }
 
@@ -160,9 +160,9 @@ pub(crate) struct Page {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct ListFilter {
     /// Only those; may be given several times.
-    #[param(schema_with = words::export_status, required = false)]
+    #[param(schema_with = enums::export_status, required = false)]
     status: String,
     #[param(format = Uuid)]
     destination_id: Option<String>,

@@ -15,10 +15,10 @@ pub(crate) use exports::{BulkExport, FilterValidation};
 pub(crate) use limits::Limits;
 pub(crate) use runs::BulkExportRun;
 
-use crate::refusal::Refusal;
+use crate::error::ApiError;
 
 /// What a handler gives.
-pub(crate) type Answer<T> = Result<Json<T>, Refusal>;
+pub(crate) type ApiResult<T> = Result<Json<T>, ApiError>;
 
 /// A value as a JSON answer.
 #[derive(Debug)]
@@ -29,20 +29,20 @@ impl<T: Serialize> IntoResponse for Json<T> {
         match serde_json::to_vec(&self.0) {
             Ok(text) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text)
                 .into_response(),
-            Err(error) => Refusal::internal(&error).into_response(),
+            Err(error) => ApiError::internal(&error).into_response(),
         }
     }
 }
 
 /// The one thing that an operation is about.
-pub(crate) fn one<M, T: From<M>>(message: Option<M>) -> Answer<T> {
+pub(crate) fn one<M, T: From<M>>(message: Option<M>) -> ApiResult<T> {
     let message =
-        message.ok_or_else(|| Refusal::internal(&"the control plane's answer is empty"))?;
+        message.ok_or_else(|| ApiError::internal(&"the control plane's answer is empty"))?;
     Ok(Json(message.into()))
 }
 
 /// A bare array.
-pub(crate) fn many<M, T: From<M>>(messages: Vec<M>) -> Answer<Vec<T>> {
+pub(crate) fn many<M, T: From<M>>(messages: Vec<M>) -> ApiResult<Vec<T>> {
     Ok(Json(messages.into_iter().map(T::from).collect()))
 }
 

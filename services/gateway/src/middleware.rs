@@ -16,7 +16,7 @@ use tower::{
 };
 use tracelift_runtime::request::RequestLayer;
 
-use crate::{control_plane::ControlPlane, refusal::Refusal};
+use crate::{control_plane::ControlPlane, error::ApiError};
 
 /// What one gateway takes on.
 #[derive(Debug, Clone, Copy)]
@@ -41,22 +41,22 @@ pub(crate) fn around(
     api.layer(bounded)
         .merge(probes)
         .method_not_allowed_fallback(|| async {
-            Refusal::plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+            ApiError::plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
         })
-        .fallback(|| async { Refusal::plain(StatusCode::NOT_FOUND, "Not Found") })
+        .fallback(|| async { ApiError::plain(StatusCode::NOT_FOUND, "Not Found") })
         .layer(RequestLayer)
 }
 
-async fn refuse(error: BoxError) -> Refusal {
+async fn refuse(error: BoxError) -> ApiError {
     if error.is::<Elapsed>() {
-        Refusal::deadline()
+        ApiError::deadline()
     } else if error.is::<Overloaded>() {
-        Refusal::retry(
+        ApiError::retry(
             StatusCode::SERVICE_UNAVAILABLE,
             "Too many requests at once; try again in a moment",
             1,
         )
     } else {
-        Refusal::internal(&error)
+        ApiError::internal(&error)
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 use tracelift_core::{Invalid, time::Timestamp};
 use uuid::Uuid;
 
-use crate::fields::{Loc, Wrong, WrongFields};
+use crate::validation::{FieldError, Loc, ValidationErrors};
 
 /// Whether a field must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,28 +18,28 @@ pub(crate) enum Presence {
     /// Must be there and not null.
     Required,
     /// Must be there; null is as good as nothing.
-    Given,
+    Present,
     /// May be left out, but not be null.
     Optional,
     /// May be left out or null.
     Nullable,
 }
-pub(crate) use Presence::{Given, Nullable, Optional, Required};
+pub(crate) use Presence::{Nullable, Optional, Present, Required};
 
 /// A JSON object and where it is.
 #[derive(Debug)]
 pub(crate) struct Object<'a> {
-    fields: &'a Map<String, Value>,
+    entries: &'a Map<String, Value>,
     loc: Loc,
 }
 
 impl<'a> Object<'a> {
     /// The body itself.
-    pub(crate) fn body(value: &'a Value) -> Result<Self, WrongFields> {
+    pub(crate) fn body(value: &'a Value) -> Result<Self, ValidationErrors> {
         let loc = Loc::root("body");
         match value {
-            Value::Object(fields) => Ok(Self { fields, loc }),
-            _ => Err(WrongFields::one(loc, not_an_object())),
+            Value::Object(entries) => Ok(Self { entries, loc }),
+            _ => Err(ValidationErrors::one(loc, not_an_object())),
         }
     }
 
@@ -54,21 +54,21 @@ impl<'a> Object<'a> {
     }
 
     /// The value of a field unless it is left out or null.
-    pub(crate) fn given(&self, name: &str) -> Option<&'a Value> {
-        self.fields.get(name).filter(|value| !value.is_null())
+    pub(crate) fn present(&self, name: &str) -> Option<&'a Value> {
+        self.entries.get(name).filter(|value| !value.is_null())
     }
 
     /// A field as `read` reads it; `None` when it is not there, or wrong, which is noted.
     pub(crate) fn take<T>(
         &self,
-        wrong: &mut WrongFields,
+        wrong: &mut ValidationErrors,
         name: &str,
         presence: Presence,
-        read: impl FnOnce(&'a Value) -> Result<T, Wrong>,
+        read: impl FnOnce(&'a Value) -> Result<T, FieldError>,
     ) -> Option<T> {
-        let value = match (self.fields.get(name), presence) {
-            (None, Required | Given) | (Some(Value::Null), Given) => {
-                wrong.add(self.at(name), Wrong::missing());
+        let value = match (self.entries.get(name), presence) {
+            (None, Required | Present) | (Some(Value::Null), Present) => {
+                wrong.add(self.at(name), FieldError::missing());
                 return None;
             }
             (None, _) | (Some(Value::Null), Nullable) => return None,
@@ -78,20 +78,20 @@ impl<'a> Object<'a> {
     }
 
     /// An object inside this one.
-    pub(crate) fn object(
+    pub(crate) fn json_reader(
         &self,
-        wrong: &mut WrongFields,
+        wrong: &mut ValidationErrors,
         name: &str,
         presence: Presence,
     ) -> Option<Object<'a>> {
-        let fields =
+        let entries =
             self.take(wrong, name, presence, |value| value.as_object().ok_or_else(not_an_object))?;
-        Some(Object { fields, loc: self.at(name) })
+        Some(Object { entries, loc: self.at(name) })
     }
 
     /// Every field as text, by name.
-    pub(crate) fn texts(&self, wrong: &mut WrongFields) -> Vec<(String, String)> {
-        let names = self.fields.keys();
+    pub(crate) fn texts(&self, wrong: &mut ValidationErrors) -> Vec<(String, String)> {
+        let names = self.entries.keys();
         names
             .filter_map(|name| {
                 Some((name.clone(), self.take(wrong, name, Required, text)?.to_owned()))
@@ -102,7 +102,7 @@ impl<'a> Object<'a> {
     /// A list of texts of at most `most` items. One that is no text is noted and left empty.
     pub(crate) fn list(
         &self,
-        wrong: &mut WrongFields,
+        wrong: &mut ValidationErrors,
         name: &str,
         presence: Presence,
         most: usize,
@@ -119,64 +119,68 @@ impl<'a> Object<'a> {
     }
 }
 
-fn not_an_object() -> Wrong {
-    Wrong::new(
+fn not_an_object() -> FieldError {
+    FieldError::new(
         "model_attributes_type",
         "Input should be a valid dictionary or object to extract fields from",
     )
 }
 
-pub(crate) fn text(value: &Value) -> Result<&str, Wrong> {
-    value.as_str().ok_or_else(|| Wrong::new("string_type", "Input should be a valid string"))
+pub(crate) fn text(value: &Value) -> Result<&str, FieldError> {
+    value.as_str().ok_or_else(|| FieldError::new("string_type", "Input should be a valid string"))
 }
 
-pub(crate) fn boolean(value: &Value) -> Result<bool, Wrong> {
-    value.as_bool().ok_or_else(|| Wrong::new("bool_type", "Input should be a valid boolean"))
+pub(crate) fn boolean(value: &Value) -> Result<bool, FieldError> {
+    value.as_bool().ok_or_else(|| FieldError::new("bool_type", "Input should be a valid boolean"))
 }
 
-pub(crate) fn integer(range: RangeInclusive<u32>) -> impl FnOnce(&Value) -> Result<u32, Wrong> {
+pub(crate) fn integer(
+    range: RangeInclusive<u32>,
+) -> impl FnOnce(&Value) -> Result<u32, FieldError> {
     move |value| {
         let number = value
             .as_i64()
-            .ok_or_else(|| Wrong::new("int_type", "Input should be a valid integer"))?;
+            .ok_or_else(|| FieldError::new("int_type", "Input should be a valid integer"))?;
         within(number, &range)
     }
 }
 
 /// A number that must lie within a range.
-pub(crate) fn within(number: i64, range: &RangeInclusive<u32>) -> Result<u32, Wrong> {
+pub(crate) fn within(number: i64, range: &RangeInclusive<u32>) -> Result<u32, FieldError> {
     let (least, most) = (range.start(), range.end());
     match u32::try_from(number) {
         Ok(number) if range.contains(&number) => Ok(number),
-        _ if number < i64::from(*least) => Err(Wrong::new(
+        _ if number < i64::from(*least) => Err(FieldError::new(
             "greater_than_equal",
             format!("Input should be greater than or equal to {least}"),
         )),
-        _ => Err(Wrong::new(
+        _ => Err(FieldError::new(
             "less_than_equal",
             format!("Input should be less than or equal to {most}"),
         )),
     }
 }
 
-pub(crate) fn uuid(value: &Value) -> Result<Uuid, Wrong> {
-    let text =
-        value.as_str().ok_or_else(|| Wrong::new("uuid_type", "UUID input should be a string"))?;
+pub(crate) fn uuid(value: &Value) -> Result<Uuid, FieldError> {
+    let text = value
+        .as_str()
+        .ok_or_else(|| FieldError::new("uuid_type", "UUID input should be a string"))?;
     parse_uuid(text)
 }
 
-pub(crate) fn parse_uuid(text: &str) -> Result<Uuid, Wrong> {
-    Uuid::parse_str(text).map_err(|_| Wrong::new("uuid_parsing", "Input should be a valid UUID"))
+pub(crate) fn parse_uuid(text: &str) -> Result<Uuid, FieldError> {
+    Uuid::parse_str(text)
+        .map_err(|_| FieldError::new("uuid_parsing", "Input should be a valid UUID"))
 }
 
 /// A date and time as text, or Unix time as a number.
-pub(crate) fn time(value: &Value) -> Result<Timestamp, Wrong> {
+pub(crate) fn time(value: &Value) -> Result<Timestamp, FieldError> {
     let text = match value {
         Value::String(text) => Cow::from(text),
         Value::Number(number) => Cow::from(decimal(number)),
-        _ => return Err(Wrong::new("datetime_type", "Input should be a valid datetime")),
+        _ => return Err(FieldError::new("datetime_type", "Input should be a valid datetime")),
     };
-    Timestamp::parse("", &text).map_err(Wrong::rule)
+    Timestamp::parse("", &text).map_err(FieldError::rule)
 }
 
 /// Without exponent. Of a fraction the fewest digits that make this very number, which are those
@@ -192,28 +196,30 @@ fn decimal(number: &Number) -> String {
 /// Text that one of the rules reads.
 pub(crate) fn word<T>(
     parse: impl Fn(&str, &str) -> Result<T, Invalid>,
-) -> impl FnOnce(&Value) -> Result<T, Wrong> {
-    move |value| parse("", text(value)?).map_err(Wrong::rule)
+) -> impl FnOnce(&Value) -> Result<T, FieldError> {
+    move |value| parse("", text(value)?).map_err(FieldError::rule)
 }
 
 /// Text of which there is one choice.
 pub(crate) fn only(
     kind: &'static str,
     word: &'static str,
-) -> impl FnOnce(&Value) -> Result<(), Wrong> {
+) -> impl FnOnce(&Value) -> Result<(), FieldError> {
     move |value| {
         if value == word {
             Ok(())
         } else {
-            Err(Wrong::new(kind, format!("Input should be '{word}'")))
+            Err(FieldError::new(kind, format!("Input should be '{word}'")))
         }
     }
 }
 
-fn list(value: &Value, most: usize) -> Result<&[Value], Wrong> {
+fn list(value: &Value, most: usize) -> Result<&[Value], FieldError> {
     match value.as_array() {
         Some(items) if items.len() <= most => Ok(items),
-        Some(_) => Err(Wrong::new("too_long", format!("List should have at most {most} items"))),
-        None => Err(Wrong::new("list_type", "Input should be a valid list")),
+        Some(_) => {
+            Err(FieldError::new("too_long", format!("List should have at most {most} items")))
+        }
+        None => Err(FieldError::new("list_type", "Input should be a valid list")),
     }
 }

@@ -9,21 +9,21 @@ use utoipa::openapi::{
     schema::{ObjectBuilder, SchemaType, Type},
 };
 
-fn one_of(words: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
+fn one_of(values: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
     Schema::Object(
         ObjectBuilder::new()
             .schema_type(SchemaType::new(Type::String))
-            .enum_values(Some(words))
+            .enum_values(Some(values))
             .build(),
     )
     .into()
 }
 
 /// The same, or null.
-fn or_null(words: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
-    let words = words.into_iter().map(serde_json::Value::from).chain([serde_json::Value::Null]);
+fn or_null(values: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
+    let values = values.into_iter().map(serde_json::Value::from).chain([serde_json::Value::Null]);
     let kinds = SchemaType::from_iter([Type::String, Type::Null]);
-    Schema::Object(ObjectBuilder::new().schema_type(kinds).enum_values(Some(words)).build()).into()
+    Schema::Object(ObjectBuilder::new().schema_type(kinds).enum_values(Some(values)).build()).into()
 }
 
 pub(crate) fn format() -> RefOr<Schema> {

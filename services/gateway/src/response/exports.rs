@@ -6,7 +6,7 @@ use tracelift_proto::v1;
 use utoipa::ToSchema;
 
 use super::{text, time};
-use crate::openapi::words;
+use crate::openapi::enums;
 
 /// Every field that a caller may give, then what became of it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -25,15 +25,15 @@ pub(crate) struct BulkExport {
     #[schema(format = DateTime)]
     end_time: Option<String>,
     filter: Option<String>,
-    #[schema(schema_with = words::format)]
+    #[schema(schema_with = enums::format)]
     format: &'static str,
-    #[schema(schema_with = words::format_version)]
+    #[schema(schema_with = enums::format_version)]
     format_version: &'static str,
-    #[schema(schema_with = words::compression)]
+    #[schema(schema_with = enums::compression)]
     compression: &'static str,
     interval_hours: Option<u32>,
     export_fields: Option<Vec<String>>,
-    #[schema(schema_with = words::export_status)]
+    #[schema(schema_with = enums::export_status)]
     status: &'static str,
     #[schema(format = DateTime)]
     created_at: Option<String>,
@@ -100,7 +100,7 @@ impl From<v1::Export> for BulkExport {
             filter: text(spec.filter),
             format: "Parquet",
             interval_hours: Some(spec.interval_hours).filter(|hours| *hours > 0),
-            export_fields: Some(spec.export_fields).filter(|fields| !fields.is_empty()),
+            export_fields: Some(spec.export_fields).filter(|validation| !validation.is_empty()),
             status,
             created_at: time(export.created_at.as_ref()),
             updated_at: time(export.updated_at.as_ref()),
@@ -135,12 +135,12 @@ struct FilterError {
 }
 
 impl From<v1::ValidateFilterResponse> for FilterValidation {
-    fn from(answer: v1::ValidateFilterResponse) -> Self {
-        let errors = answer
+    fn from(response: v1::ValidateFilterResponse) -> Self {
+        let errors = response
             .errors
             .into_iter()
             .map(|error| FilterError { field: error.field, message: error.message });
-        Self { valid: answer.valid, errors: errors.collect() }
+        Self { valid: response.valid, errors: errors.collect() }
     }
 }
 
@@ -159,14 +159,18 @@ impl From<v1::ExportProgress> for ExportProgress {
     }
 }
 
-fn compression(given: v1::Compression) -> &'static str {
-    let known =
-        Compression::ALL.iter().copied().find(|known| v1::Compression::from(*known) == given);
+fn compression(request_schema: v1::Compression) -> &'static str {
+    let known = Compression::ALL
+        .iter()
+        .copied()
+        .find(|known| v1::Compression::from(*known) == request_schema);
     known.unwrap_or_default().as_str()
 }
 
-fn format_version(given: v1::FormatVersion) -> &'static str {
-    let known =
-        FormatVersion::ALL.iter().copied().find(|known| v1::FormatVersion::from(*known) == given);
+fn format_version(request_schema: v1::FormatVersion) -> &'static str {
+    let known = FormatVersion::ALL
+        .iter()
+        .copied()
+        .find(|known| v1::FormatVersion::from(*known) == request_schema);
     known.unwrap_or_default().as_str()
 }

@@ -8,7 +8,7 @@ use tracelift_proto::v1;
 use utoipa::ToSchema;
 
 use super::{text, time};
-use crate::openapi::words;
+use crate::openapi::enums;
 
 /// A customer's bucket.
 #[derive(Debug, Serialize, ToSchema)]
@@ -17,7 +17,7 @@ pub(crate) struct BulkExportDestination {
     id: String,
     #[schema(format = Uuid)]
     tenant_id: String,
-    #[schema(schema_with = words::destination_type)]
+    #[schema(schema_with = enums::destination_type)]
     destination_type: &'static str,
     display_name: String,
     config: BucketConfig,
@@ -55,7 +55,7 @@ struct BucketConfig {
 
 #[derive(Debug, Default, PartialEq, Serialize, ToSchema)]
 struct ClientConfig {
-    #[schema(schema_with = words::addressing_style)]
+    #[schema(schema_with = enums::addressing_style)]
     addressing_style: Option<&'static str>,
     use_accelerate_endpoint: Option<bool>,
     payload_signing_enabled: Option<bool>,
