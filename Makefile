@@ -236,5 +236,12 @@ proto: install-node
 hooks:
 	git config core.hooksPath scripts/hooks
 
+# ---- documentation --------------------------------------------------------------------------------------------------
+
+#   make docs     write the generated parts of docs/configuration.md and docs/cli.md
+.PHONY: docs
+docs:
+	TRACELIFT_UPDATE_DOCS=1 cargo test --locked --workspace --test it -- configuration
+
 clean:
 	rm -rf target/dev

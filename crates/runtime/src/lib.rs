@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod listen;
 pub mod metrics;
+pub mod reference;
 pub mod renamed;
 pub mod request;
 pub mod secret;

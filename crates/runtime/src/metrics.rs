@@ -10,7 +10,7 @@ use crate::tasks;
 /// Where to serve metrics.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct MetricsSettings {
-    /// Address on which to serve metrics for Prometheus, at /metrics; off when unset
+    /// Address that serves Prometheus metrics at /metrics; off by default
     #[arg(long, env = "TRACELIFT_METRICS_LISTEN")]
     pub metrics_listen: Option<SocketAddr>,
 }

@@ -7,20 +7,20 @@ use tracing_subscriber::EnvFilter;
 /// The shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Lines for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// How to log.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogSettings {
-    /// What to log, e.g. `info` or `info,tracelift_exporter=debug`
+    /// Log filter, e.g. `info` or `info,tracelift_exporter=debug`
     #[arg(long, env = "TRACELIFT_LOG", default_value = "info", global = true)]
     pub log: String,
-    /// Shape of a log line
+    /// Format of the log
     #[arg(long, env = "TRACELIFT_LOG_FORMAT", value_enum, default_value_t, global = true)]
     pub log_format: LogFormat,
 }

@@ -10,13 +10,13 @@ use tonic::transport::{
 /// A server's side.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ServerTls {
-    /// Certificate chain of this server, PEM; without it the server speaks plain HTTP
+    /// Certificate chain of this server (PEM); without it the server speaks plaintext
     #[arg(long, env = "TRACELIFT_TLS_CERT", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// Private key of this server, PEM
+    /// Private key of this server (PEM)
     #[arg(long, env = "TRACELIFT_TLS_KEY", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// CA of client certificates, PEM; with it every client must show one (mTLS)
+    /// CA of client certificates (PEM); when set, every client must present one (mTLS)
     #[arg(long, env = "TRACELIFT_TLS_CLIENT_CA", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
 }
@@ -24,10 +24,10 @@ pub struct ServerTls {
 /// A client's side, for `https://` addresses of the control plane.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ClientTls {
-    /// CA that signed the control plane's certificate, PEM; the system's roots without it
+    /// CA certificate (PEM) that verifies the control plane; default: the system's trust store
     #[arg(long = "control-plane-ca", env = "TRACELIFT_CONTROL_PLANE_CA", global = true)]
     pub ca: Option<PathBuf>,
-    /// Certificate to show to the control plane, PEM
+    /// Client certificate to present to the control plane (PEM)
     #[arg(
         long = "client-cert",
         env = "TRACELIFT_CLIENT_CERT",
@@ -35,7 +35,7 @@ pub struct ClientTls {
         global = true
     )]
     pub client_cert: Option<PathBuf>,
-    /// Private key of that certificate, PEM
+    /// Private key of the client certificate (PEM)
     #[arg(
         long = "client-key",
         env = "TRACELIFT_CLIENT_KEY",

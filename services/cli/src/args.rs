@@ -12,14 +12,14 @@ use tracelift_runtime::tls::ClientTls;
 use uuid::Uuid;
 
 const SECRETS: &str = "\
-Secrets come from the environment or from files, never from an option's value:
+Secrets are read from the environment or from files, never from the value of an option:
   TRACELIFT_API_KEY      the API key, or --api-key-file
   TRACELIFT_ADMIN_TOKEN  for `key` and `tenant`, or --admin-token-file
   S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_SESSION_TOKEN
                          for `destination create`, or --credentials-file";
 
 const EXIT_CODES: &str = "\
-Exit code of a watch: 0 completed, 1 failed or timed out, 3 cancelled, 130 stopped watching.";
+Exit code of a watch: 0 completed, 1 failed or timed out, 3 cancelled, 130 watch interrupted.";
 
 /// Bulk export of LLM traces to your own bucket
 #[derive(Debug, Clone, Parser)]
@@ -40,13 +40,13 @@ pub struct Global {
     /// Address of the control plane
     #[arg(long, env = "TRACELIFT_GRPC", default_value = "http://127.0.0.1:7700", global = true)]
     pub server: String,
-    /// Workspace; may be left out when the API key belongs to one
+    /// Workspace; optional with an API key, which belongs to one
     #[arg(long, env = "TRACELIFT_TENANT_ID", value_name = "ID", global = true)]
     pub tenant: Option<Uuid>,
-    /// File that holds the API key
+    /// File with the API key, instead of TRACELIFT_API_KEY
     #[arg(long, env = "TRACELIFT_API_KEY_FILE", value_name = "FILE", global = true)]
     pub api_key_file: Option<PathBuf>,
-    /// File that holds the operator's token
+    /// File with the admin token, instead of TRACELIFT_ADMIN_TOKEN
     #[arg(long, env = "TRACELIFT_ADMIN_TOKEN_FILE", value_name = "FILE", global = true)]
     pub admin_token_file: Option<PathBuf>,
     /// Print JSON, with the field names of the REST API
@@ -63,26 +63,26 @@ pub enum Command {
     /// Buckets that exports are written to
     #[command(subcommand, arg_required_else_help = true)]
     Destination(Destination),
-    /// Copies of a project's traces, or of all experiments'
+    /// Exports of a project's traces, or of all experiments
     #[command(subcommand, arg_required_else_help = true)]
     Export(Export),
     /// Runs of exports, one per time partition
     #[command(subcommand, arg_required_else_help = true)]
     Runs(Runs),
-    /// Show what the workspace may have, and has
+    /// Show limits and current usage
     Limits,
-    /// Conditions that say which rows an export has
+    /// Filters that select the rows of an export
     #[command(subcommand, arg_required_else_help = true)]
     Filter(Filter),
-    /// API keys (needs the operator's token)
+    /// API keys (needs the admin token)
     #[command(subcommand, arg_required_else_help = true)]
     Key(Key),
-    /// Workspaces (needs the operator's token)
+    /// Workspaces (needs the admin token)
     #[command(subcommand, arg_required_else_help = true)]
     Tenant(Tenant),
-    /// Print completions for a shell
+    /// Print shell completions
     Completions {
-        /// Which shell
+        /// Shell
         shell: clap_complete::Shell,
     },
 }
@@ -90,43 +90,43 @@ pub enum Command {
 /// About buckets.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Destination {
-    /// Check a bucket by writing to it, and save it
+    /// Check a bucket by writing to it, then save it as a destination
     #[command(after_help = SECRETS)]
     Create(Box<DestinationCreate>),
     /// List all destinations, newest first
     List,
     /// Show one destination
     Get {
-        /// Its id
+        /// ID
         id: Uuid,
     },
-    /// Replace the keys of a destination, or the role, once the bucket was checked with the new
-    /// ones
+    /// Replace the credentials or the role of a destination, after checking the bucket with the
+    /// new ones
     #[command(after_help = SECRETS)]
     Update {
-        /// Its id
+        /// ID
         id: Uuid,
-        /// By what the bucket lets us in
+        /// Authentication
         #[command(flatten)]
         identity: Identity,
     },
-    /// Forget a destination and its keys; nothing in the bucket changes
+    /// Delete a destination and its credentials; nothing in the bucket changes
     Delete {
-        /// Its id
+        /// ID
         id: Uuid,
     },
 }
 
-/// By what a bucket lets us in.
+/// How to authenticate to a bucket.
 #[derive(Debug, Clone, Args)]
 pub struct Identity {
-    /// JSON file with access_key_id, secret_access_key and perhaps session_token
+    /// JSON file with access_key_id, secret_access_key and, optionally, session_token
     #[arg(long, value_name = "FILE", group = "identity")]
     pub credentials_file: Option<PathBuf>,
-    /// Role to assume instead of using keys
+    /// AWS role to assume instead of using keys
     #[arg(long, value_name = "ARN", group = "identity")]
     pub aws_role_arn: Option<String>,
-    /// Use the rights of the service itself, where its operator allows that
+    /// Use the ambient credentials of the service, if its operator allows that
     #[arg(long, group = "identity")]
     pub environment_credentials: bool,
 }
@@ -134,43 +134,43 @@ pub struct Identity {
 /// A bucket as typed.
 #[derive(Debug, Clone, Args)]
 pub struct DestinationCreate {
-    /// What to call it: letters, digits, space, - _ '
+    /// Display name: letters, digits, spaces, - _ '
     #[arg(long)]
     pub name: String,
     /// Name of the bucket
     #[arg(long)]
     pub bucket: String,
-    /// Root of everything written
+    /// Prefix of every key
     #[arg(long, default_value = "", hide_default_value = true)]
     pub prefix: String,
-    /// Region; needed for AWS
+    /// Region; required for AWS
     #[arg(long, default_value = "", hide_default_value = true)]
     pub region: String,
-    /// Address of the store; needed for anything but AWS
+    /// URL of the store; required for everything but AWS
     #[arg(long, default_value = "", hide_default_value = true, value_name = "URL")]
     pub endpoint_url: String,
-    /// How the bucket appears in a request's address
+    /// Where the bucket appears in a request: host (virtual) or path
     #[arg(long, value_parser = PossibleValuesParser::new(["auto", "virtual", "path"]))]
     pub addressing_style: Option<String>,
-    /// Extra argument of every write, e.g. StorageClass=STANDARD_IA; may be repeated
+    /// Extra argument of every write, e.g. StorageClass=STANDARD_IA; repeatable
     #[arg(long = "option", value_name = "K=V", value_parser = key_value)]
     pub options: Vec<(String, String)>,
-    /// Through AWS's edge locations
+    /// Use AWS Transfer Acceleration
     #[arg(long)]
     pub use_accelerate_endpoint: bool,
-    /// Whether the body of a write is signed
+    /// Whether to sign the body of a write
     #[arg(long, value_name = "true|false")]
     pub payload_signing_enabled: Option<bool>,
-    /// Which host us-east-1 has
+    /// Which host to use for us-east-1
     #[arg(long, value_parser = PossibleValuesParser::new(["regional", "legacy"]))]
     pub us_east_1_regional_endpoint: Option<String>,
-    /// Say that the host of --endpoint-url begins with the bucket's name already
+    /// The host of --endpoint-url already begins with the bucket name
     #[arg(long)]
     pub bucket_is_in_endpoint: bool,
-    /// A text of your choice: asked again with the same within a day, nothing new is made
+    /// Idempotency key, valid for 24 hours: a repeated request creates nothing new
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
-    /// By what the bucket lets us in
+    /// Authentication
     #[command(flatten)]
     pub identity: Identity,
 }
@@ -183,47 +183,47 @@ pub enum Export {
     Create(ExportCreate),
     /// Show one export
     Get {
-        /// Its id
+        /// ID
         id: Uuid,
     },
     /// List exports, newest first
     List {
-        /// How many, 1 to 1000
+        /// Number of exports to list, 1 to 1000
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
-        /// How many to skip
+        /// Number of exports to skip
         #[arg(long, default_value_t = 0)]
         offset: u32,
-        /// Only those with this status; may be repeated
+        /// Only exports with this status; repeatable
         #[arg(long = "status", value_parser = PossibleValuesParser::new(ExportStatus::ALL.iter().map(|value| value.as_str())))]
         statuses: Vec<String>,
-        /// Only those to this destination
+        /// Only exports to this destination
         #[arg(long, value_name = "ID")]
         destination: Option<Uuid>,
-        /// Only those of this project
+        /// Only exports of this project
         #[arg(long, value_name = "ID")]
         project: Option<Uuid>,
     },
     /// List the runs of an export, one per time partition
     Runs {
-        /// The export's id
+        /// ID of the export
         id: Uuid,
     },
-    /// List the runs of every export that a schedule has spawned
+    /// List the runs of every export that a schedule has started
     ScheduleRuns {
-        /// The schedule's id
+        /// ID of the schedule
         id: Uuid,
     },
-    /// Stop an export for good; completed files stay. A schedule spawns nothing more, what it
-    /// spawned goes on
+    /// Cancel an export for good; completed files stay. A cancelled schedule starts no more
+    /// exports, those it has started continue
     Cancel {
-        /// Its id
+        /// ID
         id: Uuid,
     },
-    /// Follow an export until it has ended; a schedule ends when it is cancelled
+    /// Watch an export until it ends; a schedule ends when it is cancelled
     #[command(after_help = EXIT_CODES)]
     Watch {
-        /// Its id
+        /// ID
         id: Uuid,
     },
 }
@@ -231,11 +231,11 @@ pub enum Export {
 /// About runs.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Runs {
-    /// Queue a run again that has failed or timed out; it goes on behind its complete files
+    /// Retry a run that failed or timed out; it resumes after its completed files
     Retry {
-        /// The export's id
+        /// ID of the export
         export: Uuid,
-        /// The run's id
+        /// ID of the run
         run: Uuid,
     },
 }
@@ -243,42 +243,41 @@ pub enum Runs {
 /// An export as typed.
 #[derive(Debug, Clone, Args)]
 pub struct ExportCreate {
-    /// Where to write
+    /// Destination to write to
     #[arg(long, value_name = "ID")]
     pub destination: Uuid,
-    /// Whose traces: the tracing project
+    /// Tracing project to export
     #[arg(long, value_name = "ID", required_unless_present = "all_experiments")]
     pub project: Option<Uuid>,
-    /// Instead of a project: every one with a reference dataset, as found when the export starts
+    /// Export every project with a reference dataset, as found when the export starts
     #[arg(long, conflicts_with = "project")]
     pub all_experiments: bool,
-    /// Earliest start time, inclusive; without a zone it is UTC
+    /// Earliest start time, inclusive; UTC unless a zone is given
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub start: Timestamp,
-    /// Latest start time, exclusive; without a zone it is UTC
+    /// Latest start time, exclusive; UTC unless a zone is given
     #[arg(long, value_name = "TIME", value_parser = time, required_unless_present = "every")]
     pub end: Option<Timestamp>,
-    /// Make a schedule instead: an export of every so many hours from --start on, 1 to 168, until
+    /// Create a schedule: export each window of this many hours (1 to 168), from --start on, until
     /// it is cancelled
     #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=168), conflicts_with = "end")]
     pub every: Option<u32>,
-    /// Codec of the columns [default: the service's, zstandard unless its operator has set
-    /// another]
+    /// Codec of the columns [default: zstandard, unless the operator has set another]
     #[arg(long, value_parser = PossibleValuesParser::new(Compression::ALL.iter().map(|value| value.as_str())))]
     pub compression: Option<String>,
     /// Layout and types of the files [default: v1]
     #[arg(long, value_parser = PossibleValuesParser::new(FormatVersion::ALL.iter().map(|value| value.as_str())))]
     pub format_version: Option<String>,
-    /// A column to export; may be repeated [default: all but feedbacks]
+    /// Column to export; repeatable [default: all except feedbacks]
     #[arg(long = "field", value_name = "NAME")]
     pub fields: Vec<String>,
-    /// A text of your choice: asked again with the same within a day, nothing new is made
+    /// Idempotency key, valid for 24 hours: a repeated request creates nothing new
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
-    /// Which rows, e.g. 'and(eq(run_type, "llm"), gt(latency, "5s"))' [default: all]
+    /// Filter that selects rows, e.g. 'and(eq(run_type, "llm"), gt(latency, "5s"))' [default: all]
     #[arg(long, default_value = "", hide_default_value = true)]
     pub filter: String,
-    /// Follow it until it has ended
+    /// Watch the export until it ends
     #[arg(long)]
     pub watch: bool,
 }
@@ -286,9 +285,9 @@ pub struct ExportCreate {
 /// About filters.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Filter {
-    /// Say whether a filter is valid, and what is wrong with it; exits with 1 when it is not
+    /// Check whether a filter is valid; exits with 1 and says what is wrong if it is not
     Check {
-        /// The filter, e.g. 'and(eq(run_type, "llm"), gt(latency, "5s"))'
+        /// Filter, e.g. 'and(eq(run_type, "llm"), gt(latency, "5s"))'
         filter: String,
     },
 }
@@ -296,12 +295,12 @@ pub enum Filter {
 /// About API keys.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Key {
-    /// Make an API key for the workspace of --tenant; it is shown once
+    /// Create an API key for the workspace of --tenant; it is shown once
     Create {
-        /// What to call it
+        /// Display name
         #[arg(long)]
         name: String,
-        /// What it may do
+        /// Permission
         #[arg(long, default_value = "manage", value_parser = PossibleValuesParser::new(["read", "manage"]))]
         permission: String,
     },
@@ -310,12 +309,12 @@ pub enum Key {
 /// About workspaces.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Tenant {
-    /// Make a workspace
+    /// Create a workspace
     Create {
-        /// What to call it
+        /// Display name
         #[arg(long)]
         name: String,
-        /// Its id; chosen by the control plane otherwise
+        /// ID [default: chosen by the control plane]
         #[arg(long)]
         id: Option<Uuid>,
     },

@@ -75,10 +75,10 @@ impl From<&Path> for Database {
 #[derive(Debug, Clone, Parser)]
 #[command(name = "tracelift-control-plane", version)]
 pub struct Settings {
-    /// Address to listen on; port 0 takes a free one
+    /// Address to listen on for gRPC, health checks and reflection; port 0 picks a free port
     #[arg(long, env = "TRACELIFT_LISTEN", default_value = "127.0.0.1:7700")]
     pub listen: SocketAddr,
-    /// File of the SQLite database, made when it is not there; or
+    /// SQLite file, created if it does not exist, or the address of a PostgreSQL database:
     /// postgres://user@host:5432/database?sslmode=require
     #[arg(
         long,
@@ -90,109 +90,115 @@ pub struct Settings {
     /// Password of the PostgreSQL database
     #[arg(skip)]
     pub database_password: Option<SecretString>,
-    /// File that holds the password of the PostgreSQL database, instead of
-    /// TRACELIFT_DATABASE_PASSWORD
+    /// File with the password of the PostgreSQL database, instead of TRACELIFT_DATABASE_PASSWORD
     #[arg(long, env = "TRACELIFT_DATABASE_PASSWORD_FILE")]
     pub database_password_file: Option<PathBuf>,
-    /// CA that signed the PostgreSQL database's certificate, PEM; the system's roots without it
+    /// CA certificate (PEM) that verifies the PostgreSQL server; default: the system's trust store
     #[arg(long, env = "TRACELIFT_DATABASE_CA")]
     pub database_ca: Option<PathBuf>,
-    /// Connections that transactions in PostgreSQL share; one more hears its news
+    /// PostgreSQL connections for transactions, 1 to 1000; one more listens for notifications
     #[arg(long, env = "TRACELIFT_DATABASE_CONNECTIONS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub database_connections: u16,
     /// Keys that seal credentials: ID:BASE64[,ID:BASE64...], 32 bytes each; the first one seals,
     /// all of them open
     #[arg(skip)]
     pub master_keys: Option<SecretString>,
-    /// File that holds the master keys, instead of TRACELIFT_MASTER_KEYS
+    /// File with the master keys that encrypt stored credentials, instead of TRACELIFT_MASTER_KEYS:
+    /// ID:BASE64[,ID:BASE64...], 32 bytes each; the first key encrypts, every key decrypts;
+    /// required
     #[arg(long, env = "TRACELIFT_MASTER_KEYS_FILE")]
     pub master_keys_file: Option<PathBuf>,
     /// Token of the admin calls
     #[arg(skip)]
     pub admin_token: Option<SecretString>,
-    /// File that holds the token of the admin calls, instead of TRACELIFT_ADMIN_TOKEN; without one
-    /// they are off
+    /// File with the token that authenticates admin calls, instead of TRACELIFT_ADMIN_TOKEN;
+    /// without a token admin calls are disabled
     #[arg(long, env = "TRACELIFT_ADMIN_TOKEN_FILE")]
     pub admin_token_file: Option<PathBuf>,
     /// Token of the exporters
     #[arg(skip)]
     pub fleet_token: Option<SecretString>,
-    /// File that holds the token of the exporters, instead of TRACELIFT_FLEET_TOKEN
+    /// File with the shared secret that exporters authenticate with, instead of
+    /// TRACELIFT_FLEET_TOKEN; required
     #[arg(long, env = "TRACELIFT_FLEET_TOKEN_FILE")]
     pub fleet_token_file: Option<PathBuf>,
-    /// Let destinations have private, loopback and link-local addresses (for stores in your own
-    /// network)
+    /// Allow destinations at private, loopback and link-local addresses; only for stores in your
+    /// own network
     #[arg(long, env = "TRACELIFT_ALLOW_PRIVATE_ENDPOINTS")]
     pub allow_private_endpoints: bool,
-    /// Let destinations name a role of AWS instead of keys; this service and the exporters assume
-    /// it with their own identity
+    /// Allow destinations that name an AWS role instead of keys; the control plane and the
+    /// exporters assume it with their own identity
     #[arg(long, env = "TRACELIFT_ALLOW_ROLES")]
     pub allow_roles: bool,
-    /// Let destinations go without keys: this service's and the exporters' own rights are then
-    /// every tenant's
+    /// Allow destinations without credentials; they use the ambient credentials of the control
+    /// plane and the exporters, which every workspace then shares
     #[arg(long, env = "TRACELIFT_ALLOW_ENVIRONMENT_CREDENTIALS")]
     pub allow_environment_credentials: bool,
-    /// Codec of exports that name none
+    /// Codec of exports that do not name one: none, gzip, snappy or zstandard
     #[arg(long, env = "TRACELIFT_DEFAULT_COMPRESSION", default_value = Compression::default().as_str(), value_parser = compression)]
     pub default_compression: Compression,
-    /// Longest range of one export, in UTC days
+    /// Longest range of one export in UTC days, 1 to 3660
     #[arg(long, env = "TRACELIFT_MAX_EXPORT_DAYS", default_value_t = MAX_DAYS, value_parser = clap::value_parser!(u64).range(1..=3660))]
     pub max_export_days: u64,
-    /// Seconds for rows that come late: between the end of a schedule's window and its export, or
-    /// of any window and the count of its rows
+    /// Seconds to wait for late rows before a schedule exports a closed window, and before the rows
+    /// of any window are reconciled; at most 604800
     #[arg(long, env = "TRACELIFT_SCHEDULE_GRACE_SECONDS", default_value_t = GRACE_SECONDS, value_parser = clap::value_parser!(u32).range(0..=604_800))]
     pub schedule_grace_seconds: u32,
-    /// How many days back a new schedule may start; 0 for no limit
+    /// How many days in the past a new schedule may start; 0 means no limit
     #[arg(long, env = "TRACELIFT_MAX_SCHEDULE_DAYS_BACK", default_value_t = MAX_DAYS_BACK)]
     pub max_schedule_days_back: u32,
-    /// Exports of one schedule that may be under way at once, its next windows wait until one has
-    /// ended; 0 for no limit
+    /// Exports of one schedule in progress at once; later windows wait until one has ended; 0 means
+    /// no limit
     #[arg(long, env = "TRACELIFT_MAX_EXPORTS_PER_SCHEDULE", default_value_t = MAX_UNDER_WAY)]
     pub max_exports_per_schedule: u32,
-    /// How often a run is tried again
+    /// Retries of a run after failed attempts
     #[arg(long, env = "TRACELIFT_MAX_RETRIES", default_value_t = MAX_RETRIES)]
     pub max_retries: u32,
-    /// Runs of one export that are worked on at once; 0 for no limit
+    /// Runs of one export in progress at once; the others wait; 0 means no limit
     #[arg(long, env = "TRACELIFT_MAX_RUNS_PER_EXPORT", default_value_t = AtOnce::default().runs_per_export)]
     pub max_runs_per_export: u32,
-    /// Exports of a workspace that are worked on at once, the others wait; 0 for no limit
+    /// Exports of one workspace in progress at once; the others wait; 0 means no limit
     #[arg(long, env = "TRACELIFT_MAX_RUNNING_EXPORTS", default_value_t = AtOnce::default().exports)]
     pub max_running_exports: u32,
-    /// Exports that a workspace may make within an hour; 0 for no limit
+    /// Exports that a workspace may create within an hour; 0 means no limit
     #[arg(long, env = "TRACELIFT_MAX_EXPORTS_PER_HOUR", default_value_t = 0)]
     pub max_exports_per_hour: u32,
-    /// Schedules that a workspace may have under way; 0 for no limit
+    /// Active schedules of a workspace; 0 means no limit
     #[arg(long, env = "TRACELIFT_MAX_SCHEDULES", default_value_t = 0)]
     pub max_schedules: u32,
-    /// Seconds between an exporter's heartbeats
+    /// Seconds between the heartbeats of an exporter, 1 to 60
     #[arg(long, env = "TRACELIFT_HEARTBEAT_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub heartbeat_seconds: u32,
-    /// Seconds after which the lease of a silent exporter lapses
+    /// Seconds of silence after which an exporter's leases expire and its work is reassigned, 3 to
+    /// 600; at least twice the heartbeat
     #[arg(long, env = "TRACELIFT_LEASE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(3..=600))]
     pub lease_seconds: u32,
-    /// Seconds after which a run that does not get on is given to another exporter
+    /// Seconds without progress after which a run is reassigned, even if its exporter still sends
+    /// heartbeats; 3 to 86400
     #[arg(long, env = "TRACELIFT_PROGRESS_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(3..=86_400))]
     pub progress_seconds: u32,
-    /// Seconds that a run may take from when it was first taken; then it is TimedOut
+    /// Seconds that a run may take, from its first assignment or its last retry by a caller; then
+    /// it is TimedOut
     #[arg(long, env = "TRACELIFT_RUN_TIMEOUT_SECONDS", default_value_t = 4 * 3600, value_parser = clap::value_parser!(u32).range(1..))]
     pub run_timeout_seconds: u32,
-    /// Seconds that an export may take from when its first run was taken; then it is TimedOut
+    /// Seconds that an export may take, from the first assignment of a run or the last retry by a
+    /// caller; then it is TimedOut
     #[arg(long, env = "TRACELIFT_EXPORT_TIMEOUT_SECONDS", default_value_t = 24 * 3600, value_parser = clap::value_parser!(u32).range(1..))]
     pub export_timeout_seconds: u32,
-    /// Days after which the records of an ended export are removed (its files stay); 0 keeps them
-    /// for ever
+    /// Days after which the records of an ended export are deleted; its files stay; 0 keeps records
+    /// forever
     #[arg(long, env = "TRACELIFT_RETENTION_DAYS", default_value_t = 0)]
     pub retention_days: u32,
-    /// Longest time for a call, in seconds (watches and exporters' streams excepted)
+    /// Seconds that a call may take; watches and exporter streams are exempt
     #[arg(long, env = "TRACELIFT_CALL_TIMEOUT_SECONDS", default_value_t = 60)]
     pub call_timeout_seconds: u64,
-    /// Calls under way at once; more are refused with RESOURCE_EXHAUSTED
+    /// Calls in progress at once; further calls fail with RESOURCE_EXHAUSTED
     #[arg(long, env = "TRACELIFT_MAX_CALLS", default_value_t = 1024)]
     pub max_calls: usize,
-    /// Watches under way at once; more are refused with RESOURCE_EXHAUSTED
+    /// Watches in progress at once; further watches fail with RESOURCE_EXHAUSTED
     #[arg(long, env = "TRACELIFT_MAX_WATCHES", default_value_t = 4096)]
     pub max_watches: usize,
-    /// Seconds for calls to end when the process stops
+    /// Seconds for calls in progress to finish when the process is told to stop
     #[arg(long, env = "TRACELIFT_STOP_SECONDS", default_value_t = 10)]
     pub stop_seconds: u64,
     /// TLS of this server

@@ -14,22 +14,23 @@ use tracelift_runtime::{
     tls::ClientTls,
 };
 
-/// Tracelift's exporter: reads runs from ClickHouse, fills offloaded fields in, writes Parquet to
-/// customers' buckets
+/// Tracelift's exporter: reads trace rows from ClickHouse, restores offloaded fields, writes
+/// Parquet to customers' buckets
 #[derive(Debug, Clone, Parser)]
 #[command(name = "tracelift-exporter", version)]
 pub struct Settings {
     /// Address of the control plane
     #[arg(long, env = "TRACELIFT_CONTROL_PLANE", default_value = "http://127.0.0.1:7700")]
     pub control_plane: String,
-    /// Name of this exporter, stable across restarts and unlike any other's; the host's name
-    /// without it
+    /// Name of this exporter, unique in the fleet and stable across restarts; default: the host
+    /// name
     #[arg(long, env = "TRACELIFT_EXPORTER_ID")]
     pub exporter_id: Option<String>,
     /// Token of the exporters
     #[arg(skip)]
     pub fleet_token: Option<SecretString>,
-    /// File that holds the token of the exporters, instead of TRACELIFT_FLEET_TOKEN
+    /// File with the shared secret that authenticates exporters, instead of TRACELIFT_FLEET_TOKEN;
+    /// required
     #[arg(long, env = "TRACELIFT_FLEET_TOKEN_FILE")]
     pub fleet_token_file: Option<PathBuf>,
     /// Where the trace rows are
@@ -41,11 +42,11 @@ pub struct Settings {
     /// How much of the machine to use
     #[command(flatten)]
     pub limits: Limits,
-    /// Let destinations have private, loopback and link-local addresses (for stores in your own
-    /// network)
+    /// Allow destinations at private, loopback and link-local addresses; only for stores in your
+    /// own network
     #[arg(long, env = "TRACELIFT_ALLOW_PRIVATE_ENDPOINTS")]
     pub allow_private_endpoints: bool,
-    /// Seconds for the files in hand to be finished when the process stops
+    /// Seconds to finish the files in progress when the process is told to stop
     #[arg(long, env = "TRACELIFT_DRAIN_SECONDS", default_value_t = 25)]
     pub drain_seconds: u64,
     /// TLS to the control plane
@@ -62,34 +63,33 @@ pub struct Settings {
 /// The trace store.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ClickHouse {
-    /// Address of ClickHouse's HTTP interface
+    /// URL of ClickHouse's HTTP interface
     #[arg(long, env = "CLICKHOUSE_URL", default_value = "http://127.0.0.1:8123")]
     pub clickhouse_url: String,
-    /// User
+    /// ClickHouse user
     #[arg(long, env = "CLICKHOUSE_USER", default_value = "default")]
     pub clickhouse_user: String,
     /// Password
     #[arg(skip)]
     pub clickhouse_password: Option<SecretString>,
-    /// File that holds the password, instead of CLICKHOUSE_PASSWORD
+    /// File with the ClickHouse password, instead of CLICKHOUSE_PASSWORD
     #[arg(long, env = "CLICKHOUSE_PASSWORD_FILE")]
     pub clickhouse_password_file: Option<PathBuf>,
-    /// Database
+    /// ClickHouse database
     #[arg(long, env = "CLICKHOUSE_DATABASE", default_value = "default")]
     pub clickhouse_database: String,
-    /// Packing of the rows on their way: lz4 where the line from ClickHouse is slow or paid for,
-    /// at more processor time on both sides
+    /// Compression of rows in transit: use lz4 when the network to ClickHouse is slow or metered,
+    /// at the cost of CPU time on both sides
     #[arg(long, env = "CLICKHOUSE_COMPRESSION", value_enum, default_value_t = TransportCompression::None)]
     pub clickhouse_compression: TransportCompression,
     /// Table of the trace rows
     #[arg(long, env = "CLICKHOUSE_RUNS_TABLE", default_value = "runs", value_parser = identifier)]
     pub runs_table: String,
-    /// Table of the feedback on them
+    /// Table of the feedback
     #[arg(long, env = "CLICKHOUSE_FEEDBACKS_TABLE", default_value = "feedbacks", value_parser = identifier)]
     pub feedbacks_table: String,
-    /// What an export has once: an id, in its newest version, or an id at a start time, where
-    /// looking for ids that were ingested again with another start time costs the trace store
-    /// too much
+    /// What an export holds once: an id, in its newest version, or an id at one start time, for
+    /// sources where the search for ids ingested again with another start time costs too much
     #[arg(long, env = "CLICKHOUSE_UNIQUE_BY", value_enum, default_value_t = UniqueBy::Id)]
     pub unique_by: UniqueBy,
 }
@@ -99,7 +99,7 @@ pub struct ClickHouse {
 pub enum UniqueBy {
     /// An id, in its newest version, whatever its start time.
     Id,
-    /// An id at a start time.
+    /// An id at one start time.
     IdAndStartTime,
 }
 
@@ -115,7 +115,7 @@ impl From<UniqueBy> for Identity {
 /// How ClickHouse packs its answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum TransportCompression {
-    /// Not at all.
+    /// No compression.
     None,
     /// LZ4, column by column.
     Lz4,
@@ -134,31 +134,34 @@ impl TransportCompression {
 /// The bucket of the offloaded fields.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Blobs {
-    /// Bucket that bare keys lie in
+    /// Bucket of the offloaded objects, for pointers that do not name one
     #[arg(long, env = "BLOB_BUCKET", default_value = "traces")]
     pub blob_bucket: String,
-    /// Endpoint of its store; AWS without it
+    /// URL of the store of the offloaded objects; default: AWS
     #[arg(long, env = "BLOB_ENDPOINT")]
     pub blob_endpoint: Option<String>,
-    /// Its region
+    /// Region of the offloaded objects
     #[arg(long, env = "BLOB_REGION", default_value = "us-east-1")]
     pub blob_region: String,
     /// Access key id
     #[arg(skip)]
     pub blob_access_key_id: Option<SecretString>,
-    /// File that holds the access key id of the blob bucket, instead of BLOB_ACCESS_KEY_ID
+    /// File with the access key id for the offloaded objects, instead of BLOB_ACCESS_KEY_ID;
+    /// required
     #[arg(long, env = "BLOB_ACCESS_KEY_ID_FILE")]
     pub blob_access_key_id_file: Option<PathBuf>,
     /// Secret access key
     #[arg(skip)]
     pub blob_secret_access_key: Option<SecretString>,
-    /// File that holds the secret access key of the blob bucket, instead of BLOB_SECRET_ACCESS_KEY
+    /// File with the secret access key for the offloaded objects, instead of
+    /// BLOB_SECRET_ACCESS_KEY; required
     #[arg(long, env = "BLOB_SECRET_ACCESS_KEY_FILE")]
     pub blob_secret_access_key_file: Option<PathBuf>,
-    /// Objects fetched at once, per run
+    /// Objects fetched at once for one run, 1 to 1024
     #[arg(long, env = "BLOB_CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub blob_concurrency: u16,
-    /// Largest object that is filled in, in bytes, 1 GiB at most; a larger one counts as a miss
+    /// Largest object that is restored, in bytes, at most 1 GiB; a larger one is exported as null
+    /// and counted as a miss
     #[arg(long, env = "BLOB_MAX_BYTES", default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     pub blob_max_bytes: u64,
 }
@@ -166,26 +169,26 @@ pub struct Blobs {
 /// How much of the machine to use.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Limits {
-    /// Runs at once
+    /// Slots: tasks in progress at once, 1 to 64, as far as they fit into the memory
     #[arg(long, env = "TRACELIFT_EXPORTER_SLOTS", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub exporter_slots: u32,
-    /// Bytes that all runs together may hold in memory
+    /// Bytes of memory for all work in progress together; decides how much of it fits at once
     #[arg(long, env = "TRACELIFT_MEMORY_BYTES", default_value_t = 384 << 20)]
     pub memory_bytes: u64,
-    /// A file is closed when it has grown to that many bytes
+    /// Size in bytes at which a file is closed
     #[arg(long, env = "TRACELIFT_FILE_BYTES", default_value_t = 256 << 20)]
     pub file_bytes: u64,
-    /// A row group is closed when its rows have grown to that many bytes, before encoding: what a
-    /// reader holds of it
+    /// Size in bytes, before encoding, at which a row group is closed: what a reader holds in
+    /// memory
     #[arg(long, env = "TRACELIFT_ROW_GROUP_BYTES", default_value_t = 64 << 20)]
     pub row_group_bytes: u64,
-    /// Size of an upload's parts, at least 5 MiB
+    /// Size of an upload part in bytes, 5 MiB to 1 GiB
     #[arg(long, env = "TRACELIFT_PART_BYTES", default_value_t = 8 << 20, value_parser = clap::value_parser!(u64).range(5 << 20..=1 << 30))]
     pub part_bytes: u64,
-    /// Parts of one file that are uploaded at once
+    /// Parts of one file uploaded at once, 1 to 64
     #[arg(long, env = "TRACELIFT_PARTS_IN_FLIGHT", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub parts_in_flight: u32,
-    /// A batch of rows is closed when it has grown to that many bytes
+    /// Size in bytes at which a batch of rows is closed
     #[arg(long, env = "TRACELIFT_BATCH_BYTES", default_value_t = 8 << 20)]
     pub batch_bytes: u64,
     /// How long a slow line to a destination is waited for

@@ -35,20 +35,21 @@ use tracelift_runtime::{
 /// How long requests under way may take once the gateway is told to stop.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// The REST face of Tracelift
+/// Tracelift's REST gateway
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "tracelift-gateway", version)]
 pub struct Settings {
-    /// Where to listen for HTTP; port 0 takes a free one
+    /// Address to listen on for plaintext HTTP; port 0 picks a free port
     #[arg(long, env = "TRACELIFT_GATEWAY_LISTEN", default_value = "127.0.0.1:7701")]
     pub listen: SocketAddr,
     /// Address of the control plane
     #[arg(long, env = "TRACELIFT_CONTROL_PLANE", default_value = "http://127.0.0.1:7700")]
     pub control_plane: String,
-    /// Seconds after which a request is answered 504; creating a destination waits for its bucket
+    /// Seconds after which a request fails with 504, 1 to 3600; creating a destination waits for
+    /// the check of its bucket
     #[arg(long, env = "TRACELIFT_GATEWAY_REQUEST_TIMEOUT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub request_timeout: u64,
-    /// Requests at once; more are answered 503
+    /// Requests in progress at once, at most 65536; further requests fail with 503
     #[arg(long, env = "TRACELIFT_GATEWAY_CONCURRENCY", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub concurrency: u32,
     #[allow(missing_docs, reason = "a doc comment would replace the text of --help")]

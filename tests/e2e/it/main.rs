@@ -5,6 +5,7 @@
 mod binaries;
 mod cancel;
 mod complete;
+mod configuration;
 mod content;
 mod deadlines;
 mod experiments;

@@ -1,4 +1,4 @@
-"""The README's own lines under "Try the API", as they stand there, one after another in one shell."""
+"""The lines of docs/api.md under "Try the API", as they stand there, one after another in one shell."""
 
 import json
 import os
@@ -24,7 +24,7 @@ CALLS = [
 
 
 def blocks():
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs/api.md").read_text()
     section = text[text.index(f"\n{SECTION}\n") :].split("\n## ", 2)[1]
     return re.findall(r"^```bash\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
 
@@ -32,7 +32,7 @@ def blocks():
 @pytest.fixture(scope="module")
 def run(stack, tmp_path_factory):
     """What the lines print: (stdout of each block, every line of stderr)."""
-    folder = tmp_path_factory.mktemp("readme")
+    folder = tmp_path_factory.mktemp("documented-calls")
     (folder / ".curlrc").write_text(CURLRC)
     script = f". '{stack.dir}/env'\n" + "".join(f"printf '\\x1e'\n{block}\n" for block in blocks())
     env = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(folder), "CURL_HOME": str(folder)}
@@ -48,7 +48,7 @@ def test_every_call_succeeds(run):
     assert [line for line in errors if line.startswith("HTTP ")] == CALLS
 
 
-def test_the_answers_are_what_the_readme_says(run):
+def test_the_responses_are_what_the_page_says(run):
     destination, export, watched, status, runs, exports, long, stopped = run[0]
     destination, export = json.loads(destination), json.loads(export)
     assert destination["credentials_keys"] == ["access_key_id", "secret_access_key"]
