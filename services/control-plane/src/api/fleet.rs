@@ -162,10 +162,10 @@ mod tests {
 
     #[test]
     fn an_exporter_of_an_unknown_version_is_refused_with_both_ranges() {
-        assert_eq!(agree(1, 7).unwrap(), 3);
-        let refused = agree(4, 7).unwrap_err();
+        assert_eq!(agree(1, 7).unwrap(), 4);
+        let refused = agree(5, 7).unwrap_err();
         assert!(
-            refused.message().contains("versions 4 to 7, this control plane 3 to 3"),
+            refused.message().contains("versions 5 to 7, this control plane 4 to 4"),
             "{}",
             refused.message()
         );
