@@ -18,10 +18,11 @@ use tracelift_proto::{
         destination_service_client::DestinationServiceClient,
     },
 };
+use tracelift_test_grpc::{Authorised, Bearer};
 use tracelift_test_support::{
     dataset::{PROJECT_ID, TENANT_ID},
     s3::{ACCESS_KEY_ID, SECRET_ACCESS_KEY},
-    world::{Authorised, Bearer, DESTINATION_BUCKET},
+    world::DESTINATION_BUCKET,
 };
 
 use crate::{fleet::ADMIN_TOKEN, plan::Wanted, source};

@@ -10,12 +10,7 @@ use std::{
 };
 
 use tokio::time::{sleep, timeout};
-use tonic::{
-    Code, Request, Status,
-    metadata::{Ascii, MetadataValue},
-    service::{Interceptor, interceptor::InterceptedService},
-    transport::Channel,
-};
+use tonic::{Code, Status};
 use tracelift_core::time::Timestamp;
 use tracelift_proto::{
     time_to,
@@ -25,6 +20,7 @@ use tracelift_proto::{
         export_service_client::ExportServiceClient,
     },
 };
+use tracelift_test_grpc::{Authorised, Bearer};
 
 use crate::{
     bucket,
@@ -61,18 +57,6 @@ pub struct Caller {
     pub content: Arc<AtomicBool>,
 }
 
-#[derive(Clone)]
-struct Bearer(MetadataValue<Ascii>);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
-        Ok(request)
-    }
-}
-
-type Authorised = InterceptedService<Channel, Bearer>;
-
 /// Longest wait for an answer, then between two questions.
 const PATIENCE: Duration = Duration::from_secs(6);
 const AGAIN: Duration = Duration::from_millis(400);
@@ -81,12 +65,9 @@ const SILENCE: Duration = Duration::from_secs(20);
 
 impl Caller {
     fn channels(&self, token: &str) -> Vec<Authorised> {
-        let bearer = Bearer(format!("Bearer {token}").parse().expect("ASCII"));
+        let bearer = Bearer::new(token);
         let channel = |host: &String| {
-            InterceptedService::new(
-                self.network.channel(&format!("http://{host}:{PORT}")),
-                bearer.clone(),
-            )
+            Authorised::new(self.network.channel(&format!("http://{host}:{PORT}")), bearer.clone())
         };
         self.control_planes.iter().map(channel).collect()
     }

@@ -12,9 +12,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Request, Response, Status,
-    metadata::{Ascii, MetadataValue},
-    service::{Interceptor, interceptor::InterceptedService},
+    Response, Status,
     transport::{Channel, Endpoint},
 };
 use tracelift_control_plane::{ControlPlane, Database};
@@ -29,6 +27,7 @@ use tracelift_proto::{
     },
 };
 use tracelift_runtime::tasks;
+use tracelift_test_grpc::{Authorised, Bearer};
 
 use crate::{
     clickhouse::ClickHouse,
@@ -42,26 +41,6 @@ pub const DESTINATION_BUCKET: &str = "exports";
 const ADMIN_TOKEN: &str = "test-admin-token";
 pub const FLEET_TOKEN: &str = "test-fleet-token";
 const MASTER_KEYS: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-
-/// A key or token on every call.
-#[derive(Clone)]
-pub struct Bearer(MetadataValue<Ascii>);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
-        Ok(request)
-    }
-}
-
-impl Bearer {
-    pub fn new(token: &str) -> Self {
-        Self(format!("Bearer {token}").parse().expect("ASCII"))
-    }
-}
-
-/// A channel whose calls are authorised.
-pub type Authorised = InterceptedService<Channel, Bearer>;
 
 /// A service in this process.
 pub struct Running {

@@ -3,13 +3,13 @@
 use tonic::Status;
 use tracelift_core::Invalid;
 use tracelift_proto::status;
+use tracelift_test_grpc::DESTINATION;
 
-use crate::fake::{Fake, ID, command, shown};
+use crate::talk::{ACCESS_KEY_ID, ID, SECRET_ACCESS_KEY, command, shown, world};
 
 #[tokio::test]
 async fn each_command_asks_once_and_prints_the_answer() {
-    let fake = Fake::default();
-    let world = fake.serve().await;
+    let world = world().await;
     let commands: [&[&str]; 18] = [
         &[
             "destination",
@@ -96,25 +96,29 @@ async fn each_command_asks_once_and_prints_the_answer() {
         all.push(format!("$ tracelift {}\n{}", args.join(" "), shown(&output)));
     }
     insta::assert_snapshot!(all.join("\n"));
-    insta::assert_snapshot!(fake.asked().join("\n"));
+    insta::assert_snapshot!(world.fake.asked().join("\n"));
+    let keys = world.fake.credentials().unwrap();
+    assert_eq!(
+        (keys.access_key_id.as_str(), keys.secret_access_key.as_str()),
+        (ACCESS_KEY_ID, SECRET_ACCESS_KEY)
+    );
 }
 
 #[tokio::test]
 async fn tenants_go_with_a_key_and_operators_with_a_token() {
-    let fake = Fake::default();
-    let world = fake.serve().await;
+    let world = world().await;
     assert!(world.run(&["export", "list", "--tenant", ID]).await.status.success());
-    assert_eq!(fake.metadata("x-api-key").as_deref(), Some("tl_key"));
-    assert_eq!(fake.metadata("x-tenant-id").as_deref(), Some(ID));
-    assert_eq!(fake.metadata("authorization"), None);
+    assert_eq!(world.fake.metadata("x-api-key").as_deref(), Some("tl_key"));
+    assert_eq!(world.fake.metadata("x-tenant-id").as_deref(), Some(ID));
+    assert_eq!(world.fake.metadata("authorization"), None);
     assert!(world.run(&["key", "create", "--tenant", ID, "--name", "ci"]).await.status.success());
-    assert_eq!(fake.metadata("authorization").as_deref(), Some("Bearer admin"));
-    assert_eq!(fake.metadata("x-api-key"), None);
+    assert_eq!(world.fake.metadata("authorization").as_deref(), Some("Bearer admin"));
+    assert_eq!(world.fake.metadata("x-api-key"), None);
 }
 
 #[tokio::test]
 async fn json_is_for_scripts() {
-    let world = Fake::default().serve().await;
+    let world = world().await;
     let mut answers = Vec::new();
     for args in [
         &["export", "list", "--json"] as &[&str],
@@ -126,14 +130,13 @@ async fn json_is_for_scripts() {
     }
     assert_eq!(answers[0][0], answers[2]);
     assert_eq!(answers[0][0]["status"], "Running");
-    assert_eq!(answers[1], serde_json::json!([]));
+    assert_eq!(answers[1][0]["id"], DESTINATION);
 }
 
 #[tokio::test]
 async fn every_wrong_field_has_its_own_line() {
-    let fake = Fake::default();
-    let world = fake.serve().await;
-    fake.refuse(status::invalid([
+    let world = world().await;
+    world.fake.refuse(status::invalid([
         Invalid::new("spec.end_time", "must be after start_time"),
         Invalid::new("spec.export_fields.0", "\"colour\" is not a column"),
     ]));
@@ -156,9 +159,8 @@ async fn every_wrong_field_has_its_own_line() {
 
 #[tokio::test]
 async fn failures_say_what_to_do() {
-    let fake = Fake::default();
-    let world = fake.serve().await;
-    fake.refuse(Status::unauthenticated("The API key is not known"));
+    let world = world().await;
+    world.fake.refuse(Status::unauthenticated("The API key is not known"));
     let wrong_key = world.run(&["export", "list"]).await;
     let unreachable = command("http://127.0.0.1:1", &["export", "list"]).output().await.unwrap();
     let no_key =
@@ -179,7 +181,7 @@ async fn failures_say_what_to_do() {
 
 #[tokio::test]
 async fn completions_name_the_commands() {
-    let world = Fake::default().serve().await;
+    let world = world().await;
     for shell in ["bash", "zsh", "fish"] {
         let output = world.run(&["completions", shell]).await;
         assert!(

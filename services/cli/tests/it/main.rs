@@ -3,6 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may fall over")]
 
 mod commands;
-mod fake;
 mod help;
+mod talk;
 mod watch;

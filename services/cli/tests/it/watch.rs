@@ -7,14 +7,13 @@ use tracelift_proto::v1::{
     WatchExportResponse,
 };
 
-use crate::fake::{Fake, ID, change, export, shown};
+use crate::talk::{ID, change, export, shown, world};
 
 #[tokio::test]
 async fn the_exit_code_says_how_it_ended() {
-    let fake = Fake::default();
-    let world = fake.serve().await;
+    let world = world().await;
     for (status, code) in [(Completed, 0), (Failed, 1), (TimedOut, 1), (Cancelled, 3)] {
-        fake.watch(vec![change(Running, 10), change(status, 100)], false);
+        world.fake.plan_watch(vec![change(Running, 10), change(status, 100)], false);
         let output = world.run(&["export", "watch", ID]).await;
         assert_eq!(output.status.code(), Some(code), "{}", shown(&output));
     }
@@ -22,12 +21,13 @@ async fn the_exit_code_says_how_it_ended() {
 
 #[tokio::test]
 async fn lines_come_when_the_status_changes() {
-    let fake = Fake::default();
-    let world = fake.serve().await;
+    let world = world().await;
     let mut failed = export(Failed, 0);
     failed.error = "Access denied".into();
     let failed = Ok(WatchExportResponse { export: Some(failed) });
-    fake.watch(vec![change(ExportStatus::Created, 0), change(Running, 0), failed], false);
+    world
+        .fake
+        .plan_watch(vec![change(ExportStatus::Created, 0), change(Running, 0), failed], false);
     let args = [
         "export",
         "create",
@@ -46,9 +46,8 @@ async fn lines_come_when_the_status_changes() {
 
 #[tokio::test]
 async fn scripts_get_every_change_on_a_line() {
-    let fake = Fake::default();
-    let world = fake.serve().await;
-    fake.watch(
+    let world = world().await;
+    world.fake.plan_watch(
         (0..=10)
             .map(|step| change(if step == 10 { Completed } else { Running }, step * 10))
             .collect(),
@@ -66,31 +65,28 @@ async fn scripts_get_every_change_on_a_line() {
 
 #[tokio::test]
 async fn a_broken_stream_is_opened_again() {
-    let fake = Fake::default();
-    let world = fake.serve().await;
-    fake.watch(vec![change(Running, 10), Err(Status::unavailable("going away"))], false);
-    fake.watch(vec![], false);
-    fake.watch(vec![change(Running, 20), change(Completed, 100)], false);
+    let world = world().await;
+    world.fake.plan_watch(vec![change(Running, 10), Err(Status::unavailable("going away"))], false);
+    world.fake.plan_watch(vec![], false);
+    world.fake.plan_watch(vec![change(Running, 20), change(Completed, 100)], false);
     let output = world.run(&["export", "watch", ID]).await;
     assert_eq!(output.status.code(), Some(0), "{}", shown(&output));
-    assert_eq!(fake.asked().len(), 3);
+    assert_eq!(world.fake.asked().len(), 3);
 }
 
 #[tokio::test]
 async fn an_export_that_is_not_there_is_not_waited_for() {
-    let fake = Fake::default();
-    let world = fake.serve().await;
-    fake.refuse(Status::not_found("No such export"));
+    let world = world().await;
+    world.fake.refuse(Status::not_found("No such export"));
     let output = world.run(&["export", "watch", ID]).await;
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(fake.asked().len(), 1);
+    assert_eq!(world.fake.asked().len(), 1);
 }
 
 #[tokio::test]
 async fn ctrl_c_stops_watching_and_says_that_the_export_goes_on() {
-    let fake = Fake::default();
-    let world = fake.serve().await;
-    fake.watch(vec![change(Running, 10)], true);
+    let world = world().await;
+    world.fake.plan_watch(vec![change(Running, 10)], true);
     let mut child = world.command(&["export", "watch", ID]).spawn().unwrap();
     let mut first = String::new();
     let mut out = BufReader::new(child.stdout.take().unwrap());

@@ -5,11 +5,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Status;
 use tracelift_proto::{status, v1};
+use tracelift_test_grpc::{DESTINATION, EXPORT, PROJECT, RUN, export};
 
-use crate::{
-    fake::{DESTINATION, EXPORT, PROJECT, RUN, export},
-    talk::{DESTINATIONS, EXPORTS, World, world},
-};
+use crate::talk::{DESTINATIONS, EXPORTS, World, world};
 
 #[tokio::test]
 async fn limits_are_shown_with_what_is_used() {

@@ -1,9 +1,8 @@
 //! Operations 3, 4, 8, 9.
 
-use crate::{
-    fake::DESTINATION,
-    talk::{DESTINATIONS, world},
-};
+use tracelift_test_grpc::DESTINATION;
+
+use crate::talk::{DESTINATIONS, world};
 
 const GUIDE: &str = r#"{
 "destination_type": "s3",

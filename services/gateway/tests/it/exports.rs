@@ -1,9 +1,8 @@
 //! Operations 1, 2, 6, 7, and filters.
 
-use crate::{
-    fake::{DESTINATION, EXPORT, PROJECT},
-    talk::{EXPORTS, world},
-};
+use tracelift_test_grpc::{DESTINATION, EXPORT, PROJECT};
+
+use crate::talk::{EXPORTS, world};
 
 fn body() -> String {
     format!(

@@ -1,9 +1,8 @@
 //! Size, time and number of requests.
 
-use crate::{
-    fake::{DESTINATION, PROJECT},
-    talk::{EXPORTS, world, world_with},
-};
+use tracelift_test_grpc::{DESTINATION, PROJECT};
+
+use crate::talk::{EXPORTS, world, world_with};
 
 fn body_of(bytes: usize) -> String {
     let body = format!(

@@ -5,7 +5,6 @@
 mod beyond;
 mod destinations;
 mod exports;
-mod fake;
 mod limits;
 mod probes;
 mod refusals;

@@ -3,11 +3,9 @@
 use tonic::{Code, Status};
 use tracelift_core::Invalid;
 use tracelift_proto::status;
+use tracelift_test_grpc::{DESTINATION, EXPORT, PROJECT, RUN, TENANT};
 
-use crate::{
-    fake::{DESTINATION, EXPORT, PROJECT, RUN, TENANT},
-    talk::{DESTINATIONS, EXPORTS, lonely_world, world},
-};
+use crate::talk::{DESTINATIONS, EXPORTS, lonely_world, world};
 
 #[tokio::test]
 async fn without_a_key_nothing_is_looked_at() {

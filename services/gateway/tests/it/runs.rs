@@ -1,9 +1,8 @@
 //! Operations 5, 10, 11.
 
-use crate::{
-    fake::{EXPORT, RUN},
-    talk::{EXPORTS, world},
-};
+use tracelift_test_grpc::{EXPORT, RUN};
+
+use crate::talk::{EXPORTS, world};
 
 #[tokio::test]
 async fn runs_are_listed_with_their_results() {

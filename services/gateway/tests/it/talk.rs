@@ -9,14 +9,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracelift_gateway::{Gateway, Settings};
 use tracelift_runtime::tasks::{self, Owned};
-
-use crate::fake::{Fake, TENANT};
+use tracelift_test_grpc::{FakeControlPlane, TENANT};
 
 pub(crate) const EXPORTS: &str = "/api/v1/bulk-exports";
 pub(crate) const DESTINATIONS: &str = "/api/v1/bulk-exports/destinations";
 
 pub(crate) struct World {
-    pub(crate) fake: Fake,
+    pub(crate) fake: FakeControlPlane,
     pub(crate) address: SocketAddr,
     _tasks: (Option<Owned<()>>, Owned<()>),
 }
@@ -27,18 +26,18 @@ pub(crate) async fn world() -> World {
 }
 
 pub(crate) async fn world_with(change: impl FnOnce(&mut Settings)) -> World {
-    let fake = Fake::default();
+    let fake = FakeControlPlane::default();
     let (plane, server) = fake.serve().await;
     start(fake, format!("http://{plane}"), Some(server), change).await
 }
 
 /// A gateway whose control plane is away.
 pub(crate) async fn lonely_world() -> World {
-    start(Fake::default(), "http://127.0.0.1:1".to_owned(), None, |_| {}).await
+    start(FakeControlPlane::default(), "http://127.0.0.1:1".to_owned(), None, |_| {}).await
 }
 
 async fn start(
-    fake: Fake,
+    fake: FakeControlPlane,
     plane: String,
     server: Option<Owned<()>>,
     change: impl FnOnce(&mut Settings),

@@ -1,21 +1,17 @@
 //! A caller of the public API: one tenant with one destination.
 
 use prost_types::Timestamp;
-use tonic::{
-    Request,
-    metadata::{Ascii, MetadataValue},
-    transport::{Channel, Endpoint},
-};
+use tonic::transport::Endpoint;
 use tracelift_proto::v1::{self, export_service_client::ExportServiceClient};
+use tracelift_test_grpc::{Authorised, Bearer};
 use uuid::Uuid;
 
 use crate::Outcome;
 
-/// Its key, its destination, its connection.
+/// Its connection with its key, its destination.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    client: ExportServiceClient<Channel>,
-    key: MetadataValue<Ascii>,
+    client: ExportServiceClient<Authorised>,
     destination: String,
 }
 
@@ -29,8 +25,9 @@ impl Caller {
         key: &str,
         destination: &str,
     ) -> Outcome<Self> {
-        let client = ExportServiceClient::new(endpoint.connect().await?);
-        Ok(Self { client, key: key.parse()?, destination: destination.to_owned() })
+        let channel = endpoint.connect().await?;
+        let client = ExportServiceClient::with_interceptor(channel, Bearer::new(key));
+        Ok(Self { client, destination: destination.to_owned() })
     }
 
     /// A new export of that many days of a project of its own; its id.
@@ -43,23 +40,15 @@ impl Caller {
             end_time: at(FIRST_DAY + i64::from(days) * DAY),
             ..v1::ExportSpec::default()
         };
-        let request = self.keyed(v1::CreateExportRequest {
-            spec: Some(spec),
-            ..v1::CreateExportRequest::default()
-        });
+        let request =
+            v1::CreateExportRequest { spec: Some(spec), ..v1::CreateExportRequest::default() };
         let made = self.client.clone().create_export(request).await?.into_inner();
         Ok(made.export.ok_or("the answer has no export")?.id)
     }
 
     /// Cancels one.
     pub(crate) async fn cancel(&self, id: String) -> Outcome<()> {
-        self.client.clone().cancel_export(self.keyed(v1::CancelExportRequest { id })).await?;
+        self.client.clone().cancel_export(v1::CancelExportRequest { id }).await?;
         Ok(())
-    }
-
-    fn keyed<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.metadata_mut().insert("x-api-key", self.key.clone());
-        request
     }
 }

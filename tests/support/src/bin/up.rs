@@ -19,6 +19,7 @@ use tonic::transport::Endpoint;
 use tracelift_proto::v1::{
     CreateApiKeyRequest, CreateTenantRequest, admin_service_client::AdminServiceClient,
 };
+use tracelift_test_grpc::Bearer;
 use tracelift_test_support::{
     clickhouse::ClickHouse,
     dataset, repository,
@@ -291,12 +292,7 @@ async fn api_key(grpc: &str, admin: &str) -> Outcome<String> {
     let port = grpc.rsplit(':').next().and_then(|port| port.parse().ok()).ok_or("a port")?;
     listens(port).await?;
     let channel = Endpoint::from_shared(grpc.to_owned())?.connect().await?;
-    let token: tonic::metadata::MetadataValue<_> = format!("Bearer {admin}").parse()?;
-    let mut client =
-        AdminServiceClient::with_interceptor(channel, move |mut request: tonic::Request<()>| {
-            request.metadata_mut().insert("authorization", token.clone());
-            Ok(request)
-        });
+    let mut client = AdminServiceClient::with_interceptor(channel, Bearer::new(admin));
     client
         .create_tenant(CreateTenantRequest {
             id: dataset::TENANT_ID.to_owned(),
