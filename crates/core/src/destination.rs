@@ -22,7 +22,7 @@ pub struct Destination {
     pub display_name: DisplayName,
     /// Where the bucket is.
     pub bucket: Bucket,
-    /// By what the bucket lets us in.
+    /// How Tracelift authenticates with the bucket.
     pub identity: Identity,
     /// Names of the stored credential fields.
     pub credentials_keys: Vec<String>,
@@ -118,7 +118,7 @@ impl StoreFeatures {
     }
 }
 
-/// By what a bucket lets us in.
+/// How Tracelift authenticates with a bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Identity {
     /// Keys that its owner gave; they are sealed.
@@ -126,7 +126,7 @@ pub enum Identity {
     Keys,
     /// A role in its owner's account, which trusts this installation.
     Role(RoleArn),
-    /// This installation's own rights.
+    /// The ambient credentials of this installation.
     Environment,
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn unavailable(error: StoreError) -> Status {
 }
 
 pub(crate) fn sealer(error: SealError) -> Status {
-    tracing::error!(%error, "the vault failed");
+    tracing::error!(%error, "credentials cannot be sealed or opened");
     Status::internal("the stored credentials cannot be used; the control plane's log says why")
 }
 

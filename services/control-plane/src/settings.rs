@@ -32,7 +32,7 @@ pub enum Database {
     Postgres(SecretString),
 }
 
-/// What destinations may have of this installation's own rights.
+/// Which ambient credentials of this installation destinations may use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AmbientCredentials {
     /// Have a role assumed with them.
@@ -42,7 +42,7 @@ pub(crate) struct AmbientCredentials {
 }
 
 impl AmbientCredentials {
-    /// Whether a destination may be used that lets us in by that.
+    /// Whether a destination may authenticate like that.
     pub(crate) fn allow(self, identity: &Identity) -> bool {
         match identity {
             Identity::Keys => true,

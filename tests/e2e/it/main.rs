@@ -22,6 +22,7 @@ mod setup;
 mod slow_line;
 mod stores;
 mod takeover;
+mod vocabulary;
 mod zombie;
 
 use serde_json::{Value, json};

@@ -43,7 +43,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a transient fault is tried while checking.
 const CHECK_ATTEMPTS: u32 = 2;
 
-/// By what a caller lets us in.
+/// The authentication that a caller asks for.
 enum Entry {
     Keys(BucketSecrets),
     Role(RoleArn),

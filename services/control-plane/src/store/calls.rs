@@ -95,7 +95,7 @@ impl Store {
         self.engine.transact(move |tx| destinations::all(tx, tenant)).await
     }
 
-    /// Replaces by what a tenant's destination lets us in; `None` when there is no such
+    /// Replaces how a tenant's destination authenticates; `None` when there is no such
     /// destination.
     pub async fn replace_identity(
         &self,

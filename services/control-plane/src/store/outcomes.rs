@@ -145,7 +145,7 @@ pub struct Access {
     pub destination: DestinationId,
     /// Where it is.
     pub bucket: Bucket,
-    /// By what it lets us in.
+    /// How it authenticates.
     pub identity: Identity,
     /// The keys, when it is by keys.
     pub sealed: Option<Sealed>,

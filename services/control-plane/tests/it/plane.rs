@@ -178,7 +178,7 @@ impl Plane {
         self.destination_by(owner, Identity::Keys).await
     }
 
-    /// The same; its keys are stored whatever lets us in.
+    /// The same; its keys are stored however it authenticates.
     pub(crate) async fn destination_by(
         &self,
         owner: &Workspace,

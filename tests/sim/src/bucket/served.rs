@@ -1,4 +1,4 @@
-//! The store's calls, each through the weather: refused, or done with its answer lost, or done.
+//! The store's calls, each through the injected faults: refused, or done with its answer lost, or done.
 
 use std::io;
 
