@@ -241,13 +241,15 @@ impl Source {
     }
 
     /// How the rows of a slice are read, without knowing whether ids have moved.
-    async fn approach(&self, slice: &Slice) -> Result<ReadPlan, Failure> {
+    async fn plan(&self, slice: &Slice) -> Result<ReadPlan, Failure> {
         self.prepare().await?;
         let needs_feedback = slice.filter.is_some() || slice.columns.contains(Column::Feedbacks);
         let merging = self.merging().await?;
         let feedback =
             if needs_feedback { self.merging_of_feedback().await? } else { Merging::Final };
-        Ok(ReadPlan { merging, feedback, moved: false })
+        let feedbacks = query::feedback_of_project(&self.feedbacks, feedback);
+        let pushdown = slice.filter.as_ref().map(|filter| Pushdown::of(filter, &feedbacks));
+        Ok(ReadPlan { merging, feedback, moved: false, pushdown: pushdown.map(Arc::new) })
     }
 
     /// Whether ids of the export also stand at other start times.
@@ -271,13 +273,13 @@ impl Source {
         let batch_bytes =
             if looks_up { self.batch_bytes / FEEDBACK_SHARES } else { self.batch_bytes };
         let block_rows = narrowed(extent.block_rows(batch_bytes), slice.batch_shrink);
-        let approach = extent.approach;
+        let plan = extent.plan.clone();
         let feedback = looks_up
-            .then(|| LookUp::new(self.clone(), slice, approach.feedback, query_id, batch_bytes));
+            .then(|| LookUp::new(self.clone(), slice, plan.feedback, query_id, batch_bytes));
         let question = QueryRequest {
             source: self.clone(),
             slice: slice.clone(),
-            approach,
+            plan,
             query_id: query_id.to_owned(),
             block_rows,
         };
@@ -288,15 +290,13 @@ impl Source {
     fn table(
         &self,
         slice: &Slice,
-        approach: &ReadPlan,
+        plan: &ReadPlan,
         versions: Versions,
         query_id: &str,
         block_rows: u64,
     ) -> Result<Answer, Failure> {
         let query = self
-            .about(slice, approach, |asked| {
-                query::rows(asked, &slice.columns, slice.version, versions)
-            })
+            .about(slice, plan, |asked| query::rows(asked, &slice.columns, slice.version, versions))
             .with_setting("query_id", query_id)
             .with_setting("max_block_size", block_rows.to_string())
             .with_setting("http_send_timeout", SEND_TIMEOUT);
@@ -324,60 +324,55 @@ impl Source {
 
     /// What there is to read in a slice.
     pub(crate) async fn extent(&self, slice: &Slice) -> Result<Extent, Failure> {
-        let approach = self.approach(slice).await?;
+        let plan = self.plan(slice).await?;
         // Hardly ever have any: what is measured meanwhile is good then.
-        let (moved, extent) = tokio::join!(self.has_moved(slice), self.measure(slice, approach));
-        if moved? {
-            self.measure(slice, ReadPlan { moved: true, ..approach }).await
-        } else {
-            extent
-        }
+        let (moved, extent) =
+            tokio::join!(self.has_moved(slice), self.measure(slice, plan.clone()));
+        if moved? { self.measure(slice, ReadPlan { moved: true, ..plan }).await } else { extent }
     }
 
     /// A row that cannot be measured may be one that cannot be read: it is read with few others at
     /// once, and reading it finds out.
-    async fn measure(&self, slice: &Slice, approach: ReadPlan) -> Result<Extent, Failure> {
-        let versions = match approach.merging {
+    async fn measure(&self, slice: &Slice, plan: ReadPlan) -> Result<Extent, Failure> {
+        let versions = match plan.merging {
             // A filter asks about the newest only, and a row that cannot be read is looked for
             // among those that count.
-            Merging::Final
-                if slice.filter.is_none() && slice.batch_shrink == 0 && !approach.moved =>
-            {
+            Merging::Final if slice.filter.is_none() && slice.batch_shrink == 0 && !plan.moved => {
                 Versions::AsStored
             }
-            _ => approach.merged(),
+            _ => plan.merged(),
         };
         let query = self
-            .about(slice, &approach, |asked| query::extent(asked, versions))
-            .param("width", Extent::stretch_of(slice.window));
+            .about(slice, &plan, |asked| query::extent(asked, versions))
+            .param("width", Extent::interval_of(slice.window));
         match query.fetch_all::<(i64, u64, u64, u64)>().await {
             Ok(found) => {
-                let stretch =
+                let interval =
                     |(number, rows, bytes, widest)| (number, Interval { rows, bytes, widest });
-                Ok(Extent::of(approach, versions, found.into_iter().map(stretch).collect()))
+                Ok(Extent::of(plan, versions, found.into_iter().map(interval).collect()))
             }
             Err(error) if code(&error.to_string()).is_some() && broke(&error) => {
-                let versions = approach.merged();
-                let counts = self.counts(slice, &approach, versions).await;
+                let versions = plan.merged();
+                let counts = self.counts(slice, &plan, versions).await;
                 if let Err(failure) = &counts {
                     tracing::warn!(%failure, "the rows cannot be counted beforehand: their answer is compared with nothing");
                 }
-                Ok(Extent::unknown(approach, versions, counts.ok()))
+                Ok(Extent::unknown(plan, versions, counts.ok()))
             }
             Err(error) => Err(self.failed(&error)),
         }
     }
 
-    /// How many rows there are in each stretch of a slice.
+    /// How many rows there are in each interval of a slice.
     async fn counts(
         &self,
         slice: &Slice,
-        approach: &ReadPlan,
+        plan: &ReadPlan,
         versions: Versions,
     ) -> Result<Counts, Failure> {
         let query = self
-            .about(slice, approach, |asked| query::counts(asked, versions))
-            .param("width", Extent::stretch_of(slice.window));
+            .about(slice, plan, |asked| query::counts(asked, versions))
+            .param("width", Extent::interval_of(slice.window));
         let found =
             query.fetch_all::<(i64, u64, u64, u64)>().await.map_err(|error| failure(&error))?;
         Ok(found.into_iter().map(|(number, rows, ..)| (number, rows)).collect())
@@ -385,12 +380,9 @@ impl Source {
 
     /// How many rows of a slice there are.
     pub(crate) async fn count(&self, slice: &Slice) -> Result<u64, Failure> {
-        let approach = self.approach(slice).await?;
-        let approach = ReadPlan { moved: self.has_moved(slice).await?, ..approach };
-        self.about(slice, &approach, query::count)
-            .fetch_one()
-            .await
-            .map_err(|error| failure(&error))
+        let plan = self.plan(slice).await?;
+        let plan = ReadPlan { moved: self.has_moved(slice).await?, ..plan };
+        self.about(slice, &plan, query::count).fetch_one().await.map_err(|error| failure(&error))
     }
 
     /// The experiments of a tenant with rows in a window, at most one more than an export may have.
@@ -432,24 +424,18 @@ impl Source {
         extent: &Extent,
         last: Option<Cursor>,
     ) -> Option<Cursor> {
-        let (from, approach) = (Slice { cursor: last, ..slice.clone() }, &extent.approach);
-        let next = self
-            .about(&from, approach, query::next)
-            .fetch_optional::<(i64, String)>()
-            .await
-            .ok()??;
+        let (from, plan) = (Slice { cursor: last, ..slice.clone() }, &extent.plan);
+        let next =
+            self.about(&from, plan, query::next).fetch_optional::<(i64, String)>().await.ok()??;
         let row = Cursor {
             start_time: Timestamp::from_micros(next.0)?,
             id: Uuid::parse_str(&next.1).ok()?,
         };
         let sql = |asked: &RenderedQuery<'_>| {
-            format!(
-                "{}\nLIMIT 1",
-                query::rows(asked, &slice.columns, slice.version, approach.merged())
-            )
+            format!("{}\nLIMIT 1", query::rows(asked, &slice.columns, slice.version, plan.merged()))
         };
         let mut bytes = self
-            .about(&from, approach, sql)
+            .about(&from, plan, sql)
             .with_setting("max_block_size", "1")
             .fetch_bytes("ArrowStream")
             .ok()?;
@@ -466,16 +452,14 @@ impl Source {
     fn about(
         &self,
         slice: &Slice,
-        approach: &ReadPlan,
+        plan: &ReadPlan,
         sql: impl FnOnce(&RenderedQuery<'_>) -> String,
     ) -> Query {
-        let feedbacks = query::feedback_of_project(&self.feedbacks, approach.feedback);
-        let pushed = slice.filter.as_ref().map(|filter| Pushdown::of(filter, &feedbacks));
         let asked = RenderedQuery {
             table: &self.table,
-            merging: approach.merging,
-            moved: approach.moved,
-            filter: pushed.as_ref(),
+            merging: plan.merging,
+            moved: plan.moved,
+            filter: plan.pushdown.as_deref(),
             resumes: slice.cursor.is_some(),
         };
         let query = self.of_project(&sql(&asked), slice, slice.window);
@@ -485,10 +469,9 @@ impl Source {
                 .param("cursor_id", cursor.id.to_string()),
             None => query,
         };
-        let parameters = pushed.map(|pushed| pushed.parameters).unwrap_or_default();
+        let parameters = plan.pushdown.iter().flat_map(|pushdown| &pushdown.parameters);
         // Escaped already: `param` leaves NUL and carriage return as they are.
         parameters
-            .into_iter()
             .fold(query, |query, (name, value)| query.with_setting(format!("param_{name}"), value))
     }
 

@@ -2,12 +2,14 @@
 //!
 //! ClickHouse bounds a block of its answer by rows only, an exporter's memory is bounded in bytes.
 //! The widest row alone would make every block small, for one row in hundreds is many times as wide
-//! as the others; so the slice is measured in short stretches of time, and a block may have as many
+//! as the others; so the slice is measured in short intervals of time, and a block may have as many
 //! rows as fit wherever it begins.
+
+use std::sync::Arc;
 
 use tracelift_core::time::Window;
 
-use super::{merging::Merging, tally::Counts, versions::Versions};
+use super::{filter::Pushdown, merging::Merging, tally::Counts, versions::Versions};
 
 /// A block has at most so many rows: more gain no speed.
 const MOST: u64 = 2048;
@@ -15,10 +17,10 @@ const MOST: u64 = 2048;
 const LEAST: u64 = 16;
 /// Bytes of a row's other fields, roughly.
 const ROW_BYTES: u64 = 1024;
-/// Into how many stretches the window of a slice is divided.
-const STRETCHES: i64 = 16_384;
+/// Into how many intervals the window of a slice is divided.
+const INTERVALS: i64 = 16_384;
 
-/// A stretch of the slice's window with rows in it. Versions of a row count each.
+/// An interval of the slice's window with rows in it. Versions of a row count each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Interval {
     pub(super) rows: u64,
@@ -29,13 +31,15 @@ pub(super) struct Interval {
 }
 
 /// How rows are read that count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct ReadPlan {
     pub(super) merging: Merging,
     /// How the versions of feedback are merged.
     pub(super) feedback: Merging,
     /// Whether ids of the export also stand at other start times.
     pub(super) moved: bool,
+    /// The part of the export's filter that the server decides, compiled once for all queries.
+    pub(super) pushdown: Option<Arc<Pushdown>>,
 }
 
 impl ReadPlan {
@@ -49,40 +53,36 @@ impl ReadPlan {
 }
 
 /// What there is to read, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Extent {
-    pub(super) approach: ReadPlan,
+    pub(super) plan: ReadPlan,
     pub(super) versions: Versions,
     /// In the order of time; `None` where they cannot be measured.
-    stretches: Option<Vec<Interval>>,
-    /// Rows by stretch that the answer must have; `None` where they cannot be counted.
+    intervals: Option<Vec<Interval>>,
+    /// Rows by interval that the answer must have; `None` where they cannot be counted.
     pub(super) counts: Option<Counts>,
 }
 
 impl Extent {
-    pub(super) fn of(
-        approach: ReadPlan,
-        versions: Versions,
-        stretches: Vec<(i64, Interval)>,
-    ) -> Self {
+    pub(super) fn of(plan: ReadPlan, versions: Versions, intervals: Vec<(i64, Interval)>) -> Self {
         let counts =
-            Some(stretches.iter().map(|(number, stretch)| (*number, stretch.rows)).collect());
+            Some(intervals.iter().map(|(number, interval)| (*number, interval.rows)).collect());
         Self {
-            approach,
+            plan,
             versions,
-            stretches: Some(stretches.into_iter().map(|(_, stretch)| stretch).collect()),
+            intervals: Some(intervals.into_iter().map(|(_, interval)| interval).collect()),
             counts,
         }
     }
 
     /// Of rows that cannot be measured, and so perhaps not be read: they are read few at a time.
-    pub(super) fn unknown(approach: ReadPlan, versions: Versions, counts: Option<Counts>) -> Self {
-        Self { approach, versions, stretches: None, counts }
+    pub(super) fn unknown(plan: ReadPlan, versions: Versions, counts: Option<Counts>) -> Self {
+        Self { plan, versions, intervals: None, counts }
     }
 
-    /// Microseconds of a stretch of a window.
-    pub(super) fn stretch_of(window: Window) -> i64 {
-        ((window.end().micros() - window.start().micros()) / STRETCHES).max(1)
+    /// Microseconds of an interval of a window.
+    pub(super) fn interval_of(window: Window) -> i64 {
+        ((window.end().micros() - window.start().micros()) / INTERVALS).max(1)
     }
 
     /// Rows, about.
@@ -92,10 +92,10 @@ impl Extent {
 
     /// The most rows that hold no more than `bytes` wherever they begin, within bounds.
     pub(super) fn block_rows(&self, bytes: u64) -> u64 {
-        let Some(stretches) = &self.stretches else { return LEAST };
-        let widest = stretches.iter().map(|stretch| stretch.widest).max().unwrap_or_default();
+        let Some(intervals) = &self.intervals else { return LEAST };
+        let widest = intervals.iter().map(|interval| interval.widest).max().unwrap_or_default();
         let fits = |rows: &u64| {
-            rows * ROW_BYTES + (rows * widest).min(heaviest(stretches, *rows)) <= bytes
+            rows * ROW_BYTES + (rows * widest).min(heaviest(intervals, *rows)) <= bytes
         };
         std::iter::successors(Some(MOST), |rows| Some(rows / 2))
             .take_while(|rows| *rows > LEAST)
@@ -105,20 +105,20 @@ impl Extent {
 }
 
 /// Bytes that so many rows in a row have at most, wherever they begin.
-fn heaviest(stretches: &[Interval], rows: u64) -> u64 {
-    // Rows and bytes before each stretch, and in the end of all.
+fn heaviest(intervals: &[Interval], rows: u64) -> u64 {
+    // Rows and bytes before each interval, and in the end of all.
     let mut before = vec![(0, 0)];
-    for stretch in stretches {
+    for interval in intervals {
         let (rows, bytes) = before[before.len() - 1];
-        before.push((rows + stretch.rows, bytes + stretch.bytes));
+        before.push((rows + interval.rows, bytes + interval.bytes));
     }
     let from = |begin: usize| {
-        // From its last row on they reach into that stretch, at most.
+        // From its last row on they reach into that interval, at most.
         let reach = before[begin + 1].0 + rows;
         let last = before.partition_point(|(rows, _)| *rows < reach) - 1;
-        before[(last + 1).min(stretches.len())].1 - before[begin].1
+        before[(last + 1).min(intervals.len())].1 - before[begin].1
     };
-    (0..stretches.len()).map(from).max().unwrap_or_default()
+    (0..intervals.len()).map(from).max().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -129,21 +129,25 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Rows of these widths, so many to a stretch.
+    /// Rows of these widths, so many to an interval.
     fn extent(widths: &[u64], to_a_stretch: usize) -> Extent {
-        let stretch = |widths: &[u64]| {
+        let interval = |widths: &[u64]| {
             let widest = widths.iter().copied().max().unwrap_or_default();
             Interval { rows: widths.len() as u64, bytes: widths.iter().sum(), widest }
         };
         Extent::of(
-            APPROACH,
+            PLAN,
             Versions::Merged,
-            (0..).zip(widths.chunks(to_a_stretch).map(stretch)).collect(),
+            (0..).zip(widths.chunks(to_a_stretch).map(interval)).collect(),
         )
     }
 
-    const APPROACH: ReadPlan =
-        ReadPlan { merging: Merging::Final, feedback: Merging::Final, moved: false };
+    const PLAN: ReadPlan = ReadPlan {
+        merging: Merging::Final,
+        feedback: Merging::Final,
+        moved: false,
+        pushdown: None,
+    };
 
     #[test]
     fn a_few_wide_rows_among_many_do_not_make_blocks_small() {
@@ -161,7 +165,7 @@ mod tests {
         assert_eq!(extent(&[100_000; 1000], 1000).block_rows(8 * MIB), 64);
         assert_eq!(extent(&[10; 7], 1).block_rows(8 * MIB), 2048);
         assert_eq!((extent(&[], 1).block_rows(8 * MIB), extent(&[], 1).rows()), (2048, 0));
-        let unknown = Extent::unknown(APPROACH, Versions::Merged, Some([(3, 7)].into()));
+        let unknown = Extent::unknown(PLAN, Versions::Merged, Some([(3, 7)].into()));
         assert_eq!((unknown.block_rows(8 * MIB), unknown.rows()), (16, 7));
     }
 

@@ -138,18 +138,18 @@ pub(super) fn rows(
     )
 }
 
-/// Number, rows, their bytes and those of the widest, of each short stretch of a slice that has
+/// Number, rows, their bytes and those of the widest, of each short interval of a slice that has
 /// any, in order. Rows that are there twice count twice where they are read as they are stored.
 pub(super) fn extent(asked: &RenderedQuery<'_>, versions: Versions) -> String {
-    stretches(asked, versions, &inline_bytes())
+    intervals(asked, versions, &inline_bytes())
 }
 
 /// The same without their bytes: what can be counted although it cannot be measured.
 pub(super) fn counts(asked: &RenderedQuery<'_>, versions: Versions) -> String {
-    stretches(asked, versions, "0")
+    intervals(asked, versions, "0")
 }
 
-fn stretches(asked: &RenderedQuery<'_>, versions: Versions, bytes: &str) -> String {
+fn intervals(asked: &RenderedQuery<'_>, versions: Versions, bytes: &str) -> String {
     let (from, bytes, time) = match versions {
         Versions::AsStored => {
             (format!("{} AS r WHERE {}", asked.table, asked.keys()), bytes, "r.start_time")

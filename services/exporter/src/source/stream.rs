@@ -71,7 +71,7 @@ impl Rows {
 pub(super) struct QueryRequest {
     pub(super) source: Source,
     pub(super) slice: Slice,
-    pub(super) approach: ReadPlan,
+    pub(super) plan: ReadPlan,
     pub(super) query_id: String,
     pub(super) block_rows: u64,
 }
@@ -116,8 +116,8 @@ impl Table {
         extent: &Extent,
         drain: CancellationToken,
     ) -> Result<Self, Failure> {
-        let QueryRequest { source, slice, approach, query_id, block_rows } = &question;
-        let answer = source.table(slice, approach, extent.versions, query_id, *block_rows)?;
+        let QueryRequest { source, slice, plan, query_id, block_rows } = &question;
+        let answer = source.table(slice, plan, extent.versions, query_id, *block_rows)?;
         let merge = match extent.versions {
             Versions::AsStored => Merge::Single(Single::default()),
             Versions::Merged => Merge::Done,
@@ -191,16 +191,16 @@ impl Table {
 
     /// Asks again for the rows behind those that were handed on, in their newest version.
     async fn ask_merged(&mut self) -> Result<(), Failure> {
-        let QueryRequest { source, slice, approach, query_id, block_rows } = &self.question;
+        let QueryRequest { source, slice, plan, query_id, block_rows } = &self.question;
         tracing::debug!(
             query_id,
             "rows have several versions; ClickHouse merges them from here on"
         );
         let rest = Slice { cursor: self.last.or(slice.cursor), ..slice.clone() };
-        let counts = source.counts(&rest, approach, Versions::Merged).await?;
+        let counts = source.counts(&rest, plan, Versions::Merged).await?;
         self.answer = source.table(
             &rest,
-            approach,
+            plan,
             Versions::Merged,
             &format!("{query_id}-merged"),
             *block_rows,
@@ -236,10 +236,10 @@ impl Table {
     /// Counts once more, in the newest versions: rows may have gone meanwhile. A failure when they
     /// have not.
     async fn explain(&mut self) -> Result<(), Failure> {
-        let QueryRequest { source, slice, approach, .. } = &self.question;
+        let QueryRequest { source, slice, plan, .. } = &self.question;
         let after = match self.counted_again.take() {
             Some(after) => after,
-            None => source.counts(slice, approach, approach.merged()).await?,
+            None => source.counts(slice, plan, plan.merged()).await?,
         };
         let missing = tally::missing(&self.short, &after);
         if let (1.., Some(first)) = (missing, self.short.first()) {
@@ -301,13 +301,13 @@ impl Table {
 impl QueryRequest {
     fn tally(&self, counts: Counts) -> Tally {
         let window = self.slice.window;
-        Tally::new(window.start().micros(), Extent::stretch_of(window), counts)
+        Tally::new(window.start().micros(), Extent::interval_of(window), counts)
     }
 }
 
 /// The answer lacks rows that are there.
 fn short(slice: &Slice, first: &tally::Shortfall, missing: u64) -> Failure {
-    let from = slice.window.start().micros() + first.stretch * Extent::stretch_of(slice.window);
+    let from = slice.window.start().micros() + first.interval * Extent::interval_of(slice.window);
     let from = Timestamp::from_micros(from).unwrap_or(slice.window.start());
     let detail = format!(
         "ClickHouse's answer lacks {missing} rows that it counts, the first of them at {from} or soon after: look for what cuts or filters \

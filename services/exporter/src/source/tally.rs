@@ -1,38 +1,38 @@
 //! Rows that came, beside rows that were counted before: an answer that is cut short is noticed,
 //! whatever has cut it.
 //!
-//! The rows of an answer come in the order of time, and were counted stretch by stretch of time
-//! when it was asked for. Once a later stretch has come, those before it must be whole. One that is
+//! The rows of an answer come in the order of time, and were counted interval by interval of time
+//! when it was asked for. Once a later interval has come, those before it must be whole. One that is
 //! not may have lost rows meanwhile, so it is counted once more: only rows that were there before
 //! and are there after are missing from an answer between the two.
 
 use std::{collections::BTreeMap, iter::Peekable, vec};
 
-/// Rows by stretch.
+/// Rows by interval.
 pub(super) type Counts = BTreeMap<i64, u64>;
 
-/// The stretches of an answer that is being read.
+/// The intervals of an answer that is being read.
 #[derive(Debug)]
 pub(super) struct Tally {
     start: i64,
     width: i64,
     /// What is to come, in order.
     expected: Peekable<vec::IntoIter<(i64, u64)>>,
-    /// The stretch of the last row, and how many rows of it have come.
+    /// The interval of the last row, and how many rows of it have come.
     current: Option<(i64, u64)>,
     short: Vec<Shortfall>,
 }
 
-/// A stretch of which fewer rows came than were counted.
+/// An interval of which fewer rows came than were counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shortfall {
-    pub(super) stretch: i64,
+    pub(super) interval: i64,
     pub(super) came: u64,
     pub(super) counted: u64,
 }
 
 impl Tally {
-    /// Of stretches of `width` microseconds from `start` on.
+    /// Of intervals of `width` microseconds from `start` on.
     pub(super) fn new(start: i64, width: i64, counts: Counts) -> Self {
         let expected = counts.into_iter().collect::<Vec<_>>().into_iter().peekable();
         Self { start, width, expected, current: None, short: Vec::new() }
@@ -41,12 +41,12 @@ impl Tally {
     /// Takes in the start times of the next rows.
     pub(super) fn take(&mut self, times: &[i64]) {
         for time in times {
-            let stretch = (time - self.start) / self.width;
+            let interval = (time - self.start) / self.width;
             match &mut self.current {
-                Some((current, came)) if *current == stretch => *came += 1,
+                Some((current, came)) if *current == interval => *came += 1,
                 _ => {
-                    self.pass(Some(stretch));
-                    self.current = Some((stretch, 1));
+                    self.pass(Some(interval));
+                    self.current = Some((interval, 1));
                 }
             }
         }
@@ -57,21 +57,21 @@ impl Tally {
         self.pass(None);
     }
 
-    /// The stretches that are passed and not whole; each is told once.
+    /// The intervals that are passed and not whole; each is told once.
     pub(super) fn short(&mut self) -> Vec<Shortfall> {
         std::mem::take(&mut self.short)
     }
 
-    /// Judges every stretch before `next`, all of them when there is none.
+    /// Judges every interval before `next`, all of them when there is none.
     fn pass(&mut self, next: Option<i64>) {
         let current = self.current.take();
-        while let Some((stretch, counted)) =
-            self.expected.next_if(|(stretch, _)| next.is_none_or(|next| *stretch < next))
+        while let Some((interval, counted)) =
+            self.expected.next_if(|(interval, _)| next.is_none_or(|next| *interval < next))
         {
             let came =
-                current.filter(|(current, _)| *current == stretch).map_or(0, |(_, came)| came);
+                current.filter(|(current, _)| *current == interval).map_or(0, |(_, came)| came);
             if came < counted {
-                self.short.push(Shortfall { stretch, came, counted });
+                self.short.push(Shortfall { interval, came, counted });
             }
         }
     }
@@ -81,7 +81,7 @@ impl Tally {
 /// are.
 pub(super) fn missing(short: &[Shortfall], after: &Counts) -> u64 {
     let still = |short: &Shortfall| {
-        after.get(&short.stretch).copied().unwrap_or_default().min(short.counted)
+        after.get(&short.interval).copied().unwrap_or_default().min(short.counted)
     };
     short.iter().map(|short| still(short).saturating_sub(short.came)).sum()
 }
@@ -138,7 +138,7 @@ mod tests {
         tally.take(&[1, 3]);
         assert_eq!(tally.short(), []);
         tally.take(&[25]);
-        assert_eq!(tally.short(), [Shortfall { stretch: 0, came: 2, counted: 3 }]);
+        assert_eq!(tally.short(), [Shortfall { interval: 0, came: 2, counted: 3 }]);
     }
 
     proptest! {
