@@ -33,7 +33,7 @@ async fn who_does_not_say_hello_properly_is_refused() {
         (
             "a newer protocol",
             Some(ExporterMessage::Hello(v1::Hello {
-                protocol_min: 4,
+                protocol_min: 5,
                 protocol_max: 7,
                 ..hello("a", 1)
             })),
@@ -90,7 +90,7 @@ async fn a_welcome_has_the_terms_of_leases() {
     let seconds = |duration: Option<prost_types::Duration>| duration.unwrap().seconds;
     assert_eq!(
         (welcome.protocol, seconds(welcome.heartbeat_interval), seconds(welcome.lease_time)),
-        (3, 5, 30)
+        (4, 5, 30)
     );
     assert_eq!(welcome.verdicts, []);
 }

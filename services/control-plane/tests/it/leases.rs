@@ -272,7 +272,8 @@ async fn only_the_holder_of_a_lease_gets_credentials() {
     for request in wrong {
         let refused = shown(fleet.get_destination_access(request.clone()).await);
         assert_eq!(
-            refused, "PermissionDenied: only the holder of the run's lease may see its destination",
+            refused,
+            "PermissionDenied: only the holder of the task's lease may see its destination",
             "{request:?}"
         );
     }

@@ -344,3 +344,32 @@ async fn who_does_not_get_in_is_told_why_and_no_password_is_shown() {
     .unwrap();
     assert!(PostgresEngine::open(&given).await.is_ok());
 }
+
+/// Every table, column, constraint and index, as the migrations leave them.
+#[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
+async fn the_schema_as_it_is_today() {
+    const COLUMNS: &str = "SELECT table_name || '.' || column_name || ' ' || data_type
+               || CASE is_nullable WHEN 'NO' THEN ' not null' ELSE '' END
+               || coalesce(' default ' || column_default, '') AS line
+        FROM information_schema.columns WHERE table_schema = 'public'
+        ORDER BY table_name, ordinal_position";
+    const CONSTRAINTS: &str =
+        "SELECT conrelid::regclass || ': ' || pg_get_constraintdef(oid) AS line
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n'
+        ORDER BY 1";
+    const INDEXES: &str = "SELECT indexdef AS line FROM pg_indexes
+        WHERE schemaname = 'public' ORDER BY 1";
+    let store = fresh().await;
+    let lines = store.engine.transact(|tx| {
+        let mut lines = Vec::new();
+        for sql in [COLUMNS, CONSTRAINTS, INDEXES] {
+            for row in tx.query(sql, &[])? {
+                lines.push(row.get::<String>("line")?);
+            }
+            lines.push(String::new());
+        }
+        Ok::<_, StoreError>(lines)
+    });
+    insta::assert_snapshot!(lines.await.unwrap().join("\n"));
+}

@@ -339,3 +339,16 @@ async fn calls_that_come_at_once_are_all_done_however_many() {
     }
     assert_eq!(store.tenants().await.unwrap().len(), 500);
 }
+
+/// Every table and index, as the migrations leave them.
+#[tokio::test]
+async fn the_schema_as_it_is_today() {
+    const SQL: &str =
+        "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type DESC, name";
+    let store = in_memory().await;
+    let found = store.engine.transact(|tx| {
+        let rows = tx.query(SQL, &[])?;
+        rows.iter().map(|row| row.get::<String>("sql")).collect::<Result<Vec<_>, _>>()
+    });
+    insta::assert_snapshot!(found.await.unwrap().join("\n"));
+}
