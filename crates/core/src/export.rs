@@ -60,6 +60,8 @@ pub struct ExportSpec {
     pub every: Option<Hours>,
     /// The codec of every column.
     pub compression: Compression,
+    /// How rows are written.
+    pub format: FileFormat,
     /// Layout and types.
     pub format_version: FormatVersion,
     /// Which columns, in order.
@@ -119,6 +121,31 @@ string_enum! {
         /// Level 1.
         #[default]
         Zstandard = "zstandard",
+    }
+}
+
+string_enum! {
+    /// How rows are written.
+    FileFormat {
+        /// Apache Parquet.
+        #[default]
+        Parquet = "Parquet",
+    }
+}
+
+impl FileFormat {
+    /// What the keys of its files end with, after a dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+        }
+    }
+
+    /// The media type of its files.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Parquet => "application/vnd.apache.parquet",
+        }
     }
 }
 

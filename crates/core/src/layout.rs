@@ -4,7 +4,7 @@
 use uuid::Uuid;
 
 use crate::{
-    export::{FormatVersion, Projects},
+    export::{FileFormat, FormatVersion, Projects},
     id::{ExportId, SessionId, TaskId, TenantId},
     plan::Partition,
 };
@@ -20,6 +20,8 @@ pub struct Layout<'a> {
     pub tenant: TenantId,
     /// `runs` or `resource=runs`.
     pub version: FormatVersion,
+    /// Its extension ends the keys of data files.
+    pub format: FileFormat,
 }
 
 impl Layout<'_> {
@@ -46,7 +48,7 @@ impl Layout<'_> {
         ))
     }
 
-    /// `<project's path>/year=Y/month=M/day=D/<run>-<number, 5 digits>.parquet`, month and day
+    /// `<project's path>/year=Y/month=M/day=D/<run>-<number, 5 digits>.<extension>`, month and day
     /// without padding.
     pub fn data_file(&self, partition: Partition, task: TaskId, number: u32) -> String {
         self.file_of_day(partition.session, partition.window.start().day().civil(), task, number)
@@ -59,8 +61,9 @@ impl Layout<'_> {
         task: TaskId,
         number: u32,
     ) -> String {
+        let extension = self.format.extension();
         format!(
-            "{}/year={year}/month={month}/day={day}/{task}-{number:05}.parquet",
+            "{}/year={year}/month={month}/day={day}/{task}-{number:05}.{extension}",
             self.project_path(session)
         )
     }
@@ -102,6 +105,7 @@ pub fn longest_prefix() -> usize {
         export: ExportId(Uuid::nil()),
         tenant: TenantId(Uuid::nil()),
         version: FormatVersion::V2Beta, // its keys are longer than those of v1
+        format: FileFormat::Parquet,    // no extension is longer
     };
     let (session, task, number) = (SessionId(Uuid::nil()), TaskId(Uuid::nil()), 99_999);
     let data_file = layout.file_of_day(session, (9999, 12, 31), task, number);
@@ -135,7 +139,7 @@ mod tests {
             let (export, tenant, version) =
                 (ExportId(Uuid::nil()), TenantId(Uuid::nil()), FormatVersion::V2Beta);
             let partition = Partition { session: SessionId(Uuid::nil()), window };
-            Layout { prefix, export, tenant, version }
+            Layout { prefix, export, tenant, version, format: FileFormat::Parquet }
                 .data_file(partition, TaskId(Uuid::nil()), 0)
                 .len()
         };
@@ -155,6 +159,7 @@ mod tests {
                 export: ExportId(Uuid::from_u128(1)),
                 tenant: TenantId(Uuid::from_u128(2)),
                 version,
+                format: FileFormat::Parquet,
             };
             let task = TaskId(Uuid::from_u128(4));
             let paths = [Projects::One(session), Projects::Experiments]

@@ -4,8 +4,8 @@ use tracelift_core::{
     Invalid, InvalidKind,
     column::Columns,
     export::{
-        self, Compression, Export, ExportSpec, ExportStatus, FormatVersion, NO_PROJECT, Projects,
-        TWO_CHOICES,
+        self, Compression, Export, ExportSpec, ExportStatus, FileFormat, FormatVersion, NO_PROJECT,
+        Projects, TWO_CHOICES,
     },
     filter::Filter,
     id::{DestinationId, SessionId},
@@ -27,6 +27,7 @@ impl v1::ExportSpec {
         let projects = faults.take(self.projects());
         let span = self.span(&mut faults, max_days);
         let compression = faults.take(compression(self.compression, codec));
+        let format = faults.take(file_format(self.file_format));
         let format_version = faults.take(format_version(self.format_version));
         let columns = faults.take_all("", Columns::parse("export_fields", &self.export_fields));
         let filter = faults.take_all("", Filter::parse("filter", &self.filter));
@@ -38,6 +39,7 @@ impl v1::ExportSpec {
                 window,
                 every,
                 compression: compression?,
+                format: format?,
                 format_version: format_version?,
                 columns: columns?,
                 filter: filter?,
@@ -83,6 +85,14 @@ fn compression(value: i32, default: Compression) -> Result<Compression, Invalid>
     }
 }
 
+fn file_format(value: i32) -> Result<FileFormat, Invalid> {
+    match v1::FileFormat::try_from(value) {
+        Ok(v1::FileFormat::Unspecified) => Ok(FileFormat::default()),
+        Ok(v1::FileFormat::Parquet) => Ok(FileFormat::Parquet),
+        Err(_) => Err(Invalid::not_one_of("file_format", &["Parquet"])),
+    }
+}
+
 fn format_version(value: i32) -> Result<FormatVersion, Invalid> {
     match v1::FormatVersion::try_from(value) {
         Ok(v1::FormatVersion::Unspecified) => Ok(FormatVersion::default()),
@@ -99,6 +109,14 @@ impl From<Compression> for v1::Compression {
             Compression::Gzip => Self::Gzip,
             Compression::Snappy => Self::Snappy,
             Compression::Zstandard => Self::Zstandard,
+        }
+    }
+}
+
+impl From<FileFormat> for v1::FileFormat {
+    fn from(format: FileFormat) -> Self {
+        match format {
+            FileFormat::Parquet => Self::Parquet,
         }
     }
 }
@@ -123,6 +141,7 @@ impl From<&ExportSpec> for v1::ExportSpec {
             start_time: Some(time_to(spec.window.start())),
             end_time: spec.every.is_none().then(|| time_to(spec.window.end())),
             compression: v1::Compression::from(spec.compression).into(),
+            file_format: v1::FileFormat::from(spec.format).into(),
             format_version: v1::FormatVersion::from(spec.format_version).into(),
             export_fields: names.into_iter().map(str::to_owned).collect(),
             interval_hours: spec.every.map_or(0, Hours::get),
@@ -210,6 +229,7 @@ mod tests {
     fn every_wrong_field_of_a_spec_is_named_at_once() {
         let spec = v1::ExportSpec {
             compression: 99,
+            file_format: 99,
             export_fields: vec!["colour".into()],
             filter: "eq(".into(),
             ..Default::default()
@@ -228,6 +248,7 @@ mod tests {
                 "start_time",
                 "end_time",
                 "compression",
+                "file_format",
                 "export_fields.0",
                 "filter"
             ]
@@ -244,6 +265,7 @@ mod tests {
             start_time: time("2024-01-01"),
             end_time: time("2024-01-02"),
             compression: v1::Compression::Zstandard.into(),
+            file_format: v1::FileFormat::Parquet.into(),
             format_version: v1::FormatVersion::V1.into(),
             ..Default::default()
         };
@@ -275,6 +297,7 @@ mod tests {
             start_time: time("2024-01-01"),
             interval_hours: 24,
             compression: v1::Compression::Zstandard.into(),
+            file_format: v1::FileFormat::Parquet.into(),
             format_version: v1::FormatVersion::V1.into(),
             ..Default::default()
         };

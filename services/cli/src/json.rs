@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use tracelift_core::{
     destination::Addressing,
-    export::{Compression, FormatVersion},
+    export::{Compression, FileFormat, FormatVersion},
 };
 use tracelift_proto::{time_from, v1};
 
@@ -52,6 +52,10 @@ pub(crate) fn export(export: &v1::Export) -> Value {
         .iter()
         .copied()
         .find(|known| v1::Compression::from(*known) == spec.compression());
+    let format = FileFormat::ALL
+        .iter()
+        .copied()
+        .find(|known| v1::FileFormat::from(*known) == spec.file_format());
     let version = FormatVersion::ALL
         .iter()
         .copied()
@@ -66,6 +70,7 @@ pub(crate) fn export(export: &v1::Export) -> Value {
         "end_time": time(spec.end_time.as_ref()),
         "interval_hours": Some(spec.interval_hours).filter(|hours| *hours > 0),
         "compression": compression.unwrap_or_default().as_str(),
+        "format": format.unwrap_or_default().as_str(),
         "format_version": version.unwrap_or_default().as_str(),
         "export_fields": Some(&spec.export_fields).filter(|fields| !fields.is_empty()),
         "filter": text(&spec.filter),

@@ -1,24 +1,18 @@
-//! Batches to Parquet bytes, off the reactor: columns are encoded side by side, row groups and
-//! files are closed by size, bytes leave in parts.
+//! Batches to the bytes of files, off the reactor: files are closed by size, bytes leave in parts.
+//! What the bytes are is the [`FileEncoder`]'s own matter, one per file format.
 
-use std::{
-    io::{self, Write},
-    sync::Arc,
-};
+mod oversized;
+mod parquet;
+mod parts;
+#[cfg(test)]
+mod tests;
 
-use arrow::{
-    array::{Array as _, RecordBatch},
-    datatypes::SchemaRef,
-};
-use bytes::{Bytes, BytesMut};
-use parquet::{
-    arrow::{ArrowWriter, arrow_writer::ArrowRowGroupWriterFactory},
-    errors::ParquetError,
-    file::{properties::WriterProperties, writer::SerializedFileWriter},
-};
-use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracelift_core::{
+    export::{ExportSpec, FileFormat},
     failure::{Failure, FailureClass, Step},
     file::{Cursor, HydrationMiss, LeftOut, MAX_NAMED_MISSES},
     oversized::Oversized,
@@ -26,12 +20,10 @@ use tracelift_core::{
 };
 use tracelift_runtime::tasks;
 
-use column::ColumnWriter;
-
 use crate::{
     hydrate::{Hydrated, HydratedRows},
-    meter::{Meter, Stage},
-    schema,
+    meter::Meter,
+    schema::FileProvenance,
     settings::Limits,
 };
 
@@ -41,7 +33,7 @@ pub(crate) enum Encoded {
     /// The next bytes of the file in hand; all but a file's last part have the size that was set.
     Part(Bytes),
     /// The file is complete.
-    SessionEnd(Content),
+    End(Content),
 }
 
 /// What a file holds.
@@ -59,70 +51,130 @@ pub(crate) struct Content {
     pub(crate) left_out: LeftOut,
 }
 
-/// How the files are written.
-pub(crate) struct Encoder {
-    pub(crate) schema: SchemaRef,
-    pub(crate) properties: WriterProperties,
-    pub(crate) limits: Limits,
-    pub(crate) meter: Arc<Meter>,
+impl Content {
+    /// Of a file that begins with these rows and holds none yet.
+    fn from(first: &HydratedRows) -> Self {
+        Self {
+            rows: 0,
+            bytes: 0,
+            sha256: String::new(),
+            min_start_time: first.first,
+            cursor: first.last,
+            objects: 0,
+            miss_count: 0,
+            misses: Vec::new(),
+            oversized: Oversized::default(),
+            left_out: LeftOut::default(),
+        }
+    }
+
+    /// With these rows.
+    fn add(&mut self, rows: HydratedRows) {
+        self.rows += rows.batch.num_rows() as u64;
+        self.cursor = rows.last;
+        self.objects += rows.objects;
+        self.miss_count += rows.misses.len() as u64;
+        self.oversized = self.oversized.plus(oversized::count(&rows.batch));
+        let room = MAX_NAMED_MISSES - self.misses.len();
+        self.misses.extend(rows.misses.into_iter().take(room));
+    }
 }
 
-impl Encoder {
-    /// Encodes until the batches end, or until nobody takes the parts: the rows behind the last
-    /// file that were left out. A batch is encoded when the parts of the one before it are
-    /// taken, so that what waits here is never more than a row group.
-    pub(crate) async fn run(
-        self,
-        mut batches: mpsc::Receiver<Hydrated>,
-        parts: mpsc::Sender<Encoded>,
-    ) -> Result<LeftOut, Failure> {
-        let encoder = Arc::new(self);
-        let (mut open, mut rest): (Option<OpenFile>, _) = (None, LeftOut::default());
-        loop {
-            let next = tokio::select! {
-                biased;
-                () = parts.closed() => return Ok(rest),
-                next = batches.recv() => next,
-            };
-            let Some(Hydrated { rows, before, behind }) = next else { break };
-            rest.add(before);
-            if let Some(rows) = rows {
-                let (encoder, file, left_out) =
-                    (encoder.clone(), open.take(), std::mem::take(&mut rest));
-                let (file, encoded) = compute(move || encoder.step(file, rows, left_out)).await?;
-                open = file;
-                if !hand_over(encoded, &parts).await {
-                    return Ok(rest);
-                }
-            }
-            rest.add(behind);
-        }
-        if let Some(file) = open {
-            hand_over(compute(move || file.close()).await?, &parts).await;
-        }
-        Ok(rest)
-    }
+/// Writes files of one format.
+pub(crate) trait FileEncoder: Send + Sync {
+    /// Begins the file that these rows come first in, without adding them.
+    fn open(self: Arc<Self>, first: &HydratedRows) -> Result<Box<dyn OpenFile>, Failure>;
+}
 
-    /// Adds rows to the file in hand or to a new one, with those before the last of them that were
-    /// left out: what is still open then, and what has become ready.
-    pub(crate) fn step(
-        self: Arc<Self>,
-        file: Option<OpenFile>,
-        rows: HydratedRows,
-        left_out: LeftOut,
-    ) -> Result<(Option<OpenFile>, Vec<Encoded>), Failure> {
-        let mut file = match file {
-            Some(file) => file,
-            None => OpenFile::new(self, &rows)?,
-        };
-        file.content.left_out.add(left_out);
-        file.add(rows)?;
-        if file.is_full() {
-            return Ok((None, file.close()?));
+/// A file that is being written.
+pub(crate) trait OpenFile: Send {
+    /// Adds rows.
+    fn add(&mut self, rows: HydratedRows) -> Result<(), Failure>;
+    /// Notes rows that were read and not exported, after the rows before and up to the next ones.
+    fn leave_out(&mut self, left_out: LeftOut);
+    /// Whether it is to be closed.
+    fn is_full(&self) -> bool;
+    /// The parts that are full.
+    fn ready(&mut self) -> Vec<Encoded>;
+    /// The last parts, and what the file holds.
+    fn close(self: Box<Self>) -> Result<Vec<Encoded>, Failure>;
+}
+
+/// The encoder of an export's files.
+pub(crate) fn encoder(
+    spec: &ExportSpec,
+    provenance: FileProvenance,
+    limits: Limits,
+    meter: Arc<Meter>,
+) -> Arc<dyn FileEncoder> {
+    match spec.format {
+        FileFormat::Parquet => {
+            Arc::new(parquet::ParquetEncoder::new(spec, provenance, limits, meter))
         }
-        let ready = file.ready();
-        Ok((Some(file), ready))
     }
+}
+
+/// Encodes until the batches end, or until nobody takes the parts: the rows behind the last file
+/// that were left out. A batch is encoded when the parts of the one before it are taken, so that
+/// what waits here is never more than a row group.
+pub(crate) async fn run(
+    encoder: Arc<dyn FileEncoder>,
+    mut batches: mpsc::Receiver<Hydrated>,
+    parts: mpsc::Sender<Encoded>,
+) -> Result<LeftOut, Failure> {
+    let (mut open, mut rest) = (None, LeftOut::default());
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = parts.closed() => return Ok(rest),
+            next = batches.recv() => next,
+        };
+        let Some(Hydrated { rows, before, behind }) = next else { break };
+        rest.add(before);
+        if let Some(rows) = rows {
+            let (encoder, file, left_out) =
+                (encoder.clone(), open.take(), std::mem::take(&mut rest));
+            let advanced = compute(move || step(encoder, file, rows, left_out)).await?;
+            open = advanced.open;
+            if !hand_over(advanced.encoded, &parts).await {
+                return Ok(rest);
+            }
+        }
+        rest.add(behind);
+    }
+    if let Some(file) = open {
+        hand_over(compute(move || file.close()).await?, &parts).await;
+    }
+    Ok(rest)
+}
+
+/// What rows have led to.
+pub(crate) struct Advanced {
+    /// The file that is still open.
+    pub(crate) open: Option<Box<dyn OpenFile>>,
+    /// What has become ready.
+    pub(crate) encoded: Vec<Encoded>,
+}
+
+/// Adds rows to the file in hand or to a new one, with those before the last of them that were left
+/// out.
+pub(crate) fn step(
+    encoder: Arc<dyn FileEncoder>,
+    file: Option<Box<dyn OpenFile>>,
+    rows: HydratedRows,
+    left_out: LeftOut,
+) -> Result<Advanced, Failure> {
+    let mut file = match file {
+        Some(file) => file,
+        None => encoder.open(&rows)?,
+    };
+    file.leave_out(left_out);
+    file.add(rows)?;
+    if file.is_full() {
+        return Ok(Advanced { open: None, encoded: file.close()? });
+    }
+    let encoded = file.ready();
+    Ok(Advanced { open: Some(file), encoded })
 }
 
 async fn compute<T: Send + 'static>(
@@ -145,185 +197,3 @@ async fn hand_over(encoded: Vec<Encoded>, parts: &mpsc::Sender<Encoded>) -> bool
     }
     true
 }
-
-/// The file in hand.
-pub(crate) struct OpenFile {
-    encoder: Arc<Encoder>,
-    writer: SerializedFileWriter<PartSink>,
-    columns: ArrowRowGroupWriterFactory,
-    group: Option<RowGroup>,
-    content: Content,
-}
-
-/// The row group in hand.
-struct RowGroup {
-    columns: Vec<ColumnWriter>,
-    /// Bytes of its rows, as readers will hold them.
-    bytes: u64,
-}
-
-impl OpenFile {
-    fn new(encoder: Arc<Encoder>, first: &HydratedRows) -> Result<Self, Failure> {
-        let sink = PartSink {
-            ready: Vec::new(),
-            part_bytes: usize::try_from(encoder.limits.part_bytes).unwrap_or(usize::MAX),
-            pending: BytesMut::new(),
-            digest: Sha256::new(),
-            bytes: 0,
-        };
-        let writer =
-            ArrowWriter::try_new(sink, encoder.schema.clone(), Some(encoder.properties.clone()));
-        let (writer, columns) =
-            writer.and_then(ArrowWriter::into_serialized_writer).map_err(broken)?;
-        let content = Content {
-            rows: 0,
-            bytes: 0,
-            sha256: String::new(),
-            min_start_time: first.first,
-            cursor: first.last,
-            objects: 0,
-            miss_count: 0,
-            misses: Vec::new(),
-            oversized: Oversized::default(),
-            left_out: LeftOut::default(),
-        };
-        Ok(Self { encoder, writer, columns, group: None, content })
-    }
-
-    fn add(&mut self, hydrated: HydratedRows) -> Result<(), Failure> {
-        let meter = self.encoder.meter.clone();
-        let _encoding = meter.time(Stage::Encode);
-        self.write(&hydrated.batch).map_err(broken)?;
-        let rows = hydrated.batch.num_rows() as u64;
-        let content = &mut self.content;
-        content.rows += rows;
-        content.cursor = hydrated.last;
-        content.objects += hydrated.objects;
-        content.miss_count += hydrated.misses.len() as u64;
-        let room = MAX_NAMED_MISSES - content.misses.len();
-        content.misses.extend(hydrated.misses.into_iter().take(room));
-        content.oversized = content.oversized.plus(oversized::count(&hydrated.batch));
-        meter.add_rows(rows);
-        Ok(())
-    }
-
-    fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
-        let group = match self.group.take() {
-            Some(group) => group,
-            None => RowGroup {
-                columns: ColumnWriter::all(&self.writer, &self.columns, &self.encoder.properties)?,
-                bytes: 0,
-            },
-        };
-        let group = self.group.insert(group);
-        let schema = &self.encoder.schema;
-        let columns = group.columns.iter_mut().zip(schema.fields()).zip(batch.columns()).collect();
-        tasks::side_by_side(columns, |((writer, field), array)| writer.write(field, array))?;
-        group.bytes += held(batch);
-        if group.bytes >= self.encoder.limits.row_group_bytes { self.flush() } else { Ok(()) }
-    }
-
-    /// Closes the row group in hand.
-    fn flush(&mut self) -> Result<(), ParquetError> {
-        let Some(group) = self.group.take() else { return Ok(()) };
-        let chunks = tasks::side_by_side(group.columns, ColumnWriter::close)?;
-        let mut group = self.writer.next_row_group()?;
-        chunks.into_iter().try_for_each(|chunk| chunk.append_to(&mut group))?;
-        group.close().map(drop)
-    }
-
-    fn is_full(&self) -> bool {
-        let group = self.group.iter().flat_map(|group| &group.columns).map(ColumnWriter::bytes);
-        (self.writer.bytes_written() + group.sum::<usize>()) as u64
-            >= self.encoder.limits.file_bytes
-    }
-
-    /// The parts that are full.
-    fn ready(&mut self) -> Vec<Encoded> {
-        std::mem::take(&mut self.writer.inner_mut().ready)
-    }
-
-    /// The last parts, and what the file holds.
-    pub(crate) fn close(mut self) -> Result<Vec<Encoded>, Failure> {
-        let meter = self.encoder.meter.clone();
-        let encoding = meter.time(Stage::Encode);
-        self.flush().map_err(broken)?;
-        let footer = self.writer.finish().map_err(broken)?.file_metadata().num_rows();
-        if u64::try_from(footer) != Ok(self.content.rows) {
-            let detail = format!(
-                "the footer of a file names {footer} rows where {} were written",
-                self.content.rows
-            );
-            return Err(Failure { step: Step::Encode, class: FailureClass::Internal, detail });
-        }
-        let sink = self.writer.inner_mut();
-        let (mut ready, rest) = (std::mem::take(&mut sink.ready), sink.pending.split().freeze());
-        self.content.bytes = sink.bytes;
-        self.content.sha256 = schema::hex(&sink.digest.clone().finalize());
-        drop(encoding);
-        // A Parquet file ends with its footer, so there is always a rest, unless it fell exactly on
-        // a part's end.
-        if !rest.is_empty() {
-            ready.push(Encoded::Part(rest));
-        }
-        ready.push(Encoded::SessionEnd(self.content));
-        Ok(ready)
-    }
-}
-
-/// Bytes of a batch's values, without what its buffers hold of other rows.
-fn held(batch: &RecordBatch) -> u64 {
-    batch
-        .columns()
-        .iter()
-        .map(|column| column.to_data().get_slice_memory_size().unwrap_or_default() as u64)
-        .sum()
-}
-
-/// Cuts what the writer writes into parts.
-struct PartSink {
-    ready: Vec<Encoded>,
-    part_bytes: usize,
-    pending: BytesMut,
-    digest: Sha256,
-    bytes: u64,
-}
-
-impl Write for PartSink {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.digest.update(data);
-        self.bytes += data.len() as u64;
-        let mut rest = data;
-        while !rest.is_empty() {
-            let taken = rest.len().min(self.part_bytes - self.pending.len());
-            self.pending.extend_from_slice(&rest[..taken]);
-            rest = &rest[taken..];
-            if self.pending.len() == self.part_bytes {
-                let part =
-                    std::mem::replace(&mut self.pending, BytesMut::with_capacity(self.part_bytes))
-                        .freeze();
-                self.ready.push(Encoded::Part(part));
-            }
-        }
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn broken(error: ParquetError) -> Failure {
-    Failure {
-        step: Step::Encode,
-        class: FailureClass::Internal,
-        detail: format!("the Parquet writer failed: {error}"),
-    }
-}
-
-mod column;
-mod oversized;
-mod plain;
-mod segments;
-#[cfg(test)]
-mod tests;

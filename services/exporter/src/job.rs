@@ -23,13 +23,13 @@ use tracelift_core::{
 use crate::{
     access::DestinationAccess,
     destination::Destination,
-    encode::Encoder,
+    encode,
     hydrate::Hydrator,
     lease::{JobError, Lease, StopReason},
     meter::{Meter, Stage},
     publish,
     report::Reporter,
-    schema::{self, FileProvenance},
+    schema::FileProvenance,
     settings::Limits,
     source::{Extent, Slice, Source},
     upload::Uploader,
@@ -135,18 +135,9 @@ impl Job {
             drop(batch_sink); // the encoder closes the file in hand: what was read until here is kept
             read
         };
-        let encoder = Encoder {
-            schema: schema::arrow(&slice.columns, slice.version),
-            properties: schema::properties(
-                &slice.columns,
-                slice.version,
-                spec.compression,
-                FileProvenance { export: lease.export, task: lease.task },
-            ),
-            limits,
-            meter: meter.clone(),
-        };
-        let encode = encoder.run(batches, part_sink);
+        let provenance = FileProvenance { export: lease.export, task: lease.task };
+        let encoder = encode::encoder(spec, provenance, limits, meter.clone());
+        let encode = encode::run(encoder, batches, part_sink);
         let upload = async {
             let uploaded = uploader.run(&mut parts, before).await;
             drop(parts); // the encoder and with it the reader end when nobody takes their parts
@@ -215,7 +206,8 @@ impl Job {
     ) -> Uploader<'a> {
         let parts_in_flight = usize::try_from(self.context.limits.parts_in_flight).unwrap_or(1);
         let (lease, reporter, meter) = (&self.lease, &self.context.reporter, &self.meter);
-        Uploader { destination, task, lease, reporter, meter, parts_in_flight, key }
+        let content_type = self.spec.format.media_type();
+        Uploader { destination, task, lease, reporter, meter, parts_in_flight, key, content_type }
     }
 
     /// Aborts a stopped partition's upload; a file that it had completed all the same is reported.
@@ -306,6 +298,7 @@ impl Job {
             export: self.lease.export,
             tenant: self.lease.tenant,
             version: self.spec.format_version,
+            format: self.spec.format,
         }
     }
 }

@@ -172,7 +172,7 @@ async fn write(
 mod tests {
     use tracelift_core::{
         column::Columns,
-        export::{Compression, FormatVersion},
+        export::{Compression, FileFormat, FormatVersion},
         file::{Cursor, LeftOut},
         id::{DestinationId, ExportId, SessionId, TenantId},
         time::Window,
@@ -191,6 +191,7 @@ mod tests {
             export: ExportId(id(1)),
             tenant: TenantId(id(2)),
             version: FormatVersion::V1,
+            format: FileFormat::Parquet,
         };
         let partition = Partition { session: SessionId(id(3)), window };
         let spec = ExportSpec {
@@ -199,6 +200,7 @@ mod tests {
             window,
             every: None,
             compression: Compression::default(),
+            format: FileFormat::Parquet,
             format_version: FormatVersion::V1,
             columns: Columns::parse("f", &["id", "inputs"]).unwrap(),
             filter: Some(Filter::read("eq(name, \"x\")").unwrap()),

@@ -6,20 +6,21 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tracelift_core::{
     column::{Column, Columns},
-    export::{Compression, FormatVersion},
+    export::{Compression, ExportSpec, FileFormat, FormatVersion, Projects},
     failure::Failure,
     file::LeftOut,
-    id::{ExportId, SessionId, TaskId, TenantId},
+    id::{DestinationId, ExportId, SessionId, TaskId, TenantId},
     time::{Timestamp, Window},
 };
 use uuid::Uuid;
 
 use crate::{
     Limits,
-    encode::{Encoded, Encoder, OpenFile},
+    encode::{self, Encoded},
     hydrate::{Assembly, HydratedRows, cells},
     meter::Meter,
-    pointer, schema,
+    pointer,
+    schema::FileProvenance,
     source::Slice,
 };
 
@@ -86,23 +87,27 @@ impl Stages {
     }
 
     fn encoded(&self, rows: Vec<HydratedRows>, compression: Compression) -> Result<usize, Failure> {
-        let (columns, version) = (&self.slice.columns, self.slice.version);
+        let spec = ExportSpec {
+            destination: DestinationId(Uuid::nil()),
+            projects: Projects::One(self.slice.session),
+            window: self.slice.window,
+            every: None,
+            compression,
+            format: FileFormat::Parquet,
+            format_version: self.slice.version,
+            columns: self.slice.columns.clone(),
+            filter: None,
+        };
         let provenance =
-            schema::FileProvenance { export: ExportId(Uuid::nil()), task: TaskId(Uuid::nil()) };
-        let properties = schema::properties(columns, version, compression, provenance);
+            FileProvenance { export: ExportId(Uuid::nil()), task: TaskId(Uuid::nil()) };
         let limits: Limits = crate::Settings::defaults().limits;
-        let encoder = Arc::new(Encoder {
-            schema: schema::arrow(columns, version),
-            properties,
-            limits,
-            meter: Arc::default(),
-        });
+        let encoder = encode::encoder(&spec, provenance, limits, Arc::default());
         let (mut open, mut bytes) = (None, 0);
         for rows in rows {
-            let (file, encoded) = encoder.clone().step(open.take(), rows, LeftOut::default())?;
-            (open, bytes) = (file, bytes + size(&encoded));
+            let advanced = encode::step(encoder.clone(), open.take(), rows, LeftOut::default())?;
+            (open, bytes) = (advanced.open, bytes + size(&advanced.encoded));
         }
-        Ok(bytes + open.map(OpenFile::close).transpose()?.map_or(0, |rest| size(&rest)))
+        Ok(bytes + open.map(|file| file.close()).transpose()?.map_or(0, |rest| size(&rest)))
     }
 }
 

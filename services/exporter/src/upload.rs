@@ -41,6 +41,8 @@ pub(crate) struct Uploader<'a> {
     pub(crate) parts_in_flight: usize,
     /// The key of file number n.
     pub(crate) key: &'a (dyn Fn(u32) -> String + Sync),
+    /// The media type of the files.
+    pub(crate) content_type: &'static str,
 }
 
 impl Uploader<'_> {
@@ -76,7 +78,7 @@ impl Uploader<'_> {
         parts: &mut mpsc::Receiver<Encoded>,
     ) -> Result<File, JobError> {
         match self.next(parts).await? {
-            Some(Encoded::SessionEnd(content)) => self.put(number, first, content).await,
+            Some(Encoded::End(content)) => self.put(number, first, content).await,
             second => self.multipart(number, [first, part(second)?], parts).await,
         }
     }
@@ -135,7 +137,7 @@ impl Uploader<'_> {
                         "a file needs more parts than S3 allows: raise --part-bytes or lower --file-bytes",
                     ));
                 }
-                Encoded::SessionEnd(content) => {
+                Encoded::End(content) => {
                     while !sending.is_empty() {
                         self.sent(&mut sending, &mut uploaded).await?;
                     }
@@ -205,8 +207,6 @@ impl Uploader<'_> {
     }
 }
 
-const PARQUET: &str = "application/vnd.apache.parquet";
-
 /// A part on its way.
 struct Part {
     destination: Arc<Destination>,
@@ -252,7 +252,7 @@ fn describe(intent: &FileIntent, content: Content) -> File {
 fn part(encoded: Option<Encoded>) -> Result<Bytes, JobError> {
     match encoded {
         Some(Encoded::Part(bytes)) => Ok(bytes),
-        Some(Encoded::SessionEnd(_)) | None => Err(out_of_step()),
+        Some(Encoded::End(_)) | None => Err(out_of_step()),
     }
 }
 

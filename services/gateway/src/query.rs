@@ -18,7 +18,7 @@ use crate::{
 /// A request's query string, decoded.
 #[derive(Debug)]
 pub(crate) struct Query {
-    request_schema: Vec<(String, String)>,
+    parameters: Vec<(String, String)>,
     wrong: ValidationErrors,
 }
 
@@ -41,17 +41,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
 impl Query {
     fn of(text: &str) -> Self {
         Self {
-            request_schema: form_urlencoded::parse(text.as_bytes()).into_owned().collect(),
+            parameters: form_urlencoded::parse(text.as_bytes()).into_owned().collect(),
             wrong: ValidationErrors::default(),
         }
     }
 
     fn last(&self, name: &str) -> Option<&str> {
-        self.request_schema
-            .iter()
-            .rev()
-            .find(|(request_schema, _)| request_schema == name)
-            .map(|(_, text)| text.as_str())
+        self.parameters.iter().rev().find(|(key, _)| key == name).map(|(_, text)| text.as_str())
     }
 
     /// An id that must be given.
@@ -74,13 +70,13 @@ impl Query {
         name: &str,
         parse: impl Fn(&str, &str) -> Result<T, Invalid>,
     ) -> Vec<T> {
-        let request_schema = self
-            .request_schema
+        let parameters = self
+            .parameters
             .iter()
-            .filter(|(request_schema, _)| request_schema == name)
+            .filter(|(key, _)| key == name)
             .map(|(_, text)| parse(name, text));
         let (mut enums, loc) = (Vec::new(), Loc::root("query").then(name));
-        for (index, word) in request_schema.enumerate() {
+        for (index, word) in parameters.enumerate() {
             match word {
                 Ok(word) => enums.push(word),
                 Err(fault) => self.wrong.add(loc.index(index), FieldError::rule(fault)),

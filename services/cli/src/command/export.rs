@@ -195,6 +195,7 @@ fn spec(create: ExportCreate) -> v1::ExportSpec {
         end_time: create.end.map(time_to),
         interval_hours: create.every.unwrap_or_default(),
         compression: compression.map_or(v1::Compression::Unspecified, v1::Compression::from).into(),
+        file_format: v1::FileFormat::Unspecified.into(),
         format_version: v1::FormatVersion::from(version).into(),
         export_fields: create.fields,
         filter: create.filter,

@@ -97,6 +97,7 @@ fn result(view: &RunView) -> Option<v1::RunResult> {
         export: run.export,
         tenant: run.tenant,
         version: export.spec.format_version,
+        format: export.spec.format,
     };
     let path = run.kind.partition().map_or_else(
         || layout.export_path(export.spec.projects),
@@ -191,7 +192,7 @@ fn run_progress(run: &Task, reported: &Progress) -> v1::RunProgress {
 mod tests {
     use tracelift_core::{
         column::Columns,
-        export::{Compression, ExportSpec, FormatVersion, Projects},
+        export::{Compression, ExportSpec, FileFormat, FormatVersion, Projects},
         id::{DestinationId, SessionId, TenantId},
         time::Window,
     };
@@ -213,6 +214,7 @@ mod tests {
             every: None,
             filter: None,
             compression: Compression::default(),
+            format: FileFormat::default(),
             format_version: FormatVersion::default(),
             columns: Columns::parse("export_fields", &[] as &[&str]).unwrap(),
         };

@@ -21,7 +21,7 @@ pub(crate) mod schedules;
 use tracelift_core::{
     column::Columns,
     destination::{Bucket, BucketInput, Destination, DisplayName, Identity},
-    export::{Compression, Export, ExportSpec, ExportStatus, FormatVersion, Projects},
+    export::{Compression, Export, ExportSpec, ExportStatus, FileFormat, FormatVersion, Projects},
     failure::{Failure, FailureClass, Step},
     file::{Cursor, File, FileIntent, HydrationMiss, LeftOut},
     filter::Filter,
@@ -306,6 +306,7 @@ pub(crate) fn planned(owner: Owner, n: u128, days: i64, created: i64) -> (Export
             window,
             every: None,
             compression: Compression::Snappy,
+            format: FileFormat::Parquet,
             format_version: FormatVersion::V2Beta,
             columns: Columns::parse("export_fields", &["id".to_owned(), "inputs".to_owned()])
                 .unwrap(),

@@ -1,13 +1,16 @@
 //! Files are cut by size, parts have their size, and what is told of a file is what is in it.
 
-use arrow::{
-    array::{ArrayRef, StringArray, TimestampMicrosecondArray},
-    datatypes::{DataType, Field, Schema, TimeUnit},
+use ::parquet::{
+    arrow::arrow_reader::ParquetRecordBatchReaderBuilder, file::properties::WriterProperties,
 };
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use arrow::{
+    array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray},
+    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::*;
+use super::{parquet::ParquetEncoder, *};
 
 fn schema() -> SchemaRef {
     let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
@@ -52,7 +55,7 @@ async fn encode(batches: Vec<Hydrated>, file_bytes: u64) -> Vec<(Vec<Bytes>, Con
         row_group_bytes: 8000,
         ..crate::Settings::defaults().limits
     };
-    let encoder = Encoder {
+    let encoder = ParquetEncoder {
         schema: schema(),
         properties: WriterProperties::default(),
         limits,
@@ -65,12 +68,12 @@ async fn encode(batches: Vec<Hydrated>, file_bytes: u64) -> Vec<(Vec<Bytes>, Con
     }
     drop(batch_sink);
     let (part_sink, mut part_source) = mpsc::channel(10_000);
-    let rest = encoder.run(batch_source, part_sink).await.unwrap();
+    let rest = run(Arc::new(encoder), batch_source, part_sink).await.unwrap();
     let (mut files, mut parts) = (Vec::new(), Vec::new());
     while let Ok(encoded) = part_source.try_recv() {
         match encoded {
             Encoded::Part(part) => parts.push(part),
-            Encoded::SessionEnd(content) => files.push((std::mem::take(&mut parts), content)),
+            Encoded::End(content) => files.push((std::mem::take(&mut parts), content)),
         }
     }
     assert!(parts.is_empty(), "every part belongs to a file");
@@ -95,7 +98,7 @@ async fn files_are_cut_by_size_and_hold_every_row_once_in_order() {
         assert!(full.iter().all(|part| part.len() == 1000) && (1..=1000).contains(&last.len()));
         let bytes: Bytes = parts.concat().into();
         assert_eq!(bytes.len() as u64, content.bytes);
-        assert_eq!(schema::hex(&Sha256::digest(&bytes)), content.sha256);
+        assert_eq!(crate::schema::hex(&Sha256::digest(&bytes)), content.sha256);
         assert_eq!(content.min_start_time.micros(), next);
         let rows: usize = ParquetRecordBatchReaderBuilder::try_new(bytes)
             .unwrap()
@@ -118,7 +121,7 @@ async fn no_rows_make_no_file() {
 #[tokio::test]
 async fn a_job_that_stopped_ends_its_encoder() {
     let limits = Limits { part_bytes: 100, ..crate::Settings::defaults().limits };
-    let encoder = Encoder {
+    let encoder = ParquetEncoder {
         schema: schema(),
         properties: WriterProperties::default(),
         limits,
@@ -128,7 +131,7 @@ async fn a_job_that_stopped_ends_its_encoder() {
     batch_sink.try_send(hydrated(0, 100)).unwrap();
     let (part_sink, part_source) = mpsc::channel(1);
     drop(part_source);
-    let ended = encoder.run(batch_source, part_sink);
+    let ended = run(Arc::new(encoder), batch_source, part_sink);
     let _ = batch_sink; // more batches could come
     ended.await.unwrap();
 }

@@ -6,7 +6,7 @@ use std::{collections::HashMap, time::Duration};
 use tracelift_bucket::{Fault, NewObject, OpenUpload};
 use tracelift_core::{failure::Step, file::FileIntent};
 
-use super::{PARQUET, Uploader};
+use super::Uploader;
 use crate::{
     destination::{CallError, chance},
     lease::{JobError, StopReason},
@@ -58,7 +58,7 @@ impl Uploader<'_> {
 
     pub(super) fn object(&self, intent: &FileIntent) -> NewObject {
         let (key, metadata) = (intent.key.clone(), self.metadata(intent));
-        NewObject { key, content_type: PARQUET, metadata }
+        NewObject { key, content_type: self.content_type, metadata }
     }
 
     /// What an object of ours says of itself.

@@ -2,7 +2,7 @@
 
 use tracelift_core::{
     destination::{Addressing, UsEast1},
-    export::{Compression, ExportStatus, FormatVersion},
+    export::{Compression, ExportStatus, FileFormat, FormatVersion},
 };
 use utoipa::openapi::{
     RefOr, Schema,
@@ -27,7 +27,7 @@ fn or_null(values: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
 }
 
 pub(crate) fn format() -> RefOr<Schema> {
-    one_of(["Parquet"])
+    one_of(FileFormat::ALL.iter().map(|format| format.as_str()))
 }
 
 pub(crate) fn format_version() -> RefOr<Schema> {

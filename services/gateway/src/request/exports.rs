@@ -4,7 +4,7 @@ use http::HeaderMap;
 use serde_json::Value;
 use tracelift_core::{
     column::Columns,
-    export::{self, Compression, FormatVersion},
+    export::{self, Compression, FileFormat, FormatVersion},
     filter::Filter,
     schedule::NO_END,
     time::Timestamp,
@@ -34,7 +34,8 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Val
     let session = session(&top, &mut wrong, all_experiments);
     let interval_hours = top.take(&mut wrong, "interval_hours", Nullable, integer(1..=168));
     let span = span(&top, &mut wrong);
-    top.take(&mut wrong, "format", Optional, only("enum", "Parquet"));
+    let format =
+        top.take(&mut wrong, "format", Optional, word(FileFormat::parse)).unwrap_or_default();
     let format_version = top
         .take(&mut wrong, "format_version", Optional, word(FormatVersion::parse))
         .unwrap_or_default();
@@ -51,6 +52,7 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Val
             compression: compression
                 .map_or(v1::Compression::Unspecified, v1::Compression::from)
                 .into(),
+            file_format: v1::FileFormat::from(format).into(),
             format_version: v1::FormatVersion::from(format_version).into(),
             export_fields,
             interval_hours: interval_hours.unwrap_or_default(),

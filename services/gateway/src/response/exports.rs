@@ -1,7 +1,7 @@
 //! `BulkExport`, and what is said of a filter.
 
 use serde::Serialize;
-use tracelift_core::export::{Compression, FormatVersion};
+use tracelift_core::export::{Compression, FileFormat, FormatVersion};
 use tracelift_proto::v1;
 use utoipa::ToSchema;
 
@@ -90,6 +90,7 @@ impl From<v1::Export> for BulkExport {
         Self {
             id: export.id,
             tenant_id: export.tenant_id,
+            format: file_format(spec.file_format()),
             format_version: format_version(spec.format_version()),
             compression: compression(spec.compression()),
             bulk_export_destination_id: spec.destination_id,
@@ -98,7 +99,6 @@ impl From<v1::Export> for BulkExport {
             start_time: time(spec.start_time.as_ref()),
             end_time: time(spec.end_time.as_ref()),
             filter: text(spec.filter),
-            format: "Parquet",
             interval_hours: Some(spec.interval_hours).filter(|hours| *hours > 0),
             export_fields: Some(spec.export_fields).filter(|validation| !validation.is_empty()),
             status,
@@ -159,18 +159,19 @@ impl From<v1::ExportProgress> for ExportProgress {
     }
 }
 
-fn compression(request_schema: v1::Compression) -> &'static str {
-    let known = Compression::ALL
-        .iter()
-        .copied()
-        .find(|known| v1::Compression::from(*known) == request_schema);
+fn compression(given: v1::Compression) -> &'static str {
+    let known =
+        Compression::ALL.iter().copied().find(|known| v1::Compression::from(*known) == given);
     known.unwrap_or_default().as_str()
 }
 
-fn format_version(request_schema: v1::FormatVersion) -> &'static str {
-    let known = FormatVersion::ALL
-        .iter()
-        .copied()
-        .find(|known| v1::FormatVersion::from(*known) == request_schema);
+fn file_format(given: v1::FileFormat) -> &'static str {
+    let mut known = FileFormat::ALL.iter().copied();
+    known.find(|known| v1::FileFormat::from(*known) == given).unwrap_or_default().as_str()
+}
+
+fn format_version(given: v1::FormatVersion) -> &'static str {
+    let known =
+        FormatVersion::ALL.iter().copied().find(|known| v1::FormatVersion::from(*known) == given);
     known.unwrap_or_default().as_str()
 }

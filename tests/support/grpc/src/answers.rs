@@ -29,6 +29,7 @@ pub fn export() -> v1::Export {
             start_time: at(-86_400),
             end_time: at(0),
             compression: v1::Compression::Zstandard.into(),
+            file_format: v1::FileFormat::Parquet.into(),
             format_version: v1::FormatVersion::V1.into(),
             export_fields: Vec::new(),
             interval_hours: 0,

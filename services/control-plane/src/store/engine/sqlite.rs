@@ -44,6 +44,7 @@ static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
         include_str!("sqlite/migrations/0014_left_out.sql"),
         include_str!("sqlite/migrations/0015_open_windows.sql"),
         include_str!("sqlite/migrations/0016_under_way.sql"),
+        include_str!("sqlite/migrations/0017_file_format.sql"),
     ];
     Migrations::new(changes.map(M::up).into())
 });

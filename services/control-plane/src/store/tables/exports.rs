@@ -2,7 +2,7 @@
 
 use tracelift_core::{
     column::Columns,
-    export::{Compression, Export, ExportSpec, ExportStatus, FormatVersion, Projects},
+    export::{Compression, Export, ExportSpec, ExportStatus, FileFormat, FormatVersion, Projects},
     filter::Filter,
     id::{ExportId, SessionId, TenantId},
     schedule::Hours,
@@ -43,6 +43,7 @@ pub(crate) fn create(tx: &mut dyn Transaction, export: &Export) -> Result<(), St
         ("window_start", spec.window.start().into()),
         ("window_end", spec.window.end().into()),
         ("compression", spec.compression.as_str().into()),
+        ("file_format", spec.format.as_str().into()),
         ("format_version", spec.format_version.as_str().into()),
         ("columns", sql::json(&spec.columns.names())?),
         ("filter", spec.filter.as_ref().map(Filter::text).into()),
@@ -232,6 +233,7 @@ pub(crate) fn export(row: &Row) -> Result<Export, StoreError> {
             })?,
             every: every(row)?,
             compression: row.word("compression", |word| Compression::parse("compression", word))?,
+            format: row.word("file_format", |word| FileFormat::parse("file_format", word))?,
             format_version: row
                 .word("format_version", |word| FormatVersion::parse("format_version", word))?,
             columns: row.checked("columns", Columns::parse("columns", &names))?,

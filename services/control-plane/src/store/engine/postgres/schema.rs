@@ -22,6 +22,7 @@ const CHANGES: &[&str] = &[
     include_str!("migrations/0012_left_out.sql"),
     include_str!("migrations/0013_open_windows.sql"),
     include_str!("migrations/0014_under_way.sql"),
+    include_str!("migrations/0015_file_format.sql"),
 ];
 
 /// Nobody else's lock, as long as nobody else chooses these bytes ("tracelft").

@@ -20,7 +20,7 @@ use parquet::{
 use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
-use crate::encode::column::ColumnWriter;
+use crate::encode::parquet::column::ColumnWriter;
 
 const PAGE_BYTES: usize = 300;
 const PAGE_ROWS: usize = 40;
