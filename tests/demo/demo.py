@@ -20,9 +20,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ["TRACELIFT_BIN"])
 
 
+# Small files, so that one can watch them arrive: with the defaults a day of this size is a single file.
+SMALL_FILES = {"TRACELIFT_FILE_BYTES": f"{4 << 20}", "TRACELIFT_ROW_GROUP_BYTES": f"{16 << 20}", "TRACELIFT_PART_BYTES": f"{5 << 20}"}
+
+
 def start(arguments):
     """`up` as a child process, and the environment that it wrote."""
-    up = subprocess.Popen([BIN / "up", *arguments], stdout=subprocess.PIPE, text=True)
+    up = subprocess.Popen([BIN / "up", *arguments], stdout=subprocess.PIPE, text=True, env={**SMALL_FILES, **os.environ})
     for line in up.stdout:
         if line.startswith("Tracelift is up"):
             break
