@@ -143,7 +143,7 @@ async fn a_slash_at_the_end_of_a_path_changes_nothing() {
 async fn the_control_planes_refusals_keep_their_meaning() {
     let world = world().await;
     let invalid = status::invalid([
-        Invalid::new("spec.destination_id", "must be a UUID"),
+        Invalid::no_uuid("spec.destination_id"),
         Invalid::new("spec.end_time", "the range touches 500 days, at most 366 are allowed"),
         Invalid::new("spec.export_fields.2", "\"colour\" is not a column"),
     ]);
