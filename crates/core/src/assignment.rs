@@ -65,7 +65,8 @@ pub struct Resume {
     /// An upload that an earlier attempt may have left open.
     pub unresolved: Option<FileIntent>,
     /// How often the trace store recently aborted a response, at most
-    /// [`MAX_BATCH_SHRINK`](crate::task::MAX_BATCH_SHRINK). Each step halves the rows read at once.
+    /// [`MAX_BATCH_SHRINK`](crate::task::MAX_BATCH_SHRINK). Each step quarters the rows read at
+    /// once; at the maximum, rows are read one at a time.
     pub batch_shrink: u32,
 }
 
