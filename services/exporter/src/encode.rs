@@ -1,5 +1,5 @@
-//! Batches to Parquet bytes, off the reactor: columns are encoded side by side, row groups and
-//! files are closed by size, bytes leave in parts.
+//! Encodes batches as Parquet, off the reactor. Columns are encoded in parallel, row groups and
+//! files are closed by size, and bytes leave in parts.
 
 use std::{
     io::{self, Write},
@@ -35,16 +35,16 @@ use crate::{
     settings::Limits,
 };
 
-/// What leaves the encoder: the parts of a file, then what it holds; then the next file.
+/// The encoder's output: the parts of a file, then its content; then the next file.
 #[derive(Debug)]
 pub(crate) enum Encoded {
-    /// The next bytes of the file in hand; all but a file's last part have the size that was set.
+    /// The next bytes of the current file. All parts except a file's last have the configured size.
     Part(Bytes),
     /// The file is complete.
     SessionEnd(Content),
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) rows: u64,
@@ -59,7 +59,7 @@ pub(crate) struct Content {
     pub(crate) left_out: LeftOut,
 }
 
-/// How the files are written.
+/// How to write files.
 pub(crate) struct Encoder {
     pub(crate) schema: SchemaRef,
     pub(crate) properties: WriterProperties,
@@ -68,9 +68,9 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Encodes until the batches end, or until nobody takes the parts: the rows behind the last
-    /// file that were left out. A batch is encoded when the parts of the one before it are
-    /// taken, so that what waits here is never more than a row group.
+    /// Encodes until the batches end or the receiver is dropped; returns the rows after the last
+    /// file that were left out. A batch is encoded only after the parts of the previous one have
+    /// been taken, so at most a row group waits here.
     pub(crate) async fn run(
         self,
         mut batches: mpsc::Receiver<Hydrated>,
@@ -103,8 +103,8 @@ impl Encoder {
         Ok(rest)
     }
 
-    /// Adds rows to the file in hand or to a new one, with those before the last of them that were
-    /// left out: what is still open then, and what has become ready.
+    /// Adds rows to the current file, or to a new one, including the left-out rows between them.
+    /// Returns the file if it is still open, and the parts that became ready.
     pub(crate) fn step(
         self: Arc<Self>,
         file: Option<OpenFile>,
@@ -136,7 +136,7 @@ async fn compute<T: Send + 'static>(
     tasks::compute(work).await.map_err(died)?
 }
 
-/// Whether somebody still takes them.
+/// Sends parts; returns whether the receiver still exists.
 async fn hand_over(encoded: Vec<Encoded>, parts: &mpsc::Sender<Encoded>) -> bool {
     for encoded in encoded {
         if parts.send(encoded).await.is_err() {
@@ -146,7 +146,7 @@ async fn hand_over(encoded: Vec<Encoded>, parts: &mpsc::Sender<Encoded>) -> bool
     true
 }
 
-/// The file in hand.
+/// The current file.
 pub(crate) struct OpenFile {
     encoder: Arc<Encoder>,
     writer: SerializedFileWriter<PartSink>,
@@ -155,10 +155,10 @@ pub(crate) struct OpenFile {
     content: Content,
 }
 
-/// The row group in hand.
+/// The current row group.
 struct RowGroup {
     columns: Vec<ColumnWriter>,
-    /// Bytes of its rows, as readers will hold them.
+    /// Size of its rows in a reader's memory, in bytes.
     bytes: u64,
 }
 
@@ -223,7 +223,7 @@ impl OpenFile {
         if group.bytes >= self.encoder.limits.row_group_bytes { self.flush() } else { Ok(()) }
     }
 
-    /// Closes the row group in hand.
+    /// Closes the current row group.
     fn flush(&mut self) -> Result<(), ParquetError> {
         let Some(group) = self.group.take() else { return Ok(()) };
         let chunks = tasks::side_by_side(group.columns, ColumnWriter::close)?;
@@ -238,12 +238,12 @@ impl OpenFile {
             >= self.encoder.limits.file_bytes
     }
 
-    /// The parts that are full.
+    /// Takes the parts that are full.
     fn ready(&mut self) -> Vec<Encoded> {
         std::mem::take(&mut self.writer.inner_mut().ready)
     }
 
-    /// The last parts, and what the file holds.
+    /// Closes the file; returns its last parts and its content.
     pub(crate) fn close(mut self) -> Result<Vec<Encoded>, Failure> {
         let meter = self.encoder.meter.clone();
         let encoding = meter.time(Stage::Encode);
@@ -261,8 +261,8 @@ impl OpenFile {
         self.content.bytes = sink.bytes;
         self.content.sha256 = schema::hex(&sink.digest.clone().finalize());
         drop(encoding);
-        // A Parquet file ends with its footer, so there is always a rest, unless it fell exactly on
-        // a part's end.
+        // A Parquet file ends with its footer, so bytes remain unless the file ended exactly at a
+        // part's boundary.
         if !rest.is_empty() {
             ready.push(Encoded::Part(rest));
         }
@@ -271,7 +271,7 @@ impl OpenFile {
     }
 }
 
-/// Bytes of a batch's values, without what its buffers hold of other rows.
+/// Size of a batch's values in bytes, without what its buffers hold for other rows.
 fn held(batch: &RecordBatch) -> u64 {
     batch
         .columns()
@@ -280,7 +280,7 @@ fn held(batch: &RecordBatch) -> u64 {
         .sum()
 }
 
-/// Cuts what the writer writes into parts.
+/// Splits the writer's output into parts.
 struct PartSink {
     ready: Vec<Encoded>,
     part_bytes: usize,
