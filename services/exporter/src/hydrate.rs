@@ -151,7 +151,7 @@ impl Hydrator {
                 None => {
                     denied.judged(&self.blobs)?;
                     if let Some(held) = held {
-                        let _ = sink.send(held).await; // a closed sink has failed for a reason of its own
+                        let _ = sink.send(held).await; // a closed sink reports its own failure
                     }
                     return Ok(());
                 }

@@ -132,7 +132,7 @@ impl Job {
                 why = lease.halted() => Err(JobError::Stopped(why)),
                 read = reading => read.map_err(JobError::Failed),
             };
-            drop(batch_sink); // the encoder closes the current file: what has been read so far is kept
+            drop(batch_sink); // the encoder closes the current file, which keeps what was read
             read
         };
         let encoder = Encoder {
