@@ -1,4 +1,4 @@
-//! The rows of a slice as batches, with their feedback where it is exported.
+//! The rows of a slice as batches, with their feedback if it is exported.
 
 use std::{iter::repeat_n, sync::Arc};
 
