@@ -1,9 +1,9 @@
 //! The outermost layer of every server. It gives each request an id, a trace, a span with both, and
 //! one log line.
 //!
-//! The id is the caller's `x-request-id` if it is printable, else a new one; the response repeats
-//! it. The trace is the caller's W3C `traceparent`, or a new one. Header values, bodies and query
-//! strings are never logged.
+//! The id is the caller's `x-request-id` if that is well-formed (see [`RequestContext`]), else a
+//! new one; the response repeats it. The trace is the caller's W3C `traceparent`, or a new one.
+//! Header values, bodies and query strings are never logged.
 
 use std::{
     future::Future,
@@ -25,7 +25,7 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// A request's id and trace, stored in its extensions for downstream calls.
 #[derive(Debug, Clone)]
 pub struct RequestContext {
-    /// 1 to 128 printable characters.
+    /// 1 to 128 ASCII letters, digits and `-_.:/`.
     pub request_id: HeaderValue,
     /// `00-<32 hex>-<16 hex>-<2 hex>`; the span id is this process's own.
     pub traceparent: HeaderValue,
