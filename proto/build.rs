@@ -1,4 +1,4 @@
-//! Compiles the .proto files without a protoc: protox parses, tonic-prost-build generates.
+//! Compiles the .proto files without protoc: protox parses them, tonic-prost-build generates code.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -11,15 +11,15 @@ const FILES: [&str; 4] = [
     "tracelift/fleet/v1/fleet.proto",
 ];
 
-/// Messages that carry a secret: their `Debug` is written by hand in `src/redacted.rs`.
+/// Messages that carry secrets. Their `Debug` is written by hand in `src/redacted.rs`.
 const SECRET: [&str; 2] = ["tracelift.v1.Credentials", "tracelift.v1.CreateApiKeyResponse"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let descriptors = protox::compile(FILES, ["."])?;
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    // Maps in order: the same message has the same bytes. build_transport would add a `connect` of
-    // its own beside the call of that name.
+    // Ordered maps make encoding deterministic. build_transport would add a `connect` constructor
+    // that clashes with the RPC of that name.
     tonic_prost_build::configure()
         .btree_map(".")
         .build_transport(false)

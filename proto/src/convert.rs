@@ -1,4 +1,4 @@
-//! Conversions, one file per .proto file.
+//! Conversions between messages and domain values, one file per .proto file.
 
 pub(crate) mod admin;
 mod assignment;
@@ -9,7 +9,7 @@ mod report;
 
 use tracelift_core::{Invalid, time::Timestamp};
 
-/// A protobuf timestamp of `time`, exact to the microsecond.
+/// Converts to a protobuf timestamp, exact to the microsecond.
 #[allow(clippy::cast_possible_truncation, reason = "a remainder of one million, times 1000, fits")]
 pub fn time_to(time: Timestamp) -> prost_types::Timestamp {
     let micros = time.micros();
@@ -19,8 +19,8 @@ pub fn time_to(time: Timestamp) -> prost_types::Timestamp {
     }
 }
 
-/// The time in a required field. Between two microseconds it is the later one, as the bounds of
-/// windows need it.
+/// Converts a required timestamp, rounding up to a whole microsecond as the bounds of windows
+/// require. Missing or out of range is an error on `field`.
 pub fn time_from(field: &str, time: Option<&prost_types::Timestamp>) -> Result<Timestamp, Invalid> {
     let time = time.ok_or_else(|| Invalid::missing(field))?;
     Timestamp::from_nanos(field, time.seconds, time.nanos)

@@ -1,15 +1,15 @@
-//! Lists that come in pages, followed to their end.
+//! Follows the pages of a list to its end.
 
 use std::future::Future;
 
 use crate::v1;
 
-/// An answer that holds a page of a list.
+/// A response that holds one page of a list.
 pub trait Page {
-    /// What the list is of.
+    /// Type of the list's items.
     type Item;
 
-    /// What it holds, and the token of the next one; empty when it is the last.
+    /// The items, and the token of the next page; the token is empty on the last page.
     fn into_parts(self) -> (Vec<Self::Item>, String);
 }
 
@@ -35,8 +35,8 @@ pages! {
     ListApiKeysResponse of api_keys: v1::ApiKey;
 }
 
-/// The first `limit` things of a list, or all of them with 0. `ask` gets a page, given how many are
-/// still wanted and the page's token.
+/// Fetches the first `limit` items of a list, or all if `limit` is 0. `ask` fetches a page, given
+/// the number of items still wanted (0 for all) and the page token.
 pub async fn follow<P, E, F>(
     limit: u32,
     mut ask: impl FnMut(u32, String) -> F,
@@ -63,7 +63,7 @@ mod tests {
 
     use super::*;
 
-    /// A list of seven files in pages of three.
+    /// A list of seven files, at most three to a page.
     fn page(limit: u32, token: &str) -> v1::ListRunFilesResponse {
         let (first, most) = (token.parse().unwrap_or(0), if limit == 0 { 3 } else { limit.min(3) });
         let last = (first + most).min(7);

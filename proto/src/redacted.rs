@@ -1,4 +1,4 @@
-//! `Debug` of the messages that carry a secret: it prints none of it.
+//! `Debug` of messages that carry secrets, without the secrets.
 
 use std::fmt;
 

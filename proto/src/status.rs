@@ -1,12 +1,12 @@
-//! Errors on the wire: wrong fields as `google.rpc.BadRequest`, so that every one of them reaches
-//! the caller.
+//! Errors on the wire. Invalid fields travel as `google.rpc.BadRequest`, so that the caller sees
+//! all of them.
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use tracelift_core::{Invalid, InvalidKind};
 
-/// Characters of one text, and of all texts of an answer: they travel in headers, which must stay
-/// small.
+/// Maximum characters of one message, and of all messages in a response. They travel in HTTP/2
+/// headers, which must stay small.
 const MAX_TEXT: usize = 600;
 const MAX_TEXTS: usize = 4000;
 
@@ -18,7 +18,7 @@ fn short(text: String) -> String {
     }
 }
 
-/// INVALID_ARGUMENT that names every wrong field; of very many the first ones.
+/// INVALID_ARGUMENT naming every invalid field. If there are very many, only the first are kept.
 pub fn invalid(faults: impl IntoIterator<Item = Invalid>) -> Status {
     let mut room = MAX_TEXTS;
     let violations = faults.into_iter().map(|fault| FieldViolation {
@@ -40,7 +40,7 @@ pub fn invalid(faults: impl IntoIterator<Item = Invalid>) -> Status {
     Status::with_error_details(Code::InvalidArgument, text.join("; "), details)
 }
 
-/// The wrong fields that a status names; empty when it is about something else.
+/// The invalid fields that a status names; empty for any other status.
 pub fn violations(status: &Status) -> Vec<Invalid> {
     let bad_request = status.get_details_bad_request();
     let violations = bad_request.into_iter().flat_map(|details| details.field_violations);
@@ -52,12 +52,12 @@ pub fn violations(status: &Status) -> Vec<Invalid> {
         .collect()
 }
 
-/// UNAVAILABLE with the number of seconds after which to try again.
+/// UNAVAILABLE with a retry delay in seconds.
 pub fn retry_later(message: impl Into<String>, seconds: u64) -> Status {
     with_retry(Code::Unavailable, message, seconds)
 }
 
-/// RESOURCE_EXHAUSTED with the number of seconds after which to try again.
+/// RESOURCE_EXHAUSTED with a retry delay in seconds.
 pub fn overloaded(message: impl Into<String>, seconds: u64) -> Status {
     with_retry(Code::ResourceExhausted, message, seconds)
 }

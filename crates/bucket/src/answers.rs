@@ -1,4 +1,4 @@
-//! A network that answers by a function, for tests.
+//! A fake network for tests that computes each response with a function.
 
 use std::{fmt, sync::Arc};
 
@@ -29,7 +29,7 @@ impl HttpConnector for Answers {
     }
 }
 
-/// Every request is answered by `answer`.
+/// Passes every request to `answer`.
 pub(crate) fn answers(
     answer: impl Fn(&http::Request<SdkBody>) -> http::Response<SdkBody> + Send + Sync + 'static,
 ) -> SharedHttpConnector {

@@ -1,5 +1,5 @@
-//! Answers are read as far as those of any store go, and no further: an endpoint that a customer
-//! names may send without end, to processes that all customers share.
+//! Bounds the size of responses: an endpoint named by one customer must not send endless data to a
+//! process that all customers share.
 
 use aws_smithy_runtime_api::{
     client::{
@@ -14,18 +14,18 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::body::SdkBody;
 use http_body_util::Limited;
 
-/// Most bytes of an answer's body. The longest answers to what is asked here list a thousand
-/// uploads, with keys of a kilobyte.
+/// Maximum size of a response body, in bytes. The largest responses to our requests list a thousand
+/// uploads with keys of a kilobyte.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
-/// The same client, whose answers fail where they go on behind the bound.
+/// Wraps a client so that responses beyond the bound fail.
 pub(crate) fn with_bounded_answers(client: SharedHttpClient) -> SharedHttpClient {
     http_client_fn(move |settings, components| {
         Bounded(client.http_connector(settings, components)).into_shared()
     })
 }
 
-/// The same body, which fails behind the bound.
+/// Wraps a body so that it fails beyond the bound.
 pub(crate) fn bounded(body: SdkBody) -> SdkBody {
     SdkBody::from_body_1_x(Limited::new(body, MAX_ANSWER_BYTES))
 }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
     use crate::{BucketError, Connector, EndpointPolicy, Grant, Keys, answers::answers};
 
-    /// A store that answers every call with that element, made that many bytes long.
+    /// A store that answers every request with `element`, padded to the given size.
     fn talkative(
         status: u16,
         name: &'static str,

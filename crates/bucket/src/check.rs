@@ -1,5 +1,5 @@
-//! The write check: does this bucket take what an export will send, and which of our headers does
-//! its store know? Only PutObject is required, never ListBucket.
+//! The write check: whether the bucket accepts what an export sends, and which optional features
+//! its store supports. It requires PutObject only, never ListBucket.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,15 +9,15 @@ use uuid::Uuid;
 
 use crate::{BucketError, Extras, Fault, NewObject, ObjectStore, OpenUpload};
 
-/// What the probe object holds.
+/// Content of the probe object.
 const WORDS: &[u8] =
     b"Written by Tracelift to see whether this bucket takes exports. It may be deleted.\n";
-/// How often what arrives damaged is sent.
+/// How often a write is sent if it arrives damaged.
 const SENDINGS: u32 = 3;
 
-/// Writes `<prefix>/tmp/<name>.txt`, once in one request and once as an upload, which needs no
-/// other right; then tries to delete it (a refusal is fine). What the store supports: a header that
-/// it refuses is left out.
+/// Writes `<prefix>/tmp/<name>.txt` twice, in a single request and as a multipart upload (which
+/// needs no further permission), then tries to delete it; a refused deletion is ignored. Returns
+/// the features that the store supports: those whose headers it did not reject.
 pub async fn check(store: &dyn ObjectStore, name: Uuid) -> Result<StoreFeatures, BucketError> {
     let store = store.with_features(StoreFeatures::default());
     let key = layout::probe(&store.bucket().prefix, &name.as_simple().to_string());
@@ -38,13 +38,13 @@ fn probe(key: &str) -> NewObject {
     NewObject { key: key.to_owned(), content_type: "text/plain", metadata: HashMap::new() }
 }
 
-/// Writes the probe in one request. With which extras it was taken.
+/// Writes the probe in one request; returns the features that were accepted.
 async fn put(store: &dyn ObjectStore, key: &str) -> Result<StoreFeatures, BucketError> {
     let carried = StoreFeatures { object_size: false, ..store.bucket().features };
     let taken = with_fewer_extras(store, carried, |store| async move {
         let conditional = store.bucket().features.conditional_writes;
         match store.put(&probe(key), Bytes::from_static(WORDS), conditional).await {
-            // Nobody else writes there: an answer was lost.
+            // Nobody else writes this key, so the response to an earlier attempt was lost.
             Err(error) if error.fault == Fault::Exists => Ok(()),
             put => put.map(drop),
         }
@@ -52,10 +52,10 @@ async fn put(store: &dyn ObjectStore, key: &str) -> Result<StoreFeatures, Bucket
     Ok(StoreFeatures { object_size: true, ..taken.await?.0 })
 }
 
-/// Writes the probe once more, in parts. What the store supports when an upload is completed.
+/// Writes the probe again as a multipart upload; returns the features that were accepted.
 async fn multipart(store: &dyn ObjectStore, key: &str) -> Result<StoreFeatures, BucketError> {
     let opened = match store.open_upload(&probe(key)).await {
-        // It may have been opened all the same, under an id that nobody knows.
+        // The upload may have been opened even so, under an id that we never received.
         Err(error) if error.fault == Fault::Unavailable => {
             end_uploads(store, key).await;
             store.open_upload(&probe(key)).await
@@ -75,8 +75,8 @@ async fn multipart(store: &dyn ObjectStore, key: &str) -> Result<StoreFeatures, 
     done
 }
 
-/// Sends one part and completes the upload, first under the condition that nothing stands at the
-/// key, which does not hold.
+/// Uploads one part and completes the upload, first under the condition that the key is free. It is
+/// not, so a store that supports conditions refuses.
 async fn parts(
     store: &dyn ObjectStore,
     upload: OpenUpload<'_>,
@@ -101,9 +101,10 @@ async fn parts(
     if known.conditional_writes {
         let store = store.with_features(StoreFeatures { object_size: false, ..known });
         match complete(store).await {
-            Ok(_) => return Ok(unconditional), // it does not look at the condition
+            Ok(_) => return Ok(unconditional), // it ignores the condition
             Err(error) if error.extra.is_some() => known = unconditional,
-            // An object stands there, as it should; or the next call will say the same again.
+            // Either the condition failed, as it should, or the next request will report the error
+            // again.
             Err(_) => {}
         }
     }
@@ -111,7 +112,8 @@ async fn parts(
         let completed = complete(store);
         async move {
             match completed.await {
-                // A first answer was lost, or the refusal of before has ended it: nothing is left.
+                // An earlier response was lost, or the failed condition ended the upload; either
+                // way nothing is left.
                 Err(error) if error.fault == Fault::NoSuchUpload => Ok(()),
                 completed => completed.map(drop),
             }
@@ -121,8 +123,8 @@ async fn parts(
     Ok(StoreFeatures { object_size: completed.object_size, ..known })
 }
 
-/// Sends a request that carries so much, and with less when it is refused for that: with what it
-/// was taken, and its answer. When nothing helps, the first refusal counts.
+/// Sends a request with the features in `carried`, dropping features as the store rejects them.
+/// Returns those that were accepted, with the response; if nothing helps, the first error.
 async fn with_fewer_extras<T, F>(
     store: &dyn ObjectStore,
     carried: StoreFeatures,
@@ -147,22 +149,22 @@ where
     }
 }
 
-/// Ends an upload, if we may.
+/// Aborts an upload, if permitted.
 async fn abort(store: &dyn ObjectStore, upload: OpenUpload<'_>) {
     if let Err(error) = store.abort_upload(upload).await {
         tracing::debug!(%error, "the probe upload stays");
     }
 }
 
-/// Aborts every upload of the probe's key, where the bucket lets us list them; what stays holds
-/// nothing.
+/// Aborts every upload of the probe's key, if the bucket permits listing them. Any that remain hold
+/// no data.
 async fn end_uploads(store: &dyn ObjectStore, key: &str) {
     for id in store.uploads(key).await.unwrap_or_default() {
         abort(store, OpenUpload { key, id: &id }).await;
     }
 }
 
-/// A write that is answered "not found" without a code is about the bucket.
+/// A write that gets "not found" without an error code means that the bucket is missing.
 fn absent_is_bucket(error: BucketError) -> BucketError {
     match error.fault {
         Fault::NoSuchKey | Fault::NoSuchUpload => {

@@ -1,4 +1,4 @@
-//! The S3 client of one bucket: addressing, credentials and timeouts.
+//! The S3 client of a bucket: addressing, credentials and timeouts.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,14 +27,14 @@ use crate::{
     line::{Line, with_silence_bounded},
 };
 
-/// Keys of a bucket; prints nothing.
+/// Access keys of a bucket. `Debug` prints nothing.
 #[derive(Clone)]
 pub struct Keys {
-    /// Not secret by itself, yet never printed.
+    /// Not secret by itself, but never printed either.
     pub access_key_id: String,
-    /// The secret.
+    /// The secret key.
     pub secret_access_key: SecretString,
-    /// For keys that expire.
+    /// `None` for long-lived keys.
     pub session_token: Option<SecretString>,
 }
 
@@ -57,47 +57,48 @@ impl std::fmt::Debug for Keys {
 /// How a client authenticates with a bucket.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Grant {
-    /// Keys that its owner gave.
+    /// Access keys supplied by the bucket's owner.
     Keys(Keys),
-    /// A role of its owner's, assumed with this process's own identity: web identity, instance
-    /// profile, variables, ….
+    /// A role of the bucket's owner, assumed with this process's ambient credentials: web identity,
+    /// instance profile, environment variables, ….
     Role {
-        /// Which.
+        /// The role.
         arn: RoleArn,
-        /// What its trust policy must ask for, so that nobody else can have us assume it.
+        /// The external id that the role's trust policy must require, so that no other customer can
+        /// make us assume the role.
         external_id: String,
     },
-    /// This process's own identity.
+    /// This process's ambient credentials.
     Environment,
 }
 
-/// Makes clients that share one connection pool and one rule about endpoints.
+/// Creates clients that share a connection pool and an endpoint policy.
 #[derive(Debug, Clone)]
 pub struct Connector {
     http: SharedHttpClient,
     policy: EndpointPolicy,
-    /// For readers: one pool, whatever they read.
+    /// The pool shared by all readers.
     pub(crate) reading: SharedHttpConnector,
-    /// For this process's own identity, which may be told by an address of this machine or
-    /// network.
+    /// For obtaining ambient credentials. Not restricted by the policy, because they may come from
+    /// an address on this machine or network.
     identity: SharedHttpClient,
 }
 
-/// Longest wait for a connection.
+/// Timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A role's keys are renewed that long before they expire.
+/// Temporary credentials of a role are renewed this long before they expire.
 const REFRESH_BEFORE: Duration = Duration::from_secs(120);
 
-/// How long a request is waited for.
+/// How long to wait for a request.
 pub(crate) enum Wait {
-    /// That long in all.
+    /// At most this long in total.
     Whole(Duration),
-    /// As long as it moves.
+    /// As long as data keeps moving.
     WhileItMoves(Line),
 }
 
 impl Connector {
-    /// A pool whose connections follow `policy`.
+    /// A connector whose connections obey `policy`.
     pub fn new(policy: EndpointPolicy) -> Self {
         let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
         let pool = |policy| {
@@ -118,8 +119,8 @@ impl Connector {
         Self { http: pool(policy), policy, reading, identity: pool(EndpointPolicy::AllowPrivate) }
     }
 
-    /// The same over a network of the caller's. Only addresses that stand in an endpoint are judged
-    /// then, not names.
+    /// A connector that uses the caller's network. The policy then applies only to literal
+    /// addresses in endpoints, because no names are resolved here.
     pub fn over(connector: SharedHttpConnector, policy: EndpointPolicy) -> Self {
         let (reading, http) = (
             connector.clone(),
@@ -128,8 +129,8 @@ impl Connector {
         Self { identity: http.clone(), http, policy, reading }
     }
 
-    /// The store of `bucket`. `attempt_timeout` bounds one request, `attempts` is how often a
-    /// transient fault is tried.
+    /// Opens `bucket` with `grant`. `attempt_timeout` bounds each attempt; transient errors are
+    /// retried up to `attempts` attempts in total.
     pub async fn store(
         &self,
         bucket: &Bucket,
@@ -141,7 +142,8 @@ impl Connector {
         Ok(Arc::new(self.client(bucket, grant, wait, attempts).await?))
     }
 
-    /// The store of `bucket`, with a client that waits for a request as long as it moves.
+    /// Like [`store`](Self::store), but with requests that may take any time as long as data keeps
+    /// moving.
     pub async fn patient_store(
         &self,
         bucket: &Bucket,
@@ -207,7 +209,7 @@ impl Connector {
         })
     }
 
-    /// Keys, or what finds and renews them when they are needed.
+    /// Static keys, or a provider that obtains and renews temporary ones as needed.
     async fn credentials(
         &self,
         grant: &Grant,
@@ -234,7 +236,7 @@ impl Connector {
         }
     }
 
-    /// What this process finds of its own identity.
+    /// The configuration that yields this process's ambient credentials.
     async fn own(&self, region: &Region) -> SdkConfig {
         let own = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .http_client(self.identity.clone())
@@ -242,7 +244,7 @@ impl Connector {
         own.load().await
     }
 
-    /// The address that requests go to, unless the SDK knows it.
+    /// The endpoint to use; `None` leaves the choice to the SDK.
     fn endpoint(&self, bucket: &Bucket) -> Result<Option<String>, BucketError> {
         let Some(url) = &bucket.endpoint_url else {
             let legacy = bucket.client.us_east_1_regional_endpoint == Some(UsEast1::Legacy)
@@ -259,20 +261,19 @@ impl Connector {
         if bucket.include_bucket_in_prefix {
             return Ok(Some(below(url)));
         }
-        // The host already begins with the bucket: the SDK puts it there itself when asked for
-        // virtual addressing.
+        // The host name already starts with the bucket, which the SDK adds itself with virtual
+        // addressing.
         Ok(Some(below(&url.replacen(&format!("://{}.", bucket.name), "://", 1))))
     }
 }
 
-/// An endpoint as the SDK has to be told it: what follows is put right behind the path, if there is
-/// one.
+/// An endpoint with a path needs a trailing slash, because the SDK appends to it directly.
 fn below(url: &str) -> String {
     let has_path = url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
     if has_path { format!("{url}/") } else { url.to_owned() }
 }
 
-/// A client of one bucket in S3 or a store that speaks its protocol.
+/// An S3 client of one bucket, for AWS and S3-compatible stores.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     pub(crate) s3: aws_sdk_s3::Client,
@@ -281,12 +282,12 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// The bucket.
+    /// The bucket's settings.
     pub(crate) fn bucket(&self) -> &Bucket {
         &self.bucket
     }
 
-    /// The same client of a store that knows so much.
+    /// The same client for a store that supports only `features`.
     #[must_use]
     pub(crate) fn knowing(&self, features: StoreFeatures) -> Self {
         let checksums = if features.checksums {
@@ -299,7 +300,7 @@ impl Client {
         Self { s3: aws_sdk_s3::Client::from_conf(config), bucket, key_id: self.key_id.clone() }
     }
 
-    /// What a failed call means.
+    /// Converts the SDK's error of a failed call.
     pub(crate) fn judge<E>(
         &self,
         call: &'static str,

@@ -1,9 +1,9 @@
-//! Which addresses a customer's endpoint may have. It is hostile until checked: it could name our
-//! own network.
+//! Decides which addresses a customer's endpoint may have. Endpoints are untrusted: one could point
+//! into our own network.
 //!
-//! The rule is applied where a connection is made, to the very addresses that are connected to, so
-//! that a name which resolves differently the second time gains nothing. Literal addresses, which
-//! no resolver sees, are judged up front.
+//! The policy is enforced on the addresses that are actually connected to, so a name that resolves
+//! differently the second time gains nothing. Literal addresses bypass the resolver and are checked
+//! up front.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -13,28 +13,28 @@ use std::{
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
 use url::{Host, Url};
 
-/// The operator's setting.
+/// Which addresses the operator permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndpointPolicy {
-    /// Public addresses only: what a shared installation wants.
+    /// Public addresses only, for shared installations.
     PublicOnly,
-    /// Private, loopback and link-local addresses too: for stores in the operator's own network.
+    /// Also private, loopback and link-local addresses, for stores in the operator's own network.
     AllowPrivate,
 }
 
 /// Why an endpoint is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// It is not an address.
+    /// Not a URL with a host.
     #[error("{0} is not a URL with a host")]
     Malformed(String),
-    /// It points inside.
+    /// Points to a private address.
     #[error("{0} is not a public address; the operator of this service does not allow others")]
     Private(String),
 }
 
 impl EndpointPolicy {
-    /// Judges the URL itself; a name is judged again when it is resolved.
+    /// Checks a URL. Host names are checked again when they are resolved.
     pub fn admits(self, endpoint: &str) -> Result<(), Refused> {
         let malformed = || Refused::Malformed(endpoint.to_owned());
         let url = Url::parse(endpoint).map_err(|_| malformed())?;
@@ -86,7 +86,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     (first & 0xe000) == 0x2000 && !translated && !documentation
 }
 
-/// Resolves names with the system's resolver and keeps only addresses that the policy admits.
+/// Resolves names with the system's resolver and drops addresses that the policy does not admit.
 #[derive(Debug, Clone)]
 pub(crate) struct GuardedResolver(pub(crate) EndpointPolicy);
 
@@ -94,7 +94,7 @@ impl ResolveDns for GuardedResolver {
     fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
         let policy = self.0;
         DnsFuture::new(async move {
-            // RFC 6761: such names are this machine, whatever a resolver says.
+            // RFC 6761: these names mean this machine, whatever a resolver says.
             let found: Vec<IpAddr> = match name == "localhost" || name.ends_with(".localhost") {
                 true => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
                 false => tokio::net::lookup_host((name, 0))

@@ -1,5 +1,5 @@
-//! What a store's refusal means. Providers word the same fault differently; the table here is the
-//! one place that knows.
+//! Classifies store errors. Providers report the same problem differently; this is the only module
+//! that knows how.
 
 use std::{error::Error, fmt};
 
@@ -9,48 +9,49 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use crate::extras::Extra;
 
-/// What is wrong, in the terms of the API's texts.
+/// What went wrong, in the terms of the public API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// The key lacks permission on this bucket or operation.
+    /// The access key lacks permission for this bucket or operation.
     AccessDenied,
     /// The bucket does not exist or cannot be written.
     BucketNotValid,
     /// The access key id is unknown.
     UnknownKeyId,
-    /// Not an S3-compatible endpoint, malformed, or not allowed.
+    /// The endpoint is malformed, not permitted, or not S3-compatible.
     InvalidEndpoint,
     /// The addressing style does not fit the store.
     InvalidBucketName,
-    /// The bucket lies in another region.
+    /// The bucket is in another region.
     WrongRegion,
-    /// The credentials have run out.
+    /// The credentials have expired.
     ExpiredToken,
-    /// The role cannot be assumed, or there is no identity to do it with.
+    /// The role cannot be assumed, or there are no ambient credentials to assume it with.
     NoIdentity,
-    /// There is no such object.
+    /// No such object.
     NoSuchKey,
-    /// There is no such upload (any more).
+    /// No such upload, or no longer.
     NoSuchUpload,
-    /// An object stands where none should: the condition of a write does not hold.
+    /// A conditional write found an object at the key.
     Exists,
-    /// The store does not know a part of the call.
+    /// The store does not support part of the request.
     NotImplemented,
-    /// The store's clock and this machine's are far apart.
+    /// The clocks of the store and this machine differ too much.
     ClockSkewed,
-    /// The store asks to slow down.
+    /// The store asked for a lower request rate.
     Throttled,
-    /// The store did not answer, or only with an error of its own.
+    /// The store did not respond, or failed internally.
     Unavailable,
-    /// What arrived was not what was sent: cut, changed, or a part that the store has lost. Sent
-    /// again, it may arrive whole.
+    /// The store received something other than what was sent: truncated, altered, or with a part
+    /// missing. A retry may succeed.
     Damaged,
-    /// A setting of the write is refused: encryption key, storage class, owner, checksum.
+    /// The store rejects a parameter of the write, such as encryption key, storage class, owner or
+    /// checksum.
     Refused,
 }
 
 impl Fault {
-    /// The text that callers see first.
+    /// The first words of the message that callers see.
     pub fn text(self) -> &'static str {
         match self {
             Self::AccessDenied | Self::ExpiredToken | Self::NoIdentity => "Access denied",
@@ -70,7 +71,7 @@ impl Fault {
         }
     }
 
-    /// What the owner of the bucket should do.
+    /// What the bucket's owner should do.
     pub fn advice(self) -> &'static str {
         match self {
             Self::AccessDenied => {
@@ -104,24 +105,24 @@ impl Fault {
     }
 }
 
-/// A call to a store that failed. Holds no secret: the access key id is cut out of the provider's
-/// words, of which it keeps a thousand characters, all printable.
+/// A failed request to a store. Contains no secret: the access key id is removed from the
+/// provider's message, which is reduced to 1000 printable characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketError {
-    /// What it means.
+    /// The classified cause.
     pub fault: Fault,
-    /// Which call, e.g. `PutObject`.
+    /// Name of the operation, e.g. `PutObject`.
     pub call: &'static str,
-    /// The provider's own words.
+    /// The provider's own message.
     pub words: String,
-    /// What of the request the store may not know.
+    /// The optional feature that the store may have rejected.
     pub extra: Option<Extra>,
 }
 
 impl Error for BucketError {}
 
 impl BucketError {
-    /// What happened and what to do, without the text that the check of a destination begins with.
+    /// What happened and what to do, without [`Fault::text`].
     #[must_use]
     pub fn told(&self) -> String {
         format!("{} answered {}; {}", self.call, self.words, self.fault.advice())
@@ -134,7 +135,7 @@ impl fmt::Display for BucketError {
     }
 }
 
-/// Code as the provider gives it, and what it means. The first row that fits counts.
+/// Error codes and what they mean. The first matching row wins.
 const CODES: &[(&str, Fault)] = &[
     ("NoSuchBucket", Fault::BucketNotValid),
     ("InvalidAccessKeyId", Fault::UnknownKeyId),
@@ -162,12 +163,12 @@ const CODES: &[(&str, Fault)] = &[
     ("UrlStyleNotAllowed", Fault::InvalidBucketName),
     ("VirtualHostDomainRequired", Fault::InvalidBucketName), // Huawei
     ("InvalidURI", Fault::InvalidBucketName),
-    ("MethodNotAllowed", Fault::InvalidBucketName), // as if the bucket in the path were a key
+    ("MethodNotAllowed", Fault::InvalidBucketName), // it took the bucket in the path for a key
     ("NoSuchKey", Fault::NoSuchKey),
     ("NotFound", Fault::NoSuchKey),
     ("NoSuchUpload", Fault::NoSuchUpload),
     ("PreconditionFailed", Fault::Exists),
-    ("ConditionalRequestConflict", Fault::Unavailable), // another write of the key is under way
+    ("ConditionalRequestConflict", Fault::Unavailable), // another write of the key is in progress
     ("OperationAborted", Fault::Unavailable),
     ("RequestTimeTooSkewed", Fault::ClockSkewed),
     ("SlowDown", Fault::Throttled),
@@ -185,7 +186,7 @@ const CODES: &[(&str, Fault)] = &[
     ("InvalidContentLength", Fault::Damaged), // Tencent
     ("InvalidPart", Fault::Damaged),
     ("InvalidPartOrder", Fault::Damaged),
-    ("EntityTooSmall", Fault::Damaged), // parts are never small: bytes of one were lost
+    ("EntityTooSmall", Fault::Damaged), // our parts are never too small: bytes were lost
     ("KMS.DisabledException", Fault::Refused),
     ("KMS.NotFoundException", Fault::Refused),
     ("kms:KeyNotFound", Fault::Refused), // MinIO
@@ -199,9 +200,9 @@ const CODES: &[(&str, Fault)] = &[
     ("NotImplemented", Fault::NotImplemented),
 ];
 
-/// The fault of an answer with that error code, message and HTTP status.
+/// Classifies a response by error code, message and HTTP status.
 pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
-    // Garage says AccessDenied for it, R2 InvalidArgument.
+    // Garage sends this with AccessDenied, R2 with InvalidArgument.
     if message.contains("No such key:") || message.starts_with("Credential access key has length") {
         return Fault::UnknownKeyId;
     }
@@ -228,9 +229,9 @@ pub(crate) fn judge(code: Option<&str>, message: &str, status: u16) -> Fault {
     }
 }
 
-/// Whether a refusal says that the bucket belongs into the host: "Please use virtual hosted style
-/// to access", "the bucket must be addressed using its second level domain". One that wants it in
-/// the path says otherwise.
+/// Whether the store demands virtual-hosted addressing: "Please use virtual hosted style to
+/// access", "the bucket must be addressed using its second level domain". A demand for path style
+/// is worded differently.
 fn wants_virtual_hosts(message: &str) -> bool {
     let message = message.to_lowercase().replace(['-', '_'], " ");
     let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
@@ -253,8 +254,8 @@ fn wants_virtual_hosts(message: &str) -> bool {
     !wants_path && (virtual_hosts || refuses && says(&["path style", "pathstyle"]))
 }
 
-/// Whether a refusal says that a checksum or a length is not that of what arrived:
-/// `XAmzContentSHA256Mismatch`, `XAmzContentChecksumMismatch`, or words of the kind "the provided
+/// Whether the store reports that a checksum or length does not match what it received:
+/// `XAmzContentSHA256Mismatch`, `XAmzContentChecksumMismatch`, or a message like "the provided
 /// x-amz-mp-object-size does not match what was computed".
 fn tells_damage(code: &str, message: &str) -> bool {
     let (code, message) = (code.to_lowercase(), message.to_lowercase());
@@ -266,14 +267,14 @@ fn tells_damage(code: &str, message: &str) -> bool {
     let differs = |text: &str| {
         ["mismatch", "not match", "n't match"].iter().any(|words| text.contains(words))
     };
-    // A store that wants another kind of checksum wants it the next time too.
+    // A store that wants a different checksum algorithm will still want it after a retry.
     let other_kind = message.contains("checksum type") || message.contains("checksum algorithm");
     measured(&code) && differs(&code) || measured(&message) && differs(&message) && !other_kind
 }
 
 impl BucketError {
-    /// What a refusal means that came with that status, error code and message; `key_id` is cut out
-    /// of its text.
+    /// Builds the error for a response with this status, code and message. `key_id` is removed from
+    /// the text.
     pub fn told_by(
         call: &'static str,
         status: u16,
@@ -295,7 +296,7 @@ impl BucketError {
         }
     }
 
-    /// What `error` of `call` means; `key_id` is cut out of its text.
+    /// Builds the error for `error`, returned by `call`. `key_id` is removed from the text.
     pub(crate) fn of<E>(call: &'static str, error: &SdkError<E, HttpResponse>, key_id: &str) -> Self
     where
         E: Error + ProvideErrorMetadata + 'static,
@@ -339,10 +340,11 @@ impl BucketError {
     }
 }
 
-/// Most characters of a provider's words, which are kept with the run, told to callers and logged.
+/// Maximum characters kept of a provider's message, which is stored, shown to callers and logged.
 const MAX_CHARACTERS: usize = 1000;
 
-/// A provider's words as they can be shown: without the access key id, not endless, on one line.
+/// Makes a provider's message fit to show: without the access key id, bounded in length, on one
+/// line.
 fn shown(words: String, key_id: &str) -> String {
     let words = if key_id.is_empty() { words } else { words.replace(key_id, "[access key id]") };
     let cut = if words.chars().nth(MAX_CHARACTERS).is_some() { "…" } else { "" };
@@ -354,12 +356,12 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     std::iter::successors(error.source(), |&error| error.source())
 }
 
-/// Why there was no answer.
+/// Why there was no response.
 fn nothing(error: &(dyn Error + 'static)) -> String {
     root(error).map_or_else(|| "nothing".to_owned(), |root| format!("nothing ({root})"))
 }
 
-/// The cause at the root of an error.
+/// The root cause of an error.
 fn root(error: &(dyn Error + 'static)) -> Option<String> {
     causes(error).last().map(ToString::to_string)
 }

@@ -1,12 +1,12 @@
-//! What our requests carry that not every store knows, and how one that was refused for it is sent
-//! again: without what the store names, and where it names nothing, without one of them, then two,
-//! until it is taken. Pure.
+//! Optional features that not every store supports, and how a request rejected because of one is
+//! retried: without the feature that the store names, or if it names none, without one of them,
+//! then two, until accepted. Pure.
 
 use tracelift_core::destination::StoreFeatures;
 
 use crate::error::Fault;
 
-/// Which extra a refusal is about.
+/// The feature that an error response is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extra {
     /// `x-amz-checksum-…`, `x-amz-sdk-checksum-algorithm`, `x-amz-trailer`.
@@ -15,11 +15,11 @@ pub enum Extra {
     Conditions,
     /// `x-amz-mp-object-size`.
     ObjectSize,
-    /// It does not say.
+    /// Not identified.
     Any,
 }
 
-/// Codes of refusals that may be about any header.
+/// Error codes that may concern any header.
 const CODES: [&str; 9] = [
     "NotImplemented",
     "InvalidArgument",
@@ -33,10 +33,9 @@ const CODES: [&str; 9] = [
 ];
 
 impl Extra {
-    /// What a refusal with that fault, status, error code and message may be about.
+    /// The feature that an error response may be about, if any.
     pub(crate) fn of(fault: Fault, status: u16, code: Option<&str>, message: &str) -> Option<Self> {
-        // Without a code it may as well be a web server that is no store: its fault stays what it
-        // is.
+        // Without a code the server may not be a store at all, so the fault stands as it is.
         let Some(code) = code else { return (status == 501).then_some(Self::Any) };
         if !matches!(fault, Fault::NotImplemented | Fault::Refused) {
             return None;
@@ -62,7 +61,7 @@ impl Extra {
     }
 }
 
-/// With which extras a request was sent, and with which it may be sent yet.
+/// The features of a request, and the combinations not yet tried.
 #[derive(Debug, Clone)]
 pub struct Extras {
     now: StoreFeatures,
@@ -70,7 +69,7 @@ pub struct Extras {
 }
 
 impl Extras {
-    /// A request that carries those.
+    /// Starts with the features in `carried`.
     #[must_use]
     pub fn new(carried: StoreFeatures) -> Self {
         let yes_and_no = [true, false];
@@ -85,24 +84,24 @@ impl Extras {
         });
         let mut untried: Vec<_> =
             all.filter(|fewer| *fewer != carried && fewer.and(carried) == *fewer).collect();
-        // Taken from the end: what carries most first, and checksums given up last.
+        // Combinations are taken from the end: the most features first, and checksums dropped last.
         untried.sort_by_key(|fewer| {
             (fewer.count(), fewer.checksums, fewer.object_size, fewer.conditional_writes)
         });
         Self { now: carried, untried }
     }
 
-    /// What the request carries now.
+    /// The features to use now.
     pub fn now(&self) -> StoreFeatures {
         self.now
     }
 
-    /// Whether it is to be sent again, with less, after a refusal that is about `extra`.
+    /// Drops features after an error about `extra`; returns whether to retry.
     pub fn fewer(&mut self, extra: Extra) -> bool {
         if extra != Extra::Any {
             self.untried.retain(|fewer| !extra.is_in(*fewer));
             if !extra.is_in(self.now) {
-                return false; // it did not carry that
+                return false; // it did not use that feature
             }
         }
         match self.untried.pop() {
@@ -136,7 +135,7 @@ mod tests {
             .join("+")
     }
 
-    /// What is carried by each sending, when every one is refused like that.
+    /// The features of each attempt if every attempt fails like this.
     fn sent(carried: StoreFeatures, extra: Extra) -> Vec<String> {
         let mut extras = Extras::new(carried);
         let mut sent = vec![shown(extras.now())];

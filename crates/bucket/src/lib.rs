@@ -1,9 +1,8 @@
-//! A bucket and how to talk to it: the port to object stores and S3 behind it, which endpoints are
-//! allowed, what a provider's error means, the check.
+//! Access to buckets: the port to object stores with S3 behind it, the endpoint policy, the
+//! classification of providers' errors, and the write check.
 //!
-//! Used by the control plane (to check a destination before it is saved) and by the exporter (to
-//! read blobs and write files), so that both judge a bucket alike. It knows nothing of runs, rows
-//! or files.
+//! Used by the control plane (to check a destination before saving it) and by the exporter (to read
+//! blobs and write files), so that both treat a bucket alike. Independent of tasks, rows and files.
 
 #[cfg(test)]
 mod answers;

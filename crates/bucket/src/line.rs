@@ -1,9 +1,9 @@
-//! A line that may be slow: a request goes out piece by piece, and is given up when nothing has
-//! moved for a while, never for how long it takes as a whole.
+//! Timeouts for slow connections: a request is sent in small pieces and aborted when no data has
+//! moved for a while, however long it takes in total.
 //!
-//! Stands between the SDK and its connections, behind checksums and signatures, so that what goes
-//! over the wire is the same. The SDK's own guard against stalled streams has a second of its own
-//! for each of them, and is off.
+//! This sits between the SDK and its connections, after checksums and signatures are computed, so
+//! the bytes on the wire do not change. The SDK's own stalled-stream protection is off, because it
+//! gives each stream a fixed second.
 
 use std::{
     pin::Pin,
@@ -32,25 +32,26 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// Most bytes of a piece.
+/// Maximum size of a piece, in bytes.
 const PIECE: usize = 64 << 10;
-/// Longest time that is waited for what buffers may hold, whatever its size: a run that does not
-/// get on for 600 s is taken away.
+/// Longest allowance for data in buffers, whatever its size. Below 600 s, after which a task
+/// without progress loses its lease.
 const LONGEST_EMPTYING: Duration = Duration::from_secs(480);
 
-/// How long a request may be silent, and who learns of what moves.
+/// The inactivity timeout of requests, and a gauge of data in flight.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// Longest time in which nothing moves.
+    /// Longest time without data moving.
     pub silence: Duration,
-    /// Bytes a second of the slowest line that is waited for. What has been handed over may lie in
-    /// buffers of the kernel and of proxies, and be on its way that long without a sign.
+    /// Slowest throughput that is tolerated, in bytes per second. Data already handed over may sit
+    /// in buffers of the kernel and of proxies, and take that long to arrive without any sign of
+    /// progress.
     pub slowest: u64,
-    /// Bytes of requests that are not answered yet.
+    /// Bytes handed over for requests that have no response yet.
     pub under_way: Arc<AtomicU64>,
 }
 
-/// The same client, whose requests are given up when they are silent.
+/// Wraps a client so that inactive requests are aborted.
 pub(crate) fn with_silence_bounded(client: SharedHttpClient, line: Line) -> SharedHttpClient {
     http_client_fn(move |settings, components| {
         let connector = client.http_connector(settings, components);
@@ -83,12 +84,12 @@ impl HttpConnector for Patient {
     }
 }
 
-/// Why a request was given up.
+/// Why a request was aborted.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing moved for {} s", .0.as_secs_f64())]
 struct Silent(Duration);
 
-/// One request on its way.
+/// A request being sent.
 #[derive(Debug)]
 struct Sending {
     line: Line,
@@ -107,7 +108,7 @@ impl Sending {
         *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Until when something has to move. It only ever grows.
+    /// When the request counts as inactive; never moves backwards.
     fn deadline(&self) -> Instant {
         let moved_at = *self.moved_at.lock().unwrap_or_else(PoisonError::into_inner);
         let emptying = Duration::from_secs_f64(
@@ -116,7 +117,7 @@ impl Sending {
         moved_at + self.line.silence + emptying.min(LONGEST_EMPTYING)
     }
 
-    /// Returns when nothing has moved for too long.
+    /// Returns once the request has been inactive for too long.
     async fn silent(&self) {
         loop {
             let deadline = self.deadline();
@@ -129,13 +130,13 @@ impl Sending {
 }
 
 impl Drop for Sending {
-    /// Answered or given up: what it has sent is counted by whoever knows which.
+    /// The request has been answered or aborted, so its bytes are no longer in flight.
     fn drop(&mut self) {
         self.line.under_way.fetch_sub(self.handed_over.load(Relaxed), Relaxed);
     }
 }
 
-/// A body in small pieces, each noted as it is handed over.
+/// A request body in small pieces, each recorded as it is handed over.
 struct Pieces {
     body: SdkBody,
     rest: Bytes,
@@ -181,7 +182,7 @@ impl Body for Pieces {
     }
 }
 
-/// An answer's body, which fails when nothing more of it comes.
+/// A response body that fails when no more data arrives.
 struct Heard {
     body: SdkBody,
     silence: Duration,

@@ -1,9 +1,7 @@
-//! Reads objects with little around the bytes on the wire: a signed GET each, over connections of
-//! its own.
+//! A lightweight object reader: one signed GET per object, over its own connections.
 //!
-//! Offloaded fields are millions of small objects, and for each the SDK's client spends more on
-//! itself than on the object (ADR 0021). Everything else (writes, checks, roles) goes through the
-//! SDK.
+//! Offloaded fields are millions of small objects, and the SDK's client costs more per object than
+//! the object itself (ADR 0021). Everything else (writes, checks, roles) goes through the SDK.
 
 mod flow;
 mod signature;
@@ -27,13 +25,13 @@ use crate::{BucketError, Connector, Fault, Grant, Keys, bounded::bounded, client
 use flow::Flow;
 use signature::Signer;
 
-/// Which call the errors name.
+/// Operation name used in errors.
 const CALL: &str = "GetObject";
-/// Before the second attempt; twice as long before each further one.
+/// Wait before the second attempt; doubles with each further attempt.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
-/// Reads the objects of one bucket with keys. Clones share their connections, and ask less at once
-/// when the store asks to slow down.
+/// Reads objects of one bucket with access keys. Clones share connections and the limit on
+/// concurrent requests, which shrinks when the store throttles.
 #[derive(Debug, Clone)]
 pub struct Reader {
     connector: SharedHttpConnector,
@@ -41,7 +39,7 @@ pub struct Reader {
     bucket: String,
     /// Scheme and host.
     origin: String,
-    /// What stands before a key in the path.
+    /// The path in front of a key.
     folder: String,
     key_id: String,
     timeout: Duration,
@@ -49,26 +47,26 @@ pub struct Reader {
     flow: Arc<Flow>,
 }
 
-/// An object whose body is still to come.
+/// An object whose body has not been read yet.
 #[derive(Debug)]
 pub struct Object {
-    /// Bytes of the body, when the store announces them.
+    /// Size of the body in bytes, if the store sent it.
     pub size: Option<u64>,
-    /// Its Content-Encoding.
+    /// The Content-Encoding header.
     pub encoding: Option<String>,
     body: ByteStream,
 }
 
 impl Object {
-    /// The next bytes of the body, `None` at its end; in words why they did not come. `silence`
-    /// bounds the wait for them, not for the whole body: it may be large and the line slow.
+    /// The next bytes of the body; `None` at its end; on failure, the reason for people. `silence`
+    /// bounds the wait for these bytes, not for the whole body, which may be large.
     pub async fn next(&mut self, silence: Duration) -> Result<Option<Bytes>, String> {
         let silent = |_| format!("nothing more came within {} s", silence.as_secs());
         let next = tokio::time::timeout(silence, self.body.next()).await.map_err(silent)?;
         next.transpose().map_err(|error| root(&error).to_string())
     }
 
-    /// The body, whole.
+    /// Reads the whole body.
     pub async fn bytes(mut self, silence: Duration) -> Result<Vec<u8>, String> {
         let size = self.size.and_then(|size| usize::try_from(size).ok());
         let mut whole = Vec::with_capacity(size.unwrap_or_default());
@@ -80,8 +78,9 @@ impl Object {
 }
 
 impl Connector {
-    /// A reader of `bucket`. `timeout` bounds one attempt until its answer begins, `attempts` is
-    /// how often a transient fault is tried; `now` is the time that requests are signed with.
+    /// Creates a reader of `bucket`. `timeout` bounds each attempt until its response begins;
+    /// transient errors are retried up to `attempts` attempts in total. `now` is the clock for
+    /// signatures.
     pub async fn reader(
         &self,
         bucket: &Bucket,
@@ -90,7 +89,7 @@ impl Connector {
         attempts: u32,
         now: fn() -> Timestamp,
     ) -> Result<Reader, BucketError> {
-        // Where a bucket is found is the SDK's to say.
+        // The SDK decides where the bucket is.
         let grant = Grant::Keys(keys.clone());
         let client = self.client(bucket, &grant, Wait::Whole(timeout), 1).await?;
         let presigning = PresigningConfig::expires_in(Duration::from_secs(60))
@@ -123,7 +122,7 @@ impl Reader {
         &self.bucket
     }
 
-    /// The beginning of an object. A transient fault is tried again.
+    /// Requests an object and returns once its body begins. Transient errors are retried.
     pub async fn get(&self, key: &str) -> Result<Object, BucketError> {
         let mut wait = FIRST_WAIT;
         for _ in 1..self.attempts {
@@ -191,7 +190,7 @@ impl Reader {
     }
 }
 
-/// What it came from in the first place.
+/// The root cause of an error.
 fn root<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
 }
@@ -204,8 +203,8 @@ fn invalid(words: &str) -> BucketError {
     BucketError { fault: Fault::InvalidEndpoint, call: CALL, words: words.to_owned(), extra: None }
 }
 
-/// The text of an element of a store's error, which has no attributes and nothing nested by that
-/// name.
+/// The text of an element in a store's error document. Assumes no attributes and no nested element
+/// of that name.
 fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(inside, _)| inside)

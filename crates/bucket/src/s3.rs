@@ -1,4 +1,4 @@
-//! S3 and stores that speak its protocol, behind the [port](crate::ObjectStore).
+//! Implements the [port](crate::ObjectStore) for S3 and S3-compatible stores.
 
 use std::sync::Arc;
 
@@ -147,9 +147,9 @@ fn part_number(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-/// The extra arguments of every write, in the builders of the calls that begin one.
+/// Sets the owner's extra parameters on the calls that start a write.
 trait WriteArguments: Sized {
-    /// With what the bucket's owner asked for.
+    /// Applies the bucket's write options.
     #[must_use]
     fn with_options_of(self, bucket: &Bucket) -> Self;
 }
@@ -176,9 +176,9 @@ write_arguments!(
     aws_sdk_s3::operation::create_multipart_upload::builders::CreateMultipartUploadFluentBuilder
 );
 
-/// A call that says who pays for it, unless it begins a write: those have `WriteArguments`.
+/// Sets the request payer on calls that do not start a write; for those, see `WriteArguments`.
 trait PaidAsAsked: Sized {
-    /// With what the bucket's owner asked for.
+    /// Applies the bucket's request payer.
     #[must_use]
     fn paid_as_asked(self, bucket: &Bucket) -> Self;
 }
@@ -199,14 +199,14 @@ paid!(
     head_object HeadObjectFluentBuilder, delete_object DeleteObjectFluentBuilder
 );
 
-/// A write whose body is signed unless the bucket's owner asked for that not to be done.
+/// Signs the body of a write, unless the owner opted out.
 trait SignedAsAsked: Sized {
-    /// What the call answers.
+    /// Success type of the call.
     type Output;
-    /// What it fails with.
+    /// Error type of the call.
     type Error;
 
-    /// With what the bucket's owner asked for.
+    /// Applies the bucket's choice.
     #[must_use]
     fn signed_as_asked(
         self,

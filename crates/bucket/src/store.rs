@@ -1,7 +1,7 @@
-//! The port to object stores: what an export asks of the store that holds its bucket.
+//! The port to object stores: the operations that exports need.
 //!
-//! One call is one request, tried again by its implementation only when that is safe. Leases, waits
-//! between calls and the renewal of keys are the caller's.
+//! One call is one request, retried by the implementation only if that is safe. Leases, backoff
+//! between calls and renewal of credentials are up to the caller.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -14,48 +14,48 @@ use tracelift_core::{
 
 use crate::BucketError;
 
-/// An object that is to be written.
+/// An object to write.
 #[derive(Debug, Clone)]
 pub struct NewObject {
-    /// Its key.
+    /// Object key.
     pub key: String,
-    /// Its media type.
+    /// Media type.
     pub content_type: &'static str,
-    /// What it says about itself: names and values of printable ASCII.
+    /// User metadata: names and values in printable ASCII.
     pub metadata: HashMap<String, String>,
 }
 
-/// An object as a store describes it.
+/// An object's attributes, as the store reports them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
-    /// The store's name for its content; empty where it gives none.
+    /// ETag; empty if the store sends none.
     pub etag: String,
-    /// What it says about itself.
+    /// User metadata.
     pub metadata: HashMap<String, String>,
 }
 
-/// An upload that is open.
+/// An open multipart upload.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenUpload<'a> {
-    /// The key of the object that it will make.
+    /// Key of the object that it creates.
     pub key: &'a str,
-    /// The store's name for it.
+    /// The store's upload id.
     pub id: &'a str,
 }
 
-/// A store, and one bucket in it.
+/// A bucket in an object store.
 #[async_trait]
 pub trait ObjectStore: fmt::Debug + Send + Sync {
-    /// The bucket.
+    /// The bucket's settings.
     fn bucket(&self) -> &Bucket;
 
-    /// The same bucket of a store that supports only `features`.
+    /// The same bucket, restricted to `features`.
     fn with_features(&self, features: StoreFeatures) -> Arc<dyn ObjectStore>;
 
-    /// Writes an object in one request; its etag. With `unless_exists` it fails with
-    /// [`Fault::Exists`](crate::Fault::Exists) when an object stands at the key.
+    /// Writes an object in one request; returns its ETag. With `unless_exists`, fails with
+    /// [`Fault::Exists`](crate::Fault::Exists) if the key is taken.
     async fn put(
         &self,
         object: &NewObject,
@@ -63,11 +63,11 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         unless_exists: bool,
     ) -> Result<String, BucketError>;
 
-    /// Opens an upload; its id. Sent once: a second try would hide that the first may have opened
-    /// one.
+    /// Opens a multipart upload; returns its id. Never retried, because a retry would hide an
+    /// upload that the first attempt may have opened.
     async fn open_upload(&self, object: &NewObject) -> Result<String, BucketError>;
 
-    /// Sends part `number`, from 1; its etag.
+    /// Uploads part `number` (from 1); returns its ETag.
     async fn upload_part(
         &self,
         upload: OpenUpload<'_>,
@@ -75,8 +75,8 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         body: Bytes,
     ) -> Result<String, BucketError>;
 
-    /// Makes the object of `bytes` bytes out of its parts; its etag. `unless_exists` is as in
-    /// [`ObjectStore::put`].
+    /// Completes an upload into an object of `bytes` bytes; returns its ETag. `unless_exists` works
+    /// as in [`ObjectStore::put`].
     async fn complete_upload(
         &self,
         upload: OpenUpload<'_>,
@@ -85,13 +85,13 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         unless_exists: bool,
     ) -> Result<String, BucketError>;
 
-    /// Discards an upload and its parts.
+    /// Aborts an upload and discards its parts.
     async fn abort_upload(&self, upload: OpenUpload<'_>) -> Result<(), BucketError>;
 
-    /// The ids of the open uploads of this very key.
+    /// Ids of the open uploads of exactly this key.
     async fn uploads(&self, key: &str) -> Result<Vec<String>, BucketError>;
 
-    /// Describes an object.
+    /// Fetches an object's attributes.
     async fn head(&self, key: &str) -> Result<ObjectInfo, BucketError>;
 
     /// Deletes an object.

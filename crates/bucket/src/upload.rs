@@ -1,4 +1,4 @@
-//! The ids of multipart uploads, as stores give them.
+//! Upload ids in the responses of stores.
 
 use aws_sdk_s3::operation::{
     create_multipart_upload::CreateMultipartUploadOutput,
@@ -7,11 +7,11 @@ use aws_sdk_s3::operation::{
 
 use crate::{BucketError, Fault};
 
-/// Longest id that is used; stores' own have some hundred bytes. It is kept with the run and sent
-/// in addresses, and the SDK panics over one that no address can hold.
+/// Longest accepted upload id; real ones have a few hundred bytes. The id is stored with the task
+/// and sent in URLs, and the SDK panics if it does not fit into one.
 const MAX_ID_BYTES: usize = 4096;
 
-/// The id of the upload that a call has opened.
+/// The id of a newly opened upload.
 pub(crate) fn opened(answer: CreateMultipartUploadOutput) -> Result<String, BucketError> {
     answer.upload_id.filter(|id| is_usable(id)).ok_or_else(|| BucketError {
         fault: Fault::InvalidEndpoint,
@@ -21,7 +21,7 @@ pub(crate) fn opened(answer: CreateMultipartUploadOutput) -> Result<String, Buck
     })
 }
 
-/// The ids of the open uploads of this very key.
+/// Ids of the open uploads of exactly this key.
 pub(crate) fn listed<'a>(
     answer: &'a ListMultipartUploadsOutput,
     key: &'a str,

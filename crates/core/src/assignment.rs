@@ -1,4 +1,4 @@
-//! An assignment: a task handed to an exporter under a lease, with everything that it needs.
+//! An assignment: a task handed to an exporter under a lease, with everything it needs.
 
 use crate::{
     export::ExportSpec,
@@ -9,18 +9,18 @@ use crate::{
     time::{Timestamp, Window},
 };
 
-/// A task handed to an exporter.
+/// A task handed to an exporter under a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
-    /// The task.
+    /// Task id.
     pub task: TaskId,
-    /// Every report about it must carry this number.
+    /// The fence that every report about the task must carry.
     pub fence: Fence,
     /// The task's export.
     pub export: ExportId,
-    /// The export's tenant: no row of another one may be read.
+    /// The export's tenant. No rows of other tenants may be read.
     pub tenant: TenantId,
-    /// Which attempt this is, from 0.
+    /// Number of this attempt, from 0.
     pub attempt: u32,
     /// What to export, and how.
     pub spec: ExportSpec,
@@ -28,68 +28,68 @@ pub struct Assignment {
     pub work: Assigned,
 }
 
-/// What to do under a lease.
+/// The work of an assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Assigned {
-    /// Export a partition from where earlier attempts ended.
+    /// Export a partition, resuming after earlier attempts.
     Partition(Resume),
-    /// Write a partition's manifest: its file list is frozen already.
+    /// Write the manifest of a partition whose file list is already frozen.
     Publish(Frozen),
     /// Write the export's manifest and `_SUCCESS`.
     Finalize {
-        /// Every partition, in order.
+        /// All partitions, in order.
         partitions: Vec<PublishedPartition>,
         /// When rows of the export were first read.
         read: ReadTime,
     },
-    /// Abort what a stopped or failed partition may have left open.
+    /// Abort the upload that a stopped or failed partition may have left open.
     CleanUp(Leftover),
-    /// Count the export's rows again, project by project.
+    /// Count the export's rows in the trace store again.
     Reconcile {
-        /// The projects.
+        /// The projects to count.
         sessions: Vec<SessionId>,
     },
-    /// Find the projects with a reference dataset that have rows in the export's window.
+    /// Find the experiments with rows in the export's window.
     FindExperiments,
 }
 
-/// A partition, and how far earlier attempts have come with it.
+/// A partition, and how far earlier attempts got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resume {
-    /// The partition.
+    /// The partition to export.
     pub partition: Partition,
-    /// The last row that is in a complete file; `None` to start at the first row.
+    /// Last row in a complete file; `None` starts at the first row.
     pub cursor: Option<Cursor>,
-    /// Complete files and their rows; the other sums are zero.
+    /// Complete files and their rows; all other totals are zero.
     pub before: Totals,
     /// An upload that an earlier attempt may have left open.
     pub unresolved: Option<FileIntent>,
-    /// How often the trace store recently broke off, at most
-    /// [`MAX_BATCH_SHRINK`](crate::task::MAX_BATCH_SHRINK): each step halves the rows that are read
-    /// at once.
+    /// How often the trace store recently aborted a response, at most
+    /// [`MAX_BATCH_SHRINK`](crate::task::MAX_BATCH_SHRINK). Each step quarters the rows read at
+    /// once; at the maximum, rows are read one at a time.
     pub batch_shrink: u32,
 }
 
 impl Resume {
-    /// Whether the bucket has taken writes of this task before.
+    /// Whether the bucket has already accepted a write for this task.
     pub fn has_written(&self) -> bool {
         let opened = |intent: &FileIntent| !intent.upload_id.is_empty();
         self.before.files > 0 || self.unresolved.as_ref().is_some_and(opened)
     }
 }
 
-/// What a partition holds once its file list is frozen: the content of its manifest.
+/// A partition whose file list is frozen: the content of its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frozen {
     /// The partition.
     pub partition: Partition,
     /// Its files, in order.
     pub files: Vec<File>,
-    /// Rows that were read and not exported.
+    /// Rows that were read but not exported.
     pub left_out: LeftOut,
-    /// What counts as one row.
+    /// What identified a row.
     pub identity: Identity,
-    /// When its rows were first read, if that is known.
+    /// When its rows were first read, if known.
     pub read_at: Option<Timestamp>,
 }
 
@@ -103,29 +103,29 @@ impl Frozen {
 /// A complete partition, as the export's manifest lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedPartition {
-    /// Its task, which is part of its files' keys.
+    /// Its task id, which is part of its files' keys.
     pub task: TaskId,
     /// The partition.
     pub partition: Partition,
-    /// Its files, added up, and the rows that were left out.
+    /// Totals of its files, plus rows that were left out.
     pub totals: Totals,
-    /// What counts as one row.
+    /// What identified a row.
     pub identity: Identity,
-    /// When its rows were first read, if that is known.
+    /// When its rows were first read, if known.
     pub read_at: Option<Timestamp>,
 }
 
-/// When rows were first read, and whether that was before the end of their window.
+/// When rows were first read, and whether their window had ended by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReadTime {
-    /// When, if that is known.
+    /// Time of the first read, if known.
     pub at: Option<Timestamp>,
-    /// Whether the window was still open: rows that arrived later may be missing.
+    /// Whether the window was still open; if so, rows that arrived later may be missing.
     pub window_open: bool,
 }
 
 impl ReadTime {
-    /// For rows of one window.
+    /// The read time of one window.
     pub fn of(window: Window, at: Option<Timestamp>) -> Self {
         Self { at, window_open: at.is_some_and(|at| at < window.end()) }
     }
@@ -134,12 +134,12 @@ impl ReadTime {
 /// What a stopped or failed partition may have left at the key of its next file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
-    /// The partition's task, which is part of the key.
+    /// The partition's task id, which is part of the key.
     pub task: TaskId,
     /// The partition.
     pub partition: Partition,
-    /// The first file that is not recorded.
+    /// Number of the first unrecorded file.
     pub next_file: u32,
-    /// The last intent, if it is not resolved.
+    /// The last intent, if it was never resolved.
     pub unresolved: Option<FileIntent>,
 }

@@ -1,19 +1,19 @@
-//! The exported columns: their names, order and types. One fixed schema whatever the rows hold.
+//! The exported columns: names, order and types. The schema is fixed, whatever the rows contain.
 
 use std::fmt::Write as _;
 
 use crate::{Invalid, export::FormatVersion, invalid::Faults};
 
-/// What a column holds in Parquet.
+/// The type of a column in Parquet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnType {
     /// UTF-8 text.
     Text,
-    /// Microseconds, UTC.
+    /// Microseconds since the epoch, UTC.
     Timestamp,
-    /// True or false.
+    /// Boolean.
     Bool,
-    /// 64-bit signed.
+    /// 64-bit signed integer.
     Int,
     /// US dollars: double in v1, decimal(18,12) in v2_beta.
     Cost,
@@ -27,20 +27,20 @@ macro_rules! columns {
         pub enum Column { $($column),* }
 
         impl Column {
-            /// Every column; the default ones are in the order of the file.
+            /// Every column; the default columns appear in file order.
             pub const ALL: &[Self] = &[$(Self::$column),*];
 
-            /// Its name in the file.
+            /// Column name in the file.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$column => $name),* }
             }
 
-            /// Its type.
+            /// Column type.
             pub fn kind(self) -> ColumnType {
                 match self { $(Self::$column => ColumnType::$kind),* }
             }
 
-            /// Whether a row may have none.
+            /// Whether the column can be null.
             pub fn nullable(self) -> bool {
                 match self { $(Self::$column => $nullable),* }
             }
@@ -82,28 +82,29 @@ columns! {
 }
 
 impl Column {
-    /// The column of that name.
+    /// Looks up a column by its name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|column| column.name() == name)
     }
 
-    /// Whether exports have it that list no columns.
+    /// Whether the column is exported when an export lists no columns.
     pub fn is_default(self) -> bool {
         self != Self::Feedbacks
     }
 
-    /// Whether its value may lie in an object instead of the table.
+    /// Whether the value may be offloaded to an object.
     pub fn offloadable(self) -> bool {
         matches!(self, Self::Inputs | Self::Outputs | Self::Extra | Self::Error | Self::Events)
     }
 
-    /// Whether it holds large JSON text: no dictionary and no statistics.
+    /// Whether the column holds large JSON text, which is written without dictionary and
+    /// statistics.
     pub fn wide(self) -> bool {
         self.offloadable() || matches!(self, Self::FeedbackStats | Self::Feedbacks)
     }
 }
 
-/// Which columns an export has, in order; never empty, none twice.
+/// The columns of an export, in order; never empty, no duplicates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Columns(Vec<Column>);
 
@@ -114,7 +115,8 @@ impl Default for Columns {
 }
 
 impl Columns {
-    /// The named columns in that order; no name at all means all default columns.
+    /// Parses column names, keeping their order; an empty list selects the default columns. Unknown
+    /// and repeated names are errors on `field.<index>`.
     pub fn parse(field: &str, names: &[impl AsRef<str>]) -> Result<Self, Vec<Invalid>> {
         if names.is_empty() {
             return Ok(Self::default());
@@ -146,12 +148,12 @@ impl Columns {
         self.0.iter().copied()
     }
 
-    /// Whether the column is one of them.
+    /// Whether `column` is included.
     pub fn contains(&self, column: Column) -> bool {
         self.0.contains(&column)
     }
 
-    /// Their names, in order.
+    /// Column names, in order.
     pub fn names(&self) -> Vec<&'static str> {
         self.iter().map(Column::name).collect()
     }
@@ -161,8 +163,7 @@ impl Columns {
         *self == Self::default()
     }
 
-    /// One line per column that says everything a reader relies on: the text that a schema hash is
-    /// taken of.
+    /// One line per column with its name, type and nullability: the input of the schema hash.
     pub fn describe(&self, version: FormatVersion) -> String {
         let mut text = String::new();
         for column in self.iter() {

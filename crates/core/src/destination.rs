@@ -1,5 +1,5 @@
-//! A destination: a customer's bucket, checked field by field. Its credentials are never here, only
-//! their names.
+//! A destination: a customer's bucket, validated field by field. Credentials are never held here,
+//! only the names of their fields.
 
 use std::collections::BTreeMap;
 
@@ -14,30 +14,30 @@ use crate::{
 /// A stored destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
-    /// Its id.
+    /// Destination id.
     pub id: DestinationId,
-    /// Whose it is.
+    /// The tenant that owns it.
     pub tenant: TenantId,
-    /// What people call it.
+    /// Name shown to people.
     pub display_name: DisplayName,
-    /// Where the bucket is.
+    /// The bucket and how to reach it.
     pub bucket: Bucket,
     /// How Tracelift authenticates with the bucket.
     pub identity: Identity,
-    /// Names of the stored credential fields.
+    /// Names of the stored credential fields, e.g. `access_key_id`.
     pub credentials_keys: Vec<String>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
     /// When it or its credentials last changed.
     pub updated_at: Timestamp,
 }
 
-/// A name of `^[a-zA-Z0-9\-_ ']+$`, at most 255 characters.
+/// A name that matches `^[a-zA-Z0-9\-_ ']+$`, at most 255 characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DisplayName(String);
 
 impl DisplayName {
-    /// The name, or a fault of `field`.
+    /// Parses a name; a violation is an error on `field`.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_ '".contains(&b);
         match text.len() {
@@ -53,7 +53,7 @@ impl DisplayName {
         }
     }
 
-    /// The name.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -62,47 +62,47 @@ impl DisplayName {
 /// Where a bucket is and how to talk to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bucket {
-    /// 3 to 63 characters.
+    /// Bucket name, 3 to 63 characters.
     pub name: String,
-    /// Root of all keys, without slash at either end; may be empty.
+    /// Prefix of all keys, without leading or trailing slash; may be empty.
     pub prefix: String,
-    /// Needed for AWS.
+    /// Required for AWS.
     pub region: Option<String>,
-    /// Needed for anything but AWS.
+    /// Required for any store except AWS.
     pub endpoint_url: Option<String>,
-    /// False when the endpoint's host already contains the bucket.
+    /// False if the endpoint's host name already starts with the bucket name.
     pub include_bucket_in_prefix: bool,
-    /// How the bucket appears in a request's address.
+    /// How requests address the bucket.
     pub addressing: Addressing,
-    /// Extra arguments of every write.
+    /// Extra parameters of every write.
     pub write_options: WriteOptions,
-    /// How requests are made.
+    /// Client settings.
     pub client: ClientOptions,
-    /// What its store knows, as far as its check has shown.
+    /// Optional features of the store, as its check found them.
     pub features: StoreFeatures,
 }
 
-/// What a store knows of that not every store does. A request goes without what its store does not
-/// know.
+/// Features that not every S3-compatible store supports. Requests omit what the store does not
+/// support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreFeatures {
-    /// Checksums beside the content: `x-amz-checksum-…`.
+    /// Checksum headers: `x-amz-checksum-…`.
     pub checksums: bool,
-    /// Writes on the condition that nothing stands at the key: `If-None-Match`.
+    /// Conditional writes: `If-None-Match`.
     pub conditional_writes: bool,
-    /// The size of the whole object when an upload is completed: `x-amz-mp-object-size`.
+    /// The object size when completing a multipart upload: `x-amz-mp-object-size`.
     pub object_size: bool,
 }
 
 impl Default for StoreFeatures {
-    /// All of it, until the store says otherwise.
+    /// Every feature, until the store rejects one.
     fn default() -> Self {
         Self { checksums: true, conditional_writes: true, object_size: true }
     }
 }
 
 impl StoreFeatures {
-    /// What both know.
+    /// The features that both support.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -112,7 +112,7 @@ impl StoreFeatures {
         }
     }
 
-    /// How many of them.
+    /// Number of supported features.
     pub fn count(self) -> u32 {
         u32::from(self.checksums) + u32::from(self.conditional_writes) + u32::from(self.object_size)
     }
@@ -121,17 +121,17 @@ impl StoreFeatures {
 /// How Tracelift authenticates with a bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Identity {
-    /// Keys that its owner gave; they are sealed.
+    /// Access keys supplied by the bucket's owner; stored sealed.
     #[default]
     Keys,
-    /// A role in its owner's account, which trusts this installation.
+    /// A role in the owner's AWS account that trusts this installation.
     Role(RoleArn),
     /// The ambient credentials of this installation.
     Environment,
 }
 
 impl Identity {
-    /// As it is stored: `keys`, `environment`, or the role's ARN.
+    /// The stored form: `keys`, `environment`, or the role's ARN.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Keys => "keys",
@@ -140,7 +140,7 @@ impl Identity {
         }
     }
 
-    /// The identity of that text.
+    /// Parses the stored form; anything else is an error on `field`.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
         match text {
             "keys" => Ok(Self::Keys),
@@ -150,12 +150,12 @@ impl Identity {
     }
 }
 
-/// `arn:aws:iam::123456789012:role/path/name`
+/// The ARN of an IAM role: `arn:aws:iam::123456789012:role/path/name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoleArn(String);
 
 impl RoleArn {
-    /// The ARN, or a fault of `field`.
+    /// Parses an ARN of at most 2048 bytes; anything else is an error on `field`.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
         let word = |text: &str, marks: &[u8]| {
             text.bytes().all(|b| b.is_ascii_alphanumeric() || marks.contains(&b))
@@ -186,34 +186,34 @@ impl RoleArn {
         ))
     }
 
-    /// The ARN.
+    /// The ARN as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// How requests are made, by the names of `config_kwargs_s3`.
+/// Client settings, named as in `config_kwargs_s3`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClientOptions {
-    /// Through AWS's edge locations.
+    /// Send requests to AWS's edge locations.
     pub use_accelerate_endpoint: bool,
-    /// Whether the body of a write is signed too; it is unless told otherwise.
+    /// Whether to sign the body of writes; unset means yes.
     pub payload_signing_enabled: Option<bool>,
-    /// Which host us-east-1 has.
+    /// Host name of us-east-1; unset means regional.
     pub us_east_1_regional_endpoint: Option<UsEast1>,
 }
 
-/// Which host AWS's region us-east-1 has.
+/// Host name of AWS's region us-east-1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UsEast1 {
-    /// `s3.us-east-1.amazonaws.com`: what is meant when nothing is said.
+    /// `s3.us-east-1.amazonaws.com`, the default.
     Regional,
     /// `s3.amazonaws.com`
     Legacy,
 }
 
 impl UsEast1 {
-    /// The word of the API.
+    /// The string used by the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Regional => "regional",
@@ -221,27 +221,27 @@ impl UsEast1 {
         }
     }
 
-    /// The host of that word.
+    /// Parses the API's string; anything else is an error on `field`.
     pub fn parse(field: &str, word: &str) -> Result<Self, Invalid> {
         let known = [Self::Regional, Self::Legacy].into_iter().find(|host| host.as_str() == word);
         known.ok_or_else(|| Invalid::not_one_of(field, &["regional", "legacy"]))
     }
 }
 
-/// How the bucket appears in a request's address.
+/// How requests address the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Addressing {
-    /// In the path for a custom endpoint, in the host for AWS.
+    /// Path style for a custom endpoint, virtual-hosted style for AWS.
     #[default]
     Auto,
-    /// `bucket.host/key`
+    /// Virtual-hosted style: `bucket.host/key`.
     Virtual,
-    /// `host/bucket/key`
+    /// Path style: `host/bucket/key`.
     Path,
 }
 
 impl Addressing {
-    /// The word of the API.
+    /// The string used by the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -250,7 +250,7 @@ impl Addressing {
         }
     }
 
-    /// The style of that word.
+    /// Parses the API's string; anything else is an error on `field`.
     pub fn parse(field: &str, word: &str) -> Result<Self, Invalid> {
         [Self::Auto, Self::Virtual, Self::Path]
             .into_iter()
@@ -259,7 +259,7 @@ impl Addressing {
     }
 }
 
-/// The names that `s3_additional_kwargs` may hold.
+/// Parameter names accepted in `s3_additional_kwargs`.
 pub const WRITE_OPTIONS: [&str; 7] = [
     "ServerSideEncryption",
     "SSEKMSKeyId",
@@ -270,7 +270,7 @@ pub const WRITE_OPTIONS: [&str; 7] = [
     "RequestPayer",
 ];
 
-/// What those may be that take few words: the canned ACLs of objects, and the one who pays.
+/// Allowed values of the parameters with a fixed set of them: canned ACLs and request payers.
 const WORDS: [(&str, &[&str]); 2] = [
     (
         "ACL",
@@ -287,12 +287,13 @@ const WORDS: [(&str, &[&str]); 2] = [
     ("RequestPayer", &["requester"]),
 ];
 
-/// Extra arguments of every write, by the name that S3 gives them.
+/// Extra parameters of every write, by their S3 names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WriteOptions(BTreeMap<String, String>);
 
 impl WriteOptions {
-    /// Known names with non-empty values; anything else is refused by name.
+    /// Parses parameters from [`WRITE_OPTIONS`], each with a value of 1 to 2048 characters on one
+    /// line. Every violation is an error on `<field>.<name>`.
     pub fn parse(
         field: &str,
         options: impl IntoIterator<Item = (String, String)>,
@@ -320,18 +321,18 @@ impl WriteOptions {
         faults.finish(Some(Self(known)))
     }
 
-    /// The value of an option.
+    /// The value of a parameter.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Every option with its value.
+    /// All parameters with their values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
-/// What a caller says of a bucket, before it is checked.
+/// A bucket as a caller describes it, not yet validated.
 #[derive(Debug, Clone, Default)]
 #[allow(missing_docs, reason = "the fields of Bucket, unchecked; empty means not given")]
 pub struct BucketInput {
@@ -346,20 +347,21 @@ pub struct BucketInput {
 }
 
 impl BucketInput {
-    /// A bucket that is not known yet, or every field that is wrong. Its prefix must leave room for
-    /// keys, and the path of its endpoint is read: a bucket that is named there is taken out.
-    /// Known buckets stay as they are: see `check`.
+    /// Validates a new bucket, or returns every invalid field. Beyond [`check`](Self::check), the
+    /// prefix must leave room for keys, and a bucket name in the endpoint's path is removed. Stored
+    /// buckets must stay valid, so they are not held to this.
     pub fn check_new(mut self) -> Result<Bucket, Vec<Invalid>> {
         let mut faults = Faults::default();
         if faults.take(room_for_keys(&self.prefix)).is_none() {
-            self.prefix.clear(); // one fault is enough
+            self.prefix.clear(); // report it only once
         }
         faults.take(self.read_path());
         let bucket = faults.take_all("", self.check());
         faults.finish(bucket)
     }
 
-    /// `https://host/<bucket>` is the host and the bucket; `https://host/storage/v1/s3` is where a store begins.
+    /// `https://host/<bucket>` loses the bucket; `https://host/storage/v1/s3` is a store's root and
+    /// is kept.
     fn read_path(&mut self) -> Result<(), Invalid> {
         let (begin, path) = split_path(&self.endpoint_url);
         match path.rsplit_once('/') {
@@ -375,7 +377,8 @@ impl BucketInput {
             cut => {
                 let base = cut.map_or(String::new(), |(base, _)| format!("/{base}"));
                 self.endpoint_url = format!("{begin}{base}");
-                // It was said to be in the endpoint already, and so it was.
+                // The caller said that the endpoint contains the bucket, meaning the path just
+                // removed.
                 self.include_bucket_in_prefix = self
                     .include_bucket_in_prefix
                     .filter(|_| host_starts_with(&self.endpoint_url, &self.bucket_name));
@@ -384,7 +387,7 @@ impl BucketInput {
         }
     }
 
-    /// The bucket, or every field that is wrong.
+    /// Validates the bucket, or returns every invalid field.
     pub fn check(self) -> Result<Bucket, Vec<Invalid>> {
         let mut faults = Faults::default();
         let name = faults.take(bucket_name(&self.bucket_name));
@@ -462,7 +465,7 @@ fn prefix(text: &str) -> Result<String, Invalid> {
     }
 }
 
-/// What exports need below a prefix.
+/// Whether every key of an export fits below the prefix.
 fn room_for_keys(prefix: &str) -> Result<(), Invalid> {
     let (bytes, most) = (prefix.trim_matches('/').len(), layout::longest_prefix());
     if bytes <= most {
@@ -478,7 +481,7 @@ fn too_long(fault: Invalid) -> Invalid {
     fault.of_kind(InvalidKind::TooLong)
 }
 
-/// Scheme and host, and the path without slashes around it.
+/// Splits an endpoint into scheme and host, and the path without surrounding slashes.
 fn split_path(endpoint: &str) -> (&str, &str) {
     let host = endpoint.find("://").map_or(0, |at| at + 3);
     let at = endpoint[host..].find('/').map_or(endpoint.len(), |at| host + at);

@@ -1,4 +1,4 @@
-//! An export: what to copy where. Its status is a fold over its runs.
+//! An export: what to copy, and where to. Its status is a fold over its tasks.
 
 use crate::{
     Invalid,
@@ -13,28 +13,29 @@ use crate::{
 /// A stored export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
-    /// Its id.
+    /// Export id.
     pub id: ExportId,
-    /// Whose it is.
+    /// The tenant that owns it.
     pub tenant: TenantId,
-    /// What to copy where.
+    /// What to copy, and where to.
     pub spec: ExportSpec,
-    /// Where it stands.
+    /// Current status.
     pub status: ExportStatus,
-    /// The schedule that spawned it.
+    /// The schedule that spawned it; `None` if a caller created it.
     pub source: Option<ExportId>,
-    /// Why it failed, in words.
+    /// Why it failed, for people.
     pub error: Option<String>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When it or one of its runs last changed.
+    /// When the export or one of its tasks last changed.
     pub updated_at: Timestamp,
-    /// When it ended.
+    /// When it reached a final status.
     pub finished_at: Option<Timestamp>,
 }
 
 impl Export {
-    /// As it was when it was made, whatever has become of it.
+    /// The export as it was when created: a repeated create request returns this, whatever has
+    /// happened since.
     #[must_use]
     pub fn as_made(self) -> Self {
         Self {
@@ -47,55 +48,55 @@ impl Export {
     }
 }
 
-/// What to copy where.
+/// What to copy, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportSpec {
-    /// The bucket.
+    /// The destination.
     pub destination: DestinationId,
-    /// Whose rows.
+    /// The projects to export.
     pub projects: Projects,
-    /// Which start times; of a schedule, those of its first export.
+    /// The range of start times; for a schedule, the window of its first export.
     pub window: Window,
-    /// Of a schedule: how long each of its exports' windows is.
+    /// For a schedule, the length of each window.
     pub every: Option<Hours>,
-    /// The codec of every column.
+    /// Parquet compression of every column.
     pub compression: Compression,
     /// How rows are written.
     pub format: FileFormat,
-    /// Layout and types.
+    /// File layout and column types.
     pub format_version: FormatVersion,
-    /// Which columns, in order.
+    /// The columns, in order.
     pub columns: Columns,
-    /// Which rows; all of them without one.
+    /// The rows to export; `None` means all.
     pub filter: Option<Filter>,
 }
 
-/// Which projects an export is of.
+/// The projects of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Projects {
-    /// This one.
+    /// One project.
     One(SessionId),
-    /// Every one with a reference dataset that has rows in the window. Which these are is found
-    /// when the export starts.
+    /// Every experiment with rows in the window. They are looked up when the export starts.
     Experiments,
 }
 
-/// What is told of an export that names neither a project nor all experiments.
+/// Error message when neither a project nor all experiments are given.
 pub const NO_PROJECT: &str = "is required, unless all_experiments is true";
-/// What is told of one that names both.
+/// Error message when both are given.
 pub const TWO_CHOICES: &str = "must not be given together with all_experiments";
 
 impl Projects {
-    /// The project, when it is one.
+    /// The project, if there is exactly one.
     pub fn one(self) -> Option<SessionId> {
         if let Self::One(session) = self { Some(session) } else { None }
     }
 }
 
-/// The longest window, in UTC days, unless the operator sets another.
+/// Longest window, in UTC days touched, unless the operator configures another limit.
 pub const MAX_DAYS: u64 = 366;
 
-/// A window that may be exported: not empty and of at most `max_days` UTC days.
+/// Validates a window: not empty, and touching at most `max_days` UTC days. Errors are on
+/// `end_time`.
 pub fn window(start: Timestamp, end: Timestamp, max_days: u64) -> Result<Window, Invalid> {
     let window = Window::new(start, end)
         .ok_or_else(|| Invalid::new("end_time", "must be after start_time"))?;
@@ -110,15 +111,15 @@ pub fn window(start: Timestamp, end: Timestamp, max_days: u64) -> Result<Window,
 }
 
 string_enum! {
-    /// The codec of every column.
+    /// Parquet compression of every column.
     Compression {
-        /// Stored as it is.
+        /// Uncompressed.
         None = "none",
-        /// Level 6.
+        /// Gzip, level 6.
         Gzip = "gzip",
         /// Snappy.
         Snappy = "snappy",
-        /// Level 1.
+        /// Zstandard, level 1.
         #[default]
         Zstandard = "zstandard",
     }
@@ -150,7 +151,7 @@ impl FileFormat {
 }
 
 string_enum! {
-    /// Layout and types of the files.
+    /// File layout and column types.
     FormatVersion {
         /// `…/runs/…`, costs as double.
         #[default]
@@ -161,20 +162,20 @@ string_enum! {
 }
 
 string_enum! {
-    /// Where an export stands.
+    /// The status of an export.
     ExportStatus {
-        /// No run has started.
+        /// No task has been claimed.
         #[default]
         Created = "Created",
-        /// At least one run has started.
+        /// At least one task has been claimed.
         Running = "Running",
         /// Every file and `_SUCCESS` is in the bucket.
         Completed = "Completed",
-        /// A run failed for good.
+        /// A task failed with no retries left.
         Failed = "Failed",
-        /// A caller stopped it. Final.
+        /// A caller cancelled it. Final.
         Cancelled = "Cancelled",
-        /// It took too long.
+        /// Exceeded the operator's time limit.
         TimedOut = "TimedOut",
         /// A schedule, which spawns exports.
         IntervalScheduled = "IntervalScheduled",
@@ -182,25 +183,24 @@ string_enum! {
 }
 
 impl ExportSpec {
-    /// Where an export of this begins: a schedule has no runs of its own and stays as it is until
-    /// it is cancelled.
+    /// The status of a new export. A schedule has no tasks of its own, so its status stays until it
+    /// is cancelled.
     pub fn first_status(&self) -> ExportStatus {
         if self.every.is_some() { ExportStatus::IntervalScheduled } else { ExportStatus::Created }
     }
 }
 
 impl ExportStatus {
-    /// Whether nothing will change any more.
+    /// Whether the status is final.
     pub fn ended(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled | Self::TimedOut)
     }
 
-    /// What an export's status is, given those of the runs that come first and of its finalising
-    /// run, once there is one.
+    /// The status of an export, given the statuses of its find and partition tasks and of its
+    /// finalize task, if that exists.
     ///
-    /// One run that fails for good fails the export, once the others have ended (what they wrote
-    /// stays usable, and the failed one can be retried). It is complete when every run is, the
-    /// finalising one included.
+    /// A failed task fails the export once the others have ended; their files stay usable, and the
+    /// failed task can be retried. The export is complete when every task is, including finalize.
     pub fn of_runs(first: &[RunStatus], finalizing: Option<RunStatus>) -> Self {
         let any = |status| first.contains(&status) || finalizing == Some(status);
         if first.iter().all(|status| *status == RunStatus::Created) {

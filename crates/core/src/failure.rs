@@ -1,15 +1,15 @@
-//! What a failure is outside the exporter: a value. The control plane decides on it, never on text.
+//! Failures as values. The control plane decides on a failure's class, never on its text.
 
 use std::fmt;
 
-/// Why an attempt ended without finishing its run.
+/// Why an attempt ended before its task was finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Where on the data path.
+    /// Where on the data path it failed.
     pub step: Step,
-    /// Who can mend it.
+    /// Who has to act.
     pub class: FailureClass,
-    /// In words that say what to do; holds no secret and no row content.
+    /// What happened and what to do, for people; contains no secret and no row content.
     pub detail: String,
 }
 
@@ -22,24 +22,24 @@ impl fmt::Display for Failure {
 /// A step of the data path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// Getting the destination's credentials.
+    /// Obtaining the destination's credentials.
     Access,
     /// Reading rows from ClickHouse.
     Read,
-    /// Filling offloaded fields back in.
+    /// Filling in offloaded fields.
     Hydrate,
     /// Writing Parquet.
     Encode,
-    /// Writing objects.
+    /// Writing data files.
     Upload,
     /// Writing manifests.
     Publish,
-    /// Holding on to the run.
+    /// Keeping the lease.
     Lease,
 }
 
 impl Step {
-    /// Its word.
+    /// Lower-case name, as shown in error messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Access => "access",
@@ -53,67 +53,66 @@ impl Step {
     }
 }
 
-/// Who can mend a failure, and so what happens next: the rows of design.md §9.
+/// Who has to act on a failure, and therefore whether the task is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureClass {
-    /// The destination refuses and will go on refusing until its owner changes something.
+    /// The destination refuses requests until its owner changes something.
     CustomerConfig,
-    /// The destination's credentials have run out.
+    /// The destination's credentials have expired.
     CustomerTransient,
-    /// Somebody asked us to slow down.
+    /// A store asked for a lower request rate.
     Throttled,
-    /// The destination did not answer.
+    /// The destination did not respond.
     DestinationTransient,
-    /// ClickHouse or the blob store is away, or cut an answer short.
+    /// ClickHouse or the blob store is unavailable, or truncated a response.
     SourceTransient,
-    /// A batch was too big for somebody's memory.
+    /// A batch exceeded somebody's memory limit.
     SourceMemory,
-    /// The trace store broke off while it was answering: it may be this row that it cannot read.
+    /// The trace store aborted a response. The row being read may be the cause.
     SourceBroke,
-    /// The trace store cannot read one row, and that row is named.
+    /// The trace store cannot read one row, which the failure names.
     SourceRow,
-    /// The trace store refuses, and will until its operator changes something: a setting, a right,
-    /// a name.
+    /// The trace store refuses requests until its operator changes a setting, a grant or a name.
     SourceConfig,
-    /// The trace store answered fewer rows than it counts.
+    /// The trace store returned fewer rows than it counted.
     SourceShort,
-    /// There is more to export than one export may hold.
+    /// The export exceeds the size limit of one export.
     TooLarge,
-    /// The exporter was lost.
+    /// The exporter disappeared.
     Lost,
-    /// Something that cannot be, was.
+    /// A violated assumption: a bug.
     Internal,
 }
 
 /// What the control plane does about a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// Queue the run again, no sooner than in that many seconds.
+    /// Count the attempt and queue the task again.
     RetryAfter {
-        /// Seconds.
+        /// Minimum wait, in seconds.
         seconds: u32,
     },
-    /// The same, and no attempt is counted: nothing has failed.
+    /// Queue the task again without counting an attempt, because nothing has failed.
     WaitFor {
-        /// Seconds.
+        /// Minimum wait, in seconds.
         seconds: u32,
     },
-    /// The run has failed.
+    /// Mark the task failed.
     GiveUp,
 }
 
-/// How many retries a run has unless the operator sets another number.
+/// Retries per task unless the operator configures another number.
 pub const MAX_RETRIES: u32 = 20;
 
-/// Longest wait in seconds before a retry.
+/// Longest wait before a retry, in seconds.
 const LONGEST_WAIT: u32 = 300;
-/// How often a run is tried again whose rows the trace store did not answer completely.
+/// Retries of a task for which the trace store returned too few rows.
 const SHORT_RETRIES: u32 = 2;
-/// How long a run waits whose store asked to slow down, in seconds; its exporter has waited before.
+/// Wait of a throttled task, in seconds; its exporter has already backed off.
 const THROTTLED_WAIT: u32 = 30;
 
 impl FailureClass {
-    /// All of them.
+    /// All classes.
     pub const ALL: [Self; 13] = [
         Self::CustomerConfig,
         Self::CustomerTransient,
@@ -130,7 +129,7 @@ impl FailureClass {
         Self::Internal,
     ];
 
-    /// Who must act, for people.
+    /// Who has to act, as the beginning of an error message.
     pub fn blame(self) -> &'static str {
         match self {
             Self::CustomerConfig => "the destination must be mended by its owner",
@@ -157,10 +156,9 @@ impl FailureClass {
         }
     }
 
-    /// What to do after attempt number `attempt` (from 0) failed, with `max_retries` retries
-    /// allowed.
+    /// The remedy after attempt `attempt` (from 0) failed, with at most `max_retries` retries.
     ///
-    /// The wait doubles from the class's first wait up to five minutes; jitter is the caller's.
+    /// The wait doubles from the class's first wait up to five minutes. The caller adds jitter.
     pub fn remedy(self, attempt: u32, max_retries: u32) -> Remedy {
         let first = match self {
             Self::CustomerConfig
@@ -171,7 +169,7 @@ impl FailureClass {
             | Self::Internal => {
                 return Remedy::GiveUp;
             }
-            // A replica that lags catches up; a setting that cuts answers does not.
+            // A lagging replica catches up; a setting that truncates results does not.
             Self::SourceShort if attempt >= SHORT_RETRIES => return Remedy::GiveUp,
             Self::Lost => 0,
             Self::SourceTransient | Self::SourceBroke | Self::DestinationTransient => 1,

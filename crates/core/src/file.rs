@@ -1,4 +1,4 @@
-//! A Parquet file of a run, as it is recorded once it stands complete in the bucket.
+//! Parquet files of a partition, as recorded once they are complete in the bucket.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use crate::{Invalid, oversized::Oversized, time::Timestamp};
 
-/// A place in the order (start_time, id as text) in which a run is read.
+/// A position in the order in which a partition is read: start time, then id as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     /// Start time of the row.
     pub start_time: Timestamp,
-    /// Id of the row; UUIDs order as their lower-case text does.
+    /// Id of the row. UUIDs sort like their lower-case text.
     pub id: Uuid,
 }
 
@@ -24,54 +24,53 @@ impl fmt::Display for Cursor {
 /// A complete file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// From 0, dense within the run.
+    /// Sequence number within the partition: from 0, without gaps.
     pub number: u32,
-    /// Its key in the bucket, without the bucket's name.
+    /// Object key, without the bucket name.
     pub key: String,
-    /// Rows; at least 1.
+    /// Number of rows; at least 1.
     pub rows: u64,
     /// Size in bytes.
     pub bytes: u64,
-    /// As the store answered.
+    /// ETag as the store returned it.
     pub etag: String,
     /// SHA-256 of the whole object, lower-case hex.
     pub sha256: String,
-    /// Least start_time of its rows.
+    /// Smallest `start_time` of its rows.
     pub min_start_time: Timestamp,
-    /// Greatest start_time of its rows.
+    /// Largest `start_time` of its rows.
     pub max_start_time: Timestamp,
-    /// Its last row.
+    /// Position of its last row.
     pub cursor: Cursor,
-    /// Fields that were filled in from objects.
+    /// Fields filled in from objects.
     pub hydrated_objects: u64,
-    /// Fields that are null because their object could not be had.
+    /// Misses: fields that are null because their object could not be fetched.
     pub hydration_misses: u64,
-    /// Some of those, named; at most [`MAX_NAMED_MISSES`].
+    /// The first misses by name, at most [`MAX_NAMED_MISSES`].
     pub misses: Vec<HydrationMiss>,
-    /// Values that are larger than warehouses take.
+    /// Counts of values and rows that exceed the limits of common warehouses.
     pub oversized: Oversized,
-    /// Rows that were read and not exported, from behind the file before up to its last row.
+    /// Rows that were read after the previous file's last row, up to this file's, but not exported.
     pub left_out: LeftOut,
 }
 
-/// How many misses of one file are named, and how many undecided fields of one run; all are
-/// counted.
+/// How many misses of one file, and undecided fields of one partition, are named. All are counted.
 pub const MAX_NAMED_MISSES: usize = 1000;
 
-/// Rows that the query gave and that are not exported, because the filter reads content that lies
-/// in objects.
+/// Rows that the query returned but that are not exported, because the filter reads offloaded
+/// content.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LeftOut {
-    /// Rows that nobody can decide: content that the filter reads could not be had.
+    /// Undecided rows: content that the filter reads could not be fetched.
     pub undecided: u64,
-    /// Rows that do not match, as their content says.
+    /// Rows that do not match according to their content.
     pub decided_against: u64,
-    /// The content of undecided rows that could not be had; at most [`MAX_NAMED_MISSES`].
+    /// Content that could not be fetched for undecided rows; at most [`MAX_NAMED_MISSES`].
     pub named: Vec<HydrationMiss>,
 }
 
 impl LeftOut {
-    /// Adds others. Of their names as many are kept as may be.
+    /// Adds the counts of `other`, and its names up to [`MAX_NAMED_MISSES`].
     pub fn add(&mut self, other: Self) {
         self.undecided += other.undecided;
         self.decided_against += other.decided_against;
@@ -80,58 +79,58 @@ impl LeftOut {
     }
 }
 
-/// A field whose content could not be had: null in the file, or the reason why its row is
+/// A field whose content could not be fetched. It is null in the file, or the reason why its row is
 /// undecided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HydrationMiss {
     /// Id of the row.
     pub row_id: Uuid,
-    /// Name of the column.
+    /// Column name.
     pub column: String,
-    /// Why, in words.
+    /// Why it could not be fetched, for people.
     pub reason: String,
 }
 
-/// The write that is to make a file: recorded before its first byte is sent, and again, with what
-/// the file holds, before the object can come to be.
+/// The intent to write a file. Recorded before the first byte is sent and again, with the file's
+/// contents, before the object can exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileIntent {
-    /// Which file of the run.
+    /// Number of the file within the partition.
     pub number: u32,
-    /// Its key.
+    /// Object key.
     pub key: String,
-    /// The multipart upload; empty for a single PutObject.
+    /// Id of the multipart upload; empty for a single PutObject.
     pub upload_id: String,
-    /// In the object's metadata, to tell ours from anybody else's.
+    /// Random token in the object's metadata that distinguishes our object from anybody else's.
     pub token: String,
-    /// What the object will hold, its etag excepted, once all of that is known: with it a
-    /// successor can take over an object whose completion was never reported.
+    /// What the object will hold, except its ETag, once that is known. With it, a successor can
+    /// adopt an object whose completion was never reported.
     pub whole: Option<Box<File>>,
 }
 
-/// Totals over files.
+/// Totals over files and rows that were left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// How many files.
+    /// Number of files.
     pub files: u32,
-    /// Their rows.
+    /// Rows in the files.
     pub rows: u64,
-    /// Their bytes.
+    /// Size in bytes.
     pub bytes: u64,
     /// Fields filled in from objects.
     pub hydrated_objects: u64,
     /// Fields that could not be filled in.
     pub hydration_misses: u64,
-    /// Values that are larger than warehouses take.
+    /// Counts of values and rows that exceed the limits of common warehouses.
     pub oversized: Oversized,
-    /// Rows that were read and that nobody can decide.
+    /// Undecided rows.
     pub undecided: u64,
-    /// Rows that were read and do not match, as their content says.
+    /// Rows that do not match according to their content.
     pub decided_against: u64,
 }
 
 impl Totals {
-    /// Over these files.
+    /// Totals of these files.
     pub fn of<'a>(files: impl IntoIterator<Item = &'a File>) -> Self {
         files.into_iter().fold(Self::default(), |sum, file| {
             sum.plus(Self {
@@ -146,7 +145,7 @@ impl Totals {
         })
     }
 
-    /// Of rows that are in no file.
+    /// Totals of rows that are in no file.
     pub fn of_left_out(left_out: &LeftOut) -> Self {
         Self {
             undecided: left_out.undecided,
@@ -160,7 +159,7 @@ impl Totals {
         self.rows + self.undecided + self.decided_against
     }
 
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -176,7 +175,8 @@ impl Totals {
     }
 }
 
-/// The SHA-256 that every recorded file must have: 64 lower-case hex digits.
+/// Checks that `text` is a SHA-256 in 64 lower-case hex digits; anything else is an error on
+/// `field`.
 pub fn check_sha256(field: &str, text: &str) -> Result<String, Invalid> {
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     (text.len() == 64 && text.bytes().all(hex))

@@ -1,9 +1,9 @@
-//! Filters of exports: `and(eq(run_type, "llm"), gt(latency, "5s"))`. `docs/filter.md` says what
-//! they mean.
+//! Export filters, such as `and(eq(run_type, "llm"), gt(latency, "5s"))`. `docs/filter.md` defines
+//! the language.
 //!
-//! Text → [`syntax`] (positions, no meaning) → conditions ([`Tree`]), whose negation stands at the
-//! leaves. The meaning of those is what [`Row::decide`] says; the exporter makes SQL of them and
-//! must agree.
+//! Text → [`syntax`] (positions, no meaning) → conditions ([`Tree`]) with negation pushed down to
+//! the leaves. [`Row::decide`] defines their meaning; the SQL that the exporter generates must
+//! agree with it.
 
 mod check;
 mod condition;
@@ -24,13 +24,13 @@ pub use like::Pattern;
 
 use crate::{Invalid, column::Column};
 
-/// What is wrong with a filter, and where.
+/// An error in a filter, with its position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct FilterError {
-    /// The first character that is wrong, counted from 1.
+    /// First wrong character, counted from 1.
     pub position: usize,
-    /// What is wrong, the position included.
+    /// What is wrong, including the position.
     pub message: String,
 }
 
@@ -39,7 +39,7 @@ impl FilterError {
         Self { position, message: format!("at character {position}: {words}") }
     }
 
-    /// In LangSmith's words.
+    /// Worded like LangSmith's error.
     fn arity(position: usize, operator: field::Operator, got: usize) -> Self {
         Self {
             position,
@@ -52,7 +52,7 @@ impl FilterError {
     }
 }
 
-/// A filter that was understood. Equal to one of the same text.
+/// A valid filter. Filters with the same text are equal.
 #[derive(Debug, Clone)]
 pub struct Filter(Arc<(String, Tree<Leaf>)>);
 
@@ -64,23 +64,23 @@ impl PartialEq for Filter {
 
 impl Eq for Filter {}
 
-/// A filter's leaf as one sees it who has the row's content and the answers of the trace store.
+/// A leaf of a filter that is evaluated after the trace store has answered what it can.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Open {
-    /// The store has answered: the number of the answer.
+    /// Answered by the trace store: an index into the questions of [`Filter::split`].
     Answered(usize),
-    /// It hangs on content.
+    /// Depends on content.
     Content(Leaf),
 }
 
 impl Filter {
-    /// The filter in `text`, or everything that is wrong with it.
+    /// Parses a filter, or returns everything that is wrong with it.
     pub fn read(text: &str) -> Result<Self, Vec<FilterError>> {
         let tree = check::check(&syntax::parse(text).map_err(|error| vec![error])?)?;
         Ok(Self(Arc::new((text.to_owned(), tree))))
     }
 
-    /// The same, as faults of `field`; an empty text is no filter.
+    /// Like [`read`](Self::read), with errors on `field`; empty text means no filter.
     pub fn parse(field: &str, text: &str) -> Result<Option<Self>, Vec<Invalid>> {
         if text.is_empty() {
             return Ok(None);
@@ -89,37 +89,38 @@ impl Filter {
         Self::read(text).map(Some).map_err(|errors| errors.into_iter().map(invalid).collect())
     }
 
-    /// As it was written.
+    /// The original text.
     pub fn text(&self) -> &str {
         &self.0.0
     }
 
-    /// Its conditions.
+    /// The conditions.
     pub fn tree(&self) -> &Tree<Leaf> {
         &self.0.1
     }
 
-    /// Columns that it reads and whose value may lie in an object, each once.
+    /// The offloadable columns that the filter reads, without duplicates.
     pub fn content(&self) -> Vec<Column> {
         let read: Vec<_> =
             self.tree().leaves().into_iter().filter_map(|leaf| leaf.condition.content()).collect();
         Column::ALL.iter().copied().filter(|column| read.contains(column)).collect()
     }
 
-    /// Whether it reads any such column: then the trace store alone cannot say which rows match.
+    /// Whether it reads any offloadable column, so that the trace store alone cannot decide which
+    /// rows match.
     pub fn reads_content(&self) -> bool {
         !self.content().is_empty()
     }
 
-    /// The filter as it is decided where the content is known, and the questions to the trace store
-    /// that it needs answered: the largest parts that read no content.
+    /// Splits the filter into a tree to evaluate once the content is known, and the questions that
+    /// the trace store must answer: the largest subtrees that read no content.
     pub fn split(&self) -> (Tree<Open>, Vec<Tree<Leaf>>) {
         let mut questions = Vec::new();
         let open = open(self.tree(), &mut questions);
         (open, questions)
     }
 
-    /// Whether a row of which everything is known matches.
+    /// Whether a row matches; `None` if that depends on unknown content.
     pub fn matches(&self, row: &Row<impl Content>) -> Option<bool> {
         self.tree().decide(&|leaf| row.decide(leaf))
     }
@@ -137,7 +138,7 @@ fn open(tree: &Tree<Leaf>, questions: &mut Vec<Tree<Leaf>>) -> Tree<Open> {
     }
 }
 
-/// Those that read no content are one question.
+/// Siblings that read no content become a single question.
 fn opened(
     all: &[Tree<Leaf>],
     questions: &mut Vec<Tree<Leaf>>,

@@ -1,5 +1,5 @@
-//! Ids as types: a run's id cannot be passed where a tenant's is meant. All are UUIDs, written in
-//! lower case.
+//! Typed ids, so that a task id cannot be passed where a tenant id is expected. All are UUIDs,
+//! displayed in lower case.
 
 use std::{fmt, str::FromStr};
 
@@ -14,7 +14,7 @@ macro_rules! id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// The id in `text`, or a fault of `field`.
+            /// Parses a UUID; anything else is an error on `field`.
             pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
                 text.parse().map_err(|_| Invalid::no_uuid(field))
             }
@@ -37,17 +37,17 @@ macro_rules! id {
 }
 
 id! {
-    /// A workspace.
+    /// A tenant; the API calls it a workspace.
     TenantId;
-    /// A customer's bucket.
+    /// A destination.
     DestinationId;
     /// An export.
     ExportId;
-    /// One time partition of an export.
+    /// A task. The id of a partition task is the run id of the public API.
     TaskId;
-    /// A tracing project; the API calls it session.
+    /// A tracing project; the API calls it a session.
     SessionId;
-    /// An API key (not its secret).
+    /// An API key's public id, not its secret.
     KeyId;
 }
 
@@ -56,7 +56,7 @@ id! {
 pub struct ExporterId(String);
 
 impl ExporterId {
-    /// 1 to 255 printable ASCII characters.
+    /// Parses 1 to 255 printable ASCII characters; anything else is an error on `field`.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
         let fits = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
         fits.then(|| Self(text.to_owned())).ok_or_else(|| {
@@ -64,7 +64,7 @@ impl ExporterId {
         })
     }
 
-    /// The name.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,75 +1,74 @@
-//! What is wrong with a caller's input: one value per wrong field, so that all of them can be named
-//! at once.
+//! Validation errors: one value per invalid field, so that a caller sees all of them at once.
 
 use std::fmt;
 
-/// One field of a request that does not hold what it must.
+/// One invalid field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct Invalid {
     /// Dotted path from the request's root, e.g. `config.bucket_name`.
     pub field: String,
-    /// What is expected, in words.
+    /// What is expected, for people.
     pub message: String,
-    /// Which kind of rule was broken: what programs decide on, never the words.
+    /// Which kind of rule was broken. Programs decide on this, never on `message`.
     pub kind: InvalidKind,
 }
 
 string_enum! {
-    /// Which kind of rule a value breaks.
+    /// The kind of rule that a value breaks.
     InvalidKind {
-        /// A rule that is none of the others.
+        /// Any rule without a kind of its own.
         #[default]
         Value = "VALUE",
-        /// The field is missing.
+        /// A required field is missing.
         Missing = "MISSING",
-        /// There is no such field or option.
+        /// Unknown field or option.
         Unsupported = "UNSUPPORTED",
-        /// The text is not a UUID.
+        /// Not a UUID.
         Uuid = "UUID",
-        /// The text is not a date and time.
+        /// Not a date and time.
         DateTime = "DATE_TIME",
-        /// The text is not one of those that are allowed.
+        /// Not one of the allowed strings.
         OneOf = "ONE_OF",
-        /// The text does not match a pattern.
+        /// Does not match the required pattern.
         Pattern = "PATTERN",
-        /// The text is too short.
+        /// Shorter than the minimum length.
         TooShort = "TOO_SHORT",
-        /// The text is too long.
+        /// Longer than the maximum length.
         TooLong = "TOO_LONG",
     }
 }
 
 impl Invalid {
-    /// A fault of `field`.
+    /// An error on `field` of kind [`InvalidKind::Value`].
     pub fn new(field: impl Into<String>, message: impl fmt::Display) -> Self {
         let kind = InvalidKind::default();
         Self { field: field.into(), message: message.to_string(), kind }
     }
 
-    /// A required field that is missing.
+    /// An error for a required field that is missing.
     pub fn missing(field: impl Into<String>) -> Self {
         Self::new(field, "is required").of_kind(InvalidKind::Missing)
     }
 
-    /// A text that is no UUID.
+    /// An error for text that is not a UUID.
     pub fn no_uuid(field: impl Into<String>) -> Self {
         Self::new(field, "must be a UUID").of_kind(InvalidKind::Uuid)
     }
 
-    /// A text that is none of those that are allowed.
+    /// An error for a string that is not in `allowed`; the message lists those.
     pub fn not_one_of(field: impl Into<String>, allowed: &[&str]) -> Self {
         let message = format!("must be one of {}", allowed.join(", "));
         Self::new(field, message).of_kind(InvalidKind::OneOf)
     }
 
-    /// The same fault, of another kind.
+    /// Replaces the kind.
     #[must_use]
     pub fn of_kind(self, kind: InvalidKind) -> Self {
         Self { kind, ..self }
     }
 
-    /// The same fault seen from one level further out.
+    /// Prepends `parent` to the field's path.
     #[must_use]
     pub fn within(self, parent: &str) -> Self {
         let field = match (parent, self.field.as_str()) {
@@ -80,35 +79,35 @@ impl Invalid {
     }
 }
 
-/// Collects the faults of several fields instead of stopping at the first.
+/// Collects the errors of several fields instead of stopping at the first.
 #[derive(Debug, Default)]
 pub struct Faults(Vec<Invalid>);
 
 impl Faults {
-    /// The value, or `None` with the fault noted.
+    /// Returns the value, or records the error and returns `None`.
     pub fn take<T>(&mut self, result: Result<T, Invalid>) -> Option<T> {
         result.map_err(|fault| self.0.push(fault)).ok()
     }
 
-    /// The value, or `None` with every fault noted below `parent`.
+    /// Returns the value, or records every error below `parent` and returns `None`.
     pub fn take_all<T>(&mut self, parent: &str, result: Result<T, Vec<Invalid>>) -> Option<T> {
         result
             .map_err(|faults| self.0.extend(faults.into_iter().map(|fault| fault.within(parent))))
             .ok()
     }
 
-    /// Notes a fault.
+    /// Records an error.
     pub fn push(&mut self, fault: Invalid) {
         self.0.push(fault);
     }
 
-    /// Whether nothing was noted so far.
+    /// Whether no error has been recorded.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// `value` when nothing was wrong, else every fault. `value` is `None` only when a fault was
-    /// noted.
+    /// Returns `value` if no error was recorded, otherwise all errors. Pass `None` only after
+    /// recording an error.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Vec<Invalid>> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),

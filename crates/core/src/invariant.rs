@@ -1,8 +1,6 @@
-//! What must hold of runs and their files whatever happens: by name, as pure functions over what
-//! was seen.
+//! Invariants of tasks and their files: named predicates over observed states.
 //!
-//! The simulation asks after every step. Each rule is a sentence; a rule that says `false` has been
-//! broken.
+//! The simulation evaluates them after every step. A predicate that returns `false` is a violation.
 
 use crate::{
     file::{File, Totals},
@@ -10,23 +8,23 @@ use crate::{
     task::{RunStatus, State, Task, TaskKind},
 };
 
-/// A run and its files at one moment.
+/// A task and its files at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// The run.
+    /// The task.
     pub task: Task,
     /// Its complete files, in order.
     pub files: Vec<File>,
 }
 
-/// A rule about one moment of a run.
+/// An invariant of one task at one moment.
 pub type Moment = (&'static str, fn(&Seen) -> bool);
-/// A rule about two moments of the same run, the earlier one first.
+/// An invariant of two moments of the same task, the earlier one first.
 pub type Change = (&'static str, fn(&Seen, &Seen) -> bool);
-/// A rule about all runs of one export at one moment.
+/// An invariant of all tasks of one export at one moment.
 pub type Whole = (&'static str, fn(&[Seen]) -> bool);
 
-/// What holds of every run at any moment.
+/// Invariants of a task at any moment.
 pub const MOMENTS: &[Moment] = &[
     ("TotalsAddUp", |now| Totals::of(&now.files) == now.task.totals),
     ("FilesAreDense", |now| now.files.iter().zip(0..).all(|(file, number)| file.number == number)),
@@ -51,7 +49,7 @@ pub const MOMENTS: &[Moment] = &[
     }),
 ];
 
-/// What holds between any moment of a run and a later one.
+/// Invariants between any moment of a task and a later one.
 pub const CHANGES: &[Change] = &[
     ("FenceNeverGoesBack", |before, after| before.task.fence <= after.task.fence),
     ("CursorNeverGoesBack", |before, after| before.task.cursor <= after.task.cursor),
@@ -76,7 +74,7 @@ pub const CHANGES: &[Change] = &[
     }),
 ];
 
-/// What holds of an export's runs at any moment.
+/// Invariants of an export's tasks at any moment.
 pub const WHOLES: &[Whole] = &[
     ("OneFinalisingRun", |tasks| {
         tasks.iter().filter(|seen| seen.task.kind == TaskKind::Finalize).count() <= 1
@@ -107,7 +105,7 @@ fn partition(seen: &Seen) -> bool {
     seen.task.kind.partition().is_some()
 }
 
-/// Names of the rules that a run's moment breaks, and its change since an earlier one.
+/// Names of the invariants that `now` violates, alone or together with an earlier moment.
 pub fn broken(before: Option<&Seen>, now: &Seen) -> Vec<&'static str> {
     let moments = MOMENTS.iter().filter(|(_, holds)| !holds(now)).map(|(name, _)| *name);
     let changes = before.into_iter().flat_map(|before| {
@@ -116,7 +114,7 @@ pub fn broken(before: Option<&Seen>, now: &Seen) -> Vec<&'static str> {
     moments.chain(changes).collect()
 }
 
-/// Names of the rules that an export's runs break together.
+/// Names of the invariants that an export's tasks violate together.
 pub fn broken_together(tasks: &[Seen]) -> Vec<&'static str> {
     WHOLES.iter().filter(|(_, holds)| !holds(tasks)).map(|(name, _)| *name).collect()
 }

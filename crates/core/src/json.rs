@@ -1,39 +1,39 @@
-//! JSON as traces hold it, which is not always valid: a lone surrogate where a text was cut within
-//! an emoji, `NaN` from Python, `1e999`, a key that is there twice, a byte-order mark, any depth.
-//! What is asked for is read; what stands around it is passed over.
+//! A lenient JSON reader for traces, which often hold invalid JSON: a lone surrogate where text was
+//! cut inside an emoji, `NaN` from Python, `1e999`, duplicate keys, a byte-order mark, any depth.
+//! It reads the requested values and skips whatever surrounds them.
 //!
-//! - A document may begin with a byte-order mark. What follows its first value is not looked at.
-//! - Reading ends where the structure breaks (a quote, a colon or a comma is missing, the text was
-//!   cut): the entries before that count, and so do those within an object that was cut.
-//! - `\ud83d` without its other half is U+FFFD, an escape that JSON does not know stands for
-//!   itself, control characters may stand in a text.
-//! - `NaN`, `Infinity` and `-Infinity` are numbers, as is one beyond the range of doubles:
+//! - A document may start with a byte-order mark. Anything after its first value is ignored.
+//! - Reading stops where the structure breaks (missing quote, colon or comma, truncated text). The
+//!   entries before that point count, including those of a truncated nested object.
+//! - An unpaired surrogate such as `\ud83d` becomes U+FFFD, an unknown escape stands for itself,
+//!   and control characters are allowed in strings.
+//! - `NaN`, `Infinity` and `-Infinity` are numbers. A number beyond the range of a double is
 //!   infinite.
 //!
-//! Nothing here recurses: depth costs no stack.
+//! Nothing here recurses, so depth uses no stack.
 
 use std::borrow::Cow;
 
 use memchr::memchr2;
 
-/// A value, as far as anybody looks into it.
+/// A value, parsed no deeper than callers need.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'a> {
-    /// `null`, and where no value begins.
+    /// `null`, or no value at all.
     Null,
     /// `true` or `false`.
     Bool(bool),
     /// A number, as a double.
     Number(f64),
-    /// A text, without its quotes and escapes.
+    /// A string, without quotes and escapes.
     Text(Cow<'a, str>),
-    /// An object: the source of its [`entries`].
+    /// The source of an object, to be read by [`entries`].
     Object(&'a str),
-    /// A list, and any other word.
+    /// An array, or any other token.
     Other,
 }
 
-/// The first value in `text`.
+/// Parses the first value in `text`.
 pub fn value(text: &str) -> Value<'_> {
     match raw(begun(text)) {
         Some((raw, whole)) if whole || !raw.starts_with('"') => parse(raw),
@@ -42,7 +42,7 @@ pub fn value(text: &str) -> Value<'_> {
     }
 }
 
-/// The value whose source [`entries`] gave.
+/// Parses a value whose source came from [`entries`].
 pub fn parse(raw: &str) -> Value<'_> {
     match raw.as_bytes().first() {
         Some(b'{') => Value::Object(raw),
@@ -52,7 +52,7 @@ pub fn parse(raw: &str) -> Value<'_> {
     }
 }
 
-/// The text that a document is when it is one JSON text and nothing else.
+/// The string, if the document is exactly one JSON string.
 pub fn whole_text(document: &str) -> Option<Cow<'_, str>> {
     let document = begun(document).trim_end();
     let (raw, whole) = raw(document)?;
@@ -60,8 +60,8 @@ pub fn whole_text(document: &str) -> Option<Cow<'_, str>> {
         .then(|| unescaped(&raw[1..raw.len() - 1]))
 }
 
-/// The keys of the object in `text` with the source of their values, in order, repeated keys
-/// included. None when `text` holds no object.
+/// The keys of the object in `text` with the source of their values, in order and including
+/// duplicates. Empty if `text` is not an object.
 pub fn entries(text: &str) -> Entries<'_> {
     let text = begun(text);
     match text.strip_prefix('{') {
@@ -70,7 +70,7 @@ pub fn entries(text: &str) -> Entries<'_> {
     }
 }
 
-/// The entries of an object.
+/// Iterator over the entries of an object.
 #[derive(Debug, Clone)]
 pub struct Entries<'a> {
     rest: &'a str,
@@ -86,7 +86,7 @@ enum State {
 }
 
 impl Entries<'_> {
-    /// Whether the object was there and was read to its end.
+    /// Whether the object has been read to its closing brace.
     pub fn is_whole(&self) -> bool {
         self.state == State::Ended
     }
@@ -115,8 +115,8 @@ impl<'a> Iterator for Entries<'a> {
         };
         let after = after.trim_start_matches(WHITE);
         let Some((value, whole)) = raw(after) else { return self.broken() };
-        // Of a text or a number that was cut nobody knows what it was; within an object there may
-        // be whole entries.
+        // A truncated string or number has no known value; a truncated object may hold complete
+        // entries.
         if !whole && !value.starts_with('{') {
             return self.broken();
         }
@@ -138,8 +138,8 @@ fn begun(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text).trim_start_matches(WHITE)
 }
 
-/// The source of the value that `text` begins with, and whether its end is there; `None` where no
-/// value begins.
+/// The source of the value at the start of `text`, and whether it is complete; `None` if no value
+/// starts there.
 fn raw(text: &str) -> Option<(&str, bool)> {
     let bytes = text.as_bytes();
     let end = match bytes.first()? {
@@ -156,7 +156,7 @@ fn raw(text: &str) -> Option<(&str, bool)> {
     Some(end.map_or((text, false), |end| (&text[..end], true)))
 }
 
-/// Behind the text whose quote stands at `start`.
+/// Offset just after the string whose opening quote is at `start`.
 fn end_of_text(bytes: &[u8], start: usize) -> Option<usize> {
     let mut at = start + 1;
     loop {
@@ -168,7 +168,7 @@ fn end_of_text(bytes: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-/// Behind the object or list that `bytes` begin with.
+/// Offset just after the object or array at the start of `bytes`.
 fn end_of_nested(bytes: &[u8]) -> Option<usize> {
     let (mut at, mut depth) = (0, 0_usize);
     loop {
@@ -203,7 +203,7 @@ fn scalar(raw: &str) -> Value<'static> {
     }
 }
 
-/// What stands between the quotes of a text, without escapes.
+/// Decodes the escapes of a string without its quotes.
 fn unescaped(source: &str) -> Cow<'_, str> {
     let Some(first) = source.find('\\') else { return Cow::Borrowed(source) };
     let mut text = String::with_capacity(source.len());
@@ -223,8 +223,8 @@ fn unescaped(source: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// The character that an escape stands for, and how many bytes behind the backslash belong to it;
-/// `None` when it stands for itself.
+/// The character an escape stands for and its length in bytes after the backslash; `None` for the
+/// character if the escape stands for itself.
 fn escape(after: &str) -> (Option<char>, usize) {
     let Some(kind) = after.chars().next() else { return (None, 0) };
     let plain = match kind {
@@ -240,7 +240,7 @@ fn escape(after: &str) -> (Option<char>, usize) {
     (Some(plain), 1)
 }
 
-/// The four hexadecimal digits behind a `u`.
+/// The four hexadecimal digits after a `u`.
 fn unit(after: &str) -> Option<u32> {
     let digits = after
         .strip_prefix('u')?
@@ -249,7 +249,7 @@ fn unit(after: &str) -> Option<u32> {
     u32::from_str_radix(digits, 16).ok()
 }
 
-/// The character of one UTF-16 unit, or of two when the other half follows.
+/// The character of one UTF-16 unit, or of a surrogate pair if the second half follows.
 fn from_units(high: u32, behind: &str) -> (Option<char>, usize) {
     if let (0xd800..0xdc00, Some(low @ 0xdc00..0xe000)) =
         (high, behind.strip_prefix('\\').and_then(unit))

@@ -1,5 +1,5 @@
-//! Where things lie in a bucket. Every key is a pure function of what it names, so a retry
-//! overwrites and never adds.
+//! Object keys in a bucket. Every key is a pure function of what it names, so a retry overwrites
+//! objects and never adds any.
 
 use uuid::Uuid;
 
@@ -12,21 +12,21 @@ use crate::{
 /// What all keys of one export have in common.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout<'a> {
-    /// The destination's prefix, without slash at either end.
+    /// The destination's prefix, without leading or trailing slash.
     pub prefix: &'a str,
-    /// The export.
+    /// Export id.
     pub export: ExportId,
-    /// Its tenant.
+    /// The export's tenant.
     pub tenant: TenantId,
-    /// `runs` or `resource=runs`.
+    /// Selects `runs` or `resource=runs`.
     pub version: FormatVersion,
     /// Its extension ends the keys of data files.
     pub format: FileFormat,
 }
 
 impl Layout<'_> {
-    /// What all files of an export lie below: a project's path, or
-    /// `<prefix>/export_id=…/tenant_id=…` when there are several.
+    /// Common prefix of an export's data files: the project's path, or
+    /// `<prefix>/export_id=…/tenant_id=…` if there are several projects.
     pub fn export_path(&self, projects: Projects) -> String {
         match projects {
             Projects::One(session) => self.project_path(session),
@@ -48,8 +48,8 @@ impl Layout<'_> {
         ))
     }
 
-    /// `<project's path>/year=Y/month=M/day=D/<run>-<number, 5 digits>.<extension>`, month and day
-    /// without padding.
+    /// `<project's path>/year=Y/month=M/day=D/<run>-<number, 5 digits>.<extension>`; month and day are
+    /// not padded.
     pub fn data_file(&self, partition: Partition, task: TaskId, number: u32) -> String {
         self.file_of_day(partition.session, partition.window.start().day().civil(), task, number)
     }
@@ -68,7 +68,7 @@ impl Layout<'_> {
         )
     }
 
-    /// `<prefix>/_manifests/export_id=…/run_id=….json`: outside the data tree, because readers glob
+    /// `<prefix>/_manifests/export_id=…/run_id=….json`. Outside the data tree, because readers glob
     /// that as Parquet.
     pub fn run_manifest(&self, task: TaskId) -> String {
         self.rooted(&format!("_manifests/export_id={}/run_id={task}.json", self.export))
@@ -79,7 +79,7 @@ impl Layout<'_> {
         self.rooted(&format!("_manifests/export_id={}/manifest.json", self.export))
     }
 
-    /// `<prefix>/_manifests/export_id=…/_SUCCESS`: written last of all.
+    /// `<prefix>/_manifests/export_id=…/_SUCCESS`, written last.
     pub fn success(&self) -> String {
         self.rooted(&format!("_manifests/export_id={}/_SUCCESS", self.export))
     }
@@ -94,11 +94,10 @@ pub fn probe(prefix: &str, name: &str) -> String {
     rooted(prefix, &format!("tmp/{name}.txt"))
 }
 
-/// Longest key that S3 takes, in bytes.
+/// Longest key that S3 accepts, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
 
-/// The longest prefix of a destination, in bytes, with which every key fits that an export may
-/// have.
+/// The longest destination prefix, in bytes, below which every key of an export fits.
 pub fn longest_prefix() -> usize {
     let layout = Layout {
         prefix: "p",

@@ -1,8 +1,7 @@
-//! The rules of Tracelift, pure: no async, no IO, no clock, no randomness, no wire formats.
+//! The rules of Tracelift, pure: no async, no I/O, no clock, no randomness, no wire formats.
 //!
-//! Time is an argument, ids are handed in, and every decision is a function whose result can be
-//! looked at. Everything else in the workspace calls into here; this crate calls nothing of the
-//! workspace.
+//! Time and ids are arguments, and every decision is a function whose result a test can inspect.
+//! The rest of the workspace depends on this crate; it depends on none of the others.
 
 #[macro_use]
 mod string_enum;

@@ -1,17 +1,16 @@
-//! How much a workspace may have at once, and whose turn it is when there is less than all ask for.
-//! Pure.
+//! Concurrency limits and quotas of a workspace, and fair sharing of exporter slots. Pure.
 
-/// How much may be worked on at once. 0 is no limit.
+/// Concurrency limits; 0 means unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AtOnce {
-    /// Partitions of one export.
+    /// Partitions of one export that are leased at once.
     pub runs_per_export: u32,
-    /// Exports of one workspace; the others wait their turn.
+    /// Exports of one workspace that run at once; the others stay queued.
     pub exports: u32,
 }
 
 impl AtOnce {
-    /// Nothing waits.
+    /// No limits.
     pub const UNLIMITED: Self = Self { runs_per_export: 0, exports: 0 };
 }
 
@@ -21,26 +20,27 @@ impl Default for AtOnce {
     }
 }
 
-/// What callers of one workspace may ask for. 0 is no limit, and the default.
+/// Quotas on what callers of one workspace may create; 0, the default, means unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Quota {
-    /// Exports and schedules made within an hour; what schedules spawn is not counted.
+    /// Exports and schedules created by callers per hour. Exports that a schedule spawns do not
+    /// count.
     pub exports_per_hour: u32,
-    /// Schedules under way.
+    /// Active schedules.
     pub schedules: u32,
 }
 
-/// Somebody whose runs wait for exporters.
+/// The load of one competitor for exporter slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queue {
-    /// Runs that are worked on.
+    /// Tasks being worked on.
     pub at_work: usize,
-    /// Runs that could be.
+    /// Tasks ready to be claimed.
     pub waiting: usize,
 }
 
-/// How many of `slots` each queue gets: one after the other to whoever has least at work then, of
-/// several to the first.
+/// Splits `slots` among the queues: each slot goes to the queue with the fewest tasks at work that
+/// still has tasks waiting; ties go to the first.
 pub fn shares(queues: &[Queue], slots: usize) -> Vec<usize> {
     let mut shares = vec![0; queues.len()];
     for _ in 0..slots {
@@ -89,7 +89,8 @@ mod tests {
             prop_assert_eq!(shares.iter().sum::<usize>(), slots.min(waiting));
             for (queue, share) in queues.iter().zip(&shares) {
                 prop_assert!(*share <= queue.waiting);
-                // Whoever could have more has at most one run less than anybody who got something.
+                // A queue that could take more has at most one task fewer than any queue that got a
+                // slot.
                 for (other, theirs) in queues.iter().zip(&shares).filter(|(_, theirs)| **theirs > 0) {
                     prop_assert!(*share == queue.waiting || other.at_work + theirs <= queue.at_work + share + 1);
                 }

@@ -1,17 +1,17 @@
-//! Values that are larger than a warehouse takes, counted per file: whoever loads an export knows
-//! before the warehouse refuses.
+//! Counts values that exceed the limits of common warehouses, per file, so that whoever loads an
+//! export knows before the warehouse rejects it.
 //!
-//! The limits are those that the warehouses document; `docs/loading.md` tells loaders the same.
-//! Nothing is cut because of them.
+//! The limits are the documented ones; `docs/loading.md` lists them too. Nothing is truncated
+//! because of them.
 
-/// What a warehouse says it does not take more of.
+/// A documented size limit of a warehouse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// Redshift: a VARCHAR, and a string within a SUPER.
+    /// Redshift: a VARCHAR, or a string within a SUPER.
     RedshiftVarchar,
-    /// Snowflake: a VARCHAR without a length, as accounts had it until 2025.
+    /// Snowflake: a VARCHAR without a length, in accounts until 2025.
     SnowflakeVarchar16Mib,
-    /// Snowflake: a VARCHAR of the greatest length.
+    /// Snowflake: the longest VARCHAR.
     SnowflakeVarchar,
     /// Athena: a row.
     AthenaRow,
@@ -20,13 +20,13 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// Limits of one text value, least first.
+    /// Limits of one text value, smallest first.
     pub const OF_A_VALUE: [Self; 3] =
         [Self::RedshiftVarchar, Self::SnowflakeVarchar16Mib, Self::SnowflakeVarchar];
-    /// Limits of a row, least first.
+    /// Limits of a row, smallest first.
     pub const OF_A_ROW: [Self; 2] = [Self::AthenaRow, Self::BigqueryRow];
 
-    /// Its name in manifests.
+    /// The limit's name in manifests.
     pub const fn name(self) -> &'static str {
         match self {
             Self::RedshiftVarchar => "redshift_varchar",
@@ -37,8 +37,8 @@ impl Limit {
         }
     }
 
-    /// The most bytes that fit. Where the documents say "MB" it is the smaller megabyte: rather one
-    /// counted too many.
+    /// Largest size that fits, in bytes. Where the documentation says "MB", this is the decimal
+    /// megabyte: overcounting is safer than undercounting.
     pub const fn bytes(self) -> u64 {
         match self {
             Self::RedshiftVarchar => 65_535,
@@ -50,7 +50,7 @@ impl Limit {
     }
 }
 
-/// How many values, or rows, are over each limit.
+/// How many values and rows exceed each limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Oversized {
     values: [u64; Limit::OF_A_VALUE.len()],
@@ -58,22 +58,22 @@ pub struct Oversized {
 }
 
 impl Oversized {
-    /// No value smaller than this is over a limit.
+    /// Smaller values need not be counted: they exceed no limit.
     pub const LEAST_VALUE: u64 = Limit::OF_A_VALUE[0].bytes();
-    /// No row smaller than this is over a limit.
+    /// Smaller rows need not be counted: they exceed no limit.
     pub const LEAST_ROW: u64 = Limit::OF_A_ROW[0].bytes();
 
-    /// Counts one text value of that many bytes.
+    /// Counts a text value of `bytes` bytes.
     pub fn count_value(&mut self, bytes: u64) {
         count(&mut self.values, Limit::OF_A_VALUE, bytes);
     }
 
-    /// Counts one row whose texts have that many bytes together.
+    /// Counts a row whose text values total `bytes` bytes.
     pub fn count_row(&mut self, bytes: u64) {
         count(&mut self.rows, Limit::OF_A_ROW, bytes);
     }
 
-    /// Both together.
+    /// The sum of both, saturating.
     #[must_use]
     pub fn plus(mut self, other: Self) -> Self {
         let mine = self.values.iter_mut().chain(&mut self.rows);
@@ -82,14 +82,13 @@ impl Oversized {
         self
     }
 
-    /// Every limit's name and how many are over it.
+    /// Each limit's name with its count.
     pub fn named(self) -> impl Iterator<Item = (&'static str, u64)> {
         let limits = Limit::OF_A_VALUE.into_iter().chain(Limit::OF_A_ROW);
         limits.map(Limit::name).zip(self.values.into_iter().chain(self.rows))
     }
 
-    /// The inverse of [`Self::named`]; a limit without a count has none, a name that is no limit is
-    /// left out.
+    /// The inverse of [`Self::named`]. Missing limits count zero; unknown names are ignored.
     pub fn from_named<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> Self {
         let mut oversized = Self::default();
         for (name, found) in counts {

@@ -1,47 +1,46 @@
-//! The arithmetic of a multipart upload: which part comes next, and whether the object may be
-//! completed.
+//! Multipart upload arithmetic: whether the object may be completed.
 //!
-//! S3 accepts gaps in the part list and completes a shorter object without a word; this is where
-//! that is caught.
+//! S3 accepts gaps in the part list and silently completes a shorter object. This module catches
+//! that.
 
-/// S3's own bounds: at most 10 000 parts, each but the last at least 5 MiB.
+/// S3's limit on the number of parts.
 pub const MAX_PARTS: u32 = 10_000;
-/// Smallest size in bytes of a part that is not the last.
+/// S3's minimum part size in bytes, except for the last part.
 pub const MIN_PART_BYTES: u64 = 5 << 20;
 
-/// A part that the store has confirmed.
+/// A part that the store has acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadedPart {
-    /// From 1.
+    /// Part number, from 1.
     pub number: u32,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// As the store answered.
+    /// ETag as the store returned it.
     pub etag: String,
 }
 
 /// Why an upload must not be completed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Incomplete {
-    /// The parts are not 1, 2, 3, …
+    /// The part numbers are not 1, 2, 3, …
     #[error("part {expected} is missing (found {found} in its place)")]
     Gap {
-        /// The number that should stand there.
+        /// The missing part number.
         expected: u32,
-        /// The number that does.
+        /// The part number found in its place.
         found: u32,
     },
-    /// The sizes do not add up to what was encoded.
+    /// The part sizes do not add up to the encoded size.
     #[error("parts hold {found} bytes, the file has {expected}")]
     Size {
-        /// Bytes that were encoded.
+        /// Encoded bytes.
         expected: u64,
-        /// Bytes that were uploaded.
+        /// Uploaded bytes.
         found: u64,
     },
 }
 
-/// The parts in order, when they are dense and hold exactly `bytes`.
+/// Returns the parts in order if they have no gaps and total exactly `bytes`.
 pub fn complete(mut parts: Vec<UploadedPart>, bytes: u64) -> Result<Vec<UploadedPart>, Incomplete> {
     parts.sort_by_key(|part| part.number);
     for (expected, part) in (1..).zip(&parts) {

@@ -1,5 +1,5 @@
-//! What an export begins with, and its partitions: one UTC day of one project each. They tile what
-//! is exported, no gap and no overlap.
+//! Plans the first tasks of an export. Partitions cover one UTC day of one project each, and tile
+//! the export without gap or overlap.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,21 @@ use crate::{
     time::{Timestamp, Window},
 };
 
-/// Partitions that an export of all experiments may have: about as many as the longest range that
-/// an operator can allow has days.
+/// Maximum partitions of an all-experiments export: roughly the number of days in the longest range
+/// that an operator can allow.
 pub const MAX_PARTITIONS: usize = 4000;
 
-/// A part of what is exported: the rows of one project within one UTC day.
+/// The rows of one project within one UTC day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Partition {
-    /// The project.
+    /// Project id.
     pub session: SessionId,
-    /// Which start times.
+    /// The range of start times.
     pub window: Window,
 }
 
 impl Partition {
-    /// Whether a row could lie in both.
+    /// Whether a row could belong to both.
     pub fn overlaps(self, other: Self) -> bool {
         let apart =
             self.window.end() <= other.window.start() || other.window.end() <= self.window.start();
@@ -33,18 +33,18 @@ impl Partition {
     }
 }
 
-/// A project with a reference dataset that has rows in an export's window.
+/// An experiment that has rows in an export's window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Experiment {
-    /// The project.
+    /// Project id.
     pub session: SessionId,
-    /// When the first of these rows starts.
+    /// Start time of the first of these rows.
     pub first: Timestamp,
-    /// When the last one does.
+    /// Start time of the last of these rows.
     pub last: Timestamp,
 }
 
-/// More partitions than one export may have.
+/// The export would exceed [`MAX_PARTITIONS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 
@@ -57,7 +57,7 @@ impl From<TooMany> for Failure {
     }
 }
 
-/// What the runs of a new export have to do. A schedule has none.
+/// The first tasks of a new export. A schedule has none.
 pub fn first(spec: &ExportSpec) -> Vec<TaskKind> {
     match spec.projects {
         _ if spec.every.is_some() => Vec::new(),
@@ -68,8 +68,8 @@ pub fn first(spec: &ExportSpec) -> Vec<TaskKind> {
     }
 }
 
-/// The partitions of the experiments found in `window`, by project, oldest first: of each the days
-/// from its first row's to its last row's. A project that was named twice counts once.
+/// The partitions of the experiments found in `window`, by project, oldest first. Each experiment
+/// gets the days from its first to its last row; a duplicate counts once.
 pub fn of_experiments(window: Window, found: &[Experiment]) -> Result<Vec<Partition>, TooMany> {
     let found: BTreeMap<_, _> =
         found.iter().map(|experiment| (experiment.session, experiment)).collect();
@@ -86,7 +86,7 @@ pub fn of_experiments(window: Window, found: &[Experiment]) -> Result<Vec<Partit
     if partitions.len() > MAX_PARTITIONS { Err(TooMany) } else { Ok(partitions) }
 }
 
-/// The parts of `window`, oldest first; each lies within one UTC day.
+/// Splits `window` at UTC midnights, oldest part first.
 fn days(window: Window) -> impl Iterator<Item = Window> {
     let mut start = window.start();
     std::iter::from_fn(move || {

@@ -1,26 +1,25 @@
-//! Values that may lie between two whole units: rounded down, and whether that has changed
-//! anything. So none is taken for a whole one that it is not, whichever way it is then rounded or
-//! compared.
+//! Values rounded down to a whole unit, together with whether rounding changed them. A value
+//! between two units is therefore never mistaken for a whole one, however it is compared later.
 
-/// Ten to this power is beyond every value of every field.
+/// A number with more digits than this is beyond the range of every field.
 const BEYOND: usize = 36;
 
-/// A value rounded down to a whole unit, and whether it was one without rounding.
+/// A value rounded down to a whole unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rounded<T> {
-    /// The last unit that is not larger.
+    /// The largest unit that is not larger than the value.
     pub floor: T,
-    /// Whether that is the value itself.
+    /// Whether the value equals `floor`.
     pub exact: bool,
 }
 
 impl<T: Copy> Rounded<T> {
-    /// The unit that equals it: none when it lies between two of them.
+    /// The value, if it is a whole unit.
     pub fn exactly(self) -> Option<T> {
         self.exact.then_some(self.floor)
     }
 
-    /// Another name for the same unit.
+    /// Converts the unit, keeping `exact`.
     pub(crate) fn try_map<U, E>(
         self,
         name: impl FnOnce(T) -> Result<U, E>,
@@ -30,7 +29,8 @@ impl<T: Copy> Rounded<T> {
 }
 
 impl Rounded<i128> {
-    /// A written number in units of 10^-`scale`. What is beyond every value stays beyond it.
+    /// Parses a decimal number in units of 10^-`scale`. Values out of range saturate and stay out
+    /// of range.
     pub(crate) fn read(number: &str, scale: usize) -> Self {
         let (negative, number) =
             number.strip_prefix('-').map_or((false, number), |number| (true, number));
@@ -38,7 +38,7 @@ impl Rounded<i128> {
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let digits = format!("{whole}{fraction}");
         let digits = digits.trim_start_matches('0');
-        // An exponent of more digits than that is no number that anyone means.
+        // An exponent that does not fit into an i64 is out of range in any case.
         let far = if exponent.starts_with('-') { -1_000_000 } else { 1_000_000 };
         let exponent: i64 = exponent.parse::<i64>().unwrap_or(far).clamp(-1_000_000, 1_000_000);
         let power = exponent + i64::try_from(scale).unwrap_or(0)
@@ -59,7 +59,7 @@ impl Rounded<i128> {
         Self { floor, exact }
     }
 
-    /// So many times as much, then in units a million times as large.
+    /// Multiplies by `factor` and converts to units a million times as large.
     pub(crate) fn times_of_million(self, factor: i128) -> Self {
         let product = self.floor.saturating_mul(factor);
         Self { floor: product.div_euclid(1_000_000), exact: self.exact && product % 1_000_000 == 0 }

@@ -1,8 +1,7 @@
-//! A schedule: windows of the same length, one behind the other, each exported on its own once it
-//! is over.
+//! A schedule: consecutive windows of equal length, each exported after it has ended.
 //!
-//! Window `k` is `[start + k·I, start + (k+1)·I)`: together they tile the time from the start on,
-//! no gap and no overlap.
+//! Window `k` is `[start + k·I, start + (k+1)·I)`. Windows tile the time from `start` on, without
+//! gap or overlap.
 
 use crate::{
     Invalid,
@@ -14,28 +13,28 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Hours(u32);
 
-/// What is told of an end that a schedule was given.
+/// Error message when a schedule is given an end.
 pub const NO_END: &str =
     "must not be given together with interval_hours: a schedule goes on until it is cancelled";
 
-/// Seconds between a window's end and its export, unless the operator sets another number: rows
-/// come late.
+/// Seconds between a window's end and its export, for rows that arrive late, unless the operator
+/// configures another value.
 pub const GRACE_SECONDS: u32 = 600;
 
-/// Days that the start of a schedule may lie back, unless the operator sets another number.
+/// How many days in the past a schedule may start, unless the operator configures another limit.
 pub const MAX_DAYS_BACK: u32 = 366;
 
-/// Exports of one schedule that may be under way at once, unless the operator sets another number.
+/// Concurrent exports per schedule, unless the operator configures another limit.
 pub const MAX_UNDER_WAY: u32 = 50;
 
-/// A week.
+/// One week, in hours.
 const LONGEST: u32 = 168;
 const MICROS_PER_HOUR: i64 = 3_600_000_000;
-/// Whatever their length, windows begin at the same times of the day again after so many.
+/// The windows' times of day repeat after this many windows, whatever their length.
 const PHASES: u64 = 24;
 
 impl Hours {
-    /// That many hours.
+    /// Validates a length in hours; a value out of range is an error on `field`.
     pub fn new(field: &str, hours: u32) -> Result<Self, Invalid> {
         if (1..=LONGEST).contains(&hours) {
             Ok(Self(hours))
@@ -44,13 +43,13 @@ impl Hours {
         }
     }
 
-    /// How many.
+    /// The length in hours.
     pub fn get(self) -> u32 {
         self.0
     }
 
-    /// Window `number` of a schedule that starts then, from 0; `None` when it does not end before
-    /// the year 2300.
+    /// Window `number` (from 0) of a schedule that starts at `start`; `None` if it would end after
+    /// 2299.
     pub fn window(self, start: Timestamp, number: u64) -> Option<Window> {
         let length = i64::from(self.0) * MICROS_PER_HOUR;
         let begin = start.micros().checked_add(i64::try_from(number).ok()?.checked_mul(length)?)?;
@@ -60,7 +59,7 @@ impl Hours {
         )
     }
 
-    /// The first window, when none of all touches more than `max_days` UTC days.
+    /// The first window. Fails if any window would touch more than `max_days` UTC days.
     pub fn first(self, start: Timestamp, max_days: u64) -> Result<Window, Invalid> {
         for window in (0..PHASES).filter_map(|number| self.window(start, number)) {
             export::window(window.start(), window.end(), max_days)
@@ -72,7 +71,7 @@ impl Hours {
     }
 }
 
-/// Whether a new schedule may start then: at most so many days back, 0 being no limit.
+/// Checks that a new schedule starts at most `max_days_back` days in the past; 0 means no limit.
 pub fn check_start(start: Timestamp, max_days_back: u32, now: Timestamp) -> Result<(), Invalid> {
     if max_days_back == 0 || start >= now.plus_seconds(-86_400 * i64::from(max_days_back)) {
         return Ok(());
@@ -84,8 +83,8 @@ pub fn check_start(start: Timestamp, max_days_back: u32, now: Timestamp) -> Resu
 }
 
 impl ExportSpec {
-    /// What the export of window `number` copies; `None` when this is no schedule, or after the
-    /// last window.
+    /// The spec of the export for window `number`; `None` if this is not a schedule or there is no
+    /// such window.
     pub fn spawned(&self, number: u64) -> Option<Self> {
         let window = self.every?.window(self.window.start(), number)?;
         Some(Self { window, every: None, ..self.clone() })
@@ -121,7 +120,7 @@ mod tests {
         let first = |start: &str, hours: u32, days| Hours(hours).first(at(start), days);
         assert_eq!(first("2024-01-01", 24, 1).unwrap().days(), 1);
         assert_eq!(first("2024-01-01T01:00:00Z", 24, 1).unwrap_err().field, "interval_hours");
-        // The first one touches two days, the next one three.
+        // The first window touches two days, the next one three.
         assert!(first("2024-01-01T06:00:00Z", 36, 2).is_err());
         assert!(first("2024-01-01T06:00:00Z", 36, 3).is_ok());
         assert_eq!(first("2299-12-31T23:00:00Z", 168, 366).unwrap_err().field, "start_time");

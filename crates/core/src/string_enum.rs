@@ -1,6 +1,6 @@
-//! Enums whose values are words of the API.
+//! Enums whose values are strings in the API.
 
-/// An enum with a word for each value, in both directions.
+/// Defines an enum with one string per variant and conversions both ways.
 macro_rules! string_enum {
     ($(#[$doc:meta])* $name:ident {
         $($(#[$vdoc:meta])* $variant:ident = $word:literal,)*
@@ -10,15 +10,16 @@ macro_rules! string_enum {
         pub enum $name { $($(#[$vdoc])* $variant,)* }
 
         impl $name {
-            /// All of them.
+            /// All variants, in declaration order.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// The word of the API.
+            /// The string used by the API.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),* }
             }
 
-            /// The value of that word.
+            /// Parses the API's string; any other is an error on `field` that lists the allowed
+            /// strings.
             pub fn parse(field: &str, word: &str) -> Result<Self, $crate::Invalid> {
                 Self::ALL.iter().copied().find(|value| value.as_str() == word).ok_or_else(|| {
                     let words: Vec<_> = Self::ALL.iter().map(|value| value.as_str()).collect();

@@ -1,50 +1,50 @@
-//! What stands at the key of a file that is to be written, and what follows from it.
+//! What to do when a file is about to be written and its key may already be taken.
 //!
-//! | A look at the key finds | So |
+//! | The key holds | Decision |
 //! |---|---|
-//! | nothing | write it |
-//! | an object with the intent's token and size | it is the file: take it over as done |
-//! | another object of this run | an earlier attempt's, which was never recorded: replace it |
-//! | somebody else's object | refuse: it is not ours to replace |
-//! | nothing that we may see | write it, and replace what stands there |
+//! | nothing | write |
+//! | an object with the intent's token and size | this is the file: adopt it as done |
+//! | another object of this task | an unrecorded earlier attempt: overwrite it |
+//! | an object of another writer | refuse: it is not ours to replace |
+//! | unknown, because the bucket denies reads | write, overwriting whatever is there |
 
 use crate::{file::FileIntent, id::TaskId};
 
-/// What a look at a key found.
+/// What a HEAD of the key returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// No object.
     Nothing,
-    /// The bucket lets us write but not look; some answer so for an absent key too.
+    /// The bucket allows writes but denies reads. Some buckets answer this for a missing key too.
     Denied,
     /// An object.
     Object {
-        /// The run in its metadata.
+        /// Task id from the object's metadata.
         task: Option<String>,
-        /// The token in its metadata.
+        /// Token from the object's metadata.
         token: Option<String>,
-        /// Its size.
+        /// Size in bytes.
         bytes: u64,
-        /// As the store gave it.
+        /// ETag as the store returned it.
         etag: String,
     },
 }
 
-/// What to do about it.
+/// What to do with the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// The object is the intent's own, whole.
+    /// The object is the intent's own and complete: record it.
     Adopt {
-        /// Its etag.
+        /// ETag without quotes.
         etag: String,
     },
-    /// Write the object, whatever stands there.
+    /// Write the object, overwriting whatever is there.
     Write,
-    /// An object that is not ours stands in the way.
+    /// The key belongs to another writer; fail.
     Conflict,
 }
 
-/// What to do about the key of a run's file, with the intent that was recorded for it.
+/// Decides what to do with the key of `task`'s next file, given the recorded intent.
 pub fn decide(task: TaskId, intent: Option<&FileIntent>, found: &Found) -> Decision {
     let Found::Object { task: of_run, token, bytes, etag } = found else { return Decision::Write };
     let whole = intent

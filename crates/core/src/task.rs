@@ -1,4 +1,4 @@
-//! A run: one time partition of one export, and the only place where it changes state.
+//! A task, and the only place where it changes state.
 //!
 //! ```text
 //!              Claimed (fence+1)                Finished            Published
@@ -9,12 +9,12 @@
 //!     └───────────────────────────────┴──────────────────────┘
 //!                                     │ Failed·give up ─────► Failed
 //!   any of these ── Cancelled, TimedOut (fence+1) ──────────► Cancelled, TimedOut
-//!   Failed, TimedOut ── Retried ────────────────────────────► Queued, as far as it had come
+//!   Failed, TimedOut ── Retried ────────────────────────────► Queued, progress kept
 //! ```
 //!
-//! Every claim and every cancel moves the fence, so a report of an earlier holder is recognised by
-//! its number alone. A lease has two deadlines: its exporter must be heard of (liveness), and its
-//! run must get on (progress).
+//! Every claim and every cancel increments the fence, so a report from an earlier holder is
+//! recognised by its number alone. A lease has two deadlines: the exporter must send heartbeats
+//! (liveness), and the task must make progress.
 
 mod event;
 mod kind;
@@ -34,7 +34,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// Counts claims and cancels of one run; only reports under the newest one are heard.
+/// Counts the claims and cancels of one task. Reports under an older fence are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Fence(pub u64);
 
@@ -44,65 +44,66 @@ impl Fence {
     }
 }
 
-/// A run, with everything that decides what may happen to it next.
+/// A task, with everything that decides its next transition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// Its id.
+    /// Task id; the run id of the public API if the task is a partition.
     pub id: TaskId,
-    /// Its export.
+    /// The export it belongs to.
     pub export: ExportId,
-    /// Whose it is.
+    /// The tenant that owns the export.
     pub tenant: TenantId,
-    /// What there is to do.
+    /// What the task does.
     pub kind: TaskKind,
-    /// Where it stands.
+    /// Current state.
     pub state: State,
-    /// The newest one given out.
+    /// The current fence.
     pub fence: Fence,
-    /// Which attempt this is, from 0.
+    /// Number of the current attempt, from 0.
     pub attempt: u32,
-    /// How many attempts count no more: those that were made before its last file was complete, or
-    /// before a caller asked for it anew.
+    /// Attempts that no longer count against the retry limit: those made before the last file was
+    /// completed, or before a caller requested a retry.
     pub spent: u32,
-    /// Why each earlier attempt failed; empty where nobody remembers ([`MAX_ERRORS`]).
+    /// Why each earlier attempt failed, by attempt number. Only the last [`MAX_ERRORS`] are kept;
+    /// older entries are empty.
     pub errors: Vec<String>,
-    /// How often the trace store broke off lately, at most [`MAX_BATCH_SHRINK`]: the higher, the fewer
-    /// rows are read at once.
+    /// How often the trace store recently aborted a response, at most [`MAX_BATCH_SHRINK`]. The
+    /// higher, the fewer rows are read at once.
     pub batch_shrink: u32,
-    /// When it was first claimed, since a caller last asked for it.
+    /// First claim since the task was created or a caller last requested a retry.
     pub started_at: Option<Timestamp>,
-    /// When somebody began to read what it holds. Rows that come to the trace store later may be
-    /// missing from it.
+    /// When reading of the rows began. Rows that reach the trace store later may be missing.
     pub read_at: Option<Timestamp>,
-    /// Its complete files, added up, and the rows that were left out.
+    /// Totals of the complete files, plus rows that were left out.
     pub totals: Totals,
-    /// The content of its undecided rows that could not be had; at most [`MAX_NAMED_MISSES`].
+    /// Content that could not be fetched for undecided rows; at most [`MAX_NAMED_MISSES`].
     pub undecided: Vec<HydrationMiss>,
-    /// What was read as one row, once its exporter has said so at the commit point.
+    /// What identified a row; reported at the commit point.
     pub identity: Option<Identity>,
-    /// The last row of its last complete file.
+    /// Last row of the last complete file.
     pub cursor: Option<Cursor>,
-    /// The upload that may be open.
+    /// Intent of the next file, whose upload may still be open.
     pub intent: Option<FileIntent>,
-    /// Whether the commit point has passed: no file will be added any more.
+    /// Whether the commit point has passed: no more files can be added.
     pub frozen: bool,
-    /// When it was planned.
+    /// When the task was planned.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// When the task last changed.
     pub updated_at: Timestamp,
 }
 
-/// What an export has once: rows that differ in it are different rows.
+/// What identifies a row: rows with equal identities are versions of one row, and only one is
+/// exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Identity {
-    /// An id, in its newest version, whatever its start time.
+    /// The id alone; the newest version counts, whatever its start time.
     Id,
-    /// An id at a start time, because the operator has ruled the other one out.
+    /// The id and the start time, because the operator has opted out of [`Identity::Id`].
     IdAndStartTime,
 }
 
 impl Identity {
-    /// The columns that tell rows apart.
+    /// Names of the identifying columns.
     pub fn columns(self) -> &'static [&'static str] {
         match self {
             Self::Id => &["id"],
@@ -111,16 +112,16 @@ impl Identity {
     }
 }
 
-/// So many of a run's errors are remembered, the newest ones.
+/// Errors kept per task; the oldest are dropped first.
 pub const MAX_ERRORS: usize = 20;
-/// How long a run that an exporter had no room for waits, in seconds.
+/// Wait after an exporter declined the task, in seconds.
 const DECLINED_WAIT: i64 = 2;
-/// After that many broken answers in a row a run is read row by row, and the row that cannot be
-/// read is named.
+/// Limit of [`Task::batch_shrink`]. At the limit rows are read one at a time, so that the failure
+/// names the row that cannot be read.
 pub const MAX_BATCH_SHRINK: u32 = 5;
 
 impl Task {
-    /// A run that nobody has worked on.
+    /// A new task, queued from `now`.
     pub fn new(
         id: TaskId,
         export: ExportId,
@@ -152,7 +153,7 @@ impl Task {
         }
     }
 
-    /// Its status in the API's words.
+    /// The status that the API shows.
     pub fn status(&self) -> RunStatus {
         match self.state {
             State::Queued { .. } if self.fence == Fence::default() => RunStatus::Created,
@@ -164,7 +165,7 @@ impl Task {
         }
     }
 
-    /// When it ended.
+    /// When the task reached a final state.
     pub fn finished_at(&self) -> Option<Timestamp> {
         match self.state {
             State::Queued { .. } | State::Leased(_) => None,
@@ -175,7 +176,7 @@ impl Task {
         }
     }
 
-    /// The lease, while somebody works on it.
+    /// The lease, while an exporter holds one.
     pub fn lease(&self) -> Option<&Lease> {
         match &self.state {
             State::Leased(lease) => Some(lease),
@@ -183,8 +184,8 @@ impl Task {
         }
     }
 
-    /// Whether something of it may be left open in the bucket that no exporter will end: it has
-    /// ended without completing after somebody had worked on it.
+    /// Whether the task may have left an upload open that no exporter will resume: a partition that
+    /// was claimed and then stopped or failed before its commit point.
     pub fn leaves_something(&self) -> bool {
         let stopped =
             matches!(self.state, State::Failed(_) | State::Cancelled(_) | State::TimedOut(_));
@@ -192,10 +193,10 @@ impl Task {
         stopped && touched && !self.frozen && matches!(self.kind, TaskKind::Partition(_))
     }
 
-    /// Whether a report under `fence` is of the holder that counts.
+    /// Whether to accept a report under `fence`.
     ///
-    /// A file that was completed in the moment of a cancel is heard too: it stands in the bucket,
-    /// so it is listed.
+    /// A file that was completed while the export was being cancelled is accepted too: it exists in
+    /// the bucket, so it must be listed.
     pub fn hears(&self, fence: Fence, event: &Event) -> bool {
         let stopped = matches!(self.state, State::Cancelled(_) | State::TimedOut(_));
         match event {
@@ -204,7 +205,8 @@ impl Task {
         }
     }
 
-    /// The run after `event`. Repeating a report that was already heard changes nothing.
+    /// The task after `event`. Applying a report twice changes nothing the second time. Fails if
+    /// the event is not allowed in the current state, or contradicts the recorded files.
     pub fn apply(mut self, event: Event, now: Timestamp) -> Result<Self, IllegalEvent> {
         let illegal = Err(IllegalEvent::State { event: event.name(), state: self.state_name() });
         let (partition, frozen) = (matches!(self.kind, TaskKind::Partition(_)), self.frozen);
@@ -230,7 +232,7 @@ impl Task {
                 self.add(&file)?;
                 self.got_on(now);
                 self.batch_shrink = self.batch_shrink.saturating_sub(1);
-                self.spent = self.attempt; // attempts that get on may be as many as it takes
+                self.spent = self.attempt; // attempts that make progress are not limited
             }
             (State::Cancelled(_) | State::TimedOut(_), Event::FileDone(file))
                 if file.number < self.totals.files => {}
@@ -241,8 +243,8 @@ impl Task {
                 State::Queued { .. } | State::Failed(_) | State::Cancelled(_) | State::TimedOut(_),
                 Event::CleanedUp { adopted },
             ) if partition => {
-                // Its own exporter may have reported the file meanwhile. A run that was asked for
-                // anew waits for this.
+                // The partition's own exporter may have reported the file meanwhile. A retried
+                // partition waits for this event.
                 if let Some(file) =
                     adopted.filter(|file| file.number == self.totals.files && may_grow)
                 {
@@ -323,14 +325,12 @@ impl Task {
         Ok(self)
     }
 
-    /// Whether it was read before the end of its window: rows that belong to it may have come
-    /// since.
+    /// Whether rows were read before their window ended: rows of the window may have arrived since.
     pub fn window_open(&self) -> bool {
         self.kind.window().zip(self.read_at).is_some_and(|(window, read_at)| read_at < window.end())
     }
 
-    /// An attempt that goes on behind files, or takes an upload over, keeps what was read before
-    /// it.
+    /// An attempt that resumes after complete files or takes over an upload keeps the earlier time.
     fn read_from(&mut self, now: Timestamp) {
         let anew = self.totals.files == 0 && self.intent.is_none() && !self.frozen;
         if self.kind.window().is_some() && (anew || self.read_at.is_none()) {
@@ -390,7 +390,7 @@ impl Task {
         self.state = after;
     }
 
-    /// Entry n is of attempt n: of those that are forgotten an empty one stays.
+    /// Entry n belongs to attempt n, so dropped entries are emptied, not removed.
     fn remember(&mut self, error: String) {
         self.errors.push(error);
         if let Some(forgotten) = self.errors.len().checked_sub(MAX_ERRORS + 1) {
@@ -398,7 +398,7 @@ impl Task {
         }
     }
 
-    /// As far as it had come, with as many attempts as a new one and all the time.
+    /// Keeps the files and resets the retry count and the time limit.
     fn retry(&mut self, now: Timestamp) {
         if matches!(self.state, State::TimedOut(_)) {
             self.remember("it took longer than the operator allows".to_owned());

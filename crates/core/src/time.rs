@@ -1,7 +1,7 @@
-//! Instants in full microseconds, half-open windows of them, and UTC days.
+//! Instants in whole microseconds, half-open windows, and UTC days.
 //!
-//! Cutting to seconds and inclusive bounds are how peers lost and doubled rows; neither can be
-//! written here.
+//! Truncating to seconds and inclusive bounds are how similar exporters lost and duplicated rows;
+//! these types allow neither.
 
 mod written;
 
@@ -11,7 +11,7 @@ use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 
 use crate::{Invalid, InvalidKind, rounded::Rounded};
 
-/// Microseconds since 1970-01-01T00:00:00Z, within the years 1900 to 2299 (ClickHouse's
+/// Microseconds since the Unix epoch, within the years 1900 to 2299 (the range of ClickHouse's
 /// `DateTime64`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(i64);
@@ -27,8 +27,7 @@ impl Timestamp {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
 
-    /// The instant that many microseconds after the epoch, or `None` outside the years 1900 to
-    /// 2299.
+    /// The instant `micros` after the epoch; `None` outside the years 1900 to 2299.
     pub fn from_micros(micros: i64) -> Option<Self> {
         (EARLIEST..=LATEST).contains(&micros).then_some(Self(micros))
     }
@@ -38,14 +37,14 @@ impl Timestamp {
         self.0
     }
 
-    /// A bound of a window, of any form that [`read`](Self::read) takes. Between two microseconds
-    /// it is the later one: windows are half-open, so the rows from it on and those before it
-    /// are the same.
+    /// Parses the bound of a window, in any form that [`read`](Self::read) accepts, rounding up to
+    /// a whole microsecond. Windows are half-open and rows have whole microseconds, so rounding up
+    /// selects exactly the same rows.
     pub fn parse(field: &str, text: &str) -> Result<Self, Invalid> {
         Self::read(field, text)?.up(field)
     }
 
-    /// The same of whole seconds after the epoch and nanoseconds after them.
+    /// Like [`parse`](Self::parse), from whole seconds since the epoch plus nanoseconds.
     pub fn from_nanos(field: &str, seconds: i64, nanos: i32) -> Result<Self, Invalid> {
         let nanos = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
         Self::rounded(
@@ -55,9 +54,9 @@ impl Timestamp {
         .up(field)
     }
 
-    /// Reads a time in any form that pydantic takes, rounded down. Without a zone it is UTC, a bare
-    /// date is its midnight, and a number is Unix time: in milliseconds if that is beyond
-    /// 2·10^10, in seconds otherwise.
+    /// Parses a time in any form that pydantic accepts, rounding down. Without a zone it is UTC; a
+    /// bare date is midnight; a number is Unix time, in milliseconds beyond ±2·10^10 and in seconds
+    /// otherwise. Errors are on `field`.
     pub fn read(field: &str, text: &str) -> Result<Rounded<Self>, Invalid> {
         let micros = written::micros(text).ok_or_else(|| {
             Invalid::new(field, "must be a date and time such as 2024-01-01T00:00:00Z")
@@ -72,7 +71,7 @@ impl Timestamp {
         })
     }
 
-    /// This many seconds later (earlier when negative), held within the allowed years.
+    /// Adds seconds (which may be negative), clamped to the supported years.
     #[must_use]
     pub fn plus_seconds(self, seconds: i64) -> Self {
         Self(
@@ -82,12 +81,12 @@ impl Timestamp {
         )
     }
 
-    /// Seconds from `earlier` to here; negative when `earlier` is later.
+    /// Whole seconds since `earlier`; negative if `earlier` is later.
     pub fn seconds_since(self, earlier: Self) -> i64 {
         (self.0 - earlier.0) / MICROS_PER_SECOND
     }
 
-    /// The UTC day it lies in.
+    /// The UTC day that contains it.
     pub fn day(self) -> Day {
         Day(self.0.div_euclid(MICROS_PER_DAY))
     }
@@ -98,7 +97,7 @@ impl Timestamp {
 }
 
 impl Rounded<Timestamp> {
-    /// The first microsecond that is not earlier.
+    /// Rounds up to the next whole microsecond.
     fn up(self, field: &str) -> Result<Timestamp, Invalid> {
         let up = self.floor.0 + i64::from(!self.exact);
         Timestamp::from_micros(up).ok_or_else(|| beyond(field))
@@ -110,7 +109,7 @@ fn beyond(field: &str) -> Invalid {
 }
 
 impl fmt::Display for Timestamp {
-    /// `2025-05-13T16:20:34.123456+00:00`
+    /// For example `2025-05-13T16:20:34.123456+00:00`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.utc().to_rfc3339_opts(SecondsFormat::Micros, false))
     }
@@ -121,25 +120,25 @@ impl fmt::Display for Timestamp {
 pub struct Day(i64);
 
 impl Day {
-    /// Its first instant.
+    /// Midnight at its start, clamped to the supported years.
     pub fn start(self) -> Timestamp {
         Timestamp((self.0 * MICROS_PER_DAY).clamp(EARLIEST, LATEST))
     }
 
-    /// The day after.
+    /// The following day.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// (year, month 1..=12, day of month 1..=31)
+    /// Year, month (1 to 12) and day of the month (1 to 31).
     pub fn civil(self) -> (i32, u32, u32) {
         let date = self.start().utc().date_naive();
         (date.year(), date.month(), date.day())
     }
 }
 
-/// A half-open span of time, never empty.
+/// A half-open interval of time, never empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
     start: Timestamp,
@@ -152,17 +151,17 @@ impl Window {
         (start < end).then_some(Self { start, end })
     }
 
-    /// Inclusive.
+    /// Inclusive bound.
     pub fn start(self) -> Timestamp {
         self.start
     }
 
-    /// Exclusive.
+    /// Exclusive bound.
     pub fn end(self) -> Timestamp {
         self.end
     }
 
-    /// How many UTC days it touches.
+    /// Number of UTC days that it touches.
     pub fn days(self) -> u64 {
         (Timestamp(self.end.0 - 1).day().0 - self.start.day().0 + 1).unsigned_abs()
     }

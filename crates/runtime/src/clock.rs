@@ -1,4 +1,4 @@
-//! The clock, handed in wherever time is read: a test's time stands still or jumps as it likes.
+//! The clock, injected wherever time is read, so that tests can stop it or move it.
 
 use std::{
     sync::Arc,
@@ -7,16 +7,16 @@ use std::{
 
 use tracelift_core::time::Timestamp;
 
-/// Tells the time.
+/// Tells the current time.
 pub trait Clock: Send + Sync + 'static {
-    /// Now.
+    /// The current time.
     fn now(&self) -> Timestamp;
 }
 
-/// A clock that can be shared.
+/// A shared clock.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// The machine's own clock.
+/// The system clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

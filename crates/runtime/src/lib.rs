@@ -1,7 +1,7 @@
-//! What every process needs around its work: a clock, shutdown, telemetry, a listener, TLS, the
+//! What every process needs around its work: clock, shutdown, telemetry, listener, TLS, and the
 //! outermost layer of a server.
 //!
-//! Small on purpose. It knows nothing of exports, messages or stores.
+//! Deliberately small. Independent of exports, messages and stores.
 
 pub mod clock;
 pub mod listen;

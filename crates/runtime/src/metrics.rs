@@ -1,5 +1,5 @@
-//! Metrics for Prometheus, on a port of their own, when the operator sets one. Without it, counting
-//! costs next to nothing.
+//! Prometheus metrics, on a separate port if the operator sets one. Otherwise counting costs next
+//! to nothing.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ pub struct MetricsSettings {
     pub metrics_listen: Option<SocketAddr>,
 }
 
-/// Why metrics cannot be served.
+/// The metrics endpoint could not be started.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot serve metrics on {address}: {why}; choose another TRACELIFT_METRICS_LISTEN")]
 pub struct MetricsError {
@@ -23,7 +23,7 @@ pub struct MetricsError {
     why: String,
 }
 
-/// Describes this process's counters; each is shown from the start, as 0.
+/// Registers counters, given as name and description; each is reported as 0 from the start.
 pub fn describe(counters: &'static [(&'static str, &'static str)]) {
     for (name, meaning) in counters {
         metrics::describe_counter!(*name, *meaning);
@@ -31,7 +31,7 @@ pub fn describe(counters: &'static [(&'static str, &'static str)]) {
     }
 }
 
-/// Serves the metrics of the whole process, if there is an address for them.
+/// Serves all metrics of the process if an address is configured.
 pub fn serve(settings: &MetricsSettings) -> Result<(), MetricsError> {
     let Some(address) = settings.metrics_listen else { return Ok(()) };
     let failed = |why: &dyn std::fmt::Display| MetricsError { address, why: why.to_string() };

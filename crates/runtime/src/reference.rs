@@ -1,18 +1,18 @@
-//! The options of a program as Markdown, for the reference pages in `docs/`: rendered from the
-//! definition of its command line, so that the pages cannot disagree with the program.
+//! Renders a program's options as Markdown for the reference pages in `docs/`. The input is the
+//! definition of the command line, so pages and program cannot disagree.
 //!
-//! Pure: it reads neither the arguments nor the environment of the process it runs in.
+//! Pure: reads neither the arguments nor the environment of the current process.
 
 use clap::{Arg, Command};
 
-/// Stands in a cell that has nothing to say.
+/// Fills a cell without content.
 const NOTHING: &str = "–";
 const MEBIBYTE: u64 = 1 << 20;
 
 /// A table of a program's settings: environment variable, option, default, description.
 ///
-/// A secret has no option, so that it never shows in a list of processes: it comes from a variable,
-/// or from a file that a second variable ending in `_FILE` names. Both are in one row.
+/// A secret has no option, so that it never shows in a process list. It comes from a variable, or
+/// from a file named by a second variable that ends in `_FILE`; both share a row.
 #[must_use]
 pub fn settings(command: &Command) -> String {
     let mut command = command.clone();
@@ -23,7 +23,7 @@ pub fn settings(command: &Command) -> String {
     table(["Variable", "Option", "Default", "Description"], rows)
 }
 
-/// A section for each command of a program, with a table of what it takes.
+/// A section for each command of a program, with a table of its arguments.
 #[must_use]
 pub fn commands(command: &Command) -> String {
     let mut command = command.clone();
@@ -54,7 +54,7 @@ fn collect(command: &Command, path: &str, sections: &mut Vec<String>) {
     }
 }
 
-/// Everything that is given by name, but for what every program has.
+/// Named options, except those that every program has.
 fn options(command: &Command) -> impl Iterator<Item = &Arg> {
     let common = ["help", "version"];
     command
@@ -113,7 +113,7 @@ fn description(arg: &Arg) -> String {
     text
 }
 
-/// A bar would end the cell.
+/// An unescaped bar would end the cell.
 fn escaped(cell: &str) -> String {
     cell.replace('|', "\\|")
 }

@@ -1,41 +1,40 @@
-//! Settings and metrics that were renamed. The old name keeps working for one release, with a
-//! warning.
+//! Renamed settings and metrics. The old name keeps working for one release, with a warning.
 
 use std::{env, ffi::OsString};
 
 use clap::Command;
 
-/// A setting with a new name.
+/// A renamed setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
-    /// Its field in the settings.
+    /// Id of its field in the settings.
     pub id: &'static str,
-    /// The old flag, without dashes.
+    /// The old option, without dashes.
     pub old_flag: &'static str,
     /// The old environment variable.
     pub old_env: &'static str,
-    /// The new one.
+    /// The new environment variable.
     pub new_env: &'static str,
 }
 
-/// A counter with a new name. Both are counted for one release.
+/// A renamed counter. Both names are counted for one release.
 #[derive(Debug, Clone, Copy)]
 pub struct Counter {
-    /// What it was called.
+    /// Old name.
     pub old: &'static str,
-    /// What it is called now.
+    /// New name.
     pub new: &'static str,
 }
 
 impl Counter {
-    /// Counts under both names.
+    /// Increments both counters.
     pub fn increment(self, by: u64) {
         metrics::counter!(self.new).increment(by);
         metrics::counter!(self.old).increment(by);
     }
 }
 
-/// A command that also takes the old names; where both variables are set, the new one counts.
+/// Makes a command accept the old names too. If both variables are set, the new one wins.
 #[must_use]
 pub fn accept(command: Command, settings: &[Setting]) -> Command {
     accept_from(command, settings, |name| env::var_os(name))
@@ -55,7 +54,7 @@ fn accept_from(
     })
 }
 
-/// Warns of every old variable that is set.
+/// Warns about every old variable that is set.
 pub fn warn(settings: &[Setting]) {
     for Setting { old_env, new_env, .. } in settings {
         if env::var_os(old_env).is_some() {
@@ -73,7 +72,7 @@ mod tests {
     const SLOTS: Setting =
         Setting { id: "slots", old_flag: "max-runs", old_env: "OLD_RUNS", new_env: "NEW_SLOTS" };
 
-    /// The variable that a command would read, when those are set.
+    /// The variable that a command would read, if those in `set` are set.
     fn read(set: &[&str], words: &[&str]) -> (String, Option<String>) {
         let command =
             Command::new("program").arg(Arg::new("slots").long("slots").env(SLOTS.new_env));

@@ -1,9 +1,9 @@
-//! The outermost layer of every server: each request gets an id and a trace, a span that carries
-//! both, and one log line.
+//! The outermost layer of every server. It gives each request an id, a trace, a span with both, and
+//! one log line.
 //!
-//! The id is the caller's `x-request-id` when it is plain, else a new one; it goes back in the
-//! answer. The trace is the caller's W3C `traceparent`, or a new one. Header values, bodies and
-//! query strings are never logged.
+//! The id is the caller's `x-request-id` if that is well-formed (see [`RequestContext`]), else a
+//! new one; the response repeats it. The trace is the caller's W3C `traceparent`, or a new one.
+//! Header values, bodies and query strings are never logged.
 
 use std::{
     future::Future,
@@ -17,17 +17,17 @@ use tower::{Layer, Service};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-/// Carries the id of a request.
+/// Header with a request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Carries the trace that a request belongs to.
+/// Header with the trace that a request belongs to.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// What identifies a request, in its extensions for whoever calls on.
+/// A request's id and trace, stored in its extensions for downstream calls.
 #[derive(Debug, Clone)]
 pub struct RequestContext {
-    /// 1 to 128 printable characters.
+    /// 1 to 128 ASCII letters, digits and `-_.:/`.
     pub request_id: HeaderValue,
-    /// `00-<32 hex>-<16 hex>-<2 hex>`; the span id is this process's.
+    /// `00-<32 hex>-<16 hex>-<2 hex>`; the span id is this process's own.
     pub traceparent: HeaderValue,
 }
 
@@ -49,7 +49,7 @@ impl RequestContext {
         self.traceparent.to_str().ok().and_then(|text| text.get(3..35)).unwrap_or_default()
     }
 
-    /// Sets both headers on a call that is made for this request.
+    /// Sets both headers on a downstream call.
     pub fn propagate(&self, headers: &mut HeaderMap) {
         headers.insert(REQUEST_ID, self.request_id.clone());
         headers.insert(TRACEPARENT, self.traceparent.clone());
@@ -82,7 +82,7 @@ fn trace_id(value: &HeaderValue) -> Option<&str> {
     (fits && trace.bytes().any(|b| b != b'0')).then_some(trace)
 }
 
-/// Puts [`RequestTrace`] around a service.
+/// Wraps a service in [`RequestTrace`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RequestLayer;
 

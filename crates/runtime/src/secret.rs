@@ -1,50 +1,51 @@
-//! Secrets from settings: a type that does not print, given as a value in the environment or as a
-//! file.
+//! Secrets from settings: passed in an environment variable or a file, and held in a type that is
+//! never printed.
 
 use std::{fs, path::PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// Why a secret could not be had.
+/// A secret could not be obtained.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// Neither way was used.
+    /// Neither variable nor file was given.
     #[error("{name} is missing: set {env} or give a file with {flag}")]
     Missing {
-        /// What it is.
+        /// What the secret is.
         name: &'static str,
-        /// The variable.
+        /// Environment variable that can hold it.
         env: &'static str,
-        /// The option.
+        /// Option that can name a file.
         flag: &'static str,
     },
     /// The file cannot be read.
     #[error("cannot read {path}: {source}")]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
-/// Where one secret comes from.
+/// The places a secret may come from.
 #[derive(Debug)]
 pub struct Source<'a> {
-    /// What it is, for the error.
+    /// What the secret is, for errors.
     pub name: &'static str,
-    /// The variable, for the error.
+    /// Environment variable, for errors.
     pub env: &'static str,
-    /// The option, for the error.
+    /// Option, for errors.
     pub flag: &'static str,
-    /// The value, when given directly.
+    /// The value, if given directly.
     pub value: Option<&'a SecretString>,
-    /// The file, when given so.
+    /// The file, if given.
     pub file: Option<&'a PathBuf>,
 }
 
 impl Source<'_> {
-    /// The secret, or `None` when neither way was used. Line ends around it are cut.
+    /// Reads the secret; `None` if neither value nor file is given. Line breaks around it are
+    /// trimmed.
     pub fn optional(&self) -> Result<Option<SecretString>, SecretError> {
         if let Some(path) = self.file {
             let text = fs::read_to_string(path)
@@ -54,7 +55,7 @@ impl Source<'_> {
         Ok(self.value.filter(|value| !value.expose_secret().is_empty()).cloned())
     }
 
-    /// The secret.
+    /// Reads the secret, or fails if neither value nor file is given.
     pub fn required(&self) -> Result<SecretString, SecretError> {
         self.optional()?.ok_or(SecretError::Missing {
             name: self.name,
@@ -64,7 +65,7 @@ impl Source<'_> {
     }
 }
 
-/// A secret in a variable of the environment; `None` when it is unset or empty.
+/// Reads a secret from an environment variable; `None` if unset or empty.
 pub fn from_env(name: &str) -> Option<SecretString> {
     std::env::var(name).ok().filter(|value| !value.is_empty()).map(SecretString::from)
 }

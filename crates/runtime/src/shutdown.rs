@@ -1,11 +1,11 @@
-//! When to stop: SIGTERM or Ctrl-C, as a token that every task can wait for.
+//! Shutdown on SIGTERM or Ctrl-C, as a token that every task can wait for.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::tasks;
 
-/// A token that is cancelled by the first SIGTERM or SIGINT.
+/// A token that the first SIGTERM or SIGINT cancels.
 pub fn on_signal() -> std::io::Result<CancellationToken> {
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -1,4 +1,4 @@
-//! Tasks have a name, a span, and somebody who waits for them.
+//! Spawns asynchronous tasks with a name and a span. Somebody waits for each of them.
 
 use std::{
     future::Future,
@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::{Instrument as _, Span};
 
-/// A task whose handle the caller awaits or aborts; runs in the caller's span.
+/// Spawns a task in the caller's span. The caller awaits or aborts the handle.
 #[allow(clippy::disallowed_methods, reason = "the one place where tasks begin")]
 pub fn start<T: Send + 'static>(
     name: &'static str,
@@ -26,7 +26,7 @@ pub fn start<T: Send + 'static>(
     tokio::spawn(work.instrument(tracing::debug_span!(parent: Span::current(), "task", name)))
 }
 
-/// A task of a set, in the caller's span.
+/// Spawns a task in a set, in the caller's span.
 pub fn start_in<T: Send + 'static>(
     set: &mut JoinSet<T>,
     name: &'static str,
@@ -35,20 +35,20 @@ pub fn start_in<T: Send + 'static>(
     set.spawn(work.instrument(tracing::debug_span!(parent: Span::current(), "task", name)));
 }
 
-/// A task that lives as long as the process and that nobody waits for; only for things that hold no
-/// state.
+/// Spawns a task that lives as long as the process and that nobody waits for. Only for tasks
+/// without state.
 pub fn detached(name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
     drop(start(name, work));
 }
 
-/// Work that died instead of giving a value.
+/// The work panicked instead of returning a value.
 #[derive(Debug, thiserror::Error)]
 #[error("it panicked: {0}")]
 pub struct TaskPanicked(String);
 
-/// Work that waits for a disk or a lock, which must not hold up the reactor: on a thread of its own
-/// where the runtime has several, else where it stands. So a runtime of one thread, as in the
-/// simulation, does everything in a fixed order.
+/// Runs blocking work (disk, locks) off the reactor: on another thread if the runtime has several,
+/// else in place. A single-threaded runtime, as in the simulation, thereby does everything in a
+/// fixed order.
 pub async fn off_reactor<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, TaskPanicked> {
@@ -60,14 +60,13 @@ pub async fn off_reactor<T: Send + 'static>(
     caught(work)
 }
 
-/// One thread a processor, for as long as the process lives: so many can be of use, and an
-/// allocator that keeps memory by thread keeps no more than theirs.
+/// One thread per processor, for the life of the process. More would not help, and allocators that
+/// keep memory per thread would keep more of it.
 static PROCESSORS: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
     ThreadPoolBuilder::new().thread_name(|index| format!("processor-{index}")).build().ok()
 });
 
-/// Work for the processor, which must not hold up the reactor: on one of a few threads that are
-/// there for it, else as [`off_reactor`].
+/// Runs CPU-bound work off the reactor on a fixed pool of threads, else like [`off_reactor`].
 pub async fn compute<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, TaskPanicked> {
@@ -79,8 +78,8 @@ pub async fn compute<T: Send + 'static>(
     outcome.await.unwrap_or_else(|_| Err(TaskPanicked("its thread ended".to_owned())))
 }
 
-/// Does the same to each item: side by side within [`compute`], else one after the other. The
-/// outcomes are in the order of the items; the first error ends it.
+/// Maps each item, in parallel within [`compute`] and sequentially otherwise. Results keep the
+/// order of the items; the first error stops the rest.
 pub fn side_by_side<T: Send, U: Send, E: Send>(
     items: Vec<T>,
     work: impl Fn(T) -> Result<U, E> + Sync + Send,
@@ -108,7 +107,7 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or("without words").to_owned()
 }
 
-/// A task that ends with its owner: dropping this aborts it.
+/// A task owned by its handle: dropping this aborts it.
 #[derive(Debug)]
 pub struct Owned<T>(pub JoinHandle<T>);
 

@@ -1,4 +1,4 @@
-//! Logs on standard error: text for people, JSON for machines. Secrets never get here, because
+//! Logging to standard error: text for people, JSON for machines. Secrets cannot get here, because
 //! their types do not print.
 
 use clap::ValueEnum;
@@ -25,7 +25,7 @@ pub struct LogSettings {
     pub log_format: LogFormat,
 }
 
-/// Starts logging for the whole process; a second call changes nothing.
+/// Initialises logging for the whole process. Further calls have no effect.
 pub fn init(settings: &LogSettings) {
     let filter = EnvFilter::try_new(&settings.log).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt()

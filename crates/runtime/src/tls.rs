@@ -1,5 +1,5 @@
-//! TLS by settings: a server is plain h2c until it has a certificate, and asks for client
-//! certificates when it has a CA for them.
+//! TLS from settings. A server speaks plaintext h2c unless it has a certificate, and requires
+//! client certificates if it has a CA for them.
 
 use std::{fs, io, path::PathBuf};
 
@@ -45,24 +45,24 @@ pub struct ClientTls {
     pub client_key: Option<PathBuf>,
 }
 
-/// What is wrong with TLS settings or an address.
+/// Invalid TLS settings or address.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("cannot read {path}: {source}")]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The address is none.
+    /// Not a URL.
     #[error("{url:?} is not an address such as http://127.0.0.1:7700")]
     Url {
-        /// As given.
+        /// The given text.
         url: String,
     },
-    /// The certificates do not fit.
+    /// The certificate and key were rejected.
     #[error("the TLS settings are not usable: {0}")]
     Tls(#[from] tonic::transport::Error),
 }
@@ -72,7 +72,7 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, TlsError> {
 }
 
 impl ServerTls {
-    /// tonic's settings; `None` for plain h2c.
+    /// tonic's TLS configuration; `None` for plaintext h2c.
     pub fn config(&self) -> Result<Option<ServerTlsConfig>, TlsError> {
         let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
         let mut config =
@@ -85,7 +85,7 @@ impl ServerTls {
 }
 
 impl ClientTls {
-    /// An endpoint for `url`, with keepalive both ways. Nothing is connected yet.
+    /// An endpoint for `url` with HTTP/2 and TCP keepalive. Does not connect yet.
     pub fn endpoint(&self, url: &str) -> Result<Endpoint, TlsError> {
         let bad_url = || TlsError::Url { url: url.to_owned() };
         if !url.starts_with("http://") && !url.starts_with("https://") {
@@ -111,7 +111,7 @@ impl ClientTls {
         Ok(endpoint.tls_config(tls)?)
     }
 
-    /// A channel that connects when it is first used, and again whenever it must.
+    /// A channel that connects on first use and reconnects as needed.
     pub fn channel(&self, url: &str) -> Result<Channel, TlsError> {
         Ok(self.endpoint(url)?.connect_lazy())
     }

@@ -1,11 +1,11 @@
-//! admin.proto: permissions. The rest of it is text and ids that the handlers read directly.
+//! admin.proto: permissions. Everything else is text and ids, which the handlers read directly.
 
 use tracelift_core::Invalid;
 
 use crate::v1::Permission;
 
 impl Permission {
-    /// The permission asked for; unspecified means manage.
+    /// Reads the permission of a new API key; unspecified means manage.
     pub fn requested(value: i32) -> Result<Self, Invalid> {
         match Self::try_from(value) {
             Ok(Self::Unspecified) => Ok(Self::Manage),

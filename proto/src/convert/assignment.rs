@@ -1,4 +1,4 @@
-//! fleet.proto: what exporters are given to do.
+//! fleet.proto: assignments.
 
 use tracelift_core::{
     Invalid,
@@ -48,7 +48,7 @@ impl TryFrom<&v1::Assignment> for Assignment {
 
     fn try_from(message: &v1::Assignment) -> Result<Self, Invalid> {
         let (task, fence) = under(&message.task_id, message.fence)?;
-        // The control plane has checked the range against the operator's limit.
+        // The control plane has already checked the range against the operator's limit.
         let spec = required("spec", message.spec.as_ref())?
             .check(u64::MAX, Compression::default())
             .map_err(|mut faults| faults.swap_remove(0).within("spec"))?;

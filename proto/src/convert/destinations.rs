@@ -1,4 +1,4 @@
-//! destinations.proto
+//! destinations.proto: destinations, bucket settings and credentials.
 
 use tracelift_core::{
     Invalid, InvalidKind,
@@ -129,13 +129,13 @@ impl TryFrom<v1::BucketConfig> for BucketInput {
     }
 }
 
-/// Checked credentials as they travel: only ever moved, never printed.
+/// Validated credentials in transit. Never printed or cloned.
 pub struct BucketSecrets {
     /// 1 to 255 characters.
     pub access_key_id: String,
     /// 1 to 2048 characters.
     pub secret_access_key: String,
-    /// For keys that expire.
+    /// `None` for long-lived keys.
     pub session_token: Option<String>,
 }
 

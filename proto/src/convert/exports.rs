@@ -1,4 +1,4 @@
-//! exports.proto
+//! exports.proto: specs, exports and statuses.
 
 use tracelift_core::{
     Invalid, InvalidKind,
@@ -19,8 +19,8 @@ use super::{time_from, time_to};
 use crate::v1;
 
 impl v1::ExportSpec {
-    /// The spec, checked, with a window of at most `max_days` UTC days and that codec if it names
-    /// none; or every wrong field.
+    /// Validates the spec, with a window of at most `max_days` UTC days, using `codec` if it names
+    /// no compression; or returns every invalid field.
     pub fn check(&self, max_days: u64, codec: Compression) -> Result<ExportSpec, Vec<Invalid>> {
         let mut faults = Faults::default();
         let destination = faults.take(DestinationId::parse("destination_id", &self.destination_id));
@@ -59,7 +59,7 @@ impl v1::ExportSpec {
         }
     }
 
-    /// One window, or the first of a schedule.
+    /// The window and no interval, or a schedule's first window and its interval.
     fn span(&self, faults: &mut Faults, max_days: u64) -> Option<(Window, Option<Hours>)> {
         let start = faults.take(time_from("start_time", self.start_time.as_ref()));
         if self.interval_hours == 0 {
@@ -151,8 +151,8 @@ impl From<&ExportSpec> for v1::ExportSpec {
 }
 
 impl From<&Export> for v1::Export {
-    /// Without its progress, its reconciliation and when it was read, which are derived from its
-    /// runs.
+    /// Leaves out progress, reconciliation and read times, which are derived from the export's
+    /// tasks.
     fn from(export: &Export) -> Self {
         Self {
             id: export.id.to_string(),
@@ -187,12 +187,12 @@ impl From<ExportStatus> for v1::ExportStatus {
 }
 
 impl v1::ExportStatus {
-    /// The status in the rules' type; `None` when unspecified.
+    /// The domain status; `None` if unspecified.
     pub fn known(self) -> Option<ExportStatus> {
         ExportStatus::ALL.iter().copied().find(|status| Self::from(*status) == self)
     }
 
-    /// The word of the REST API; empty when unspecified.
+    /// The string used by the REST API; empty if unspecified.
     pub fn word(self) -> &'static str {
         self.known().map_or("", ExportStatus::as_str)
     }
@@ -212,7 +212,7 @@ impl From<RunStatus> for v1::RunStatus {
 }
 
 impl v1::RunStatus {
-    /// The word of the REST API; empty when unspecified.
+    /// The string used by the REST API; empty if unspecified.
     pub fn word(self) -> &'static str {
         RunStatus::ALL
             .into_iter()

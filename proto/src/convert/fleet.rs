@@ -17,12 +17,12 @@ use uuid::Uuid;
 use super::{required, time_from, time_to};
 use crate::fleet::v1;
 
-/// The task and fence that a message is about.
+/// Parses the task id and fence of a message.
 pub(super) fn under(task_id: &str, fence: u64) -> Result<(TaskId, Fence), Invalid> {
     Ok((TaskId::parse("task_id", task_id)?, Fence(fence)))
 }
 
-/// Implements the conversions between a message of a task and a fence and its domain value.
+/// Implements the conversions of messages that consist of a task id and a fence.
 macro_rules! of_a_lease {
     ($($message:ident),*) => {$(
         impl From<(TaskId, Fence)> for v1::$message {
@@ -78,7 +78,7 @@ impl From<(TaskId, Fence, Verdict)> for v1::LeaseVerdict {
     }
 }
 
-/// A verdict that this version does not know takes the lease away.
+/// An unknown verdict counts as revoked.
 impl TryFrom<&v1::LeaseVerdict> for (TaskId, Fence, Verdict) {
     type Error = Invalid;
 
@@ -120,10 +120,10 @@ pub(super) fn partition_from(partition: Option<&v1::Partition>) -> Result<Partit
     required("partition", partition)?.try_into()
 }
 
-/// More than one task can have of anything: sums over many tasks stay within 63 bits.
+/// More than any task can count; keeps sums over many tasks within 63 bits.
 const MAX_COUNT: u64 = 1 << 50;
 
-/// Refuses counts that no task can have, so that sums over many of them cannot overflow.
+/// Rejects counts that are too large to be real, so that sums over many tasks cannot overflow.
 pub(super) fn plausible<const N: usize>(field: &str, counts: [u64; N]) -> Result<(), Invalid> {
     if counts.into_iter().all(|count| count <= MAX_COUNT) {
         Ok(())
@@ -211,7 +211,7 @@ impl From<&LeftOut> for v1::LeftOut {
     }
 }
 
-/// Nothing was left out where an exporter does not say.
+/// Unset means that nothing was left out.
 pub(super) fn left_out_from(
     field: &str,
     left_out: Option<&v1::LeftOut>,
@@ -237,7 +237,7 @@ impl From<Identity> for v1::Identity {
     }
 }
 
-/// An exporter that does not say knows nothing of ids at several start times.
+/// Anything but `Identity::Id` counts as the weaker identity by id and start time.
 pub(super) fn identity_from(identity: i32) -> Identity {
     match v1::Identity::try_from(identity) {
         Ok(v1::Identity::Id) => Identity::Id,
@@ -270,7 +270,7 @@ impl From<&Finished> for v1::Finished {
     }
 }
 
-/// Counts by the names of their limits.
+/// Non-zero counts, by the names of their limits.
 pub(super) fn oversized_to(oversized: Oversized) -> BTreeMap<String, u64> {
     oversized
         .named()
@@ -279,7 +279,7 @@ pub(super) fn oversized_to(oversized: Oversized) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// The inverse; names that this version does not know are left out.
+/// The inverse of [`oversized_to`]; unknown names are ignored.
 pub(super) fn oversized_from(counts: &BTreeMap<String, u64>) -> Oversized {
     Oversized::from_named(counts.iter().map(|(name, count)| (name.as_str(), *count)))
 }
@@ -393,7 +393,7 @@ impl TryFrom<&v1::Failure> for Failure {
     }
 }
 
-/// Characters of a failure's text that are kept.
+/// Maximum characters of a failure's detail; the rest is cut off.
 const MAX_DETAIL: usize = 2000;
 
 const STEPS: [Step; 7] = [

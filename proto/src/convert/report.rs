@@ -1,4 +1,4 @@
-//! fleet.proto: what exporters report.
+//! fleet.proto: reports and progress.
 
 use tracelift_core::{
     Invalid,
@@ -70,7 +70,7 @@ impl TryFrom<&v1::Report> for TaskReport {
     }
 }
 
-/// What was found; one more than an export may have stands for all that are too many.
+/// Converts the experiments found. One more than an export may have stands for any larger number.
 fn experiments(found: &[v1::Experiment]) -> Result<Vec<Experiment>, Invalid> {
     if found.len() > MAX_PARTITIONS + 1 {
         let message = format!("must name at most {}", MAX_PARTITIONS + 1);
@@ -79,7 +79,7 @@ fn experiments(found: &[v1::Experiment]) -> Result<Vec<Experiment>, Invalid> {
     found.iter().map(Experiment::try_from).collect()
 }
 
-/// Characters of a stage that are kept.
+/// Maximum characters of a stage; the rest is cut off.
 const MAX_STAGE: usize = 64;
 
 impl From<(TaskId, Fence, &Progress)> for v1::Progress {
@@ -122,7 +122,7 @@ impl TryFrom<&v1::Progress> for (TaskId, Fence, Progress) {
             [said.rows, said.bytes, estimate, said.hydrated_objects, said.hydration_misses],
         )?;
         if !stage_seconds.iter().all(|seconds| seconds.is_finite()) {
-            // JSON has no others.
+            // JSON cannot represent others.
             return Err(Invalid::new("progress.stage_seconds", "must be finite numbers"));
         }
         let progress = Progress {

@@ -1,5 +1,4 @@
-//! A run's destination and its credentials: asked for under the lease, held only while the job
-//! runs.
+//! Access to a task's destination: requested under the lease, and held only while the job runs.
 
 use std::time::Duration;
 
@@ -25,10 +24,10 @@ use tracelift_proto::{
 
 use crate::lease::{JobError, Lease, StopReason};
 
-/// The control plane's fleet service, with the exporters' token.
+/// Client of the control plane's fleet service that authenticates with the fleet token.
 pub(crate) type FleetClient = FleetServiceClient<InterceptedService<Channel, Token>>;
 
-/// Puts the exporters' token on every call.
+/// Adds the fleet token to every call.
 #[derive(Clone)]
 pub(crate) struct Token(MetadataValue<Ascii>);
 
@@ -48,14 +47,14 @@ impl Interceptor for Token {
     }
 }
 
-/// A client over `channel`.
+/// Creates a client over `channel`.
 pub(crate) fn fleet(channel: Channel, token: Token) -> FleetClient {
     FleetServiceClient::with_interceptor(channel, token)
         .max_decoding_message_size(MAX_FLEET_BYTES)
         .max_encoding_message_size(MAX_FLEET_BYTES)
 }
 
-/// Asks for destinations.
+/// Requests destinations from the control plane.
 #[derive(Clone)]
 pub(crate) struct DestinationAccess {
     pub(crate) client: FleetClient,
@@ -63,14 +62,14 @@ pub(crate) struct DestinationAccess {
     pub(crate) incarnation: String,
 }
 
-/// Between two questions while the control plane is away.
+/// Delay between attempts while the control plane is unavailable.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
-/// Longest wait for one answer.
+/// Timeout of one attempt.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl DestinationAccess {
-    /// The bucket of a leased run and its keys. While the control plane is away it asks again,
-    /// until the lease ends.
+    /// The bucket of a leased task and how to authenticate with it. Retries while the control plane
+    /// is unavailable, until the lease ends.
     pub(crate) async fn destination(&self, lease: &Lease) -> Result<(Bucket, Grant), JobError> {
         loop {
             let question = v1::GetDestinationAccessRequest {
@@ -106,8 +105,8 @@ impl DestinationAccess {
                         () = tokio::time::sleep(ASK_AGAIN) => {}
                     }
                 }
-                // The destination was deleted, or what it uses is not allowed any more: trying
-                // again changes nothing.
+                // The destination was deleted, or the operator no longer permits what it uses;
+                // retrying is pointless.
                 Err(status) if status.code() == Code::FailedPrecondition => {
                     let class = FailureClass::CustomerConfig;
                     return Err(JobError::Failed(Failure {

@@ -1,7 +1,7 @@
-//! The agent: one stream to the control plane, the jobs it gave, and their reports.
+//! The agent: one stream to the control plane, the jobs it assigned, and their reports.
 //!
-//! Losing the stream stops no job. Reports wait, the agent connects again with jitter, and a job
-//! whose lease could have lapsed meanwhile is stopped before it can do harm.
+//! Losing the stream stops no job. Reports wait while the agent reconnects with jitter, and a job
+//! whose lease could lapse meanwhile is stopped before it can do harm.
 
 mod in_flight;
 
@@ -38,7 +38,7 @@ use crate::{
     report::Outgoing,
 };
 
-/// What the agent is told at its start.
+/// The agent's dependencies and settings.
 pub(crate) struct Agent {
     pub(crate) client: FleetClient,
     pub(crate) exporter: String,
@@ -50,23 +50,23 @@ pub(crate) struct Agent {
     pub(crate) in_flight: InFlight,
 }
 
-/// Shortest and longest bound of the wait before connecting again; the wait itself is anywhere
-/// below it.
+/// Smallest and largest upper bound of the reconnect delay; the delay itself is random below the
+/// bound.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// How long the control plane may take for its welcome, or to take in what is said.
+/// Timeout for the control plane to send its welcome, or to accept a message.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often progress is reported.
+/// Interval between progress messages.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// Messages that wait to be sent.
+/// Capacity of the queue of outgoing messages.
 const OUTBOX: usize = 64;
 
 /// Why a session ended.
 enum SessionEnd {
-    /// The stream broke, or the control plane refused.
+    /// The stream broke, or the control plane refused the connection.
     Lost(Status),
-    /// The control plane stops; come back then.
+    /// The control plane is shutting down; reconnect after this delay.
     Drained(Duration),
-    /// Everything is handed back.
+    /// All tasks have been handed back.
     Stopped,
 }
 
@@ -77,8 +77,8 @@ impl From<Status> for SessionEnd {
 }
 
 impl Agent {
-    /// Works until `stopping`, then finishes the files in hand and gives the runs back, within the
-    /// drain time.
+    /// Runs until `stopping` is cancelled, then finishes the files in progress and hands the tasks
+    /// back, within the drain time.
     pub(crate) async fn run(mut self, stopping: CancellationToken) {
         let out_of_time = {
             let (stopping, drain_time) = (stopping.clone(), self.drain_time);
@@ -159,9 +159,9 @@ impl Agent {
         let (mut beats, mut ticks) = (spread(beat), spread(PROGRESS_INTERVAL));
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // When each heartbeat was sent that has no answer yet: a lease holds from then on, not from
-        // a later one. And whether it said that no more runs are wanted: once that is
-        // answered, none is on its way.
+        // For each heartbeat without a reply: when it was sent, because the lease is valid from
+        // then and no later; and whether it declined further tasks, because after its reply no
+        // assignment is in flight.
         let mut unanswered = VecDeque::new();
         let mut given_no_more = draining; // hello said so
         loop {
@@ -276,8 +276,8 @@ impl Agent {
         Ok(())
     }
 
-    /// Starts the job of an assignment, declines it, or hands it back: it may have been on its way
-    /// when the exporter was told to stop.
+    /// Starts the job of an assignment, declines it, or hands it back if it was in flight when the
+    /// exporter was told to stop.
     fn begin(&mut self, message: &v1::Assignment, draining: bool) -> ExporterMessage {
         let decline = |reason: String| {
             tracing::warn!(task = message.task_id, reason, "assignment declined");
@@ -292,7 +292,7 @@ impl Agent {
         let accepted = ExporterMessage::Accepted((lease.task, lease.fence).into());
         if let Some(older) = self.in_flight.lease(lease.task) {
             if older.fence >= lease.fence {
-                return accepted; // it came twice
+                return accepted; // a duplicate
             }
             older.stop(StopReason::Revoked);
         } else if self.in_flight.jobs() >= usize::try_from(self.capacity).unwrap_or(usize::MAX) {
@@ -311,7 +311,7 @@ impl Agent {
     }
 }
 
-/// What earlier attempts have done.
+/// Totals of earlier attempts.
 fn before(work: &Assigned) -> Totals {
     match work {
         Assigned::Partition(resume) => resume.before,
@@ -320,10 +320,10 @@ fn before(work: &Assigned) -> Totals {
     }
 }
 
-/// The part of a lease's time for which a job goes on without a word from the control plane.
+/// Share of the lease time for which jobs continue without hearing from the control plane.
 const TRUSTED_SHARE: f64 = 0.75;
 
-/// A message that makes no sense ends the session: the next one begins with what is true.
+/// An invalid message ends the session; the next one starts from the true state.
 fn unreadable(fault: Invalid) -> SessionEnd {
     SessionEnd::Lost(Status::invalid_argument(format!("the control plane's message: {fault}")))
 }
@@ -338,7 +338,7 @@ async fn send(
         .map_err(|_| Status::unavailable("the stream is closed"))
 }
 
-/// (heartbeat interval, lease time)
+/// Heartbeat interval and lease time, with defaults.
 fn terms(welcome: &v1::Welcome) -> (Duration, Duration) {
     let read = |duration: Option<prost_types::Duration>, default| {
         duration
@@ -352,13 +352,13 @@ fn terms(welcome: &v1::Welcome) -> (Duration, Duration) {
     )
 }
 
-/// Every so often, from anywhere within the first time on: exporters that connect at once, as when
-/// their control plane has started anew, must not speak all at once ever after.
+/// Ticks every `period` with a random first delay, so that exporters that connect at the same
+/// moment, as after a restart of the control plane, do not stay in step.
 fn spread(period: Duration) -> Interval {
     interval_at(Instant::now() + jitter(period), period)
 }
 
-/// Anywhere between nothing and `most`.
+/// A random duration of at most `most`.
 fn jitter(most: Duration) -> Duration {
     most.mul_f64(chance())
 }

@@ -1,5 +1,4 @@
-//! How fast one destination is called: every call of a run waits while the store has asked to slow
-//! down.
+//! Backoff per destination: all calls of a task wait after the store has throttled one.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -8,24 +7,24 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-/// The wait after a first refusal, before jitter, and the longest one.
+/// Wait after the first throttled call, before jitter, and the longest wait.
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// The pace of all calls to one store: the wait doubles with each refusal and halves with each
-/// answer.
+/// The backoff shared by all calls to a store. The wait doubles with each throttled call and halves
+/// with each success.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     wait: Duration,
-    /// No call before then.
+    /// Earliest time of the next call.
     until: Option<Instant>,
 }
 
 impl Backoff {
-    /// Waits for the next call's time.
+    /// Waits until the next call is due.
     pub(crate) async fn turn(&self) {
         let until = self.0.lock().unwrap_or_else(PoisonError::into_inner).until;
         if let Some(until) = until {
@@ -33,8 +32,8 @@ impl Backoff {
         }
     }
 
-    /// The store asked to slow down. `share` of the wait, from 0 to 1, is left to chance so that
-    /// not all come back at once.
+    /// Records a throttled call. `share`, from 0 to 1, picks the random part of the wait, so that
+    /// calls do not resume together.
     pub(crate) fn slower(&self, share: f64) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.wait = (state.wait * 2).clamp(FIRST, LONGEST);
@@ -42,7 +41,7 @@ impl Backoff {
         state.until = state.until.max(Some(Instant::now() + wait));
     }
 
-    /// The store answered.
+    /// Records a success.
     pub(crate) fn faster(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !state.wait.is_zero() {

@@ -1,5 +1,5 @@
-//! Offloaded objects: fetched and unpacked. What they hold is passed on as it would be inline; one
-//! that cannot be had is a miss, not a failure.
+//! Fetches and decompresses offloaded objects. Their content is treated as if it were inline; an
+//! object that cannot be fetched is a miss, not a failure.
 
 use std::{
     borrow::Cow,
@@ -24,23 +24,23 @@ use tracelift_runtime::{
 
 use crate::{budget::Turn, pointer::Pointer, settings::Blobs};
 
-/// The store of the offloaded objects.
+/// The store of offloaded objects.
 #[derive(Debug, Clone)]
 pub(crate) struct BlobStore {
     objects: Reader,
     max_bytes: u64,
-    /// When it last gave an object, or said of one what is wrong with that.
+    /// When it last returned an object, or an error that concerns a single object.
     gave: Arc<Mutex<Option<Instant>>>,
 }
 
-/// Why a field stays null. The words go into the manifest.
+/// Why a field stays null. The text goes into the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Miss {
     NotFound,
-    /// The store gives other objects, not this one: it is archived, encrypted with a key that we
-    /// have not, or its key is none for this store. What it answered, without its message.
+    /// The store returns other objects, but not this one: it is archived, encrypted with a key we
+    /// lack, or its key is invalid for this store. Holds the store's answer without its message.
     Refused(String),
-    /// It may be that the store gives us no object at all.
+    /// Access denied, possibly to every object.
     Denied(String),
     TooLarge,
     ForeignBucket,
@@ -65,7 +65,7 @@ impl Miss {
     }
 }
 
-/// An object's outcome that is not its content.
+/// Why an object has no content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FetchError {
     Miss(Miss),
@@ -78,14 +78,13 @@ impl From<Miss> for FetchError {
     }
 }
 
-/// Longest time until an object's answer begins.
+/// Timeout until an object's response begins.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest time in which nothing more of its body comes: a store that falls silent must not hold a
-/// run.
+/// Longest wait for more of a body: a silent store must not hold up a task.
 const BODY_SILENCE: Duration = Duration::from_secs(60);
-/// For so long a store that gave an object counts as one that gives objects.
+/// How long a store that returned an object counts as one that grants access.
 const MEMORY: Duration = Duration::from_secs(600);
-/// How often a transient fault is tried within one attempt of the run.
+/// Attempts for transient errors within one attempt of the task.
 const FETCH_ATTEMPTS: u32 = 5;
 
 impl BlobStore {
@@ -113,13 +112,13 @@ impl BlobStore {
         Ok(Self { objects, max_bytes: settings.blob_max_bytes, gave: Arc::default() })
     }
 
-    /// Whether it lets us have objects, as far as it has shown lately.
+    /// Whether the store has recently shown that it grants access.
     pub(crate) fn gives(&self) -> bool {
         let gave = *self.gave.lock().unwrap_or_else(PoisonError::into_inner);
         gave.is_some_and(|at| at.elapsed() < MEMORY)
     }
 
-    /// The text of a field. The body is read when its `turn` has room for it.
+    /// Fetches the text of a field. The body is read once its `turn` has room for it.
     pub(crate) async fn fetch(
         &self,
         column: Column,
@@ -145,7 +144,8 @@ impl BlobStore {
         read.map_err(|panic| cut(&pointer.key, &panic))?
     }
 
-    /// The body, whole. Room is taken for what is announced, and step by step for what is not.
+    /// Reads the whole body. Room is reserved for the announced size, or step by step if none is
+    /// announced.
     async fn body(
         &self,
         key: &str,
@@ -180,21 +180,21 @@ impl BlobStore {
     }
 }
 
-/// So much room is taken at a time for a body whose length is not announced.
+/// Room reserved at a time for a body of unknown size, in bytes.
 const STEP: u64 = 64 << 10;
-/// From that many bytes on an object is unpacked and checked off the reactor.
+/// Larger objects are decompressed and validated off the reactor; in bytes.
 const LARGE: u64 = 64 << 10;
 
-/// What a refusal is about: this object, the store as it is set up, or this moment.
+/// Whether an error concerns this object, the store's configuration, or only this moment.
 fn no_blob(error: &BucketError) -> FetchError {
-    // Its message may hold anything.
+    // The message may contain anything.
     let answer = error.words.split(": ").next().unwrap_or_default().to_owned();
     let class = match error.fault {
         Fault::NoSuchKey => return Miss::NotFound.into(),
         Fault::AccessDenied if answer.contains("SignatureDoesNotMatch") => {
             FailureClass::SourceConfig
         }
-        // A reader that may not list is not told that an object is missing.
+        // A store may answer "denied" for a missing object if the reader may not list.
         Fault::AccessDenied if is_about_one(&answer, &error.words) => {
             return Miss::Refused(answer).into();
         }
@@ -209,7 +209,8 @@ fn no_blob(error: &BucketError) -> FetchError {
         | Fault::InvalidBucketName => FailureClass::SourceConfig,
         _ => return Miss::Refused(answer).into(),
     };
-    // The advice is meant for a customer's bucket, but a wrong clock is the operator's in any case.
+    // The advice is written for customers' buckets, but a wrong clock is always the operator's
+    // concern.
     let advice = match (error.fault, class) {
         (Fault::ClockSkewed, _) => format!("; {}", error.fault.advice()),
         (_, FailureClass::SourceConfig) => {
@@ -223,13 +224,13 @@ fn no_blob(error: &BucketError) -> FetchError {
     FetchError::Failure(Failure { step: Step::Hydrate, class, detail })
 }
 
-/// Whether a denial says that it is for this object alone.
+/// Whether a denial is for this object alone.
 fn is_about_one(answer: &str, words: &str) -> bool {
     answer.contains("InvalidObjectState")
         || ["ListBucket", "kms:"].iter().any(|cause| words.contains(cause))
 }
 
-/// Every object is refused.
+/// The failure if every object is refused.
 pub(crate) fn refuses_all(answer: &str) -> Failure {
     let detail = format!(
         "the store of offloaded fields refuses every object: GetObject answered {answer}; allow s3:GetObject on BLOB_BUCKET for the exporter's keys"
@@ -246,8 +247,8 @@ fn cut(key: &str, reason: &dyn std::fmt::Display) -> FetchError {
     })
 }
 
-/// The body without its packing: as its Content-Encoding says where that fits, and as its first
-/// bytes say. A label that does not fit is wrong: proxies unpack on the way and leave it.
+/// Decompresses a body according to its Content-Encoding and its first bytes. If they disagree, the
+/// header is wrong: proxies decompress in transit and leave it in place.
 fn unpack(mut body: Vec<u8>, encoding: Option<&str>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
     let labels =
         encoding.unwrap_or_default().split(',').map(|label| label.trim().to_ascii_lowercase());
@@ -273,7 +274,7 @@ fn unpack_by_magic(body: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
     within(unpacked.map_err(|_| Miss::NotUnpackable)?, max_bytes)
 }
 
-/// With zlib's header or without; text that is neither stays.
+/// Inflates with or without zlib's header; text that is neither stays as it is.
 fn unpack_deflate(body: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
     if let Ok(zlib) = unpacked(flate2::read::ZlibDecoder::new(&body[..]), max_bytes) {
         return within(zlib, max_bytes);
@@ -288,7 +289,7 @@ fn unpack_deflate(body: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
     )
 }
 
-/// Packed bytes are no text; text is not packed.
+/// Compressed bytes are not valid text, and text is not valid Brotli.
 fn unpack_brotli(body: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
     if std::str::from_utf8(&body).is_ok() {
         return Ok(body);
@@ -300,7 +301,7 @@ fn unpack_brotli(body: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
     )
 }
 
-/// What comes out, up to a byte more than it may be.
+/// Decompresses up to one byte more than allowed.
 fn unpacked(packed: impl Read, max_bytes: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     packed.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -312,8 +313,8 @@ fn within(bytes: Vec<u8>, max_bytes: u64) -> Result<Vec<u8>, Miss> {
     if bytes.len() as u64 > max_bytes { Err(Miss::TooLarge) } else { Ok(bytes) }
 }
 
-/// What the column holds: the text as it stands, as if it had been inline; for `error` plain text,
-/// so a JSON text loses its quotes.
+/// The value of the column: the text unchanged, as if inline. `error` is plain text, so a JSON
+/// string is unquoted.
 fn field(column: Column, content: Vec<u8>) -> String {
     let text = String::from_utf8(content)
         .unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned());
@@ -351,7 +352,7 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// `TEXT`, packed by Node's zlib.
+    /// `TEXT`, compressed by Node's zlib.
     const BROTLI: [u8; 15] =
         [0x0b, 0x05, 0x80, 0x7b, 0x22, 0x61, 0x22, 0x3a, 0x20, 0x22, 0xc3, 0xa9, 0x22, 0x7d, 0x03];
 

@@ -1,14 +1,14 @@
-//! Bytes of fetched objects that wait for their turn, bounded without a deadlock.
+//! A bound on the bytes of fetched objects waiting for their turn, free of deadlocks.
 //!
-//! Objects are fetched many at a time but used in order. Were each to wait for room as it comes,
-//! later ones could hold all of it while the one that is needed next waits for ever. So the next
-//! one never waits: the bound is the limit plus one object.
+//! Many objects are fetched at a time but used in order. If each waited for room, later objects
+//! could take all of it and the next one in order would wait forever. So that one never waits: the
+//! bound is the limit plus one object.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Room for a number of bytes, given out in turns.
+/// A number of bytes to share.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: u64,
@@ -19,7 +19,7 @@ pub(crate) struct Budget {
 #[derive(Debug, Default)]
 struct State {
     used: u64,
-    /// The turn that is used next.
+    /// Index of the object to be used next.
     next: u64,
 }
 
@@ -28,7 +28,7 @@ impl Budget {
         Arc::new(Self { limit, state: Mutex::default(), changed: Notify::new() })
     }
 
-    /// The turn of the object that is used as number `index`, from 0.
+    /// The turn of object number `index`, from 0.
     pub(crate) fn turn(self: &Arc<Self>, index: u64) -> Turn {
         Turn { budget: self.clone(), index, bytes: 0 }
     }
@@ -43,8 +43,7 @@ impl Budget {
     }
 }
 
-/// One object's share. Dropping it gives the room back and makes the next object the one that never
-/// waits.
+/// One object's share. Dropping it frees the bytes and moves on to the next object.
 #[derive(Debug)]
 pub(crate) struct Turn {
     budget: Arc<Budget>,
@@ -53,7 +52,7 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Waits until there is room for that many bytes, or until it is this object's turn.
+    /// Waits until this many bytes are free, or until the object is next.
     pub(crate) async fn wait_for(&mut self, bytes: u64) {
         loop {
             let changed = self.budget.changed.notified();

@@ -1,5 +1,5 @@
-//! The destination of one run, as long as its lease lasts: calls wait out throttling, and keys that
-//! have expired are asked for anew. It knows how to call, not what.
+//! The destination of one task for the duration of its lease: calls wait out throttling, and
+//! expired credentials are fetched again. This module knows how to call, not what.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -28,22 +28,22 @@ use crate::{
     width::Width,
 };
 
-/// How often a transient fault is tried within one call.
+/// Attempts per call for transient errors.
 const REQUEST_ATTEMPTS: u32 = 4;
 
-/// Why a call has no answer.
+/// Why a call failed.
 #[derive(Debug)]
 pub(crate) enum CallError {
     /// The lease ended first.
     Stopped(StopReason),
     /// The store refused, or could not be reached.
     Refused(BucketError),
-    /// The destination could not be asked for anew.
+    /// Credentials could not be fetched again.
     Access(JobError),
 }
 
 impl CallError {
-    /// What it means for the job.
+    /// Converts it to the job's error.
     pub(crate) fn at(self, step: Step) -> JobError {
         match self {
             Self::Stopped(why) => JobError::Stopped(why),
@@ -53,12 +53,12 @@ impl CallError {
     }
 }
 
-/// What a destination's refusal means for the run.
+/// Classifies a destination's error for the task.
 pub(crate) fn failure(step: Step, error: &BucketError) -> Failure {
     let class = match error.fault {
         Fault::Throttled => FailureClass::Throttled,
-        // A role may not be assumed because the token service is away, which is no reason to give
-        // up. What arrived damaged again and again is written anew by the next attempt.
+        // Neither is a reason to give up: the token service may be unavailable, so that the role
+        // cannot be assumed, and the next attempt rewrites what keeps arriving damaged.
         Fault::Unavailable
         | Fault::Damaged
         | Fault::NoSuchUpload
@@ -79,24 +79,24 @@ pub(crate) fn failure(step: Step, error: &BucketError) -> Failure {
     Failure { step, class, detail: error.told() }
 }
 
-/// What a call asks for: reads may be denied to keys that are good for exports.
+/// What a call needs. Keys that are good for exports may be denied reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
     Read,
     Write,
 }
 
-/// Whether a call in flight is aborted when the lease ends.
+/// Whether to abort a call in flight when the lease ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WhenStopped {
     Abort,
     Await,
 }
 
-/// What a new object is made of.
+/// The content of a new object.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// All of it.
+    /// The whole content.
     Whole(Bytes),
     /// The parts of an upload.
     Parts { upload_id: String, parts: Vec<UploadedPart>, bytes: u64 },
@@ -113,9 +113,9 @@ pub(crate) struct Destination {
     width: Mutex<Width>,
     current: Mutex<Current>,
     renewing: tokio::sync::Mutex<()>,
-    /// What the store knows, as far as its check and it have said.
+    /// Features of the store, from its check and from what it has rejected since.
     features: Mutex<StoreFeatures>,
-    /// Whether it has taken a write of this run.
+    /// Whether it has accepted a write of this task.
     taken: AtomicBool,
 }
 
@@ -126,7 +126,7 @@ struct Current {
 }
 
 impl Destination {
-    /// Asks the control plane where it is and for its keys.
+    /// Fetches the bucket and its credentials from the control plane.
     pub(crate) async fn open(
         access: DestinationAccess,
         connector: Connector,
@@ -153,23 +153,23 @@ impl Destination {
         }))
     }
 
-    /// Its bucket.
+    /// The bucket's settings.
     pub(crate) fn bucket(&self) -> Bucket {
         self.current().store.bucket().clone()
     }
 
-    /// It has taken a write of this run or of what the run builds on.
+    /// Records that it has accepted a write of this task, or of one that this task builds on.
     pub(crate) fn has_taken(&self) {
         self.taken.store(true, Relaxed);
     }
 
-    /// What its store knows, as far as it has said.
+    /// The features known so far.
     pub(crate) fn features(&self) -> StoreFeatures {
         *self.features.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The store has taken a request with no more than that: so much it knows, and the run's other
-    /// requests carry no more.
+    /// Records that a request succeeded with only these features; further requests of the task use
+    /// no others.
     pub(crate) fn knows(&self, features: StoreFeatures) {
         let mut known = self.features.lock().unwrap_or_else(PoisonError::into_inner);
         if known.and(features) != *known {
@@ -180,7 +180,7 @@ impl Destination {
         }
     }
 
-    /// How many parts may be on their way where the setting allows `most`.
+    /// Parts that may be in flight if the setting allows `most`.
     pub(crate) fn parts_at_once(&self, most: usize) -> usize {
         self.width().at_once(most)
     }
@@ -207,7 +207,7 @@ impl Destination {
         self.width.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes an object, whatever stands at its key.
+    /// Writes an object, replacing whatever is at its key.
     pub(crate) async fn put(&self, object: &NewObject, body: &Bytes) -> Result<(), CallError> {
         let put = self.retrying(Access::Write, WhenStopped::Abort, |store| {
             let body = body.clone();
@@ -216,8 +216,8 @@ impl Destination {
         put.await.map(drop)
     }
 
-    /// Opens an upload; its id. Waited for whatever comes meanwhile: only we can know the id of
-    /// what it opens.
+    /// Opens an upload; returns its id. Not aborted when the lease ends, because only we can learn
+    /// the id.
     pub(crate) async fn open_upload(&self, object: &NewObject) -> Result<String, CallError> {
         self.retrying(Access::Write, WhenStopped::Await, |store| async move {
             store.open_upload(object).await
@@ -225,8 +225,8 @@ impl Destination {
         .await
     }
 
-    /// Sends a part, and learns from how long it takes how many to send at once. `most`: how many
-    /// the setting allows.
+    /// Uploads a part, and adapts the number of concurrent parts to its duration. `most`: the
+    /// number that the setting allows.
     pub(crate) async fn upload_part(
         &self,
         most: usize,
@@ -241,8 +241,8 @@ impl Destination {
         self.measured(most, sending).await
     }
 
-    /// Makes an object, sending only what `features` say; its etag. The outcome must be known once
-    /// it was sent: an object that exists is reported, whatever comes meanwhile.
+    /// Creates an object using only `features`; returns its ETag. Not aborted when the lease ends,
+    /// because an existing object must be reported.
     pub(crate) async fn make(
         &self,
         object: &NewObject,
@@ -263,7 +263,7 @@ impl Destination {
         .await
     }
 
-    /// Discards an upload.
+    /// Aborts an upload.
     pub(crate) async fn abort_upload(&self, upload: OpenUpload<'_>) -> Result<(), CallError> {
         self.retrying(Access::Read, WhenStopped::Abort, |store| async move {
             store.abort_upload(upload).await
@@ -271,7 +271,7 @@ impl Destination {
         .await
     }
 
-    /// Discards an upload, whether or not the lease still stands; tried once.
+    /// Aborts an upload in a single attempt, even if the lease has ended.
     pub(crate) async fn abort_upload_once(
         &self,
         upload: OpenUpload<'_>,
@@ -279,7 +279,7 @@ impl Destination {
         self.current().store.abort_upload(upload).await
     }
 
-    /// The ids of the open uploads of this very key.
+    /// Ids of the open uploads of exactly this key.
     pub(crate) async fn uploads(&self, key: &str) -> Result<Vec<String>, CallError> {
         self.retrying(
             Access::Read,
@@ -289,7 +289,7 @@ impl Destination {
         .await
     }
 
-    /// Describes an object.
+    /// Fetches an object's attributes.
     pub(crate) async fn head(&self, key: &str) -> Result<ObjectInfo, CallError> {
         self.retrying(
             Access::Read,
@@ -344,7 +344,7 @@ impl Destination {
         }
     }
 
-    /// Whether a write that carried so much, and no condition, is to be sent without its checksum.
+    /// Whether to retry a write (never conditional) without its checksum.
     fn forgo_checksums(&self, access: Access, carried: StoreFeatures, error: &BucketError) -> bool {
         let about = matches!(error.extra, Some(Extra::Checksums | Extra::Any));
         let forgone = about && access == Access::Write && carried.checksums;
@@ -362,7 +362,7 @@ impl Destination {
         }
     }
 
-    /// Returns when the call is to be sent again.
+    /// Handles an error; returns once the call should be retried.
     async fn refused(
         &self,
         access: Access,
@@ -378,7 +378,7 @@ impl Destination {
             return Ok(());
         }
         let taken = access == Access::Write && self.taken.load(Relaxed);
-        // Keys are replaced while runs go on: those of before may be good no longer.
+        // Credentials may be replaced during an export, which invalidates the old ones.
         let keys = matches!(error.fault, Fault::ExpiredToken | Fault::UnknownKeyId)
             || error.fault == Fault::AccessDenied && taken;
         if keys && self.renew(grant).await.map_err(CallError::Access)? {
@@ -398,11 +398,11 @@ impl Destination {
         }
     }
 
-    /// Asks for keys other than `expired`; whether there are any.
+    /// Fetches credentials other than `expired`; returns whether there are any.
     async fn renew(&self, expired: &Grant) -> Result<bool, JobError> {
         let _one_at_a_time = self.renewing.lock().await;
         if self.current().grant != *expired {
-            return Ok(true); // another call of this run was here first
+            return Ok(true); // another call of this task has already renewed them
         }
         let renewed =
             connect(&self.access, &self.connector, &self.lease, line(&self.meter, self.patience))
@@ -437,7 +437,7 @@ async fn connect(
     Ok(Current { store, grant })
 }
 
-/// Anywhere from 0 to 1.
+/// A random number from 0 to 1.
 pub(crate) fn chance() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }

@@ -1,5 +1,5 @@
-//! Batches with the offloaded fields filled in: many objects in flight, used in order, bounded in
-//! bytes. Rows that turn out not to match the filter once their fields are there go no further.
+//! Fills offloaded fields into batches: many objects in flight, used in order, bounded in bytes.
+//! Rows that do not match the filter once their fields are known are dropped.
 
 mod assemble;
 mod content_filter;
@@ -36,29 +36,29 @@ pub(crate) use content_filter::ContentFilter;
 use prefetch::Prefetch;
 use repeated::Repeated;
 
-/// Rows as they go into the file, and how many between them do not.
+/// Rows for the file, and the rows left out around them.
 #[derive(Debug)]
 pub(crate) struct Hydrated {
-    /// What is exported; `None` when nothing is.
+    /// The exported rows; `None` if there are none.
     pub(crate) rows: Option<HydratedRows>,
-    /// Rows that were left out before the last one that is exported.
+    /// Rows left out before the last exported one.
     pub(crate) before: LeftOut,
-    /// Rows that were left out behind it; all of them when none is exported.
+    /// Rows left out after it; all of them if none is exported.
     pub(crate) behind: LeftOut,
 }
 
-/// Rows that are exported, at least one.
+/// Exported rows, at least one.
 #[derive(Debug)]
 pub(crate) struct HydratedRows {
     /// The exported columns, in order.
     pub(crate) batch: RecordBatch,
     /// Start time of the first row.
     pub(crate) first: Timestamp,
-    /// The last row.
+    /// Position of the last row.
     pub(crate) last: Cursor,
     /// Fields that were filled in.
     pub(crate) objects: u64,
-    /// Fields that could not be.
+    /// Fields that could not be filled in.
     pub(crate) misses: Vec<HydrationMiss>,
 }
 
@@ -71,14 +71,14 @@ pub(crate) struct Hydrator {
     pub(crate) limits: Limits,
 }
 
-/// Of the bytes of a batch, so much is for objects that several of its fields point at.
+/// A batch's bytes divided by this may be kept for objects that several of its fields point to.
 const REPEATED_SHARE: u64 = 4;
 
-/// Source batches that are here at once: the one that is filled in, and the next one, whose objects
-/// are fetched already.
+/// Source batches held at once: the one being filled in and the next one, whose objects are already
+/// being fetched.
 const BATCHES: usize = 2;
 
-/// A source batch on its way through this stage, which has room for [`BATCHES`].
+/// A source batch in this stage, which has room for [`BATCHES`].
 struct Read {
     batch: Arc<RecordBatch>,
     cells: Vec<Cell>,
@@ -86,31 +86,31 @@ struct Read {
     room: OwnedSemaphorePermit,
 }
 
-/// A source batch, or one field of the batch before it, in the order in which they are used.
+/// A source batch, or one field of the batch before it, in order of use.
 enum Item {
     Batch(Read),
     Field(Arc<RecordBatch>, Cell, Turn),
 }
 
-/// An item once its object is there.
+/// An item whose object has arrived.
 enum Ready {
     Batch(Read),
     Field(Cell, Result<String, FetchError>, Turn),
 }
 
-/// One offloaded field.
+/// An offloaded field.
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {
     row: usize,
     column: Column,
     pointer: Result<Pointer, Miss>,
-    /// Set when other fields of the batch point at the same object.
+    /// Set if other fields of the batch point to the same object.
     repeated: Option<Arc<Repeated>>,
 }
 
 impl Hydrator {
-    /// Fills in `rows`, and hands each finished batch to `sink`, until the rows end or the sink has
-    /// gone.
+    /// Fills in `rows` and sends each finished batch to `sink`, until the rows end or the sink is
+    /// closed.
     pub(crate) async fn run(
         &self,
         slice: &Slice,
@@ -151,15 +151,15 @@ impl Hydrator {
                 None => {
                     denied.judged(&self.blobs)?;
                     if let Some(held) = held {
-                        let _ = sink.send(held).await; // who takes no more has ended for a reason of its own
+                        let _ = sink.send(held).await; // a closed sink reports its own failure
                     }
                     return Ok(());
                 }
             }
             while let Some(hydrated) = assembly.as_mut().map(Assembly::next).transpose()?.flatten()
             {
-                // One batch waits until it is clear that the store gives objects: no file may hold
-                // rows without theirs before.
+                // Hold back one batch until it is clear that the store grants access: no file may
+                // contain rows without their objects before that.
                 let suspect = denied.is_suspect(&self.blobs);
                 if suspect && held.is_some() {
                     denied.judged(&self.blobs)?;
@@ -181,8 +181,8 @@ impl Hydrator {
         }
     }
 
-    /// A field's text. An object that is gone may have moved when its trace's retention was
-    /// extended: its row is asked again.
+    /// Fetches a field's text. A missing object may have moved when its trace's retention was
+    /// extended, so its row's pointers are read again.
     async fn fetch(
         &self,
         slice: &Slice,
@@ -202,7 +202,7 @@ impl Hydrator {
             None => self.blobs.fetch(cell.column, &pointer, turn).await,
         };
         let gone = match outcome {
-            // A reader that may not list is told that it is denied what is not there.
+            // A store may answer "denied" for a missing object if the reader may not list.
             Err(FetchError::Miss(miss @ (Miss::NotFound | Miss::Denied(_)))) => {
                 FetchError::Miss(miss)
             }
@@ -226,18 +226,18 @@ impl Hydrator {
     }
 }
 
-/// Objects of a run that were denied, as long as the store has given none.
+/// Denied objects of a task, while the store has returned none.
 #[derive(Debug, Default)]
 struct Denied {
     objects: u32,
     answer: String,
 }
 
-/// So many objects without one that is given are the store's doing, not theirs.
+/// After this many denied objects and none returned, the store is at fault, not the objects.
 const DENIED_ALL: u32 = 16;
 
 impl Denied {
-    /// A failure once it is clear that the store gives us nothing at all.
+    /// A failure once it is clear that the store grants no access at all.
     fn judge(
         &mut self,
         found: &Result<String, FetchError>,
@@ -249,18 +249,19 @@ impl Denied {
         if self.objects >= DENIED_ALL { self.judged(blobs) } else { Ok(()) }
     }
 
-    /// Of several objects not one was given. A single one may well be gone.
+    /// Whether several objects were requested and none was returned. A single missing object is
+    /// normal.
     fn is_suspect(&self, blobs: &BlobStore) -> bool {
         self.objects > 1 && !blobs.gives()
     }
 
-    /// A failure while that is so.
+    /// A failure while that is the case.
     fn judged(&self, blobs: &BlobStore) -> Result<(), Failure> {
         if self.is_suspect(blobs) { Err(blob::refuses_all(&self.answer)) } else { Ok(()) }
     }
 }
 
-/// Every batch, each followed by its offloaded fields in row order.
+/// All batches, each followed by its offloaded fields in row order.
 fn items<'a>(
     rows: &'a mut Rows,
     slice: &'a Slice,
@@ -296,9 +297,9 @@ fn items<'a>(
     })
 }
 
-/// The offloaded fields of a batch that are needed, by row and then by column. A field with an
-/// inline value is not offloaded, unless that is empty. Of a row that does not match none is
-/// needed; of one that matches whatever is in them, those that are exported.
+/// The offloaded fields of a batch that are needed, by row, then by column. A field with a
+/// non-empty inline value is not offloaded. Rows that do not match need none; rows that match
+/// regardless of them need only the exported ones.
 pub(crate) fn cells(
     batch: &RecordBatch,
     slice: &Slice,
@@ -342,7 +343,7 @@ pub(crate) fn cells(
     Ok(needed)
 }
 
-/// What may stand inline beside a pointer without being the value: nothing, or something empty.
+/// Inline values that may accompany a pointer without being the value: nothing, or something empty.
 pub(crate) const PLACEHOLDERS: [&str; 5] = ["", "{}", "[]", "null", "\"\""];
 
 fn is_placeholder(inline: &StringArray, row: usize) -> bool {
@@ -353,7 +354,7 @@ fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a arrow::array::Arr
     batch.column_by_name(&out(name)).ok_or_else(|| unexpected(batch))
 }
 
-/// The place of a row in the order of the run.
+/// The position of a row in the partition's order.
 fn place(batch: &RecordBatch, row: usize) -> Result<Cursor, Failure> {
     source::place(batch, row).ok_or_else(|| unexpected(batch))
 }
@@ -370,7 +371,7 @@ pub(crate) fn unexpected(batch: &RecordBatch) -> Failure {
     Failure { step: Step::Read, class: FailureClass::Internal, detail }
 }
 
-/// Which columns a batch of this slice has in the file.
+/// The columns of this slice that go into the file.
 fn exported(slice: &Slice) -> (&Columns, FormatVersion) {
     (&slice.columns, slice.version)
 }

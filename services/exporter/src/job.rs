@@ -1,4 +1,4 @@
-//! A job: what an exporter does under one lease. The data path reads
+//! A job: what an exporter does under one lease. The data path is
 //!
 //! ```text
 //! rows → hydrate → encode → upload → publish
@@ -35,7 +35,7 @@ use crate::{
     upload::Uploader,
 };
 
-/// What the jobs of a process share.
+/// Shared by all jobs of a process.
 #[derive(Clone)]
 pub(crate) struct JobContext {
     pub(crate) source: Source,
@@ -46,7 +46,7 @@ pub(crate) struct JobContext {
     pub(crate) limits: Limits,
 }
 
-/// One task in work.
+/// A task being worked on.
 pub(crate) struct Job {
     pub(crate) context: JobContext,
     pub(crate) lease: Lease,
@@ -55,7 +55,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Does what was assigned; a lease that ends stops it wherever it is.
+    /// Does the assigned work. If the lease ends, the job stops wherever it is.
     pub(crate) async fn run(&self, work: Assigned) -> Result<(), JobError> {
         match work {
             Assigned::Partition(resume) => {
@@ -78,7 +78,8 @@ impl Job {
         }
     }
 
-    /// The task's bucket; `written` says whether it has taken writes of this export before.
+    /// Opens the task's destination. `written`: whether it has accepted writes of this export
+    /// before.
     async fn destination(&self, written: bool) -> Result<Arc<Destination>, JobError> {
         self.meter.doing("connecting");
         let (access, connector) = (self.context.access.clone(), self.context.connector.clone());
@@ -91,8 +92,7 @@ impl Job {
         Ok(destination)
     }
 
-    /// Rows → hydrate → encode → upload, each running while the others do; then past the commit
-    /// point.
+    /// Rows → hydrate → encode → upload, all concurrently; then passes the commit point.
     async fn export(
         &self,
         destination: &Arc<Destination>,
@@ -132,7 +132,7 @@ impl Job {
                 why = lease.halted() => Err(JobError::Stopped(why)),
                 read = reading => read.map_err(JobError::Failed),
             };
-            drop(batch_sink); // the encoder closes the file in hand: what was read until here is kept
+            drop(batch_sink); // the encoder closes the current file, which keeps what was read
             read
         };
         let provenance = FileProvenance { export: lease.export, task: lease.task };
@@ -140,7 +140,7 @@ impl Job {
         let encode = encode::run(encoder, batches, part_sink);
         let upload = async {
             let uploaded = uploader.run(&mut parts, before).await;
-            drop(parts); // the encoder and with it the reader end when nobody takes their parts
+            drop(parts); // without a receiver the encoder ends, and with it the reader
             uploaded
         };
         let (read, encoded, uploaded) = tokio::join!(read, encode, upload);
@@ -173,8 +173,7 @@ impl Job {
         context.reporter.finished(lease, finished).await
     }
 
-    /// A failure of reading, with the row named that cannot be read, once the rows are asked for
-    /// one by one.
+    /// Adds the unreadable row to a read failure, once rows are read one at a time.
     async fn named(
         &self,
         slice: &Slice,
@@ -210,7 +209,8 @@ impl Job {
         Uploader { destination, task, lease, reporter, meter, parts_in_flight, key, content_type }
     }
 
-    /// Aborts a stopped partition's upload; a file that it had completed all the same is reported.
+    /// Aborts the upload of a stopped or failed partition. If its file was completed after all,
+    /// reports it.
     async fn clean_up(
         &self,
         destination: &Arc<Destination>,
@@ -225,7 +225,7 @@ impl Job {
         self.context.reporter.cleaned_up(&self.lease, adopted).await
     }
 
-    /// Finds what there is to export; the control plane makes partitions of it.
+    /// Finds the experiments to export; the control plane turns them into partitions.
     async fn find_experiments(&self) -> Result<(), JobError> {
         self.meter.doing("finding experiments");
         let (source, lease) = (&self.context.source, &self.lease);
@@ -236,7 +236,7 @@ impl Job {
         self.context.reporter.experiments_found(lease, found).await
     }
 
-    /// Counts what ClickHouse holds now.
+    /// Counts the rows that ClickHouse holds now.
     async fn reconcile(&self, sessions: &[SessionId]) -> Result<(), JobError> {
         self.meter.doing("counting");
         let mut rows = 0;
@@ -277,7 +277,7 @@ impl Job {
         self.context.reporter.published(&self.lease).await
     }
 
-    /// The rows of the export within a partition.
+    /// The export's rows within a partition.
     fn slice(&self, Partition { session, window }: Partition) -> Slice {
         Slice {
             tenant: self.lease.tenant,

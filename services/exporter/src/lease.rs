@@ -1,4 +1,4 @@
-//! The right to work on one run, as its job sees it: a signal to stop, and why.
+//! The lease on one task, as its job sees it: a stop signal with a reason.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -11,30 +11,30 @@ use tracelift_core::{
     task::Fence,
 };
 
-/// Why a job must stop before its run is done.
+/// Why a job must stop before its task is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopReason {
-    /// A caller cancelled the export: clean up.
+    /// The export was cancelled: clean up.
     Cancelled,
-    /// The run is somebody else's now: touch nothing.
+    /// Another exporter holds the task: touch nothing.
     Revoked,
-    /// This process stops: finish the file in hand and give the run back.
+    /// This process is shutting down: finish the current file and hand the task back.
     Drained,
 }
 
-/// Until when the leases of this process may be trusted, whatever happens to its stream: well
-/// before they could lapse.
+/// Until when this process may rely on its leases, whatever happens to its stream. Well before they
+/// could lapse.
 #[derive(Debug, Default)]
 pub(crate) struct LeaseGuard(Mutex<Option<Instant>>);
 
 impl LeaseGuard {
-    /// A heartbeat was answered.
+    /// Extends the deadline after a heartbeat was answered.
     pub(crate) fn extend(&self, until: Instant) {
         let mut trusted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *trusted = (*trusted).max(Some(until));
     }
 
-    /// Whether another exporter may have the runs by now.
+    /// Whether another exporter may hold the tasks by now.
     pub(crate) fn is_over(&self) -> bool {
         self.0
             .lock()
@@ -46,7 +46,7 @@ impl LeaseGuard {
 /// Why a job ended before its task was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum JobError {
-    /// Something failed; the control plane decides what happens next.
+    /// Something failed; the control plane decides what to do.
     Failed(Failure),
     /// The job was told to stop.
     Stopped(StopReason),
@@ -71,10 +71,10 @@ pub(crate) struct Lease {
 
 #[derive(Debug, Default)]
 struct Signal {
-    /// Cancelled or revoked: stop at once.
+    /// Cancelled or revoked: stop immediately.
     halt: CancellationToken,
     why: OnceLock<StopReason>,
-    /// Drained: read no further.
+    /// Draining: stop reading.
     drain: CancellationToken,
 }
 
@@ -84,28 +84,28 @@ impl Lease {
         Self { task, fence, export, tenant, signal: Arc::default(), guard }
     }
 
-    /// Whether it may have lapsed. Asked before each write, because a process that was frozen may
-    /// come to its next write before it comes to stopping its jobs.
+    /// Whether the lease may have lapsed. Checked before each write, because a process that was
+    /// suspended may reach its next write before it stops its jobs.
     pub(crate) fn may_have_lapsed(&self) -> bool {
         self.guard.is_over()
     }
 
-    /// Whether somebody may have worked on the run before: the first claim moves the fence to 1.
+    /// Whether the task may have been worked on before: the first claim sets the fence to 1.
     pub(crate) fn is_of_a_later_attempt(&self) -> bool {
         self.fence > Fence(1)
     }
 
-    /// Tells the job to stop; the first reason counts.
+    /// Tells the job to stop. The first reason wins.
     pub(crate) fn stop(&self, why: StopReason) {
         if why == StopReason::Drained {
             self.signal.drain.cancel();
             return;
         }
-        let _ = self.signal.why.set(why); // an earlier reason stays
+        let _ = self.signal.why.set(why); // an earlier reason wins
         self.signal.halt.cancel();
     }
 
-    /// Why the job must stop at once; `None` while it may go on.
+    /// Why the job must stop immediately; `None` if it may continue.
     pub(crate) fn stopped(&self) -> Option<StopReason> {
         self.signal
             .halt
@@ -113,13 +113,13 @@ impl Lease {
             .then(|| self.signal.why.get().copied().unwrap_or(StopReason::Revoked))
     }
 
-    /// Waits until the job must stop at once.
+    /// Waits until the job must stop immediately.
     pub(crate) async fn halted(&self) -> StopReason {
         self.signal.halt.cancelled().await;
         self.stopped().unwrap_or(StopReason::Revoked)
     }
 
-    /// Cancelled when no further rows should be read.
+    /// Cancelled when no more rows should be read.
     pub(crate) fn drain(&self) -> &CancellationToken {
         &self.signal.drain
     }
@@ -137,7 +137,7 @@ mod tests {
         assert!(!guard.is_over(), "nothing was promised yet");
         let begin = Instant::now();
         guard.extend(begin + Duration::from_secs(20));
-        guard.extend(begin + Duration::from_secs(10)); // an answer that came late takes nothing back
+        guard.extend(begin + Duration::from_secs(10)); // a late reply does not shorten the time
         tokio::time::advance(Duration::from_secs(19)).await;
         assert!(!guard.is_over());
         tokio::time::advance(Duration::from_secs(1)).await;

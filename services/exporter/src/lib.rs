@@ -1,7 +1,7 @@
-//! The exporter: takes runs from the control plane and does one thing with each of them, in `job`:
-//! rows → hydrate → encode → upload → publish.
+//! The exporter: leases tasks from the control plane and runs a job for each, in `job`: rows →
+//! hydrate → encode → upload → publish.
 //!
-//! It plans nothing, decides no retry, and never opens the control plane's database.
+//! It plans nothing, never decides on retries, and never opens the control plane's database.
 
 mod access;
 mod agent;
@@ -51,7 +51,7 @@ use crate::{
     source::Source,
 };
 
-/// The figures of an exporter, each with what it counts since its start.
+/// Counters of an exporter: name and description. They start at 0 with the process.
 pub const METRICS: &[(&str, &str)] = &[
     (ROWS_ENCODED.new, "rows encoded, including those of files that were not completed"),
     (ROWS_ENCODED.old, "deprecated: use tracelift_rows_encoded_total"),
@@ -63,7 +63,7 @@ pub const METRICS: &[(&str, &str)] = &[
 pub(crate) const ROWS_ENCODED: renamed::Counter =
     renamed::Counter { old: "tracelift_rows_read_total", new: "tracelift_rows_encoded_total" };
 
-/// Why the exporter does not start.
+/// The exporter cannot start.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "each says what it is about")]
 pub enum Error {
@@ -95,12 +95,12 @@ impl std::fmt::Debug for Exporter {
 }
 
 impl Exporter {
-    /// Reads the secrets and makes the clients. Nothing is connected yet.
+    /// Reads the secrets and creates the clients. Connects to nothing yet.
     pub async fn new(settings: &Settings) -> Result<Self, Error> {
         Self::with_network(settings, Network::new(settings)?).await
     }
 
-    /// The same over a network of the caller's.
+    /// Like [`new`](Self::new), over the caller's network.
     pub async fn with_network(settings: &Settings, network: Network) -> Result<Self, Error> {
         let limits = settings.limits;
         let name = settings.exporter_id.clone().unwrap_or_else(host_name);
@@ -140,7 +140,8 @@ impl Exporter {
         Ok(Self { agent })
     }
 
-    /// Works until `stopping`, then finishes the files in hand and gives its runs back.
+    /// Runs until `stopping` is cancelled, then finishes the files in progress and hands its tasks
+    /// back.
     pub async fn run(self, stopping: CancellationToken) {
         tracing::info!(
             exporter = self.agent.exporter,

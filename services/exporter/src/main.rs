@@ -1,11 +1,12 @@
-//! The exporter's process.
+//! The exporter process.
 
 use std::process::ExitCode;
 
 use tracelift_exporter::{Error, Exporter, METRICS, RENAMED, Settings};
 use tracelift_runtime::{metrics, renamed, shutdown, telemetry};
 
-/// Gives freed memory back: the encoder's buffers come and go by tens of megabytes on many threads.
+/// Returns freed memory to the system: the encoder allocates and frees tens of megabytes at a time
+/// on many threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,4 +1,4 @@
-//! What a job has done so far, readable while it works: the source of the progress reports.
+//! Counters of a running job, from which progress reports are made.
 
 use std::{
     sync::{
@@ -20,26 +20,26 @@ pub(crate) enum Stage {
     Upload,
 }
 
-/// Counters of one job.
+/// The counters of a job.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     rows: AtomicU64,
     bytes: AtomicU64,
-    /// Bytes of requests to the destination that are not answered yet.
+    /// Bytes of requests to the destination that have no response yet.
     under_way: Arc<AtomicU64>,
     files: AtomicU32,
     hydrated_objects: AtomicU64,
     hydration_misses: AtomicU64,
-    /// Plus one; 0 is unknown.
+    /// The estimate plus one; 0 means unknown.
     rows_estimate: AtomicU64,
     micros: [AtomicU64; 4],
     doing: Mutex<&'static str>,
-    /// What it waits for instead.
+    /// What the job is blocked on, if anything.
     held_up: Mutex<Option<&'static str>>,
 }
 
 impl Meter {
-    /// Counters of a run that has these files already.
+    /// Starts from the totals of earlier attempts.
     pub(crate) fn starting_at(before: Totals) -> Self {
         let meter = Self::default();
         meter.rows.store(before.rows, Relaxed);
@@ -47,17 +47,17 @@ impl Meter {
         meter
     }
 
-    /// Whether the run has files, of this attempt or of earlier ones.
+    /// Whether the task has files, from this attempt or earlier ones.
     pub(crate) fn has_files(&self) -> bool {
         self.files.load(Relaxed) > 0
     }
 
-    /// What it is doing, in a word that people read.
+    /// Sets the current activity, one word for people.
     pub(crate) fn doing(&self, what: &'static str) {
         *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 
-    /// What keeps it from going on, until that is over.
+    /// Sets or clears what the job is blocked on.
     pub(crate) fn held_up(&self, by: Option<&'static str>) {
         *self.held_up.lock().unwrap_or_else(PoisonError::into_inner) = by;
     }
@@ -77,8 +77,8 @@ impl Meter {
         metrics::counter!("tracelift_bytes_uploaded_total").increment(bytes);
     }
 
-    /// Counts what is on its way to the destination: it shows that the run gets on, and is part of
-    /// `bytes` only when it has arrived.
+    /// Counts bytes in flight to the destination. They count as progress, and become part of
+    /// `bytes` only after arrival.
     pub(crate) fn under_way(&self) -> Arc<AtomicU64> {
         self.under_way.clone()
     }
@@ -96,7 +96,7 @@ impl Meter {
         self.rows_estimate.store(rows.saturating_add(1), Relaxed);
     }
 
-    /// Counts the time until the value is dropped to a stage.
+    /// Attributes the time until the value is dropped to a stage.
     pub(crate) fn time(&self, stage: Stage) -> Timed<'_> {
         Timed { counter: &self.micros[stage as usize], since: Instant::now() }
     }
@@ -116,7 +116,7 @@ impl Meter {
     }
 }
 
-/// Counts until it is dropped.
+/// Measures time until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Timed<'a> {
     counter: &'a AtomicU64,

@@ -1,20 +1,20 @@
-//! How an exporter reaches the others. A simulation hands in a network of its own.
+//! How an exporter reaches other systems. A simulation supplies its own network.
 
 use tonic::transport::Channel;
 use tracelift_bucket::{Connector, EndpointPolicy};
 
 use crate::{Error, Settings};
 
-/// The ways out of the process; nothing is connected yet.
+/// Clients for everything outside the process. None is connected yet.
 #[derive(Clone)]
 pub struct Network {
-    /// To the control plane.
+    /// The control plane.
     pub control_plane: Channel,
-    /// To ClickHouse, without address or user.
+    /// ClickHouse, without address and user.
     pub clickhouse: clickhouse::Client,
-    /// To the store of the offloaded fields.
+    /// The store of offloaded fields.
     pub blobs: Connector,
-    /// To customers' buckets.
+    /// Customers' buckets.
     pub destinations: Connector,
 }
 
@@ -25,7 +25,7 @@ impl std::fmt::Debug for Network {
 }
 
 impl Network {
-    /// The machine's own.
+    /// The machine's network.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         let destinations = if settings.allow_private_endpoints {
             EndpointPolicy::AllowPrivate
@@ -35,7 +35,7 @@ impl Network {
         Ok(Self {
             control_plane: settings.tls.channel(&settings.control_plane)?,
             clickhouse: clickhouse::Client::default(),
-            // The operator's own store may well be private.
+            // The operator's own store may be private.
             blobs: Connector::new(EndpointPolicy::AllowPrivate),
             destinations: Connector::new(destinations),
         })

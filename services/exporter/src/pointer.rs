@@ -1,26 +1,25 @@
-//! Where an offloaded field lies: every form in which a pointer is found, decoded. Pure.
+//! Decodes pointers to offloaded fields in all their forms. Pure.
 //!
 //! - `{"ROOT": "<key>"}` and `{"ROOT": {"s3_url": "<key or s3://bucket/key>"}}` for inputs and
 //!   outputs,
 //! - `{"extra": "<key>"}` and `{"extra": {"s3_url": "…"}}` for the others, by column name.
 //!
-//! Each entry is read for itself: what is wrong with one does not take the others with it.
+//! Entries are read independently: an invalid one does not affect the others.
 
 use tracelift_core::{
     column::Column,
     json::{self, Value},
 };
 
-/// An object's place.
+/// The location of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Pointer {
-    /// `None` for the configured blob bucket.
+    /// `None` means the configured blob bucket.
     pub(crate) bucket: Option<String>,
     pub(crate) key: String,
 }
 
-/// The pointer of `column` in `text`; `Ok(None)` when there is none, `Err` when there is one that
-/// cannot be read.
+/// The pointer of `column` in `text`; `Ok(None)` if there is none, `Err` if it is invalid.
 pub(crate) fn decode(column: Column, text: &str) -> Result<Option<Pointer>, &'static str> {
     let of_root = matches!(column, Column::Inputs | Column::Outputs);
     let name = if of_root { "ROOT" } else { column.name() };
@@ -40,7 +39,7 @@ pub(crate) fn decode(column: Column, text: &str) -> Result<Option<Pointer>, &'st
     }
 }
 
-/// What a key is mapped to.
+/// Parses the value of an entry.
 fn entry(raw: &str) -> Result<Option<Pointer>, &'static str> {
     match json::parse(raw) {
         Value::Null => Ok(None),
@@ -56,7 +55,7 @@ fn entry(raw: &str) -> Result<Option<Pointer>, &'static str> {
     }
 }
 
-/// Bytes of the longest key that S3 and its like take.
+/// Longest key that S3 and similar stores accept, in bytes.
 const LONGEST_KEY: usize = 1024;
 
 fn place(url: &str) -> Result<Pointer, &'static str> {

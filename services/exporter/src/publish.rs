@@ -1,5 +1,5 @@
-//! Manifests: a run's is a pure function of its frozen file list, the export's of its runs;
-//! `_SUCCESS` comes last.
+//! Manifests. A partition's is a pure function of its frozen file list, an export's of its
+//! partitions; `_SUCCESS` comes last.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ use tracelift_core::{
 
 use crate::{destination::Destination, lease::JobError, schema};
 
-/// The manifest of one run.
+/// The manifest of one partition.
 pub(crate) fn run_manifest(
     layout: &Layout<'_>,
     task: TaskId,
@@ -72,7 +72,7 @@ fn file(file: &File) -> Value {
     })
 }
 
-/// The manifest of an export. `session_id` is null when it is of all experiments.
+/// The manifest of an export. `session_id` is null for an export of all experiments.
 pub(crate) fn export_manifest(
     layout: &Layout<'_>,
     spec: &ExportSpec,
@@ -81,7 +81,7 @@ pub(crate) fn export_manifest(
 ) -> Value {
     let add = |sum: Totals, published: &PublishedPartition| sum.plus(published.totals);
     let sum = partitions.iter().fold(Totals::default(), add);
-    // The rule that held for all of them.
+    // The identity that held for all partitions.
     let weak = partitions.iter().any(|found| found.identity == Identity::IdAndStartTime);
     let identity = if weak { Identity::IdAndStartTime } else { Identity::Id };
     let runs = partitions.iter().map(|published| {
@@ -129,7 +129,7 @@ fn totals(totals: Totals) -> Value {
     })
 }
 
-/// By limit, how many values (for a row's limit: rows) a warehouse may refuse.
+/// The number of values (or rows, for a limit on rows) over each warehouse limit.
 fn oversized(oversized: Oversized) -> Value {
     oversized
         .named()
@@ -142,7 +142,7 @@ fn time(time: Timestamp) -> String {
     time.to_string()
 }
 
-/// Writes a JSON document to a key.
+/// Writes a JSON document.
 pub(crate) async fn put(
     destination: &Destination,
     key: &str,
@@ -152,12 +152,12 @@ pub(crate) async fn put(
     write(destination, key, "application/json", text.into()).await
 }
 
-/// Writes the empty object that says: this export is complete.
+/// Writes the empty object that marks the export as complete.
 pub(crate) async fn put_success(destination: &Destination, key: &str) -> Result<(), JobError> {
     write(destination, key, "application/octet-stream", Bytes::new()).await
 }
 
-/// Whoever writes it writes the same, so it may be written twice, and replaced.
+/// Every writer writes the same content, so the object may be written twice and replaced.
 async fn write(
     destination: &Destination,
     key: &str,

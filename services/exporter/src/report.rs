@@ -11,7 +11,7 @@ use tracelift_core::{
 
 use crate::lease::{JobError, Lease, StopReason};
 
-/// A report on its way to the control plane, not numbered yet.
+/// A report on its way to the control plane, without a sequence number yet.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) lease: Lease,
@@ -22,20 +22,21 @@ pub(crate) struct Outgoing {
 /// The control plane has stored a report.
 #[derive(Debug)]
 pub(crate) enum Stored {
-    /// Nothing more to say.
+    /// Nothing else to deliver.
     Done,
-    /// The commit point has passed; this is what the task holds.
+    /// The commit point has passed; this is the frozen content of the task.
     Frozen(Frozen),
 }
 
-/// Where jobs hand in their reports.
+/// Accepts the reports of jobs.
 #[derive(Debug, Clone)]
 pub(crate) struct Reporter {
     sink: mpsc::Sender<Outgoing>,
 }
 
 impl Reporter {
-    /// A reporter and where its reports come out. Jobs wait while `room` reports are on their way.
+    /// Creates a reporter and the channel its reports arrive on. Jobs wait while `room` reports are
+    /// queued.
     pub(crate) fn new(room: usize) -> (Self, mpsc::Receiver<Outgoing>) {
         let (sink, reports) = mpsc::channel(room);
         (Self { sink }, reports)
@@ -53,7 +54,7 @@ impl Reporter {
         self.report(lease, Report::FileDone(file.clone())).await.map(drop)
     }
 
-    /// Passes the commit point: the response is the frozen file list.
+    /// Passes the commit point; returns the frozen file list.
     pub(crate) async fn finished(
         &self,
         lease: &Lease,
@@ -93,7 +94,7 @@ impl Reporter {
     async fn report(&self, lease: &Lease, report: Report) -> Result<Stored, JobError> {
         let (sender, stored) = oneshot::channel();
         let outgoing = Outgoing { lease: lease.clone(), report, stored: sender };
-        // Handed in first, whatever happens then: a file that exists is reported even when its
+        // Hand the report in before checking the lease: an existing file is reported even if its
         // export was just cancelled.
         let revoked = || JobError::Stopped(lease.stopped().unwrap_or(StopReason::Revoked));
         self.sink.send(outgoing).await.map_err(|_| JobError::Stopped(StopReason::Revoked))?;

@@ -1,19 +1,19 @@
-//! Whether one call is sent again after a refusal, and when: what arrived damaged a few times, and
-//! for some minutes what is suddenly denied to a run whose writes were taken before. Pure;
-//! throttling and expired keys are the destination's own matter.
+//! Whether and when to retry a refused call: a few times if content arrived damaged, and for some
+//! minutes if a task whose writes were accepted is suddenly denied. Pure. Throttling and expired
+//! credentials are handled in `destination`.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracelift_bucket::Fault;
 
-/// How often content is sent that arrives damaged.
+/// How often to send content that arrives damaged.
 const SENDINGS: u32 = 4;
-/// How long a write is asked for again that is denied after others were taken. Stores deny
-/// everybody while they load their rights anew, which takes minutes at worst; longer, and the run
-/// would be taken away for not getting on (600 s).
+/// How long to retry a write that is denied after others were accepted. Stores deny everybody while
+/// they reload permissions, which takes minutes at worst. Kept below the 600 s after which a task
+/// without progress loses its lease.
 const DENIED_FOR: Duration = Duration::from_secs(300);
-/// The wait after a first refusal, before jitter, and the longest one.
+/// Wait after the first refusal, before jitter, and the longest wait.
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -31,9 +31,9 @@ struct Denied {
 }
 
 impl Resend {
-    /// How long to wait before the call is sent once more; `None` when it is not. `taken`: whether
-    /// the call is a write, and writes of this run were taken. `share` of the wait, from 0 to
-    /// 1, is left to chance.
+    /// How long to wait before the next attempt; `None` to give up. `taken`: whether the call is a
+    /// write and earlier writes of this task were accepted. `share`, from 0 to 1, picks the random
+    /// part of the wait.
     pub(crate) fn after(
         &mut self,
         fault: Fault,
@@ -59,7 +59,7 @@ impl Resend {
     }
 }
 
-/// Doubles with each time.
+/// Doubles with each attempt.
 fn wait(times: u32, share: f64) -> Duration {
     let whole = FIRST.saturating_mul(1 << (times - 1).min(16)).min(LONGEST);
     whole.mul_f64(0.5 + share.clamp(0.0, 1.0) / 2.0)
@@ -69,7 +69,7 @@ fn wait(times: u32, share: f64) -> Duration {
 mod tests {
     use super::*;
 
-    /// The waits in milliseconds until the call is given up, each refusal coming at once.
+    /// The waits in milliseconds until giving up, if every attempt fails immediately.
     fn waits(fault: Fault, taken: bool) -> Vec<u128> {
         let (mut resend, mut now) = (Resend::default(), Instant::now());
         let next = || {

@@ -1,4 +1,4 @@
-//! The fixed schema: Arrow fields of the exported columns, and how Parquet writes each.
+//! The fixed schema: Arrow fields of the exported columns, and how Parquet writes each of them.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use tracelift_core::{
     id::{ExportId, TaskId},
 };
 
-/// Digits of a cost, and those behind the point.
+/// Precision and scale of a cost.
 const COST: DataType = DataType::Decimal128(18, 12);
 
 /// The Arrow type of a column.
@@ -43,12 +43,12 @@ pub(crate) fn arrow(columns: &Columns, version: FormatVersion) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// SHA-256 of everything that a reader relies on, lower-case hex.
+/// SHA-256 of everything a reader relies on, in lower-case hex.
 pub(crate) fn hash(columns: &Columns, version: FormatVersion) -> String {
     hex(&Sha256::digest(columns.describe(version).as_bytes()))
 }
 
-/// Lower-case hex.
+/// Encodes as lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble & 0xf)]);
@@ -65,15 +65,15 @@ pub(crate) struct FileProvenance {
     pub(crate) task: TaskId,
 }
 
-/// Pages hold about that many bytes: so few that a page is encoded and compressed while it is in
-/// the processor's cache, which takes a quarter less time than pages of a mebibyte and makes files
-/// 1 % larger. And more than 128 KiB, up to which zstd compresses with smaller tables: pages of 128
-/// KiB make files 6 % larger.
+/// Approximate page size in bytes. Small enough that a page is encoded and compressed within the
+/// CPU cache, which takes a quarter less time than pages of 1 MiB and makes files 1 % larger;
+/// larger than 128 KiB, up to which zstd compresses with smaller tables: pages of 128 KiB make
+/// files 6 % larger.
 const PAGE_BYTES: usize = 160 << 10;
-/// The writer looks at a page's size after that many rows: few, because a row can be megabytes.
+/// Rows between the writer's checks of a page's size. Low, because a row can be megabytes.
 const ROWS_BETWEEN_LOOKS: usize = 128;
 
-/// How the columns are written.
+/// Parquet properties of each column.
 pub(crate) fn properties(
     columns: &Columns,
     version: FormatVersion,
@@ -120,7 +120,7 @@ fn codec(compression: Compression) -> Codec {
     }
 }
 
-/// (start_time, id), declared as far as the columns are exported.
+/// The sort order (start_time, id), as far as these columns are exported.
 fn sorting(columns: &Columns) -> Option<Vec<SortingColumn>> {
     let index = |wanted| {
         columns

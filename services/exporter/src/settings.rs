@@ -1,5 +1,5 @@
-//! What the operator can set: flags, or variables of the environment. Secrets come from variables
-//! or files only.
+//! The operator's settings: flags or environment variables. Secrets come from variables or files
+//! only.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -122,7 +122,7 @@ pub enum TransportCompression {
 }
 
 impl TransportCompression {
-    /// Its word in ClickHouse.
+    /// The value of ClickHouse's setting.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -191,21 +191,20 @@ pub struct Limits {
     /// Size in bytes at which a batch of rows is closed
     #[arg(long, env = "TRACELIFT_BATCH_BYTES", default_value_t = 8 << 20)]
     pub batch_bytes: u64,
-    /// How long a slow line to a destination is waited for
+    /// Timeouts for slow connections to a destination
     #[arg(skip)]
     pub patience: Patience,
 }
 
-/// How long a slow line to a destination is waited for: not the operator's to set, but tests make
-/// it short.
+/// Timeouts for slow connections to a destination. Not configurable; tests shorten them.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// A request is given up when nothing of it moved for that long.
+    /// A request is aborted when no data has moved for this long.
     pub silence: Duration,
-    /// Bytes a second of the slowest line: what was handed over may be on its way that long
-    /// without a sign.
+    /// Slowest tolerated throughput, in bytes per second: data handed over may take that long to
+    /// arrive without any sign of progress.
     pub slowest: u64,
-    /// With a part that takes longer fewer are sent at once.
+    /// If a part takes longer than this, fewer are sent at once.
     pub slow_part: Duration,
 }
 
@@ -219,12 +218,12 @@ impl Default for Patience {
     }
 }
 
-/// Batches of one run that exist at once: being read (and looked up) with its objects fetched,
-/// being filled in, waiting, being encoded.
+/// Batches of one task held at once: one being read (and looked up) with its objects being fetched,
+/// one being filled in, one waiting, one being encoded.
 const BATCHES: u64 = 4;
 
 impl Limits {
-    /// Bytes that one run holds at most, as long as no single value is larger than a batch.
+    /// Most bytes a task holds, provided that no single value exceeds a batch.
     #[must_use]
     pub fn bytes_per_task(&self) -> u64 {
         self.batch_bytes * BATCHES
@@ -232,7 +231,7 @@ impl Limits {
             + self.part_bytes * (u64::from(self.parts_in_flight) + 1)
     }
 
-    /// How many runs fit at once; at least one.
+    /// How many tasks fit at once; at least one.
     #[must_use]
     pub fn slots(&self) -> u32 {
         let fit = u32::try_from(self.memory_bytes / self.bytes_per_task()).unwrap_or(u32::MAX);
@@ -258,8 +257,8 @@ pub const RENAMED: &[renamed::Setting] = &[renamed::Setting {
 }];
 
 impl Settings {
-    /// From the command line and the environment; ends the process with a usage message when they
-    /// are wrong.
+    /// Reads the command line and the environment. Invalid settings end the process with a usage
+    /// message.
     #[must_use]
     pub fn read() -> Self {
         let matches = renamed::accept(Self::command(), RENAMED).get_matches();
@@ -271,7 +270,7 @@ impl Settings {
         settings
     }
 
-    /// Settings with every default, as tests start from.
+    /// All defaults, as a starting point for tests.
     #[must_use]
     pub fn defaults() -> Self {
         Self::parse_from(["tracelift-exporter"])
@@ -290,7 +289,7 @@ impl Settings {
 }
 
 impl Blobs {
-    /// Access key id and secret access key.
+    /// The access key id and the secret access key.
     pub(crate) fn keys(&self) -> Result<(SecretString, SecretString), SecretError> {
         let id = secret::Source {
             name: "the access key id of the blob bucket",

@@ -1,9 +1,9 @@
-//! Trace rows out of ClickHouse: one slice as a stream of Arrow batches, in order, from a cursor
-//! on.
+//! Reads trace rows from ClickHouse: one slice as a stream of Arrow batches, in order, starting
+//! after a cursor.
 //!
-//! A stream that ends without Arrow's end marker was cut, whatever the transport says, and is never
-//! taken for its end. One that has the marker and lacks rows was cut by a setting, and is not taken
-//! for its end either ([`tally`]).
+//! A stream without Arrow's end marker was truncated, whatever the transport says, and is never
+//! taken for complete. Nor is one that has the marker but lacks rows, because a setting cut it
+//! short ([`tally`]).
 
 mod answer;
 mod extent;
@@ -67,43 +67,42 @@ pub(crate) struct Source {
     moved: Arc<Moved>,
 }
 
-/// What ends every query.
+/// The settings clause that ends every query.
 struct Pins {
     clause: String,
-    /// When the server was asked what it knows.
+    /// When the server was asked which settings it supports.
     asked: Instant,
 }
 
-/// Which rows.
+/// Selects rows.
 #[derive(Debug, Clone)]
 pub(crate) struct Slice {
     pub(crate) tenant: TenantId,
     pub(crate) session: SessionId,
     pub(crate) window: Window,
-    /// That of the whole export.
+    /// The window of the whole export.
     pub(crate) of_export: Window,
     pub(crate) columns: Columns,
     pub(crate) version: FormatVersion,
     /// Only rows that match.
     pub(crate) filter: Option<Filter>,
-    /// Only rows behind this one.
+    /// Only rows after this one.
     pub(crate) cursor: Option<Cursor>,
-    /// How often the answer broke off lately, at most [`MAX_BATCH_SHRINK`]: the higher, the fewer rows
-    /// are asked for at once.
+    /// How often the response was recently aborted, at most [`MAX_BATCH_SHRINK`]. The higher, the
+    /// fewer rows are requested at once.
     pub(crate) batch_shrink: u32,
 }
 
-/// Rows of feedback in a block of an answer: few, because a row can be wide; more gain little.
+/// Feedback rows per block of a response. Low, because a row can be wide; more bring little speed.
 const FEEDBACK_BLOCK_ROWS: u64 = 16;
-/// Where feedback is exported, the batch that is looked up, its feedback and the batch that is read
-/// meanwhile share the bytes of one batch, so that a run holds no more than another one.
+/// If feedback is exported, the batch being looked up, its feedback, and the batch being read
+/// meanwhile share the bytes of one batch, so that the task needs no more memory.
 const FEEDBACK_SHARES: u64 = 3;
-/// Longest wait for an answer to a kill.
+/// Timeout for killing a query.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Seconds for which the server waits while the exporter is held up by its destination.
+/// How many seconds the server waits while the destination blocks the exporter.
 const SEND_TIMEOUT: &str = "600";
-/// For so long a server is believed to know the settings that it knew: it may be replaced by
-/// another version.
+/// How long to remember which settings the server supports; it may be replaced by another version.
 const PINS_MEMORY: Duration = Duration::from_secs(600);
 
 impl Source {
@@ -141,19 +140,19 @@ impl Source {
         })
     }
 
-    /// What is read as one row.
+    /// What identifies a row.
     pub(crate) fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// Whether rows can be read as they must be, as far as can be known without reading any.
+    /// Checks whether rows can be read correctly, as far as that is possible without reading any.
     pub(crate) async fn inspect(&self) -> Result<(), Failure> {
         self.prepare().await?;
         self.merging().await?;
         self.merging_of_feedback().await.map(drop)
     }
 
-    /// Asks the server which of the settings it knows that every query must carry.
+    /// Asks the server which of the settings that every query must carry it supports.
     async fn prepare(&self) -> Result<(), Failure> {
         let asked = self
             .pins
@@ -177,7 +176,7 @@ impl Source {
         Ok(())
     }
 
-    /// A query under the settings that it must have.
+    /// A query with these settings.
     fn query(&self, sql: &str) -> Query {
         let pins = self
             .pins
@@ -188,7 +187,7 @@ impl Source {
         self.client.query_raw(&format!("{sql}{}", pins.unwrap_or_else(|| pins::clause(&[]))))
     }
 
-    /// How the versions of a table's rows are merged; `None` when there is no such table.
+    /// How a table's row versions are merged; `None` if there is no such table.
     async fn merging_of(&self, table: &str) -> Result<Option<Merging>, Failure> {
         let found = self
             .query(query::TABLE)
@@ -208,7 +207,7 @@ impl Source {
         }
     }
 
-    /// How those of the trace rows are.
+    /// How versions of trace rows are merged.
     async fn merging(&self) -> Result<Merging, Failure> {
         let table = &self.table;
         self.merging_of(table).await?.ok_or_else(|| {
@@ -219,14 +218,13 @@ impl Source {
         })
     }
 
-    /// How those of feedback are. A table that is not there is missed by those who need it.
+    /// How versions of feedback are merged. A missing table is an error only for those who need it.
     async fn merging_of_feedback(&self) -> Result<Merging, Failure> {
         Ok(self.merging_of(&self.feedbacks).await?.unwrap_or(Merging::Final))
     }
 
-    /// What an error means. A server that does not know a setting which another one knew is of
-    /// another version, as in a cluster that is being upgraded: it is asked for its own the
-    /// next time.
+    /// Classifies an error. A server that rejects a setting another one accepted has a different
+    /// version, as in a cluster during an upgrade; its own settings are asked for next time.
     fn failed(&self, error: &clickhouse::error::Error) -> Failure {
         let failure = failure(error);
         if code(&error.to_string()) != Some(UNKNOWN_SETTING) {
@@ -240,7 +238,7 @@ impl Source {
         }
     }
 
-    /// How the rows of a slice are read, without knowing whether ids have moved.
+    /// How to read the rows of a slice, not considering moved ids.
     async fn plan(&self, slice: &Slice) -> Result<ReadPlan, Failure> {
         self.prepare().await?;
         let needs_feedback = slice.filter.is_some() || slice.columns.contains(Column::Feedbacks);
@@ -252,7 +250,7 @@ impl Source {
         Ok(ReadPlan { merging, feedback, moved: false, pushdown: pushdown.map(Arc::new) })
     }
 
-    /// Whether ids of the export also stand at other start times.
+    /// Whether ids of the export also occur at other start times.
     async fn has_moved(&self, slice: &Slice) -> Result<bool, Failure> {
         match self.identity {
             Identity::Id => self.moved.of(self, slice).await,
@@ -260,8 +258,8 @@ impl Source {
         }
     }
 
-    /// The rows of a slice, with their feedback where it is exported, until it ends or `drain` is
-    /// cancelled. `query_id` names the query, for [`Source::kill`].
+    /// Reads the rows of a slice, with feedback if exported, until the slice ends or `drain` is
+    /// cancelled. `query_id` names the query for [`Source::kill`].
     pub(crate) fn rows(
         &self,
         slice: &Slice,
@@ -286,7 +284,7 @@ impl Source {
         Rows::new(question, extent, feedback, drain)
     }
 
-    /// The rows of a slice without their feedback.
+    /// Reads the rows of a slice without feedback.
     fn table(
         &self,
         slice: &Slice,
@@ -303,7 +301,7 @@ impl Source {
         query.fetch_bytes("ArrowStream").map(Answer::new).map_err(|error| failure(&error))
     }
 
-    /// The feedback on some rows of a slice, in the order of `ids`.
+    /// Reads the feedback on some rows of a slice, in the order of `ids`.
     fn feedback(
         &self,
         slice: &Slice,
@@ -322,21 +320,21 @@ impl Source {
         query.fetch_bytes("ArrowStream").map(Answer::new).map_err(|error| failure(&error))
     }
 
-    /// What there is to read in a slice.
+    /// Measures what there is to read in a slice.
     pub(crate) async fn extent(&self, slice: &Slice) -> Result<Extent, Failure> {
         let plan = self.plan(slice).await?;
-        // Hardly ever have any: what is measured meanwhile is good then.
+        // Moved ids are rare, so measuring at the same time is seldom wasted.
         let (moved, extent) =
             tokio::join!(self.has_moved(slice), self.measure(slice, plan.clone()));
         if moved? { self.measure(slice, ReadPlan { moved: true, ..plan }).await } else { extent }
     }
 
-    /// A row that cannot be measured may be one that cannot be read: it is read with few others at
-    /// once, and reading it finds out.
+    /// Measures a slice. A row that cannot be measured may be unreadable; then rows are read a few
+    /// at a time, and reading finds it.
     async fn measure(&self, slice: &Slice, plan: ReadPlan) -> Result<Extent, Failure> {
         let versions = match plan.merging {
-            // A filter asks about the newest only, and a row that cannot be read is looked for
-            // among those that count.
+            // A filter looks at the newest versions only, and an unreadable row is searched for
+            // among the rows that count.
             Merging::Final if slice.filter.is_none() && slice.batch_shrink == 0 && !plan.moved => {
                 Versions::AsStored
             }
@@ -363,7 +361,7 @@ impl Source {
         }
     }
 
-    /// How many rows there are in each interval of a slice.
+    /// Counts the rows in each interval of a slice.
     async fn counts(
         &self,
         slice: &Slice,
@@ -378,14 +376,14 @@ impl Source {
         Ok(found.into_iter().map(|(number, rows, ..)| (number, rows)).collect())
     }
 
-    /// How many rows of a slice there are.
+    /// Counts the rows of a slice.
     pub(crate) async fn count(&self, slice: &Slice) -> Result<u64, Failure> {
         let plan = self.plan(slice).await?;
         let plan = ReadPlan { moved: self.has_moved(slice).await?, ..plan };
         self.about(slice, &plan, query::count).fetch_one().await.map_err(|error| failure(&error))
     }
 
-    /// The experiments of a tenant with rows in a window, at most one more than an export may have.
+    /// The tenant's experiments with rows in a window, at most one more than an export may have.
     pub(crate) async fn experiments(
         &self,
         tenant: TenantId,
@@ -416,8 +414,7 @@ impl Source {
             .ok_or_else(|| cut("what it says of the experiments makes no sense"))
     }
 
-    /// The row behind `last`, if it is the one that cannot be read: it was asked for alone, and
-    /// failed again.
+    /// The row after `last`, if it is the unreadable one: it was requested alone and failed again.
     pub(crate) async fn unreadable(
         &self,
         slice: &Slice,
@@ -448,7 +445,7 @@ impl Source {
         }
     }
 
-    /// A query of a slice from behind its cursor on.
+    /// A query about a slice, starting after its cursor.
     fn about(
         &self,
         slice: &Slice,
@@ -470,12 +467,12 @@ impl Source {
             None => query,
         };
         let parameters = plan.pushdown.iter().flat_map(|pushdown| &pushdown.parameters);
-        // Escaped already: `param` leaves NUL and carriage return as they are.
+        // Already escaped: `param` does not escape NUL and carriage return.
         parameters
             .fold(query, |query, (name, value)| query.with_setting(format!("param_{name}"), value))
     }
 
-    /// A query of the project of a slice, and of a window.
+    /// A query about the slice's project and a window.
     fn of_project(&self, sql: &str, slice: &Slice, window: Window) -> Query {
         self.query(sql)
             .param("tenant", slice.tenant.to_string())
@@ -484,8 +481,8 @@ impl Source {
             .param("end", window.end().micros())
     }
 
-    /// The pointers of one row as they are now, in the order of [`query::POINTER_COLUMNS`]; `None`
-    /// when the row is gone.
+    /// The current pointers of a row, in the order of [`query::POINTER_COLUMNS`]; `None` if the row
+    /// is gone.
     pub(crate) async fn pointers(
         &self,
         slice: &Slice,
@@ -502,8 +499,8 @@ impl Source {
         Ok(found.map(|(inputs, outputs, others)| [inputs, outputs, others]))
     }
 
-    /// Stops a query, and those about the feedback on its rows. A server that does not know it any
-    /// more is content too, and one that does not answer is left alone.
+    /// Kills a query and its feedback queries. Killing an unknown query is a no-op; a server that
+    /// does not respond is left alone.
     pub(crate) async fn kill(&self, query_id: &str) {
         let killed = self.client.query_raw(query::KILL).param("id", query_id).execute();
         match tokio::time::timeout(KILL_TIMEOUT, killed).await {
@@ -514,13 +511,12 @@ impl Source {
     }
 }
 
-/// ClickHouse's code for a missing right.
+/// ClickHouse's error code for a missing grant.
 const NO_GRANT: u32 = 497;
-/// That for a setting that it does not know.
+/// ClickHouse's error code for an unknown setting.
 const UNKNOWN_SETTING: u32 = 115;
 
-/// Rows that are asked for at once: a quarter with each time that the answer broke off, one by one
-/// in the end.
+/// Rows to request at once: a quarter per aborted response, in the end one at a time.
 fn narrowed(rows: u64, batch_shrink: u32) -> u64 {
     if batch_shrink >= MAX_BATCH_SHRINK { 1 } else { (rows >> (2 * batch_shrink)).max(1) }
 }

@@ -1,5 +1,4 @@
-//! The pure stages of the data path, each alone and on one thread: what the micro-benchmarks
-//! measure. Nothing else calls them.
+//! The pure stages of the data path, one at a time on a single thread, for micro-benchmarks only.
 
 use std::sync::Arc;
 
@@ -52,18 +51,18 @@ impl Stages {
         })
     }
 
-    /// Whether `text` says where `column` lies.
+    /// Whether `text` holds a pointer of `column`.
     #[must_use]
     pub fn pointer(column: Column, text: &str) -> bool {
         pointer::decode(column, text).is_ok_and(|found| found.is_some())
     }
 
-    /// The rows of the file: a batch as ClickHouse answers it, with `text` in each offloaded field.
+    /// Builds the file's rows from a ClickHouse batch, with `text` in each offloaded field.
     pub fn hydrate(&self, batch: &Arc<RecordBatch>, text: &str) -> Result<RecordBatch, String> {
         self.hydrated(batch, text).map(|rows| rows.batch).map_err(told)
     }
 
-    /// Bytes of a file with these rows, batches as ClickHouse answers them.
+    /// Encodes ClickHouse batches into a file; returns its size in bytes.
     pub fn encode(
         &self,
         batches: &[Arc<RecordBatch>],

@@ -1,8 +1,8 @@
-//! Parquet bytes to objects: a file that fits into one part by a single PutObject, every other by a
-//! multipart upload.
+//! Writes Parquet bytes to objects: a file that fits into one part with a single PutObject, any
+//! other with a multipart upload.
 //!
 //! No write carries data before the control plane has acknowledged its intent, and no object can
-//! come to be before the control plane knows what it will hold. Parts must be dense and hold
+//! exist before the control plane knows what it will hold. Parts must have no gaps and total
 //! exactly what was encoded.
 
 mod opening;
@@ -30,24 +30,24 @@ use crate::{
     report::Reporter,
 };
 
-/// Writes the files of one run.
+/// Writes the files of one task.
 pub(crate) struct Uploader<'a> {
     pub(crate) destination: &'a Arc<Destination>,
-    /// Whose files they are.
+    /// The task that the files belong to.
     pub(crate) task: TaskId,
     pub(crate) lease: &'a Lease,
     pub(crate) reporter: &'a Reporter,
     pub(crate) meter: &'a Arc<Meter>,
     pub(crate) parts_in_flight: usize,
-    /// The key of file number n.
+    /// The key of a file, by its number.
     pub(crate) key: &'a (dyn Fn(u32) -> String + Sync),
     /// The media type of the files.
     pub(crate) content_type: &'static str,
 }
 
 impl Uploader<'_> {
-    /// Uploads every file that leaves the encoder; `before` is what earlier attempts have done. The
-    /// sum of all.
+    /// Uploads every file that the encoder produces. Adds to `before`, the totals of earlier
+    /// attempts, and returns the sum.
     pub(crate) async fn run(
         &self,
         parts: &mut mpsc::Receiver<Encoded>,
@@ -83,7 +83,7 @@ impl Uploader<'_> {
         }
     }
 
-    /// One small file in one request.
+    /// Uploads a small file in one request.
     async fn put(&self, number: u32, body: Bytes, content: Content) -> Result<File, JobError> {
         let _uploading = self.meter.time(Stage::Upload);
         let size = body.len() as u64;
@@ -98,7 +98,7 @@ impl Uploader<'_> {
         Ok(File { etag, ..file })
     }
 
-    /// A large file in parts.
+    /// Uploads a large file in parts.
     async fn multipart(
         &self,
         number: u32,
@@ -116,7 +116,7 @@ impl Uploader<'_> {
         written
     }
 
-    /// Sends parts, a few at a time, until the file ends.
+    /// Uploads parts, a few at a time, until the file ends.
     async fn parts(
         &self,
         intent: &FileIntent,
@@ -178,7 +178,8 @@ impl Uploader<'_> {
         Ok(())
     }
 
-    /// Makes the object, when its parts are whole and the control plane knows what it will hold.
+    /// Completes the upload, once its parts are complete and the control plane knows what the
+    /// object will hold.
     async fn complete(
         &self,
         mut intent: FileIntent,
@@ -207,7 +208,7 @@ impl Uploader<'_> {
     }
 }
 
-/// A part on its way.
+/// A part to upload.
 struct Part {
     destination: Arc<Destination>,
     meter: Arc<Meter>,
@@ -217,7 +218,7 @@ struct Part {
 }
 
 impl Part {
-    /// `at_once`: how many parts the setting allows.
+    /// Uploads the part. `at_once`: the number of concurrent parts that the setting allows.
     async fn send(self, at_once: usize) -> Result<UploadedPart, JobError> {
         let Self { destination, meter, intent, number, bytes } = self;
         let size = bytes.len() as u64;
@@ -229,7 +230,7 @@ impl Part {
     }
 }
 
-/// The file as it will be recorded, without its etag.
+/// The file as it will be recorded, without its ETag.
 fn describe(intent: &FileIntent, content: Content) -> File {
     File {
         number: intent.number,

@@ -1,16 +1,16 @@
-//! How many parts a run sends at once: as many as it may, fewer on a line on which each takes long,
-//! and slowly more again. Pure.
+//! How many parts a task uploads at once: as many as allowed, fewer on a connection where parts are
+//! slow, then gradually more. Pure.
 
-/// The parts of one run.
+/// The parts of one task.
 #[derive(Debug)]
 pub(crate) struct Width {
-    /// How many may be on their way, whatever the setting; there is always room for one.
+    /// Maximum parts in flight; at least one.
     now: usize,
-    /// Parts begun so far, and how many of them had begun when there were last made fewer: that
-    /// they were slow says nothing new.
+    /// Parts started so far, and how many had been started when the limit was last reduced.
+    /// Slowness of those older parts is no reason to reduce it again.
     begun: u64,
     begun_before: u64,
-    /// Parts that were quick since there were last made fewer or more.
+    /// Quick parts since the limit last changed.
     quick: usize,
 }
 
@@ -21,18 +21,18 @@ impl Default for Width {
 }
 
 impl Width {
-    /// How many parts may be on their way where the setting allows `most`.
+    /// Parts that may be in flight if the setting allows `most`.
     pub(crate) fn at_once(&self, most: usize) -> usize {
         self.now.min(most).max(1)
     }
 
-    /// One more is on its way: its number.
+    /// Starts a part; returns its number.
     pub(crate) fn begin(&mut self) -> u64 {
         self.begun += 1;
         self.begun
     }
 
-    /// The part of that number was slow, or was given up: half as many.
+    /// Records that this part was slow or aborted: halves the limit.
     pub(crate) fn slow(&mut self, number: u64, most: usize) {
         if number > self.begun_before {
             self.now = (self.at_once(most) / 2).max(1);
@@ -41,7 +41,7 @@ impl Width {
         }
     }
 
-    /// A part was quick: one more with each round of them.
+    /// Records a quick part: the limit grows by one per round of them.
     pub(crate) fn quick(&mut self, most: usize) {
         self.quick += 1;
         if self.now < most && self.quick >= self.now {

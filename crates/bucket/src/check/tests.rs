@@ -1,8 +1,7 @@
-//! What callers read when their bucket is refused: `fixtures/<vendor>/<case>.http` holds answers as
-//! each vendor words them.
+//! What callers read when their bucket is rejected. `fixtures/<vendor>/<case>.http` holds responses
+//! as each vendor words them.
 //!
-//! Those of MinIO were recorded from the server, the others are written after what their vendors
-//! document.
+//! Those of MinIO were recorded from a server; the others follow the vendors' documentation.
 
 use std::{
     fs,
@@ -39,7 +38,7 @@ fn answer(recorded: &str) -> http::Response<SdkBody> {
     answer.body(SdkBody::from(body.trim_end())).unwrap()
 }
 
-/// What the check of a bucket says when every call is answered like this.
+/// What the write check reports if every request gets this response.
 async fn said(recorded: String) -> String {
     let http = answers(move |_| answer(&recorded));
     let connector = Connector::over(http, EndpointPolicy::PublicOnly);

@@ -1,4 +1,5 @@
-//! Roles: assumed with this process's own identity, renewed in time, told when they cannot be.
+//! Roles: assumed with ambient credentials, renewed in time, and reported when they cannot be
+//! assumed.
 
 use std::{
     collections::HashMap,
@@ -13,7 +14,7 @@ use tracelift_core::destination::{Bucket, BucketInput, ClientOptions, RoleArn, U
 use super::*;
 use crate::{NewObject, answers::answers, check};
 
-const SOON: &str = "2026-01-01T00:00:00Z"; // long past: keys that must be renewed before each call
+const SOON: &str = "2026-01-01T00:00:00Z"; // in the past: keys must be renewed before each call
 const NEVER: &str = "2099-01-01T00:00:00Z";
 
 fn bucket() -> Bucket {
@@ -26,8 +27,8 @@ fn role() -> Grant {
     Grant::Role { arn, external_id: "workspace-7".to_owned() }
 }
 
-/// AWS as far as a role needs it: an instance profile, the token service, a bucket that takes
-/// everything.
+/// The parts of AWS that a role needs: an instance profile, the token service, and a bucket that
+/// accepts everything.
 fn aws(expires: &'static str, trusted: bool) -> (SharedHttpConnector, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = asked.clone();
@@ -137,7 +138,7 @@ async fn a_role_that_does_not_trust_us_is_told_with_what_to_do() {
     insta::assert_snapshot!(error.to_string());
 }
 
-/// Where a write goes, by the settings of the bucket.
+/// Where a write is sent, for each setting of the bucket.
 #[tokio::test]
 async fn every_setting_of_the_client_shows_in_the_address() {
     let mut table = String::new();

@@ -1,4 +1,4 @@
-//! Lines of every speed, in no time.
+//! Connections of every speed, in simulated time.
 
 use std::future::poll_fn;
 
@@ -9,7 +9,8 @@ use super::*;
 const SILENCE: Duration = Duration::from_secs(60);
 const SLOWEST: u64 = 16 << 10;
 
-/// A network that takes a piece every so often, as many as it is told, and answers when it has all.
+/// A network that takes a piece at intervals, a set number in total, and responds once it has them
+/// all.
 #[derive(Debug, Clone)]
 struct Network {
     every: Duration,
@@ -38,8 +39,8 @@ impl HttpConnector for Network {
     }
 }
 
-/// Sends that many bytes: how long it took until the answer, or until it was given up, and how many
-/// bytes were under way at most and at last.
+/// Sends this many bytes. Returns whether a response came, the seconds until it came or the request
+/// was aborted, and the bytes in flight at most and at the end.
 async fn send(bytes: usize, every: Duration, pieces: usize) -> (bool, u64, (u64, u64)) {
     let (under_way, most_under_way) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
     let network = Network {
@@ -71,9 +72,10 @@ async fn a_slow_request_is_waited_for_as_long_as_it_moves() {
 async fn a_silent_request_is_given_up() {
     let one_by_one = Duration::from_secs(1);
     assert_eq!(send(8 << 20, one_by_one, 0).await, (false, 60, (0, 0)));
-    // 4 pieces may still lie in buffers, for 16 s.
+    // 4 pieces may still be in buffers, for 16 s.
     assert_eq!(send(8 << 20, one_by_one, 4).await, (false, 4 + 60 + 16, (4 * PIECE as u64, 0)));
-    // What buffers may hold is waited for, but not for as long as the run may take to get on.
+    // The allowance for buffered data is capped below the time after which a task without progress
+    // loses its lease.
     assert_eq!(send(64 << 20, Duration::ZERO, 1024).await, (false, 60 + 480, (64 << 20, 0)));
 }
 

@@ -1,5 +1,5 @@
-//! How many requests to a store are under way at once: any number, until it asks to slow down. Then
-//! half as many as there were, and one more with about each round of answers.
+//! Limits concurrent requests to a store (AIMD): unlimited until it throttles, then half as many as
+//! were in flight, and one more per round of responses.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,11 +14,11 @@ pub(super) struct Flow {
 
 #[derive(Debug)]
 struct State {
-    /// How many may be under way.
+    /// Maximum requests in flight.
     most: f64,
     under_way: u32,
-    /// Requests begun so far, and how many of them had begun when there were last made fewer: what
-    /// they are answered says nothing new.
+    /// Requests started so far, and how many had been started when the limit was last reduced.
+    /// Throttling of those older requests is no reason to reduce it again.
     begun: u64,
     begun_before: u64,
 }
@@ -36,7 +36,7 @@ impl State {
 }
 
 impl Flow {
-    /// Waits until one more may be under way.
+    /// Waits until another request may start.
     pub(super) async fn enter(&self) -> UnderWay<'_> {
         loop {
             if let Some(request) = self.try_enter() {
@@ -61,7 +61,7 @@ impl Flow {
     }
 }
 
-/// A request that is under way until it is dropped.
+/// A request in flight; dropping it ends it.
 #[derive(Debug)]
 pub(super) struct UnderWay<'a> {
     flow: &'a Flow,
@@ -69,13 +69,13 @@ pub(super) struct UnderWay<'a> {
 }
 
 impl UnderWay<'_> {
-    /// The store took it.
+    /// The store accepted the request.
     pub(super) fn taken(&self) {
         let mut state = self.flow.state();
         state.most += 1.0 / state.most;
     }
 
-    /// The store asked to slow down.
+    /// The store throttled the request.
     pub(super) fn refused(&self) {
         let mut state = self.flow.state();
         if self.number > state.begun_before {
@@ -94,7 +94,7 @@ impl Drop for UnderWay<'_> {
         if for_one {
             self.flow.room.notify_one();
         }
-        // There may be more than there were.
+        // The limit may have grown, leaving room for a second request.
         if for_another {
             self.flow.room.notify_one();
         }
@@ -115,7 +115,7 @@ mod tests {
     fn any_number_may_be_under_way_until_the_store_asks_to_slow_down() {
         let flow = Flow::default();
         let mut requests = begin(&flow, 64);
-        requests.iter().take(40).for_each(UnderWay::refused); // all of one wave
+        requests.iter().take(40).for_each(UnderWay::refused); // all from the same wave
         requests.iter().skip(40).for_each(UnderWay::taken);
         requests.truncate(31);
         assert_eq!(begin(&flow, 64).len(), 1);

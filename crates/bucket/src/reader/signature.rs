@@ -1,4 +1,4 @@
-//! AWS Signature Version 4 of a GET without query and body, which is all that a reader sends.
+//! AWS Signature Version 4 for a GET without query and body, the only request a reader sends.
 
 use std::{
     fmt::Write as _,
@@ -14,17 +14,17 @@ use tracelift_core::time::Timestamp;
 
 use crate::Keys;
 
-/// SHA-256 of nothing: the body of a GET.
+/// SHA-256 of an empty body.
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// Signs requests to one host. Its Debug prints nothing of the keys.
+/// Signs requests to one host. `Debug` prints no keys.
 #[derive(Clone)]
 pub(super) struct Signer {
     keys: Keys,
     region: String,
     host: String,
     now: fn() -> Timestamp,
-    /// A day, and the key that is made for it.
+    /// A day, and the signing key derived for it.
     of_day: Arc<Mutex<(String, [u8; 32])>>,
 }
 
@@ -40,7 +40,7 @@ impl Signer {
         Self { keys: keys.clone(), region, host, now, of_day: Arc::default() }
     }
 
-    /// Adds what makes a GET of `path` (encoded) a signed one.
+    /// Adds the headers that sign a GET of `path`, which must be encoded already.
     pub(super) fn sign(&self, path: &str, headers: &mut Headers) {
         let time = DateTime::<Utc>::from_timestamp_micros((self.now)().micros())
             .unwrap_or_default()
@@ -87,7 +87,7 @@ impl Signer {
 }
 
 fn mac(key: &[u8], text: &[u8]) -> [u8; 32] {
-    // HMAC takes keys of any length.
+    // HMAC accepts keys of any length.
     Hmac::<Sha256>::new_from_slice(key)
         .map(|mac| mac.chain_update(text).finalize().into_bytes().into())
         .unwrap_or_default()
@@ -100,7 +100,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// A key as it stands in a path: everything but the unreserved characters and the slash is encoded,
+/// Percent-encodes a key for use in a path: everything except unreserved characters and slashes,
 /// once.
 pub(super) fn encoded(key: &str) -> String {
     key.bytes().fold(String::with_capacity(key.len()), |mut text, byte| {
@@ -134,7 +134,7 @@ mod tests {
 
     const SECONDS: i64 = 1_700_000_000;
 
-    /// The Authorization header that AWS's own library makes of the same request.
+    /// The Authorization header that AWS's own library computes for the same request.
     fn aws(host: &str, path: &str, token: Option<&str>) -> String {
         let identity =
             Credentials::new("AKID", "a secret", token.map(str::to_owned), None, "test").into();

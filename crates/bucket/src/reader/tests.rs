@@ -1,4 +1,4 @@
-//! A reader against answers that are made here.
+//! A reader against generated responses.
 
 use std::sync::{
     Arc,
@@ -18,7 +18,7 @@ use crate::{EndpointPolicy, answers::answers};
 
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// A reader to which the store answers each attempt in turn; the last answer repeats.
+/// A reader whose attempts get these responses in turn; the last one repeats.
 async fn reader(endpoint: &str, said: Vec<http::Response<SdkBody>>) -> (Reader, Arc<AtomicU32>) {
     let (count, said) = (Arc::new(AtomicU32::new(0)), std::sync::Mutex::new(said));
     let asked = count.clone();
@@ -120,8 +120,8 @@ async fn a_transient_fault_is_tried_again_and_any_other_told() {
     assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
-/// A store that takes so many requests at once, each for a tenth of a second, and refuses what is
-/// more.
+/// A store that accepts a limited number of concurrent requests, each for a tenth of a second, and
+/// throttles the rest.
 #[derive(Clone, Debug, Default)]
 struct Narrow {
     at_once: u32,
@@ -159,7 +159,7 @@ async fn a_store_that_asks_to_slow_down_is_asked_less_at_once_and_every_object_c
     let reader = reader_over(store.clone().into_shared(), "http://store.example.com", 5).await;
     let objects = stream::iter(0..1000).map(|_| reader.get("k")).buffered(64);
     assert!(objects.all(async |object| object.is_ok()).await);
-    // The first wave's, and what finds out again and again how many the store takes.
+    // The first wave's, plus those that keep probing how many the store accepts.
     let refused = store.refused.load(Ordering::Relaxed);
     assert!((56..=200).contains(&refused), "{refused}");
 }

@@ -1,5 +1,5 @@
-//! From what is written to what is meant: operators and fields by name, values by the types of
-//! their fields, and the conditions on keys and values of one `and` bound to the same entry.
+//! Semantic analysis of a filter: resolves operators and fields, types the values, and binds the
+//! conditions on keys and values within one `and` to the same entry.
 
 use uuid::Uuid;
 
@@ -15,13 +15,13 @@ use super::{
 };
 use crate::{rounded::Rounded, time::Timestamp};
 
-/// Conditions of one filter: what a query of the trace store may have.
+/// Maximum conditions per filter; bounds the query sent to the trace store.
 pub const MAX_CONDITIONS: usize = 100;
-/// Values in one list.
+/// Maximum values per list.
 pub const MAX_VALUES: usize = 1000;
-/// Faults that are told at once.
+/// Maximum errors reported at once.
 const MAX_FAULTS: usize = 20;
-/// Where metadata names the thread that a row belongs to.
+/// Metadata keys that name a row's thread.
 const THREAD_KEYS: [&str; 3] = ["session_id", "conversation_id", "thread_id"];
 
 /// The conditions of a filter, or everything that is wrong with it.
@@ -43,7 +43,7 @@ pub(super) fn check(whole: &Expression) -> Result<Tree<Leaf>, Vec<FilterError>> 
     }
 }
 
-/// Every test is asked anew for each path that a key may mean.
+/// Every test is repeated for each path that a key may stand for.
 fn weight(leaf: &Leaf) -> usize {
     match &leaf.condition {
         Condition::Entry(_, tests) => tests.len() * (1 + named_paths(tests).len()),
@@ -51,7 +51,7 @@ fn weight(leaf: &Leaf) -> usize {
     }
 }
 
-/// The keys that tests name and that may be paths into an entry.
+/// Keys named by tests that may also be paths into an entry.
 pub(super) fn named_paths(tests: &[EntryTest]) -> Vec<&str> {
     let keys = tests.iter().filter(|test| test.part == Part::Key && !test.negated);
     let named = keys
@@ -63,10 +63,10 @@ struct Checker {
     faults: Vec<FilterError>,
 }
 
-/// A call that was understood.
+/// The result of analysing a call.
 enum Understood {
     Tree(Tree<Leaf>),
-    /// One that binds to an entry with others of its `and`.
+    /// A test that binds to the same entry as its siblings in an `and`.
     Entry(Family, EntryTest),
 }
 
@@ -128,8 +128,8 @@ impl Checker {
         }
     }
 
-    /// Conditions that must all hold. Those on parts of entries bind to the same entry of their
-    /// family; a further condition on a key is about another one.
+    /// A conjunction. Tests on parts of entries bind to the same entry of their family; a second
+    /// test on a key starts another entry.
     fn and(&mut self, conditions: &[Expression]) -> Option<Tree<Leaf>> {
         let mut groups: Vec<(Family, Vec<EntryTest>)> = Vec::new();
         let (mut all, mut whole) = (Vec::new(), true);
@@ -249,7 +249,7 @@ impl Checker {
         Some(Understood::Tree(Tree::one(negated, condition)))
     }
 
-    /// The value, or those in a list.
+    /// Reads a single value, or each value of a list.
     fn each<T>(
         &mut self,
         value: &Expression,
@@ -281,7 +281,7 @@ impl Checker {
         }
     }
 
-    /// Text, or what has a text of its own.
+    /// Reads text, or a number or boolean as text.
     fn any_text(&mut self, value: &Expression) -> Option<String> {
         match &value.kind {
             Kind::Number(number) => Some(number.clone()),
@@ -358,7 +358,7 @@ impl Checker {
     }
 }
 
-/// A comparison with one value, or with any of several.
+/// A comparison with one value, or equality with any of several.
 fn ordered<T>(operator: Operator, mut values: Vec<T>) -> Option<Test<T>> {
     Some(match operator {
         Op::Gt => Test::Above(values.pop()?),
@@ -369,7 +369,7 @@ fn ordered<T>(operator: Operator, mut values: Vec<T>) -> Option<Test<T>> {
     })
 }
 
-/// The same with values that may lie between two units of the field, which holds whole ones only.
+/// Like [`ordered`], for values that may lie between two units of a field that holds whole units.
 fn compared<T: Copy>(operator: Operator, values: &[Rounded<T>]) -> Test<T> {
     match (operator, values) {
         (Op::Gt, [one]) => Test::Above(one.floor),
@@ -381,7 +381,7 @@ fn compared<T: Copy>(operator: Operator, values: &[Rounded<T>]) -> Test<T> {
     }
 }
 
-/// That the field has a value, or that it has none.
+/// A test that the field has a value, or that it has none.
 fn presence(field: Field, present: bool) -> Understood {
     Understood::Tree(match field {
         Field::Entry(family, part) => {
@@ -413,8 +413,7 @@ fn thread(value: EntryTest) -> Condition {
     )
 }
 
-/// That there is such an entry; when nothing but what it must not be is said, that there is none of
-/// that kind.
+/// A test that a matching entry exists. If every test is negated: that no entry meets any of them.
 fn entry(family: Family, tests: Vec<EntryTest>) -> Tree<Leaf> {
     if tests.iter().any(|test| !test.negated) {
         return Tree::one(false, Condition::Entry(family, tests));
@@ -432,7 +431,7 @@ fn search(text: &str) -> Tree<Leaf> {
     Tree::Or(fields.into_iter().map(within).collect())
 }
 
-/// Microseconds of `5s`, `200ms`, `1.5m`, `2h`; a bare number is seconds.
+/// Parses `5s`, `200ms`, `1.5m` or `2h` into microseconds; a bare number is seconds.
 fn duration(text: &str) -> Option<Rounded<i128>> {
     let unit = text.trim_start_matches(|character: char| {
         character.is_ascii_digit() || matches!(character, '.' | '-')

@@ -1,63 +1,62 @@
-//! A filter that was understood: conditions whose values have the types of their fields, negation
-//! pushed down to them.
+//! The conditions of a valid filter: values have the types of their fields, and negation is pushed
+//! down to the leaves.
 
 use uuid::Uuid;
 
 use super::like::Pattern;
 use crate::{column::Column, time::Timestamp};
 
-/// Conditions, joined. Negation stands at the leaves only.
+/// A Boolean combination of conditions. Only leaves are negated.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Tree<L> {
-    /// All of them hold; so it does without any.
+    /// All of them hold; true if empty.
     And(Vec<Tree<L>>),
     /// At least one holds.
     Or(Vec<Tree<L>>),
-    /// One condition.
+    /// A single condition.
     Leaf(L),
 }
 
-/// A condition, or that it does not hold.
+/// A condition, possibly negated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Leaf {
-    /// Whether it must not hold.
+    /// Whether the condition must be false.
     pub negated: bool,
     /// The condition.
     pub condition: Condition,
 }
 
-/// What one field, or one entry of many, must be like. An absent value meets none of them but
-/// [`Condition::Absent`].
+/// A condition on one field or entry. A missing value satisfies only [`Condition::Absent`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Condition {
     /// The field has no value.
     Absent(Plain),
-    /// An id is one of these.
+    /// The id is one of these.
     Id(IdField, Vec<Uuid>),
-    /// A text is as wanted; an absent text is the empty text.
+    /// The text passes the test; missing text counts as empty.
     Text(TextField, TextTest),
-    /// A time is as wanted.
+    /// The time passes the test.
     Time(TimeField, Test<Timestamp>),
-    /// A number, in whole units of its field, is as wanted.
+    /// The number passes the test, in the field's units.
     Number(NumberField, Test<i128>),
-    /// `is_root` is that.
+    /// `is_root` equals this.
     Root(bool),
-    /// That tag is there; without one, any tag.
+    /// The row has this tag, or any tag for `None`.
     Tag(Option<String>),
-    /// There is an entry for which all of the tests hold.
+    /// Some entry passes all of the tests.
     Entry(Family, Vec<EntryTest>),
 }
 
-/// Fields that are no text and may be absent, or are compared with null all the same.
+/// Fields that are not text and can be compared with null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plain {
-    /// An id.
+    /// An id field.
     Id(IdField),
-    /// A time.
+    /// A time field.
     Time(TimeField),
-    /// A number.
+    /// A number field.
     Number(NumberField),
-    /// `is_root`, which is never absent.
+    /// `is_root`, which is never null.
     Root,
 }
 
@@ -71,7 +70,7 @@ macro_rules! fields {
         impl $name {
             pub(super) const ALL: &[(&str, Self)] = &[$(($word, Self::$variant)),*];
 
-            /// The word of the filter language.
+            /// The field's name in the filter language.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $word),* }
             }
@@ -95,7 +94,7 @@ fields! {
 }
 
 fields! {
-    /// Fields that hold a number: latency in microseconds, cost in 10^-12 dollars, tokens as they are.
+    /// Numeric fields: latency in microseconds, cost in 10^-12 dollars, token counts as they are.
     NumberField {
         Latency "latency",
         PromptTokens "prompt_tokens",
@@ -106,7 +105,7 @@ fields! {
 }
 
 impl NumberField {
-    /// Digits behind the point of what a filter writes that make one unit.
+    /// Decimal places between the unit that filters use and the field's own unit.
     pub fn scale(self) -> usize {
         match self {
             Self::Latency => 6,
@@ -116,27 +115,27 @@ impl NumberField {
     }
 }
 
-/// What has entries: keys with values, many to a row.
+/// Collections of key-value entries on a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
-    /// `metadata` within `extra`.
+    /// The entries of `metadata` in `extra`.
     Metadata,
-    /// Keys of `inputs`.
+    /// The entries of `inputs`.
     Input,
-    /// Keys of `outputs`.
+    /// The entries of `outputs`.
     Output,
-    /// Rows of the table of feedback.
+    /// Rows of the feedback table.
     Feedback,
 }
 
 /// A test of one part of an entry.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EntryTest {
-    /// Of what.
+    /// The part to test.
     pub part: Part,
-    /// Whether it must not hold.
+    /// Whether the test must fail.
     pub negated: bool,
-    /// What it must be like.
+    /// The test.
     pub test: ValueTest,
 }
 
@@ -149,47 +148,47 @@ pub enum Part {
     Score,
 }
 
-/// What a part of an entry must be like.
+/// A test of a key, value or score.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ValueTest {
-    /// It is there and not null.
+    /// Present and not null.
     Present,
-    /// It is one of these: a text that is the same; a number or a truth value whose text it is.
+    /// Equals one of these: a string with that text, or a number or boolean written like that.
     Is(Vec<String>),
-    /// It is a text of that form.
+    /// A string that matches the pattern.
     Like(Pattern),
-    /// It is a number in that relation.
+    /// A number that passes the test.
     Number(Test<f64>),
 }
 
-/// What a text must be like.
+/// A test of a text field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TextTest {
-    /// One of these.
+    /// Equals one of these.
     Is(Vec<String>),
-    /// Of that form.
+    /// Matches the pattern.
     Like(Pattern),
-    /// This stands in it somewhere; letters A to Z in either case.
+    /// Contains this text, ignoring the case of ASCII letters.
     Contains(String),
 }
 
-/// How a value that has an order compares.
+/// A comparison of ordered values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Test<T> {
-    /// It is one of these.
+    /// Equals one of these.
     Is(Vec<T>),
-    /// It is smaller.
+    /// Less than.
     Below(T),
-    /// It is not larger.
+    /// Less than or equal.
     AtMost(T),
-    /// It is larger.
+    /// Greater than.
     Above(T),
-    /// It is not smaller.
+    /// Greater than or equal.
     AtLeast(T),
 }
 
 impl<T: PartialOrd> Test<T> {
-    /// Whether it holds for `value`.
+    /// Whether `value` passes the test.
     pub fn holds(&self, value: &T) -> bool {
         match self {
             Self::Is(any) => any.contains(value),
@@ -202,8 +201,8 @@ impl<T: PartialOrd> Test<T> {
 }
 
 impl<L> Tree<L> {
-    /// Whether it holds when `leaf` says so of each leaf; `None` when that hangs on a leaf of which
-    /// it does not know.
+    /// Evaluates the tree, given the value of each leaf; `None` if the result depends on a leaf
+    /// that is unknown.
     pub fn decide(&self, leaf: &impl Fn(&L) -> Option<bool>) -> Option<bool> {
         let (all, end) = match self {
             Self::Leaf(one) => return leaf(one),
@@ -221,7 +220,7 @@ impl<L> Tree<L> {
         known
     }
 
-    /// Every leaf, from left to right.
+    /// All leaves, left to right.
     pub fn leaves(&self) -> Vec<&L> {
         match self {
             Self::Leaf(one) => vec![one],
@@ -235,7 +234,7 @@ impl Tree<Leaf> {
         Self::Leaf(Leaf { negated, condition })
     }
 
-    /// The opposite.
+    /// The logical complement.
     pub(super) fn negate(self) -> Self {
         match self {
             Self::And(all) => Self::Or(all.into_iter().map(Self::negate).collect()),
@@ -248,7 +247,7 @@ impl Tree<Leaf> {
 }
 
 impl Condition {
-    /// The column it reads, when that may lie in an object.
+    /// The offloadable column that the condition reads, if any.
     pub fn content(&self) -> Option<Column> {
         match self {
             Self::Text(field, _) => field.content(),
@@ -259,7 +258,7 @@ impl Condition {
 }
 
 impl TextField {
-    /// Its column, when that may lie in an object.
+    /// The field's column, if it is offloadable.
     pub fn content(self) -> Option<Column> {
         match self {
             Self::Error => Some(Column::Error),
@@ -271,7 +270,7 @@ impl TextField {
 }
 
 impl Family {
-    /// The column that holds the entries; feedback has a table of its own.
+    /// The column that holds the entries; `None` for feedback, which has a table of its own.
     pub fn content(self) -> Option<Column> {
         match self {
             Self::Metadata => Some(Column::Extra),
@@ -282,8 +281,8 @@ impl Family {
     }
 }
 
-/// The parts of a key that may name a value within values: `a.b` is `b` within `a`. Empty when it
-/// has but one.
+/// Splits a key that may be a path into nested objects: `a.b` is `b` within `a`. Empty if the key
+/// has a single part.
 pub fn path(key: &str) -> Vec<&str> {
     let parts: Vec<_> = key.split('.').collect();
     if parts.len() > 1 && parts.iter().all(|part| !part.is_empty()) { parts } else { Vec::new() }

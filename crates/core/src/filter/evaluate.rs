@@ -1,5 +1,5 @@
-//! What a filter says of a row: the meaning that every other form of it (SQL above all) must agree
-//! with.
+//! Evaluates a filter on a row. This is the reference semantics that every other implementation,
+//! above all the SQL, must agree with.
 
 use uuid::Uuid;
 
@@ -17,14 +17,14 @@ use crate::{
     time::Timestamp,
 };
 
-/// Columns whose value may lie in an object.
+/// A row's offloadable columns.
 pub trait Content {
-    /// The text of `inputs`, `outputs`, `extra` or `error`, empty when there is none; `None` when
-    /// it is not known.
+    /// The text of `inputs`, `outputs`, `extra` or `error`, empty if there is none; `None` if it is
+    /// unknown.
     fn text(&self, column: Column) -> Option<&str>;
 }
 
-/// Feedback on a row.
+/// A feedback entry of a row.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "each is named as the column it stands for; data.md describes them")]
 pub struct Feedback {
@@ -33,7 +33,7 @@ pub struct Feedback {
     pub value: String,
 }
 
-/// A trace row, as far as a filter looks at it.
+/// A trace row, reduced to what filters read.
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "each is named as the column it stands for; data.md describes them")]
 pub struct Row<C> {
@@ -84,7 +84,7 @@ impl<C: Content> Row<C> {
         }
     }
 
-    /// What a condition says of this row; `None` when that hangs on content that is not known yet.
+    /// Evaluates a condition on this row; `None` if it depends on unknown content.
     pub fn decide(&self, leaf: &Leaf) -> Option<bool> {
         let holds = match &leaf.condition {
             Condition::Absent(Plain::Id(field)) => self.id_of(*field).is_none(),
@@ -114,8 +114,8 @@ impl<C: Content> Row<C> {
 }
 
 impl Leaf {
-    /// What a condition on content says; `None` when the content is not known yet, or when it is
-    /// about something else.
+    /// Evaluates a condition on content; `None` if the content is unknown, or if the condition
+    /// reads no content.
     pub fn of_content(&self, content: &impl Content) -> Option<bool> {
         let column = self.condition.content()?;
         let holds = match &self.condition {
@@ -127,8 +127,8 @@ impl Leaf {
     }
 }
 
-/// Whether an entry of that family meets all tests: a key of the object itself, or of its
-/// `metadata`; or, where a key is named with dots, one of an object within it.
+/// Whether an entry of the family passes all tests: a top-level key of the object (or of its
+/// `metadata`), or a nested one if a test names a dotted path.
 fn there_is(family: Family, text: &str, tests: &[EntryTest]) -> bool {
     let within = if family == Family::Metadata { at(text, "metadata") } else { Some(text) };
     let Some(object) = within else { return false };
@@ -140,13 +140,13 @@ fn there_is(family: Family, text: &str, tests: &[EntryTest]) -> bool {
         })
 }
 
-/// The source of the first value with that key.
+/// The source of the first value with this key.
 fn at<'a>(object: &'a str, key: &str) -> Option<&'a str> {
     json::entries(object).find(|(name, _)| name == key).map(|(_, raw)| raw)
 }
 
 impl TextTest {
-    /// Whether it holds for `text`.
+    /// Whether `text` passes the test.
     pub fn holds(&self, text: &str) -> bool {
         match self {
             Self::Is(any) => any.iter().any(|wanted| wanted == text),
@@ -157,7 +157,7 @@ impl TextTest {
 }
 
 impl EntryTest {
-    /// Whether it holds for a key, when it is about keys.
+    /// Whether a key passes the test; true if the test is not about keys.
     pub fn of_key(&self, key: &str) -> bool {
         self.part != Part::Key || self.test.of_text(key) != self.negated
     }
@@ -207,7 +207,7 @@ impl ValueTest {
     }
 }
 
-/// Those of some texts that are numbers.
+/// The texts that are finite numbers, parsed.
 pub fn numbers(texts: &[String]) -> Vec<f64> {
     let numbers = texts.iter().filter(|text| is_number(text)).filter_map(|text| text.parse().ok());
     numbers.filter(|number: &f64| number.is_finite()).collect()

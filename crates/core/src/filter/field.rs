@@ -1,5 +1,5 @@
-//! The words of the filter language: operators with how many arguments they take, fields with the
-//! operators they take.
+//! The vocabulary of the filter language: operators with their arity, and fields with the operators
+//! they accept.
 
 use super::condition::{Family, IdField, NumberField, Part, TextField, TimeField};
 
@@ -41,7 +41,7 @@ impl Operator {
         Self::ALL.iter().copied().find(|operator| operator.name() == name)
     }
 
-    /// How many arguments, in words.
+    /// The number of arguments, for error messages.
     pub(super) fn arguments(self) -> &'static str {
         match self {
             Self::And | Self::Or => "at least 1",
@@ -59,7 +59,7 @@ impl Operator {
     }
 }
 
-/// What a condition can be about.
+/// What a condition can test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
     Id(IdField),
@@ -108,7 +108,7 @@ impl Field {
         all().find(|(known, _)| *known == name).map(|(_, field)| field)
     }
 
-    /// The operators that it takes.
+    /// The operators that the field accepts.
     pub(super) fn operators(self) -> &'static [Operator] {
         use Operator::{Eq, Exists, Gt, Gte, Has, In, Like, Lt, Lte, Neq, NotLike};
         match self {

@@ -1,7 +1,7 @@
-//! Patterns of `like`: `%` is any text, `_` any one character, a backslash makes either of them
-//! (and itself) plain.
+//! Patterns of `like`: `%` matches any text, `_` any one character; a backslash escapes either of
+//! them and itself.
 
-/// A pattern, read.
+/// A parsed pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(Vec<Piece>);
 
@@ -13,7 +13,7 @@ enum Piece {
 }
 
 impl Pattern {
-    /// The pattern in `text`. A backslash before anything else is plain.
+    /// Parses a pattern. A backslash before any other character is literal.
     pub fn parse(text: &str) -> Self {
         let mut pieces = Vec::new();
         let mut characters = text.chars().peekable();
@@ -31,11 +31,10 @@ impl Pattern {
         Self(pieces)
     }
 
-    /// Whether all of `text` is as the pattern says.
+    /// Whether the pattern matches all of `text`.
     pub fn matches(&self, text: &str) -> bool {
         let (mut piece, mut rest) = (0, text);
-        // Where to go on when it fails: behind the last `%`, one character further than the time
-        // before.
+        // Where to resume after a mismatch: after the last `%`, one character later than last time.
         let mut retry: Option<(usize, &str)> = None;
         loop {
             let mut characters = rest.chars();
@@ -66,7 +65,7 @@ impl Pattern {
 }
 
 impl std::fmt::Display for Pattern {
-    /// As SQL's LIKE reads it.
+    /// In the syntax of SQL's LIKE.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|piece| match piece {
             Piece::Any => f.write_str("%"),
@@ -105,7 +104,7 @@ mod tests {
         }
     }
 
-    /// The definition, in the time that it takes.
+    /// The definition, in exponential time.
     fn slow(pattern: &[Piece], text: &[char]) -> bool {
         match (pattern, text) {
             ([], text) => text.is_empty(),

@@ -1,23 +1,23 @@
-//! The text of a filter as a tree of calls, with the position of each part, and back to text.
+//! Parses a filter's text into a tree of calls with positions, and prints it back.
 //!
-//! It knows how a filter is written, not which operators and fields there are. No text makes it
-//! overflow the stack.
+//! This module knows the grammar, not the operators and fields. Nesting is bounded, so no input
+//! overflows the stack.
 
 use std::fmt::{self, Write as _};
 
 use super::FilterError;
 
-/// Bytes of a filter's text.
+/// Maximum length of a filter, in bytes.
 pub const MAX_LENGTH: usize = 32 << 10;
-/// Calls within calls.
+/// Maximum nesting of calls.
 pub const MAX_DEPTH: usize = 64;
 
-/// A part of a filter. Equal to one that says the same elsewhere.
+/// A part of a filter. Equality ignores positions.
 #[derive(Debug, Clone)]
 pub struct Expression {
-    /// Its first character, counted from 1.
+    /// First character, counted from 1.
     pub at: usize,
-    /// What it is.
+    /// The kind of expression.
     pub kind: Kind,
 }
 
@@ -27,16 +27,16 @@ impl PartialEq for Expression {
     }
 }
 
-/// What a part of a filter is.
+/// The kinds of expressions.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// `operator(arguments)`
     Call(String, Vec<Expression>),
-    /// A bare word.
+    /// An unquoted word.
     Field(String),
-    /// Text in quotes of either kind.
+    /// Text in single or double quotes.
     Text(String),
-    /// A number as it is written.
+    /// A number as it was written.
     Number(String),
     /// `true` or `false`.
     Bool(bool),
@@ -46,13 +46,13 @@ pub enum Kind {
     List(Vec<Expression>),
 }
 
-/// Reads a whole text as one call.
+/// Parses a whole text as one call.
 pub fn parse(text: &str) -> Result<Expression, FilterError> {
     if text.len() > MAX_LENGTH {
         return Err(FilterError::at(1, format!("a filter must have at most {MAX_LENGTH} bytes")));
     }
     let characters: Vec<char> = text.chars().collect();
-    // Databases and requests that carry the text take not all of them.
+    // Not every database and protocol that carries the text accepts them.
     let control =
         |character: &char| character.is_ascii_control() && !character.is_ascii_whitespace();
     if let Some(control) = characters.iter().position(control) {
@@ -80,7 +80,7 @@ pub fn parse(text: &str) -> Result<Expression, FilterError> {
     }
 }
 
-/// Whether a text is a number as a filter writes it.
+/// Whether the text is a number in the filter language.
 pub fn is_number(text: &str) -> bool {
     let mut parser = Parser { characters: text.chars().collect(), next: 0, depth: 0 };
     parser.number().is_ok() && parser.peek().is_none()
@@ -133,7 +133,7 @@ impl Parser {
         }
     }
 
-    /// A call, a field, or one of the words that are values.
+    /// A call, a field, or a literal word.
     fn word(&mut self) -> Result<Expression, FilterError> {
         let at = self.next + 1;
         let word =
@@ -168,7 +168,7 @@ impl Parser {
         Ok(Expression { at, kind: Kind::List(items) })
     }
 
-    /// What stands between brackets, the opening one included.
+    /// Parses a bracketed list, starting at the opening bracket.
     fn items(
         &mut self,
         end: char,
@@ -257,10 +257,10 @@ impl Parser {
         }
     }
 
-    /// What stands behind a backslash. One before any other character stands for itself, so that a
-    /// pattern may say `\%`.
+    /// Parses what follows a backslash. Before any other character the backslash is literal, so
+    /// that a pattern can contain `\%`.
     fn escape(&mut self, text: &mut String) -> Result<(), FilterError> {
-        let Some(escaped) = self.take() else { return Ok(()) }; // the text has no end either, which is told
+        let Some(escaped) = self.take() else { return Ok(()) }; // reported as an unterminated text
         match escaped {
             'n' => text.push('\n'),
             'r' => text.push('\r'),
@@ -274,7 +274,7 @@ impl Parser {
         Ok(())
     }
 
-    /// `\u00e9`, or two of them for one beyond the first 65 536.
+    /// Parses `\u00e9`, or a surrogate pair for a character beyond U+FFFF.
     fn unicode(&mut self) -> Result<char, FilterError> {
         let at = self.next - 1;
         let broken = || FilterError::at(at, "expected a character's four hexadecimal digits");
@@ -296,7 +296,7 @@ impl Parser {
     }
 }
 
-/// As much of a text as an error quotes.
+/// Truncates text for quoting in an error.
 pub(super) fn short(text: &str) -> String {
     const MOST: usize = 64;
     if text.chars().nth(MOST).is_none() {

@@ -1,10 +1,10 @@
-//! What filters mean, and what is told of wrong ones.
+//! What filters mean, and how errors are reported.
 
 use super::*;
 use crate::time::Timestamp;
 use uuid::Uuid;
 
-/// Content of which some is not known yet.
+/// Content, some of which is unknown.
 #[derive(Debug, Clone, Default)]
 struct Known(Vec<(Column, String)>);
 

@@ -1,4 +1,4 @@
-//! What can happen to a run.
+//! The events of a task's state machine.
 
 use super::{Identity, Lease};
 use crate::{
@@ -8,83 +8,84 @@ use crate::{
     time::Timestamp,
 };
 
-/// What can happen to a run.
+/// An event of the state machine in [`Task::apply`](super::Task::apply).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// An exporter gets it.
+    /// An exporter claimed the task.
     Claimed(Lease),
-    /// Its exporter is alive.
+    /// A heartbeat arrived from the exporter.
     Renewed {
-        /// The lease's new end.
+        /// The lease's new deadline.
         until: Timestamp,
     },
-    /// Its exporter has read, filled in or sent something since.
+    /// The exporter has read rows, fetched objects or sent bytes since the last heartbeat.
     Progressed,
-    /// An upload was opened and carries nothing yet.
+    /// A file's intent, recorded before its first byte is sent and again before its object can
+    /// exist.
     FileIntent(FileIntent),
     /// A file is complete in the bucket.
     FileDone(File),
-    /// All files are.
+    /// All files are complete: the commit point.
     Finished(Finished),
     /// The manifest is in the bucket.
     Published,
     /// The attempt failed.
     Failed {
-        /// Why.
+        /// Why it failed.
         failure: Failure,
-        /// The operator's setting.
+        /// The operator's retry limit.
         max_retries: u32,
     },
-    /// Its exporter was not heard of in time.
+    /// The lease lapsed without a heartbeat.
     Lapsed {
-        /// The operator's setting.
+        /// The operator's retry limit.
         max_retries: u32,
     },
-    /// Its exporter is heard of, but the run does not get on.
+    /// The exporter still sends heartbeats, but the task makes no progress.
     Stalled {
-        /// The operator's setting.
+        /// The operator's retry limit.
         max_retries: u32,
     },
-    /// Of a cleaning run: it is done. Of the run that was stopped: what it had left open in the
-    /// bucket is gone.
+    /// For a `CleanUp` task: it is done. For the partition it cleaned up after: nothing is left
+    /// open in the bucket.
     CleanedUp {
-        /// A file that was complete and never reported.
+        /// A complete file that was never reported.
         adopted: Option<Box<File>>,
     },
-    /// The experiments of the export's tenant were found.
+    /// The experiments with rows in the export's window were found.
     ExperimentsFound(Vec<Experiment>),
     /// The export's rows were counted in the trace store.
     Counted {
-        /// How many there are now.
+        /// Rows now in the trace store.
         rows: u64,
     },
-    /// Its exporter stops as planned.
+    /// The exporter is shutting down and returns the task.
     HandedBack,
-    /// Its exporter has no room.
+    /// The exporter has no free slot.
     Declined,
-    /// A caller stops the export.
+    /// A caller cancelled the export.
     Cancelled,
-    /// It took too long.
+    /// The operator's time limit has passed.
     TimedOut,
-    /// A caller asks for it anew.
+    /// A caller requested a retry.
     Retried,
 }
 
-/// What an exporter says at the commit point.
+/// What an exporter reports at the commit point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
-    /// Files of the whole run, as it counted them.
+    /// Files of the whole partition, as the exporter counted them.
     pub files: u32,
-    /// Their rows.
+    /// Rows in these files.
     pub rows: u64,
-    /// Rows behind the last file that were read and not exported.
+    /// Rows after the last file that were read but not exported.
     pub rest: LeftOut,
-    /// What was read as one row.
+    /// What identified a row.
     pub identity: Identity,
 }
 
 impl Event {
-    /// Its name.
+    /// Name of the variant.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Claimed(_) => "Claimed",
@@ -109,10 +110,10 @@ impl Event {
     }
 }
 
-/// An event that cannot happen to a run in its state.
+/// An event that is not allowed in the task's state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IllegalEvent {
-    /// The state does not know it.
+    /// No transition for this event in this state.
     #[error("{event} cannot happen to a run that is {state}")]
     State {
         /// Name of the event.
@@ -120,22 +121,22 @@ pub enum IllegalEvent {
         /// Name of the state.
         state: &'static str,
     },
-    /// The file is not the next one.
+    /// The file is not the next one in sequence.
     #[error("file {found} was reported where file {expected} comes next")]
     FileOrder {
         /// Number of the next file.
         expected: u32,
-        /// Number that was reported.
+        /// The reported number.
         found: u32,
     },
-    /// What the exporter counted is not what was recorded.
+    /// The exporter's totals differ from the recorded ones.
     #[error("the exporter counts {files} files with {rows} rows, recorded are {} files with {} rows", recorded.files, recorded.rows)]
     Totals {
-        /// The exporter's.
+        /// Files counted by the exporter.
         files: u32,
-        /// The exporter's.
+        /// Rows counted by the exporter.
         rows: u64,
-        /// The control plane's.
+        /// Totals recorded by the control plane.
         recorded: Totals,
     },
 }

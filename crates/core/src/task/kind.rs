@@ -1,29 +1,29 @@
-//! What a run has to do.
+//! The kinds of tasks.
 
 use crate::{id::TaskId, plan::Partition, time::Window};
 
-/// What a run has to do. Callers see partitions only.
+/// What a task does. The public API shows only partitions, as runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TaskKind {
-    /// Find the experiments with rows in this window: each of their days becomes a partition.
+    /// Find the experiments with rows in this window. Each of their days becomes a partition.
     FindExperiments(Window),
     /// Export the rows of this partition.
     Partition(Partition),
-    /// Write the export's manifest and `_SUCCESS`; exists once every partition is complete.
+    /// Write the export's manifest and `_SUCCESS`. Created once every partition is complete.
     Finalize,
-    /// End what a partition that was stopped or has failed may have left open in the bucket.
+    /// Abort the multipart upload that this stopped or failed partition may have left open.
     CleanUp(TaskId),
-    /// Count the export's rows in the trace store once more, after it was completed.
+    /// Count the export's rows in the trace store again after the export has completed.
     Reconcile,
 }
 
 impl TaskKind {
-    /// The partition, when it is one.
+    /// The partition, if the task exports one.
     pub fn partition(self) -> Option<Partition> {
         if let Self::Partition(partition) = self { Some(partition) } else { None }
     }
 
-    /// Which start times it reads, when it reads rows of its own.
+    /// The range of start times that the task reads, if it reads rows.
     pub fn window(self) -> Option<Window> {
         match self {
             Self::FindExperiments(window) | Self::Partition(Partition { window, .. }) => {
@@ -33,14 +33,13 @@ impl TaskKind {
         }
     }
 
-    /// Whether every other run of the export waits for it but the finalising one: that comes when
-    /// all of these are complete.
+    /// Whether the finalize task waits for this task.
     pub fn comes_first(self) -> bool {
         matches!(self, Self::FindExperiments(_) | Self::Partition(_))
     }
 
-    /// Whether an export's status depends on it: what comes after an export has ended does not
-    /// change how it ended.
+    /// Whether the task affects its export's status. Tasks created after an export has ended do
+    /// not.
     pub fn counts(self) -> bool {
         matches!(self, Self::FindExperiments(_) | Self::Partition(_) | Self::Finalize)
     }

@@ -1,4 +1,4 @@
-//! What an exporter tells the control plane about a task.
+//! What an exporter reports about a task.
 
 use super::{Event, Fence, Finished};
 use crate::{
@@ -8,42 +8,43 @@ use crate::{
     plan::Experiment,
 };
 
-/// A report that must not be lost: it is repeated until the control plane has stored it.
+/// A report that must not be lost: the exporter resends it until the control plane has stored it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskReport {
-    /// The task.
+    /// The task it concerns.
     pub task: TaskId,
-    /// The reporter's lease.
+    /// The fence of the sender's lease.
     pub fence: Fence,
-    /// Ascends by one with each report of an exporter process, from 1.
+    /// Sequence number within an exporter process; starts at 1 and increases by one per report.
     pub seq: u64,
     /// What happened.
     pub report: Report,
 }
 
-/// What happened to a task in its exporter's hands.
+/// What happened to a leased task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
-    /// A write is about to begin; no byte of it was sent yet.
+    /// A file's intent, reported before its first byte is sent and again before its object can
+    /// exist.
     FileIntent(FileIntent),
     /// A file is complete in the bucket.
     FileDone(File),
-    /// All files are: the commit point.
+    /// All files are complete: the commit point.
     Finished(Finished),
     /// The manifest is in the bucket.
     Published,
     /// The attempt failed.
     Failed(Failure),
-    /// The exporter is stopping as planned.
+    /// The exporter is shutting down and returns the task.
     HandedBack,
-    /// What a stopped partition had left open is gone.
+    /// Nothing is left open in the bucket by a stopped or failed partition.
     CleanedUp {
-        /// A file that was complete and never reported.
+        /// A complete file that was never reported.
         adopted: Option<Box<File>>,
     },
     /// The export's rows were counted in the trace store.
     Counted {
-        /// How many there are.
+        /// Rows now in the trace store.
         rows: u64,
     },
     /// The projects with a reference dataset were found.
@@ -51,7 +52,7 @@ pub enum Report {
 }
 
 impl Report {
-    /// As an event of the task's state machine; `max_retries` is the operator's setting.
+    /// The report as an event of the state machine. `max_retries` is the operator's retry limit.
     pub fn event(self, max_retries: u32) -> Event {
         match self {
             Self::FileIntent(intent) => Event::FileIntent(intent),
@@ -67,10 +68,10 @@ impl Report {
     }
 }
 
-/// How far a task has come, as its exporter last said. Conflated: only the newest one counts.
+/// Progress of a task, as its exporter last reported it. Conflated: only the latest value counts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Progress {
-    /// What it is doing, in a few words for people.
+    /// Current activity, in a few words for people.
     pub stage: String,
     /// Rows, including those in the unfinished file.
     pub rows: u64,
@@ -78,23 +79,23 @@ pub struct Progress {
     pub bytes: u64,
     /// Complete files.
     pub files: u32,
-    /// Rows that the whole task should have, if that is known.
+    /// Estimated rows of the whole task, if known.
     pub rows_estimate: Option<u64>,
     /// Fields filled in from objects.
     pub hydrated_objects: u64,
     /// Fields that could not be filled in.
     pub hydration_misses: u64,
-    /// Seconds spent in read, hydrate, encode, upload.
+    /// Seconds spent in read, hydrate, encode and upload, in this order.
     pub stage_seconds: [f64; 4],
 }
 
-/// What an exporter should do with a lease that it believes to hold.
+/// What an exporter should do with a lease that it believes it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Continue; the lease is renewed.
+    /// Continue; the lease was renewed.
     Keep,
-    /// The export was cancelled: clean up.
+    /// The export was cancelled: stop and clean up.
     Cancel,
-    /// Another exporter holds it now: touch nothing.
+    /// Another exporter holds the lease: stop and touch nothing.
     Revoked,
 }

@@ -1,68 +1,68 @@
-//! Where a run stands, and who holds it.
+//! The states of a task, and the lease on it.
 
 use crate::{id::ExporterId, time::Timestamp};
 
-/// Where a run stands.
+/// The state of a task. The timestamp of a final state is when the task entered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// Waits for an exporter, no sooner than `not_before`.
+    /// Waiting for an exporter.
     Queued {
-        /// End of a retry's wait.
+        /// Earliest time of the next claim.
         not_before: Timestamp,
     },
-    /// An exporter works on it.
+    /// An exporter is working on it.
     Leased(Lease),
-    /// All files and the manifest are in the bucket.
+    /// Done. For a partition: all files and its manifest are in the bucket.
     Completed(Timestamp),
-    /// It will not be tried again.
+    /// Failed without retries left.
     Failed(Timestamp),
-    /// A caller stopped it.
+    /// A caller cancelled the export.
     Cancelled(Timestamp),
-    /// It took too long.
+    /// Exceeded the operator's time limit.
     TimedOut(Timestamp),
 }
 
-/// The right to work on a run until a deadline.
+/// The right to work on a task until a deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// Who holds it.
+    /// The holder's name.
     pub exporter: ExporterId,
-    /// Which process of that name.
+    /// Identifies the holder's process; a restart changes it.
     pub incarnation: String,
-    /// When it lapses unless renewed.
+    /// When the lease lapses unless renewed.
     pub until: Timestamp,
-    /// When the run last got on: rows, bytes or a step further.
+    /// When the task last made progress in rows, bytes, objects or steps.
     pub progressed_at: Timestamp,
-    /// Seconds that it may take to get on again.
+    /// Longest time without progress, in seconds.
     pub patience: u32,
 }
 
 impl Lease {
-    /// Whether the run has not got on for too long, though its exporter may well be alive.
+    /// Whether the task has gone without progress for too long, even if its exporter is alive.
     pub fn stalled(&self, now: Timestamp) -> bool {
         self.progressed_at.plus_seconds(i64::from(self.patience)) <= now
     }
 }
 
-/// Where a run stands, in the API's words.
+/// The status of a task, as the API shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RunStatus {
-    /// Nobody has worked on it.
+    /// Never claimed.
     Created,
-    /// Somebody works on it, or did and will again.
+    /// Being worked on, or waiting for another attempt.
     Running,
     /// Done.
     Completed,
-    /// Given up.
+    /// Failed without retries left.
     Failed,
-    /// Stopped by a caller.
+    /// Cancelled by a caller.
     Cancelled,
-    /// Took too long.
+    /// Exceeded the operator's time limit.
     TimedOut,
 }
 
 impl RunStatus {
-    /// All of them.
+    /// All statuses.
     pub const ALL: [Self; 6] = [
         Self::Created,
         Self::Running,
@@ -72,7 +72,7 @@ impl RunStatus {
         Self::TimedOut,
     ];
 
-    /// The word of the API.
+    /// The string used by the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "Created",

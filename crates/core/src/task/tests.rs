@@ -1,4 +1,4 @@
-//! The machine, state by event, and what must hold whatever happens.
+//! The state machine, state by event, and the properties that hold whatever happens.
 
 use std::fmt::Write as _;
 

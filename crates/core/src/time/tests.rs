@@ -135,7 +135,7 @@ fn days_before_1970_are_days_too() {
     assert_eq!(day, Ok((1969, 12, 31)));
 }
 
-/// `2024-01-01T00:00:00.123456789Z`, in that zone.
+/// `2024-01-01T00:00:00.123456789Z`, in the given zone.
 fn written(nanos: i128, minutes_east: i32) -> String {
     let seconds =
         i64::try_from(nanos.div_euclid(1_000_000_000)).unwrap() + i64::from(minutes_east) * 60;

@@ -1,16 +1,15 @@
-//! Times as people and programs write them: the forms of pydantic (its crate `speedate`), read to
-//! the last digit. What pydantic refuses is refused here: a leap second, 24:00, a zone of hours
-//! alone.
+//! Parses times in the forms that pydantic (its crate `speedate`) accepts, without losing digits.
+//! What pydantic rejects is rejected here too: leap seconds, 24:00, zones of hours alone.
 
 use chrono::NaiveDate;
 
 use crate::rounded::Rounded;
 
-/// Unix time beyond this is in milliseconds.
+/// Larger Unix times are in milliseconds.
 const SECONDS: i128 = 20_000_000_000;
 const MICROS: i128 = 1_000_000;
 
-/// Microseconds since the epoch; `None` when it is no time.
+/// Microseconds since the epoch; `None` if `text` is not a time.
 pub(super) fn micros(text: &str) -> Option<Rounded<i128>> {
     unix(text).or_else(|| calendar(text))
 }
@@ -49,18 +48,18 @@ fn calendar(text: &str) -> Option<Rounded<i128>> {
         .then_some(Rounded { floor: midnight + seconds * MICROS + fraction.floor, ..fraction })
 }
 
-/// What is not read yet.
+/// The unparsed rest.
 struct Rest<'a>(&'a str);
 
 impl Rest<'_> {
-    /// One of these characters.
+    /// Consumes one of these characters.
     fn one(&mut self, any: &[char]) -> Option<char> {
         let found = self.0.chars().next().filter(|found| any.contains(found))?;
         self.0 = &self.0[found.len_utf8()..];
         Some(found)
     }
 
-    /// Exactly so many digits.
+    /// Consumes exactly `digits` digits.
     fn number(&mut self, digits: usize) -> Option<u32> {
         let number =
             self.0.get(..digits).filter(|text| text.bytes().all(|digit| digit.is_ascii_digit()))?;
@@ -68,12 +67,12 @@ impl Rest<'_> {
         number.parse().ok()
     }
 
-    /// Two digits of a smaller number.
+    /// Consumes a two-digit number below `limit`.
     fn below(&mut self, limit: u32) -> Option<u32> {
         self.number(2).filter(|number| *number < limit)
     }
 
-    /// `:SS` and a fraction in microseconds, both of which may be left out.
+    /// Consumes `:SS` and a fraction, both optional; returns seconds and microseconds.
     fn seconds(&mut self) -> Option<(u32, Rounded<i128>)> {
         let none = Rounded { floor: 0, exact: true };
         if self.one(&[':']).is_none() {
@@ -90,7 +89,7 @@ impl Rest<'_> {
         Some((second, Rounded::read(&format!("0.{digits}"), 6)))
     }
 
-    /// Seconds east of Greenwich; 0 without a zone.
+    /// Consumes a zone, if any; returns its offset in seconds east of UTC.
     fn zone(&mut self) -> Option<i128> {
         if self.0.is_empty() || self.one(&['Z', 'z']).is_some() {
             return Some(0);

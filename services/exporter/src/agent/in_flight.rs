@@ -1,4 +1,4 @@
-//! What an exporter has in flight: its jobs, and the reports that are not stored yet.
+//! An exporter's work in flight: its jobs, and the reports that are not stored yet.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,24 +21,24 @@ use crate::{
     report::{Outgoing, Stored},
 };
 
-/// What is in flight.
+/// The jobs and pending reports of an exporter.
 #[derive(Default)]
 pub(crate) struct InFlight {
     jobs: HashMap<TaskId, Running>,
     outcomes: JoinSet<(Lease, Result<(), JobError>)>,
-    /// Reports that are not stored yet, by their number.
+    /// Reports that are not stored yet, by sequence number.
     pending: BTreeMap<u64, Pending>,
     last_seq: u64,
     guard: Arc<LeaseGuard>,
 }
 
-/// A job that works.
+/// A running job.
 struct Running {
     lease: Lease,
     meter: Arc<Meter>,
 }
 
-/// A report that is sent again with each connection until it is stored.
+/// A report that is resent on each connection until it is stored.
 struct Pending {
     lease: Lease,
     report: Report,
@@ -76,12 +76,12 @@ impl InFlight {
         self.jobs.len()
     }
 
-    /// The lease of the job that works on a task.
+    /// The lease of the running job of a task.
     pub(super) fn lease(&self, task: TaskId) -> Option<&Lease> {
         self.jobs.get(&task).map(|running| &running.lease)
     }
 
-    /// Every lease that is in use, or that a report still speaks for.
+    /// Every lease that is in use or has pending reports.
     pub(super) fn held(&self) -> Vec<v1::HeldLease> {
         let pending = self.pending.values().map(|pending| &pending.lease);
         let working = self.jobs.values().map(|running| &running.lease);
@@ -104,8 +104,8 @@ impl InFlight {
         tasks::start_in(&mut self.outcomes, "job", job.instrument(span));
     }
 
-    /// The report of the next job that ends, if it has anything to report. Waits for ever while
-    /// there is none.
+    /// The report of the next job that ends, if it has anything to report. Pends forever while no
+    /// job runs.
     pub(super) async fn next_outcome(&mut self) -> Option<v1::Report> {
         match self.outcomes.join_next().await {
             Some(Ok((lease, outcome))) => self.ended(lease, outcome),
@@ -158,19 +158,19 @@ impl InFlight {
         message
     }
 
-    /// Every report that is not known to be stored, in order: what a new connection begins with.
+    /// Every report not known to be stored, in order. A new connection starts by sending these.
     pub(super) fn unacknowledged(&self) -> Vec<v1::Report> {
         self.pending.iter().map(|(seq, pending)| pending.message(*seq)).collect()
     }
 
-    /// Every report up to `seq` is stored. A finished task still waits for its file list.
+    /// Marks every report up to `seq` as stored. A finished task keeps waiting for its file list.
     pub(super) fn stored_up_to(&mut self, seq: u64) {
         let waits = |pending: &Pending| matches!(pending.report, Report::Finished(_));
         let stored = self.pending.extract_if(..=seq, |_, pending| !waits(pending));
         stored.for_each(|(_, pending)| pending.answer(Stored::Done));
     }
 
-    /// The file list of a finished task is frozen.
+    /// Delivers the frozen file list of a finished task.
     pub(super) fn frozen(&mut self, task: TaskId, fence: Fence, frozen: Frozen) {
         let seq = self.pending.iter().find_map(|(seq, pending)| {
             let finished = matches!(pending.report, Report::Finished(_));
@@ -181,8 +181,7 @@ impl InFlight {
         }
     }
 
-    /// Obeys the control plane's verdicts on the leases that were held; those that were kept hold
-    /// until `kept_until`.
+    /// Applies the control plane's verdicts. Leases that are kept are valid until `kept_until`.
     pub(super) fn obey(&mut self, verdicts: &[v1::LeaseVerdict], kept_until: Instant) {
         for verdict in verdicts {
             match verdict.try_into() {
@@ -192,7 +191,7 @@ impl InFlight {
                 Err(fault) => tracing::warn!(%fault, "a verdict cannot be read"),
             }
         }
-        // Last: until here a job of a lost lease is held off by the old one.
+        // This comes last: until here the old deadline holds off jobs whose lease is gone.
         self.guard.extend(kept_until);
     }
 
@@ -204,8 +203,8 @@ impl InFlight {
             tracing::info!(%task, fence = fence.0, ?why, "task stopped");
             lease.stop(why);
         }
-        // A file that exists is reported even when its export was cancelled; everything else is of
-        // no more use.
+        // An existing file is reported even if its export was cancelled; all other reports are
+        // obsolete.
         self.pending.retain(|_, pending| {
             let exists = matches!(pending.report, Report::FileDone(_));
             !pending.is_about(task, fence) || (why == StopReason::Cancelled && exists)
@@ -218,7 +217,8 @@ impl InFlight {
         }
     }
 
-    /// Stops every job when its lease could lapse soon: another exporter may have it then.
+    /// Stops every job if its lease could lapse soon, because another exporter may then get the
+    /// task.
     pub(super) fn stop_when_leases_could_lapse(&self) {
         if self.guard.is_over() && !self.jobs.is_empty() {
             tracing::warn!(
@@ -229,7 +229,7 @@ impl InFlight {
         }
     }
 
-    /// How far each working job has come.
+    /// Progress of every running job.
     pub(super) fn progress(&self) -> Vec<v1::Progress> {
         let working = self.jobs.values().filter(|running| running.lease.stopped().is_none());
         let progress = working.map(|Running { lease, meter }| {
@@ -238,7 +238,7 @@ impl InFlight {
         progress.collect()
     }
 
-    /// Ends what is still working, and waits for it.
+    /// Aborts all running jobs and waits for them.
     pub(super) async fn shut_down(&mut self) {
         self.stop_all(StopReason::Revoked);
         self.outcomes.shutdown().await;

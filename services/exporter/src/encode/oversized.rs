@@ -1,15 +1,15 @@
-//! Counts the texts of a batch that are larger than warehouses take, from their offsets alone: no
-//! byte of a text is read.
+//! Counts the texts of a batch that exceed the limits of warehouses, using their offsets only: no
+//! text is read.
 
 use arrow::array::{Array as _, AsArray as _, RecordBatch, StringArray};
 use tracelift_core::oversized::Oversized;
 
-/// How many values and rows of the batch are over the limits.
+/// Counts the values and rows of the batch that exceed a limit.
 pub(super) fn count(batch: &RecordBatch) -> Oversized {
     let texts: Vec<_> =
         batch.columns().iter().filter_map(|column| column.as_string_opt::<i32>()).collect();
     let mut oversized = Oversized::default();
-    // Most batches hold nothing of the kind, and their columns' sizes say so.
+    // Most batches contain none, which the sizes of their columns show.
     for text in texts.iter().filter(|text| size(text) > Oversized::LEAST_VALUE) {
         (0..text.len()).for_each(|row| oversized.count_value(length(text, row)));
     }
@@ -20,7 +20,7 @@ pub(super) fn count(batch: &RecordBatch) -> Oversized {
     oversized
 }
 
-/// Bytes of all texts of a column.
+/// Total size of a column's texts, in bytes.
 fn size(text: &StringArray) -> u64 {
     let offsets = text.value_offsets();
     offsets
@@ -29,7 +29,7 @@ fn size(text: &StringArray) -> u64 {
         .map_or(0, |(last, first)| u64::from((last - first).unsigned_abs()))
 }
 
-/// Bytes of one text; a null has none.
+/// Size of one text in bytes; 0 for null.
 fn length(text: &StringArray, row: usize) -> u64 {
     if text.is_valid(row) { u64::from(text.value_length(row).unsigned_abs()) } else { 0 }
 }

@@ -1,4 +1,5 @@
-//! Files are cut by size, parts have their size, and what is told of a file is what is in it.
+//! Files are split by size, parts have their size, and the reported content of a file is what it
+//! contains.
 
 use ::parquet::{
     arrow::arrow_reader::ParquetRecordBatchReaderBuilder, file::properties::WriterProperties,

@@ -1,5 +1,5 @@
-//! Puts a source batch and its fetched fields together into batches of the file's schema, bounded
-//! in bytes.
+//! Combines a source batch and its fetched fields into batches of the file's schema, bounded in
+//! bytes.
 
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
@@ -24,24 +24,24 @@ use crate::{blob::FetchError, meter::Meter, schema, source::Slice};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-/// One source batch on its way into the file.
+/// A source batch being assembled.
 pub(crate) struct Assembly<'a> {
     slice: &'a Slice,
     batch: Arc<RecordBatch>,
-    /// Which rows match, unless all of them do.
+    /// Decides which rows match; `None` if all do.
     decider: Option<ContentFilter>,
-    /// Given back when it is dropped.
+    /// Released on drop.
     _room: Option<OwnedSemaphorePermit>,
-    /// Offloaded fields that have not come yet.
+    /// Offloaded fields that have not arrived yet.
     awaited: std::vec::IntoIter<Cell>,
-    /// The row of the first of those.
+    /// Row of the first field that has not arrived.
     awaited_row: Option<usize>,
-    /// Fields that have come, by place; `None` for those that could not be had.
+    /// Fields that have arrived, by position; `None` for misses.
     filled: HashMap<(usize, Column), Option<String>>,
     misses: Vec<(usize, HydrationMiss)>,
     bytes: u64,
     max_bytes: u64,
-    /// Rows that have been handed on.
+    /// Rows handed on so far.
     done: usize,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Assembly<'a> {
         Self { _room: Some(room), ..Self::alone(slice, batch, cells, decider, max_bytes) }
     }
 
-    /// Of a batch that takes nobody's room.
+    /// Assembles a batch that takes up no shared room.
     pub(crate) fn alone(
         slice: &'a Slice,
         batch: Arc<RecordBatch>,
@@ -77,12 +77,12 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// Whether every row was handed on.
+    /// Whether every row has been handed on.
     pub(super) fn is_done(&self) -> bool {
         self.done == self.batch.num_rows()
     }
 
-    /// Takes in the next awaited field.
+    /// Adds the next awaited field.
     pub(crate) fn fill(
         &mut self,
         cell: &Cell,
@@ -109,7 +109,7 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// The next rows that are ready: when their fields fill a batch, or when the source batch ends.
+    /// The next rows that are ready: once their fields fill a batch, or the source batch ends.
     pub(crate) fn next(&mut self) -> Result<Option<Hydrated>, Failure> {
         let rows = self.batch.num_rows();
         let complete = self.awaited_row.unwrap_or(rows);
@@ -124,8 +124,7 @@ impl<'a> Assembly<'a> {
         } else {
             None
         };
-        // A field of the next row may be here already while another of the same row is awaited: it
-        // stays.
+        // A field of the next row may have arrived while another one of that row has not; keep it.
         let (filled, next): (HashMap<_, _>, HashMap<_, _>) =
             std::mem::take(&mut self.filled).into_iter().partition(|((row, _), _)| *row < complete);
         let (misses, missing): (Vec<_>, Vec<_>) =
@@ -169,7 +168,7 @@ impl<'a> Assembly<'a> {
         Ok(Some(Hydrated { rows: Some(rows), before, behind }))
     }
 
-    /// The rows of a range that match, as they go into the file.
+    /// The matching rows of a range, as they go into the file.
     fn batch(&self, range: Range<usize>, judged: &[Option<bool>]) -> Result<RecordBatch, Failure> {
         let (columns, version) = exported(self.slice);
         let arrays = columns.iter().map(|column| {
@@ -191,7 +190,7 @@ impl<'a> Assembly<'a> {
         filter_record_batch(&batch, &kept).map_err(|_| unexpected(&self.batch))
     }
 
-    /// The rows of a range that are not exported; `judged` begins at row `from`.
+    /// The rows of a range that are not exported; `judged` starts at row `from`.
     fn left_out(
         &self,
         range: Range<usize>,
@@ -214,7 +213,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// Whether a row matches; `None` when that hangs on content that could not be had.
+    /// Whether a row matches; `None` if that depends on content that could not be fetched.
     fn matches(&self, row: usize) -> Option<bool> {
         let filled = |column| self.filled.get(&(row, column)).map(Option::as_deref);
         self.decider.as_ref().map_or(Some(true), |decider| decider.at_last(row, &filled))
@@ -229,7 +228,7 @@ impl<'a> Assembly<'a> {
         let mut merged = StringBuilder::with_capacity(inline.len(), fetched);
         for row in 0..inline.len() {
             match self.filled.get(&(from + row, column)) {
-                // An empty text is nothing, as it is inline.
+                // Empty text is null, as it is inline.
                 Some(value) => {
                     merged.append_option(value.as_deref().filter(|text| !text.is_empty()))
                 }
@@ -241,8 +240,8 @@ impl<'a> Assembly<'a> {
     }
 }
 
-/// Numbers of tokens that are larger than a signed number of 64 bits come as negative ones: they
-/// are null, and named.
+/// Unsigned token counts beyond the range of a signed 64-bit integer arrive as negative numbers;
+/// they become null and are named.
 fn without_overflow(
     batch: RecordBatch,
     id: impl Fn(usize) -> Result<Uuid, Failure>,
@@ -267,7 +266,7 @@ fn without_overflow(
     RecordBatch::try_new(batch.schema(), columns).map_err(|_| unexpected(&batch))
 }
 
-/// The array in the type of the file. ClickHouse's types differ between versions in small ways.
+/// Casts an array to the file's type. ClickHouse's types differ slightly between versions.
 fn typed(array: ArrayRef, wanted: &DataType) -> Result<ArrayRef, Failure> {
     if array.data_type() == wanted {
         return Ok(array);

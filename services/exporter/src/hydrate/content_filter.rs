@@ -1,5 +1,4 @@
-//! Whether a row matches a filter that reads content: what the table could not say, decided once
-//! the content is there.
+//! Decides whether a row matches a filter on offloaded content, once the content has been fetched.
 
 use arrow::array::{Array as _, AsArray as _, BooleanArray, RecordBatch, StringArray};
 use tracelift_core::{
@@ -20,12 +19,12 @@ pub(crate) struct ContentFilter {
     undecided: BooleanArray,
     answers: Vec<BooleanArray>,
     open: Tree<Open>,
-    /// The content that the filter reads, as it lies in the table.
+    /// The content that the filter reads, as far as the table holds it.
     inline: Vec<(Column, StringArray)>,
 }
 
 impl ContentFilter {
-    /// `None` when every row of the batch matches, as the query has made sure.
+    /// `None` if every row of the batch matches, which the query has ensured.
     pub(super) fn of(slice: &Slice, batch: &RecordBatch) -> Result<Option<Self>, Failure> {
         let Some(filter) = slice.filter.as_ref().filter(|filter| filter.reads_content()) else {
             return Ok(None);
@@ -51,12 +50,12 @@ impl ContentFilter {
         }))
     }
 
-    /// Whether the filter reads a column whose value may lie in an object.
+    /// Whether the filter reads this offloadable column.
     pub(super) fn reads(&self, column: &str) -> bool {
         self.inline.iter().any(|(read, _)| read.name() == column)
     }
 
-    /// Whether a row matches, before any of its offloaded fields is there; `None` when that hangs
+    /// Whether a row matches, before any of its offloaded fields is known; `None` if that depends
     /// on them.
     pub(super) fn at_first(&self, row: usize, offloaded: &[&Cell]) -> Option<bool> {
         self.decide(row, &|column| {
@@ -64,8 +63,8 @@ impl ContentFilter {
         })
     }
 
-    /// Whether it matches, given each offloaded field that was asked for: its text, or nothing
-    /// where that could not be had; `None` when it hangs on one of those.
+    /// Whether a row matches, given the text of each fetched field, or nothing for a miss; `None`
+    /// if that depends on a miss.
     pub(super) fn at_last<'a>(
         &self,
         row: usize,
@@ -74,8 +73,8 @@ impl ContentFilter {
         self.decide(row, filled)
     }
 
-    /// `offloaded` says `None` for a field that is in the table or nowhere, and `Some(None)` for
-    /// one whose text is not known.
+    /// `offloaded` returns `None` for a field that is not offloaded, and `Some(None)` for one whose
+    /// text is unknown.
     fn decide<'a>(
         &self,
         row: usize,

@@ -1,15 +1,15 @@
-//! A stream that goes on while its consumer waits for something else: objects arrive while the
+//! A stream that continues while its consumer waits for something else: objects arrive while the
 //! encoder is busy.
 
 use std::collections::VecDeque;
 
 use futures::{Stream, StreamExt as _, stream::Fuse};
 
-/// What has come ahead of its consumer, in order, and the stream that it comes from.
+/// Items received ahead of the consumer, in order, and the stream they come from.
 pub(super) struct Prefetch<S: Stream> {
     stream: Fuse<S>,
     come: VecDeque<S::Item>,
-    /// How much may come ahead.
+    /// Maximum number of items received ahead.
     most: usize,
 }
 
@@ -26,7 +26,7 @@ impl<S: Stream + Unpin> Prefetch<S> {
         }
     }
 
-    /// Waits for `other`; the stream goes on until so much has come that it may not any more.
+    /// Waits for `other`, receiving items meanwhile, up to the maximum.
     pub(super) async fn meanwhile<T>(&mut self, other: impl Future<Output = T>) -> T {
         let mut other = std::pin::pin!(other);
         loop {

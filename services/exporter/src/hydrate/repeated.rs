@@ -1,5 +1,5 @@
-//! Objects that several fields of one batch point at: each is fetched once, as long as there is
-//! room to keep it.
+//! Objects that several fields of a batch point to: each is fetched once, provided there is room to
+//! keep it.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use tracelift_core::column::Column;
 use super::Cell;
 use crate::{blob::FetchError, budget::Turn, pointer::Pointer};
 
-/// An object that more than one field needs.
+/// An object that several fields need.
 #[derive(Debug)]
 pub(super) struct Repeated {
     text: Mutex<Option<String>>,
@@ -24,14 +24,14 @@ pub(super) struct Repeated {
 }
 
 impl Repeated {
-    /// Marks the cells whose objects are needed by others of them, too; together those may keep
-    /// `room` bytes.
+    /// Marks the cells that share an object with others. Together these objects may keep `room`
+    /// bytes.
     pub(super) fn mark(cells: &mut [Cell], room: u64) {
         let mut first: HashMap<(Pointer, bool), Vec<usize>> = HashMap::with_capacity(cells.len());
         for (index, cell) in cells.iter().enumerate() {
             let Ok(pointer) = &cell.pointer else { continue };
-            // An error is plain text, the others are JSON: one object may be both and mean
-            // something else as each.
+            // An error is plain text, all others are JSON: the same object can mean something
+            // different as each.
             first.entry((pointer.clone(), cell.column == Column::Error)).or_default().push(index);
         }
         let room = Arc::new(AtomicU64::new(room));
@@ -41,9 +41,8 @@ impl Repeated {
         }
     }
 
-    /// The text, as the first who asked has fetched it. Who asks meanwhile waits; they ask in the
-    /// order in which their fields are used, so nobody waits for somebody whose turn comes
-    /// later.
+    /// Returns the text, fetching it on the first call. Concurrent callers wait; they call in the
+    /// order in which their fields are used, so none waits for one whose turn comes later.
     pub(super) async fn or_fetch(
         &self,
         turn: &mut Turn,
@@ -79,7 +78,7 @@ mod tests {
         }
     }
 
-    /// How often each object is fetched for these cells, and what each of them gets.
+    /// The objects fetched for these cells, and the result for each cell.
     async fn fetched(cells: &[Cell]) -> (Vec<String>, Vec<Result<String, FetchError>>) {
         let (asked, budget) = (std::sync::Mutex::new(Vec::new()), Budget::new(1000));
         let texts = cells.iter().zip(0..).map(|(cell, index)| {

@@ -1,5 +1,5 @@
-//! The bytes of an ArrowStream answer as batches, with text where ClickHouse has Strings. One that
-//! ends without Arrow's end marker was cut, whatever the transport says.
+//! Reads an ArrowStream response as batches, with text in place of ClickHouse Strings. A response
+//! without Arrow's end marker was truncated, whatever the transport says.
 
 use arrow::{array::RecordBatch, buffer::Buffer, ipc::reader::StreamDecoder};
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use super::{
     text::texts,
 };
 
-/// How an Arrow stream ends: continuation marker and a length of zero.
+/// The end of an Arrow stream: continuation marker and a length of zero.
 const END_OF_STREAM: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 
 /// Batches of a running query.
@@ -34,8 +34,8 @@ impl Answer {
         }
     }
 
-    /// The next batch; `None` at the answer's end. Nothing is lost when it is dropped while it
-    /// waits.
+    /// The next batch; `None` at the end of the response. Cancel-safe: dropping the future loses
+    /// nothing.
     pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>, Failure> {
         loop {
             if !self.pending.is_empty() {

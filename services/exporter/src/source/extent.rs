@@ -1,9 +1,9 @@
-//! What there is to read in a slice, and how many rows to ask for at once. Pure.
+//! Measures a slice: what there is to read, and how many rows to request at once. Pure.
 //!
-//! ClickHouse bounds a block of its answer by rows only, an exporter's memory is bounded in bytes.
-//! The widest row alone would make every block small, for one row in hundreds is many times as wide
-//! as the others; so the slice is measured in short intervals of time, and a block may have as many
-//! rows as fit wherever it begins.
+//! ClickHouse bounds a block by rows only, while an exporter's memory is bounded in bytes. Sizing
+//! blocks for the widest row would make all of them small, because one row in hundreds is many
+//! times as wide as the others. So the slice is measured in short intervals of time, and a block
+//! has as many rows as fit wherever it starts.
 
 use std::sync::Arc;
 
@@ -11,39 +11,39 @@ use tracelift_core::time::Window;
 
 use super::{filter::Pushdown, merging::Merging, tally::Counts, versions::Versions};
 
-/// A block has at most so many rows: more gain no speed.
+/// Maximum rows per block; more bring no speed.
 const MOST: u64 = 2048;
-/// A block has at least so many rows: fewer cost much speed when just one row is wide.
+/// Minimum rows per block; fewer cost much speed if only one row is wide.
 const LEAST: u64 = 16;
-/// Bytes of a row's other fields, roughly.
+/// Approximate size of a row's other fields, in bytes.
 const ROW_BYTES: u64 = 1024;
-/// Into how many intervals the window of a slice is divided.
+/// Number of intervals into which a slice's window is divided.
 const INTERVALS: i64 = 16_384;
 
-/// An interval of the slice's window with rows in it. Versions of a row count each.
+/// A non-empty interval of the slice's window. Each version of a row counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Interval {
     pub(super) rows: u64,
-    /// Bytes of its rows' inline fields.
+    /// Size of its rows' inline fields, in bytes.
     pub(super) bytes: u64,
-    /// Those of its widest row.
+    /// Size of its widest row, in bytes.
     pub(super) widest: u64,
 }
 
-/// How rows are read that count.
+/// How to read the rows that count.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ReadPlan {
     pub(super) merging: Merging,
-    /// How the versions of feedback are merged.
+    /// How versions of feedback are merged.
     pub(super) feedback: Merging,
-    /// Whether ids of the export also stand at other start times.
+    /// Whether ids of the export also occur at other start times.
     pub(super) moved: bool,
-    /// The part of the export's filter that the server decides, compiled once for all queries.
+    /// The part of the export's filter that the server evaluates, compiled once for all queries.
     pub(super) pushdown: Option<Arc<Pushdown>>,
 }
 
 impl ReadPlan {
-    /// How the newest versions alone are read.
+    /// How to read only the newest versions.
     pub(super) fn merged(&self) -> Versions {
         match self.merging {
             Merging::Final => Versions::Merged,
@@ -57,9 +57,9 @@ impl ReadPlan {
 pub(crate) struct Extent {
     pub(super) plan: ReadPlan,
     pub(super) versions: Versions,
-    /// In the order of time; `None` where they cannot be measured.
+    /// Intervals in time order; `None` if they cannot be measured.
     intervals: Option<Vec<Interval>>,
-    /// Rows by interval that the answer must have; `None` where they cannot be counted.
+    /// Rows per interval that the response must contain; `None` if they cannot be counted.
     pub(super) counts: Option<Counts>,
 }
 
@@ -75,22 +75,23 @@ impl Extent {
         }
     }
 
-    /// Of rows that cannot be measured, and so perhaps not be read: they are read few at a time.
+    /// An extent of rows that cannot be measured and may be unreadable; they are read a few at a
+    /// time.
     pub(super) fn unknown(plan: ReadPlan, versions: Versions, counts: Option<Counts>) -> Self {
         Self { plan, versions, intervals: None, counts }
     }
 
-    /// Microseconds of an interval of a window.
+    /// Length of a window's intervals, in microseconds.
     pub(super) fn interval_of(window: Window) -> i64 {
         ((window.end().micros() - window.start().micros()) / INTERVALS).max(1)
     }
 
-    /// Rows, about.
+    /// Approximate number of rows.
     pub(crate) fn rows(&self) -> u64 {
         self.counts.iter().flatten().map(|(_, rows)| rows).sum()
     }
 
-    /// The most rows that hold no more than `bytes` wherever they begin, within bounds.
+    /// The largest number of rows, within limits, that hold at most `bytes` wherever they start.
     pub(super) fn block_rows(&self, bytes: u64) -> u64 {
         let Some(intervals) = &self.intervals else { return LEAST };
         let widest = intervals.iter().map(|interval| interval.widest).max().unwrap_or_default();
@@ -104,16 +105,16 @@ impl Extent {
     }
 }
 
-/// Bytes that so many rows in a row have at most, wherever they begin.
+/// The largest size of this many consecutive rows, wherever they start, in bytes.
 fn heaviest(intervals: &[Interval], rows: u64) -> u64 {
-    // Rows and bytes before each interval, and in the end of all.
+    // Rows and bytes before each interval, and finally in total.
     let mut before = vec![(0, 0)];
     for interval in intervals {
         let (rows, bytes) = before[before.len() - 1];
         before.push((rows + interval.rows, bytes + interval.bytes));
     }
     let from = |begin: usize| {
-        // From its last row on they reach into that interval, at most.
+        // Starting from the interval's last row, they extend at most to there.
         let reach = before[begin + 1].0 + rows;
         let last = before.partition_point(|(rows, _)| *rows < reach) - 1;
         before[(last + 1).min(intervals.len())].1 - before[begin].1
@@ -129,7 +130,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Rows of these widths, so many to an interval.
+    /// Rows of these widths, `to_a_stretch` per interval.
     fn extent(widths: &[u64], to_a_stretch: usize) -> Extent {
         let interval = |widths: &[u64]| {
             let widest = widths.iter().copied().max().unwrap_or_default();

@@ -1,10 +1,9 @@
-//! What an error of ClickHouse means: who can mend it, by its code where it gives one, and what
-//! there is to do.
+//! Classifies ClickHouse errors: who has to act, by error code if there is one, and what to do.
 
 use clickhouse::error::Error;
 use tracelift_core::failure::{Failure, FailureClass, Step};
 
-/// What an error of ClickHouse means.
+/// Classifies an error.
 pub(super) fn failure(error: &Error) -> Failure {
     let text = error.to_string();
     let (class, advice) = code(&text).map_or((FailureClass::SourceTransient, ""), meaning);
@@ -19,7 +18,7 @@ pub(super) fn failure(error: &Error) -> Failure {
     }
 }
 
-/// What an exception of that code means, and what to do about it.
+/// What an exception with this code means, and what to do about it.
 fn meaning(code: u32) -> (FailureClass, &'static str) {
     use FailureClass as C;
     match code {
@@ -71,20 +70,19 @@ fn meaning(code: u32) -> (FailureClass, &'static str) {
             C::SourceConfig,
             "name a table of the engine ReplacingMergeTree(modified_at, is_deleted), or a view of it",
         ),
-        // A query of ours that the server does not understand will not be understood the next time
-        // either.
+        // A query that the server does not understand now will not be understood on a retry.
         36 | 62 => (C::Internal, ""),
         _ => (C::SourceTransient, ""),
     }
 }
 
-/// Something that its operator must change.
+/// A failure that the operator must fix.
 pub(super) fn config(detail: String) -> Failure {
     Failure { step: Step::Read, class: FailureClass::SourceConfig, detail }
 }
 
-/// Whether an answer that had been asked for broke off, rather than nobody being there to ask, or
-/// the question being refused.
+/// Whether a response was aborted, as opposed to the server being unreachable or refusing the
+/// query.
 pub(super) fn broke(error: &Error) -> bool {
     code(&error.to_string()).map_or(!refused_connection(error), |code| {
         matches!(meaning(code).0, FailureClass::SourceTransient | FailureClass::SourceMemory)
@@ -104,7 +102,7 @@ fn refused_connection(error: &Error) -> bool {
     kinds.any(|kind| kind == std::io::ErrorKind::ConnectionRefused)
 }
 
-/// A failure of the answer to the rows' query: the row that comes next may be why.
+/// A failure of the rows' query, possibly caused by the next row.
 pub(super) fn broken_off(error: &Error) -> Failure {
     let failure = failure(error);
     let class = if failure.class == FailureClass::SourceTransient && broke(error) {
@@ -115,7 +113,7 @@ pub(super) fn broken_off(error: &Error) -> Failure {
     Failure { class, ..failure }
 }
 
-/// Server errors may quote rows after their first sentence; only that sentence is kept.
+/// Keeps the first sentence of a server error; later ones may quote rows.
 fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     line.chars().take(300).collect()

@@ -1,10 +1,10 @@
-//! The feedback on the rows of a slice, looked up batch by batch while the next batch is read.
+//! Looks up the feedback on the rows of a slice, batch by batch, while the next batch is read.
 //!
-//! It is no join in the rows' query: that would break the order in which rows are read, and hold
-//! the feedback of a whole project in ClickHouse's memory. Bytes are bounded by dividing: an answer
-//! comes in the order of the rows, and the rows whose feedback fills a piece go on without the
-//! others. Two things may exceed a piece: the feedback on one row, and a
-//! block of [`super::FEEDBACK_BLOCK_ROWS`] rows of ClickHouse.
+//! Not a join in the rows' query: that would break the order of the rows and hold the feedback of a
+//! whole project in ClickHouse's memory. Memory is bounded by splitting: a response arrives in row
+//! order, and rows whose feedback fills a piece are handed on without the rest. Two things can
+//! exceed a piece: the feedback on one row, and a ClickHouse block of
+//! [`super::FEEDBACK_BLOCK_ROWS`] rows.
 
 mod json;
 
@@ -23,8 +23,7 @@ use super::{Slice, Source, answer::Answer, merging::Merging, query, stream::Tabl
 pub(super) use json::{FIELDS, Kind};
 use json::{Fields, Lists};
 
-/// Most rows that are asked for at once: their ids are one field of a form, of which ClickHouse
-/// takes 128 KiB.
+/// Maximum rows per query: their ids are one form field, which ClickHouse limits to 128 KiB.
 const MOST_IDS: usize = 2048;
 
 /// Looks up the feedback on every row.
@@ -32,12 +31,12 @@ pub(super) struct LookUp {
     source: Source,
     slice: Slice,
     merging: Merging,
-    /// Each question's id is this and a number, so that [`Source::kill`] finds it.
+    /// Each query's id is this plus a number, so that [`Source::kill`] finds it.
     query_id: String,
     questions: u64,
     piece_bytes: u64,
     in_hand: Option<InHand>,
-    /// What was read of the table meanwhile.
+    /// What has been read of the table meanwhile.
     prefetch: Option<Result<Option<RecordBatch>, Failure>>,
 }
 
@@ -93,23 +92,23 @@ impl LookUp {
         }
     }
 
-    /// Whether every row that was read from the table has gone on.
+    /// Whether every row read from the table has been handed on.
     pub(super) fn is_done(&self) -> bool {
         self.in_hand.is_none() && !matches!(self.prefetch, Some(Ok(Some(_)) | Err(_)))
     }
 }
 
-/// A batch of the table on its way.
+/// A batch of the table being processed.
 struct InHand {
     rows: RecordBatch,
-    /// Rows that have gone on.
+    /// Rows handed on so far.
     done: usize,
-    /// Rows that were asked for.
+    /// Rows queried so far.
     asked: usize,
-    /// The answer about the last of those, from row number [`Self::from`] on.
+    /// The response about the last of those, from row [`Self::from`] on.
     answer: Option<Answer>,
     from: usize,
-    /// A block of the answer, and how much of it was taken in.
+    /// A block of the response, and how much of it has been used.
     block: Option<(Block, usize)>,
     lists: Lists,
 }
@@ -127,13 +126,13 @@ impl InHand {
         }
     }
 
-    /// Whether the rows that were asked for have gone on, but not all rows.
+    /// Whether all queried rows have been handed on, but not all rows.
     fn is_to_be_asked(&self) -> bool {
         self.answer.is_none() && self.asked < self.rows.num_rows()
     }
 
-    /// Asks for the next rows. An id that is there twice begins a question of its own, so that each
-    /// of its rows is answered.
+    /// Queries the feedback on the next rows. A duplicate id starts a query of its own, so that
+    /// each of its rows gets a response.
     fn ask(
         &mut self,
         question: impl FnOnce(&[&str]) -> Result<Answer, Failure>,
@@ -155,8 +154,8 @@ impl InHand {
         Ok(())
     }
 
-    /// The next rows whose feedback is there; `None` when all have gone on. Nothing is lost when it
-    /// is dropped while it waits.
+    /// The next rows whose feedback has arrived; `None` once all have been handed on. Cancel-safe:
+    /// dropping the future loses nothing.
     async fn next(&mut self, piece_bytes: u64) -> Result<Option<RecordBatch>, Failure> {
         loop {
             if self.take_in(piece_bytes)? {
@@ -174,8 +173,8 @@ impl InHand {
         }
     }
 
-    /// Takes in the block, until the rows that have all of their feedback are a piece. Whether they
-    /// are.
+    /// Uses up the block until the rows with complete feedback fill a piece; returns whether they
+    /// do.
     fn take_in(&mut self, piece_bytes: u64) -> Result<bool, Failure> {
         let Some((block, taken)) = &mut self.block else { return Ok(false) };
         while let Some((nth, feedback)) = block.feedback(*taken) {
@@ -203,9 +202,9 @@ impl InHand {
     }
 }
 
-/// Some rows of the table of feedback, in the order of the rows that they are on.
+/// Rows of the feedback table, in the order of the trace rows they belong to.
 struct Block {
-    /// Which of the rows that were asked for each is on, from 0.
+    /// For each, the index (from 0) of the queried row it belongs to.
     on: Vec<usize>,
     fields: Fields,
 }
@@ -241,7 +240,7 @@ fn unexpected(batch: &RecordBatch) -> Failure {
     Failure { step: Step::Read, class: FailureClass::Internal, detail }
 }
 
-/// A failure with the place of the first row that was asked about.
+/// Adds the position of the first queried row to a failure.
 fn about(failure: Failure, rows: &RecordBatch, from: usize) -> Failure {
     let Some(place) = super::place(rows, from) else { return failure };
     let detail = format!(
@@ -251,7 +250,7 @@ fn about(failure: Failure, rows: &RecordBatch, from: usize) -> Failure {
     Failure { detail, ..failure }
 }
 
-/// A row whose feedback no column of text can hold.
+/// A failure for a row whose feedback does not fit into a text column.
 fn unreadable(rows: &RecordBatch, row: usize, cause: &json::TooLarge) -> Failure {
     let row = super::place(rows, row)
         .map(|row| format!(" {} of {}", row.id, row.start_time))

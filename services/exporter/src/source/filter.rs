@@ -1,9 +1,9 @@
-//! A filter as SQL: pure text and parameters. Values are parameters, never pasted.
+//! Compiles a filter to SQL: pure text and parameters. Values are always passed as parameters.
 //!
-//! A condition on content that lies in an object cannot be answered by the table. It is made to
-//! hold there, so that the query finds every row that may match and few others; of those rows the
-//! query also says what else the filter asks, and the rest is decided once the object is there
-//! ([`crate::hydrate`]).
+//! The table cannot evaluate a condition on offloaded content. There the condition counts as true,
+//! so that the query finds every row that may match and few others. For these rows the query also
+//! returns the answers to the rest of the filter, and the decision is made once the object has been
+//! fetched ([`crate::hydrate`]).
 
 mod entry;
 mod parameter;
@@ -20,26 +20,25 @@ use uuid::Uuid;
 use crate::hydrate::PLACEHOLDERS;
 use parameter::{Parameters, decimal};
 
-/// What a filter becomes in a query of trace rows (`r`).
+/// A filter within a query of trace rows (alias `r`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pushdown {
-    /// Holds for every row that matches; where [`Self::undecided`] does not hold, for no other.
+    /// True for every row that matches and, where [`Self::undecided`] is false, for no other.
     pub condition: String,
-    /// Whether content that the filter reads is not in the table; `None` when it reads none.
+    /// Whether content that the filter reads is missing from the table; `None` if it reads none.
     pub undecided: Option<String>,
     /// The questions of [`Self::open`].
     pub questions: Vec<String>,
-    /// How an undecided row is decided.
+    /// How to decide an undecided row.
     pub open: Tree<Open>,
-    /// Columns that this needs.
+    /// The columns needed for that.
     pub content: Vec<Column>,
-    /// Names and values of the parameters, as the HTTP interface reads them.
+    /// Names and values of the parameters, in the format of the HTTP interface.
     pub parameters: Vec<(String, String)>,
 }
 
 impl Pushdown {
-    /// The SQL of `filter`; `feedbacks` is what stands behind FROM for the table of feedback, as
-    /// `f`.
+    /// Compiles `filter`. `feedbacks` follows FROM for the feedback table, with alias `f`.
     #[must_use]
     pub fn of(filter: &Filter, feedbacks: &str) -> Self {
         let (open, questions) = filter.split();
@@ -55,8 +54,8 @@ impl Pushdown {
     }
 }
 
-/// Whether the content that a leaf reads is not in the table, or is JSON that ClickHouse may not
-/// read as it stands: it is broken, or has an integer beyond 64 bits.
+/// Whether the content that a leaf reads is missing from the table, or is JSON that ClickHouse may
+/// misread: invalid, or with an integer beyond 64 bits.
 fn unknown(leaf: &Leaf) -> Option<String> {
     let column = leaf.condition.content()?;
     let name = column.name();
@@ -113,7 +112,7 @@ impl Sql<'_> {
         }
     }
 
-    /// An expression that is 0 or 1 and never null.
+    /// An expression that is 0 or 1, never null.
     fn condition(&mut self, condition: &Condition) -> String {
         match condition {
             Condition::Absent(Plain::Id(IdField::ParentRunId)) => {
@@ -197,7 +196,8 @@ impl Sql<'_> {
         }
     }
 
-    /// A comparison of `leftover` with a parameter that `right` wraps, or of `key` with any of a list.
+    /// Compares `leftover` with a parameter wrapped by `right`, or tests whether `key` is in a
+    /// list.
     fn ordered(
         &mut self,
         test: &Test<String>,
@@ -216,7 +216,7 @@ impl Sql<'_> {
         format!("{leftover} {sign} {}", right(&self.parameters.plain(kind, value)))
     }
 
-    /// That an expression is one of some values, which need no quotes.
+    /// Tests whether an expression equals one of these values, which need no quotes.
     fn any_of(&mut self, expression: &str, kind: &str, any: &[String]) -> String {
         match any {
             [] => "0".to_owned(),

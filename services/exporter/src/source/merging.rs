@@ -1,8 +1,8 @@
-//! How the versions of a row come to be one: what the table is, as ClickHouse says of it.
+//! How the versions of a row are merged, depending on the table that ClickHouse reports.
 //!
-//! `FINAL` merges what the engine of the table says, and nothing where the table has another
-//! engine: a view ignores it, a Distributed table applies it shard by shard. So it is asked for
-//! only where it means what it must; anywhere else the versions are merged here.
+//! `FINAL` merges the way the table's engine does, and does nothing for some tables: a view ignores
+//! it, a Distributed table applies it per shard. So it is used only where it has the required
+//! meaning; elsewhere the exporter merges versions.
 
 use tracelift_core::failure::Failure;
 
@@ -11,31 +11,30 @@ use super::failures::config;
 /// Who merges the versions of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Merging {
-    /// The engine: FINAL leaves the newest, unless it withdraws the row.
+    /// The engine: FINAL keeps the newest version, unless it withdraws the row.
     Final,
-    /// The exporter, or a query of its own: the newest by `modified_at`, unless `is_deleted`.
+    /// The exporter, or a separate query: the newest by `modified_at`, unless `is_deleted`.
     Ours,
 }
 
-/// A table as `system.tables` has it.
+/// A table as described by `system.tables`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Table {
     pub(super) engine: String,
-    /// With arguments and clauses.
+    /// The engine with arguments and clauses.
     pub(super) engine_full: String,
     pub(super) sorting_key: String,
 }
 
-/// The key of the reference schema: versions of a row are the rows with one key, and come next to
-/// each other in the order of a run.
+/// The key of the reference schema. Versions of a row have equal keys, and are adjacent in the
+/// order of a partition.
 const KEY: &str = "tenant_id, session_id, start_time, id";
 
-/// Engines that make one row of several in their own way, so that what is stored is no version of
-/// anything.
+/// Engines that combine rows in their own way, so that what is stored is not a version of anything.
 const COMBINING: [&str; 5] = ["Aggregating", "Coalescing", "Collapsing", "Graphite", "Summing"];
 
 impl Table {
-    /// How its versions are merged; a failure where nobody can.
+    /// How the table's versions are merged; a failure if that is impossible.
     pub(super) fn merging(&self, name: &str) -> Result<Merging, Failure> {
         let Self { engine, engine_full, sorting_key } = self;
         if COMBINING.iter().any(|combining| engine.contains(combining)) {

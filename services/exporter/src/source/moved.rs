@@ -1,9 +1,10 @@
-//! Ids that stand at several start times: an SDK that corrects its clock ingests a row again with
-//! another one. The key of the table has the start time in it, so the engine keeps both. Of an
-//! export each id counts once, where its newest version is.
+//! Moved ids: ids that occur at several start times, because an SDK corrected its clock and
+//! ingested a row again with another one. The start time is part of the table's key, so the engine
+//! keeps both. In an export, each id counts once, where its newest version is.
 //!
-//! Hardly any project has such ids, and to look for them costs a look at every id. So it is asked
-//! once for an export in a while, and only where there are any do its queries say which rows count.
+//! Hardly any project has such ids, and finding them requires looking at every id. So the result of
+//! a search is remembered per export for a while, and only if there are any do the export's queries
+//! select which rows count.
 
 use std::{
     collections::HashMap,
@@ -22,21 +23,20 @@ use tracelift_core::{
 
 use super::{Slice, Source, failures::failure, query};
 
-/// Whether a project's ids have moved within, into or out of an export's window, by project and
-/// window.
+/// Whether ids have moved within, into or out of an export's window, by project and window.
 #[derive(Debug, Default)]
 pub(super) struct Moved(Mutex<HashMap<Of, (Instant, Answer)>>);
 
 type Of = (TenantId, SessionId, Window);
 type Answer = Arc<OnceCell<bool>>;
 
-/// For so long an answer holds: rows of a window that has ended seldom move.
+/// How long a result is valid: rows of a window that has ended seldom move.
 const MEMORY: Duration = Duration::from_secs(600);
-/// Ids that are looked at by one query, which holds each in the server's memory.
+/// Ids examined per query, which holds each of them in the server's memory.
 const IDS_AT_ONCE: u64 = 8_000_000;
 
 impl Moved {
-    /// Those who ask for the same export wait for one answer.
+    /// Callers for the same export share one result.
     pub(super) async fn of(&self, source: &Source, slice: &Slice) -> Result<bool, Failure> {
         let answer = self.answer((slice.tenant, slice.session, slice.of_export));
         answer.get_or_try_init(|| ask(source, slice)).await.copied()

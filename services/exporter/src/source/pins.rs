@@ -1,11 +1,10 @@
-//! Settings that every query of the exporter carries, whatever the profile of its user, a proxy or
-//! a session says. With another value of one of these an answer has fewer rows, other rows or other
-//! texts, and nothing tells so. They stand in the text of the query, which outranks every other
-//! place.
+//! Settings that every query carries, whatever its user's profile, a proxy or a session says. With
+//! other values a response would silently have fewer rows, other rows or other text. They are part
+//! of the query's text, which outranks all other places.
 
-/// What every version knows that the exporter works with.
+/// Settings that every supported server version has.
 const ALWAYS: [(&str, &str); 13] = [
-    // An answer that is too large or takes too long is an error, not a shorter answer.
+    // A response that is too large or takes too long is an error, not a shorter response.
     ("distinct_overflow_mode", "throw"),
     ("group_by_overflow_mode", "throw"),
     ("join_overflow_mode", "throw"),
@@ -15,7 +14,7 @@ const ALWAYS: [(&str, &str); 13] = [
     ("sort_overflow_mode", "throw"),
     ("timeout_overflow_mode", "throw"),
     ("transfer_overflow_mode", "throw"),
-    // An export is as long as it is. What it reads and how long that takes stays under the
+    // An export is not limited in length. What it reads and how long that takes stays under the
     // operator's limits.
     ("limit", "0"),
     ("offset", "0"),
@@ -23,7 +22,7 @@ const ALWAYS: [(&str, &str); 13] = [
     ("max_result_bytes", "0"),
 ];
 
-/// What only some versions know.
+/// Settings that only some versions have.
 const WHERE_KNOWN: [(&str, &str); 27] = [
     ("read_overflow_mode_leaf", "throw"),
     ("timeout_overflow_mode_leaf", "throw"),
@@ -37,16 +36,15 @@ const WHERE_KNOWN: [(&str, &str); 27] = [
     ("parallel_replicas_count", "0"),
     ("skip_unavailable_shards", "0"),
     ("use_query_cache", "0"),
-    // Rows that were deleted or changed are.
+    // Deleted rows are hidden, changed rows are shown changed.
     ("apply_deleted_mask", "1"),
     ("apply_patch_parts", "1"),
-    // FINAL where it is asked for, over all that a row's versions lie in, and before any
-    // condition.
+    // FINAL only where requested, over all parts with versions of a row, and before any condition.
     ("final", "0"),
     ("do_not_merge_across_partitions_select_final", "0"),
     ("optimize_move_to_prewhere_if_final", "0"),
     ("use_skip_indexes_if_final", "0"),
-    // Answers of the shape that is asked for.
+    // Responses in the requested shape.
     ("aggregate_functions_null_for_empty", "0"),
     ("distributed_group_by_no_merge", "0"),
     ("empty_result_for_aggregation_by_empty_set", "0"),
@@ -56,17 +54,17 @@ const WHERE_KNOWN: [(&str, &str); 27] = [
     ("output_format_arrow_fixed_string_as_fixed_byte_array", "1"),
     ("output_format_arrow_low_cardinality_as_dictionary", "0"),
     ("output_format_arrow_string_as_string", "0"),
-    // A tag is the text that was ingested, not `a\/b`.
+    // A tag is the ingested text, not `a\/b`.
     ("output_format_json_escape_forward_slashes", "0"),
 ];
 
-/// Which of [`WHERE_KNOWN`] a server knows.
+/// Asks which of [`WHERE_KNOWN`] a server has.
 pub(super) fn question() -> String {
     let names = WHERE_KNOWN.map(|(name, _)| format!("'{name}'"));
     format!("SELECT name FROM system.settings WHERE name IN ({}){}", names.join(", "), clause(&[]))
 }
 
-/// The clause that ends every query, for a server that knows these.
+/// The clause that ends every query, for a server that has these settings.
 pub(super) fn clause(known: &[String]) -> String {
     let known = WHERE_KNOWN.iter().filter(|(name, _)| known.iter().any(|known| known == name));
     let pins: Vec<_> =

@@ -1,4 +1,4 @@
-//! The SQL of the source, as pure text. Values are parameters (`{name:Type}`), never pasted.
+//! The SQL of the source, as pure text. Values are parameters (`{name:Type}`), never inlined.
 
 use tracelift_core::{
     column::{Column, ColumnType, Columns},
@@ -24,33 +24,33 @@ pub(crate) fn pointer_column(column: Column) -> &'static str {
     }
 }
 
-/// Whose rows are asked for, and what stands between them and those that count.
+/// Which rows to select, and what determines those that count.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RenderedQuery<'a> {
     pub(super) table: &'a str,
     pub(super) merging: Merging,
-    /// Whether ids of the slice also stand at other start times: then each counts where its newest
-    /// version is.
+    /// Whether ids of the slice also occur at other start times; if so, each counts where its
+    /// newest version is.
     pub(super) moved: bool,
     pub(super) filter: Option<&'a Pushdown>,
-    /// Whether it is asked from behind a cursor on.
+    /// Whether to start after a cursor.
     pub(super) resumes: bool,
 }
 
 impl RenderedQuery<'_> {
-    /// What a row must meet, whatever version of it.
+    /// The condition on every version of a row.
     fn keys(&self) -> String {
         let moved = if self.moved { unmoved(self.table) } else { String::new() };
         format!("{SLICE}{moved}{}", if self.resumes { BEHIND } else { "" })
     }
 
-    /// What its newest version must meet.
+    /// The condition on its newest version.
     fn only(&self) -> String {
         self.filter.map(|filter| format!("\n  AND ({})", filter.condition)).unwrap_or_default()
     }
 
-    /// The newest versions of the rows, where the engine does not merge them: their keys, bytes,
-    /// and whether they count.
+    /// The newest versions of rows that the engine does not merge: their keys, size, and whether
+    /// they count.
     fn newest(&self) -> String {
         let counts = self.filter.map_or("1", |filter| &filter.condition);
         format!(
@@ -64,14 +64,14 @@ FROM {} AS r WHERE {} GROUP BY r.start_time, r.id)",
     }
 }
 
-/// The rows of one slice in the order (start_time, id as text), from behind a cursor when there is
-/// one.
+/// Selects the rows of a slice in the order (start_time, id as text), starting after a cursor if
+/// there is one.
 ///
-/// It selects the exported columns with the types of the result (feedback is looked up by
-/// [`feedback`], tenant and project are known), then `id` and `start_time` where they are not
-/// exported (the cursor needs them), then what decides a filter on content, then the pointers of
-/// the offloaded columns that are exported or that decide, then what tells versions apart that are
-/// not merged. A String of ClickHouse holds any bytes: `text` makes them text.
+/// Selects the exported columns with the result's types (except feedback, which [`feedback`] looks
+/// up, and tenant and project, which are known); then `id` and `start_time` if not exported (for
+/// the cursor); then what decides a filter on content; then the pointers of offloaded columns that
+/// are exported or decide; then what identifies unmerged versions. ClickHouse Strings hold
+/// arbitrary bytes, which `text` turns into text.
 pub(super) fn rows(
     asked: &RenderedQuery<'_>,
     columns: &Columns,
@@ -120,7 +120,8 @@ pub(super) fn rows(
     let (merged, only, order) = match versions {
         Versions::Merged => (" FINAL", asked.only(), ""),
         Versions::AsStored => (" ", String::new(), ""),
-        // Which versions come first decides which of them count, and only then whether they match.
+        // The order of versions decides which of them count; only then does it matter whether they
+        // match.
         Versions::Neighbours => (" ", String::new(), ", r.modified_at DESC, r.is_deleted DESC"),
     };
     if versions != Versions::Merged {
@@ -138,13 +139,13 @@ pub(super) fn rows(
     )
 }
 
-/// Number, rows, their bytes and those of the widest, of each short interval of a slice that has
-/// any, in order. Rows that are there twice count twice where they are read as they are stored.
+/// Number, rows, total bytes and widest row of each non-empty interval of a slice, in order. Rows
+/// read as stored count once per version.
 pub(super) fn extent(asked: &RenderedQuery<'_>, versions: Versions) -> String {
     intervals(asked, versions, &inline_bytes())
 }
 
-/// The same without their bytes: what can be counted although it cannot be measured.
+/// The same without bytes, for rows that can be counted but not measured.
 pub(super) fn counts(asked: &RenderedQuery<'_>, versions: Versions) -> String {
     intervals(asked, versions, "0")
 }
@@ -171,7 +172,7 @@ GROUP BY stretch ORDER BY stretch"
     )
 }
 
-/// How many rows a slice has, each once; with a filter on content those that may match.
+/// Counts each row of a slice once; with a filter on content, the rows that may match.
 pub(super) fn count(asked: &RenderedQuery<'_>) -> String {
     match asked.merging {
         Merging::Final => format!(
@@ -184,15 +185,15 @@ pub(super) fn count(asked: &RenderedQuery<'_>) -> String {
     }
 }
 
-/// Rows of a project, and of a window of it, as they are stored.
+/// Counts the stored rows of a project, and of a window of it.
 pub(super) fn sizes(table: &str) -> String {
     format!("SELECT count(), countIf({WITHIN}) FROM {table} AS r WHERE {PROJECT}")
 }
 
-/// Whether ids of a window stand at several start times within the project: 0 or 1. Of the ids only
-/// a share of one in `shares` is looked at, number `share`, so that a server's memory holds them.
+/// Whether ids of a window occur at several start times within the project: 0 or 1. Looks only at
+/// share number `share` of `shares`, so that the ids fit into the server's memory.
 pub(super) fn moved(table: &str, nearly_all: bool) -> String {
-    // Where most rows are of the window anyway it is quicker to look at all of them.
+    // If most rows are in the window, looking at all of them is faster.
     let of_window =
         format!("\n  AND r.id IN (SELECT r.id FROM {table} AS r WHERE {SLICE} AND {SHARE})");
     format!(
@@ -203,11 +204,11 @@ GROUP BY r.id HAVING min(r.start_time) != max(r.start_time) LIMIT 1)",
     )
 }
 
-/// The share of the ids that is looked at.
+/// Selects the share of the ids to look at.
 const SHARE: &str = "cityHash64(r.id) % {shares:UInt64} = {share:UInt64}";
 
-/// That an id's newest version is at this start time, and not withdrawn. Only ids of the slice that
-/// stand at several are looked at.
+/// Tests that an id's newest version is at this start time and not withdrawn. Looks only at ids of
+/// the slice that occur at several.
 fn unmoved(table: &str) -> String {
     format!(
         "
@@ -222,10 +223,10 @@ fn unmoved(table: &str) -> String {
     )
 }
 
-/// The projects with a reference dataset that have rows in a window: id, start times of the first
-/// and the last row in microseconds. It is a dataset of any row of theirs, in the window or not.
+/// The projects with a reference dataset that have rows in a window: id, and start times of the
+/// first and last row in microseconds. The dataset may be that of any row, in the window or not.
 pub(super) fn experiments(table: &str, merging: Merging) -> String {
-    // Withdrawn rows make a partition too many, in which there is nothing.
+    // Withdrawn rows merely add an empty partition.
     let merged = if merging == Merging::Final { " FINAL" } else { "" };
     format!(
         "SELECT toString(r.session_id) AS session, toUnixTimestamp64Micro(min(r.start_time)), toUnixTimestamp64Micro(max(r.start_time))
@@ -239,7 +240,7 @@ GROUP BY r.session_id ORDER BY session LIMIT {{most:UInt64}}"
     )
 }
 
-/// Start time in microseconds and id of the first row, from behind a cursor when there is one.
+/// Start time in microseconds and id of the first row, after a cursor if there is one.
 pub(super) fn next(asked: &RenderedQuery<'_>) -> String {
     let merged = if asked.merging == Merging::Final { " FINAL" } else { "" };
     format!(
@@ -251,7 +252,7 @@ ORDER BY r.start_time, toString(r.id) LIMIT 1",
     )
 }
 
-/// The pointers of one row as they are now.
+/// The current pointers of one row.
 pub(super) fn pointers(table: &str) -> String {
     format!(
         "SELECT r.inputs_s3_urls, r.outputs_s3_urls, r.s3_urls FROM {table} AS r
@@ -260,7 +261,7 @@ ORDER BY r.modified_at DESC LIMIT 1"
     )
 }
 
-/// What a table is.
+/// Describes a table.
 pub(crate) const TABLE: &str = "SELECT engine, engine_full, sorting_key FROM system.tables
 WHERE database = currentDatabase() AND name = {table:String}";
 
@@ -270,10 +271,10 @@ pub(crate) const WITHDRAWN: &str = "withdrawn";
 /// Whether a version of a row matches the filter, or may.
 pub(crate) const MATCHES: &str = "matches";
 
-/// Whether a row that was found is yet to be decided.
+/// Whether a row still has to be decided.
 pub(crate) const UNDECIDED: &str = "undecided";
 
-/// The answer to a question of a filter.
+/// The column with the answer to a filter's question.
 pub(crate) fn answer(index: usize) -> String {
     format!("answer_{index}")
 }
@@ -284,15 +285,15 @@ fn inline_bytes() -> String {
         .join(" + ")
 }
 
-/// Which of the rows that were asked for a row of feedback is on, from 1.
+/// The index (from 1) of the queried row that a feedback row belongs to.
 pub(crate) const ON: &str = "x_on";
 
-/// The feedback on some rows of a session, in the order of their ids and then as it was given.
+/// Selects the feedback on some rows of a session, in the order of their ids and then of creation.
 ///
-/// The table is not ordered by the row that feedback is on, and merging the versions (FINAL) of a
-/// whole project costs more than looking through it. So the keys of every version that is on one of
-/// the rows are found first, in one column, and only what has those keys is merged. The inner query
-/// has blocks of the usual size: it looks at much, of which little is answered.
+/// The table is not ordered by trace row, and merging the versions (FINAL) of a whole project costs
+/// more than scanning it. So the keys of all versions on one of the rows are found first, reading a
+/// single column, and only rows with these keys are merged. The inner query uses blocks of the
+/// default size, because it scans much and returns little.
 pub(super) fn feedback(table: &str, merging: Merging) -> String {
     let selected = FIELDS.map(|(name, kind)| {
         let expression = match kind {
@@ -329,7 +330,7 @@ ORDER BY {ON}, f.created_at, toString(f.id)",
     )
 }
 
-/// The table of feedback as a filter looks into it, each row in its newest version.
+/// The feedback table as seen by a filter, each row in its newest version.
 pub(super) fn feedback_of_project(table: &str, merging: Merging) -> String {
     match merging {
         Merging::Final => format!("{table} AS f FINAL"),
@@ -344,7 +345,7 @@ fn newest_feedback(table: &str, only: &str) -> String {
     )
 }
 
-/// Stops a query by its id, and those that were asked for its sake.
+/// Kills a query by id, and the queries made on its behalf.
 pub(crate) const KILL: &str = "KILL QUERY WHERE query_id = {id:String} OR startsWith(query_id, concat({id:String}, '-')) ASYNC";
 
 const PROJECT: &str = "r.tenant_id = {tenant:UUID} AND r.session_id = {session:UUID}";
@@ -360,7 +361,7 @@ const BEHIND: &str = "
   AND r.start_time >= fromUnixTimestamp64Micro({cursor_time:Int64}, 'UTC')
   AND (r.start_time > fromUnixTimestamp64Micro({cursor_time:Int64}, 'UTC') OR toString(r.id) > {cursor_id:String})";
 
-/// The name of a result column. It differs from every table column, so that no expression can mean
+/// The name of a result column. It differs from every table column, so that no expression refers to
 /// an alias by mistake.
 pub(crate) fn out(name: &str) -> String {
     format!("x_{name}")
@@ -374,7 +375,7 @@ fn expression(column: Column, version: FormatVersion) -> String {
                 .to_owned()
         }
         Column::Tags => "toJSONString(arrayMap(tag -> toValidUTF8(tag), r.tags))".to_owned(),
-        // Its 16 bytes, of which `text` makes text. ClickHouse's own Arrow type for them is younger.
+        // Its 16 bytes, which `text` formats. Older servers lack an Arrow type for UUIDs.
         Column::Id | Column::TraceId | Column::ParentRunId | Column::ReferenceExampleId => {
             format!("reinterpret(r.{name}, 'FixedString(16)')")
         }

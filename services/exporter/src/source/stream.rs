@@ -1,4 +1,4 @@
-//! The rows of a slice as batches, with their feedback where it is exported.
+//! The rows of a slice as batches, with their feedback if it is exported.
 
 use std::{iter::repeat_n, sync::Arc};
 
@@ -29,7 +29,7 @@ use super::{
 /// Batches of a slice.
 pub(crate) struct Rows {
     table: Table,
-    /// `None` when feedback is not exported: then no question is asked about it.
+    /// `None` if feedback is not exported; then it is not queried.
     feedback: Option<LookUp>,
 }
 
@@ -56,18 +56,18 @@ impl Rows {
         self.table.is_done() && self.feedback.as_ref().is_none_or(LookUp::is_done)
     }
 
-    /// How many rows were read.
+    /// Number of rows read.
     pub(crate) fn count(&self) -> u64 {
         self.table.count
     }
 
-    /// The last row that was read from the table.
+    /// Position of the last row read from the table.
     pub(crate) fn last(&self) -> Option<Cursor> {
         self.table.last
     }
 }
 
-/// The question for the rows of a slice.
+/// The query for the rows of a slice.
 pub(super) struct QueryRequest {
     pub(super) source: Source,
     pub(super) slice: Slice,
@@ -76,37 +76,36 @@ pub(super) struct QueryRequest {
     pub(super) block_rows: u64,
 }
 
-/// The answer to the rows' query.
+/// The response to the rows' query.
 pub(super) struct Table {
     question: QueryRequest,
     answer: Answer,
     merge: Merge,
-    /// Rows beside those that were counted before; `None` where they could not be.
+    /// Compares rows with the previous count; `None` if they could not be counted.
     tally: Option<Tally>,
-    /// Fewer rows came than were counted: what is here now, and why, is not handed on before that
-    /// is explained.
+    /// Intervals with fewer rows than counted. The current batch is held back until they are
+    /// explained.
     short: Vec<tally::Shortfall>,
-    /// What was counted once more, since the answer was begun.
+    /// A second count, made after the response began.
     counted_again: Option<Counts>,
-    /// A batch that can be handed on.
+    /// A batch ready to be handed on.
     ready: Option<RecordBatch>,
-    /// The answer was judged to its end.
+    /// The response has been checked to its end.
     judged: bool,
     drain: CancellationToken,
     last: Option<Cursor>,
     count: u64,
 }
 
-/// What becomes of the versions in an answer.
+/// How to treat the versions in a response.
 enum Merge {
     /// The engine has merged them.
     Done,
-    /// Rows as they are stored, as long as each is the only one.
+    /// Rows as stored, as long as each has a single version.
     Single(Single),
-    /// One is not: what was read of the answer behind those that were handed on is void, and asked
-    /// for again.
+    /// One row has several. What was read after the rows handed on is discarded and queried again.
     ToBeAsked,
-    /// They are merged here.
+    /// The exporter merges them.
     Neighbours(Neighbours),
 }
 
@@ -140,7 +139,7 @@ impl Table {
         })
     }
 
-    /// The next batch of the table; nothing is lost when it is dropped while it waits.
+    /// The next batch of the table. Cancel-safe: dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>, Failure> {
         loop {
             if self.drain.is_cancelled() {
@@ -165,8 +164,7 @@ impl Table {
                 Ok(None) if ended && self.judged => return Ok(None),
                 Ok(None) if ended => self.end(),
                 Ok(None) => {}
-                // Remembered before anything is waited for: this wait may be dropped, and the batch
-                // with it.
+                // Set before any await, because this future may be dropped, and the batch with it.
                 Err(Several) => self.merge = Merge::ToBeAsked,
             }
         }
@@ -189,7 +187,7 @@ impl Table {
         }
     }
 
-    /// Asks again for the rows behind those that were handed on, in their newest version.
+    /// Queries the rows after those handed on again, in their newest version.
     async fn ask_merged(&mut self) -> Result<(), Failure> {
         let QueryRequest { source, slice, plan, query_id, block_rows } = &self.question;
         tracing::debug!(
@@ -233,8 +231,8 @@ impl Table {
         }
     }
 
-    /// Counts once more, in the newest versions: rows may have gone meanwhile. A failure when they
-    /// have not.
+    /// Counts again, in the newest versions, because rows may have vanished meanwhile. Fails if
+    /// they have not.
     async fn explain(&mut self) -> Result<(), Failure> {
         let QueryRequest { source, slice, plan, .. } = &self.question;
         let after = match self.counted_again.take() {
@@ -253,7 +251,7 @@ impl Table {
         Ok(())
     }
 
-    /// With the columns that are the same in every row of a slice, and so not asked for.
+    /// Adds the columns that are equal in all rows of a slice and therefore not selected.
     fn with_owner(&self, batch: RecordBatch) -> Result<RecordBatch, Failure> {
         let Slice { tenant, session, columns, .. } = &self.question.slice;
         let owner =
@@ -292,7 +290,7 @@ impl Table {
             && self.short.is_empty()
     }
 
-    /// Cancelled when no further rows should be read.
+    /// Cancelled when no more rows should be read.
     pub(super) fn drain(&self) -> CancellationToken {
         self.drain.clone()
     }
@@ -305,7 +303,7 @@ impl QueryRequest {
     }
 }
 
-/// The answer lacks rows that are there.
+/// A failure: the response lacks rows that exist.
 fn short(slice: &Slice, first: &tally::Shortfall, missing: u64) -> Failure {
     let from = slice.window.start().micros() + first.interval * Extent::interval_of(slice.window);
     let from = Timestamp::from_micros(from).unwrap_or(slice.window.start());
@@ -321,7 +319,7 @@ fn times(batch: &RecordBatch) -> Option<&[i64]> {
     Some(times.as_primitive_opt::<TimestampMicrosecondType>()?.values())
 }
 
-/// The place of a row in the order of the run; `None` when the answer has not the columns for it.
+/// The position of a row in the partition's order; `None` if the response lacks the columns for it.
 pub(crate) fn place(batch: &RecordBatch, row: usize) -> Option<Cursor> {
     let named = |column: Column| batch.column_by_name(&out(column.name()));
     let times = named(Column::StartTime)?.as_primitive_opt::<TimestampMicrosecondType>()?;

@@ -1,29 +1,29 @@
-//! Rows that came, beside rows that were counted before: an answer that is cut short is noticed,
-//! whatever has cut it.
+//! Compares received rows with a previous count, to detect a truncated response whatever truncated
+//! it.
 //!
-//! The rows of an answer come in the order of time, and were counted interval by interval of time
-//! when it was asked for. Once a later interval has come, those before it must be whole. One that is
-//! not may have lost rows meanwhile, so it is counted once more: only rows that were there before
-//! and are there after are missing from an answer between the two.
+//! The rows of a response arrive in time order, and were counted per interval of time when it was
+//! requested. Once a later interval arrives, earlier ones must be complete. An incomplete one may
+//! have lost rows meanwhile, so it is counted again: only rows that existed before and still exist
+//! afterwards are missing from a response in between.
 
 use std::{collections::BTreeMap, iter::Peekable, vec};
 
 /// Rows by interval.
 pub(super) type Counts = BTreeMap<i64, u64>;
 
-/// The intervals of an answer that is being read.
+/// The intervals of a response being read.
 #[derive(Debug)]
 pub(super) struct Tally {
     start: i64,
     width: i64,
-    /// What is to come, in order.
+    /// Expected intervals, in order.
     expected: Peekable<vec::IntoIter<(i64, u64)>>,
-    /// The interval of the last row, and how many rows of it have come.
+    /// The interval of the last row, and how many of its rows have arrived.
     current: Option<(i64, u64)>,
     short: Vec<Shortfall>,
 }
 
-/// An interval of which fewer rows came than were counted.
+/// An interval with fewer rows than counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shortfall {
     pub(super) interval: i64,
@@ -32,13 +32,13 @@ pub(super) struct Shortfall {
 }
 
 impl Tally {
-    /// Of intervals of `width` microseconds from `start` on.
+    /// A tally of intervals of `width` microseconds, starting at `start`.
     pub(super) fn new(start: i64, width: i64, counts: Counts) -> Self {
         let expected = counts.into_iter().collect::<Vec<_>>().into_iter().peekable();
         Self { start, width, expected, current: None, short: Vec::new() }
     }
 
-    /// Takes in the start times of the next rows.
+    /// Records the start times of the next rows.
     pub(super) fn take(&mut self, times: &[i64]) {
         for time in times {
             let interval = (time - self.start) / self.width;
@@ -52,17 +52,17 @@ impl Tally {
         }
     }
 
-    /// No more rows come.
+    /// Records the end of the rows.
     pub(super) fn end(&mut self) {
         self.pass(None);
     }
 
-    /// The intervals that are passed and not whole; each is told once.
+    /// Takes the intervals that are over but incomplete; each is returned once.
     pub(super) fn short(&mut self) -> Vec<Shortfall> {
         std::mem::take(&mut self.short)
     }
 
-    /// Judges every interval before `next`, all of them when there is none.
+    /// Checks every interval before `next`, or all if there is none.
     fn pass(&mut self, next: Option<i64>) {
         let current = self.current.take();
         while let Some((interval, counted)) =
@@ -77,8 +77,7 @@ impl Tally {
     }
 }
 
-/// Rows that are missing, given what is counted afterwards: those that were there before and still
-/// are.
+/// Missing rows, given a later count: those that existed before and still do.
 pub(super) fn missing(short: &[Shortfall], after: &Counts) -> u64 {
     let still = |short: &Shortfall| {
         after.get(&short.interval).copied().unwrap_or_default().min(short.counted)
@@ -99,8 +98,7 @@ mod tests {
         })
     }
 
-    /// What is missing of an answer with rows at `came`, of which there were some before and some
-    /// after.
+    /// What is missing from a response with rows at `came`, given the rows before and after.
     fn lacks(before: &[i64], came: &[i64], after: &[i64], batch: usize) -> u64 {
         let mut tally = Tally::new(0, 10, counts(before));
         let mut short = Vec::new();

@@ -1,6 +1,6 @@
-//! What a String of ClickHouse and a UUID become: text. Such a String holds any bytes; where they
-//! are no UTF-8, U+FFFD takes the place of the wrong ones and the row stays. Not by `toValidUTF8`
-//! and `toString` in the query, which make every text anew (ADR 0022).
+//! Turns ClickHouse Strings and UUIDs into text. A String holds arbitrary bytes; invalid UTF-8
+//! becomes U+FFFD and the row is kept. Done here because `toValidUTF8` and `toString` in the query
+//! would copy every text (ADR 0022).
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use uuid::{Uuid, fmt::Hyphenated};
 
 use super::{failures::cut, query::out};
 
-/// The same rows with text where ClickHouse answered bytes or UUIDs. What is empty in a column of
-/// large texts is nothing.
+/// The same rows with text in place of bytes and UUIDs. Empty values in columns of large text
+/// become null.
 pub(super) fn texts(batch: &RecordBatch) -> Result<RecordBatch, Failure> {
     let schema = batch.schema();
     let converted = schema.fields().iter().zip(batch.columns()).map(|(field, array)| {
@@ -51,8 +51,8 @@ fn text(bytes: &BinaryArray, empty_is_null: bool) -> StringArray {
     })
 }
 
-/// As ClickHouse holds them in memory: the high half, then the low one, each with its lowest byte
-/// first.
+/// Formats UUIDs as ClickHouse holds them in memory: high half first, each half in little-endian
+/// order.
 fn uuids(ids: &FixedSizeBinaryArray) -> StringArray {
     let mut texts = StringBuilder::with_capacity(ids.len(), ids.len() * Hyphenated::LENGTH);
     let mut text = Uuid::encode_buffer();

@@ -1,14 +1,13 @@
-//! Versions of a row. What is written again or withdrawn stands beside what was there before, until
-//! ClickHouse merges the parts; FINAL merges while it reads, which in the order of a run costs it a
-//! fifth of its time, and most often there is nothing to merge.
+//! Versions of a row. A rewritten or withdrawn row coexists with its earlier versions until
+//! ClickHouse merges the parts. FINAL merges while reading, which costs a fifth of the time in the
+//! order of a partition, and most often there is nothing to merge.
 //!
-//! Where the engine of the table does not merge them, or not by the documented key and version
-//! ([`super::merging`]), rows are read as they are stored, the newest version first, and merged
-//! here.
+//! If the table's engine does not merge versions, or not by the documented key and version
+//! ([`super::merging`]), rows are read as stored, newest version first, and merged here.
 //!
-//! In a table with the documented key the versions of a row come next to each other. So its rows
-//! are read as they are stored for as long as each is the only one and not withdrawn, which is what
-//! FINAL would say of the same moment; from the first that is not, they are read with FINAL.
+//! In a table with the documented key, versions of a row are adjacent. So rows are read as stored
+//! for as long as each has a single version and is not withdrawn, which gives the same result as
+//! FINAL at that moment; from the first exception on, they are read with FINAL.
 
 use arrow::{
     array::{AsArray as _, BooleanArray, BooleanBufferBuilder, RecordBatch},
@@ -19,37 +18,37 @@ use tracelift_core::column::Column;
 
 use super::query::{MATCHES, WITHDRAWN, out};
 
-/// How the versions of a row are read.
+/// How to read the versions of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Versions {
-    /// Each, as it is stored.
+    /// Every version, as stored.
     AsStored,
-    /// The newest only, unless that withdraws the row: the engine merges them.
+    /// Only the newest, unless it withdraws the row; merged by the engine.
     Merged,
-    /// Each, the newest first: they are merged here.
+    /// Every version, newest first; merged here.
     Neighbours,
 }
 
-/// A row that is there in several versions, or withdrawn.
+/// A row has several versions, or is withdrawn.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Several;
 
-/// Batches as they are stored, one behind: whether the last row of a batch has another version, the
-/// next one says.
+/// Passes batches as stored, delayed by one, because the next batch shows whether the last row of a
+/// batch has another version.
 #[derive(Debug, Default)]
 pub(super) struct Single {
     held: Option<RecordBatch>,
 }
 
 impl Single {
-    /// The batch before `next`, each of whose rows is the only one with its key.
+    /// Returns the batch before `next` if each of its rows has a single version.
     pub(super) fn pass(
         &mut self,
         next: Option<RecordBatch>,
     ) -> Result<Option<RecordBatch>, Several> {
         if let Some(next) = &next {
             if next.num_rows() == 0 {
-                return Ok(None); // it would part the one before it from the one behind it
+                return Ok(None); // it would separate its neighbours
             }
             let keys = Keys::of(next).ok_or(Several)?;
             let follows = self
@@ -70,15 +69,15 @@ impl Single {
     }
 }
 
-/// Versions that come one behind the other, the newest first: that one counts, unless it withdraws
-/// the row or does not match.
+/// Merges adjacent versions, newest first: the newest counts, unless it withdraws the row or does
+/// not match.
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
     last: Option<(i64, String)>,
 }
 
 impl Neighbours {
-    /// The rows of a batch that count; `None` when it does not tell its rows apart.
+    /// The rows of a batch that count; `None` if the batch lacks the columns that identify rows.
     pub(super) fn merge(&mut self, batch: &RecordBatch) -> Option<RecordBatch> {
         let keys = Keys::of(batch)?;
         let matches = batch
@@ -105,7 +104,7 @@ impl Neighbours {
     }
 }
 
-/// What tells the rows of a batch apart, within a tenant's project.
+/// What identifies the rows of a batch within a tenant's project.
 struct Keys<'a> {
     times: &'a [i64],
     ids: &'a arrow::array::StringArray,
@@ -136,7 +135,7 @@ impl<'a> Keys<'a> {
         self.key(self.times.len().checked_sub(1)?)
     }
 
-    /// Whether no two neighbours have one key, and none is withdrawn.
+    /// Whether no adjacent rows have equal keys, and none is withdrawn.
     fn are_single(&self) -> bool {
         let pairs = self.times.windows(2).enumerate();
         let mut at_once = pairs.filter(|(_, pair)| pair[0] == pair[1]);
@@ -154,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    /// (start time, id, withdrawn)
+    /// Start time, id, withdrawn.
     type Stored = (i64, u8, bool);
 
     fn batch(rows: &[Stored]) -> RecordBatch {
@@ -169,7 +168,7 @@ mod tests {
         RecordBatch::try_from_iter(columns).unwrap()
     }
 
-    /// Rows that are passed on of these batches, until there are several versions of one.
+    /// Rows passed on from these batches until one has several versions.
     fn passed(batches: &[&[Stored]]) -> (usize, bool) {
         let (mut single, mut rows) = (Single::default(), 0);
         for next in batches.iter().map(|rows| Some(batch(rows))).chain([None]) {

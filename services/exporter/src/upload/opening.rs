@@ -1,5 +1,5 @@
-//! The beginning of a multipart upload: opened, then made known, before anything is sent. And its
-//! end when it comes to nothing.
+//! How a multipart upload starts (opened, then recorded, before anything is sent) and how it is
+//! aborted if it fails.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,13 +12,13 @@ use crate::{
     lease::{JobError, StopReason},
 };
 
-/// How often an upload is tried to be opened while the store does not answer.
+/// Attempts to open an upload while the store does not respond.
 const OPENINGS: u32 = 4;
-/// How often an upload is aborted until the store says that it is gone.
+/// Attempts to abort an upload until the store reports that it is gone.
 const ABORTS: u32 = 3;
 
 impl Uploader<'_> {
-    /// Opens an upload and makes it known.
+    /// Opens an upload and records its intent.
     pub(super) async fn open(&self, number: u32) -> Result<FileIntent, JobError> {
         let mut intent = self.intent(number, String::new());
         for attempt in 1.. {
@@ -30,7 +30,7 @@ impl Uploader<'_> {
                 Err(CallError::Refused(error))
                     if error.fault == Fault::Unavailable && attempt < OPENINGS =>
                 {
-                    // It may have been opened all the same, under an id that nobody knows.
+                    // The upload may have been opened even so, under an id that we never received.
                     self.abort_unknown(&intent.key).await?;
                     let wait = Duration::from_millis(500 << attempt).mul_f64(chance());
                     tokio::select! {
@@ -44,8 +44,8 @@ impl Uploader<'_> {
         match self.reporter.file_intent(self.lease, &intent).await {
             Ok(()) => Ok(intent),
             Err(halt) => {
-                // Even when the run is somebody else's now: whoever has it may never have heard of
-                // this upload.
+                // Even if another exporter holds the task now: it may never have learned of this
+                // upload.
                 self.end(&intent).await;
                 Err(halt)
             }
@@ -61,7 +61,7 @@ impl Uploader<'_> {
         NewObject { key, content_type: self.content_type, metadata }
     }
 
-    /// What an object of ours says of itself.
+    /// Metadata of our objects.
     fn metadata(&self, intent: &FileIntent) -> HashMap<String, String> {
         let entries = [
             (TASK, self.task.to_string()),
@@ -72,8 +72,8 @@ impl Uploader<'_> {
         entries.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
-    /// Aborts the upload in hand, unless the run is somebody else's now: then the upload is theirs
-    /// to end.
+    /// Aborts the current upload, unless another exporter holds the task now: then the upload is
+    /// its to abort.
     pub(super) async fn clean_up(&self, intent: &FileIntent, halt: &JobError) {
         if *halt != JobError::Stopped(StopReason::Revoked) {
             self.end(intent).await;
@@ -89,11 +89,10 @@ impl Uploader<'_> {
         }
     }
 
-    /// Aborts until the upload is gone: parts that were on their way at a first abort may have
-    /// landed after it.
+    /// Aborts an upload until it is gone: parts in flight during a first abort may arrive after it.
     ///
-    /// A bucket that grants PutObject only refuses; what is then written anew replaces whatever the
-    /// old upload makes.
+    /// A bucket that grants only PutObject refuses. The file that is then rewritten replaces
+    /// whatever the old upload creates.
     pub(super) async fn abort_until_gone(
         &self,
         key: &str,
@@ -112,9 +111,9 @@ impl Uploader<'_> {
         Ok(())
     }
 
-    /// Aborts uploads of this very key that were opened but never became known. A store that does
-    /// not answer now is asked again by the next attempt; where the bucket does not let us
-    /// list, its own lifecycle rule has to end them.
+    /// Aborts uploads of exactly this key that were opened but never recorded. If the store does
+    /// not respond, the next attempt retries; if the bucket does not permit listing, its own
+    /// lifecycle rule has to abort them.
     pub(super) async fn abort_unknown(&self, key: &str) -> Result<(), JobError> {
         let listed = match self.destination.uploads(key).await {
             Ok(listed) => listed,
@@ -132,6 +131,6 @@ impl Uploader<'_> {
     }
 }
 
-/// Names in an object's metadata.
+/// Names of metadata entries.
 pub(super) const TASK: &str = "tracelift-run";
 pub(super) const TOKEN: &str = "tracelift-token";

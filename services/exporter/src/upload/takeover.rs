@@ -1,6 +1,6 @@
-//! Objects that may be there already: written under the condition that nothing stands at the key,
-//! looked at when that does not hold or an answer was lost, and taken over from an attempt that was
-//! lost. `core::takeover` decides.
+//! Objects that may already exist: written on condition that their key is free, checked if it is
+//! not or if a response was lost, and adopted from an attempt that was lost. `core::takeover`
+//! decides.
 
 use tracelift_bucket::{BucketError, Extras, Fault, ObjectInfo};
 use tracelift_core::{
@@ -19,11 +19,11 @@ use crate::{
 };
 
 impl Uploader<'_> {
-    /// Makes an object, its etag: under the condition that none is there, where the store knows
-    /// one.
+    /// Creates an object and returns its ETag, on condition that none exists, if the store supports
+    /// conditions.
     ///
-    /// The condition holds off an exporter that wakes up after its successor has written the file:
-    /// also where the bucket did not let the successor abort, and also for a PutObject, which
+    /// The condition stops an exporter that wakes up after its successor has written the file, even
+    /// if the bucket did not let the successor abort the upload, and even for a PutObject, which
     /// has no upload to abort.
     pub(super) async fn unless_there(
         &self,
@@ -48,14 +48,14 @@ impl Uploader<'_> {
                 Fault::Exists if conditional => match self.look(intent).await? {
                     Decision::Adopt { etag } => return Ok(etag),
                     Decision::Write => {
-                        // Only the holder may replace: one that slept past its lease is told so
-                        // here, and stops.
+                        // Only the lease holder may replace the object. An exporter that slept past
+                        // its lease learns that here and stops.
                         self.reporter.file_intent(self.lease, intent).await?;
                         replace = true;
                     }
                     Decision::Conflict => return Err(conflict(intent)),
                 },
-                // The object may be there although nobody said so.
+                // The object may exist although the response was lost.
                 Fault::Unavailable | Fault::NoSuchUpload => match self.look(intent).await {
                     Ok(Decision::Adopt { etag }) => {
                         tracing::info!(
@@ -71,8 +71,8 @@ impl Uploader<'_> {
         }
     }
 
-    /// Ends what a lost attempt may have left at the key of the next file: aborts its upload, then
-    /// looks. The file, when it stands there complete and only nobody knew.
+    /// Cleans up after a lost attempt at the key of the next file: aborts its upload, then checks
+    /// the key. Returns the file if it is complete but was never reported.
     pub(crate) async fn take_over(
         &self,
         number: u32,

@@ -1,4 +1,4 @@
-//! One column of a row group, by the writer that fits it.
+//! One column of a row group, with the writer that suits it.
 
 use std::io::Write;
 
@@ -26,14 +26,14 @@ pub(super) enum ColumnWriter {
     Arrow(Box<ArrowColumnWriter>),
 }
 
-/// A column that is complete.
+/// A complete column.
 pub(super) enum Chunk {
     Plain(Written, Box<ColumnCloseResult>),
     Arrow(Box<ArrowColumnChunk>),
 }
 
 impl ColumnWriter {
-    /// Those of the next row group of `file`, in order; every field is one column.
+    /// Writers for the next row group of `file`, in order; every field is one column.
     pub(super) fn all<W: Write + Send>(
         file: &SerializedFileWriter<W>,
         columns: &ArrowRowGroupWriterFactory,
@@ -65,7 +65,7 @@ impl ColumnWriter {
         }
     }
 
-    /// About the bytes that it takes in the file.
+    /// Approximate size in the file, in bytes.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Arrow(writer) => writer.get_estimated_total_bytes(),

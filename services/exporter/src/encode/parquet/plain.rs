@@ -1,9 +1,9 @@
-//! Columns of texts that are written as they are, without dictionary and statistics, compressed by
-//! zstd: nearly all bytes of a file.
+//! A writer for text columns with plain encoding, without dictionary and statistics, compressed
+//! with zstd: nearly all bytes of a file.
 //!
-//! A page is put together in one buffer and compressed into another, and both serve for every page
-//! of a column: each byte is moved once before it is compressed, by the Parquet crate's own writer
-//! several times (ADR 0028).
+//! A page is assembled in one buffer and compressed into another, and all pages of a column reuse
+//! both. Each byte is copied once before compression, where the Parquet crate's own writer copies
+//! it several times (ADR 0028).
 
 use arrow::{
     array::{BooleanBufferBuilder, StringArray},
@@ -33,7 +33,7 @@ pub(super) struct PlainTexts {
     column: ColumnDescPtr,
     codec: Compression,
     compressor: Compressor<'static>,
-    /// A page ends before it has more bytes than that, unless one text alone has.
+    /// Maximum size of a page in bytes, unless a single text exceeds it.
     page_bytes: usize,
     page_rows: usize,
     page: OpenPage,
@@ -42,26 +42,28 @@ pub(super) struct PlainTexts {
     pages: OffsetIndexBuilder,
     page_count: i32,
     rows: u64,
-    /// Bytes of all pages with their headers, before they were compressed.
+    /// Size of all pages and headers before compression, in bytes.
     uncompressed: usize,
 }
 
-/// What is known of the page in hand.
+/// The current page.
 struct OpenPage {
-    /// Room for the levels, which are known in the end, then the values, each after its length.
+    /// Space for the levels, which are not known until the end, then the values, each preceded by
+    /// its length.
     bytes: Vec<u8>,
-    /// Bytes of that room.
+    /// Size of that space, in bytes.
     room: usize,
     /// Which rows have a text.
     valid: BooleanBufferBuilder,
 }
 
-/// Of a buffer so much is kept for the next page: texts may be large, and columns are many.
+/// Largest buffer to keep for the next page, in bytes: texts can be large, and there are many
+/// columns.
 const KEPT: usize = 2 << 20;
 
 impl PlainTexts {
-    /// None for a column that is to be written in another way: not of texts, with a dictionary or
-    /// statistics, or by another codec.
+    /// `None` if the column needs another writer: not text, with a dictionary or statistics, or
+    /// with another codec.
     pub(super) fn new(
         column: ColumnDescPtr,
         properties: &WriterProperties,
@@ -97,7 +99,7 @@ impl PlainTexts {
         }))
     }
 
-    /// Bytes so far, those of the page in hand as they are.
+    /// Bytes so far, counting the current page uncompressed.
     pub(super) fn bytes(&self) -> usize {
         self.chunk.bytes_written() + self.page.size()
     }
@@ -115,7 +117,7 @@ impl PlainTexts {
         Ok(())
     }
 
-    /// The bytes of all pages, and what is to be said of them.
+    /// Finishes the column; returns the bytes of all pages and their metadata.
     pub(super) fn close(mut self) -> Result<(Written, ColumnCloseResult), ParquetError> {
         self.end_page()?;
         let compressed = self.chunk.bytes_written();
@@ -172,17 +174,17 @@ impl PlainTexts {
         self.page_count += 1;
         self.rows += u64::from(written.num_values);
         self.uncompressed += written.uncompressed_size;
-        self.compressed = compressed.into(); // the page is gone, so this is the same buffer again
+        self.compressed = compressed.into(); // the page was dropped, so this reuses its buffer
         emptied(&mut self.compressed, 0);
         self.page.begin();
         Ok(())
     }
 }
 
-/// Bytes of the length before each text.
+/// Size of the length prefix of each text, in bytes.
 const LENGTH: usize = size_of::<u32>();
 
-/// Bytes that the levels of so many rows take at most: their length, a header, a bit for each.
+/// Maximum size of the levels of this many rows: their length, a header, and one bit per row.
 fn room(rows: usize) -> usize {
     LENGTH + size_of::<u32>() + 1 + rows.div_ceil(8)
 }
@@ -194,7 +196,7 @@ impl OpenPage {
         Self { bytes, room, valid: BooleanBufferBuilder::new(0) }
     }
 
-    /// Bytes of its texts.
+    /// Size of its texts, in bytes.
     fn size(&self) -> usize {
         self.bytes.len() - self.room
     }
@@ -209,7 +211,7 @@ impl OpenPage {
         Ok(())
     }
 
-    /// The whole page: levels, where there can be nulls, then values.
+    /// Finishes the page: levels, if nulls are possible, then values.
     fn end(&mut self) -> Result<&[u8], ParquetError> {
         let valid = self.valid.finish();
         if self.room == 0 {
@@ -226,21 +228,22 @@ impl OpenPage {
     }
 }
 
-/// As Parquet keeps it: in 32 or 64 bits, most of them with a sign.
+/// Converts to the integer types that Parquet uses: 32 or 64 bits, mostly signed.
 fn number<N: TryFrom<T>, T>(count: T) -> Result<N, ParquetError> {
     N::try_from(count).map_err(|_| {
         ParquetError::General("a column, a page or a text is too large for Parquet".to_owned())
     })
 }
 
-/// Cut to `length`, and not larger than need be.
+/// Truncates a buffer to `length` and frees excess capacity.
 fn emptied(buffer: &mut Vec<u8>, length: usize) {
     buffer.truncate(length);
     buffer.shrink_to(KEPT);
 }
 
-/// The definition levels of a page after their length, in the hybrid of runs and packed bits: one
-/// run where every row has a text or none has, or else Arrow's own bits, whose order is the same.
+/// The definition levels of a page without their length prefix, in the hybrid of run-length
+/// encoding and bit packing: a single run if all rows have a text or none has, otherwise Arrow's
+/// own bits, which have the same order.
 fn levels(valid: &BooleanBuffer) -> Result<Vec<u8>, ParquetError> {
     let (rows, texts) = (valid.len(), valid.count_set_bits());
     let mut run = Vec::with_capacity(room(rows));
@@ -256,7 +259,7 @@ fn levels(valid: &BooleanBuffer) -> Result<Vec<u8>, ParquetError> {
     Ok([&length.to_le_bytes()[..], &run].concat())
 }
 
-/// Seven bits a byte, the lowest first; the highest bit of a byte says that more follow.
+/// Encodes as LEB128: seven bits per byte, lowest first; the highest bit marks that more follow.
 fn varint(mut number: usize, to: &mut Vec<u8>) {
     while number >= 0x80 {
         to.push(number.to_le_bytes()[0] | 0x80);

@@ -1,5 +1,5 @@
-//! Bytes that are written and then read in order, and never moved in between: where a buffer would
-//! grow, another follows it.
+//! A byte buffer that is written once, read in order, and never moved: instead of growing, it adds
+//! another segment.
 
 use std::{
     collections::VecDeque,
@@ -12,14 +12,14 @@ use parquet::{
     file::reader::{ChunkReader, Length},
 };
 
-/// Bytes of each segment but the last, which may be shorter.
+/// Size of each segment in bytes; the last may be shorter.
 const SEGMENT: usize = 1 << 20;
 
-/// What is being written.
+/// Segments being written.
 #[derive(Default)]
 pub(super) struct Segments(Vec<Vec<u8>>);
 
-/// What was written.
+/// Segments that have been written.
 pub(super) struct Written(Vec<Bytes>);
 
 impl Segments {
@@ -72,7 +72,7 @@ impl ChunkReader for Written {
     }
 }
 
-/// Reads segments.
+/// Reads segments in order.
 pub(super) struct Reading(VecDeque<Bytes>);
 
 impl Read for Reading {

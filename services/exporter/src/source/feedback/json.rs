@@ -1,4 +1,4 @@
-//! Feedback as JSON text: the same bytes for the same feedback, whatever export it is in.
+//! Feedback as JSON text: the same bytes for the same feedback in every export.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ use tracelift_core::time::Timestamp;
 
 use crate::source::query::out;
 
-/// How a field of feedback is kept, and so how it is told.
+/// How a field of feedback is stored, and therefore how it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::source) enum Kind {
     /// Lower-case text.
@@ -23,20 +23,20 @@ pub(in crate::source) enum Kind {
     Bool,
     /// `2025-05-13T16:20:34.123456+00:00`
     Time,
-    /// A number, null without one; JSON has no infinity and no NaN, so these are null too.
+    /// A number; null if missing, infinite or NaN, which JSON cannot represent.
     Score,
-    /// A text.
+    /// Text.
     Name,
-    /// A text, null when it is empty.
+    /// Text; null if empty.
     Text,
-    /// The same, but a JSON object or list is told as that. A number or a quoted text stays the
-    /// text that it is in the table: filters on `feedback_value` compare that text, and so a
-    /// field's type does not depend on what people typed.
+    /// Text; null if empty, and embedded if it is a JSON object or array. Numbers and quoted
+    /// strings stay the text they are in the table, because filters on `feedback_value` compare
+    /// that text, and so that a field's type does not depend on what people typed.
     Json,
 }
 
-/// The fields that are told, in order: all but the tenant, who is the reader, and whether it was
-/// withdrawn, which it was not.
+/// The fields, in order: all except the tenant, who is the reader, and the deletion flag, which is
+/// never set.
 pub(in crate::source) const FIELDS: [(&str, Kind); 14] = [
     ("id", Kind::Uuid),
     ("run_id", Kind::Uuid),
@@ -54,7 +54,7 @@ pub(in crate::source) const FIELDS: [(&str, Kind); 14] = [
     ("feedback_source", Kind::Json),
 ];
 
-/// The fields of some feedback.
+/// The fields of some feedback rows.
 pub(super) struct Fields(Vec<Values>);
 
 enum Values {
@@ -65,7 +65,7 @@ enum Values {
 }
 
 impl Fields {
-    /// `None` when a field is not there, or not as it was asked for.
+    /// `None` if a field is missing or has an unexpected type.
     pub(super) fn read(batch: &RecordBatch) -> Option<Self> {
         let values = FIELDS
             .iter()
@@ -73,7 +73,7 @@ impl Fields {
         values.collect::<Option<_>>().map(Self)
     }
 
-    /// One row of it as an object.
+    /// One row as a JSON object.
     pub(super) fn json(&self, row: usize) -> String {
         let mut text = String::new();
         for ((name, _), values) in FIELDS.iter().zip(&self.0) {
@@ -117,13 +117,13 @@ impl Values {
     }
 }
 
-/// Whether a text is a JSON object or list that every reader of JSON takes.
+/// Whether a text is a JSON object or array that every JSON parser accepts.
 fn is_embedded(text: &str) -> bool {
     text.trim_start().starts_with(['{', '[']) && serde_json::from_str::<Valid>(text).is_ok()
 }
 
-/// JSON that was looked at whole. (serde's `IgnoredAny` does not look into texts, where half a
-/// surrogate pair can hide.)
+/// JSON that was validated completely. (serde's `IgnoredAny` does not look into strings, which can
+/// hide half a surrogate pair.)
 struct Valid;
 
 impl<'de> Deserialize<'de> for Valid {
@@ -174,26 +174,26 @@ impl<'de> Visitor<'de> for Valid {
     }
 }
 
-/// Bytes of the feedback on one row that a list may have: far beyond what anybody writes, and few
-/// enough for a column of text, which counts its bytes in 31 bits.
+/// Maximum size of one row's list in bytes: far more than anybody writes, and small enough for a
+/// text column with 31-bit offsets.
 const MOST_BYTES: usize = 1 << 30;
 
-/// The feedback on one row is larger than a list may be.
+/// The feedback on one row exceeds the maximum size.
 #[derive(Debug, thiserror::Error)]
 #[error("the feedback on it has more than {MOST_BYTES} bytes")]
 pub(super) struct TooLarge;
 
-/// A JSON array for each row, in the order of the rows.
+/// A JSON array for each row, in row order.
 #[derive(Default)]
 pub(super) struct Lists {
     finished: StringBuilder,
-    /// The list that may still grow, and the row that it is of.
+    /// The list that can still grow, and the row it belongs to.
     open: String,
     row: usize,
 }
 
 impl Lists {
-    /// Adds to the list of a row, which finishes those of the rows before it.
+    /// Adds to the list of a row, finishing the lists of all rows before it.
     pub(super) fn add(&mut self, row: usize, feedback: &str) -> Result<(), TooLarge> {
         self.finish(row);
         if self.open.len() + feedback.len() > MOST_BYTES {
@@ -204,7 +204,7 @@ impl Lists {
         Ok(())
     }
 
-    /// Finishes the lists of all rows before this one. A row without feedback has the empty list.
+    /// Finishes the lists of all rows before this one. A row without feedback gets an empty list.
     pub(super) fn finish(&mut self, before: usize) {
         while self.row < before {
             let list = std::mem::take(&mut self.open);
@@ -213,12 +213,12 @@ impl Lists {
         }
     }
 
-    /// Bytes of what is finished.
+    /// Size of the finished lists, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.finished.values_slice().len() as u64
     }
 
-    /// What is finished.
+    /// Takes the finished lists.
     pub(super) fn take(&mut self) -> StringArray {
         self.finished.finish()
     }

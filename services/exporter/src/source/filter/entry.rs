@@ -1,11 +1,11 @@
-//! Entries in SQL: keys and values of JSON, rows of feedback.
+//! Entries in SQL: keys and values of JSON, and rows of feedback.
 
 use tracelift_core::filter::{EntryTest, Family, Part, Test, ValueTest, numbers, path};
 
 use super::{Sql, never_null};
 
 impl Sql<'_> {
-    /// A test of a row `f` of the table of feedback.
+    /// A test of a feedback row `f`.
     pub(super) fn of_feedback(&mut self, test: &EntryTest) -> String {
         let holds = match (test.part, &test.test) {
             (Part::Key, ValueTest::Present) => "1".to_owned(),
@@ -22,14 +22,14 @@ impl Sql<'_> {
         negate(test.negated, holds)
     }
 
-    /// That a JSON column has an entry of that kind.
+    /// Tests whether a JSON column has a matching entry.
     pub(super) fn of_json(&mut self, family: Family, tests: &[EntryTest]) -> String {
         let (json, within) = match family {
             Family::Metadata => ("toValidUTF8(r.extra)", ", 'metadata'"),
             Family::Output => ("toValidUTF8(r.outputs)", ""),
             Family::Input | Family::Feedback => ("toValidUTF8(r.inputs)", ""),
         };
-        // Every entry is looked at: a key may be there twice.
+        // Look at every entry: keys may be duplicated.
         let of_pair: Vec<_> = tests.iter().map(|test| self.of_pair(test)).collect();
         let mut found = vec![format!(
             "arrayExists(e -> {}, JSONExtractKeysAndValuesRaw({json}{within}))",
@@ -44,8 +44,7 @@ impl Sql<'_> {
         }
     }
 
-    /// That there is something at a path and that it is as wanted; `None` when its key alone rules
-    /// that out.
+    /// Tests that a value exists at a path and passes; `None` if its key alone rules that out.
     fn at_path(
         &mut self,
         json: &str,
@@ -68,7 +67,7 @@ impl Sql<'_> {
         Some(format!("({})", all.join(" AND ")))
     }
 
-    /// A test of a pair `e` of a key and a value in JSON.
+    /// A test of a key-value pair `e` in JSON.
     fn of_pair(&mut self, test: &EntryTest) -> String {
         match (test.part, &test.test) {
             (Part::Key, ValueTest::Present) => negate(test.negated, "1".to_owned()),
@@ -77,8 +76,8 @@ impl Sql<'_> {
         }
     }
 
-    /// A test of a value in JSON, which ClickHouse has written anew: without spaces, numbers in
-    /// their shortest form.
+    /// A test of a JSON value as normalised by ClickHouse: no spaces, numbers in their shortest
+    /// form.
     fn of_raw(&mut self, raw: &str, test: &EntryTest) -> String {
         let text = format!("JSONExtractString({raw})");
         let is_text = format!("startsWith({raw}, '\"')");

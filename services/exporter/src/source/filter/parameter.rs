@@ -1,12 +1,12 @@
-//! Parameters of a query, in the form in which ClickHouse's HTTP interface reads them: that of its
-//! tab-separated format.
+//! Query parameters in the format that ClickHouse's HTTP interface expects, which is that of its
+//! TabSeparated format.
 
-/// The parameters of one query; equal values are one parameter.
+/// The parameters of one query; equal values share one parameter.
 #[derive(Debug, Default)]
 pub(super) struct Parameters(Vec<String>);
 
 impl Parameters {
-    /// A value that has no character with a meaning of its own.
+    /// A value without special characters.
     pub(super) fn plain(&mut self, kind: &str, value: &str) -> String {
         let index = self.0.iter().position(|known| known == value).unwrap_or_else(|| {
             self.0.push(value.to_owned());
@@ -15,19 +15,19 @@ impl Parameters {
         format!("{{f{index}:{kind}}}")
     }
 
-    /// Values of that kind, as an array.
+    /// An array of such values.
     pub(super) fn array(&mut self, kind: &str, values: &[String]) -> String {
         let quote = if kind == "UUID" { "'" } else { "" };
         let values: Vec<_> = values.iter().map(|value| format!("{quote}{value}{quote}")).collect();
         self.plain(&format!("Array({kind})"), &format!("[{}]", values.join(",")))
     }
 
-    /// Any text.
+    /// Arbitrary text.
     pub(super) fn text(&mut self, text: &str) -> String {
         self.plain("String", &escaped(text))
     }
 
-    /// Texts, as an array.
+    /// An array of texts.
     pub(super) fn texts(&mut self, texts: &[String]) -> String {
         let texts: Vec<_> = texts.iter().map(|text| format!("'{}'", escaped(text))).collect();
         self.plain("Array(String)", &format!("[{}]", texts.join(",")))
@@ -38,19 +38,19 @@ impl Parameters {
         format!("reinterpretAsFloat64({})", self.plain("UInt64", &double.to_bits().to_string()))
     }
 
-    /// Doubles, as an array.
+    /// An array of doubles.
     pub(super) fn doubles(&mut self, doubles: &[f64]) -> String {
         let bits: Vec<_> = doubles.iter().map(|double| double.to_bits().to_string()).collect();
         format!("arrayMap(bits -> reinterpretAsFloat64(bits), {})", self.array("UInt64", &bits))
     }
 
-    /// Their names and values.
+    /// Names and values.
     pub(super) fn finish(self) -> Vec<(String, String)> {
         self.0.into_iter().enumerate().map(|(index, value)| (format!("f{index}"), value)).collect()
     }
 }
 
-/// Nothing is left that ends a value, a text or the request: tab, line feed, quote, NUL.
+/// Escapes everything that could end a value, the text or the request: tab, line feed, quote, NUL.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -68,8 +68,8 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// Units of 10^-12 as a number with twelve digits behind its point. ClickHouse's has room for 26
-/// before it.
+/// Formats units of 10^-12 as a number with twelve decimal places. ClickHouse's type has room for
+/// 26 digits before the point.
 pub(super) fn decimal(units: i128) -> String {
     const ONE: u128 = 1_000_000_000_000;
     let (sign, size) = (if units < 0 { "-" } else { "" }, units.unsigned_abs());

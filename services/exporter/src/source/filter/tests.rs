@@ -89,8 +89,8 @@ fn only_a_filter_on_content_leaves_rows_undecided() {
     );
 }
 
-/// A server takes 128 KiB in a field of a request, unless it is told otherwise; the rest of the
-/// query has some of that.
+/// By default a server accepts 128 KiB per field of a request, and the rest of the query needs some
+/// of that.
 #[test]
 fn the_largest_filters_fit_into_a_request() {
     let times =

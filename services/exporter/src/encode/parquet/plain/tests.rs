@@ -1,5 +1,5 @@
-//! What is written is read by the Parquet crate's own reader, with and without its page index,
-//! whatever texts, nulls and sizes.
+//! What this writer produces is read by the Parquet crate's own reader, with and without the page
+//! index, for any texts, nulls and sizes.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ fn schema(nullable: bool) -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("text", DataType::Utf8, nullable)]))
 }
 
-/// A file of one row group for each of `groups`, each of which comes in batches.
+/// A file with one row group per entry of `groups`, each arriving in batches.
 fn file(nullable: bool, groups: &[Vec<Texts>]) -> Bytes {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))

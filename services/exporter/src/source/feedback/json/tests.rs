@@ -1,4 +1,4 @@
-//! What the JSON of feedback looks like, and that it is JSON whatever people said.
+//! What the JSON of feedback looks like, and that it is valid whatever people wrote.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// One row: its texts by name, the others as they are most often.
+/// One row: these texts by name, and typical values for the other fields.
 fn fields(texts: &[(&str, &str)], score: Option<f64>) -> Fields {
     let array = |name: &str, kind: Kind| -> ArrayRef {
         match kind {
@@ -110,7 +110,7 @@ proptest! {
         let told: Value = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(told["key"].as_str(), Some(key.as_str()));
         prop_assert_eq!(told["comment"].as_str(), Some(comment.as_str()));
-        // To the last bit, which serde_json does not read.
+        // Exact to the last bit, which serde_json's parser is not.
         let number = text.split("\"score\":").nth(1).and_then(|rest| rest.split(',').next()).unwrap();
         prop_assert_eq!(number.parse().ok(), score.is_finite().then_some(score));
         let is_text = told["value"].as_str() == Some(value.as_str());
