@@ -6,7 +6,7 @@ const grpc = require("@grpc/grpc-js");
 const loader = require("@grpc/proto-loader");
 
 const env = process.env;
-const PROTO = path.join(__dirname, "../../proto");
+const PROTO = path.join(__dirname, "../../../proto");
 const DEADLINE_MS = 120_000; // a call that hangs fails
 
 const definition = loader.loadSync(["tracelift/v1/destinations.proto", "tracelift/v1/exports.proto"], {
