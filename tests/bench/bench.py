@@ -96,7 +96,7 @@ class Bench:
         exports = installation.exports(windows, fields)
         *exporters, clickhouse, s3 = [process.cpu_seconds() - earlier for process, earlier in zip(working, before)]
         runs = [run for export in exports for run in installation.runs(export)]
-        done, stages = [run["result"] for run in runs if run["result"]], [run["progress"]["stage_seconds"] for run in runs if run["progress"]]
+        done, stages = [run["metadata"]["result"] for run in runs if run["metadata"]["result"]], [run["progress"]["stage_seconds"] for run in runs if run["progress"]]
         progress = [export["progress"] for export in exports]
         return {
             "wall_s": seconds(min(export["created_at"] for export in exports), max(export["finished_at"] for export in exports)),

@@ -1,7 +1,6 @@
 //! The description of this API, made from the handlers and the answers themselves: `/openapi.json`,
 //! and `/docs` for people.
 
-pub(crate) mod enums;
 mod page;
 pub(crate) mod request_schema;
 

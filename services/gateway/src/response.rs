@@ -1,19 +1,12 @@
-//! Messages to JSON: the answers of `docs/api.md`, field by field, in a stable and readable order.
-
-mod destinations;
-mod exports;
-mod limits;
-mod runs;
+//! Messages as JSON responses: the objects of the REST API, or arrays of them.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header::CONTENT_TYPE};
 use serde::Serialize;
-use tracelift_proto::time_from;
 
-pub(crate) use destinations::BulkExportDestination;
-pub(crate) use exports::{BulkExport, FilterValidation};
-pub(crate) use limits::Limits;
-pub(crate) use runs::BulkExportRun;
+pub(crate) use tracelift_rest_api::{
+    BulkExport, BulkExportDestination, BulkExportRun, FilterValidation, Limits,
+};
 
 use crate::error::ApiError;
 
@@ -44,14 +37,4 @@ pub(crate) fn one<M, T: From<M>>(message: Option<M>) -> ApiResult<T> {
 /// A bare array.
 pub(crate) fn many<M, T: From<M>>(messages: Vec<M>) -> ApiResult<Vec<T>> {
     Ok(Json(messages.into_iter().map(T::from).collect()))
-}
-
-/// `2025-05-13T16:20:34.123456+00:00`, or null.
-fn time(time: Option<&prost_types::Timestamp>) -> Option<String> {
-    time_from("", time).ok().map(|time| time.to_string())
-}
-
-/// Null instead of an empty text.
-fn text(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
 }

@@ -66,7 +66,7 @@ def test_json_is_for_scripts(stack, destination):
     assert {state["id"] for state in states} == {states[-1]["id"]}
     assert parsed(stack.command("--json", "export", "get", states[-1]["id"]))["status"] == "Completed"
     runs = parsed(stack.command("--json", "export", "runs", states[-1]["id"]))
-    assert sum(run["result"]["rows_written"] for run in runs) == ROWS
+    assert sum(run["metadata"]["result"]["rows_written"] for run in runs) == ROWS
     # The names are those of REST: everything the command says is said by REST as well.
     rest = stack.ok("GET", f"/api/v1/bulk-exports/{states[-1]['id']}")
     assert states[-1].keys() <= rest.keys()

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use utoipa::{IntoParams, ToSchema};
 
-use super::enums;
+use tracelift_rest_api::enums;
 
 /// What to copy where.
 #[derive(ToSchema)]

@@ -6,12 +6,11 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use tracelift_proto::v1;
 use utoipa::ToSchema;
 
-use super::{text, time};
-use crate::openapi::enums;
+use crate::{enums, text, time};
 
 /// One time partition of an export.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct BulkExportRun {
+pub struct BulkExportRun {
     #[schema(format = Uuid)]
     id: String,
     #[schema(format = Uuid)]
@@ -60,6 +59,12 @@ struct RunResult {
     export_path: String,
     latest_cursor: Option<String>,
     pending_upload: Option<PendingUpload>,
+    /// Beyond LangSmith.
+    bytes_written: u64,
+    /// Beyond LangSmith: fields restored from objects.
+    hydrated_objects: u64,
+    /// Beyond LangSmith: fields that could not be restored and are null.
+    hydration_misses: u64,
     /// Beyond LangSmith: rows that are not exported because nobody can decide whether they match
     /// the filter.
     undecided: u64,
@@ -161,6 +166,9 @@ impl From<v1::RunResult> for RunResult {
                 file_path: pending.file_path,
                 rows_count: pending.rows_count,
             }),
+            bytes_written: result.bytes_written,
+            hydrated_objects: result.hydrated_objects,
+            hydration_misses: result.hydration_misses,
             undecided: result.undecided,
             decided_against: result.decided_against,
             undecided_fields: result

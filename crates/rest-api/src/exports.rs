@@ -5,12 +5,11 @@ use tracelift_core::export::{Compression, FileFormat, FormatVersion};
 use tracelift_proto::v1;
 use utoipa::ToSchema;
 
-use super::{text, time};
-use crate::openapi::enums;
+use crate::{enums, text, time};
 
 /// Every field that a caller may give, then what became of it.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct BulkExport {
+pub struct BulkExport {
     #[schema(format = Uuid)]
     id: String,
     #[schema(format = Uuid)]
@@ -123,7 +122,7 @@ impl From<v1::Export> for BulkExport {
 
 /// Whether filters are valid.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct FilterValidation {
+pub struct FilterValidation {
     valid: bool,
     errors: Vec<FilterError>,
 }

@@ -26,23 +26,28 @@ fn or_null(values: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
     Schema::Object(ObjectBuilder::new().schema_type(kinds).enum_values(Some(values)).build()).into()
 }
 
-pub(crate) fn format() -> RefOr<Schema> {
+/// `format` of an export.
+pub fn format() -> RefOr<Schema> {
     one_of(FileFormat::ALL.iter().map(|format| format.as_str()))
 }
 
-pub(crate) fn format_version() -> RefOr<Schema> {
+/// `format_version` of an export.
+pub fn format_version() -> RefOr<Schema> {
     one_of(FormatVersion::ALL.iter().map(|version| version.as_str()))
 }
 
-pub(crate) fn compression() -> RefOr<Schema> {
+/// `compression` of an export.
+pub fn compression() -> RefOr<Schema> {
     one_of(Compression::ALL.iter().map(|codec| codec.as_str()))
 }
 
-pub(crate) fn export_status() -> RefOr<Schema> {
+/// `status` of an export.
+pub fn export_status() -> RefOr<Schema> {
     one_of(ExportStatus::ALL.iter().map(|status| status.as_str()))
 }
 
-pub(crate) fn run_status() -> RefOr<Schema> {
+/// `status` of a run.
+pub fn run_status() -> RefOr<Schema> {
     one_of(
         ExportStatus::ALL
             .iter()
@@ -51,18 +56,22 @@ pub(crate) fn run_status() -> RefOr<Schema> {
     )
 }
 
-pub(crate) fn cancelled() -> RefOr<Schema> {
+/// The one status that a caller may set.
+pub fn cancelled() -> RefOr<Schema> {
     one_of([ExportStatus::Cancelled.as_str()])
 }
 
-pub(crate) fn destination_type() -> RefOr<Schema> {
+/// `destination_type`.
+pub fn destination_type() -> RefOr<Schema> {
     one_of(["s3"])
 }
 
-pub(crate) fn addressing_style() -> RefOr<Schema> {
+/// `addressing_style`, or null.
+pub fn addressing_style() -> RefOr<Schema> {
     or_null([Addressing::Auto, Addressing::Virtual, Addressing::Path].map(Addressing::as_str))
 }
 
-pub(crate) fn us_east_1() -> RefOr<Schema> {
+/// `us_east_1_regional_endpoint`, or null.
+pub fn us_east_1() -> RefOr<Schema> {
     or_null([UsEast1::Regional, UsEast1::Legacy].map(UsEast1::as_str))
 }

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 /// Every limit with what is used of it.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Limits {
+pub struct Limits {
     running_exports: Limit,
     queued_exports: u32,
     runs_per_export: Limit,

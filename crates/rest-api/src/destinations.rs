@@ -7,12 +7,11 @@ use tracelift_core::destination::Addressing;
 use tracelift_proto::v1;
 use utoipa::ToSchema;
 
-use super::{text, time};
-use crate::openapi::enums;
+use crate::{enums, text, time};
 
 /// A customer's bucket.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct BulkExportDestination {
+pub struct BulkExportDestination {
     #[schema(format = Uuid)]
     id: String,
     #[schema(format = Uuid)]

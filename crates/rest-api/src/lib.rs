@@ -1,0 +1,28 @@
+//! The REST API's objects: field names, types and order, their OpenAPI schemas, and how each is made
+//! of a gRPC message.
+//!
+//! The gateway answers with them and describes them; the command prints them with `--json`. So the
+//! three cannot differ.
+
+mod destinations;
+pub mod enums;
+mod exports;
+mod limits;
+mod runs;
+
+use tracelift_proto::time_from;
+
+pub use destinations::BulkExportDestination;
+pub use exports::{BulkExport, FilterValidation};
+pub use limits::Limits;
+pub use runs::BulkExportRun;
+
+/// `2025-05-13T16:20:34.123456+00:00`, or null.
+fn time(time: Option<&prost_types::Timestamp>) -> Option<String> {
+    time_from("", time).ok().map(|time| time.to_string())
+}
+
+/// Null instead of an empty text.
+fn text(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
