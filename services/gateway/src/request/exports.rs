@@ -34,8 +34,7 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Val
     let session = session(&top, &mut wrong, all_experiments);
     let interval_hours = top.take(&mut wrong, "interval_hours", Nullable, integer(1..=168));
     let span = span(&top, &mut wrong);
-    let format =
-        top.take(&mut wrong, "format", Optional, word(FileFormat::parse)).unwrap_or_default();
+    let format = top.take(&mut wrong, "format", Optional, file_format).unwrap_or_default();
     let format_version = top
         .take(&mut wrong, "format_version", Optional, word(FormatVersion::parse))
         .unwrap_or_default();
@@ -60,6 +59,16 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Val
         })
     })();
     Ok(v1::CreateExportRequest { spec: Some(wrong.finish(spec)?), ..Default::default() })
+}
+
+/// The format of the files; one that is unknown is told in the original's words.
+fn file_format(value: &Value) -> Result<FileFormat, FieldError> {
+    let known = |value: &Value| FileFormat::parse("", value.as_str()?).ok();
+    known(value).ok_or_else(|| {
+        let words: Vec<_> =
+            FileFormat::ALL.iter().map(|format| format!("'{}'", format.as_str())).collect();
+        FieldError::new("enum", format!("Input should be {}", words.join(" or ")))
+    })
 }
 
 /// The project; empty when it is all experiments.
