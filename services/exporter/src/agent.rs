@@ -111,7 +111,7 @@ impl Agent {
                     jitter(RECONNECT.0.saturating_mul(1 << failures.min(8)).min(RECONNECT.1))
                 }
             };
-            if stopping.is_cancelled() && self.in_flight.is_idle() {
+            if stopping.is_cancelled() && self.is_idle() {
                 return;
             }
             self.in_flight.stop_when_leases_could_lapse();
@@ -165,7 +165,7 @@ impl Agent {
         let mut unanswered = VecDeque::new();
         let mut given_no_more = draining; // hello said so
         loop {
-            if given_no_more && self.in_flight.is_idle() {
+            if given_no_more && self.is_idle() {
                 return Err(SessionEnd::Stopped);
             }
             tokio::select! {
@@ -206,6 +206,12 @@ impl Agent {
                 }
             }
         }
+    }
+
+    /// Whether no job works and no report waits, neither to be stored nor to be numbered: a job hands
+    /// its last report in and ends in the same moment, and its end may be seen first.
+    fn is_idle(&self) -> bool {
+        self.in_flight.is_idle() && self.reports.is_empty()
     }
 
     async fn connect(
