@@ -1,7 +1,8 @@
-//! One exporter's session: gives it runs, hears its reports, tells it what to stop.
+//! One exporter's session: assigns tasks to the exporter, handles its reports and cancels what it
+//! must stop.
 //!
-//! A session keeps no state that matters: leases, fences and files are the store's. Losing it loses
-//! nothing.
+//! A session holds no durable state: leases, fences and files belong to the store, so losing a
+//! session loses nothing.
 
 mod assignment;
 mod dispatcher;
@@ -33,45 +34,45 @@ pub(crate) use dispatcher::{Dispatcher, assign_batch};
 
 use crate::store::{Change, ClaimRequest, Store};
 
-/// The operator's settings about leases.
+/// The operator's lease settings.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseTerms {
-    /// How often an exporter says that it is alive, in seconds.
+    /// Seconds between an exporter's heartbeats.
     pub heartbeat_seconds: u32,
-    /// How long a lease lasts without that, in seconds.
+    /// How long a lease lasts without a heartbeat, in seconds.
     pub lease_seconds: u32,
-    /// How long a run may take to get on, in seconds.
+    /// How long a task may go without progress, in seconds.
     pub progress_seconds: u32,
-    /// How often a run is tried again.
+    /// How often a task is retried.
     pub max_retries: u32,
-    /// How long rows may come late, after the end of a window, in seconds.
+    /// How late rows may arrive after the end of a window, in seconds.
     pub grace_seconds: u32,
 }
 
-/// One exporter, connected.
+/// A connected exporter.
 pub(crate) struct Session {
     pub(crate) store: Arc<Store>,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) terms: LeaseTerms,
     pub(crate) exporter: ExporterId,
     pub(crate) incarnation: String,
-    /// How many runs it wants to hold at once.
+    /// How many tasks it can hold at once.
     pub(crate) capacity: u32,
-    /// Whether it may have a free slot, so that it waits for work.
+    /// Whether it may have a free slot and therefore waits for work.
     pub(crate) room: bool,
-    /// When progress is to be stored next, by run.
+    /// When progress is next due to be stored, by task.
     pub(crate) progress_due: HashMap<TaskId, Instant>,
     pub(crate) outbox: mpsc::Sender<Result<v1::ConnectResponse, Status>>,
 }
 
-/// When an exporter should come back after its control plane stopped.
+/// How long an exporter waits to reconnect after its control plane stopped.
 const RECONNECT_SECONDS: i64 = 1;
 
 /// Why a session ends.
 enum SessionEnd {
-    /// The exporter is gone, or was told to go.
+    /// The exporter disconnected, or was told to.
     Gone,
-    /// It said something that makes no sense, or the store is away.
+    /// It sent an invalid message, or the store is unavailable.
     Refused(Status),
 }
 
@@ -106,7 +107,7 @@ impl Session {
             Ok(()) | Err(SessionEnd::Gone) => tracing::info!("exporter disconnected"),
             Err(SessionEnd::Refused(status)) => {
                 tracing::warn!(code = ?status.code(), reason = status.message(), "exporter's session ended");
-                let _ = self.outbox.try_send(Err(status)); // it may be gone already
+                let _ = self.outbox.try_send(Err(status)); // it may have disconnected already
             }
         }
     }
@@ -178,15 +179,15 @@ impl Session {
             .map_err(|_| SessionEnd::Gone)
     }
 
-    /// Fills the exporter's free slots. What is sent was committed before. Where there was enough
-    /// to fill them all, there may be more for others.
+    /// Fills the exporter's free slots. Assignments are committed before they are sent. If there
+    /// was enough work to fill every slot, there may be more for other sessions.
     async fn assign(&mut self) -> Result<(), SessionEnd> {
         let now = self.store.now().await?;
         let grant = self
             .dispatcher
             .claim(ClaimRequest { lease: self.lease(now), capacity: self.capacity })
             .await?;
-        let wait_for_work = std::mem::replace(&mut self.room, grant.room); // with room it may have been its turn
+        let wait_for_work = std::mem::replace(&mut self.room, grant.room); // a session with room may be the one that was woken
         if !grant.room && (wait_for_work || !grant.tasks.is_empty()) {
             self.dispatcher.wake_one();
         }
@@ -202,8 +203,8 @@ impl Session {
         self.send(ControlMessage::Cancel((task, fence).into())).await
     }
 
-    /// After news was lost: whatever it may have been. What is older than a lease, a heartbeat was
-    /// told meanwhile.
+    /// Catches up after notifications were lost. Stops older than one lease time are left out:
+    /// heartbeat verdicts have reported them by now.
     async fn resync(&mut self) -> Result<(), SessionEnd> {
         let since = self.store.now().await?.plus_seconds(-i64::from(self.terms.lease_seconds));
         for (task, fence) in self.store.stopped(self.exporter.clone(), since).await? {
@@ -213,9 +214,9 @@ impl Session {
     }
 }
 
-/// Waits until the exporter has connected anew, here or at another replica: a stream that nobody
-/// noticed breaking must not go on claiming runs. What is told before this session's own hello is
-/// of sessions before it.
+/// Waits until the exporter has reconnected, here or at another replica: a broken stream that
+/// nobody noticed must not go on claiming tasks. `Connected` notifications that arrive before this
+/// session's own belong to earlier sessions.
 async fn superseded(mut notifications: broadcast::Receiver<Change>, session: Uuid) {
     let mut said_hello = false;
     loop {

@@ -1,9 +1,10 @@
-//! The store: the only truth. Every call is one transaction, and every read that a caller can cause
-//! names its tenant.
+//! The store: the single source of truth. Every call is one transaction, and every read that a
+//! caller can trigger is scoped to its tenant.
 //!
-//! SQLite is the default ([`sqlite`]), PostgreSQL serves several control planes at once
-//! ([`postgres`]). Nothing above knows which database there is. Down the line: `calls` makes a call
-//! a transaction, `rules` say what is allowed, `tables` know the columns, `engine` runs statements.
+//! SQLite is the default ([`sqlite`]); PostgreSQL serves several control planes at once
+//! ([`postgres`]). Nothing above the store knows which database is in use. From top to bottom:
+//! `calls` turns each call into a transaction, `rules` decide what is allowed, `tables` know the
+//! columns, `engine` runs statements.
 
 mod calls;
 #[cfg(test)]
@@ -32,74 +33,74 @@ pub use views::{
     RunView, Tenant, Usage,
 };
 
-/// News that a slow listener may fall behind by, before it misses some.
+/// How many notifications a slow receiver may fall behind by before it misses some.
 const NOTIFICATIONS: usize = 1024;
 
 /// Why a call to the store failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be used now.
+    /// The database is unavailable.
     #[error("the database is not available: {0}")]
     Unavailable(String),
-    /// Where the database is said to be cannot be used.
+    /// The database's address is invalid.
     #[error("the database's address is not usable: {0}")]
     Address(String),
-    /// Others kept changing the same rows.
+    /// Other transactions kept changing the same rows.
     #[error("the database is busy with the same rows; try again")]
     Contended,
-    /// What would be stored is there already.
+    /// The value to store exists already.
     #[error("{0} exists already")]
     Exists(String),
-    /// A stored value cannot be read back.
+    /// A stored value cannot be decoded.
     #[error("the database holds a value that this version cannot read: {0}")]
     Corrupt(String),
-    /// The database was made by a newer version.
+    /// The database's schema was created by a newer version.
     #[error(
         "the database has a newer schema than this version knows; run the newer version, or restore the backup made before it"
     )]
     NewerSchema,
 }
 
-/// Something that others may be waiting for, whichever control plane it happened in. Losing one
-/// delays, never breaks.
+/// A notification: something that others may be waiting for, on whichever control plane it
+/// happened. Losing one causes delay, never damage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// News may have been lost: look at the store.
+    /// Notifications may have been lost: reread the store.
     Missed,
-    /// A run can be claimed.
+    /// A task can be claimed.
     TasksQueued,
-    /// An export or one of its runs looks different.
+    /// An export or one of its tasks has changed.
     Export(ExportId),
-    /// A run was stopped while that exporter held it under that fence.
+    /// A task was stopped while this exporter held it under this fence.
     Stopped {
-        /// The run.
+        /// The task.
         task: TaskId,
-        /// The fence its exporter knows.
+        /// The fence that its exporter holds it under.
         fence: Fence,
         /// Its exporter.
         exporter: ExporterId,
     },
-    /// An exporter has said hello; its sessions of before are over.
+    /// An exporter has connected; its earlier sessions are over.
     Connected {
         /// The exporter.
         exporter: ExporterId,
-        /// Its session from now on.
+        /// Its new session.
         session: Uuid,
     },
 }
 
-/// What a report can fail with.
+/// Why a report failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The report makes no sense.
+    /// The report is not allowed in the task's state.
     #[error(transparent)]
     Illegal(#[from] IllegalEvent),
 }
 
-/// Everything that is remembered.
+/// The durable state of the control plane.
 #[derive(Debug)]
 pub struct Store {
     engine: engine::Engine,
@@ -118,12 +119,12 @@ impl From<postgres::PostgresEngine> for Store {
 }
 
 impl Store {
-    /// A store that is gone when it is dropped.
+    /// A store that lives in memory until it is dropped.
     pub fn in_memory() -> Result<Self, StoreError> {
         sqlite::SqliteEngine::in_memory().map(Into::into)
     }
 
-    /// A store whose database never says what time it is, and a sign for each time that it is asked.
+    /// A store whose clock never answers, with a notification for each time that it is asked.
     #[cfg(test)]
     pub(crate) fn silent() -> Result<(Self, std::sync::Arc<tokio::sync::Notify>), StoreError> {
         let asked = std::sync::Arc::<tokio::sync::Notify>::default();

@@ -1,4 +1,4 @@
-//! A claimed task, as its exporter is given it. Pure.
+//! Builds the assignment of a claimed task. Pure.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use tracelift_core::{
 
 use crate::store::Claimed;
 
-/// What the exporter of a claimed task is given; `None` for a clean-up whose partition is gone.
+/// The assignment of a claimed task; `None` for a clean-up whose partition is gone.
 pub(super) fn assignment(claimed: Claimed) -> Option<Assignment> {
     let Claimed { task, export, files, published, read, leftover } = claimed;
     let work = match task.kind {
@@ -80,7 +80,7 @@ fn left_by(task: &Task) -> Option<Leftover> {
     })
 }
 
-/// An exporter that did not say knew nothing of ids at several start times.
+/// An exporter that reported no identity predates [`Identity::Id`].
 fn identity(task: &Task) -> Identity {
     task.identity.unwrap_or(Identity::IdAndStartTime)
 }

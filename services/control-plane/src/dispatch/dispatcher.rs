@@ -1,10 +1,10 @@
-//! The desk: hears the store's news once for all sessions of this control plane, and passes on to
-//! each exporter's what concerns it.
+//! The dispatcher: receives the store's notifications once for all sessions of this control plane,
+//! and routes to each exporter those that concern it.
 //!
-//! Work is called out to one session with a free slot, and by it to the next one, until a session
-//! finds no more: of a thousand that wait only as many ask the store as there are runs to give out,
-//! and one more. Sessions that ask at the same moment are given runs by one transaction. It keeps
-//! nothing that matters: a call that is lost is made again with the next tick.
+//! New work wakes one session with a free slot, and that session wakes the next, until one finds no
+//! more: of a thousand waiting sessions, only as many query the store as there are tasks to claim,
+//! plus one. Claims made at the same time share a transaction. The dispatcher keeps no durable
+//! state: a wake-up that is lost is repeated at the next tick.
 
 use std::{
     collections::BTreeMap,
@@ -23,23 +23,23 @@ use tracelift_core::{id::ExporterId, limit::AtOnce, task::Event, time::Timestamp
 
 use crate::store::{Change, ClaimGrant, ClaimRequest, Claimed, Store, StoreError};
 
-/// Work is called out after that long even when nobody told of any: retries become due, news can be
-/// lost.
+/// A session is woken this often even without a notification: retries become due, and notifications
+/// can be lost.
 const SWEEP: Duration = Duration::from_secs(1);
-/// News of its own that a slow session may fall behind by, before it misses some: more than an
-/// exporter holds runs.
+/// How many of its own notifications a slow session may fall behind by before it misses some: more
+/// than the tasks that an exporter holds.
 const NOTIFICATIONS: usize = 256;
 
-/// Exporters whose progress is stored each time that they say it, once a second.
+/// Up to this many exporters, every progress report is stored, once a second.
 const PROGRESS: usize = 200;
 
-/// Most exporters that are given runs by one transaction.
+/// Most exporters served by one claim transaction.
 const ASKS: usize = 32;
-/// Shortest time from one of these transactions to the next: whoever asks meanwhile is in the next
-/// one, for looking who waits costs the store as much for one exporter as for many.
+/// Shortest interval between claim transactions. Claims that arrive in between join the next one,
+/// because finding queued tasks costs the store as much for one exporter as for many.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Where sessions hear of what concerns them, and ask for runs.
+/// Where sessions receive their notifications and claim tasks.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     sessions: Mutex<BTreeMap<ExporterId, broadcast::Sender<Change>>>,
@@ -47,10 +47,10 @@ pub(crate) struct Dispatcher {
     claims: mpsc::UnboundedSender<PendingClaim>,
 }
 
-/// Those who wait for runs, in the order in which they came.
+/// Pending claims, in order of arrival.
 pub(crate) type ClaimQueue = mpsc::UnboundedReceiver<PendingClaim>;
 
-/// An exporter that asks for runs, and where it is answered.
+/// An exporter's claim, and the channel for its answer.
 #[derive(Debug)]
 pub(crate) struct PendingClaim {
     claim: ClaimRequest,
@@ -58,20 +58,20 @@ pub(crate) struct PendingClaim {
 }
 
 impl Dispatcher {
-    /// A desk and the line before it.
+    /// A dispatcher and its queue of claims.
     pub(crate) fn new() -> (Self, ClaimQueue) {
-        let (claims, queue) = mpsc::unbounded_channel(); // one of each session at most
+        let (claims, queue) = mpsc::unbounded_channel(); // holds at most one claim per session
         (Self { sessions: Mutex::default(), work: Notify::default(), claims }, queue)
     }
 
-    /// Runs for an exporter that may have room; none from a desk that closes.
+    /// Claims tasks for an exporter that may have room; none once the dispatcher is closing.
     pub(crate) async fn claim(&self, claim: ClaimRequest) -> Result<ClaimGrant, StoreError> {
         let (answer, grant) = oneshot::channel();
-        let _ = self.claims.send(PendingClaim { claim, answer }); // closed: the answer says so too
+        let _ = self.claims.send(PendingClaim { claim, answer }); // if the queue is closed, so is the answer's channel
         grant.await.unwrap_or(Ok(ClaimGrant { tasks: Vec::new(), room: true }))
     }
 
-    /// What is told to this exporter, from now on.
+    /// The notifications for this exporter, from now on.
     pub(crate) fn notifications(&self, exporter: &ExporterId) -> broadcast::Receiver<Change> {
         self.sessions()
             .entry(exporter.clone())
@@ -79,25 +79,25 @@ impl Dispatcher {
             .subscribe()
     }
 
-    /// How long a run's progress stands before it is stored again, so that a large fleet's does not
-    /// keep the store from giving out work: as often as it is said in a fleet of up to
-    /// [`PROGRESS`], every so many seconds in one that many times larger.
+    /// Shortest interval at which a task's progress is stored, so that a large fleet's reports do
+    /// not delay claims: zero for fewer than [`PROGRESS`] exporters, then one second for every
+    /// [`PROGRESS`] of them.
     pub(crate) fn progress_interval(&self) -> Duration {
         Duration::from_secs((self.sessions().len() / PROGRESS) as u64)
     }
 
-    /// Waits until there may be work and it is this one's turn. Giving up the wait gives the turn
-    /// to the next.
+    /// Waits until there may be work and this session is woken. Dropping the wait passes the
+    /// wake-up on to the next session.
     pub(crate) async fn wait_for_work(&self) {
         self.work.notified().await;
     }
 
-    /// There may be work: it is the turn of whoever waits longest.
+    /// There may be work: wakes the session that has waited longest.
     pub(crate) fn wake_one(&self) {
         self.work.notify_one();
     }
 
-    /// Passes news on until `stopping`, or until there is none any more.
+    /// Routes notifications until `stopping`, or until the store's channel closes.
     pub(crate) async fn route_changes(
         &self,
         mut notifications: broadcast::Receiver<Change>,
@@ -128,13 +128,13 @@ impl Dispatcher {
             return;
         };
         if let Some(session) = self.sessions().get(exporter) {
-            let _ = session.send(change); // it may have gone: nobody is waiting
+            let _ = session.send(change); // the session may have ended; then nobody is waiting
         }
     }
 
     fn notify_all(&self, change: &Change) {
         for session in self.sessions().values() {
-            let _ = session.send(change.clone()); // it may have gone: nobody is waiting
+            let _ = session.send(change.clone()); // the session may have ended; then nobody is waiting
         }
     }
 
@@ -143,7 +143,7 @@ impl Dispatcher {
     }
 }
 
-/// Gives runs to those in line until `stopping`.
+/// Answers queued claims, a batch per transaction, until `stopping`.
 pub(crate) async fn assign_batch(
     store: Arc<Store>,
     mut queue: ClaimQueue,
@@ -163,7 +163,7 @@ pub(crate) async fn assign_batch(
         {
             pending.push(more);
         }
-        pending.retain(|pending| !pending.answer.is_closed()); // its session has ended
+        pending.retain(|pending| !pending.answer.is_closed()); // the session has ended
         let (claims, answers): (Vec<_>, Vec<_>) =
             pending.drain(..).map(|PendingClaim { claim, answer }| (claim, answer)).unzip();
         let Some(now) = claims.iter().map(|claim| claim.lease.progressed_at).max() else {
@@ -178,9 +178,9 @@ pub(crate) async fn assign_batch(
     }
 }
 
-/// Answers with what was given. What was given to a session that has ended meanwhile goes back at
-/// once: its exporter may have connected anew before, and would be thought to hold what it never
-/// heard of until the lease lapses.
+/// Delivers the grants. Tasks granted to a session that has ended in the meantime are handed back
+/// at once: its exporter may already have reconnected, and would otherwise be taken to hold tasks
+/// that it never received until their leases lapse.
 async fn deliver(
     store: &Store,
     answers: Vec<oneshot::Sender<Result<ClaimGrant, StoreError>>>,

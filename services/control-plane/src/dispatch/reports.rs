@@ -1,5 +1,4 @@
-//! What an exporter says of its runs, and what it is answered: a report is acknowledged once it is
-//! stored.
+//! Handles an exporter's messages about its tasks: a report is acknowledged once it is stored.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -69,20 +68,20 @@ impl Session {
         let verdicts = self.store.heartbeat(self.lease(now), held.clone(), now).await?;
         let verdicts = with_verdicts(&held, verdicts);
         self.send(ControlMessage::HeartbeatReply(v1::HeartbeatReply { verdicts })).await?;
-        // A slot is free too when its lease has lapsed, or when the exporter can do more than
-        // before.
+        // A slot also becomes free when its lease has lapsed, or when the exporter raises its
+        // capacity.
         if self.room { Ok(()) } else { self.assign().await }
     }
 
     async fn progress(&mut self, message: &v1::Progress) -> Result<(), SessionEnd> {
         let (task, fence, progress) = message.try_into()?;
-        // Never so rarely that a task would seem to stand still.
+        // Never so rarely that a task would appear stalled.
         let interval = self
             .dispatcher
             .progress_interval()
             .min(Duration::from_secs(u64::from(self.terms.progress_seconds / 3)));
         if !is_due(&mut self.progress_due, task, interval, Instant::now()) {
-            return Ok(()); // the next one says this too
+            return Ok(()); // the next report includes this one
         }
         match self.store.progress(task, fence, progress, self.store.now().await?).await? {
             ReportOutcome::Applied(_) => Ok(()),
@@ -90,7 +89,8 @@ impl Session {
         }
     }
 
-    /// All files are done: past the commit point, or a fault of ours when the rows do not add up.
+    /// All files are complete: passes the commit point, or fails the task with an internal error if
+    /// the rows do not add up.
     async fn finished(
         &mut self,
         (task, fence): (TaskId, Fence),
@@ -130,7 +130,7 @@ impl Session {
         }
     }
 
-    /// Stores an event. A task that has ended with it makes room for the next one.
+    /// Applies an event. A task that ends with it frees a slot for the next one.
     async fn apply(
         &mut self,
         about: (TaskId, Fence),
@@ -140,8 +140,7 @@ impl Session {
         let calmly = matches!(event, Event::Failed { .. } | Event::Declined);
         match self.applied(about, event, seq).await? {
             Some(task) if task.lease().is_some() => Ok(()),
-            // One that cannot do its runs, or has no room, does not get the next ones faster than
-            // others.
+            // An exporter that fails or declines tasks gets no new ones sooner than others do.
             Some(_) if calmly => {
                 self.room = true;
                 Ok(())
@@ -151,8 +150,7 @@ impl Session {
         }
     }
 
-    /// The run after a report, once it is stored and acknowledged; `None` when it is somebody
-    /// else's now.
+    /// The task after a report has been stored and acknowledged; `None` if the report is stale.
     async fn applied(
         &self,
         (task, fence): (TaskId, Fence),
@@ -176,7 +174,7 @@ impl Session {
         }
     }
 
-    /// Shows what arrived late, or is gone, after an export was completed and counted.
+    /// Reports rows that arrived late, or vanished, after an export was completed and reconciled.
     async fn compare(&self, task: &Task) -> Result<(), SessionEnd> {
         let Some(view) = self.store.export(task.tenant, task.export).await? else { return Ok(()) };
         let exported = view.rows + view.undecided + view.decided_against;
@@ -198,8 +196,9 @@ impl Session {
     }
 }
 
-/// Whether a run's progress is to be stored now, and not for an interval again. Runs that began at
-/// once take turns: each has a place of its own in the interval.
+/// Whether to store a task's progress now; if so, it is next due an interval later. Each task has
+/// its own offset within the interval, so that tasks that start together are not all stored at
+/// once.
 fn is_due(
     due: &mut HashMap<TaskId, Instant>,
     task: TaskId,
@@ -216,7 +215,7 @@ fn is_due(
     true
 }
 
-/// A run of which nothing was said for that long has ended, here at least.
+/// A task without progress reports for this long has ended, at least on this control plane.
 const SILENCE: Duration = Duration::from_secs(60);
 
 fn out_of_order(error: &IllegalEvent) -> SessionEnd {

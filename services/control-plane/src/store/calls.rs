@@ -1,4 +1,4 @@
-//! Every call to the store, as one transaction of whichever database there is.
+//! The calls to the store, each one transaction of whichever database is in use.
 
 use tokio::sync::broadcast;
 use tracelift_core::{
@@ -47,7 +47,7 @@ impl Store {
         self.engine.transact(move |tx| tenants::keys(tx, tenant)).await
     }
 
-    /// Ends a key; `None` when there is none.
+    /// Revokes a key; `None` if there is none.
     pub async fn revoke_key(
         &self,
         id: KeyId,
@@ -56,12 +56,12 @@ impl Store {
         self.engine.transact(move |tx| tenants::revoke_key(tx, id, now)).await
     }
 
-    /// The good key with that hash.
+    /// The valid key with this hash.
     pub async fn key_by_hash(&self, hash: [u8; 32]) -> Result<Option<ApiKey>, StoreError> {
         self.engine.transact(move |tx| tenants::key_by_hash(tx, &hash)).await
     }
 
-    /// Adds a destination, unless its key stands for one.
+    /// Adds a destination, unless its idempotency key was used before.
     pub async fn create_destination(
         &self,
         new: NewDestination,
@@ -69,7 +69,7 @@ impl Store {
         self.engine.transact(move |tx| rules::destinations::create(tx, &new)).await
     }
 
-    /// What that key of a tenant's stands for among destinations, if anything.
+    /// The outcome recorded for a tenant's idempotency key among destinations, if any.
     pub async fn requested_destination(
         &self,
         tenant: TenantId,
@@ -95,8 +95,7 @@ impl Store {
         self.engine.transact(move |tx| destinations::all(tx, tenant)).await
     }
 
-    /// Replaces how a tenant's destination authenticates; `None` when there is no such
-    /// destination.
+    /// Replaces how a tenant's destination authenticates; `None` if there is no such destination.
     pub async fn replace_identity(
         &self,
         tenant: TenantId,
@@ -121,7 +120,7 @@ impl Store {
             .await
     }
 
-    /// What the store of a tenant's destination knows, as it was found.
+    /// Records the features that the object store of a tenant's destination was found to support.
     pub async fn remember_features(
         &self,
         tenant: TenantId,
@@ -133,7 +132,7 @@ impl Store {
             .await
     }
 
-    /// Forgets a tenant's destination and its credentials, unless something is still to be written
+    /// Deletes a tenant's destination and its credentials, unless something is still to be written
     /// there.
     pub async fn delete_destination(
         &self,
@@ -144,12 +143,12 @@ impl Store {
         self.engine.transact(move |tx| destinations::delete(tx, tenant, id, now)).await
     }
 
-    /// Every sealed value with its owner, for sealing anew under another key.
+    /// Every sealed value with its owner, for resealing under another key.
     pub async fn all_sealed(&self) -> Result<Vec<(TenantId, DestinationId, Sealed)>, StoreError> {
         self.engine.transact(|tx| destinations::all_sealed(tx)).await
     }
 
-    /// Replaces `old` by `new`, unless it has changed meanwhile.
+    /// Replaces `old` with `new`, unless it has changed in the meantime.
     pub async fn reseal(
         &self,
         id: DestinationId,
@@ -159,17 +158,17 @@ impl Store {
         self.engine.transact(move |tx| destinations::reseal(tx, id, &old, &new)).await
     }
 
-    /// Adds an export and its runs, unless it may not be.
+    /// Adds an export and its tasks, if allowed.
     pub async fn create_export(&self, new: NewExport) -> Result<CreateOutcome, StoreError> {
         self.engine.transact(move |tx| exports::create(tx, &new)).await
     }
 
-    /// What a tenant uses of its limits.
+    /// A tenant's usage of its limits.
     pub async fn usage(&self, tenant: TenantId, now: Timestamp) -> Result<Usage, StoreError> {
         self.engine.transact(move |tx| tables::quota::usage(tx, tenant, now)).await
     }
 
-    /// Forgets keys of requests that have become too old.
+    /// Deletes expired idempotency keys.
     pub async fn forget_requests(&self, now: Timestamp) -> Result<(), StoreError> {
         self.engine
             .transact(move |tx| {
@@ -197,7 +196,7 @@ impl Store {
         self.engine.transact(move |tx| tables::exports::views(tx, tenant, &wanted, page)).await
     }
 
-    /// Cancels a tenant's export, unless it has ended; `None` when there is none.
+    /// Cancels a tenant's export, unless it has ended; `None` if there is none.
     pub async fn cancel_export(
         &self,
         tenant: TenantId,
@@ -207,7 +206,7 @@ impl Store {
         self.engine.transact(move |tx| exports::cancel(tx, tenant, id, now)).await
     }
 
-    /// The partitions of a tenant's export, oldest first; `None` when there is no such export.
+    /// The partitions of a tenant's export, oldest first; `None` if there is no such export.
     pub async fn tasks(
         &self,
         tenant: TenantId,
@@ -227,8 +226,8 @@ impl Store {
         self.engine.transact(move |tx| tasks::view(tx, tenant, export, task)).await
     }
 
-    /// Up to `most` complete files of a partition, behind that number; `None` when there is no such
-    /// partition.
+    /// Up to `most` complete files of a partition with numbers greater than `after`; `None` if
+    /// there is no such partition.
     pub async fn run_files(
         &self,
         tenant: TenantId,
@@ -240,7 +239,7 @@ impl Store {
         self.engine.transact(move |tx| tasks::files(tx, tenant, export, task, after, most)).await
     }
 
-    /// Queues a run again that has failed or timed out; `None` when there is none.
+    /// Requeues a run that has failed or timed out; `None` if there is none.
     pub async fn retry_run(
         &self,
         tenant: TenantId,
@@ -251,7 +250,7 @@ impl Store {
         self.engine.transact(move |tx| exports::retry(tx, tenant, export, task, now)).await
     }
 
-    /// The partitions of all exports that a tenant's schedule spawned; `None` when there is no such
+    /// The partitions of all exports that a tenant's schedule spawned; `None` if there is no such
     /// schedule.
     pub async fn schedule_runs(
         &self,
@@ -262,9 +261,9 @@ impl Store {
         self.engine.transact(move |tx| tasks::views_of_schedule(tx, tenant, source, page)).await
     }
 
-    /// An exporter says hello and begins a session: verdicts over what it holds, in that order.
-    /// What it holds no more is given back: as lost when another process of that name held it,
-    /// as never received otherwise.
+    /// Begins an exporter's session. Returns a verdict for each lease in `held`, in that order.
+    /// Tasks leased to the exporter that it no longer holds are taken back: as lapsed if another
+    /// process of the same name held them, as never received otherwise.
     pub async fn hello(
         &self,
         session: Uuid,
@@ -278,7 +277,7 @@ impl Store {
             .await
     }
 
-    /// An exporter is alive: verdicts over what it holds, in that order.
+    /// Renews an exporter's leases. Returns a verdict for each lease in `held`, in that order.
     pub async fn heartbeat(
         &self,
         lease: Lease,
@@ -301,7 +300,8 @@ impl Store {
         self.engine.transact(move |tx| claims::claim(tx, &asks, limits, now)).await
     }
 
-    /// Runs stopped since then that this exporter was the last to hold, under the fence it knows.
+    /// Tasks stopped since then that this exporter was the last to hold, with the fence it held
+    /// each under.
     pub async fn stopped(
         &self,
         exporter: ExporterId,
@@ -310,8 +310,8 @@ impl Store {
         self.engine.transact(move |tx| tasks::stopped(tx, &exporter, since)).await
     }
 
-    /// A report about a run, heard only under its newest fence. The rows of an export that it
-    /// completes are counted `grace` seconds after its window has ended at the earliest.
+    /// Applies a report about a task, unless its fence is stale. The rows of an export that it
+    /// completes are reconciled no earlier than `grace` seconds after the end of its window.
     pub async fn report(
         &self,
         task: TaskId,
@@ -325,7 +325,7 @@ impl Store {
             .await
     }
 
-    /// What an exporter says of a run it works on; dropped when stale.
+    /// Stores the progress that an exporter reports for a task; dropped if stale.
     pub async fn progress(
         &self,
         task: TaskId,
@@ -336,12 +336,12 @@ impl Store {
         self.engine.transact(move |tx| leases::progress(tx, task, fence, &reported, now)).await
     }
 
-    /// The complete files of a run, in order.
+    /// The complete files of a task, in order.
     pub async fn files(&self, task: TaskId) -> Result<Vec<File>, StoreError> {
         self.engine.transact(move |tx| files::all(tx, task)).await
     }
 
-    /// What the holder of a lease may see.
+    /// What the holder of a lease may access.
     pub async fn access(
         &self,
         task: TaskId,
@@ -354,29 +354,29 @@ impl Store {
             .await
     }
 
-    /// Queues every run again whose lease has passed a deadline; how many.
+    /// Takes back every task whose lease has passed a deadline, to be retried; returns how many.
     pub async fn lapse(&self, max_retries: u32, now: Timestamp) -> Result<usize, StoreError> {
         self.engine.transact(move |tx| leases::lapse(tx, max_retries, now)).await
     }
 
-    /// Stops runs and exports that have taken too long; how many runs.
+    /// Stops tasks and exports that have taken too long; returns how many tasks.
     pub async fn time_out(&self, limits: TimeLimits, now: Timestamp) -> Result<usize, StoreError> {
         self.engine.transact(move |tx| leases::time_out(tx, limits, now)).await
     }
 
-    /// Removes the records of exports that ended before `limit`, a bounded number at a time; how
-    /// many exports.
+    /// Deletes the records of exports that ended before `limit`, a bounded number at a time;
+    /// returns how many exports.
     pub async fn remove_ended(&self, limit: Timestamp) -> Result<usize, StoreError> {
         self.engine.transact(move |tx| tables::exports::remove_ended(tx, limit)).await
     }
 
-    /// Schedules with a window that is due, a bounded number of them.
+    /// Schedules with a window that is due, up to a bound.
     pub async fn due_schedules(&self, due: Due) -> Result<Vec<ExportId>, StoreError> {
         self.engine.transact(move |tx| tables::schedules::due(tx, due)).await
     }
 
-    /// Spawns the exports of a schedule's windows that are due, oldest first, a bounded number of
-    /// them; how many. None when another control plane is at it.
+    /// Spawns exports for a schedule's due windows, oldest first, up to a bound; returns how many:
+    /// 0 if another control plane holds the schedule.
     pub async fn spawn(
         &self,
         schedule: ExportId,
@@ -386,16 +386,16 @@ impl Store {
         self.engine.transact(move |tx| schedules::spawn(tx, schedule, due, now)).await
     }
 
-    /// The store's time, the only one that leases are judged by.
+    /// The store's time, the only clock for leases.
     ///
-    /// Calls take a `now` that was asked for before them. That it is a little old by then is always
-    /// the safe side: a lease lapses later, a wait ends later, and a lease is given until what
-    /// its exporter counts as later still.
+    /// Calls take a `now` that was read beforehand. That it is slightly old by then always errs on
+    /// the safe side: a lease lapses later, a wait ends later, and a lease lasts until a time that
+    /// its exporter takes to be later still.
     pub async fn now(&self) -> Result<Timestamp, StoreError> {
         self.engine.time().await
     }
 
-    /// News, from now on.
+    /// Notifications, from now on.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.engine.notifications()
     }

@@ -1,4 +1,4 @@
-//! The databases: how statements run, how rows are locked, how notifications travel.
+//! The databases: how statements run, rows are locked, and notifications travel.
 
 pub mod postgres;
 pub(crate) mod sql;
@@ -15,22 +15,22 @@ use self::{
 };
 use super::{Change, StoreError};
 
-/// One of the databases.
+/// The database in use.
 #[derive(Debug)]
 pub(super) enum Engine {
-    /// One file.
+    /// A SQLite file.
     Sqlite(SqliteEngine),
-    /// A server.
+    /// A PostgreSQL server.
     Postgres(PostgresEngine),
-    /// One that never says what time it is.
+    /// A database whose clock never answers.
     #[cfg(test)]
     Silent(SqliteEngine, std::sync::Arc<tokio::sync::Notify>),
 }
 
 impl Engine {
-    /// Runs `work` in one transaction: what it says is durable when this returns, or nothing of it
-    /// is. It may run several times, when transactions side by side were in each other's way; only
-    /// the last time counts.
+    /// Runs `work` in one transaction: when this returns, either all that `work` wrote is durable
+    /// or none of it. `work` may run several times when concurrent transactions conflict; only the
+    /// last run counts.
     pub(super) async fn transact<T, E>(
         &self,
         work: impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static,
@@ -47,7 +47,7 @@ impl Engine {
         }
     }
 
-    /// The time that leases are judged by.
+    /// The clock that leases are measured by.
     pub(super) async fn time(&self) -> Result<Timestamp, StoreError> {
         match self {
             Self::Sqlite(engine) => Ok(engine.time()),

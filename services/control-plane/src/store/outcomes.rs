@@ -1,4 +1,4 @@
-//! What is asked of the store to change, and what became of it.
+//! Requests to change the store, and their outcomes.
 
 use tracelift_core::{
     destination::{Bucket, Destination, Identity},
@@ -12,152 +12,153 @@ use tracelift_core::{
 use super::{ExportView, RunView, tables::quota::Full};
 use crate::sealer::Sealed;
 
-/// An export that a caller asks for.
+/// An export that a caller requests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewExport {
     /// The export.
     pub export: Export,
-    /// Its runs.
+    /// Its tasks.
     pub tasks: Vec<Task>,
-    /// What its tenant may ask for.
+    /// Its tenant's quota.
     pub quota: Quota,
-    /// Under which key the request may be repeated.
+    /// The idempotency key of the request.
     pub request: Option<RequestKey>,
 }
 
 impl NewExport {
-    /// Under no limit and no key.
+    /// Without quota or idempotency key.
     #[must_use]
     pub fn of(export: Export, tasks: Vec<Task>) -> Self {
         Self { export, tasks, quota: Quota::default(), request: None }
     }
 }
 
-/// A destination that a caller asks for; its bucket was checked.
+/// A destination that a caller requests; its bucket has been checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewDestination {
     /// The destination.
     pub destination: Destination,
-    /// Its credentials, when it has any.
+    /// Its credentials, if any.
     pub sealed: Option<Sealed>,
-    /// Under which key the request may be repeated.
+    /// The idempotency key of the request.
     pub request: Option<RequestKey>,
 }
 
 impl NewDestination {
-    /// Under no key.
+    /// Without an idempotency key.
     #[must_use]
     pub fn of(destination: Destination, sealed: Option<Sealed>) -> Self {
         Self { destination, sealed, request: None }
     }
 }
 
-/// What became of a new destination.
+/// The outcome of creating a destination.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CreateDestinationOutcome {
-    /// It is stored.
+    /// Created.
     Now(Box<Destination>),
-    /// The same was asked for under that key before; as it is now.
+    /// Created earlier by the same request under this key; in its current state.
     Before(Box<Destination>),
-    /// Something else was asked for under that key.
+    /// This key belongs to a different request.
     OtherRequest,
 }
 
-/// A key that a caller has given to a request, so that it can be repeated.
+/// The idempotency key of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestKey {
-    /// The caller's text.
+    /// The text that the caller chose.
     pub key: String,
-    /// Digests of what was asked for: the first is kept, any of them says that it is the same.
+    /// Digests of the request: the first is stored; a match with any of them means the same
+    /// request.
     pub digests: Vec<[u8; 32]>,
 }
 
-/// What became of a new export.
+/// The outcome of creating an export.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CreateOutcome {
-    /// It is stored.
+    /// Created.
     Now(Box<ExportView>),
-    /// The same was asked for under that key before; as it was answered then.
+    /// Created earlier by the same request under this key; as it was returned then.
     Before(Box<ExportView>),
-    /// Something else was asked for under that key.
+    /// This key belongs to a different request.
     OtherRequest,
-    /// Its destination is not the tenant's.
+    /// The tenant has no such destination.
     NoDestination,
-    /// The tenant has as many as it may.
+    /// The tenant has reached a limit.
     Full(Full),
 }
 
-/// What became of a run that was asked for anew.
+/// The outcome of retrying a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Retry {
-    /// It waits for an exporter.
+    /// Queued again.
     Queued(Box<RunView>),
     /// Its export was cancelled.
     Cancelled,
-    /// It has not failed: that is where it stands.
+    /// It has not failed; this is its status.
     Not(RunStatus),
     /// Its destination has been deleted.
     NoDestination,
 }
 
-/// How long things may take, in seconds.
+/// How long tasks and exports may take, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeLimits {
-    /// A run, from when it was first taken.
+    /// A task, from when it was first claimed.
     pub task: u32,
-    /// An export, from when its first run was taken.
+    /// An export, from when its first task was claimed.
     pub export: u32,
 }
 
-/// Which windows of a schedule are to be exported.
+/// Which windows of a schedule to export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
-    /// Those that ended by then.
+    /// Those that ended by this time.
     pub before: Timestamp,
-    /// As long as no more than so many of its exports are under way; 0 is no limit.
+    /// Only while fewer than this many of its exports are in progress; 0 means no limit.
     pub under_way: u32,
 }
 
-/// An exporter that asks for runs.
+/// An exporter's request for tasks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClaimRequest {
-    /// Under which lease it would hold them.
+    /// The lease that it would hold them under.
     pub lease: Lease,
-    /// How many it can hold at once.
+    /// How many tasks it can hold at once.
     pub capacity: u32,
 }
 
-/// What became of a report.
+/// The outcome of a report.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ReportOutcome {
-    /// It is stored.
+    /// Applied; the task as it is now.
     Applied(Box<Task>),
-    /// It came from somebody who no longer holds the run.
+    /// The sender no longer holds the task.
     Stale,
 }
 
 /// The bucket and the sealed credentials that a lease gives access to.
 #[derive(Debug)]
 pub struct Access {
-    /// Whose.
+    /// The tenant.
     pub tenant: TenantId,
-    /// Which destination.
+    /// The destination.
     pub destination: DestinationId,
-    /// Where it is.
+    /// Its bucket.
     pub bucket: Bucket,
     /// How it authenticates.
     pub identity: Identity,
-    /// The keys, when it is by keys.
+    /// The sealed keys, if it authenticates with keys.
     pub sealed: Option<Sealed>,
 }
 
-/// What became of a destination that was to be deleted.
+/// The outcome of deleting a destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deletion {
-    /// It is gone.
+    /// Deleted.
     Done,
-    /// There is none.
+    /// There is no such destination.
     Absent,
-    /// That export still writes to it, or that schedule will.
+    /// This export still writes to it, or this schedule will.
     InUse(ExportId),
 }

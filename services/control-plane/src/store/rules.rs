@@ -1,4 +1,4 @@
-//! What the store allows: each file holds the rules of one kind of record, over its [`tables`].
+//! The rules of the store, one file per kind of record, on top of its [`tables`].
 //!
 //! [`tables`]: super::tables
 

@@ -1,4 +1,4 @@
-//! Tables as rows: what stands in which column, and the statements that both databases understand.
+//! Tables and their rows: how values map to columns, in statements that both databases understand.
 
 pub(crate) mod destinations;
 pub(crate) mod exports;
@@ -15,7 +15,7 @@ pub(crate) mod tenants;
 
 use super::{Page, sql::Value};
 
-/// A page's LIMIT; all is more than there can be.
+/// A page's LIMIT; `i64::MAX` stands for all.
 fn limit(page: Page) -> Value {
     Value::Number(page.limit.map_or(i64::MAX, i64::from))
 }

@@ -1,4 +1,4 @@
-//! What is read from the store, and which part of it.
+//! What the store returns, and which part of a list to return.
 
 use tracelift_core::{
     assignment::ReadTime,
@@ -17,9 +17,9 @@ use uuid::Uuid;
 pub struct Tenant {
     /// Its id.
     pub id: TenantId,
-    /// What people call it.
+    /// Its display name.
     pub display_name: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
 }
 
@@ -39,24 +39,24 @@ pub struct ApiKey {
     pub id: KeyId,
     /// The one tenant it belongs to.
     pub tenant: TenantId,
-    /// What people call it.
+    /// Its display name.
     pub display_name: String,
     /// What it may be used for.
     pub permission: Permission,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When it stopped being good.
+    /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
 }
 
-/// Which part of a list.
+/// Which part of a list to return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
-    /// At most that many; `None` for all.
+    /// At most this many; `None` for all.
     pub limit: Option<u32>,
-    /// After that many.
+    /// Skip this many.
     pub offset: u32,
-    /// Behind this one.
+    /// Start after this place.
     pub after: Option<Place>,
 }
 
@@ -64,30 +64,30 @@ impl Page {
     /// Everything.
     pub const ALL: Self = Self { limit: None, offset: 0, after: None };
 
-    /// Up to `most` behind that one; with the offset as long as there is none.
+    /// Up to `most` after this place; the offset applies only if there is none.
     #[must_use]
     pub fn from(self, after: Option<Place>, most: u32) -> Self {
         Self { limit: Some(most), offset: if after.is_some() { 0 } else { self.offset }, after }
     }
 }
 
-/// Where something stands in a list: of exports when it was made, of runs where its partition
-/// begins; then its id.
+/// The position of an item in a list: for exports the creation time, for runs the start of the
+/// partition; then the id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place(pub Timestamp, pub Uuid);
 
-/// Which exports of a list; nothing means all.
+/// Which exports to list; empty fields match all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ExportFilter {
-    /// Those with one of these.
+    /// Those with one of these statuses.
     pub statuses: Vec<ExportStatus>,
-    /// Those to this one.
+    /// Those to this destination.
     pub destination: Option<DestinationId>,
-    /// Those of this project, which those of all experiments are not.
+    /// Those of this project; never exports of all experiments.
     pub session: Option<SessionId>,
 }
 
-/// An export with what its runs add up to.
+/// An export with the totals of its runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExportView {
     /// The export.
@@ -96,35 +96,35 @@ pub struct ExportView {
     pub runs_total: u32,
     /// Those that are complete.
     pub runs_completed: u32,
-    /// Rows, those in unfinished files included.
+    /// Rows, including those in unfinished files.
     pub rows: u64,
-    /// Bytes, those of unfinished files included.
+    /// Bytes, including those of unfinished files.
     pub bytes: u64,
     /// Complete files.
     pub files: u32,
-    /// Rows that nobody can decide.
+    /// Undecided rows: a filter cannot judge them.
     pub undecided: u64,
-    /// Rows that were read and do not match.
+    /// Rows that were read and did not match.
     pub decided_against: u64,
     /// Runs whose rows were counted.
     pub runs_counted: u32,
-    /// Their rows.
+    /// The rows counted in those runs.
     pub rows_counted: u64,
-    /// When the first run was taken, since it was last begun anew.
+    /// When the first task was claimed, since the export was last restarted.
     pub started_at: Option<Timestamp>,
-    /// Rows that were there when it was last begun anew.
+    /// Rows that already existed when it was last restarted.
     pub rows_before: u64,
-    /// When somebody first began to read rows of it.
+    /// When the first of its rows was read.
     pub read_at: Option<Timestamp>,
-    /// Whether that, or the reading of any of its runs, was before the end of the window that was
+    /// Whether that, or the reading of any of its runs, happened before the end of the window being
     /// read.
     pub window_open: bool,
-    /// After it was completed: how many rows the trace store had, and when.
+    /// After completion: how many rows the trace store held, and when.
     pub reconciled: Option<(u64, Timestamp)>,
 }
 
 impl ExportView {
-    /// An export that nobody has worked on, and the runs that it begins with.
+    /// An export that nobody has worked on yet, with its initial tasks.
     #[must_use]
     pub fn planned(export: Export, tasks: &[Task]) -> Self {
         let partitions = tasks.iter().filter(|task| task.kind.partition().is_some()).count();
@@ -148,22 +148,22 @@ impl ExportView {
     }
 }
 
-/// What a tenant uses of its limits.
+/// A tenant's usage of its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Exports that are worked on.
+    /// Exports in progress.
     pub running_exports: u32,
-    /// Exports that wait for that.
+    /// Exports that wait to start.
     pub queued_exports: u32,
-    /// Exports and schedules made by callers within the last hour.
+    /// Exports and schedules created by callers within the last hour.
     pub exports_last_hour: u32,
-    /// Schedules under way.
+    /// Active schedules.
     pub schedules: u32,
-    /// Runs at work of the export with most of them.
+    /// Runs in progress of the export that has most of them.
     pub busiest_export: u32,
 }
 
-/// A run with everything a caller may see of it.
+/// A run with everything that a caller may see of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunView {
     /// The run.
@@ -172,15 +172,15 @@ pub struct RunView {
     pub export: Export,
     /// The destination's bucket.
     pub bucket: Bucket,
-    /// Keys of its complete files, in order; of very many the first ones.
+    /// Keys of its complete files, in order; only the first ones if there are very many.
     pub keys: Vec<String>,
-    /// What its exporter said last.
+    /// The progress that its exporter last reported.
     pub reported: Progress,
-    /// Who holds it, or held it last.
+    /// The exporter that holds it, or held it last.
     pub exporter: Option<String>,
 }
 
-/// Complete files of a run, a page of them.
+/// A page of a run's complete files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunFiles {
     /// The destination's bucket.
@@ -189,28 +189,28 @@ pub struct RunFiles {
     pub keys: Vec<(u32, String)>,
 }
 
-/// What an exporter was given.
+/// What an exporter was granted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClaimGrant {
-    /// Tasks, under a lease each.
+    /// Tasks, each under a lease.
     pub tasks: Vec<Claimed>,
-    /// Whether it could hold another one.
+    /// Whether the exporter has room for more.
     pub room: bool,
 }
 
-/// A task that was claimed, with everything that its exporter needs.
+/// A claimed task, with everything that its exporter needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claimed {
     /// The task, under its new fence.
     pub task: Task,
     /// Its export.
     pub export: Export,
-    /// Its complete files, when it is past its commit point.
+    /// Its complete files, if it is past its commit point.
     pub files: Vec<File>,
-    /// The export's partitions with their tasks, when the task finalizes or counts them.
+    /// The export's partitions with their tasks, if the task finalizes or reconciles it.
     pub published: Vec<(Partition, Task)>,
-    /// When the export was first read, when the task finalizes it.
+    /// When the export was first read, if the task finalizes it.
     pub read: ReadTime,
-    /// The task to clean up after, when that is what there is to do.
+    /// The task to clean up after, if this is a clean-up.
     pub leftover: Option<Task>,
 }

@@ -1,8 +1,8 @@
-//! The rules of giving runs out: what waits, under which limits, whose turn it is.
+//! The rules of claims: which tasks are queued, under which limits, and whose turn it is.
 //!
-//! Limits are counted within a tenant, and a tenant's runs are given out by one transaction at a
-//! time: its row is locked first. So they hold exactly, however many control planes give out. What
-//! nobody waits for locks nothing.
+//! Limits are counted per tenant, and only one transaction at a time claims a tenant's tasks,
+//! because it first locks the tenant's row. So limits hold exactly, however many control planes
+//! claim. A tenant with nothing to claim is not locked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,7 +40,7 @@ pub(in crate::store) fn claim(
     if slots == 0 {
         return Ok(given);
     }
-    // Whole exports wait for what callers do not see, so it comes first and under no limit.
+    // Whole exports wait for the hidden task kinds, so these come first and are exempt from limits.
     let mut next = tasks::lock_queued_unseen(tx, slots, now)?;
     let partitions = partitions(tx, slots - next.len(), limits, now)?;
     next.extend(partitions);
@@ -76,10 +76,10 @@ pub(in crate::store) fn claim(
     Ok(given)
 }
 
-/// How many more runs each may hold. Nobody else gives these exporters any, or counts what they
-/// hold, until the transaction ends.
+/// How many more tasks each exporter may hold. Until the transaction ends, no other one assigns
+/// tasks to these exporters or counts what they hold.
 fn free(tx: &mut dyn Transaction, asks: &[ClaimRequest]) -> Result<Vec<usize>, StoreError> {
-    // Two sessions of one name must not fill the same slots: the later one is the one that counts.
+    // Two sessions of one exporter must not fill the same slots: only the later claim counts.
     let latest: BTreeMap<_, _> =
         asks.iter().enumerate().map(|(index, ask)| (&ask.lease.exporter, index)).collect();
     let exporters: Vec<_> = latest.keys().copied().collect();
@@ -94,8 +94,8 @@ fn free(tx: &mut dyn Transaction, asks: &[ClaimRequest]) -> Result<Vec<usize>, S
     Ok(free)
 }
 
-/// Whose turn it is, one slot after the other: each of those with any left gets one, then each
-/// another one.
+/// The order in which slots are filled: round-robin, one slot per exporter and round, for as long
+/// as each has any left.
 fn in_turns(free: &[usize]) -> impl Iterator<Item = usize> {
     let most = free.iter().copied().max().unwrap_or_default();
     (0..most).flat_map(move |round| {
@@ -103,7 +103,7 @@ fn in_turns(free: &[usize]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Up to `slots` partitions, locked: fairly between tenants, of each those of its oldest exports.
+/// Up to `slots` partitions, locked: fairly between tenants, oldest exports first within each.
 fn partitions(
     tx: &mut dyn Transaction,
     slots: usize,
@@ -113,8 +113,8 @@ fn partitions(
     if slots == 0 {
         return Ok(Vec::new());
     }
-    // Slots are given to the tenants with least at work, one each at least: no more of them than
-    // slots are ever served.
+    // Slots go to the tenants with the fewest tasks in progress, at least one each, so no more
+    // tenants than slots are ever served.
     let mut served = Vec::new();
     for tenant in queues::waiting(tx, limits, slots, now)?.into_iter().collect::<BTreeSet<_>>() {
         served.push(queues::lock(tx, tenant)?);
@@ -136,13 +136,13 @@ fn partitions(
             queues::serve(tx, served.tenant, now)?;
         }
     }
-    // One that is being stopped at this moment is passed over, and one that was stopped and asked
-    // for anew since.
+    // Skips tasks that are being stopped at this moment, and those that were stopped and retried
+    // since.
     let mut free = tasks::lock_free(tx, &next)?;
     Ok(next.into_iter().filter_map(|id| free.remove(&id)).collect())
 }
 
-/// Up to `most` partitions of a tenant that may be given out now, in order. The tenant is locked.
+/// Up to `most` claimable partitions of a tenant, in order. The tenant is locked.
 fn candidates(
     tx: &mut dyn Transaction,
     tenant: TenantId,

@@ -1,4 +1,4 @@
-//! The rules of destinations: a request that is repeated makes no second one.
+//! The rules of destinations: repeating a request creates no second destination.
 
 use tracelift_core::{id::TenantId, time::Timestamp};
 
@@ -19,7 +19,7 @@ pub(in crate::store) fn create(
     let NewDestination { destination, sealed, request } = new;
     let (tenant, now) = (destination.tenant, destination.created_at);
     if let Some(request) = request {
-        tenants::lock(tx, tenant)?; // of two that come at once the later one sees the other
+        tenants::lock(tx, tenant)?; // of two concurrent requests, the later one sees the other
         if let Some(known) = requested(tx, tenant, request, now)? {
             return Ok(known);
         }
@@ -31,7 +31,7 @@ pub(in crate::store) fn create(
     Ok(CreateDestinationOutcome::Now(Box::new(destination.clone())))
 }
 
-/// What a key stands for. One that stood for a destination that was deleted is free again.
+/// The outcome recorded for a key. A key is free again once its destination has been deleted.
 pub(in crate::store) fn requested(
     tx: &mut dyn Transaction,
     tenant: TenantId,

@@ -1,4 +1,4 @@
-//! The rules of exports: planned, settled as their runs end, cancelled.
+//! The rules of exports: create, settle as their tasks end, cancel, retry.
 
 use tracelift_core::{
     export::{Export, ExportStatus, Projects},
@@ -27,7 +27,7 @@ pub(in crate::store) fn create(
     let NewExport { export, tasks: planned, quota, request } = new;
     let (tenant, now) = (export.tenant, export.created_at);
     if request.is_some() || *quota != Quota::default() {
-        tenants::lock(tx, tenant)?; // of two that come at once the later one sees the other
+        tenants::lock(tx, tenant)?; // of two concurrent requests, the later one sees the other
     }
     if let Some(request) = request
         && let Some(known) =
@@ -50,7 +50,7 @@ pub(in crate::store) fn create(
     Ok(CreateOutcome::Now(Box::new(ExportView::planned(export.clone(), planned))))
 }
 
-/// The answer that this key was given before.
+/// The response that this key received before.
 fn again(
     tx: &mut dyn Transaction,
     tenant: TenantId,
@@ -64,7 +64,7 @@ fn again(
         StoreError::Corrupt(format!("a key stands for export {}, which does not exist", known.made))
     })?;
     let export = view.export.as_made();
-    // The partitions of experiments were not there yet.
+    // At creation, the partitions of experiments did not exist yet.
     let runs_total =
         if export.spec.projects == Projects::Experiments { 0 } else { view.runs_total };
     Ok(CreateOutcome::Before(Box::new(ExportView {
@@ -88,8 +88,8 @@ pub(in crate::store) fn cancel(
         return exports::view(tx, tenant, id);
     }
     if tasks::of_export(tx, id)?.len() != locked.len() {
-        // The finalising run has appeared before the export was locked, and locks come in an order:
-        // begin anew.
+        // The finalize task was created before the export was locked, and locks are taken in a
+        // fixed order: start over.
         return Err(StoreError::Contended);
     }
     for task in locked.into_iter().filter(|task| task.kind.counts()) {
@@ -100,7 +100,7 @@ pub(in crate::store) fn cancel(
     exports::view(tx, tenant, id)
 }
 
-/// Stops a run by `event`, unless it has ended; its exporter is told.
+/// Stops a task by `event`, unless it has ended, and notifies its exporter.
 pub(in crate::store) fn stop(
     tx: &mut dyn Transaction,
     task: Task,
@@ -119,8 +119,8 @@ pub(in crate::store) fn stop(
     reported::forget(tx, &stopped)
 }
 
-/// Saves a run; when it has just ended without completing, what it may have left in the bucket is
-/// to be cleaned up.
+/// Saves a task; if it has just ended without completing, queues a clean-up of what it may have
+/// left in the bucket.
 pub(in crate::store) fn save_ended(
     tx: &mut dyn Transaction,
     before: &Task,
@@ -134,7 +134,7 @@ pub(in crate::store) fn save_ended(
     Ok(())
 }
 
-/// Queues a run again that has failed or timed out; its export, if it has ended for that, goes on.
+/// Requeues a run that has failed or timed out; reopens its export if that has ended.
 pub(in crate::store) fn retry(
     tx: &mut dyn Transaction,
     tenant: TenantId,
@@ -166,7 +166,7 @@ pub(in crate::store) fn retry(
     Ok(tasks::view(tx, tenant, id, task.id)?.map(|view| Retry::Queued(Box::new(view))))
 }
 
-/// Queues a run.
+/// Queues a task.
 fn begin(
     tx: &mut dyn Transaction,
     export: ExportId,
@@ -179,8 +179,8 @@ fn begin(
     Ok(())
 }
 
-/// Queues the count of a completed export's rows: not before its window has ended and rows have had
-/// `grace` seconds to come, so that the late ones are counted.
+/// Queues the reconciliation of a completed export: not before its window has ended and another
+/// `grace` seconds have passed, so that late rows are counted.
 pub(in crate::store) fn begin_reconciliation(
     tx: &mut dyn Transaction,
     export: &Export,
@@ -195,8 +195,8 @@ pub(in crate::store) fn begin_reconciliation(
     Ok(())
 }
 
-/// Queues the partitions of the experiments that `finder` has found, in the transaction that ends
-/// it.
+/// Queues the partitions of the experiments that `finder` has found, in the transaction that
+/// completes it.
 pub(in crate::store) fn begin_partitions(
     tx: &mut dyn Transaction,
     finder: &Task,
@@ -213,11 +213,11 @@ pub(in crate::store) fn begin_partitions(
     })
 }
 
-/// Brings an export's status up to date after one of its runs has changed, and begins its
-/// finalising run when it is due. The export as it is then.
+/// Brings an export's status up to date after one of its tasks has changed, and queues its finalize
+/// task when it is due. Returns the updated export.
 ///
-/// The export is locked before its runs are read: of two runs that end at the same time, the later
-/// one sees both.
+/// The export is locked before its tasks are read: of two tasks that end at the same time, the
+/// later one sees both.
 pub(in crate::store) fn settle(
     tx: &mut dyn Transaction,
     id: ExportId,
@@ -249,7 +249,7 @@ pub(in crate::store) fn settle(
     Ok(Export { status, error, updated_at: now, finished_at: Some(now), ..export })
 }
 
-/// Why an export ended without completing, for people.
+/// A human-readable reason why an export ended without completing.
 fn why(tasks: &[Task], status: ExportStatus) -> Option<String> {
     let with = |status| tasks.iter().find(|task| task.kind.counts() && task.status() == status);
     match status {

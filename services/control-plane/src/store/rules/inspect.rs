@@ -1,4 +1,5 @@
-//! What no caller may ask: all runs of all tenants, for the rules that the simulation checks.
+//! Queries that no caller may make: all tasks of all tenants, for the invariants that the
+//! simulation checks.
 
 use tracelift_core::invariant::Seen;
 
@@ -8,7 +9,7 @@ use crate::store::{
 };
 
 impl Store {
-    /// A number that differs whenever a run has changed.
+    /// A number that changes whenever a task changes.
     pub async fn revision(&self) -> Result<i64, StoreError> {
         self.engine.transact(|tx| {
             let sql = "SELECT coalesce(sum(updated_at + fence + files + frozen), 0) + count(*) AS revision FROM runs";
@@ -17,7 +18,7 @@ impl Store {
         .await
     }
 
-    /// Every run, those that callers do not see included, with its files; by export, then by time.
+    /// Every task, hidden kinds included, with its files; by export, then by time.
     pub async fn everything(&self) -> Result<Vec<Seen>, StoreError> {
         self.engine
             .transact(|tx| {

@@ -1,5 +1,5 @@
-//! The rules of leases: hearing exporters, taking runs back. Every write is conditional on the
-//! fence. Runs are given out by `claims`.
+//! The rules of leases: handle exporters' messages, take tasks back. Every write is conditional on
+//! the fence. Tasks are assigned by `claims`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -148,7 +148,8 @@ pub(in crate::store) fn report(
     Ok(ReportOutcome::Applied(Box::new(task)))
 }
 
-/// The last report of a run, sent again because its answer was lost.
+/// Whether this is a repeat of a task's last report, sent again because its acknowledgement was
+/// lost.
 fn already_done(task: &Task, fence: Fence, event: &Event) -> bool {
     let last = matches!(
         event,
@@ -160,7 +161,7 @@ fn already_done(task: &Task, fence: Fence, event: &Event) -> bool {
     last && matches!(task.state, State::Completed(_)) && task.fence == fence
 }
 
-/// What a stopped run had left is gone; a file of it that was complete is kept.
+/// Records that the leftovers of a stopped task are gone; a file of it that was complete is kept.
 fn cleaned_up(
     tx: &mut dyn Transaction,
     left: Task,
@@ -251,7 +252,7 @@ fn take_back(
     Ok(task)
 }
 
-/// Settles exports in the order of their ids, after every run was locked.
+/// Settles exports in the order of their ids, after all tasks have been locked.
 fn settle_all(
     tx: &mut dyn Transaction,
     changed: BTreeSet<ExportId>,

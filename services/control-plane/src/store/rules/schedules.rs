@@ -1,9 +1,9 @@
-//! The rules of schedules: each window is exported once, whatever restarts and however many control
-//! planes look.
+//! The rules of schedules: each window is exported once, regardless of restarts and of how many
+//! control planes are running.
 //!
-//! The next window's number stands on the schedule's row, which is locked and moved on in the
-//! transaction that stores what was spawned; an index refuses a second export of the same window
-//! besides.
+//! The next window's number is kept in the schedule's row, which is locked and advanced in the
+//! transaction that stores the spawned exports. In addition, an index rejects a second export of
+//! the same window.
 
 use tracelift_core::{id::ExportId, time::Timestamp};
 
@@ -18,10 +18,10 @@ use crate::store::{
     transaction::Transaction,
 };
 
-/// Exports spawned in one transaction: a schedule that starts years ago catches up step by step.
+/// Exports spawned per transaction: a schedule that starts years ago catches up step by step.
 const BATCH: usize = 50;
 
-/// Spawns the exports of windows that are due, oldest first, a bounded number of them; how many.
+/// Spawns the exports of due windows, oldest first, up to a bound; returns how many.
 pub(in crate::store) fn spawn(
     tx: &mut dyn Transaction,
     id: ExportId,
@@ -32,8 +32,8 @@ pub(in crate::store) fn spawn(
     else {
         return Ok(0);
     };
-    // Whoever else would spawn waits for the lock, so that the limit holds. A failed export that is
-    // retried meanwhile may exceed it.
+    // Other spawners wait for the lock, so the limit holds. A failed export that is retried in the
+    // meantime may exceed it.
     let room = match which.under_way {
         0 => BATCH,
         most => BATCH.min(most.saturating_sub(schedules::under_way(tx, id)?) as usize),
