@@ -67,7 +67,7 @@ impl Dispatcher {
     /// Claims tasks for an exporter that may have room; none once the dispatcher is closing.
     pub(crate) async fn claim(&self, claim: ClaimRequest) -> Result<ClaimGrant, StoreError> {
         let (answer, grant) = oneshot::channel();
-        let _ = self.claims.send(PendingClaim { claim, answer }); // if the queue is closed, so is the answer's channel
+        let _ = self.claims.send(PendingClaim { claim, answer }); // if closed, so is `grant`
         grant.await.unwrap_or(Ok(ClaimGrant { tasks: Vec::new(), room: true }))
     }
 
@@ -128,13 +128,13 @@ impl Dispatcher {
             return;
         };
         if let Some(session) = self.sessions().get(exporter) {
-            let _ = session.send(change); // the session may have ended; then nobody is waiting
+            let _ = session.send(change); // no session, nobody waiting
         }
     }
 
     fn notify_all(&self, change: &Change) {
         for session in self.sessions().values() {
-            let _ = session.send(change.clone()); // the session may have ended; then nobody is waiting
+            let _ = session.send(change.clone()); // no session, nobody waiting
         }
     }
 

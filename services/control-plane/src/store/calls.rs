@@ -287,10 +287,10 @@ impl Store {
         self.engine.transact(move |tx| leases::heartbeat(tx, &lease, &held, now)).await
     }
 
-    /// Gives queued runs to exporters, one after the other in turns, until each holds its capacity:
-    /// within the limits, fairly between tenants, of each those of its oldest exports. What
-    /// callers do not see comes first and under no limit. What each is given, in the order of
-    /// `asks`; of two that are of one exporter only the later one is heard.
+    /// Assigns queued tasks to exporters, round-robin until each is at capacity: within the limits,
+    /// fairly between tenants, oldest exports first within each. Finalize, clean-up and reconcile
+    /// tasks come first and are exempt from the limits. Returns a grant for each request, in the
+    /// order of `asks`; of two requests of one exporter only the later one counts.
     pub async fn claim(
         &self,
         asks: Vec<ClaimRequest>,

@@ -1,9 +1,9 @@
 //! The store in PostgreSQL, for any number of control planes over one database. Transactions run
-//! side by side (READ COMMITTED) and lock the rows that they change; the clock is the database's.
+//! concurrently (READ COMMITTED) and lock the rows that they change; the clock is the database's.
 //!
-//! What a call costs is its round trips. So a transaction sends what it writes together with the
-//! next thing that it reads, or with its commit; sessions that ask for the time at once are
-//! answered by one question; and news is told for many transactions at once.
+//! The cost of a call is its round trips. So a transaction sends its writes together with its next
+//! read or with its commit; sessions that ask for the time at once share one query; and
+//! notifications of many transactions are sent together.
 
 mod clock;
 mod notifications;
@@ -38,12 +38,12 @@ use crate::store::{Change, NOTIFICATIONS, StoreError};
 use clock::Clock;
 pub use settings::PostgresSettings;
 
-/// How often a transaction is run when others are in its way.
+/// How often a transaction is attempted when it conflicts with others.
 const ATTEMPTS: u32 = 8;
-/// Longest wait before a transaction is run again.
+/// Longest wait before a transaction is attempted again.
 const ATTEMPT_WAIT: Duration = Duration::from_millis(50);
-/// A connection that has not answered by then is given up. Longer than the database's own limit on
-/// a statement.
+/// A connection that has not answered within this time is abandoned. Longer than the database's own
+/// statement timeout.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A PostgreSQL database.
@@ -52,7 +52,7 @@ pub struct PostgresEngine {
     pool: Pool,
     clock: Clock,
     changes: broadcast::Sender<Change>,
-    /// What committed transactions tell, on its way to the database.
+    /// Notifications of committed transactions, on their way to the database.
     told: mpsc::UnboundedSender<Change>,
     _news: Owned<()>,
 }
@@ -99,7 +99,7 @@ impl PostgresEngine {
         })
     }
 
-    /// One try.
+    /// One attempt.
     async fn run<T, E>(
         &self,
         work: Arc<impl Fn(&mut dyn Transaction) -> Result<T, E> + Send + Sync + 'static>,
@@ -131,7 +131,7 @@ impl PostgresEngine {
                 Err(error)
                     if !matches!(error.of_store(), Some(StoreError::Unavailable(_)))
                         && transaction.rolled_back() => {}
-                Err(_) => drop(Object::take(connection)), // not one to use again
+                Err(_) => drop(Object::take(connection)), // do not reuse the connection
             }
             outcome
         });
@@ -181,8 +181,8 @@ async fn answered<T>(
     }
 }
 
-/// Up to `most`, at random: whoever was in each other's way, or lost the same server, does not come
-/// back in step.
+/// A random wait of up to `most`: transactions that conflicted, or lost the same server, do not
+/// retry in step.
 fn waiting(most: Duration) -> Duration {
     let share = getrandom::u32().unwrap_or(u32::MAX);
     most.mul_f64(f64::from(share) / f64::from(u32::MAX))
@@ -195,18 +195,18 @@ const BEGIN: Statement = (Cow::Borrowed("BEGIN"), Vec::new());
 const COMMIT: Statement = (Cow::Borrowed("COMMIT"), Vec::new());
 const ROLLBACK: Statement = (Cow::Borrowed("ROLLBACK"), Vec::new());
 
-/// A transaction of one connection, on a thread that may wait.
+/// A transaction on one connection, on a thread that may block.
 struct PostgresTransaction<'a> {
     connection: &'a Object,
     runtime: &'a Handle,
-    /// Statements that go out with the next one whose answer is waited for: its begin at first.
+    /// Statements to send together with the next one whose answer is awaited: initially BEGIN.
     unsent: Vec<Statement>,
     notifications: Vec<Change>,
 }
 
 impl PostgresTransaction<'_> {
-    /// Sends this and all that is unsent, one behind the other; the answer to this one, or why the
-    /// first of them that failed did.
+    /// Sends this statement behind all unsent ones, pipelined. Returns its answer, or the error of
+    /// the first statement that failed.
     fn ask(&mut self, statement: Statement) -> Result<Vec<tokio_postgres::Row>, StoreError> {
         let mut statements = std::mem::take(&mut self.unsent);
         statements.push(statement);
@@ -217,7 +217,7 @@ impl PostgresTransaction<'_> {
         self.ask(COMMIT).map(drop)
     }
 
-    /// Ends it without a trace. Whether the connection can be used again.
+    /// Rolls back. Returns whether the connection can be reused.
     fn rolled_back(&mut self) -> bool {
         if self.unsent.first() == Some(&BEGIN) {
             return true; // nothing was sent
@@ -227,21 +227,22 @@ impl PostgresTransaction<'_> {
     }
 }
 
-/// The answer to the last of these statements, of which each is sent before the one before it is
-/// answered. After one that failed the others of its transaction do nothing, its commit included.
+/// Pipelines these statements: each is sent before the previous one is answered. Returns the last
+/// answer. After a failure the remaining statements of the transaction, including its commit, have
+/// no effect.
 async fn sent(
     connection: &Object,
     statements: &[Statement],
 ) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
     let mut prepared = Vec::with_capacity(statements.len());
     for (sql, _) in statements {
-        prepared.push(connection.prepare_cached(sql).await?); // sends nothing, but the first time
+        prepared.push(connection.prepare_cached(sql).await?); // sends nothing after the first time
     }
     let answers = statements.iter().zip(&prepared).map(|((_, values), statement)| async move {
         let values: Vec<_> = values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
         connection.query(statement, &values).await
     });
-    // All are polled in this order at first, which is when each is sent.
+    // The first poll, in this order, sends each statement.
     join_all(answers).await.into_iter().try_fold(Vec::new(), |_, answer| answer)
 }
 
@@ -277,8 +278,8 @@ impl Transaction for PostgresTransaction<'_> {
 
     fn tell(&mut self, change: Change) {
         if let Change::Connected { .. } = change {
-            // Of two sessions of an exporter everybody is to hear of the later one last: in the
-            // order of the commits.
+            // Of an exporter's two sessions, everyone must be notified of the later one last: in
+            // commit order.
             let told = (
                 notifications::STATEMENT.into(),
                 vec![notifications::CHANNEL.into(), Value::Text(notifications::written(&change))],

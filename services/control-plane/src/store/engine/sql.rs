@@ -1,7 +1,7 @@
-//! Values, statements and rows, as both databases understand them: how a domain value stands in a
-//! column, and how it comes back.
+//! Values, statements and rows that both databases understand: how domain values are encoded in
+//! columns and decoded from them.
 //!
-//! A value that cannot be read back is an error that names its column, never a default.
+//! A value that cannot be decoded is an error that names its column, never a default.
 
 use std::{fmt::Display, sync::Arc};
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::transaction::Transaction;
 use crate::store::StoreError;
 
-/// What can stand in a column.
+/// A column's value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Null,
@@ -27,7 +27,7 @@ pub(crate) enum Value {
     Bytes(Vec<u8>),
 }
 
-/// Columns with what to write into them.
+/// Columns and the values to write to them.
 pub(crate) type Columns = Vec<(&'static str, Value)>;
 
 /// Adds a row.
@@ -44,7 +44,7 @@ pub(crate) fn insert(
     )
 }
 
-/// Changes the row of that id.
+/// Updates the row with this id.
 pub(crate) fn update(
     tx: &mut dyn Transaction,
     table: &str,
@@ -60,7 +60,7 @@ pub(crate) fn update(
     )
 }
 
-/// The one row that there may be.
+/// The only row, if there is one.
 pub(crate) fn one(
     tx: &mut dyn Transaction,
     sql: &str,
@@ -69,8 +69,8 @@ pub(crate) fn one(
     Ok(tx.query(sql, values)?.into_iter().next())
 }
 
-/// A value of several parts as JSON text. Text, because it is only ever read whole, and
-/// PostgreSQL's jsonb refuses `\u0000`.
+/// A composite value as JSON text. Text, because it is only ever read whole, and PostgreSQL's jsonb
+/// rejects `\u0000`.
 pub(crate) fn json(value: &impl Serialize) -> Result<Value, StoreError> {
     serde_json::to_string(value)
         .map(Value::Text)
@@ -89,7 +89,7 @@ impl Row {
         Self { names, values }
     }
 
-    /// What stands in that column.
+    /// The value of a column.
     pub(crate) fn get<T: Read>(&self, column: &str) -> Result<T, StoreError> {
         let at = self.names.iter().position(|name| name == column);
         let value = at
@@ -98,7 +98,7 @@ impl Row {
         T::read(value).map_err(|fault| unreadable(column, fault))
     }
 
-    /// A text that stands for a value.
+    /// A text column, parsed.
     pub(crate) fn word<T, F: Display>(
         &self,
         column: &str,
@@ -107,7 +107,7 @@ impl Row {
         parse(&self.get::<String>(column)?).map_err(|fault| unreadable(column, fault))
     }
 
-    /// A text that stands for a value which may have several faults.
+    /// A text column, parsed; parsing may report several faults.
     pub(crate) fn checked<T>(
         &self,
         column: &str,
@@ -139,7 +139,7 @@ pub(crate) fn unreadable(column: &str, fault: impl Display) -> StoreError {
     StoreError::Corrupt(format!("column {column}: {fault}"))
 }
 
-/// What can be read from a column.
+/// A type that can be read from a column.
 pub(crate) trait Read: Sized {
     fn read(value: &Value) -> Result<Self, String>;
 }
@@ -184,7 +184,7 @@ impl Read for bool {
     fn read(value: &Value) -> Result<Self, String> {
         match value {
             Value::Flag(flag) => Ok(*flag),
-            Value::Number(number) => Ok(*number != 0), // SQLite has no flags
+            Value::Number(number) => Ok(*number != 0), // SQLite has no booleans
             other => unfit(other, "a flag"),
         }
     }
@@ -232,7 +232,7 @@ impl From<i64> for Value {
     }
 }
 
-/// Columns are signed; a count beyond 2^63 is held at that.
+/// Columns are signed; a count beyond their range is clamped to the largest value.
 impl From<u64> for Value {
     fn from(value: u64) -> Self {
         Self::Number(i64::try_from(value).unwrap_or(i64::MAX))

@@ -1,5 +1,5 @@
 //! The store in one SQLite file: nothing to install. One connection, one transaction at a time, off
-//! the reactor; what waits for it meanwhile shares the next one ([`line`]).
+//! the reactor; calls that arrive in the meantime share the next transaction ([`line`]).
 
 mod line;
 
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::store::{Change, NOTIFICATIONS, StoreError};
 
-/// Every change of the schema, oldest first. Only ever append.
+/// Every schema change, oldest first. Append only.
 static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
     let changes = [
         include_str!("sqlite/migrations/0001_initial.sql"),
@@ -65,7 +65,7 @@ impl fmt::Debug for SqliteEngine {
 }
 
 impl SqliteEngine {
-    /// Opens or makes the file and brings its schema up to date.
+    /// Opens or creates the file and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let opened = Connection::open(path).map_err(StoreError::from).and_then(Self::of);
         opened.map_err(|error| match error {
@@ -76,12 +76,12 @@ impl SqliteEngine {
         })
     }
 
-    /// A store that is gone when it is dropped.
+    /// A store that lives in memory until it is dropped.
     pub fn in_memory() -> Result<Self, StoreError> {
         Self::of(Connection::open_in_memory()?)
     }
 
-    /// The same store, with another clock than the machine's.
+    /// The same store with a clock other than the machine's.
     #[must_use]
     pub fn with_clock(self, clock: SharedClock) -> Self {
         Self { clock, ..self }
@@ -176,7 +176,7 @@ impl Transaction for SqliteTransaction<'_> {
     }
 }
 
-/// SQLite numbers its parameters `?1`; a `$1` would be one that is named so.
+/// SQLite numbers its parameters `?1`; `$1` would be a named parameter.
 fn numbered(sql: &str) -> String {
     sql.replace('$', "?")
 }

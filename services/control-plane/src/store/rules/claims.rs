@@ -40,7 +40,8 @@ pub(in crate::store) fn claim(
     if slots == 0 {
         return Ok(given);
     }
-    // Whole exports wait for the hidden task kinds, so these come first and are exempt from limits.
+    // Whole exports wait for tasks without a window, so these come first and are exempt from
+    // limits.
     let mut next = tasks::lock_queued_unseen(tx, slots, now)?;
     let partitions = partitions(tx, slots - next.len(), limits, now)?;
     next.extend(partitions);

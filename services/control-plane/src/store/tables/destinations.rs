@@ -73,7 +73,7 @@ pub(crate) fn all(
     rows.iter().map(destination).collect()
 }
 
-/// Lets nobody else use or delete it until this transaction ends; whether it is there.
+/// Keeps others from using or deleting it until this transaction ends; returns whether it exists.
 pub(crate) fn lock(
     tx: &mut dyn Transaction,
     tenant: TenantId,
@@ -122,7 +122,7 @@ pub(crate) fn remember_features(
     tx.execute(sql, &[id.into(), tenant.into(), sql::json(&record)?])
 }
 
-/// The row stays, without credentials: exports that have ended are still shown with their bucket.
+/// The row stays, without credentials: ended exports are still shown with their bucket.
 pub(crate) fn delete(
     tx: &mut dyn Transaction,
     tenant: TenantId,
@@ -165,7 +165,7 @@ pub(crate) fn reseal(
     )
 }
 
-/// The destination that a run writes to, with its sealed credentials.
+/// The destination that a task writes to, with its sealed credentials.
 pub(crate) fn access(tx: &mut dyn Transaction, task: &Task) -> Result<Option<Access>, StoreError> {
     let sql = "SELECT d.* FROM destinations d JOIN exports e ON e.destination_id = d.id WHERE e.id = $1 AND d.tenant_id = $2";
     let found = sql::one(tx, sql, &[task.export.into(), task.tenant.into()])?;
@@ -182,7 +182,7 @@ pub(crate) fn access(tx: &mut dyn Transaction, task: &Task) -> Result<Option<Acc
     found.map(access).transpose()
 }
 
-/// As it is stored: a destination without keys has an empty text.
+/// The stored form: a destination without keys has an empty text.
 fn text(sealed: Option<&Sealed>) -> &str {
     sealed.map_or("", |sealed| &sealed.0)
 }
@@ -195,7 +195,7 @@ fn identity(row: &Row) -> Result<Identity, StoreError> {
     row.word("identity", |text| Identity::parse("identity", text))
 }
 
-/// `ClientOptions` as they are stored, with what the store knows.
+/// `ClientOptions` as stored, with the features that the object store supports.
 #[derive(Serialize, Deserialize)]
 struct ClientRecord {
     #[serde(default)]
@@ -206,7 +206,7 @@ struct ClientRecord {
     features: FeaturesRecord,
 }
 
-/// `StoreFeatures` as they are stored.
+/// `StoreFeatures` as stored.
 #[derive(Serialize, Deserialize)]
 struct FeaturesRecord {
     checksums: bool,
@@ -262,7 +262,7 @@ impl TryFrom<ClientRecord> for ClientOptions {
     }
 }
 
-/// The bucket in a row that has the columns of `destinations`.
+/// The bucket in a row with the columns of `destinations`.
 pub(crate) fn bucket(row: &Row) -> Result<Bucket, StoreError> {
     let options: BTreeMap<String, String> = row.json("write_options")?;
     let mut client: ClientRecord = row.json("client_options")?;

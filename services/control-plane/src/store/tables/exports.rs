@@ -1,4 +1,4 @@
-//! Exports, alone and with what their runs add up to.
+//! Exports, alone and with the totals of their tasks.
 
 use tracelift_core::{
     column::Columns,
@@ -16,8 +16,8 @@ use crate::store::{
     transaction::{Transaction, for_update, for_update_of_free},
 };
 
-/// Exports with what their partitions add up to, and when they and the search for experiments began
-/// to read. Sums of bigints are numeric in PostgreSQL, hence the casts.
+/// Exports with the totals of their partitions, and when their partitions and the search for
+/// experiments began to read. Sums of bigints are numeric in PostgreSQL, hence the casts.
 const VIEW: &str = "
     SELECT e.*,
            count(CASE WHEN r.kind = 'partition' THEN 1 END) AS runs_total,
@@ -58,12 +58,12 @@ pub(crate) fn create(tx: &mut dyn Transaction, export: &Export) -> Result<(), St
     sql::insert(tx, "exports", columns)
 }
 
-/// An export that a run belongs to.
+/// The export that a task belongs to.
 pub(crate) fn of_run(tx: &mut dyn Transaction, id: ExportId) -> Result<Export, StoreError> {
     there(id, sql::one(tx, "SELECT * FROM exports WHERE id = $1", &[id.into()])?)
 }
 
-/// The same, locked: no other transaction settles or ends it until this one ends.
+/// The same, locked: no other transaction settles or ends it until this one does.
 pub(crate) fn lock(tx: &mut dyn Transaction, id: ExportId) -> Result<Export, StoreError> {
     let sql = format!("SELECT * FROM exports WHERE id = $1{}", for_update(tx));
     there(id, sql::one(tx, &sql, &[id.into()])?)
@@ -114,7 +114,7 @@ pub(crate) fn views(
     tx.query(&sql, &values)?.iter().map(view_of).collect()
 }
 
-/// A run of it was taken: the first time, that is when it was begun.
+/// Records that a task of it was claimed: the first claim sets its start time.
 pub(crate) fn begin(
     tx: &mut dyn Transaction,
     id: ExportId,
@@ -126,7 +126,7 @@ pub(crate) fn begin(
     )
 }
 
-/// It goes on.
+/// Updates the status of an export in progress.
 pub(crate) fn go_on(
     tx: &mut dyn Transaction,
     id: ExportId,
@@ -157,8 +157,7 @@ pub(crate) fn end(
     sql::update(tx, "exports", id, columns)
 }
 
-/// It has ended and goes on after all: nobody works on it yet, and its time begins when somebody
-/// does.
+/// Reopens an ended export: nobody works on it yet, and its time limit starts with the next claim.
 pub(crate) fn reopen(
     tx: &mut dyn Transaction,
     id: ExportId,
@@ -172,7 +171,7 @@ pub(crate) fn reopen(
     )
 }
 
-/// Its rows were counted in the trace store.
+/// Records the result of its reconciliation.
 pub(crate) fn reconciled(
     tx: &mut dyn Transaction,
     id: ExportId,
@@ -187,9 +186,8 @@ pub(crate) fn reconciled(
     )
 }
 
-/// Removes exports that ended before `limit` with all their runs, a bounded number of them; how
-/// many. One stays while something is still to be done for it, and while exports that it spawned
-/// stay.
+/// Deletes exports that ended before `limit`, with all their tasks, up to a bound; returns how
+/// many. An export stays while tasks of it are unfinished, and while exports that it spawned stay.
 pub(crate) fn remove_ended(
     tx: &mut dyn Transaction,
     limit: Timestamp,
@@ -202,7 +200,7 @@ pub(crate) fn remove_ended(
          ORDER BY e.id LIMIT 100{}",
         for_update_of_free(tx)
     );
-    let ended = tx.query(&sql, &[limit.into()])?; // locked, so that no run of them is asked for anew meanwhile
+    let ended = tx.query(&sql, &[limit.into()])?; // locked: none of their runs can be retried meanwhile
     for row in &ended {
         requests::forget_of(tx, row.get("id")?)?;
         let id = [row.get::<ExportId>("id")?.into()];

@@ -1,4 +1,4 @@
-//! The complete files of a run.
+//! The complete files of a task.
 
 use tracelift_core::{
     file::{Cursor, File, LeftOut},
@@ -48,7 +48,7 @@ pub(crate) fn all(tx: &mut dyn Transaction, task: TaskId) -> Result<Vec<File>, S
         .collect()
 }
 
-/// Numbers and keys of up to `most` files behind that number.
+/// Numbers and keys of up to `most` files with greater numbers.
 pub(crate) fn keys(
     tx: &mut dyn Transaction,
     task: TaskId,
@@ -77,6 +77,6 @@ fn file(row: &Row) -> Result<File, StoreError> {
         hydration_misses: row.get("hydration_misses")?,
         misses: misses.into_iter().map(intent::miss).collect(),
         oversized: oversized::read(row)?,
-        left_out: LeftOut::default(), // its run has added it up
+        left_out: LeftOut::default(), // its task holds the totals
     })
 }

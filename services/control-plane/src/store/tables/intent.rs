@@ -1,4 +1,4 @@
-//! The intent of a run, as one JSON text.
+//! The intent of a task, as one JSON text.
 
 use serde::{Deserialize, Serialize};
 use tracelift_core::{
@@ -19,7 +19,7 @@ pub(super) struct IntentRecord {
     whole: Option<FileRecord>,
 }
 
-/// What a file will hold, beside its number and key.
+/// The contents of a file, apart from its number and key.
 #[derive(Serialize, Deserialize)]
 struct FileRecord {
     rows: u64,
@@ -40,7 +40,7 @@ struct FileRecord {
 /// Row, column and reason.
 pub(super) type MissRecord = (Uuid, String, String);
 
-/// What a version before wrote has left nothing out.
+/// Records written by an earlier version leave nothing out.
 #[derive(Default, Serialize, Deserialize)]
 struct LeftOutRecord {
     undecided: u64,

@@ -1,5 +1,5 @@
-//! How many values are oversized, as one JSON text: name of the limit to count. What a version
-//! before wrote has no counts.
+//! Counts of oversized values, as one JSON text: name of the limit to count. Records written by an
+//! earlier version have no counts.
 
 use std::collections::BTreeMap;
 

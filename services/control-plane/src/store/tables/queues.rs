@@ -1,8 +1,8 @@
-//! What waits for exporters, tenant by tenant and export by export. Every statement reads a few
-//! rows of an index, however many runs are queued: an idle fleet asks once a second and exporter.
+//! Queued tasks, tenant by tenant and export by export. Every statement reads a few rows of an
+//! index, however many tasks are queued: an idle fleet queries once per second and exporter.
 //!
-//! Limits hold for what has a window: partitions, and the run that finds experiments, which is here
-//! taken for one.
+//! Limits apply to tasks that have a window: partitions and the search for experiments, which
+//! counts as a partition here.
 
 use tracelift_core::{
     id::{ExportId, TaskId, TenantId},
@@ -17,47 +17,46 @@ use crate::store::{
     transaction::Transaction,
 };
 
-/// A tenant whose turn it may be.
+/// A tenant that may be served next.
 pub(crate) struct Served {
-    /// Which.
+    /// The tenant.
     pub(crate) tenant: TenantId,
-    /// How many of its partitions are worked on.
+    /// How many of its partitions are leased.
     pub(crate) at_work: usize,
-    /// When it was given an exporter last.
+    /// When it was last served.
     pub(crate) last: Option<Timestamp>,
 }
 
-/// An export with partitions that may be given out.
+/// An export with claimable partitions.
 pub(crate) struct Waiting {
     pub(crate) id: ExportId,
     pub(crate) created_at: Timestamp,
-    /// How many of its partitions are worked on.
+    /// How many of its partitions are leased.
     pub(crate) at_work: usize,
 }
 
-/// Tenants that are looked at closer than would be needed if all had as much at work.
+/// How many more tenants are examined than needed if all had equally many leased partitions.
 const CLOSER: u32 = 16;
-/// More than there ever are, and still a number with something added.
+/// Larger than any real count, with room left for additions.
 const MANY: i64 = 1 << 40;
 
 const WAITING: &str = "r.state = 'queued' AND r.window_start IS NOT NULL";
 const BEGUN: &str = "e.status IN ('Created', 'Running') AND e.started_at IS NOT NULL";
 const NOT_BEGUN: &str = "e.status IN ('Created', 'Running') AND e.started_at IS NULL";
 const AT_WORK: &str = "r.state = 'leased' AND r.window_start IS NOT NULL";
-/// `$1` is now. A run that was asked for anew waits until what it had left is cleaned up.
+/// `$1` is now. A retried run waits until its leftovers have been cleaned up.
 const QUEUED: &str = "q.state = 'queued' AND q.window_start IS NOT NULL AND q.state_at <= $1
     AND (SELECT c.id FROM runs c WHERE c.subject = q.id AND c.state IN ('queued', 'leased') LIMIT 1) IS NULL";
 
-/// Whether an export has a partition that may be given out.
+/// Whether an export has a claimable partition.
 fn waits() -> String {
-    // In the order of its index, so that PostgreSQL takes that one.
+    // In index order, so that PostgreSQL picks that index.
     format!(
         "(SELECT q.id FROM runs q WHERE q.export_id = e.id AND {QUEUED} ORDER BY q.window_start, q.id LIMIT 1) IS NOT NULL"
     )
 }
 
-/// Exports of a tenant (`{whose}`) that are worked on and have room (`$2`) for another run that
-/// waits.
+/// Started exports of a tenant (`{whose}`) with a claimable partition and fewer than `$2` leased.
 fn with_room(whose: &str) -> String {
     format!(
         "{BEGUN} AND e.tenant_id = {whose}
@@ -75,9 +74,9 @@ fn most(number: usize) -> Value {
     Value::Number(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-/// Tenants with something that may be given out, those with least at work first, of several whoever
-/// waited longest: of the `number` + [`CLOSER`] that waited longest, so that not every tenant is
-/// looked at each time. Nothing is locked: it is only where to look.
+/// Tenants with claimable partitions, those with the fewest leased first, then those that have
+/// waited longest. Only the `number` + [`CLOSER`] tenants that have waited longest are examined, so
+/// that a call need not visit every tenant. Nothing is locked: the result only tells where to look.
 pub(crate) fn waiting(
     tx: &mut dyn Transaction,
     limits: AtOnce,
@@ -85,8 +84,8 @@ pub(crate) fn waiting(
     now: Timestamp,
 ) -> Result<Vec<TenantId>, StoreError> {
     let (begun, waits) = (with_room("t.id"), waits());
-    // From one tenant to the next by index: a tenant with ten thousand runs is one step. Then one
-    // after the other, for as long as there are too few.
+    // Skips from tenant to tenant by index, so that a tenant with ten thousand tasks costs one
+    // step; then examines them one by one until there are enough.
     let sql = format!(
         "WITH RECURSIVE waiting (tenant_id) AS (
              SELECT (SELECT r.tenant_id FROM runs r WHERE {WAITING} ORDER BY r.tenant_id LIMIT 1)
@@ -115,7 +114,7 @@ pub(crate) fn waiting(
     rows.iter().map(|row| row.get("id")).collect()
 }
 
-/// Lets nobody else give out this tenant's partitions until the transaction ends.
+/// Keeps others from claiming this tenant's partitions until the transaction ends.
 pub(crate) fn lock(tx: &mut dyn Transaction, tenant: TenantId) -> Result<Served, StoreError> {
     let last = tenants::lock(tx, tenant)?.map_or(Ok(None), |row| row.get("served_at"))?;
     let at_work = count(
@@ -126,7 +125,7 @@ pub(crate) fn lock(tx: &mut dyn Transaction, tenant: TenantId) -> Result<Served,
     Ok(Served { tenant, at_work, last })
 }
 
-/// It was given an exporter.
+/// Records that the tenant was served.
 pub(crate) fn serve(
     tx: &mut dyn Transaction,
     tenant: TenantId,
@@ -135,7 +134,7 @@ pub(crate) fn serve(
     sql::update(tx, "tenants", tenant, vec![("served_at", now.into())])
 }
 
-/// A tenant's exports that are worked on.
+/// How many of a tenant's exports are started and not ended.
 pub(crate) fn count_begun(tx: &mut dyn Transaction, tenant: TenantId) -> Result<usize, StoreError> {
     count(
         tx,
@@ -149,7 +148,7 @@ fn count(tx: &mut dyn Transaction, sql: &str, tenant: TenantId) -> Result<usize,
     Ok(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
-/// Exports that are worked on and have room for another run that waits, oldest first.
+/// Started exports that may have another of their queued partitions claimed, oldest first.
 pub(crate) fn begun(
     tx: &mut dyn Transaction,
     tenant: TenantId,
@@ -176,7 +175,7 @@ pub(crate) fn begun(
     rows.iter().map(of).collect()
 }
 
-/// Exports that nobody works on, oldest first.
+/// Exports that have not started, oldest first.
 pub(crate) fn not_begun(
     tx: &mut dyn Transaction,
     tenant: TenantId,
@@ -196,7 +195,7 @@ pub(crate) fn not_begun(
         .collect()
 }
 
-/// Partitions of an export that may be given out now, oldest first.
+/// Claimable partitions of an export, oldest first.
 pub(crate) fn partitions(
     tx: &mut dyn Transaction,
     export: ExportId,

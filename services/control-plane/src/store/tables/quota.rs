@@ -1,4 +1,4 @@
-//! What a tenant has and has lately asked for, against what it may.
+//! A tenant's usage and recent requests, against its limits.
 
 use tracelift_core::{id::TenantId, limit::Quota, time::Timestamp};
 
@@ -10,20 +10,20 @@ use crate::store::{
 
 /// An hour.
 const WINDOW_SECONDS: i64 = 3600;
-/// Nobody knows when a schedule will be cancelled.
+/// A wait to suggest: nobody knows when a schedule will be cancelled.
 const SCHEDULE_SECONDS: i64 = 60;
 
-/// A limit that is used up.
+/// A limit that has been reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// Exports made within an hour.
+    /// Exports created within an hour.
     ExportsPerHour {
         /// The limit.
         limit: u32,
         /// Seconds after which there is room again.
         seconds: i64,
     },
-    /// Schedules under way.
+    /// Active schedules.
     Schedules {
         /// The limit.
         limit: u32,
@@ -32,7 +32,7 @@ pub enum Full {
     },
 }
 
-/// Which limit another export, or schedule, would exceed. The tenant is locked.
+/// The limit that another export, or schedule, would exceed. The tenant is locked.
 pub(crate) fn full(
     tx: &mut dyn Transaction,
     tenant: TenantId,
@@ -43,7 +43,7 @@ pub(crate) fn full(
     if quota.exports_per_hour > 0
         && let Some(oldest) = nth_newest(tx, tenant, quota.exports_per_hour, now)?
     {
-        let seconds = oldest.plus_seconds(WINDOW_SECONDS).seconds_since(now) + 1; // to the next full second
+        let seconds = oldest.plus_seconds(WINDOW_SECONDS).seconds_since(now) + 1; // round up
         return Ok(Some(Full::ExportsPerHour { limit: quota.exports_per_hour, seconds }));
     }
     if schedule && quota.schedules > 0 && usage(tx, tenant, now)?.schedules >= quota.schedules {
@@ -52,7 +52,7 @@ pub(crate) fn full(
     Ok(None)
 }
 
-/// When the `number`-th newest export of the last hour was made; `None` when there were fewer.
+/// When the `number`-th newest export of the last hour was created; `None` if there were fewer.
 fn nth_newest(
     tx: &mut dyn Transaction,
     tenant: TenantId,
@@ -69,7 +69,7 @@ fn nth_newest(
     sql::one(tx, sql, &values)?.map(|row| row.get("created_at")).transpose()
 }
 
-/// What a tenant uses of its limits.
+/// A tenant's usage of its limits.
 pub(crate) fn usage(
     tx: &mut dyn Transaction,
     tenant: TenantId,

@@ -1,4 +1,4 @@
-//! What an exporter said of a run last: columns of the run.
+//! The progress that an exporter last reported for a task, in columns of the task.
 
 use serde::{Deserialize, Serialize};
 use tracelift_core::task::{Progress, State, Task};
@@ -9,7 +9,7 @@ use crate::store::{
     transaction::Transaction,
 };
 
-/// What nothing is ever added up from.
+/// Values that are never summed up.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Record {
@@ -20,7 +20,7 @@ struct Record {
     stage_seconds: [f64; 4],
 }
 
-/// An estimate stays until there is another one: it is of the whole run, whoever works on it.
+/// An estimate stays until it is replaced: it covers the whole task, whoever works on it.
 pub(crate) fn columns(reported: &Progress) -> Result<sql::Columns, StoreError> {
     let Progress {
         stage,
@@ -44,7 +44,7 @@ pub(crate) fn columns(reported: &Progress) -> Result<sql::Columns, StoreError> {
     Ok(columns)
 }
 
-/// Whether more is said than before: rows, bytes, files or objects.
+/// Whether the report is ahead of the previous one: in rows, bytes, files or objects.
 pub(crate) fn is_further(before: &Progress, said: &Progress) -> bool {
     let counts = |reported: &Progress| {
         (reported.rows, reported.bytes, reported.files, reported.hydrated_objects)
@@ -52,7 +52,7 @@ pub(crate) fn is_further(before: &Progress, said: &Progress) -> bool {
     counts(before) != counts(said)
 }
 
-/// What an exporter said of files that it did not finish is not true any more.
+/// Drops the progress of unfinished files, which no longer holds.
 pub(crate) fn forget(tx: &mut dyn Transaction, task: &Task) -> Result<(), StoreError> {
     let stage = match task.state {
         State::Queued { .. } => "queued",

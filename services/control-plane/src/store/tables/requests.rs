@@ -1,4 +1,4 @@
-//! Requests that may be repeated: what a caller's key stands for, as long as it is kept.
+//! Requests with an idempotency key, and what each key created, until the key expires.
 
 use tracelift_core::{
     id::{ExportId, TenantId},
@@ -11,13 +11,13 @@ use crate::store::{
     transaction::Transaction,
 };
 
-/// Seconds for which a caller's key stands for its request.
+/// How long an idempotency key is valid, in seconds.
 pub(crate) const REQUEST_SECONDS: i64 = 86_400;
 
-/// Each kind of request has keys of its own.
+/// A kind of request; each has its own keys.
 pub(crate) struct Kind {
     table: &'static str,
-    /// The column of what was made.
+    /// The column with the id of what was created.
     made: &'static str,
 }
 
@@ -25,16 +25,16 @@ pub(crate) const EXPORTS: Kind = Kind { table: "requests", made: "export_id" };
 pub(crate) const DESTINATIONS: Kind =
     Kind { table: "destination_requests", made: "destination_id" };
 
-/// What a key stands for.
+/// The record of a key.
 pub(crate) struct Known<Id> {
-    /// What was made.
+    /// The id of what was created.
     pub(crate) made: Id,
     /// Whether the request was the same.
     pub(crate) same: bool,
 }
 
-/// What a tenant's key stands for since `limit`. The tenant is locked, or the answer is about a
-/// moment ago.
+/// The record of a tenant's key, if it was made after `limit`. Unless the tenant is locked, the
+/// answer may already be outdated.
 pub(crate) fn find<Id: Read>(
     tx: &mut dyn Transaction,
     kind: &Kind,
@@ -54,7 +54,7 @@ pub(crate) fn find<Id: Read>(
     found.map(known).transpose()
 }
 
-/// From now on the key stands for what was made.
+/// Records what a key created.
 pub(crate) fn remember(
     tx: &mut dyn Transaction,
     kind: &Kind,
@@ -65,7 +65,7 @@ pub(crate) fn remember(
 ) -> Result<(), StoreError> {
     let Some(digest) = request.digests.first() else { return Ok(()) };
     let forgotten = format!("DELETE FROM {} WHERE tenant_id = $1 AND key = $2", kind.table);
-    tx.execute(&forgotten, &[tenant.into(), (&request.key).into()])?; // one that is too old
+    tx.execute(&forgotten, &[tenant.into(), (&request.key).into()])?; // an expired one
     let columns: Vec<(&str, Value)> = vec![
         ("tenant_id", tenant.into()),
         ("key", (&request.key).into()),
@@ -76,13 +76,13 @@ pub(crate) fn remember(
     sql::insert(tx, kind.table, columns)
 }
 
-/// Forgets keys that were used before `limit`.
+/// Deletes keys recorded before `limit`.
 pub(crate) fn forget(tx: &mut dyn Transaction, limit: Timestamp) -> Result<(), StoreError> {
     tx.execute("DELETE FROM requests WHERE created_at <= $1", &[limit.into()])?;
     tx.execute("DELETE FROM destination_requests WHERE created_at <= $1", &[limit.into()])
 }
 
-/// Forgets what stands for an export that is removed.
+/// Deletes the keys of an export that is being deleted.
 pub(crate) fn forget_of(tx: &mut dyn Transaction, export: ExportId) -> Result<(), StoreError> {
     tx.execute("DELETE FROM requests WHERE export_id = $1", &[export.into()])
 }

@@ -1,4 +1,4 @@
-//! Schedules: exports that have an interval, and which window is next.
+//! Schedules: exports with an interval, and the number of their next window.
 
 use tracelift_core::{export::Export, id::ExportId, time::Timestamp};
 
@@ -8,17 +8,17 @@ use crate::store::{
     transaction::{Transaction, for_update_of_free},
 };
 
-/// A schedule under way.
+/// An active schedule.
 pub(crate) struct Schedule {
-    /// As its owner made it.
+    /// As its owner created it.
     pub(crate) export: Export,
-    /// The number of the window that comes next.
+    /// The number of the next window.
     pub(crate) next: u64,
 }
 
-/// Schedules with a window that is due, a bounded number of them: those that waited longest since
-/// they last spawned, so that one with much to catch up on keeps none of the others waiting. Nor
-/// does one that has as many exports under way as it may: it is left out.
+/// Schedules with a window that is due, up to a bound. Those that have gone longest without
+/// spawning come first, so that one with much to catch up on does not delay the others. A schedule
+/// that has reached its limit of exports in progress is left out, so it does not delay them either.
 pub(crate) fn due(tx: &mut dyn Transaction, due: Due) -> Result<Vec<ExportId>, StoreError> {
     let rows = tx.query(
         &format!(
@@ -41,7 +41,7 @@ pub(crate) fn under_way(tx: &mut dyn Transaction, id: ExportId) -> Result<u32, S
     found.map_or(Ok(0), |row| row.get("n"))
 }
 
-/// One of these, locked; `None` when another transaction has it, or has dealt with it.
+/// A due schedule, locked; `None` if another transaction holds it or has already handled it.
 pub(crate) fn lock_due(
     tx: &mut dyn Transaction,
     id: ExportId,
@@ -57,7 +57,7 @@ pub(crate) fn lock_due(
         .transpose()
 }
 
-/// Its next window is `next`, which ends then; `None` after the last one.
+/// Sets the number of the next window and when it ends; `None` after the last one.
 pub(crate) fn go_on(
     tx: &mut dyn Transaction,
     id: ExportId,

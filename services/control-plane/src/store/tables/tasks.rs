@@ -1,4 +1,4 @@
-//! Runs, as rows and as their owner sees them.
+//! Tasks, as rows and as their owner sees them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,10 +22,10 @@ use crate::store::{
     transaction::{Transaction, for_update, for_update_of_free},
 };
 
-/// Files that a run is shown with.
+/// Most files that a run is shown with.
 const SHOWN_FILES: u32 = 5000;
 
-/// Most runs, or exporters, that one statement names.
+/// Most tasks, or exporters, named in one statement.
 const AT_ONCE: usize = 64;
 
 pub(crate) fn create(tx: &mut dyn Transaction, task: &Task) -> Result<(), StoreError> {
@@ -53,12 +53,12 @@ pub(crate) fn create(tx: &mut dyn Transaction, task: &Task) -> Result<(), StoreE
     sql::insert(tx, "runs", columns)
 }
 
-/// Writes what may change of a run.
+/// Writes the columns of a task that may change.
 pub(crate) fn save(tx: &mut dyn Transaction, task: &Task) -> Result<(), StoreError> {
     sql::update(tx, "runs", task.id, changing(task)?)
 }
 
-/// The same, with what is said of it.
+/// The same, with its reported progress.
 pub(crate) fn save_reported(
     tx: &mut dyn Transaction,
     task: &Task,
@@ -109,7 +109,7 @@ fn changing(task: &Task) -> Result<sql::Columns, StoreError> {
         ("frozen", task.frozen.into()),
         ("updated_at", task.updated_at.into()),
     ];
-    // The exporter's name stays after it is gone: people ask who did it.
+    // The exporter's name stays after the lease ends, so that people can see who did the work.
     if let Some(lease) = task.lease() {
         columns.extend([
             ("exporter_id", lease.exporter.as_str().into()),
@@ -121,17 +121,17 @@ fn changing(task: &Task) -> Result<sql::Columns, StoreError> {
     Ok(columns)
 }
 
-/// A run as it is now.
+/// The current state of a task.
 pub(crate) fn one(tx: &mut dyn Transaction, id: TaskId) -> Result<Option<Task>, StoreError> {
     sql::one(tx, "SELECT * FROM runs WHERE id = $1", &[id.into()])?.as_ref().map(task).transpose()
 }
 
-/// A run that this transaction will change.
+/// A task that this transaction will change.
 pub(crate) fn lock(tx: &mut dyn Transaction, id: TaskId) -> Result<Option<Task>, StoreError> {
     Ok(lock_reported(tx, id)?.map(|(task, _)| task))
 }
 
-/// The same, with what was said of it last.
+/// The same, with the progress last reported.
 pub(crate) fn lock_reported(
     tx: &mut dyn Transaction,
     id: TaskId,
@@ -141,7 +141,7 @@ pub(crate) fn lock_reported(
     found.map(|row| Ok((task(&row)?, reported::of(&row)?))).transpose()
 }
 
-/// Those of some runs that there are, locked in the order of their ids.
+/// Those of these tasks that exist, locked in the order of their ids.
 pub(crate) fn lock_all(
     tx: &mut dyn Transaction,
     ids: &BTreeSet<TaskId>,
@@ -162,7 +162,7 @@ pub(crate) fn lock_all(
     Ok(locked)
 }
 
-/// A run and the one that it cleans up after, if it does, locked in the order of their ids.
+/// A task and, for a clean-up, the task that it cleans up after, locked in the order of their ids.
 pub(crate) fn lock_with_subject(
     tx: &mut dyn Transaction,
     id: TaskId,
@@ -173,8 +173,8 @@ pub(crate) fn lock_with_subject(
     tx.query(&sql, &[id.into()])?.iter().map(|row| task(row).map(|task| (task.id, task))).collect()
 }
 
-/// How an export's runs stand: each status of those that come first, once, and that of the
-/// finalising run.
+/// The status of an export's tasks: the distinct statuses of those that precede the finalize task,
+/// and the finalize task's own.
 pub(crate) fn standing(
     tx: &mut dyn Transaction,
     export: ExportId,
@@ -203,7 +203,7 @@ pub(crate) fn standing(
     Ok((first, finalizing))
 }
 
-/// All runs of an export, by time; the finalising one before them.
+/// All tasks of an export, by time; the finalize task before them.
 pub(crate) fn of_export(
     tx: &mut dyn Transaction,
     export: ExportId,
@@ -215,7 +215,7 @@ pub(crate) fn of_export(
     rows.iter().map(task).collect()
 }
 
-/// All runs of an export, locked.
+/// All tasks of an export, locked.
 pub(crate) fn lock_of_export(
     tx: &mut dyn Transaction,
     export: ExportId,
@@ -224,7 +224,7 @@ pub(crate) fn lock_of_export(
     tx.query(&sql, &[export.into()])?.iter().map(task).collect()
 }
 
-/// Every run there is: by export, then by time, those that callers do not see after the others.
+/// Every task: by export, then by time, those without a window last.
 pub(crate) fn all(tx: &mut dyn Transaction) -> Result<Vec<Task>, StoreError> {
     let rows = tx.query(
         "SELECT * FROM runs ORDER BY export_id, window_start IS NULL, window_start, id",
@@ -233,7 +233,7 @@ pub(crate) fn all(tx: &mut dyn Transaction) -> Result<Vec<Task>, StoreError> {
     rows.iter().map(task).collect()
 }
 
-/// What an exporter holds.
+/// The tasks leased to an exporter.
 pub(crate) fn leased_to(
     tx: &mut dyn Transaction,
     exporter: &ExporterId,
@@ -245,7 +245,7 @@ pub(crate) fn leased_to(
     rows.iter().map(task).collect()
 }
 
-/// How many runs each of these exporters holds, by its name.
+/// How many tasks each of these exporters holds, by exporter name.
 pub(crate) fn held(
     tx: &mut dyn Transaction,
     exporters: &[&ExporterId],
@@ -270,8 +270,8 @@ fn marks(number: usize) -> String {
     (1..=number).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Runs stopped since then that this exporter was the last to hold; stopping has put the fence up
-/// by one.
+/// Tasks stopped since then that this exporter was the last to hold. Stopping has raised the fence
+/// by one, so one less is returned.
 pub(crate) fn stopped(
     tx: &mut dyn Transaction,
     exporter: &ExporterId,
@@ -284,14 +284,14 @@ pub(crate) fn stopped(
     rows.iter().map(|row| Ok((row.get("id")?, Fence(row.get("held")?)))).collect()
 }
 
-/// Whether somebody is to clean up after that run, or is at it.
+/// Whether a clean-up after this task is queued or in progress.
 pub(crate) fn is_cleaned(tx: &mut dyn Transaction, subject: TaskId) -> Result<bool, StoreError> {
     let sql = "SELECT id FROM runs WHERE subject = $1 AND state IN ('queued', 'leased')";
     Ok(sql::one(tx, sql, &[subject.into()])?.is_some())
 }
 
-/// Those of some runs that wait, locked: not one that another transaction has or has dealt with,
-/// nor one that is to be cleaned up after.
+/// Those of these tasks that are queued, locked: without tasks that another transaction holds or
+/// has already handled, and without tasks that await a clean-up.
 pub(crate) fn lock_free(
     tx: &mut dyn Transaction,
     ids: &[TaskId],
@@ -321,7 +321,8 @@ pub(crate) fn lock_free(
     Ok(free)
 }
 
-/// Up to `most` runs that callers do not see, are under no limit, and may be given out now, locked.
+/// Up to `most` claimable tasks without a window, locked: callers do not see them, and no limit
+/// applies.
 pub(crate) fn lock_queued_unseen(
     tx: &mut dyn Transaction,
     most: usize,
@@ -337,8 +338,8 @@ pub(crate) fn lock_queued_unseen(
         .collect()
 }
 
-/// Runs whose lease has passed one of its deadlines, locked. One that is being heard of at this
-/// moment is passed over.
+/// Tasks whose lease has passed one of its deadlines, locked. Tasks that another transaction holds,
+/// such as a report, are skipped.
 pub(crate) fn lock_lapsed(
     tx: &mut dyn Transaction,
     now: Timestamp,
@@ -350,7 +351,7 @@ pub(crate) fn lock_lapsed(
     tx.query(&sql, &[now.into()])?.iter().map(task).collect()
 }
 
-/// Ids of unfinished runs that were begun before `run_limit`, or whose export was before
+/// Ids of unfinished tasks that were started before `run_limit`, or whose export was started before
 /// `export_limit`.
 pub(crate) fn overdue(
     tx: &mut dyn Transaction,
@@ -367,7 +368,7 @@ pub(crate) fn overdue(
     rows.iter().map(|row| row.get("id")).collect()
 }
 
-/// Partitions with their destination's bucket.
+/// Partitions with the bucket of their destination.
 const VIEW: &str = "
     SELECT r.*, d.bucket_name, d.prefix, d.region, d.endpoint_url, d.include_bucket_in_prefix, d.addressing, d.write_options,
         d.client_options
@@ -428,7 +429,7 @@ pub(crate) fn view(
     found.map(|row| view_of(tx, &row)).transpose()
 }
 
-/// Complete files of a partition: up to `most` behind that number.
+/// Complete files of a partition: up to `most` with greater numbers.
 pub(crate) fn files(
     tx: &mut dyn Transaction,
     tenant: TenantId,
@@ -515,7 +516,7 @@ fn task(row: &Row) -> Result<Task, StoreError> {
 }
 
 fn kind(row: &Row) -> Result<TaskKind, StoreError> {
-    // Runs that are no partitions name a project where an earlier version has made them.
+    // Tasks other than partitions name a project if an earlier version created them.
     Ok(match (row.get::<String>("kind")?.as_str(), row.window()?, row.get("subject")?) {
         ("find_experiments", Some(window), None) => TaskKind::FindExperiments(window),
         ("partition", Some(window), None) => {

@@ -21,7 +21,7 @@ pub(crate) fn create(tx: &mut dyn Transaction, tenant: &Tenant) -> Result<(), St
     made.map(drop).ok_or_else(|| StoreError::Exists(format!("tenant {}", tenant.id)))
 }
 
-/// Lets nobody else give out this tenant's runs, or make exports under its limits, until the
+/// Keeps others from claiming this tenant's tasks, or creating exports under its limits, until the
 /// transaction ends.
 pub(crate) fn lock(tx: &mut dyn Transaction, id: TenantId) -> Result<Option<Row>, StoreError> {
     let sql = format!("SELECT served_at FROM tenants WHERE id = $1{}", for_update(tx));

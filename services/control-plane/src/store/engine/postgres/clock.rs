@@ -1,4 +1,4 @@
-//! The database's clock, asked once for all who want to know the time at the same moment.
+//! The database's clock, queried once for all callers that ask at the same moment.
 
 use deadpool_postgres::Object;
 use tokio::{sync::Mutex, time::Instant};
@@ -8,16 +8,16 @@ use super::{StoreError, answered};
 
 const STATEMENT: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
-/// What came of asking it last, and until when one must have come for that to be the answer.
+/// The last answer, and the latest arrival of a caller that may share it.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     last: Mutex<Option<(Instant, Result<Timestamp, StoreError>)>>,
 }
 
 impl Clock {
-    /// A time between this call and its answer. One question is under way at a time; those who came
-    /// before it began share its answer, those who came before it failed its failure: nobody
-    /// waits for a database that does not answer twice.
+    /// Returns a time between this call and its answer. Only one query is in flight at a time.
+    /// Callers that arrived before it began share its answer; callers that arrived before it failed
+    /// share its failure, so nobody waits twice for a database that does not answer.
     pub(super) async fn time(
         &self,
         connection: impl AsyncFnOnce() -> Result<Object, StoreError>,
@@ -45,7 +45,7 @@ async fn ask(connection: Object) -> Result<Timestamp, StoreError> {
     let micros: i64 = match answered(question).await {
         Ok(row) => row.get(0),
         Err(error) => {
-            drop(Object::take(connection)); // not one to use again
+            drop(Object::take(connection)); // do not reuse the connection
             return Err(error);
         }
     };

@@ -1,10 +1,11 @@
-//! News between control planes: told by NOTIFY after the transaction it belongs to, heard by
-//! LISTEN, both on a connection of their own.
+//! Notifications between control planes: sent by NOTIFY after the transaction they belong to,
+//! received by LISTEN, both on a dedicated connection.
 //!
-//! Not in the transaction, but for sessions that begin: PostgreSQL commits those that tell
-//! something one after the other, each until it is on the disk. What is lost between a commit and
-//! its news, because the process ends or the connection breaks, is what others look for anyway, and
-//! after a gap everybody is told to look.
+//! They are sent outside the transaction, except when a session begins: PostgreSQL serializes the
+//! commits of transactions that notify, each until it is on disk. A notification that is lost
+//! between a commit and its NOTIFY, because the process ends or the connection breaks, only causes
+//! delay: receivers poll for the same changes anyway, and after a gap everyone is told to reread
+//! the store.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -20,14 +21,15 @@ use tracelift_core::{id::ExporterId, task::Fence};
 use super::{PostgresSettings, waiting};
 use crate::store::{Change, StoreError};
 
-/// Where news is told. Channels are a database's own.
+/// The channel for notifications. Channels are local to a database.
 pub(super) const CHANNEL: &str = "tracelift";
-/// Tells a change within a transaction.
+/// Sends a notification within a transaction.
 pub(super) const STATEMENT: &str = "SELECT pg_notify($1, $2)";
-/// Longest wait before the next try to listen again; the first is a fiftieth of it.
+/// Longest wait before the next attempt to reconnect; the first is at most a fiftieth of it.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// A change as it is told: a version, a word, and ids between blanks. None of them holds a blank.
+/// A change as a payload: a version, a word, and ids, separated by spaces. None of them contains a
+/// space.
 pub(super) fn written(change: &Change) -> String {
     match change {
         Change::Missed => "1 missed".to_owned(),
@@ -40,7 +42,7 @@ pub(super) fn written(change: &Change) -> String {
     }
 }
 
-/// The change that was told; something that a newer version tells is a reason to look at the store.
+/// The change in a payload; an unknown payload from a newer version means: reread the store.
 pub(super) fn read(payload: &str) -> Change {
     let exporter = |text: &str| ExporterId::parse("", text).ok();
     let words: Vec<_> = payload.split(' ').collect();
@@ -65,25 +67,25 @@ pub(super) fn read(payload: &str) -> Change {
 type Messages = Pin<Box<dyn Stream<Item = Result<AsyncMessage, tokio_postgres::Error>> + Send>>;
 type Telling = Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send>>;
 
-/// Most changes that are told by one statement.
+/// Most changes sent in one statement.
 const MOST: usize = 256;
 
-/// A connection that tells and listens.
+/// A connection that sends and receives notifications.
 pub(super) struct Line {
     client: Arc<Client>,
     messages: Messages,
 }
 
 impl Line {
-    /// From here on nothing that is told is missed until the connection is lost.
+    /// From here on no notification is missed until the connection is lost.
     pub(super) async fn connect(settings: &PostgresSettings) -> Result<Self, StoreError> {
         let (client, mut connection) = settings.dedicated("news").connect(settings.tls()).await?;
         let mut messages: Messages =
             Box::pin(stream::poll_fn(move |cx| connection.poll_message(cx)));
         {
             let mut asked = Box::pin(client.batch_execute("LISTEN tracelift"));
-            // The connection moves only while it is read. What it says before it listens is no
-            // news.
+            // The connection only makes progress while it is polled. Messages that arrive before
+            // LISTEN completes are not notifications.
             while let Either::Right((said, unanswered)) =
                 futures::future::select(asked, messages.next()).await
             {
@@ -101,8 +103,9 @@ impl Line {
         Ok(Self { client: Arc::new(client), messages })
     }
 
-    /// Passes news on, in both directions, until the connection is lost; why it was. What is told
-    /// while the news before it is on its way goes out together; `first` before all other.
+    /// Relays notifications in both directions until the connection is lost; returns the reason.
+    /// Notifications that queue up while others are being sent go out together; `first` precedes
+    /// all others.
     async fn pass_on(
         &mut self,
         first: Option<Change>,
@@ -115,7 +118,7 @@ impl Line {
             tokio::select! {
                 message = self.messages.next() => match message {
                     Some(Ok(AsyncMessage::Notification(told))) if told.channel() == CHANNEL => {
-                        let _ = changes.send(read(told.payload())); // nobody listens: nobody is waiting
+                        let _ = changes.send(read(told.payload())); // no receivers: fine
                     }
                     Some(Ok(_)) => {}
                     Some(Err(error)) => return StoreError::from(error).to_string(),
@@ -134,7 +137,7 @@ impl Line {
     }
 }
 
-/// Tells each change once. PostgreSQL passes what is told twice in a statement on once.
+/// Sends each change once. PostgreSQL delivers duplicates within a statement only once.
 fn tell(client: Arc<Client>, changes: Vec<Change>) -> Telling {
     Box::pin(async move {
         let payloads: Vec<_> = changes.iter().map(written).collect();
@@ -148,7 +151,7 @@ fn tell(client: Arc<Client>, changes: Vec<Change>) -> Telling {
     })
 }
 
-/// Passes news on for ever. After a gap everybody is told to look at the store.
+/// Relays notifications forever. After a gap, tells everyone to reread the store.
 pub(super) async fn pass_on(
     settings: PostgresSettings,
     mut line: Line,
@@ -161,7 +164,7 @@ pub(super) async fn pass_on(
         tracing::warn!(reason, "news between control planes is interrupted; connecting again");
         line = again(&settings).await;
         tracing::info!("news is heard again");
-        first = Some(Change::Missed); // nobody knows what was: all are to look, here and elsewhere
+        first = Some(Change::Missed); // what was lost is unknown: everyone rereads the store
     }
 }
 

@@ -1,12 +1,12 @@
-//! The schema and its changes. Several control planes may start at once: one changes it, the others
-//! wait and find it done.
+//! The schema and its migrations. Several control planes may start at once: one migrates, the
+//! others wait and find it done.
 
 use tokio_postgres::Client;
 
 use crate::store::StoreError;
 
-/// Every change of the schema, oldest first. Only ever append: replicas of the version before still
-/// work on it.
+/// Every schema change, oldest first. Append only: replicas of the previous version still work on
+/// the schema.
 const CHANGES: &[&str] = &[
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_identity.sql"),
@@ -25,10 +25,10 @@ const CHANGES: &[&str] = &[
     include_str!("migrations/0015_file_format.sql"),
 ];
 
-/// Nobody else's lock, as long as nobody else chooses these bytes ("tracelft").
+/// An advisory lock of our own, provided that nobody else picks these bytes ("tracelft").
 const LOCK: i64 = i64::from_be_bytes(*b"tracelft");
 
-/// Brings the schema up to date, in one transaction. A newer one is left alone.
+/// Brings the schema up to date, in one transaction. A newer schema is left alone.
 pub(super) async fn migrate(client: &mut Client) -> Result<(), StoreError> {
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;

@@ -1,4 +1,4 @@
-//! Where PostgreSQL is and how it is reached. The password is in nothing that prints.
+//! Where PostgreSQL is and how to connect to it. The password never appears in printed output.
 
 use std::{fmt, fs, path::Path, sync::Arc, time::Duration};
 
@@ -18,19 +18,19 @@ use crate::store::StoreError;
 
 /// How long connecting, and each wait for a connection, may take.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection on which nothing comes back for that long is lost.
+/// A connection that stays silent for this long is considered lost.
 const SILENCE: Duration = Duration::from_secs(10);
-/// A statement of ours takes milliseconds. One that takes longer than this stands in everybody's
-/// way, and so does a transaction whose control plane has gone silent.
+/// Our statements take milliseconds. One that takes longer than this blocks everyone else, and so
+/// does a transaction whose control plane has gone silent.
 const LIMITS: &str =
     "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=15s";
-/// Every statement that is asked often finds its few rows by one index, in its order. A plan that
-/// was made while the tables were new, when reading all of one costs nothing, stays for long after
-/// they have grown; and a bitmap of all that is queued, of which one row is wanted, costs as much
-/// as all of it.
+/// Every frequent statement finds its few rows through one index, in index order. A plan made while
+/// a table was new, when a sequential scan cost nothing, stays in use long after the table has
+/// grown; and a bitmap of all queued tasks, of which one row is wanted, costs as much as reading
+/// them all.
 const PLANS: &str = "-c enable_seqscan=off -c enable_bitmapscan=off";
 
-/// A database of PostgreSQL, and how many connections to it are kept.
+/// A PostgreSQL database, and how many connections to keep.
 #[derive(Clone)]
 pub struct PostgresSettings {
     config: Config,
@@ -45,11 +45,11 @@ impl fmt::Debug for PostgresSettings {
 }
 
 impl PostgresSettings {
-    /// From `postgres://user@host:port/database?sslmode=…`, a password that stands outside of it,
-    /// and the CA of the database's certificate when it is none of the system's.
+    /// From `postgres://user@host:port/database?sslmode=…`, a separately supplied password, and the
+    /// CA of the database's certificate if it is not in the system's trust store.
     ///
-    /// `sslmode` is `disable`, `require` or `verify-full`; the last two are the same here: a
-    /// certificate is always checked. Without it TLS is required, unless the database is on
+    /// `sslmode` is `disable`, `require` or `verify-full`; the last two mean the same here: a
+    /// certificate is always verified. Without `sslmode`, TLS is required unless the database is on
     /// this machine.
     pub fn new(
         url: &SecretString,
@@ -82,7 +82,7 @@ impl PostgresSettings {
         Ok(Self { config, roots, connections })
     }
 
-    /// Where it is, for people.
+    /// A human-readable location.
     pub(super) fn place(&self) -> String {
         let hosts = self.config.get_hosts().iter().map(|host| match host {
             Host::Tcp(name) => name.clone(),
@@ -98,14 +98,14 @@ impl PostgresSettings {
         )
     }
 
-    /// For a connection with a work of its own, which may take its time.
+    /// For a connection dedicated to one purpose, without the timeouts of transactions.
     pub(super) fn dedicated(&self, work: &str) -> Config {
         let mut config = self.config.clone();
         config.application_name(format!("tracelift {work}"));
         config
     }
 
-    /// For the connections that transactions run on.
+    /// For the connections that run transactions.
     pub(super) fn pooled(&self) -> Config {
         let mut config = self.dedicated("transactions");
         let given = config.get_options().map(|options| format!("{options} ")).unwrap_or_default();
@@ -125,7 +125,8 @@ impl PostgresSettings {
 
 const FORM: &str = "it must look like postgres://user@host:5432/database?sslmode=require";
 
-/// The address without `sslmode`, whose values tokio-postgres does not all know, and its value.
+/// The address without `sslmode`, and the value of `sslmode`: tokio-postgres does not support all
+/// of its values.
 fn without_mode(url: &str) -> (String, Option<String>) {
     let Some((base, query)) = url.split_once('?') else { return (url.to_owned(), None) };
     let mut mode = None;

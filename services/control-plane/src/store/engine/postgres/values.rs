@@ -1,4 +1,4 @@
-//! Values on their way to PostgreSQL and back, and its errors.
+//! Converts values to and from PostgreSQL, and its errors.
 
 use std::error::Error;
 
@@ -19,8 +19,8 @@ impl ToSql for Value {
             Self::Null => Ok(IsNull::Yes),
             Self::Number(number) => fitting(number, ty, out),
             Self::Flag(flag) => fitting(flag, ty, out),
-            // PostgreSQL's texts cannot hold a NUL. Losing a report over one that a bucket put into
-            // its words is no choice.
+            // PostgreSQL's text cannot hold NUL. A report must not be lost because a bucket's error
+            // message contains one.
             Self::Text(text) if text.contains('\0') => {
                 fitting(&text.replace('\0', "\u{fffd}"), ty, out)
             }
@@ -69,7 +69,7 @@ impl<'a> FromSql<'a> for Value {
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(said) = error.as_db_error() else { return Self::Unavailable(error.to_string()) };
-        // Not its details: they quote rows.
+        // Not the details: they quote rows.
         let words = format!("{} ({})", said.message(), said.code().code());
         match said.code() {
             &SqlState::T_R_SERIALIZATION_FAILURE

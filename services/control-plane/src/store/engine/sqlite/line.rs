@@ -1,6 +1,6 @@
-//! The line before the file: calls that come while the disk is busy with others are done together,
-//! in one transaction and one write. Each stands in a savepoint of its own, so one that fails takes
-//! nothing of another with it, and none is answered before all of them are durable.
+//! The queue of calls to the file: calls that arrive while the disk is busy are run together, in
+//! one transaction and one write. Each has a savepoint of its own, so a failing call undoes nothing
+//! of the others, and none is answered before all of them are durable.
 
 use std::{
     any::Any,
@@ -18,18 +18,18 @@ use crate::store::{
     transaction::{Failure, Transaction},
 };
 
-/// Most calls in one transaction: the first of them waits until the last is done.
+/// Most calls in one transaction: the first of them waits until the last one is done.
 const TOGETHER: usize = 64;
 
-/// A call in the line.
+/// A queued call.
 pub(super) trait Call: Send {
-    /// Does it; whether what it wrote is to stay.
+    /// Runs the call; returns whether to keep what it wrote.
     fn run(&mut self, tx: &mut SqliteTransaction<'_>) -> bool;
-    /// Tells what became of it, once that is durable; or why it is not.
+    /// Answers with the outcome once it is durable, or with the reason why it is not.
     fn answer(self: Box<Self>, durable: Result<(), &StoreError>);
 }
 
-/// A call, and who waits for its answer.
+/// A call, and the channel for its answer.
 pub(super) struct Asked<W, T, E> {
     pub(super) work: W,
     pub(super) outcome: Option<Result<T, E>>,
@@ -56,7 +56,7 @@ where
             }
             (Err(fault), _) => Err(StoreError::Unavailable(fault.to_string()).into()),
         };
-        let _ = self.asker.send(outcome); // who asked may have gone
+        let _ = self.asker.send(outcome); // the caller may have gone
     }
 }
 
@@ -68,12 +68,13 @@ fn died(panic: &(dyn Any + Send)) -> StoreError {
     StoreError::Unavailable(format!("the call panicked: {}", text.unwrap_or("without words")))
 }
 
-/// Calls that wait, and whether somebody is at it.
+/// Queued calls, and whether they are being served.
 #[derive(Default)]
 pub(super) struct Line(Mutex<(VecDeque<Box<dyn Call>>, bool)>);
 
 impl Line {
-    /// Waits in it. When nobody is at it, it is the caller who must [`serve`].
+    /// Queues a call. Returns whether nobody is serving the queue, so that the caller must
+    /// [`serve`] it.
     pub(super) fn join(&self, call: Box<dyn Call>) -> bool {
         let mut line = self.locked();
         line.0.push_back(call);
@@ -86,7 +87,7 @@ impl Line {
         line.0.drain(..most).collect()
     }
 
-    /// Whether others wait; when none do, nobody is at it any more.
+    /// Whether calls are queued; if none are, the queue is no longer being served.
     fn goes_on(&self) -> bool {
         let mut line = self.locked();
         line.1 = !line.0.is_empty();
@@ -98,8 +99,9 @@ impl Line {
     }
 }
 
-/// Does what waits now, on a thread that may wait for the disk. What has come meanwhile is done on
-/// another: whoever is at it has a call of its own to be answered.
+/// Runs the calls queued now, on a thread that may block on the disk. Calls that arrive in the
+/// meantime run on another thread, because the caller that serves the queue waits for its own
+/// answer.
 pub(super) fn serve(store: SqliteEngine) {
     let turn = Turn(store);
     let store = &turn.0;
@@ -107,9 +109,9 @@ pub(super) fn serve(store: SqliteEngine) {
     {
         let mut connection = store.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let done = together(&mut connection, &mut calls);
-        // Told before the next transaction can begin, so that news comes in the order of commits.
+        // Published before the next transaction can begin, so that notifications keep commit order.
         for change in done.as_ref().into_iter().flatten() {
-            let _ = store.changes.send(change.clone()); // nobody listens: nobody is waiting
+            let _ = store.changes.send(change.clone()); // no receivers: fine
         }
         for call in calls {
             call.answer(done.as_ref().map(|_| ()));
@@ -117,19 +119,19 @@ pub(super) fn serve(store: SqliteEngine) {
     }
 }
 
-/// Hands the line on when it is dropped, however its turn has ended.
+/// Hands the queue on when dropped, however its turn ended.
 struct Turn(SqliteEngine);
 
 impl Drop for Turn {
     fn drop(&mut self) {
         if self.0.line.goes_on() {
             let store = self.0.clone();
-            drop(tokio::task::spawn_blocking(move || serve(store))); // those who wait in the line wait for it
+            drop(tokio::task::spawn_blocking(move || serve(store))); // queued callers wait for it
         }
     }
 }
 
-/// One transaction of several calls; what is to be told of those that stay.
+/// Runs several calls in one transaction; returns the notifications of those that are kept.
 fn together(
     connection: &mut Connection,
     calls: &mut [Box<dyn Call>],
