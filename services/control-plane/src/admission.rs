@@ -1,5 +1,5 @@
-//! How many calls may be under way: one more is refused at once, with the time after which to try
-//! again. Nobody waits in a line that only grows.
+//! Limits the calls in progress: one more is rejected at once, with the time after which to retry.
+//! Nobody waits in a queue that only grows.
 
 use std::{
     future::Future,
@@ -14,15 +14,15 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 use tracelift_proto::status::overloaded;
 
-/// Seconds after which a refused caller should try again.
+/// Seconds after which a rejected caller should retry.
 pub(crate) const RETRY_SECONDS: u64 = 1;
 
-/// Puts [`Admission`] before a service.
+/// Wraps a service in [`Admission`].
 #[derive(Debug, Clone)]
 pub(crate) struct AdmissionLayer(Arc<Semaphore>);
 
 impl AdmissionLayer {
-    /// Lets in `most` calls at a time. A stream counts until its answer begins.
+    /// Admits `most` calls at a time. A stream counts until its response begins.
     pub(crate) fn new(most: usize) -> Self {
         Self(Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))))
     }
@@ -36,7 +36,7 @@ impl<S> Layer<S> for AdmissionLayer {
     }
 }
 
-/// Lets calls in while there is room.
+/// Admits calls while there is room.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission<S> {
     inner: S,

@@ -1,5 +1,5 @@
-//! The calls: a message becomes a domain value, the store does the work, the answer becomes a
-//! message.
+//! The calls: a message is converted to a domain value, the store does the work, and the result is
+//! converted back to a message.
 
 pub(crate) mod admin;
 pub(crate) mod destinations;
@@ -15,11 +15,11 @@ use tracelift_proto::status;
 
 use crate::{sealer::SealError, store::StoreError};
 
-/// Seconds after which a caller should try again when the database is away.
+/// Seconds after which a caller should retry when the database is unavailable.
 const RETRY_SECONDS: u64 = 2;
 
-/// The one mapping of store errors to gRPC codes. What the database says goes to the log, not to
-/// the caller.
+/// The only mapping of store errors to gRPC codes. Database messages go to the log, not to the
+/// caller.
 pub(crate) fn unavailable(error: StoreError) -> Status {
     match error {
         StoreError::Exists(what) => Status::already_exists(format!("{what} exists already")),
@@ -42,13 +42,13 @@ pub(crate) fn sealer(error: SealError) -> Status {
     Status::internal("the stored credentials cannot be used; the control plane's log says why")
 }
 
-/// Why a key is refused that stands for something else.
+/// The error for a key that belongs to another request.
 const OTHER_REQUEST: &str = "the idempotency key was given to another request within the last 24 hours: give each request a key of its own";
 
-/// Longest key of a request.
+/// Longest idempotency key.
 const LONGEST_KEY: usize = 255;
 
-/// The key under which a request may be repeated, when one was given.
+/// The idempotency key of a request, if it has one.
 fn request_key(key: String) -> Result<Option<String>, Invalid> {
     if key.len() > LONGEST_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Invalid::new(

@@ -1,8 +1,8 @@
-//! Who is calling: judged once per request, before any handler runs, by the path's own rule.
+//! Authentication: each request is checked once, before any handler runs, by the rule for its path.
 //!
-//! Admin calls need the admin token, the exporters' stream the fleet token, everything else an API
-//! key. Tokens and keys are compared by their SHA-256, so neither the comparison's time nor the
-//! store gives them away.
+//! Admin calls need the admin token, the exporters' stream needs the fleet token, everything else
+//! needs an API key. Tokens and keys are compared by their SHA-256, so neither comparison times nor
+//! the store reveal them.
 
 use std::{
     future::Future,
@@ -26,13 +26,13 @@ use crate::{
 /// A caller with an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caller {
-    /// The tenant that everything is scoped to.
+    /// The tenant that every call is scoped to.
     pub(crate) tenant: TenantId,
     permission: Permission,
 }
 
 impl Caller {
-    /// The caller of a request; PERMISSION_DENIED unless the key may do that.
+    /// The caller of a request; PERMISSION_DENIED if the key lacks this permission.
     pub(crate) fn of<T>(request: &tonic::Request<T>, needed: Permission) -> Result<Self, Status> {
         let caller = request.extensions().get::<Self>().copied();
         let caller = caller.ok_or_else(|| Status::unauthenticated(NO_KEY))?;
@@ -74,7 +74,7 @@ impl Tokens {
     }
 }
 
-/// Puts [`Authenticate`] around a service.
+/// Wraps a service in [`Authenticate`].
 #[derive(Debug, Clone)]
 pub(crate) struct AuthLayer {
     tokens: Tokens,
@@ -82,7 +82,7 @@ pub(crate) struct AuthLayer {
 }
 
 impl AuthLayer {
-    /// Judges with these tokens and the keys in that store.
+    /// Checks against these tokens and the keys in this store.
     pub(crate) fn new(tokens: Tokens, store: Arc<Store>) -> Self {
         Self { tokens, store }
     }
@@ -96,7 +96,7 @@ impl<S> Layer<S> for AuthLayer {
     }
 }
 
-/// Lets a request through with its [`Caller`], or answers it.
+/// Passes a request on with its [`Caller`], or rejects it.
 #[derive(Debug, Clone)]
 pub(crate) struct Authenticate<S> {
     judge: AuthLayer,

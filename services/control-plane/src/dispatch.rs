@@ -187,7 +187,8 @@ impl Session {
             .dispatcher
             .claim(ClaimRequest { lease: self.lease(now), capacity: self.capacity })
             .await?;
-        let wait_for_work = std::mem::replace(&mut self.room, grant.room); // it may be the session that was woken
+        // A session with room may be the one that was woken.
+        let wait_for_work = std::mem::replace(&mut self.room, grant.room);
         if !grant.room && (wait_for_work || !grant.tasks.is_empty()) {
             self.dispatcher.wake_one();
         }

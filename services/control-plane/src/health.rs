@@ -1,5 +1,5 @@
-//! What the health service says: serving, as long as the store answers. A replica without its
-//! database takes no calls.
+//! The health service: serving for as long as the store answers. A replica without its database
+//! takes no calls.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,10 +8,10 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::store::Store;
 
-/// How often the store is asked.
+/// How often the store is queried.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Keeps the whole server's status true until told to stop.
+/// Keeps the server's overall status up to date until `stopping`.
 pub(crate) async fn watch(store: Arc<Store>, health: HealthReporter, stopping: CancellationToken) {
     let mut ticks = tokio::time::interval(INTERVAL);
     let mut answered = true;

@@ -1,8 +1,8 @@
-//! The control plane: owns destinations, exports, runs, leases, credentials at rest and API keys.
+//! The control plane: owns destinations, exports, tasks, leases, credentials at rest and API keys.
 //!
-//! It never reads an exported row, never talks to ClickHouse and never writes a data file. Down the
-//! line: `api` turns a call into a domain value, [`store`] makes it durable, `dispatch` gives runs
-//! to exporters.
+//! It never reads an exported row, never talks to ClickHouse and never writes a data file. From top
+//! to bottom: `api` converts calls to domain values, [`store`] makes them durable, `dispatch`
+//! assigns tasks to exporters.
 
 #![allow(clippy::result_large_err, reason = "tonic::Status is what gRPC handlers return")]
 
@@ -67,7 +67,7 @@ use crate::{
     },
 };
 
-/// The figures of a control plane, each with what it counts since its start.
+/// The metrics of a control plane, each with what it counts since the process started.
 pub const METRICS: &[(&str, &str)] = &[
     (
         "tracelift_leases_lapsed_total",
@@ -94,7 +94,7 @@ pub(crate) const TASKS_TIMED_OUT: renamed::Counter = renamed::Counter {
     new: "tracelift_tasks_timed_out_total",
 };
 
-/// Why the control plane does not start or run.
+/// Why the control plane fails to start or stops.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "each says what it is about")]
 pub enum Error {
@@ -124,14 +124,14 @@ pub enum Error {
     TaskPanicked(#[from] JoinError),
 }
 
-/// A control plane whose port is taken and whose store is open.
+/// A control plane with its port bound and its store open.
 pub struct ControlPlane {
     listener: TcpListener,
     address: SocketAddr,
     service: Service,
 }
 
-/// A control plane without a port: it serves whatever connections it is given.
+/// A control plane without a port: it serves the connections it is given.
 pub struct Service {
     settings: Settings,
     store: Arc<Store>,
@@ -153,7 +153,7 @@ impl std::fmt::Debug for Service {
 }
 
 impl ControlPlane {
-    /// Opens the store, takes the port, reads the secrets. Nothing is served yet.
+    /// Opens the store, binds the port, reads the secrets. Nothing is served yet.
     pub async fn bind(settings: Settings) -> Result<Self, Error> {
         let store: Arc<Store> = match &settings.database {
             Database::File(path) => Arc::new(Store::from(SqliteEngine::open(path)?)),
@@ -172,7 +172,7 @@ impl ControlPlane {
         Self::bind_with(settings, store).await
     }
 
-    /// The same with a store of the caller's.
+    /// The same with the caller's own store.
     pub async fn bind_with(settings: Settings, store: Arc<Store>) -> Result<Self, Error> {
         let listener = listen::bind(settings.listen).await?;
         let address = listener
@@ -182,18 +182,18 @@ impl ControlPlane {
         Ok(Self { listener, address, service: Service::new(settings, store, connector).await? })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `stopping`, then tells the exporters, lets calls end within the grace, and
-    /// returns.
+    /// Serves until `stopping`, then notifies the exporters, lets calls finish within the grace
+    /// period, and returns.
     pub async fn run(self, stopping: CancellationToken) -> Result<(), Error> {
         let scheme = if self.service.settings.tls.tls_cert.is_some() { "https" } else { "http" };
         tracing::info!("listening on {scheme}://{}", self.address);
-        // Small messages in both directions: without it one waits for the other's acknowledgement,
-        // 40 ms.
+        // Small messages in both directions: without it, each may wait 40 ms for the other side's
+        // acknowledgement.
         self.service
             .serve(TcpIncoming::from(self.listener).with_nodelay(Some(true)), stopping)
             .await
@@ -201,7 +201,8 @@ impl ControlPlane {
 }
 
 impl Service {
-    /// Reads the secrets and makes ready. `connector` is how destinations are checked.
+    /// Reads the secrets and prepares the service. `connector` connects to destinations to check
+    /// them.
     pub async fn new(
         settings: Settings,
         store: Arc<Store>,
@@ -217,7 +218,7 @@ impl Service {
         Ok(Self { settings, store, sealer, tokens, connector })
     }
 
-    /// Serves the connections that come in, until `stopping`, as [`ControlPlane::run`] does.
+    /// Serves incoming connections until `stopping`, as [`ControlPlane::run`] does.
     pub async fn serve<C, E>(
         self,
         incoming: impl Stream<Item = Result<C, E>> + Send,
@@ -272,7 +273,7 @@ impl Service {
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
 
-        // The one tower stack, outermost first.
+        // The only tower stack, outermost layer first.
         let stack = ServiceBuilder::new()
             .layer(RequestLayer)
             .layer(AdmissionLayer::new(settings.max_calls))
@@ -325,7 +326,7 @@ impl Service {
             router.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
         let server = async {
             let served = served.await;
-            stopping.cancel(); // when it has ended by itself
+            stopping.cancel(); // if it has ended by itself
             served?;
             sessions.close();
             sessions.wait().await;
@@ -333,14 +334,14 @@ impl Service {
         };
         let all = async { tokio::try_join!(server, ended(&mut background)).map(drop) };
         let outcome = until_grace(all, &stopping, Duration::from_secs(settings.stop_seconds)).await;
-        stopping.cancel(); // when a part of it has died
+        stopping.cancel(); // if a part of it has panicked
         background.shutdown().await;
         outcome
     }
 }
 
-/// Waits until all of them have ended, or one has panicked: a control plane that does a part of its
-/// work only must not look alive.
+/// Waits until all of `background` has ended, or one part of it has panicked: a control plane that
+/// does only a part of its work must not look healthy.
 async fn ended(background: &mut JoinSet<()>) -> Result<(), Error> {
     while let Some(ended) = background.join_next().await {
         ended?;
@@ -348,8 +349,8 @@ async fn ended(background: &mut JoinSet<()>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Waits for all of it, but not longer than `grace` after `stopping`: a watch can last for ever, an
-/// exporter that reads nothing can hold its session, a database may not answer.
+/// Waits for all of it, but no longer than `grace` after `stopping`: a watch can last forever, an
+/// exporter that reads nothing can hold its session open, a database may not answer.
 async fn until_grace(
     all: impl Future<Output = Result<(), Error>>,
     stopping: &CancellationToken,
@@ -368,7 +369,8 @@ async fn until_grace(
     }
 }
 
-/// Seals with the current key what an older one sealed, so that the older one can be taken away.
+/// Reseals under the current key whatever an older key sealed, so that the older key can be
+/// removed.
 async fn reseal(store: &Store, sealer: &CredentialSealer) -> Result<(), Error> {
     for (tenant, destination, old) in store.all_sealed().await? {
         if !sealer.is_current(&old) {

@@ -1,4 +1,4 @@
-//! Exports and their runs, with new ids: the only place where both are made from a spec.
+//! Creates exports and their tasks, with new ids: the only place where a spec becomes either.
 
 use tracelift_core::{
     export::{Export, ExportSpec},
@@ -9,7 +9,7 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
-/// An export of `spec`, and the runs that it begins with. A schedule has none.
+/// An export of `spec`, and its initial tasks. A schedule has none.
 pub(crate) fn planned(
     tenant: TenantId,
     spec: ExportSpec,

@@ -1,7 +1,8 @@
-//! Credentials at rest: AES-256-GCM under a key of the operator's, named in what it sealed so that
-//! keys can be rotated.
+//! Credentials at rest: AES-256-GCM under one of the operator's keys, whose id is part of the
+//! sealed value so that keys can be rotated.
 //!
-//! A sealed value is bound to its tenant and destination; copied to another row it does not open.
+//! A sealed value is bound to its tenant and destination; copied to another row, it cannot be
+//! opened.
 
 use aes_gcm::{
     Aes256Gcm, Nonce,
@@ -14,7 +15,7 @@ use sha2::Sha256;
 use tracelift_core::id::{DestinationId, TenantId};
 use tracelift_proto::BucketSecrets;
 
-/// A sealed value as it is stored: `<key id>.<nonce>.<ciphertext>`, the last two in base64.
+/// A sealed value as stored: `<key id>.<nonce>.<ciphertext>`, the last two in base64.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(pub String);
 
@@ -30,23 +31,23 @@ impl Sealed {
     }
 }
 
-/// What can go wrong with keys and sealed values.
+/// Errors of keys and sealed values.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    /// The setting is not of its form.
+    /// The setting is malformed.
     #[error(
         "the master keys must be ID:BASE64 pairs separated by commas, each key 32 bytes (openssl rand -base64 32); the first one seals"
     )]
     Keys,
-    /// A stored value was sealed with a key that is not given any more.
+    /// A stored value was sealed with a key that is no longer configured.
     #[error(
         "a stored credential was sealed with master key {0:?}, which is not among the given ones; give it as well"
     )]
     UnknownKey(String),
-    /// A stored value does not open.
+    /// A stored value cannot be opened.
     #[error("a stored credential does not open: it was changed, or its master key was")]
     Broken,
-    /// The system gives no randomness.
+    /// The system provides no randomness.
     #[error("no randomness to be had from the system")]
     Randomness,
 }
@@ -54,11 +55,11 @@ pub enum SealError {
 struct MasterKey {
     id: String,
     cipher: Aes256Gcm,
-    /// Under a key made from the master key for this alone.
+    /// Keyed with a key derived from the master key for this purpose only.
     digest: Hmac<Sha256>,
 }
 
-/// Seals with its first key, opens with any.
+/// Seals with its first key, opens with any of them.
 pub struct CredentialSealer {
     keys: Vec<MasterKey>,
 }
@@ -105,7 +106,7 @@ impl CredentialSealer {
         Ok(Sealed(format!("{}.{}.{}", key.id, BASE64.encode(nonce), BASE64.encode(sealed))))
     }
 
-    /// Opens what was sealed for that destination.
+    /// Opens a value that was sealed for this destination.
     pub fn open(
         &self,
         tenant: TenantId,
@@ -137,9 +138,9 @@ impl CredentialSealer {
         })
     }
 
-    /// What `request`, which may hold secrets, is recognised by: under the key that seals now
-    /// first, then under the others. Who reads a stored one without the master key can try out
-    /// nothing.
+    /// Digests that identify `request`, which may hold secrets: first under the key that seals now,
+    /// then under the others. Without the master key, a stored digest cannot be used to test
+    /// guesses.
     pub fn digests(&self, request: &[u8]) -> Vec<[u8; 32]> {
         let digest = |key: &MasterKey| {
             key.digest.clone().chain_update(request).finalize().into_bytes().into()

@@ -1,5 +1,5 @@
-//! What the operator can set: flags, or variables of the environment. Secrets come from variables
-//! or files only.
+//! The operator's settings: flags or environment variables. Secrets come only from environment
+//! variables or files.
 
 use std::{
     convert::Infallible,
@@ -22,27 +22,27 @@ use tracelift_runtime::{metrics::MetricsSettings, secret, telemetry::LogSettings
 
 use crate::{api::limits::Terms, dispatch::LeaseTerms, store::TimeLimits, sweep::Ageing};
 
-/// Which database there is. An address of PostgreSQL may hold a password, so it is read only where
-/// it is used.
+/// Which database to use. The address of a PostgreSQL database may hold a password, so it is parsed
+/// only where it is used.
 #[derive(Debug, Clone)]
 pub enum Database {
-    /// SQLite, in that file.
+    /// SQLite, in this file.
     File(PathBuf),
-    /// PostgreSQL, at that address.
+    /// PostgreSQL, at this address.
     Postgres(SecretString),
 }
 
-/// Which ambient credentials of this installation destinations may use.
+/// How destinations may use the ambient credentials of this installation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AmbientCredentials {
-    /// Have a role assumed with them.
+    /// To assume a role.
     pub(crate) roles: bool,
-    /// Use them as they are.
+    /// As they are.
     pub(crate) environment: bool,
 }
 
 impl AmbientCredentials {
-    /// Whether a destination may authenticate like that.
+    /// Whether a destination may authenticate with this identity.
     pub(crate) fn allow(self, identity: &Identity) -> bool {
         match identity {
             Identity::Keys => true,
@@ -53,7 +53,7 @@ impl AmbientCredentials {
 }
 
 impl FromStr for Database {
-    type Err = Infallible; // a fault would be shown with the whole address
+    type Err = Infallible; // an error would quote the whole address
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
         let is_address = text.starts_with("postgres://") || text.starts_with("postgresql://");
@@ -213,8 +213,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// From the command line and the environment; ends the process with a usage message when they
-    /// are wrong.
+    /// Reads the command line and the environment; exits with a usage message if they are invalid.
     #[must_use]
     pub fn read() -> Self {
         let mut settings = Self::parse();
@@ -225,7 +224,7 @@ impl Settings {
         settings
     }
 
-    /// Settings with every default, as tests start from.
+    /// Settings with every default, a starting point for tests.
     #[must_use]
     pub fn defaults() -> Self {
         Self::parse_from(["tracelift-control-plane"])

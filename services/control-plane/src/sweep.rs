@@ -1,5 +1,5 @@
-//! What happens because time has passed: leases lapse, runs and exports time out, schedules spawn
-//! exports, records of ended exports are removed.
+//! Time-driven work: leases lapse, tasks and exports time out, schedules spawn exports, records of
+//! ended exports are deleted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,26 +11,26 @@ use crate::{
     store::{Due, Store, StoreError, TimeLimits},
 };
 
-/// How old things may get.
+/// Age limits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ageing {
-    /// Runs and exports under way.
+    /// For tasks and exports in progress.
     pub(crate) limits: TimeLimits,
-    /// Records of ended exports, in days; 0 is for ever.
+    /// For records of ended exports, in days; 0 means forever.
     pub(crate) retention_days: u32,
-    /// A schedule's window, from its end until it is exported, in seconds.
+    /// For a schedule's window, from its end until it is exported, in seconds.
     pub(crate) grace_seconds: u32,
-    /// Exports of one schedule under way at once; 0 is no limit.
+    /// Exports of one schedule in progress at once; 0 means no limit.
     pub(crate) exports_per_schedule: u32,
 }
 
-/// How often the sweep looks.
+/// How often the sweep runs.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Queues runs again whose lease has lapsed, until told to stop.
+/// Takes back tasks whose lease has lapsed, and does the other time-driven work, until `stopping`.
 ///
-/// Nothing lapses during the first lease time after a start, nor after the store was away: for
-/// exporters both are only a longer disconnect.
+/// Nothing lapses during the first lease time after a start, nor after the store was unavailable:
+/// to exporters, both are merely a longer disconnect.
 pub(crate) async fn sweep(
     store: Arc<Store>,
     terms: LeaseTerms,
@@ -83,7 +83,7 @@ async fn look(store: &Store, terms: LeaseTerms, ageing: Ageing) -> Result<(), St
     Ok(())
 }
 
-/// Spawns what is due. A schedule that cannot be read keeps none of the others waiting.
+/// Spawns due exports. A schedule that cannot be read does not hold up the others.
 async fn spawn(store: &Store, due: Due, now: Timestamp) -> Result<(), StoreError> {
     for schedule in store.due_schedules(due).await? {
         match store.spawn(schedule, due, now).await {

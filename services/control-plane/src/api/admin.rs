@@ -39,7 +39,8 @@ fn display_name(text: &str) -> Result<String, Invalid> {
     }
 }
 
-/// Whether it comes later in a list: the newest come first, of those made at once the smallest ids.
+/// Whether an item comes later in the list: newest first, smallest id first among those created at
+/// the same time.
 fn is_behind(made: Timestamp, id: Uuid, Place(last, last_id): Place) -> bool {
     made < last || (made == last && id > last_id)
 }

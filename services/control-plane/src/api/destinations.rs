@@ -1,4 +1,4 @@
-//! DestinationService: nothing is saved before the bucket has taken a probe.
+//! DestinationService: nothing is saved until the bucket has accepted a probe.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,12 +38,12 @@ pub(crate) struct Destinations {
     pub(crate) own_rights: AmbientCredentials,
 }
 
-/// Longest wait for one answer of a bucket that is being checked.
+/// Longest wait for one response of a bucket under test.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a transient fault is tried while checking.
+/// How often a request that fails transiently is attempted during a check.
 const CHECK_ATTEMPTS: u32 = 2;
 
-/// The authentication that a caller asks for.
+/// The authentication that a caller requests.
 enum Entry {
     Keys(BucketSecrets),
     Role(RoleArn),
@@ -63,7 +63,7 @@ impl Entry {
         }
     }
 
-    /// What is stored in the open.
+    /// What is stored in plain text.
     fn identity(&self) -> Identity {
         match self {
             Self::Keys(_) => Identity::Keys,
@@ -89,7 +89,7 @@ impl Entry {
 }
 
 impl Destinations {
-    /// Keys, a role, or neither, as far as the operator allows them.
+    /// Keys, a role, or neither, if the operator allows it.
     fn entry(
         &self,
         credentials: Option<v1::Credentials>,
@@ -119,7 +119,7 @@ impl Destinations {
         }
     }
 
-    /// What its store knows, when the bucket takes a probe.
+    /// The features that the object store supports, if the bucket accepts a probe.
     async fn check(
         &self,
         tenant: TenantId,

@@ -1,4 +1,4 @@
-//! ExportService: planning, looking, cancelling, watching.
+//! ExportService: create, read, cancel and watch exports.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -41,23 +41,23 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Exports {
     pub(crate) store: Arc<Store>,
-    /// What a workspace may have.
+    /// The limits of a workspace.
     pub(crate) terms: Terms,
-    /// Room for watches.
+    /// Permits for watches.
     pub(crate) watches: Arc<Semaphore>,
     pub(crate) stopping: CancellationToken,
 }
 
-/// What the tokens of each list begin with.
+/// The prefixes of the page tokens of each list.
 const EXPORTS: &str = "exports";
 const RUNS: &str = "runs";
 const SCHEDULE_RUNS: &str = "schedule-runs";
 const FILES: &str = "files";
-/// Exports in one answer unless the caller says otherwise.
+/// Exports in one response unless the caller asks for another number.
 const DEFAULT_LIMIT: u32 = 100;
-/// Shortest time between two answers of a watch.
+/// Shortest time between two responses of a watch.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
-/// A watch looks again after that long even when it heard nothing: news can be lost.
+/// A watch rereads its export this often even without a notification: notifications can be lost.
 const WATCH_SWEEP: Duration = Duration::from_secs(5);
 
 impl Exports {
@@ -78,8 +78,8 @@ fn absent(id: ExportId) -> Status {
     Status::not_found(format!("export {id} does not exist"))
 }
 
-/// What is asked for, and under which key; or every wrong field. Requests are compared after every
-/// default was filled in.
+/// The requested export and its idempotency key, or every invalid field. Requests are compared
+/// after all defaults have been filled in.
 fn asked(
     spec: &v1::ExportSpec,
     key: String,
@@ -99,7 +99,7 @@ fn asked(
     Ok((spec, request))
 }
 
-/// Which exports a list is to have; or every wrong field.
+/// Which exports to list, or every invalid field.
 fn wanted(request: &v1::ListExportsRequest) -> Result<ExportFilter, Vec<Invalid>> {
     let mut faults = Faults::default();
     let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
@@ -386,7 +386,7 @@ impl ExportService for Exports {
     }
 }
 
-/// What is wrong with each filter of a request.
+/// The errors in each filter of a request.
 fn filter_errors(request: &v1::ValidateFilterRequest) -> Vec<v1::FilterError> {
     let filters = [
         ("filter", &request.filter),
@@ -398,7 +398,7 @@ fn filter_errors(request: &v1::ValidateFilterRequest) -> Vec<v1::FilterError> {
     faults.map(|Invalid { field, message, .. }| v1::FilterError { field, message }).collect()
 }
 
-/// One caller's watch of one export.
+/// A caller's watch of one export.
 struct Watch {
     exports: Exports,
     tenant: TenantId,
@@ -406,7 +406,7 @@ struct Watch {
     notifications: broadcast::Receiver<Change>,
     first: bool,
     ended: bool,
-    /// Its place among the watches, until it ends.
+    /// Its permit, held until the watch ends.
     _place: OwnedSemaphorePermit,
 }
 
@@ -421,7 +421,8 @@ impl Watch {
             let stopping = self.exports.stopping.clone();
             let waited = stopping.run_until_cancelled(async {
                 tokio::time::sleep(WATCH_INTERVAL).await;
-                let _ = tokio::time::timeout(WATCH_SWEEP, self.something_new()).await; // late or not, it looks again
+                // Late or not, the export is reread.
+                let _ = tokio::time::timeout(WATCH_SWEEP, self.something_new()).await;
             });
             if waited.await.is_none() {
                 self.ended = true;
@@ -442,7 +443,7 @@ impl Watch {
         Ok(v1::WatchExportResponse { export: self.exports.shown(&view).await? })
     }
 
-    /// Waits for news of this export and takes in what else has come meanwhile.
+    /// Waits for a notification about this export, then drains the others that have arrived.
     async fn something_new(&mut self) {
         loop {
             match self.notifications.recv().await {

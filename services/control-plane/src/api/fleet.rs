@@ -1,4 +1,4 @@
-//! FleetService: the door of the exporters. A stream that says hello becomes a session.
+//! FleetService: the entry point for exporters. A stream that sends Hello becomes a session.
 
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
@@ -37,10 +37,10 @@ pub(crate) struct Fleet {
     pub(crate) sessions: TaskTracker,
 }
 
-/// How long an exporter may take to say hello.
+/// How long an exporter may take to send Hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// Answers that wait for a slow exporter; beyond that its session waits, and its leases lapse if it
-/// stays so.
+/// Messages queued for a slow exporter; beyond that its session blocks, and its leases lapse if it
+/// stays slow.
 const OUTBOX: usize = 64;
 
 #[tonic::async_trait]
@@ -143,7 +143,7 @@ impl FleetService for Fleet {
     }
 }
 
-/// The newest version that both sides speak.
+/// The newest protocol version that both sides support.
 fn agree(min: u32, max: u32) -> Result<u32, Status> {
     let newest = max.min(*PROTOCOL.end());
     if min <= max && newest >= min && PROTOCOL.contains(&newest) {

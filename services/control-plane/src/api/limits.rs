@@ -1,5 +1,5 @@
-//! What a workspace may have: the operator's settings, told to callers, and the refusal when they
-//! are used up.
+//! The limits of a workspace: the operator's settings as shown to callers, and the error when one
+//! has been reached.
 
 use tonic::Status;
 use tracelift_core::{
@@ -10,16 +10,16 @@ use tracelift_proto::{status::overloaded, v1};
 
 use crate::store::{Full, TimeLimits, Usage};
 
-/// The operator's terms of exports.
+/// The operator's terms for exports.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
-    /// UTC days of one export.
+    /// Longest window of one export, in UTC days.
     pub(crate) max_days: u64,
-    /// Days that the start of a new schedule may lie back; 0 is no limit.
+    /// How many days in the past a new schedule may start; 0 means no limit.
     pub(crate) max_days_back: u32,
-    /// Exports of one schedule under way at once; 0 is no limit.
+    /// Exports of one schedule in progress at once; 0 means no limit.
     pub(crate) exports_per_schedule: u32,
-    /// Of exports that name none.
+    /// The codec of exports that name none.
     pub(crate) compression: Compression,
     /// Retries of one run.
     pub(crate) max_retries: u32,
@@ -28,7 +28,7 @@ pub(crate) struct Terms {
     pub(crate) times: TimeLimits,
 }
 
-/// Every limit, and what is used of it.
+/// Every limit, with its usage.
 pub(crate) fn limits(terms: &Terms, usage: Usage) -> v1::Limits {
     let of = |limit, used| Some(v1::Limit { limit, used });
     v1::Limits {
@@ -46,7 +46,7 @@ pub(crate) fn limits(terms: &Terms, usage: Usage) -> v1::Limits {
     }
 }
 
-/// Says which limit, and when there is room again.
+/// The error that names the limit and when to try again.
 pub(crate) fn refusal(full: Full) -> Status {
     let (text, seconds) = match full {
         Full::ExportsPerHour { limit, seconds } => (

@@ -1,9 +1,9 @@
-//! Pages of lists: as many messages as fit under a bound that every client takes, and a token for
+//! Pages of lists: as many messages as fit within a size that every client accepts, and a token for
 //! the rest.
 //!
-//! A token names the last thing that was told, so that what comes or goes between two pages makes
-//! none of the others appear twice or not at all. Whose things a list is of is said by the request,
-//! never by its token.
+//! A token names the last item returned, so items that appear or disappear between two pages make
+//! no other item appear twice or go missing. The request determines whose items a list holds, never
+//! its token.
 
 use std::future::Future;
 
@@ -16,14 +16,14 @@ use uuid::Uuid;
 
 use crate::store::{ExportView, Page, Place, RunView};
 
-/// Bytes of one page. gRPC clients take messages of 4 MiB unless they are told otherwise.
+/// Bytes of one page. By default, gRPC clients accept messages of up to 4 MiB.
 pub(crate) const PAGE_BYTES: usize = 3 << 20;
-/// What a message takes in a list besides its own bytes, at most.
+/// Most bytes that a message adds to a list besides its own.
 const FRAME_BYTES: usize = 8;
-/// Rows that are asked for at once.
+/// Rows read at once.
 const BATCH: u32 = 100;
 
-/// What names a place in a list.
+/// A position in a list that a token can encode.
 pub(crate) trait Token: Sized + Copy {
     fn write(self) -> String;
     fn read(text: &str) -> Option<Self>;
@@ -50,14 +50,14 @@ impl Token for u32 {
     }
 }
 
-/// The token of a list's next page.
+/// The token for the next page of a list.
 fn token<T: Token>(list: &str, after: Option<T>) -> String {
     after
         .map(|after| URL_SAFE_NO_PAD.encode(format!("{list}.{}", after.write())))
         .unwrap_or_default()
 }
 
-/// The place that a token of this list stands for; `None` for the first page.
+/// The position that a token of this list encodes; `None` for the first page.
 pub(crate) fn place<T: Token>(list: &str, token: &str) -> Result<Option<T>, Status> {
     if token.is_empty() {
         return Ok(None);
@@ -75,8 +75,7 @@ pub(crate) fn place<T: Token>(list: &str, token: &str) -> Result<Option<T>, Stat
     read().map(Some).ok_or_else(nonsense)
 }
 
-/// The part of a list that is asked for. `default` is how many there are at most when the caller
-/// does not say.
+/// The requested part of a list. `default` is the most items to return if the caller sets no limit.
 pub(crate) fn page(
     list: &str,
     limit: u32,
@@ -89,7 +88,7 @@ pub(crate) fn page(
     Ok(Page { limit: limited(limit)?.or(default), offset, after })
 }
 
-/// How many are asked for; 0 is as many as fit.
+/// The requested number of items; 0 means as many as fit.
 pub(crate) fn limited(limit: u32) -> Result<Option<u32>, Status> {
     if limit > 1000 {
         return Err(invalid([Invalid::new("limit", "must be between 1 and 1000")]));
@@ -97,7 +96,7 @@ pub(crate) fn limited(limit: u32) -> Result<Option<u32>, Status> {
     Ok(Some(limit).filter(|limit| *limit > 0))
 }
 
-/// A page that is being filled.
+/// A page under construction.
 struct Filling<M> {
     messages: Vec<M>,
     bytes: usize,
@@ -109,12 +108,12 @@ impl<M: Message> Filling<M> {
         Self { messages: Vec::new(), bytes: 0, limit: limit.unwrap_or(u32::MAX) }
     }
 
-    /// How many more it may have.
+    /// How many more items it may hold.
     fn left(&self) -> u32 {
         self.limit.saturating_sub(u32::try_from(self.messages.len()).unwrap_or(u32::MAX))
     }
 
-    /// Whether the message has found room. The first one always does.
+    /// Adds the message if it fits, and returns whether it did. The first one always fits.
     fn add(&mut self, message: M) -> bool {
         let bytes = self.bytes + message.encoded_len() + FRAME_BYTES;
         let fits = self.left() > 0 && (self.messages.is_empty() || bytes <= PAGE_BYTES);
@@ -126,7 +125,8 @@ impl<M: Message> Filling<M> {
     }
 }
 
-/// A page of what `read` gives of a list, each shown by `show`, and the next one's token.
+/// A page of the items that `read` returns, each converted by `show`, and the token for the next
+/// page.
 pub(crate) async fn fill<R, M, T, F>(
     list: &str,
     limit: Option<u32>,
@@ -142,7 +142,8 @@ where
     let mut filling = Filling::new(limit);
     loop {
         let batch = filling.left().min(BATCH);
-        let mut rows = read(after, batch.saturating_add(1)).await?; // one more says whether there is more
+        // One more row shows whether there is another page.
+        let mut rows = read(after, batch.saturating_add(1)).await?;
         let more = rows.len() > batch as usize;
         rows.truncate(batch as usize);
         for row in rows {
@@ -159,8 +160,7 @@ where
     }
 }
 
-/// The same of a list that is read as a whole, where there never are many: those that are `behind`
-/// the place.
+/// The same for a short list that is read in full: keeps the items that are `behind` the position.
 pub(crate) async fn cut<R: Clone, M: Message>(
     list: &str,
     rows: Vec<R>,
@@ -176,12 +176,12 @@ pub(crate) async fn cut<R: Clone, M: Message>(
     fill(list, limited(limit)?, place(list, given)?, read, |row| show(&row)).await
 }
 
-/// Where an export stands in a list.
+/// The position of an export in a list.
 pub(crate) fn of_export(view: &ExportView) -> Place {
     Place(view.export.created_at, view.export.id.0)
 }
 
-/// Where a run does.
+/// The position of a run in a list.
 pub(crate) fn of_run(view: &RunView) -> Place {
     let window = view.task.kind.window().unwrap_or(view.export.spec.window);
     Place(window.start(), view.task.id.0)

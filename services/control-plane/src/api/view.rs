@@ -1,4 +1,4 @@
-//! What callers see of exports and runs: pure, with the time handed in.
+//! Exports and runs as callers see them. Pure: the time is passed in.
 
 use tracelift_core::{
     destination::Bucket,
@@ -43,7 +43,7 @@ fn progress(view: &ExportView, now: Timestamp) -> v1::ExportProgress {
     }
 }
 
-/// Rows of the whole export: those counted, scaled to the partitions that were not counted yet.
+/// Estimated rows of the whole export: the rows counted so far, scaled up to all partitions.
 fn estimate(view: &ExportView) -> Option<u64> {
     let (rows, counted, total) =
         (view.rows_counted, u64::from(view.runs_counted), u64::from(view.runs_total));
@@ -51,8 +51,8 @@ fn estimate(view: &ExportView) -> Option<u64> {
     Some(scaled.max(view.rows))
 }
 
-/// Seconds until the rest is written at the mean speed so far; `None` before there is one, or after
-/// the end.
+/// Seconds until the remaining rows are written at the mean speed so far; `None` while there is no
+/// such speed, and after the end.
 fn eta(view: &ExportView, rows_total: u64, now: Timestamp) -> Option<u64> {
     if view.export.status.ended() {
         return None;
@@ -119,7 +119,7 @@ fn result(view: &RunView) -> Option<v1::RunResult> {
     })
 }
 
-/// So many fields are named in a run's result; its manifest names more.
+/// Most fields named in a run's result; its manifest names more.
 const MAX_UNDECIDED_FIELDS: usize = 100;
 
 fn undecided(field: &HydrationMiss) -> v1::UndecidedField {
@@ -130,11 +130,10 @@ fn undecided(field: &HydrationMiss) -> v1::UndecidedField {
     }
 }
 
-/// Bytes of the files, and of the errors, that a run is shown with, so that one run always fits
-/// into a page.
+/// Most bytes of files, and of errors, shown with a run, so that a run always fits into a page.
 const SHOWN_BYTES: usize = 1 << 20;
 
-/// The first files, as far as they find room.
+/// The first files, as many as fit.
 fn first(files: impl Iterator<Item = String>) -> Vec<String> {
     let mut room = SHOWN_BYTES;
     files
@@ -142,7 +141,7 @@ fn first(files: impl Iterator<Item = String>) -> Vec<String> {
         .collect()
 }
 
-/// Each in its place, the oldest of them empty where there are too many.
+/// The errors in their order; if they do not all fit, the oldest are left empty.
 fn newest(errors: &[String]) -> Vec<String> {
     let mut room = SHOWN_BYTES;
     let shown = errors.iter().rev().map(|error| {

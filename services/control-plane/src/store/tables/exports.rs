@@ -200,7 +200,8 @@ pub(crate) fn remove_ended(
          ORDER BY e.id LIMIT 100{}",
         for_update_of_free(tx)
     );
-    let ended = tx.query(&sql, &[limit.into()])?; // locked: none of their runs can be retried meanwhile
+    // Locked, so that none of their runs is retried in the meantime.
+    let ended = tx.query(&sql, &[limit.into()])?;
     for row in &ended {
         requests::forget_of(tx, row.get("id")?)?;
         let id = [row.get::<ExportId>("id")?.into()];
