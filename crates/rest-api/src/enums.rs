@@ -1,4 +1,4 @@
-//! Fields with a choice of words: the words are those that the rules read.
+//! Schemas of enum fields, with the values that the core rules accept.
 
 use tracelift_core::{
     destination::{Addressing, UsEast1},
@@ -19,7 +19,7 @@ fn one_of(values: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
     .into()
 }
 
-/// The same, or null.
+/// The same, but nullable.
 fn or_null(values: impl IntoIterator<Item = &'static str>) -> RefOr<Schema> {
     let values = values.into_iter().map(serde_json::Value::from).chain([serde_json::Value::Null]);
     let kinds = SchemaType::from_iter([Type::String, Type::Null]);
@@ -56,7 +56,7 @@ pub fn run_status() -> RefOr<Schema> {
     )
 }
 
-/// The one status that a caller may set.
+/// The only status that a caller may set.
 pub fn cancelled() -> RefOr<Schema> {
     one_of([ExportStatus::Cancelled.as_str()])
 }

@@ -1,4 +1,4 @@
-//! `BulkExport`, and what is said of a filter.
+//! `BulkExport`, and the result of validating a filter.
 
 use serde::Serialize;
 use tracelift_core::export::{Compression, FileFormat, FormatVersion};

@@ -1,8 +1,8 @@
-//! The REST API's objects: field names, types and order, their OpenAPI schemas, and how each is made
-//! of a gRPC message.
+//! The objects of the REST API: field names, types and order, their OpenAPI schemas, and their
+//! conversion from gRPC messages.
 //!
-//! The gateway answers with them and describes them; the command prints them with `--json`. So the
-//! three cannot differ.
+//! The gateway returns and documents them, and the command prints them with `--json`, so the three
+//! cannot differ.
 
 mod destinations;
 pub mod enums;
@@ -22,7 +22,7 @@ fn time(time: Option<&prost_types::Timestamp>) -> Option<String> {
     time_from("", time).ok().map(|time| time.to_string())
 }
 
-/// Null instead of an empty text.
+/// Null instead of an empty string.
 fn text(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }

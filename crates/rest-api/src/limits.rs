@@ -1,4 +1,4 @@
-//! Limits, beyond LangSmith: null is none.
+//! Limits, an extension to LangSmith's API: null means unlimited.
 
 use serde::Serialize;
 use tracelift_proto::v1;

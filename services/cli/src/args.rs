@@ -321,7 +321,7 @@ pub enum Tenant {
 }
 
 impl DestinationCreate {
-    /// The addressing style that was asked for.
+    /// The requested addressing style.
     pub(crate) fn addressing(&self) -> Addressing {
         let word = self.addressing_style.as_deref().unwrap_or("auto");
         Addressing::parse("addressing_style", word).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! The commands: each asks once and prints the answer.
+//! The commands: each sends a request and prints the response.
 
 mod admin;
 mod destination;
@@ -38,7 +38,7 @@ fn completions(shell: clap_complete::Shell) -> Result<ExitCode, CliError> {
     print(&String::from_utf8_lossy(&script))
 }
 
-/// To standard output. Whoever stopped reading has read enough.
+/// Prints to standard output. A closed pipe is not an error.
 fn print(text: &str) -> Result<ExitCode, CliError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -47,7 +47,7 @@ fn print(text: &str) -> Result<ExitCode, CliError> {
     }
 }
 
-/// The one form or the other.
+/// Prints either JSON or text.
 fn answer(
     json: bool,
     value: impl FnOnce() -> Value,

@@ -1,4 +1,4 @@
-//! The control plane as this command sees it: a channel, and the headers of every call.
+//! The connection to the control plane: a channel, and the headers of every call.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use tracelift_proto::{
 
 use crate::{args::Global, error::CliError, secrets};
 
-/// Creating a destination waits for the bucket; nothing else takes long.
+/// Creating a destination waits for the bucket; all other calls are fast.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Ready to ask; connects with the first call.
+/// A client of the control plane; connects on the first call.
 #[derive(Debug)]
 pub(crate) struct Connection {
     channel: Channel,
@@ -31,7 +31,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// As a tenant, with an API key.
+    /// Authenticates as a tenant, with an API key.
     pub(crate) fn tenant(global: &Global) -> Result<Self, CliError> {
         let mut headers = MetadataMap::new();
         headers.insert("x-api-key", header("the API key", "", &secrets::api_key(global)?)?);
@@ -41,7 +41,7 @@ impl Connection {
         Self::new(global, headers)
     }
 
-    /// As the operator, with the admin token.
+    /// Authenticates as the operator, with the admin token.
     pub(crate) fn admin(global: &Global) -> Result<Self, CliError> {
         let mut headers = MetadataMap::new();
         headers.insert(
@@ -72,24 +72,24 @@ impl Connection {
         AdminServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_FLEET_BYTES)
     }
 
-    /// A call that is answered once.
+    /// A unary call.
     pub(crate) fn call<T>(&self, message: T) -> Request<T> {
         let mut request = self.stream(message);
         request.set_timeout(DEADLINE);
         request
     }
 
-    /// A call that is answered for as long as there is something to say.
+    /// A call with a streamed response and no deadline.
     pub(crate) fn stream<T>(&self, message: T) -> Request<T> {
         Request::from_parts(self.headers.clone(), tonic::Extensions::default(), message)
     }
 
-    /// For `map_err`.
+    /// Converts a gRPC error, for use with `map_err`.
     pub(crate) fn refused(&self, status: Status) -> CliError {
         CliError::Refused { status, server: self.server.clone() }
     }
 
-    /// What an answer must hold.
+    /// Unwraps a required part of a response.
     pub(crate) fn present<T>(&self, content: Option<T>) -> Result<T, CliError> {
         content.ok_or_else(|| CliError::Empty { server: self.server.clone() })
     }

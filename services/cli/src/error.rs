@@ -1,4 +1,4 @@
-//! What is told when it did not work: what happened, and what to do.
+//! Errors of the command: what happened, and what to do.
 
 use std::{error::Error as _, fmt, io, path::PathBuf};
 
@@ -6,56 +6,56 @@ use tonic::{Code, Status, TimeoutExpired};
 use tracelift_proto::status::violations;
 use tracelift_runtime::{secret::SecretError, tls::TlsError};
 
-/// Why a command did not work.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// A key or token.
+    /// A key or token could not be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// A key or token that no header can carry.
+    /// A key or token that cannot be sent in a header.
     #[error("{0} holds characters that no key has")]
     Header(&'static str),
-    /// The address or its certificates.
+    /// The address or its certificates are invalid.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// No keys for the bucket.
+    /// There are no credentials for the bucket.
     #[error(
         "no credentials for the bucket: set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or give --credentials-file"
     )]
     NoCredentials,
-    /// No workspace for a new key.
+    /// A new key needs a workspace.
     #[error("a key belongs to a workspace: give --tenant or set TRACELIFT_TENANT_ID")]
     NoTenant,
-    /// A file that is not what it must be. Its content is not repeated.
+    /// A malformed credentials file. Its content is not repeated.
     #[error(
         "{path} must hold JSON such as {{\"access_key_id\": …, \"secret_access_key\": …}} (line {line})"
     )]
     CredentialsFile {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// Where.
+        /// The line of the error.
         line: usize,
     },
-    /// The control plane refused, or cannot be reached.
+    /// The control plane returned an error or could not be reached.
     #[error("{}", Refused { status, server })]
     Refused {
-        /// What came back.
+        /// The gRPC status.
         status: Status,
-        /// Where it was asked.
+        /// The server's address.
         server: String,
     },
-    /// An answer without content.
+    /// A response without content.
     #[error("the answer of {server} is empty: is it a control plane of this version?")]
     Empty {
-        /// Where it was asked.
+        /// The server's address.
         server: String,
     },
-    /// The terminal or pipe is gone.
+    /// Standard output is closed or failed.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
 }
 
-/// Whether no answer came: the connection could not be made, or broke.
+/// Whether no response arrived: the connection failed or broke.
 pub(crate) fn is_broken(status: &Status) -> bool {
     status.code() == Code::Unavailable || status.source().is_some()
 }
@@ -68,7 +68,7 @@ struct Refused<'a> {
 impl fmt::Display for Refused<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { status, server } = self;
-        // A status with a source was made on this side of the connection: no answer came.
+        // A status with a source was created by the client: no response arrived.
         if let Some(cause) = innermost(status).filter(|cause| !cause.is::<TimeoutExpired>()) {
             let right = if server.starts_with("https:") {
                 "are --server and the certificates"

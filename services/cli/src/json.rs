@@ -1,4 +1,4 @@
-//! Messages as JSON for scripts: the objects of the REST API, as the gateway answers with them, and
+//! Messages as JSON for scripts: the objects of the REST API, as the gateway returns them, and
 //! those of admin calls, which REST does not have.
 
 use serde::Serialize;
@@ -40,7 +40,7 @@ pub(crate) fn tenant(tenant: &v1::Tenant) -> Value {
     json!({"id": tenant.id, "display_name": tenant.display_name, "created_at": time(tenant.created_at.as_ref())})
 }
 
-/// With the key itself, which is in no other answer.
+/// A new key including its secret, which no other response contains.
 pub(crate) fn new_key(key: &v1::ApiKey, secret: &str) -> Value {
     json!({
         "id": key.id,

@@ -1,8 +1,8 @@
-//! The command that people type: it asks the control plane over gRPC and shows the answer, for
+//! The command-line client: it calls the control plane over gRPC and prints the response, for
 //! people or for scripts.
 //!
-//! It keeps nothing on disk. Secrets come from the environment or from files, never from an
-//! option's value.
+//! It stores nothing on disk. Secrets come from the environment or from files, never from the value
+//! of an option.
 
 #![allow(clippy::result_large_err, reason = "tonic::Status is what gRPC clients return")]
 
@@ -21,7 +21,7 @@ pub use error::CliError;
 
 use std::process::ExitCode;
 
-/// Does what was asked. The code is 0 when it worked; for a watch, when the export completed.
+/// Runs a command. The exit code is 0 on success; for a watch, if the export completed.
 pub async fn run(cli: Cli) -> ExitCode {
     match command::run(cli).await {
         Ok(code) => code,

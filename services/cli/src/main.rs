@@ -1,4 +1,4 @@
-//! The command `tracelift`.
+//! The `tracelift` command.
 
 use std::process::ExitCode;
 

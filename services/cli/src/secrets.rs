@@ -29,7 +29,7 @@ pub(crate) fn admin_token(global: &Global) -> Result<SecretString, SecretError> 
     .required()
 }
 
-/// The keys of a bucket, from `file` when it is given.
+/// The credentials of a bucket, from `file` if given, otherwise from the environment.
 pub(crate) fn bucket(file: Option<&Path>) -> Result<v1::Credentials, CliError> {
     if let Some(path) = file {
         return from_file(path);

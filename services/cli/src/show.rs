@@ -6,12 +6,12 @@ use tracelift_proto::{time_from, v1};
 
 use crate::table::{Table, fields};
 
-/// Text from elsewhere, without what could move the cursor.
+/// Untrusted text without control characters, which could move the cursor.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// To the second; empty when unset.
+/// A time to the second; empty if unset.
 fn time(time: Option<&prost_types::Timestamp>) -> String {
     let text = time_from("", time).map(|time| time.to_string()).unwrap_or_default();
     text.get(..19).map(|text| format!("{text}Z")).unwrap_or_default()
@@ -70,7 +70,7 @@ pub(crate) fn destination(destination: &v1::Destination) -> String {
     ])
 }
 
-/// What a store does not know.
+/// The features that a store does not support.
 fn unknown(features: &v1::StoreFeatures) -> String {
     let named = [
         (features.checksums, "checksums"),
@@ -150,7 +150,7 @@ fn undecided(rows: u64) -> String {
     )
 }
 
-/// What came since is not in it.
+/// Warns that rows which arrived after the read are not included.
 fn open_window(export: &v1::Export) -> String {
     format!(
         "still open when it was read at {}: rows that came later may be missing",
@@ -158,8 +158,8 @@ fn open_window(export: &v1::Export) -> String {
     )
 }
 
-/// `1,002 rows, 2 more than were exported`; with a filter on content those that may match, and that
-/// were looked at.
+/// `1,002 rows, 2 more than were exported`. With a filter on content, the row count is that of
+/// potential matches, compared with the rows that were looked at.
 fn in_source(found: &v1::Reconciliation) -> String {
     let (rows, judged) =
         (count(found.rows_in_source), found.rows_undecided + found.rows_decided_against);
@@ -182,7 +182,7 @@ pub(crate) fn rows(progress: &v1::ExportProgress) -> String {
     format!("{}{}", count(progress.rows_written), total.unwrap_or_default())
 }
 
-/// How many rows there will be, while that is more than there are.
+/// The estimated total, as long as it is greater than the number of rows written.
 pub(crate) fn total(progress: &v1::ExportProgress) -> Option<u64> {
     progress.rows_total_estimate.filter(|total| *total > progress.rows_written)
 }
@@ -249,7 +249,7 @@ fn or_none(limit: u32) -> String {
     if limit == 0 { "no limit".to_owned() } else { limit.to_string() }
 }
 
-/// `valid`, or a line for each thing that is wrong.
+/// `valid`, or one line per error.
 pub(crate) fn filter(found: &v1::ValidateFilterResponse) -> String {
     let lines: Vec<_> = found.errors.iter().map(|error| plain(&error.message)).collect();
     if found.valid { "valid\n".to_owned() } else { format!("{}\n", lines.join("\n")) }

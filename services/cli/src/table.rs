@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use crate::show::plain;
 
-/// Rows under a heading.
+/// Rows under a header.
 #[derive(Debug)]
 pub(crate) struct Table<const N: usize> {
     rows: Vec<[String; N]>,
@@ -41,7 +41,7 @@ fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-/// One thing, a line per field; fields without a value are left out.
+/// One object, a line per field; empty fields are omitted.
 pub(crate) fn fields(rows: impl IntoIterator<Item = (&'static str, String)>) -> String {
     let rows: Vec<_> = rows.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     let widest = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

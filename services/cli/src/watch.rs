@@ -1,5 +1,4 @@
-//! Following an export until it has ended. A broken stream is opened again, a bounded number of
-//! times.
+//! Follows an export until it has ended. A broken stream is reopened a limited number of times.
 
 mod view;
 
@@ -15,9 +14,9 @@ use crate::{
     error::{CliError, is_broken},
 };
 
-/// So many streams in a row may bring nothing: about 40 s in all.
+/// How many consecutive streams may bring nothing: about 40 s in all.
 const FRUITLESS: u32 = 8;
-/// What shells take Ctrl-C for.
+/// The exit code that shells use for Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
 /// Shows every change until the export has ended, or until Ctrl-C.
@@ -68,7 +67,7 @@ async fn follow(
     }
 }
 
-/// One stream to its end: the export when it has ended, or nothing.
+/// Reads one stream to its end. Returns the export if it has ended.
 async fn stream(
     connection: &Connection,
     id: &str,
@@ -92,7 +91,7 @@ async fn stream(
     Ok(None)
 }
 
-/// A quarter of a second, twice as long each time, at most 8 s.
+/// A quarter of a second, doubled each time, at most 8 s.
 fn pause(fruitless: u32) -> Duration {
     Duration::from_millis(250 << fruitless.min(5))
 }

@@ -1,5 +1,4 @@
-//! A request's body: read up to a limit, then as JSON. What cannot be read is told as FastAPI tells
-//! it.
+//! Reads request bodies up to a size limit and parses them as JSON. Errors have FastAPI's format.
 
 use axum::{
     body::Body,
@@ -15,13 +14,13 @@ use crate::{
     validation::{FieldError, Loc, ValidationErrors},
 };
 
-/// The largest body.
+/// The maximum size of a body.
 const LIMIT: usize = 1 << 20;
-/// How much more is read and thrown away, so that a client that first sends and then listens hears
-/// the answer.
+/// How many more bytes are read and discarded, so that a client that reads the response only after
+/// it has sent its whole body still gets it.
 const DRAINED: usize = 16 << 20;
 
-/// A body that is JSON.
+/// A body parsed as JSON.
 #[derive(Debug)]
 pub(crate) struct JsonBody(pub(crate) Value);
 
@@ -68,7 +67,7 @@ fn parse(bytes: &[u8]) -> Result<Value, ValidationErrors> {
     })
 }
 
-/// How many characters stand before the place of the error.
+/// The number of characters before the position of the error.
 fn character(bytes: &[u8], error: &serde_json::Error) -> usize {
     let lines_before = bytes.split_inclusive(|b| *b == b'\n').take(error.line().saturating_sub(1));
     let line_start: usize = lines_before.map(<[u8]>::len).sum();

@@ -1,5 +1,5 @@
-//! Who calls: the headers that the control plane judges by, handed on as metadata. Their values are
-//! never logged.
+//! The caller of a request: the headers that the control plane authenticates with, forwarded as
+//! metadata. Their values are never logged.
 
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION, request::Parts};
@@ -16,7 +16,7 @@ use crate::{
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const TENANT: HeaderName = HeaderName::from_static("x-tenant-id");
 
-/// What goes with every call that is made for one request.
+/// Sent with every call made for one request.
 #[derive(Clone)]
 pub(crate) struct Caller {
     headers: HeaderMap,
@@ -31,7 +31,7 @@ impl Caller {
         request
     }
 
-    /// The same, for as long as both sides stay.
+    /// The same without a deadline, for streams.
     pub(crate) fn watch<T>(&self, message: T) -> Request<T> {
         Request::from_parts(
             MetadataMap::from_headers(self.headers.clone()),

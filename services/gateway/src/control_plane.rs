@@ -1,4 +1,4 @@
-//! The control plane as this gateway sees it: one channel, a client per service.
+//! The gateway's connection to the control plane: one channel, with a client per service.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use tracelift_proto::{
     },
 };
 
-/// How long the control plane may take to say that it is there.
+/// How long to wait for the control plane's health check.
 const PROBE: Duration = Duration::from_secs(2);
 
-/// A channel that connects when first used, and the time that one call may take.
+/// A channel that connects on first use, and the deadline of each call.
 #[derive(Debug, Clone)]
 pub(crate) struct ControlPlane {
     channel: Channel,
-    /// Told to the control plane with every call.
+    /// Sent to the control plane with every call.
     pub(crate) deadline: Duration,
-    /// Ends what would go on for ever.
+    /// Ends streams that would otherwise never end.
     pub(crate) stopping: CancellationToken,
 }
 
@@ -33,7 +33,7 @@ impl ControlPlane {
         Self { channel, deadline, stopping }
     }
 
-    /// Answers may list the files of a large export, so they may be larger than requests.
+    /// Responses may list the files of a large export, so they may be larger than requests.
     pub(crate) fn exports(&self) -> ExportServiceClient<Channel> {
         ExportServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_FLEET_BYTES)
     }
@@ -43,8 +43,8 @@ impl ControlPlane {
             .max_decoding_message_size(MAX_FLEET_BYTES)
     }
 
-    /// Whether it can be reached and serves. One without a health service is judged by being
-    /// reached.
+    /// Checks that the control plane is reachable and serving. One without a health service is
+    /// ready if it is reachable.
     pub(crate) async fn ready(&self) -> Result<(), Status> {
         let mut health = HealthClient::new(self.channel.clone());
         let check = health.check(HealthCheckRequest::default());

@@ -1,7 +1,7 @@
-//! Answers that are not a success: `{"detail": …}` with a status, from our own checks or from the
-//! control plane's.
+//! Error responses: `{"detail": …}` with a status, from the gateway's own checks or from the
+//! control plane.
 //!
-//! The one table from gRPC codes to HTTP statuses is here.
+//! This is the only mapping of gRPC codes to HTTP statuses.
 
 use std::{error::Error, fmt::Display, time::Duration};
 
@@ -17,10 +17,10 @@ use crate::{
     validation::{FieldError, Loc, ValidationErrors},
 };
 
-/// Seconds to wait when the control plane names none.
+/// Seconds to wait if the control plane does not specify any.
 const RETRY_SECONDS: u64 = 1;
 
-/// Why a request got no success.
+/// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiError {
     status: StatusCode,
@@ -45,7 +45,7 @@ impl ApiError {
         Self { status, detail: Detail::Text(detail.into()), retry_after: None }
     }
 
-    /// The same request may work in `seconds`.
+    /// A retry of the same request may succeed after `seconds`.
     pub(crate) fn retry(status: StatusCode, detail: impl Into<String>, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..Self::plain(status, detail) }
     }
@@ -57,13 +57,14 @@ impl ApiError {
         )
     }
 
-    /// The cause goes to the log, never to the caller.
+    /// Logs the cause, which is never returned to the caller.
     pub(crate) fn internal(cause: &impl Display) -> Self {
         tracing::error!(%cause, "cannot answer");
         Self::plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
     }
 
-    /// Of a call that depends on where something stands: 409 when it stands elsewhere.
+    /// Maps the status of a call that depends on the state of a resource: 409 if the state does not
+    /// allow the call.
     pub(crate) fn of_state(status: Status) -> Self {
         let error = Self::from(status.clone());
         if status.code() == Code::FailedPrecondition {
@@ -73,7 +74,7 @@ impl ApiError {
         }
     }
 
-    /// The body of the answer, where there is no answer any more.
+    /// The response body, for errors that occur after the response has started.
     pub(crate) fn text(self) -> String {
         serde_json::to_string(&Body { detail: self.detail }).unwrap_or_default()
     }
@@ -121,7 +122,7 @@ fn http_status(code: Code) -> StatusCode {
         Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
         Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        // Cancelled is how a tonic server says that the deadline it was given has passed.
+        // A tonic server returns Cancelled when the deadline it was given has passed.
         Code::DeadlineExceeded | Code::Cancelled => StatusCode::GATEWAY_TIMEOUT,
         Code::Ok
         | Code::Unknown
@@ -134,7 +135,7 @@ fn http_status(code: Code) -> StatusCode {
 
 impl From<Status> for ApiError {
     fn from(status: Status) -> Self {
-        // A status with a source was made on this side of the connection: no answer came.
+        // A status with a source was created by the client: no response arrived.
         if let Some(source) = innermost(&status) {
             return if source.is::<TimeoutExpired>() {
                 Self::deadline()
@@ -164,8 +165,8 @@ impl From<Status> for ApiError {
     }
 }
 
-/// Whether a message has not fitted, which waiting does not change: what is used up for now says
-/// when to come again.
+/// Whether a message exceeded a size limit, which a retry cannot fix. An exhausted quota carries
+/// retry info instead.
 fn is_too_large(status: &Status) -> bool {
     match status.code() {
         Code::OutOfRange => true,
@@ -222,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_cannot_get_smaller_by_waiting_is_not_told_to_wait() {
-        // What tonic says, and what grpc-go, grpc-java and proxies say of the same.
+        // What tonic returns, and what grpc-go, grpc-java and proxies return for the same error.
         for status in [
             Status::out_of_range("found 70000000 bytes"),
             Status::resource_exhausted("found 70000000 bytes"),

@@ -1,8 +1,8 @@
-//! Fields of a JSON object, each read with a type; what is missing or of another type is noted and
-//! reading goes on.
+//! Typed readers for the fields of a JSON object. A missing field or one of the wrong type is
+//! recorded, and reading continues.
 //!
-//! Types and their names are pydantic's, without its conversions: a number is not text, text is not
-//! a number. Only times are taken in all of its forms.
+//! Types and their names follow pydantic, without its coercions: a number is not a string, and a
+//! string is not a number. Only times are accepted in every form that pydantic accepts.
 
 use std::{borrow::Cow, ops::RangeInclusive};
 
@@ -12,21 +12,21 @@ use uuid::Uuid;
 
 use crate::validation::{FieldError, Loc, ValidationErrors};
 
-/// Whether a field must be there.
+/// Whether a field is required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
-    /// Must be there and not null.
+    /// Required and not null.
     Required,
-    /// Must be there; null is as good as nothing.
+    /// Required; null counts as missing.
     Present,
-    /// May be left out, but not be null.
+    /// Optional, but not nullable.
     Optional,
-    /// May be left out or null.
+    /// Optional and nullable.
     Nullable,
 }
 pub(crate) use Presence::{Nullable, Optional, Present, Required};
 
-/// A JSON object and where it is.
+/// A JSON object and its location.
 #[derive(Debug)]
 pub(crate) struct Object<'a> {
     entries: &'a Map<String, Value>,
@@ -34,7 +34,7 @@ pub(crate) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// The body itself.
+    /// Interprets the request body as an object.
     pub(crate) fn body(value: &'a Value) -> Result<Self, ValidationErrors> {
         let loc = Loc::root("body");
         match value {
@@ -43,22 +43,23 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Where it is.
+    /// The location of this object.
     pub(crate) fn loc(&self) -> &Loc {
         &self.loc
     }
 
-    /// Where a field of it is.
+    /// The location of one of its fields.
     pub(crate) fn at(&self, name: &str) -> Loc {
         self.loc.then(name)
     }
 
-    /// The value of a field unless it is left out or null.
+    /// The value of a field, or `None` if it is missing or null.
     pub(crate) fn present(&self, name: &str) -> Option<&'a Value> {
         self.entries.get(name).filter(|value| !value.is_null())
     }
 
-    /// A field as `read` reads it; `None` when it is not there, or wrong, which is noted.
+    /// Reads a field with `read`. Returns `None` if the field is missing or invalid; an error is
+    /// recorded.
     pub(crate) fn take<T>(
         &self,
         wrong: &mut ValidationErrors,
@@ -77,7 +78,7 @@ impl<'a> Object<'a> {
         read(value).map_err(|fault| wrong.add(self.at(name), fault)).ok()
     }
 
-    /// An object inside this one.
+    /// Reads a nested object.
     pub(crate) fn json_reader(
         &self,
         wrong: &mut ValidationErrors,
@@ -89,7 +90,7 @@ impl<'a> Object<'a> {
         Some(Object { entries, loc: self.at(name) })
     }
 
-    /// Every field as text, by name.
+    /// Every field as a string, with its name.
     pub(crate) fn texts(&self, wrong: &mut ValidationErrors) -> Vec<(String, String)> {
         let names = self.entries.keys();
         names
@@ -99,7 +100,8 @@ impl<'a> Object<'a> {
             .collect()
     }
 
-    /// A list of texts of at most `most` items. One that is no text is noted and left empty.
+    /// Reads a list of at most `most` strings. An item that is not a string is recorded and read as
+    /// empty.
     pub(crate) fn list(
         &self,
         wrong: &mut ValidationErrors,
@@ -145,7 +147,7 @@ pub(crate) fn integer(
     }
 }
 
-/// A number that must lie within a range.
+/// Checks that a number is within a range.
 pub(crate) fn within(number: i64, range: &RangeInclusive<u32>) -> Result<u32, FieldError> {
     let (least, most) = (range.start(), range.end());
     match u32::try_from(number) {
@@ -173,7 +175,7 @@ pub(crate) fn parse_uuid(text: &str) -> Result<Uuid, FieldError> {
         .map_err(|_| FieldError::new("uuid_parsing", "Input should be a valid UUID"))
 }
 
-/// A date and time as text, or Unix time as a number.
+/// A date and time as a string, or Unix time as a number.
 pub(crate) fn time(value: &Value) -> Result<Timestamp, FieldError> {
     let text = match value {
         Value::String(text) => Cow::from(text),
@@ -183,8 +185,8 @@ pub(crate) fn time(value: &Value) -> Result<Timestamp, FieldError> {
     Timestamp::parse("", &text).map_err(FieldError::rule)
 }
 
-/// Without exponent. Of a fraction the fewest digits that make this very number, which are those
-/// that the caller wrote.
+/// Formats a number without an exponent. A fraction gets the fewest digits that identify the same
+/// number, which are the digits the caller wrote.
 fn decimal(number: &Number) -> String {
     if number.is_f64() {
         number.as_f64().unwrap_or_default().to_string()
@@ -193,14 +195,14 @@ fn decimal(number: &Number) -> String {
     }
 }
 
-/// Text that one of the rules reads.
+/// A string parsed by one of the core rules.
 pub(crate) fn word<T>(
     parse: impl Fn(&str, &str) -> Result<T, Invalid>,
 ) -> impl FnOnce(&Value) -> Result<T, FieldError> {
     move |value| parse("", text(value)?).map_err(FieldError::rule)
 }
 
-/// Text of which there is one choice.
+/// A string with a single valid value.
 pub(crate) fn only(
     kind: &'static str,
     word: &'static str,

@@ -1,8 +1,9 @@
-//! The REST face: LangSmith's bulk-export API in JSON on one side, the control plane's gRPC on the
-//! other.
+//! The REST gateway: LangSmith's bulk-export API in JSON on one side, the control plane's gRPC API
+//! on the other.
 //!
-//! It keeps no state and decides nothing that needs any: it reads a request field by field, calls
-//! once, and writes the answer. Who may do what, and what exists, is the control plane's word.
+//! It is stateless and makes no decision that needs state: it validates a request field by field,
+//! makes one call, and returns the response. Authorization and existence checks are left to the
+//! control plane.
 
 #![allow(clippy::result_large_err, reason = "tonic::Status is what gRPC clients return")]
 
@@ -32,7 +33,7 @@ use tracelift_runtime::{
     tls::{ClientTls, TlsError},
 };
 
-/// How long requests under way may take once the gateway is told to stop.
+/// How long requests in progress may take once the gateway is shutting down.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Tracelift's REST gateway
@@ -61,7 +62,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The defaults, on a free port of this machine, for a control plane in plain HTTP.
+    /// The defaults, on a free local port, with a plaintext control plane.
     pub fn local(control_plane: impl Into<String>) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -77,32 +78,32 @@ impl Settings {
     }
 }
 
-/// Why the gateway cannot start or had to stop.
+/// Why the gateway failed to start or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// The port.
+    /// Listening on the port failed.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The control plane's address or its certificates.
+    /// The control plane's address or its certificates are invalid.
     #[error(transparent)]
     ControlPlane(#[from] TlsError),
-    /// The system.
+    /// An I/O error while serving.
     #[error("serving failed: {0}")]
     Serve(#[from] io::Error),
 }
 
-/// A gateway that has its port and is ready to run.
+/// A gateway that is bound to its port and ready to run.
 #[derive(Debug)]
 pub struct Gateway {
     listener: TcpListener,
     address: SocketAddr,
     service: axum::Router,
-    /// Ends streams of events, which would hold up the stop.
+    /// Ends event streams, which would delay shutdown.
     stopping: CancellationToken,
 }
 
 impl Gateway {
-    /// Takes the port. The control plane need not be there yet.
+    /// Binds the port. The control plane does not have to be up yet.
     pub async fn bind(settings: Settings) -> Result<Self, GatewayError> {
         let (timeout, stopping) =
             (Duration::from_secs(settings.request_timeout), CancellationToken::new());
@@ -122,12 +123,12 @@ impl Gateway {
         })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `shutdown`, then finishes what is under way.
+    /// Serves until `shutdown`, then finishes the requests in progress.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), GatewayError> {
         tracing::info!("listening on http://{}", self.address);
         let (stopping, told) = (self.stopping, shutdown.clone());
@@ -135,7 +136,7 @@ impl Gateway {
             told.cancelled().await;
             stopping.cancel();
         };
-        let listener = self.listener.tap_io(|connection| drop(connection.set_nodelay(true))); // a socket that has gone needs none
+        let listener = self.listener.tap_io(|connection| drop(connection.set_nodelay(true))); // a closed socket needs none
         tokio::select! {
             served = axum::serve(listener, self.service).with_graceful_shutdown(stop) => served?,
             () = overdue(shutdown) => tracing::warn!("requests were still under way after {} s, stopping anyway", GRACE.as_secs()),

@@ -1,4 +1,5 @@
-//! The gateway as a process: settings, logs, the port, run until told to stop.
+//! The gateway process: reads settings, sets up logging, binds the port and runs until it is
+//! stopped.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,8 @@
-//! The one tower stack: request id and trace around everything; a limit, load shed and a deadline
-//! around the API.
+//! The tower middleware stack: request id and tracing around all routes; a concurrency limit, load
+//! shedding and a timeout around the API.
 //!
-//! The probes stand outside the limit, so that a busy gateway is not taken for a dead one. The
-//! body's limit is in `body.rs`, where bodies are read.
+//! Probes are exempt from the limit, so that a busy gateway is not considered dead. The body size
+//! limit is in `body.rs`, where bodies are read.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ use tracelift_runtime::request::RequestLayer;
 
 use crate::{control_plane::ControlPlane, error::ApiError};
 
-/// What one gateway takes on.
+/// Limits of one gateway.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Requests at once.
+    /// Maximum number of concurrent requests.
     pub(crate) concurrency: usize,
-    /// For one request, its body included.
+    /// Time limit of one request, including its body.
     pub(crate) timeout: Duration,
 }
 
-/// The routes with everything around them.
+/// Wraps the routes in the middleware.
 pub(crate) fn around(
     api: Router<ControlPlane>,
     probes: Router<ControlPlane>,

@@ -1,5 +1,5 @@
-//! The description of this API, made from the handlers and the answers themselves: `/openapi.json`,
-//! and `/docs` for people.
+//! The OpenAPI document of this API, generated from the handlers and response types:
+//! `/openapi.json`, and `/docs` as a page for people.
 
 mod page;
 pub(crate) mod request_schema;
@@ -50,7 +50,7 @@ use crate::routes::{destinations, events, exports, limits, runs};
 )]
 struct Description;
 
-/// How callers say who they are.
+/// How callers authenticate.
 struct Keys;
 
 impl Modify for Keys {
@@ -98,7 +98,7 @@ enum Place {
     Index(u32),
 }
 
-/// The refusals that every operation may answer with.
+/// The error responses of every operation.
 pub(crate) struct Refused;
 
 const REFUSED: [(&str, &str); 12] = [
@@ -147,7 +147,7 @@ pub(crate) async fn json() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], DOCUMENT.to_string())
 }
 
-/// The same as a page.
+/// The same document as an HTML page.
 pub(crate) async fn page() -> Html<&'static str> {
     Html(&PAGE)
 }

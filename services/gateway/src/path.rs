@@ -1,4 +1,4 @@
-//! The ids in a path, in their order.
+//! The ids in a path, in order.
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
@@ -11,8 +11,8 @@ use crate::{
     validation::{Loc, ValidationErrors},
 };
 
-/// The `N` ids of a path, as the control plane writes ids; the route's names for them are told when
-/// one is none.
+/// The `N` ids of a path, in the form the control plane uses. An invalid id is reported under the
+/// name it has in the route.
 #[derive(Debug)]
 pub(crate) struct PathIds<const N: usize>(pub(crate) [String; N]);
 

@@ -1,5 +1,5 @@
-//! Query parameters: one page of a list. Unknown parameters are ignored, the last of equal ones
-//! counts.
+//! Query parameters, such as the page of a list. Unknown parameters are ignored; if one is
+//! repeated, the last value wins.
 
 use std::ops::RangeInclusive;
 
@@ -15,17 +15,17 @@ use crate::{
     validation::{FieldError, Loc, ValidationErrors},
 };
 
-/// A request's query string, decoded.
+/// A decoded query string.
 #[derive(Debug)]
 pub(crate) struct Query {
     parameters: Vec<(String, String)>,
     wrong: ValidationErrors,
 }
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Page {
-    /// `None`: as many as the operation gives.
+    /// `None`: the default of the operation.
     pub(crate) limit: Option<u32>,
     pub(crate) offset: u32,
 }
@@ -50,13 +50,13 @@ impl Query {
         self.parameters.iter().rev().find(|(key, _)| key == name).map(|(_, text)| text.as_str())
     }
 
-    /// An id that must be given.
+    /// A required id.
     pub(crate) fn id(&mut self, name: &str) -> Option<Uuid> {
         let id = self.last(name).ok_or_else(FieldError::missing).and_then(parse_uuid);
         id.map_err(|fault| self.wrong.add(Loc::root("query").then(name), fault)).ok()
     }
 
-    /// An id that may be left out.
+    /// An optional id.
     pub(crate) fn id_if_given(&mut self, name: &str) -> Option<String> {
         let id = parse_uuid(self.last(name)?);
         id.map_err(|fault| self.wrong.add(Loc::root("query").then(name), fault))
@@ -64,7 +64,7 @@ impl Query {
             .map(|id| id.to_string())
     }
 
-    /// Words of a parameter that may be given several times.
+    /// The values of a repeatable enum parameter.
     pub(crate) fn enums<T>(
         &mut self,
         name: &str,
@@ -85,7 +85,7 @@ impl Query {
         enums
     }
 
-    /// `limit` and `offset`, and with them everything that was found wrong so far.
+    /// Reads `limit` and `offset`; fails with every error found so far.
     pub(crate) fn page(mut self) -> Result<Page, ValidationErrors> {
         let limit = self.number("limit", 1..=1000);
         let offset = self.number("offset", 0..=u32::MAX).unwrap_or(0);

@@ -1,8 +1,8 @@
-//! JSON to messages: what a caller asks for, checked by the rules of `tracelift_core`, every wrong
-//! field named at once.
+//! Converts JSON requests to gRPC messages, validated by the rules of `tracelift_core`; every
+//! invalid field is reported at once.
 //!
-//! Unknown fields are ignored, as LangSmith does; a known one that this version cannot honour is
-//! refused by name.
+//! Unknown fields are ignored, as in LangSmith; a known field that this version does not support is
+//! rejected by name.
 
 mod destinations;
 mod exports;

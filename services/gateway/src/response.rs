@@ -1,4 +1,4 @@
-//! Messages as JSON responses: the objects of the REST API, or arrays of them.
+//! Messages as JSON responses: objects of the REST API, or arrays of them.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header::CONTENT_TYPE};
@@ -10,10 +10,10 @@ pub(crate) use tracelift_rest_api::{
 
 use crate::error::ApiError;
 
-/// What a handler gives.
+/// What a handler returns.
 pub(crate) type ApiResult<T> = Result<Json<T>, ApiError>;
 
-/// A value as a JSON answer.
+/// A value as a JSON response.
 #[derive(Debug)]
 pub(crate) struct Json<T>(pub(crate) T);
 
@@ -27,14 +27,14 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// The one thing that an operation is about.
+/// A response with the one object of an operation.
 pub(crate) fn one<M, T: From<M>>(message: Option<M>) -> ApiResult<T> {
     let message =
         message.ok_or_else(|| ApiError::internal(&"the control plane's answer is empty"))?;
     Ok(Json(message.into()))
 }
 
-/// A bare array.
+/// A response with a bare array.
 pub(crate) fn many<M, T: From<M>>(messages: Vec<M>) -> ApiResult<Vec<T>> {
     Ok(Json(messages.into_iter().map(T::from).collect()))
 }

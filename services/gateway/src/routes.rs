@@ -1,4 +1,5 @@
-//! Every path of the REST API. A handler decodes, calls once, and writes the answer.
+//! Every path of the REST API. A handler parses the request, makes one call and returns the
+//! response.
 
 pub(crate) mod destinations;
 pub(crate) mod events;
@@ -14,7 +15,8 @@ use axum::{
 
 use crate::{control_plane::ControlPlane, openapi};
 
-/// LangSmith's operations, and ours: `limits`, `events`, `retry`. Fixed segments win over ids.
+/// LangSmith's operations plus our own: `limits`, `events`, `retry`. Literal segments take
+/// precedence over ids.
 pub(crate) fn api() -> Router<ControlPlane> {
     served([
         ("/api/v1/bulk-exports", get(exports::list).post(exports::create)),
@@ -34,7 +36,7 @@ pub(crate) fn api() -> Router<ControlPlane> {
     ])
 }
 
-/// For whoever keeps the process running.
+/// Routes for probes and documentation.
 pub(crate) fn probes() -> Router<ControlPlane> {
     served([
         ("/openapi.json", get(openapi::json)),
@@ -44,8 +46,8 @@ pub(crate) fn probes() -> Router<ControlPlane> {
     ])
 }
 
-/// Each path with and without a slash at its end. FastAPI redirects one to the other, which not
-/// every client follows with its body.
+/// Registers each path with and without a trailing slash. FastAPI redirects one to the other, and
+/// not every client resends the body after a redirect.
 fn served<const N: usize>(paths: [(&str, MethodRouter<ControlPlane>); N]) -> Router<ControlPlane> {
     paths.into_iter().fold(Router::new(), |router, (path, methods)| {
         router.route(path, methods.clone()).route(&format!("{path}/"), methods)

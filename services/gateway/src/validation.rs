@@ -1,17 +1,17 @@
-//! Wrong fields as FastAPI names them: `{"loc": ["body", "start_time"], "msg": "…", "type": "…"}`,
-//! all of them in one answer.
+//! Validation errors in FastAPI's format: `{"loc": ["body", "start_time"], "msg": "…", "type":
+//! "…"}`, all of them in one response.
 //!
-//! Never the value: it may be a secret.
+//! They never contain the value, which may be a secret.
 
 use std::borrow::Cow;
 
 use serde::Serialize;
 use tracelift_core::{Invalid, InvalidKind};
 
-/// At most so many wrong fields are named, so that a small request cannot ask for a huge answer.
+/// The maximum number of errors reported, so that a small request cannot produce a huge response.
 const MOST: usize = 100;
 
-/// One step of the way to a field.
+/// One segment of a field's location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Step {
@@ -19,13 +19,13 @@ pub(crate) enum Step {
     Index(u64),
 }
 
-/// Where a field is, from the outside in.
+/// The location of a field, outermost segment first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Loc(Vec<Step>);
 
 impl Loc {
-    /// `body`, `query`, `path` or `header`.
+    /// A location that starts with `body`, `query`, `path` or `header`.
     pub(crate) fn root(part: &'static str) -> Self {
         Self(vec![Step::Name(part.into())])
     }
@@ -38,7 +38,7 @@ impl Loc {
         self.step(Step::Index(index as u64))
     }
 
-    /// Along a dotted path, whose numbers are indices.
+    /// Appends a dotted path; its numeric segments are indices.
     fn along(&self, path: &str) -> Self {
         let steps = path.split('.').filter(|step| !step.is_empty());
         steps.fold(self.clone(), |loc, step| match step.parse() {
@@ -52,7 +52,7 @@ impl Loc {
     }
 }
 
-/// What is wrong with a value, whatever field it is in.
+/// What is wrong with a value, independent of its field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FieldError {
     kind: &'static str,
@@ -60,7 +60,7 @@ pub(crate) struct FieldError {
 }
 
 impl FieldError {
-    /// A fault of shape, by pydantic's name for it.
+    /// A structural error, under pydantic's name for it.
     pub(crate) fn new(kind: &'static str, msg: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, msg: msg.into() }
     }
@@ -69,13 +69,13 @@ impl FieldError {
         Self::new("missing", "Field required")
     }
 
-    /// A fault of content, in the words of the rule that was broken.
+    /// An error in the content, with the message of the rule that was broken.
     pub(crate) fn rule(fault: Invalid) -> Self {
         Self { kind: kind(fault.kind), msg: fault.message.into() }
     }
 }
 
-/// pydantic's name for each kind of rule.
+/// The pydantic name for each kind of rule.
 fn kind(kind: InvalidKind) -> &'static str {
     match kind {
         InvalidKind::Value => "value_error",
@@ -98,39 +98,39 @@ struct ValidationError {
     kind: &'static str,
 }
 
-/// Every wrong field of one request, in the order in which they were found.
+/// Every validation error of one request, in the order found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct ValidationErrors(Vec<ValidationError>);
 
 impl ValidationErrors {
-    /// Just one.
+    /// A single error.
     pub(crate) fn one(loc: Loc, wrong: FieldError) -> Self {
         let mut validation = Self::default();
         validation.add(loc, wrong);
         validation
     }
 
-    /// Notes a fault, unless the field is known to be wrong already.
+    /// Records an error, unless the field already has one.
     pub(crate) fn add(&mut self, loc: Loc, wrong: FieldError) {
         if self.0.len() < MOST && !self.has(&loc) {
             self.0.push(ValidationError { loc, msg: wrong.msg, kind: wrong.kind });
         }
     }
 
-    /// Notes broken rules of fields below `loc`.
+    /// Records broken rules of fields below `loc`.
     pub(crate) fn add_rules(&mut self, loc: &Loc, faults: Vec<Invalid>) {
         for fault in faults {
             self.add(loc.along(&fault.field), FieldError::rule(fault));
         }
     }
 
-    /// Whether that field is known to be wrong.
+    /// Whether a field already has an error.
     pub(crate) fn has(&self, loc: &Loc) -> bool {
         self.0.iter().any(|field| field.loc == *loc)
     }
 
-    /// `value` when nothing is wrong. `value` is `None` only when something is.
+    /// Returns `value` if there are no errors. `value` may be `None` only if there are some.
     pub(crate) fn finish<T>(self, value: Option<T>) -> Result<T, Self> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),
@@ -138,7 +138,7 @@ impl ValidationErrors {
         }
     }
 
-    /// What the control plane found wrong, under the names of the REST API.
+    /// Converts the control plane's field violations to the field names of the REST API.
     pub(crate) fn from_violations(faults: Vec<Invalid>) -> Self {
         let mut validation = Self::default();
         for fault in faults {
@@ -148,7 +148,7 @@ impl ValidationErrors {
     }
 }
 
-/// The field of a message, under the name that the REST API gives it.
+/// Maps a field of a gRPC message to its location in the REST API.
 fn rest_loc(field: &str) -> Loc {
     let body = Loc::root("body");
     let field = field.strip_prefix("spec.").unwrap_or(field);

@@ -1,4 +1,4 @@
-//! The bucket as a customer sees it: through the S3 API alone.
+//! The bucket as a customer sees it: through the S3 API only.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) struct Bucket {
     s3: Client,
 }
 
-/// An object with what the store says of it.
+/// An object with its metadata in the store.
 pub(crate) struct Object {
     pub(crate) content: Bytes,
     pub(crate) etag: String,
@@ -46,7 +46,7 @@ impl Bucket {
         Self { s3: Client::from_conf(config.build()) }
     }
 
-    /// Makes buckets, as soon as the server answers.
+    /// Creates buckets, once the server responds.
     pub(crate) async fn create(&self, names: &[&str]) {
         for name in names {
             while self.s3.head_bucket().bucket(*name).send().await.is_err() {
@@ -68,7 +68,7 @@ impl Bucket {
         put.unwrap_or_else(|error| panic!("{key} cannot be put: {error:?}"));
     }
 
-    /// Every key below a prefix.
+    /// Every key with a prefix.
     pub(crate) async fn keys(&self, prefix: &str) -> Vec<String> {
         let mut pages = self
             .s3
@@ -107,7 +107,7 @@ impl Bucket {
         Object { content: content.into_bytes(), etag }
     }
 
-    /// Uploads that are open at keys which begin so.
+    /// Open uploads at keys with this prefix.
     pub(crate) async fn open_uploads(&self, prefix: &str) -> Vec<String> {
         let open =
             self.s3.list_multipart_uploads().bucket(DESTINATION_BUCKET).prefix(prefix).send().await;

@@ -1,5 +1,5 @@
-//! A caller of whichever control plane answers: it waits, goes to another, and asks again, as a
-//! good client does.
+//! A client of whichever control plane responds: it waits, tries another one and retries, as a good
+//! client does.
 
 use std::{
     sync::{
@@ -36,15 +36,15 @@ pub(crate) struct Caller {
     next: Arc<AtomicUsize>,
 }
 
-/// A call that takes longer is asked of another control plane.
+/// A call that takes longer is retried on another control plane.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Everything is up again long before.
+/// Everything is up again long before this.
 const DEADLINE: Duration = Duration::from_secs(90);
 
 pub(crate) const PREFIX: &str = "chaos";
 
 impl Caller {
-    /// Makes tenant, key and destination.
+    /// Creates the tenant, the API key and the destination.
     pub(crate) async fn start(control_planes: &[String], bucket: &str) -> Self {
         let channel = |url: &String| {
             let endpoint = Endpoint::from_shared(url.clone()).expect("an address");
@@ -83,7 +83,7 @@ impl Caller {
         }
     }
 
-    /// Asks until there is an answer, or a refusal that will not change.
+    /// Retries until there is a response, or an error that a retry cannot fix.
     async fn ask<T, F>(&self, call: impl Fn(Exports) -> F) -> Result<T, Status>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
@@ -110,7 +110,8 @@ impl Caller {
         }
     }
 
-    /// Its id. An answer that was lost leaves another export behind, which is found in the list.
+    /// Creates an export and returns its id. A lost response leaves another export behind, which is
+    /// found in the list.
     pub(crate) async fn create(&self, wanted: &Wanted) -> Result<String, Status> {
         let spec = v1::ExportSpec {
             destination_id: self.destination.clone(),

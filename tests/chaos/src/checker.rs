@@ -1,5 +1,5 @@
-//! What must be true of an export at rest, given everything that the bucket and the control plane
-//! say of it.
+//! Invariants of an export at rest, checked on the content of the bucket and the responses of the
+//! control plane.
 
 mod gather;
 #[cfg(test)]
@@ -21,23 +21,23 @@ use crate::{
 
 pub(crate) use gather::{found, open};
 
-/// An ended export, its runs, and what stands in the bucket.
+/// An ended export, its runs, and what is in the bucket.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Found {
     export: Export,
     runs: Vec<ExportRun>,
-    /// By key: the data tree.
+    /// The data tree, by key.
     files: BTreeMap<String, Listed>,
-    /// What is compared of every row of an id.
+    /// What is compared, for every row with an id.
     rows: HashMap<String, Vec<Row>>,
-    /// By key: everything else.
+    /// Everything else, by key.
     manifests: BTreeMap<String, Value>,
     success: bool,
-    /// Uploads that nobody has completed or aborted.
+    /// Uploads that were neither completed nor aborted.
     uploads: BTreeSet<String>,
 }
 
-/// A file, as it is or as a manifest tells.
+/// A file, as it is stored or as a manifest lists it.
 #[derive(Debug, Clone, PartialEq)]
 struct Listed {
     rows: u64,
@@ -68,8 +68,8 @@ impl Found {
         report.leftovers.extend(self.success());
     }
 
-    /// Every row once, if the export is complete; none twice, none of others, none changed in any
-    /// case.
+    /// Every row once if the export is complete; in any case no duplicates, no foreign rows, no
+    /// changes.
     fn count_rows(&self, truth: &Rows, report: &mut Report) {
         let spec = self.export.spec.as_ref().expect("a spec");
         let micros = |time: Option<&_>| time_from("spec", time).expect("a time").micros();
@@ -100,7 +100,7 @@ impl Found {
         report.wrong += wrong as u64;
     }
 
-    /// Files and lists of files name the same.
+    /// The files and the lists of files must match.
     fn unlisted(&self) -> Vec<String> {
         let bucket = format!("{DESTINATION_BUCKET}/");
         let results = self.runs.iter().filter_map(|run| run.result.as_ref());
@@ -119,7 +119,7 @@ impl Found {
             .collect()
     }
 
-    /// Manifests are there and say what the files hold.
+    /// The manifests exist and match the files.
     fn manifests(&self) -> Vec<String> {
         let (mut faults, mut sum) = (Vec::new(), 0);
         for run in self.runs.iter().filter(|run| run.status() == RunStatus::Completed) {
@@ -160,8 +160,8 @@ impl Found {
             .map(|(_, manifest)| manifest)
     }
 
-    /// A cancel may come while `_SUCCESS` is being written; it says the truth if every partition is
-    /// complete.
+    /// A cancel may arrive while `_SUCCESS` is being written; the marker is correct if every
+    /// partition is complete.
     fn success(&self) -> Option<String> {
         let whole = self.runs.iter().all(|run| run.status() == RunStatus::Completed);
         let (id, status) = (&self.export.id, self.export.status());
@@ -175,7 +175,7 @@ impl Found {
     }
 }
 
-/// Whether a file of the run is on its way, as far as the control plane knows.
+/// Whether a file of the run is pending, according to the control plane.
 fn pending(run: &ExportRun) -> bool {
     run.result.as_ref().is_some_and(|result| result.pending_upload.is_some())
 }

@@ -1,4 +1,4 @@
-//! The command: starts everything, goes through the rounds, says one line.
+//! The command: starts everything, runs the rounds, prints a summary line.
 
 use std::{collections::BTreeSet, path::Path, process::ExitCode};
 
@@ -43,7 +43,7 @@ pub struct Command {
 const EXPORTERS: usize = 3;
 
 impl Command {
-    /// Goes through the rounds; fails when a promise was broken.
+    /// Runs the rounds; fails if an invariant was violated.
     pub async fn run(self) -> ExitCode {
         let postgres = self.store == Store::Postgres;
         let control_planes = self.replicas.unwrap_or(if postgres { 2 } else { 1 }).max(1);
@@ -55,7 +55,7 @@ impl Command {
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..1_000_000_000));
         let stopping = tracelift_runtime::shutdown::on_signal().expect("signals");
         let mut dir = TempDir::with_prefix("tracelift-chaos-").expect("a folder");
-        dir.disable_cleanup(true); // whoever panics leaves it behind
+        dir.disable_cleanup(true); // a panic leaves it behind
         let good = tokio::select! {
             good = self.rounds(shape, seed, dir.path()) => Some(good),
             () = stopping.cancelled() => None,

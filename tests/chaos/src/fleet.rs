@@ -1,4 +1,4 @@
-//! All parts, whether they are up, and what is done to them.
+//! All parts, their state, and the faults applied to them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,14 +23,14 @@ pub(crate) const HEARTBEAT_SECONDS: u32 = 1;
 pub(crate) const LEASE_SECONDS: u32 = 4;
 pub(crate) const PROGRESS_SECONDS: u32 = 20;
 
-/// Every part answers by then.
+/// How long every part may take to start.
 const START: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Up,
     Frozen,
-    /// Told to stop, or gone; to be started again.
+    /// Stopped or gone; to be restarted.
     Down,
 }
 
@@ -50,11 +50,11 @@ struct Part {
 pub(crate) struct Fleet {
     parts: Vec<Part>,
     watch: Watch,
-    /// Programs that ended though nobody told them to, in words.
+    /// Descriptions of programs that exited without being told to.
     pub(crate) deaths: Vec<String>,
 }
 
-/// What the harness talks to, and what it knows.
+/// What the harness talks to, and the expected rows.
 pub(crate) struct World {
     pub(crate) bucket: Bucket,
     pub(crate) caller: Caller,
@@ -142,8 +142,8 @@ impl Fleet {
         url
     }
 
-    /// Waits until that control plane serves. On a slow machine the database may answer too late
-    /// for one that starts.
+    /// Waits until this control plane serves. On a slow machine, the database may respond too late
+    /// for a control plane that is starting.
     async fn serves(&mut self, port: u16) {
         let endpoint = Endpoint::from_shared(Places::url(port))
             .expect("an address")
@@ -163,7 +163,7 @@ impl Fleet {
         patience.await.unwrap_or_else(|_| panic!("no control plane serves on port {port}"));
     }
 
-    /// The part of that role and number.
+    /// The part with this role and number.
     pub(crate) fn find(&self, role: Role, number: usize) -> usize {
         let mut of_role = self.parts.iter().enumerate().filter(|(_, part)| part.role == role);
         of_role.nth(number).map(|(part, _)| part).expect("the plan knows what there is")
@@ -173,7 +173,7 @@ impl Fleet {
         &self.parts[part].name
     }
 
-    /// Does it, unless the part is already in trouble.
+    /// Applies a fault, unless the part is already affected by one.
     pub(crate) async fn harm(&mut self, part: usize, action: Action) -> bool {
         let Part { engine, state, .. } = &mut self.parts[part];
         if *state != State::Up {
@@ -197,7 +197,7 @@ impl Fleet {
         true
     }
 
-    /// Undoes it: the part is up again.
+    /// Ends the fault: the part is up again.
     pub(crate) async fn heal(&mut self, part: usize) {
         let Part { name, engine, state, .. } = &mut self.parts[part];
         match (engine, *state) {
@@ -226,8 +226,8 @@ impl Fleet {
         }
     }
 
-    /// Starts again what has ended by itself, as whoever runs programs does: a control plane that
-    /// starts while its database is away may give up. A panic is none of that.
+    /// Restarts programs that have exited, as a supervisor would: a control plane that starts while
+    /// its database is down may give up. A panic is still reported.
     pub(crate) fn revive(&mut self) {
         for (number, Part { name, engine, state, .. }) in self.parts.iter_mut().enumerate() {
             let Engine::Program(process) = engine else { continue };
@@ -244,7 +244,7 @@ impl Fleet {
         }
     }
 
-    /// What programs said of panics.
+    /// The panics in the programs' logs.
     pub(crate) fn panics(&self) -> Vec<String> {
         let mut panics = Vec::new();
         for Part { name, engine, .. } in &self.parts {
@@ -272,7 +272,7 @@ async fn stopped(process: &mut Process) -> bool {
     true
 }
 
-/// Waits until somebody listens on a port.
+/// Waits until the port accepts connections.
 async fn listens(port: u16) {
     let patience = tokio::time::timeout(START, async {
         while tokio::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).await.is_err() {

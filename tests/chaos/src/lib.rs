@@ -1,6 +1,6 @@
-//! The real programs as processes, on real parts, any of which is killed, frozen or restarted while
-//! exports are under way. Afterwards everything that was exported is read back and compared with
-//! what was put in.
+//! The real programs as processes, on real components, any of which is killed, frozen or restarted
+//! while exports are in progress. Afterwards everything exported is read back and compared with the
+//! source data.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! `make chaos`: the real programs under kills, freezes and restarts; one line at the end.
+//! `make chaos`: the real programs under kills, freezes and restarts; prints a summary line.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! How each program is started: which one, and with which settings.
+//! How each program is started: which binary, with which settings.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -16,7 +16,7 @@ use crate::fleet::{ADMIN_TOKEN, HEARTBEAT_SECONDS, LEASE_SECONDS, PROGRESS_SECON
 
 const MASTER_KEYS: &str = "chaos:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-/// Where everything listens, for as long as the harness runs.
+/// All ports and folders, fixed for the lifetime of the harness.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     pub(crate) dir: PathBuf,
@@ -43,8 +43,7 @@ impl Places {
     }
 }
 
-/// Below those that the system gives to connections: while a part is down nobody else may get its
-/// port.
+/// A port below the ephemeral range: while a part is down, nobody else may get its port.
 fn free_port() -> u16 {
     loop {
         let port = fastrand::u16(15_000..32_000);
@@ -58,7 +57,7 @@ fn program(name: &str) -> Command {
     Command::new(std::env::current_exe().expect("this program").with_file_name(name))
 }
 
-/// MinIO where it is installed: on the path, or by `make servers`.
+/// The MinIO binary, if installed: on the path, or by `make servers`.
 pub(crate) fn minio() -> Option<PathBuf> {
     let on_the_path = std::env::var_os("PATH")
         .into_iter()
@@ -110,8 +109,9 @@ pub(crate) fn control_plane(places: &Places, number: usize, database: &str) -> C
     command
 }
 
-/// Each with files of another size: what one began another ends, in one write or in parts. Few
-/// objects at once, so that exports take long enough to be disturbed.
+/// Each exporter has a different file size, so that one finishes what another began, in a single
+/// write or in parts. Few objects are fetched at once, so that exports take long enough to be
+/// disturbed.
 pub(crate) fn exporter(places: &Places, number: usize) -> Command {
     let file_bytes = [600_000, 6_000_000, 12_000_000][number % 3];
     let control_plane = places.control_planes[number % places.control_planes.len()];

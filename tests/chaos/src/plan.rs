@@ -1,5 +1,5 @@
-//! What a round will do, from its seed alone: the same seed asks for the same exports and breaks
-//! the same parts.
+//! The plan of a round, derived from its seed alone: the same seed creates the same exports and
+//! breaks the same parts.
 
 use std::{ops::Range, time::Duration};
 
@@ -17,30 +17,30 @@ pub(crate) enum Role {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// SIGKILL, and started again.
+    /// SIGKILL, then a restart.
     Kill,
-    /// SIGSTOP, and SIGCONT.
+    /// SIGSTOP, then SIGCONT.
     Freeze,
-    /// SIGTERM, and started again once it has ended.
+    /// SIGTERM, then a restart once the process has ended.
     Restart,
 }
 
-/// One part is broken for a while.
+/// A part that is broken for a while.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FaultKind {
     pub(crate) at: Duration,
     pub(crate) role: Role,
-    /// Which of that role.
+    /// The number of the part among those of its role.
     pub(crate) number: usize,
     pub(crate) action: Action,
     pub(crate) lasts: Duration,
 }
 
-/// One export is asked for, and perhaps cancelled.
+/// An export to create, and perhaps cancel.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Wanted {
     pub(crate) at: Duration,
-    /// Seconds of the data set.
+    /// Seconds from the start of the data set.
     pub(crate) seconds: Range<i64>,
     /// 1 to 4, as in the API.
     pub(crate) compression: i32,
@@ -50,15 +50,15 @@ pub(crate) struct Wanted {
 /// One round.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
-    /// Asked for while everything is up, so that the recovery from one kill can be measured: none
-    /// is cancelled, and one exporter fewer can still take all of their runs.
+    /// Created while everything is up, so that the recovery from one kill can be measured: none is
+    /// cancelled, and one exporter fewer can still take all of their runs.
     pub(crate) first: Vec<Wanted>,
-    /// Asked for while parts break.
+    /// Created while parts break.
     pub(crate) second: Vec<Wanted>,
     pub(crate) troubles: Vec<FaultKind>,
 }
 
-/// What there is to break.
+/// The parts of the system under test.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) exporters: usize,
@@ -68,7 +68,7 @@ pub(crate) struct Shape {
 
 const DAY: i64 = 86_400;
 const DAYS: i64 = 3;
-/// Troubles begin within that time.
+/// Faults start within this time.
 const SPAN: u64 = 14_000;
 
 impl Plan {
@@ -109,7 +109,7 @@ fn fault(rng: &mut Rng, shape: Shape) -> FaultKind {
     };
     let (action, lasts) = match rng.u8(0..6) {
         0..=2 => (Action::Kill, 300..3000),
-        // Half of them longer than a lease.
+        // Half of these last longer than a lease.
         3 => (Action::Freeze, 500..3000),
         4 => (Action::Freeze, 5000..8000),
         _ => (Action::Restart, 300..2000),

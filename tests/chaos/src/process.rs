@@ -1,4 +1,4 @@
-//! One program as a child process, and the watch that ends all of them with this one.
+//! A program as a child process, and the watch that kills all of them when this process ends.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
-/// A program that can be started again and again; what it says goes to one file.
+/// A program that can be restarted; its output is appended to one file.
 pub(crate) struct Process {
     command: Box<dyn Fn() -> Command + Send + Sync>,
     log: PathBuf,
@@ -24,7 +24,7 @@ impl Process {
     pub(crate) fn start(&mut self) {
         let log = fs::File::options().create(true).append(true).open(&self.log).expect("a log");
         let mut command = (self.command)();
-        // Ctrl-C is for the harness, which ends the others in its own way.
+        // Ctrl-C is for the harness only, which stops the others itself.
         command
             .process_group(0)
             .stdin(Stdio::null())
@@ -47,18 +47,18 @@ impl Process {
                 .arg(id.to_string())
                 .stderr(Stdio::null())
                 .status();
-            status.expect("kill"); // it may just have ended by itself
+            status.expect("kill"); // it may just have exited by itself
         }
     }
 
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let _ = child.kill(); // it may just have ended by itself
+            let _ = child.kill(); // it may just have exited by itself
             child.wait().expect("a child of this process");
         }
     }
 
-    /// How it ended, once.
+    /// The exit status, returned once.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.as_mut()?.try_wait().expect("a child of this process")?;
         self.child = None;
@@ -76,8 +76,8 @@ impl Drop for Process {
     }
 }
 
-/// Hears which processes there are, and ends the last of which it heard when its input ends: with
-/// this process, however that goes.
+/// Reads lists of process ids, and kills those on the last list when its input closes: when this
+/// process ends, however that happens.
 const WATCH: &str =
     r#"while read -r line; do ids=$line; done; [ -z "$ids" ] || kill -KILL $ids 2>/dev/null"#;
 
@@ -97,7 +97,7 @@ impl Watch {
         Self { child, told: BTreeMap::new() }
     }
 
-    /// Part n is that process now, or none.
+    /// Records the process of a part, or that it has none.
     pub(crate) fn tell(&mut self, part: usize, id: Option<u32>) {
         match id {
             Some(id) => self.told.insert(part, id),

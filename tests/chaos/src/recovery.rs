@@ -1,4 +1,5 @@
-//! How long it takes from the kill of the busiest exporter until one of its runs gets on elsewhere.
+//! Measures the time from killing the busiest exporter until one of its runs makes progress
+//! elsewhere.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,12 +9,12 @@ use tracelift_proto::v1::{ExportRun, RunStatus};
 use crate::{caller::Caller, fleet::Fleet, parts, plan::Action, plan::Role};
 
 const POLL: Duration = Duration::from_millis(50);
-/// What a killed exporter had said is in the store by then.
+/// How long it takes until the last reports of a killed exporter are stored.
 const SETTLED: Duration = Duration::from_millis(300);
-/// Work must have begun by then, and gone on after the kill.
+/// Timeout for work to start, and for it to continue after the kill.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Rows and bytes of a run's whole files, and rows of those in the making.
+/// Rows and bytes in a run's complete files, and rows in files being written.
 type Written = [u64; 3];
 
 fn written(run: &ExportRun) -> Written {
@@ -22,8 +23,8 @@ fn written(run: &ExportRun) -> Written {
     [rows, bytes, run.progress.as_ref().map_or(0, |progress| progress.rows.saturating_sub(rows))]
 }
 
-/// Kills the busiest of so many exporters as soon as one is busy. How long its runs stood still, if
-/// any went on. The exporter stays down.
+/// Kills the busiest of `exporters` exporters as soon as one is busy. Returns how long its runs
+/// stood still, if any continued. The exporter stays down.
 pub(crate) async fn measure(
     fleet: &mut Fleet,
     caller: &Caller,
@@ -80,8 +81,8 @@ async fn moved(caller: &Caller, held: &[ExportRun], killed: Instant) -> Option<D
                 }
                 let now = written(&run);
                 let before = last.insert(run.id.clone(), now);
-                // A successor begins at the last whole file, so what is in the making may go down;
-                // only more is more.
+                // The next exporter resumes after the last complete file, so the rows in files
+                // being written may decrease; only an increase counts as progress.
                 let more = before.is_some_and(|before| {
                     before.iter().zip(&now).any(|(before, now)| now > before)
                 });

@@ -1,4 +1,4 @@
-//! What was done and found, and the one line that says it.
+//! What was done and found, and its one-line summary.
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -19,11 +19,11 @@ pub(crate) struct Report {
     pub(crate) rows: u64,
     pub(crate) lost: u64,
     pub(crate) doubled: u64,
-    /// Rows whose contents differ from what was put in, or that do not belong to their export.
+    /// Rows whose content differs from the source, or that do not belong to their export.
     pub(crate) wrong: u64,
-    /// What stands in the bucket although it must not, or does not although it must.
+    /// Objects and uploads that should not exist, and objects that are missing.
     pub(crate) leftovers: Vec<String>,
-    /// Exports that ended otherwise than they should, or not at all; programs that panicked.
+    /// Exports that ended with the wrong status or not at all; programs that panicked.
     pub(crate) failures: Vec<String>,
     pub(crate) recoveries: Vec<Duration>,
 }

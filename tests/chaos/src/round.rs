@@ -1,5 +1,5 @@
-//! One round: exports are asked for, parts break, everything comes up again and to rest, and is
-//! judged.
+//! One round: exports are created, parts break, everything recovers and comes to rest, and the
+//! results are checked.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,23 +22,23 @@ use crate::{
     report::Report,
 };
 
-/// What became of an export that was asked for.
+/// The outcome of a requested export.
 struct Asked {
-    /// Of an acknowledged one.
+    /// Its id, if the creation was acknowledged.
     id: Option<String>,
     /// Whether it was cancelled before it had ended.
     cancelled: bool,
-    /// Why the caller gave up, if so.
+    /// Why the caller gave up, if it did.
     fault: Option<String>,
 }
 
-/// A round that does not come to rest by then is broken.
+/// A round that is not at rest by then has failed.
 const REST: Duration = Duration::from_secs(180);
-/// For what comes after an export's end: clean-up runs.
+/// Time for the tasks that follow an export's end: clean-up.
 const SETTLE: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(250);
 
-/// Runs a round; `known` holds what earlier rounds have judged.
+/// Runs a round; `known` holds the exports checked in earlier rounds.
 pub(crate) async fn run(
     plan: Plan,
     shape: Shape,
@@ -114,7 +114,7 @@ fn ask(asked: &mut JoinSet<Asked>, caller: &Caller, wanted: Vec<Wanted>) {
     }
 }
 
-/// Breaks parts as planned, each for its time.
+/// Breaks parts as planned, each for its planned time.
 async fn troubles(troubles: &[crate::plan::FaultKind], fleet: &mut Fleet, report: &mut Report) {
     let began = Instant::now();
     let mut coming = troubles.iter().peekable();
@@ -148,7 +148,7 @@ async fn troubles(troubles: &[crate::plan::FaultKind], fleet: &mut Fleet, report
     }
 }
 
-/// Waits until every export has ended; those of this round, also the ones whose acknowledgement was
+/// Waits until every export of this round has ended, including those whose acknowledgement was
 /// lost.
 async fn rest(
     fleet: &mut Fleet,
@@ -196,7 +196,7 @@ async fn rest(
     exports
 }
 
-/// Prints how the runs of an export stand.
+/// Prints the state of an export's runs.
 async fn stuck(caller: &Caller, export: &Export) {
     for run in caller.runs(&export.id).await.unwrap_or_default() {
         println!(
@@ -210,7 +210,7 @@ async fn stuck(caller: &Caller, export: &Export) {
     }
 }
 
-/// Waits until nothing is left to clean up, or it has had its time.
+/// Waits until there is nothing left to clean up, or until a timeout.
 async fn settle(world: &World, exports: &[Export]) {
     let began = Instant::now();
     while began.elapsed() < SETTLE {

@@ -1,5 +1,5 @@
-//! What was put in: the data set, a tenth of its rows offloaded to objects, and a hash of every row
-//! as it must come out.
+//! The source data: the data set, with a tenth of its rows offloaded to objects, and a hash of
+//! every row as it must be exported.
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,7 @@ use tracelift_test_support::{dataset, rows::rows_of_batch, world::SOURCE_BUCKET}
 
 use crate::bucket::Bucket;
 
-/// The exported columns that ClickHouse holds in the same form, in SQL.
+/// The exported columns that ClickHouse stores in the same form, as SQL expressions.
 const COLUMNS: &[(&str, &str)] = &[
     ("id", "toString(id)"),
     ("trace_id", "toString(trace_id)"),
@@ -45,12 +45,12 @@ const COLUMNS: &[(&str, &str)] = &[
 
 const OFFLOADED: &str = "cityHash64(toString(id)) % 10 = 0";
 
-/// Where the data set begins.
+/// The start of the data set.
 pub(crate) fn start() -> Timestamp {
     Timestamp::parse("start", dataset::START).expect("a time")
 }
 
-/// One row as it must come out.
+/// A row as it must be exported.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Row {
     /// Microseconds since 1970.
@@ -61,7 +61,7 @@ pub(crate) struct Row {
 /// Every row by its id.
 pub(crate) type Rows = HashMap<String, Row>;
 
-/// Loads so many rows; what must come out of them.
+/// Loads this many rows. Returns what must be exported.
 pub(crate) async fn load(client: &Client, bucket: &Bucket, rows: u64) -> Rows {
     let run = async |sql: String| {
         client.query_raw(&sql).execute().await.unwrap_or_else(|error| panic!("{sql}: {error}"))
@@ -115,7 +115,7 @@ async fn select(client: &Client, sql: &str) -> Vec<RecordBatch> {
     batches
 }
 
-/// A row's id, and what is compared of it. An empty text and none are the same.
+/// A row's id, and what is compared. An empty text equals a missing one.
 pub(crate) fn entry(row: &Value) -> (String, Row) {
     let mut hasher = DefaultHasher::new();
     for (name, _) in COLUMNS {

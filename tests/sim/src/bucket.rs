@@ -1,5 +1,5 @@
-//! S3 in memory: objects, uploads, conditional writes. What it holds survives a crash of its host,
-//! as a disk does.
+//! S3 in memory: objects, uploads, conditional writes. Its content survives a crash of its host, as
+//! a disk would.
 
 mod served;
 
@@ -22,22 +22,22 @@ use uuid::Uuid;
 
 use crate::{faults::FaultInjector, net::Network, trace::Trace};
 
-/// Where it listens.
+/// Its port.
 pub const PORT: u16 = 9000;
-/// Where exports go.
+/// The bucket that exports are written to.
 pub const DESTINATION: &str = "exports";
-/// Where offloaded fields are.
+/// The bucket with the offloaded fields.
 pub const SOURCE: &str = "traces";
-/// The one pair of keys.
+/// The only valid credentials.
 pub const KEYS: (&str, &str) = ("sim-key", "sim-secret");
 
-/// An object.
+/// A stored object.
 #[derive(Clone)]
 pub struct Object {
     pub content: Bytes,
     pub metadata: Option<Metadata>,
     pub etag: String,
-    /// Which write of the whole store made it, from 1.
+    /// The number of the write that created it, counted from 1 across the whole store.
     pub write: u64,
 }
 
@@ -50,7 +50,7 @@ pub struct Upload {
     pub parts: BTreeMap<i32, Bytes>,
 }
 
-/// Everything that is on the disk.
+/// Everything on the disk.
 #[derive(Default)]
 pub struct Disk {
     /// By bucket and key.
@@ -73,7 +73,7 @@ impl Bucket {
         Self { disk: Arc::default(), faults, trace }
     }
 
-    /// Everything that is on the disk.
+    /// Everything on the disk.
     pub fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -139,7 +139,7 @@ impl Bucket {
         Ok(etag)
     }
 
-    /// Joins the parts that are asked for, each under the tag that it was answered with.
+    /// Joins the requested parts, each of which must have the etag that was returned for it.
     fn complete(
         &self,
         key: &str,
@@ -181,7 +181,7 @@ impl Bucket {
     }
 }
 
-/// Unlike any other write's.
+/// Different for every write.
 fn etag(content: &[u8], write: u64) -> String {
     let digest = Sha256::digest(content);
     format!("{:02x}{:02x}{:02x}{:02x}-{write}", digest[0], digest[1], digest[2], digest[3])

@@ -1,5 +1,5 @@
-//! A tenant's client: makes a destination and exports, cancels some, watches all of them, and asks
-//! again whenever an answer does not come.
+//! A tenant's client: creates a destination and exports, cancels some, watches all of them, and
+//! retries whenever a response does not arrive.
 
 use std::{
     sync::{
@@ -30,19 +30,19 @@ use crate::{
     trace::Trace,
 };
 
-/// An export that the caller will ask for.
+/// An export that the caller will create.
 #[derive(Debug, Clone)]
 pub struct PlannedExport {
-    /// When.
+    /// When to create it.
     pub after: Duration,
-    /// First and last instant, in microseconds.
+    /// Start and end, in microseconds.
     pub window: (i64, i64),
     pub compression: i32,
-    /// Of all experiments, which is the one project.
+    /// Of all experiments, which are just the one project.
     pub all_experiments: bool,
-    /// All columns, or just a few.
+    /// All columns, or only a few.
     pub all_columns: bool,
-    /// When it is cancelled, after it was made.
+    /// How long after its creation to cancel it.
     pub cancelled_after: Option<Duration>,
 }
 
@@ -53,14 +53,14 @@ pub struct Caller {
     pub control_planes: Vec<String>,
     pub wishes: Vec<PlannedExport>,
     pub trace: Trace,
-    /// Set once nothing more will be asked for.
+    /// Set once the caller is done.
     pub content: Arc<AtomicBool>,
 }
 
-/// Longest wait for an answer, then between two questions.
+/// Timeout of a request, then the delay before a retry.
 const PATIENCE: Duration = Duration::from_secs(6);
 const AGAIN: Duration = Duration::from_millis(400);
-/// A watch that says nothing for so long is begun anew.
+/// A watch that is silent for this long is reopened.
 const SILENCE: Duration = Duration::from_secs(20);
 
 impl Caller {
@@ -72,8 +72,8 @@ impl Caller {
         self.control_planes.iter().map(channel).collect()
     }
 
-    /// Asks one control plane after the other until one answers; `None` when the answer is that it
-    /// cannot be.
+    /// Tries one control plane after another until a call succeeds; `None` if the request cannot
+    /// succeed.
     async fn ask<T>(
         &self,
         token: &str,
@@ -104,7 +104,7 @@ impl Caller {
         None
     }
 
-    /// Does everything that it wishes for.
+    /// Performs all planned requests.
     pub async fn run(self) -> turmoil::Result {
         let tenant =
             || v1::CreateTenantRequest { id: TENANT.to_string(), display_name: "sim".to_owned() };
@@ -167,7 +167,7 @@ impl Caller {
         tokio::join!(self.watch(key, &export.id), cancel);
     }
 
-    /// Watches an export until it has ended, over every break of the stream.
+    /// Watches an export until it has ended, reopening a broken stream.
     async fn watch(&self, key: &str, id: &str) {
         loop {
             let request = v1::WatchExportRequest { id: id.to_owned() };

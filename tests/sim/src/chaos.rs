@@ -1,5 +1,5 @@
-//! The faults between and under the hosts: crashes, stops, partitions, held messages. What begins
-//! also ends.
+//! Faults of hosts and of the network between them: crashes, stops, partitions, held messages.
+//! Every fault that starts also ends.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,26 +8,26 @@ use turmoil::Sim;
 
 use crate::{hosts::Stopping, net::Wires, trace::Trace};
 
-/// How a fault ends.
+/// A fault, which determines how it ends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum FaultKind {
     /// The host is down.
     Down(String),
-    /// Nothing gets through.
+    /// No messages are delivered between the two hosts.
     Cut(String, String),
-    /// Nothing gets through from the one to the other.
+    /// No messages are delivered from the first host to the second.
     CutOneWay(String, String),
-    /// Everything waits.
+    /// All messages are held.
     Held(String, String),
 }
 
 /// The faults of one seed.
 pub struct Chaos {
     rng: StdRng,
-    /// How likely a fault begins in one step.
+    /// Probability per step that a fault starts.
     share: f64,
     under_way: BTreeMap<FaultKind, Duration>,
-    /// Everything that can crash, with how it is stopped in order, where it can be.
+    /// Every host that can crash, and how to stop it gracefully, if possible.
     hosts: Vec<(String, Option<Stopping>)>,
     pairs: Vec<(String, String)>,
     wires: Wires,
@@ -36,7 +36,7 @@ pub struct Chaos {
 }
 
 impl Chaos {
-    /// Faults over these hosts and the pairs of them that talk.
+    /// Faults of these hosts and of the pairs that communicate.
     pub fn new(
         seed: u64,
         share: f64,
@@ -57,7 +57,7 @@ impl Chaos {
         }
     }
 
-    /// Faults so far.
+    /// The number of faults so far.
     pub fn faults(&self) -> u64 {
         self.faults
     }
@@ -67,7 +67,7 @@ impl Chaos {
         self.trace.line(format_args!("{:>7}.{:03} FAULT {text}", at / 1000, at % 1000));
     }
 
-    /// Before a step: ends what is over, and perhaps begins something.
+    /// Runs before each step: ends expired faults, and may start a new one.
     pub fn step(&mut self, sim: &mut Sim<'_>) {
         let now = sim.elapsed();
         let over: Vec<_> = self
@@ -85,7 +85,7 @@ impl Chaos {
         }
     }
 
-    /// Ends everything.
+    /// Ends all faults.
     pub fn calm(&mut self, sim: &mut Sim<'_>) {
         self.share = 0.0;
         for fault in self.under_way.clone().into_keys() {
@@ -93,7 +93,7 @@ impl Chaos {
         }
     }
 
-    /// Starts again what has stopped in order.
+    /// Restarts hosts that have stopped gracefully.
     pub fn revive(&mut self, sim: &mut Sim<'_>) {
         let down = |chaos: &Self, name: &String| {
             chaos.under_way.contains_key(&FaultKind::Down(name.clone()))

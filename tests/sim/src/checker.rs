@@ -1,5 +1,5 @@
-//! Judges the world: after every step that changed a run, and once more when everything has come to
-//! rest.
+//! Checks the invariants: after every step that changed a task or an object, and once more when the
+//! world is at rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ use crate::{
     trace::Trace,
 };
 
-/// Remembers what was seen last.
+/// The checker, with the state it saw last.
 pub struct Checker {
     store: Store,
     bucket: Bucket,
@@ -26,17 +26,17 @@ pub struct Checker {
     revision: i64,
     writes: u64,
     last: BTreeMap<TaskId, Seen>,
-    /// Times that the rules were asked.
+    /// How often the invariants were checked.
     pub judged: u64,
 }
 
 impl Checker {
-    /// Over the database and the bucket.
+    /// A checker of the database and the bucket.
     pub fn new(store: Store, bucket: Bucket, trace: Trace) -> Self {
         Self { store, bucket, trace, revision: -1, writes: 0, last: BTreeMap::new(), judged: 0 }
     }
 
-    /// After a step: nothing to do unless a run or an object has changed.
+    /// Checks after a step, if a task or an object has changed.
     pub fn step(&mut self) {
         let revision = self.store.revision().now_or_never().expect("in place").expect("a database");
         let writes = self.bucket.disk().writes;
@@ -64,7 +64,7 @@ impl Checker {
         self.store.everything().now_or_never().expect("in place").expect("a database")
     }
 
-    /// ListedFileIsInBucket: an object that is listed stands there, and stays as it was listed.
+    /// ListedFileIsInBucket: a listed object exists, and stays as it was listed.
     fn in_the_bucket(&self, seen: &Seen) {
         let disk = self.bucket.disk();
         for file in &seen.files {
@@ -82,7 +82,7 @@ impl Checker {
         }
     }
 
-    /// Whether nothing is left to be done.
+    /// Whether there is no work left.
     pub fn at_rest(&self) -> bool {
         let runs: Vec<Seen> = self.last.values().cloned().collect();
         by_export(&runs).values().all(|runs| {
@@ -93,7 +93,7 @@ impl Checker {
         })
     }
 
-    /// The promises that hold once everything has come to rest.
+    /// Checks the invariants that hold once the world is at rest.
     pub fn rest(&self, data: &Data) {
         let runs = self.everything();
         let disk = self.bucket.disk();
@@ -117,10 +117,10 @@ impl Checker {
                 ));
             }
         }
-        // One that holds nothing may stay: who opened it died, or was cut off, before anybody heard
-        // of its id, and it came to be after the key was looked at. Nothing is ever sent to
-        // an upload that is not known. The check of a destination sends one small part, and
-        // nobody knows of its upload when its control plane dies.
+        // An empty upload may stay: whoever opened it crashed or was cut off before anyone received
+        // its id, and it was created after the uploads of its key were listed. Nothing is ever sent
+        // to an upload whose id is unknown. The check of a destination uploads one small part, and
+        // nobody knows its upload if its control plane crashes.
         let of_check = |key: &str| key.contains("/tmp/") && key.ends_with(".txt");
         for (id, upload) in disk
             .uploads
@@ -141,7 +141,7 @@ impl Checker {
         }
     }
 
-    /// The last word about every run, for the trace.
+    /// The last known state of every task, for the trace.
     pub fn describe(&self) -> String {
         let line = |seen: &Seen| {
             format!(

@@ -1,4 +1,4 @@
-//! A ClickHouse that answers the exporter's queries, and those only, over the simulated network.
+//! A ClickHouse that supports the exporter's queries only, over the simulated network.
 
 mod answer;
 
@@ -23,7 +23,7 @@ use crate::{
 };
 use answer::Question;
 
-/// Where it listens.
+/// Its port.
 pub const PORT: u16 = 8123;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -47,7 +47,7 @@ pub async fn serve(network: Network, data: Arc<Data>, faults: FaultInjector) -> 
     Ok(())
 }
 
-/// Chunks of an answer: small ones, so that a cut can be anywhere.
+/// Chunk size of a response: small, so that a cut can be anywhere.
 const CHUNK: usize = 4096;
 
 async fn answer(
@@ -98,7 +98,7 @@ fn frames(
     pieces.map(|piece| piece.map(Frame::data))
 }
 
-/// The answer in pieces, ending as the trouble says.
+/// Splits the response into chunks and ends it according to the fault.
 fn chunks(whole: Bytes, fault: FaultKind) -> Vec<io::Result<Bytes>> {
     let end = if matches!(fault, FaultKind::Cut | FaultKind::Broken) {
         whole.len() / 2
@@ -109,7 +109,8 @@ fn chunks(whole: Bytes, fault: FaultKind) -> Vec<io::Result<Bytes>> {
         whole[..end].chunks(CHUNK).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
     match fault {
         FaultKind::Cut => pieces.push(Err(io::ErrorKind::ConnectionReset.into())),
-        // What older versions do: words in the middle of the data, and an orderly end.
+        // As in older versions: an error message in the middle of the data, followed by a regular
+        // end.
         FaultKind::Broken => pieces.push(Ok(Bytes::from_static(b"Code: 241. DB::Exception: Memory limit exceeded: as the seed wants it. (MEMORY_LIMIT_EXCEEDED) (version 25.8.1.1 (official build))\n"))),
         _ => {}
     }

@@ -1,5 +1,5 @@
-//! The command: one world in this process, or many, each in a process of its own. Clock, randomness
-//! and everything that is kept per process belong to one world then.
+//! The command: runs one world in this process, or many, each in its own process, because the
+//! clock, the random numbers and all other per-process state belong to one world.
 
 use std::{
     io,
@@ -34,7 +34,7 @@ pub struct Command {
     one: bool,
 }
 
-/// One world in this process; nothing else may run in it.
+/// Runs one world in this process; nothing else may run in it.
 pub fn one(seed: u64, fair: bool, trace: bool) -> Outcome {
     *mad_turmoil_rng() = StdRng::seed_from_u64(seed);
     fastrand::seed(seed);
@@ -49,8 +49,8 @@ fn mad_turmoil_rng() -> std::sync::MutexGuard<'static, StdRng> {
     mad_turmoil::rand::get_rng()
 }
 
-/// What the parent hears of a world: seed, steps, faults, judged, virtual milliseconds, violations,
-/// trace.
+/// The line a world prints for its parent: seed, steps, faults, checks, virtual milliseconds,
+/// violations, trace.
 fn told(outcome: &Outcome) -> String {
     let Outcome { seed, steps, faults, judged, took, violations, trace: (digest, lines), .. } =
         outcome;
@@ -62,7 +62,7 @@ fn told(outcome: &Outcome) -> String {
 }
 
 impl Command {
-    /// Runs the worlds; fails when a promise was broken.
+    /// Runs the worlds; fails if an invariant was violated.
     pub fn run(self) -> ExitCode {
         if self.one {
             let outcome = one(self.seed.unwrap_or_default(), self.fair, self.trace);
@@ -154,12 +154,12 @@ fn finish(
     Ok(())
 }
 
-/// A seed that nobody chose.
+/// A random seed.
 fn fresh() -> io::Result<u64> {
     getrandom::u32().map(u64::from).map_err(io::Error::other)
 }
 
-/// The file system's clock: this process's own is the worlds'.
+/// The time according to the file system: this process's own clock is virtual.
 fn now() -> io::Result<SystemTime> {
     let file = tempfile::NamedTempFile::new()?;
     file.as_file().metadata()?.modified()

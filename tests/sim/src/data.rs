@@ -1,4 +1,4 @@
-//! The trace rows of one seed: a few hundred over a few days, some with fields that lie in objects.
+//! The trace rows of one seed: a few hundred over a few days, some with offloaded fields.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +6,11 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tracelift_core::time::{Timestamp, Window};
 use uuid::Uuid;
 
-/// Whose rows these are.
+/// The tenant of the rows.
 pub const TENANT: Uuid = Uuid::from_u128(0xa11c_e000_0000_4000_8000_0000_0000_0001);
-/// The project that is exported.
+/// The exported project.
 pub const PROJECT: Uuid = Uuid::from_u128(0xa11c_e000_0000_4000_8000_0000_0000_0002);
-/// The first day. The clock of a world begins with 1970: its exports are of windows that have
-/// ended.
+/// The first day. The clock of a world starts at 1970, so its exports have windows that have ended.
 pub const START: &str = "1969-12-01T00:00:00Z";
 const DAY: i64 = 86_400_000_000;
 
@@ -22,12 +21,12 @@ pub enum Field {
     Inline(String),
     /// In an object.
     Offloaded { key: String, text: String },
-    /// The row points at an object that is not there.
+    /// The row points to an object that does not exist.
     Missing { key: String },
 }
 
 impl Field {
-    /// What an export must hold.
+    /// The text that an export must contain.
     pub fn exported(&self) -> Option<&str> {
         match self {
             Self::Inline(text) | Self::Offloaded { text, .. } => Some(text),
@@ -35,12 +34,12 @@ impl Field {
         }
     }
 
-    /// What ClickHouse says.
+    /// The text in the row, as ClickHouse returns it.
     pub fn inline(&self) -> Option<&str> {
         if let Self::Inline(text) = self { Some(text) } else { None }
     }
 
-    /// The row's pointer.
+    /// The row's pointer to the object.
     pub fn pointer(&self) -> String {
         match self {
             Self::Inline(_) => String::new(),
@@ -60,28 +59,28 @@ pub struct Row {
     pub outputs: Field,
 }
 
-/// Everything that ClickHouse holds, in the order (start_time, id as text).
+/// Everything in ClickHouse, ordered by (start_time, id as text).
 #[derive(Debug)]
 pub struct Data {
     pub rows: Vec<Row>,
-    /// Rows that are stored twice; none with every other seed.
+    /// Rows that are stored twice; there are none with every other seed.
     pub twice: BTreeSet<Uuid>,
     pub days: i64,
 }
 
-/// The first instant.
+/// The earliest start time, in microseconds.
 pub fn start() -> i64 {
     Timestamp::parse("start", START).expect("a time").micros()
 }
 
 impl Data {
-    /// The rows of a seed.
+    /// Generates the rows of a seed.
     pub fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let days = rng.random_range(1..=3);
         let count = rng.random_range(100..=700);
         let mut rows: Vec<Row> = (0..count).map(|_| row(&mut rng, days)).collect();
-        // Ties: a row in ten starts when another one does.
+        // Ties: one row in ten has the start time of another.
         for index in 0..rows.len() / 10 {
             rows[index].start_time = rows[index * 7 % count].start_time;
         }
@@ -91,14 +90,14 @@ impl Data {
         Self { rows, twice, days }
     }
 
-    /// The rows of a window.
+    /// The rows within a window.
     pub fn within(&self, window: Window) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(move |row| {
             (window.start().micros()..window.end().micros()).contains(&row.start_time)
         })
     }
 
-    /// The objects that rows point at.
+    /// The objects that rows point to.
     pub fn objects(&self) -> impl Iterator<Item = (&str, &str)> {
         self.rows.iter().flat_map(|row| [&row.inputs, &row.outputs]).filter_map(|field| match field
         {
@@ -110,7 +109,8 @@ impl Data {
 
 fn row(rng: &mut StdRng, days: i64) -> Row {
     let id = Uuid::from_u128(rng.random());
-    // Half of the rows crowd into a minute, so that blocks end within one instant's neighbourhood.
+    // Half of the rows are crowded together, so that block boundaries fall between nearly equal
+    // times.
     let start_time = if rng.random_bool(0.5) {
         DAY / 2 + rng.random_range(0..60) * 1_000
     } else {

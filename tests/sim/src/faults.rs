@@ -1,5 +1,5 @@
-//! What goes wrong on the other side of the wire: seeded dice that ClickHouse and S3 throw for
-//! every request.
+//! Faults of the servers: for every request, ClickHouse and S3 draw one from a seeded random number
+//! generator.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,28 +13,28 @@ use crate::trace::Trace;
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
-    /// Nothing.
+    /// No fault.
     None,
-    /// Refused before anything was done.
+    /// Rejected without any effect.
     Refused,
-    /// Asked to slow down, before anything was done.
+    /// Throttled without any effect.
     Throttled,
-    /// Done, and the answer is an error.
+    /// Done, but the response is an error.
     AnswerLost,
-    /// The answer ends in its middle.
+    /// The response is cut off in the middle.
     Cut,
-    /// The answer turns into an error in its middle.
+    /// The response turns into an error in the middle.
     Broken,
 }
 
 struct FaultState {
     rng: StdRng,
-    /// How much of what could go wrong does; 0 is fair weather.
+    /// The fraction of requests that fail; 0 disables faults.
     share: f64,
     faults: u64,
 }
 
-/// The dice of one server.
+/// Injects the faults of one server.
 #[derive(Clone)]
 pub struct FaultInjector {
     server: &'static str,
@@ -43,7 +43,7 @@ pub struct FaultInjector {
 }
 
 impl FaultInjector {
-    /// Dice for `server`: `share` of its requests meet trouble.
+    /// A fault injector for `server`: faults hit the fraction `share` of its requests.
     pub fn new(server: &'static str, seed: u64, share: f64, trace: Trace) -> Self {
         let fault_state = FaultState { rng: StdRng::seed_from_u64(seed), share, faults: 0 };
         Self { server, fault_state: Arc::new(Mutex::new(fault_state)), trace }
@@ -53,17 +53,17 @@ impl FaultInjector {
         self.fault_state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on nothing goes wrong.
+    /// Disables faults from now on.
     pub fn clear(&self) {
         self.fault_state().share = 0.0;
     }
 
-    /// How often something went wrong.
+    /// The number of faults so far.
     pub fn faults(&self) -> u64 {
         self.fault_state().faults
     }
 
-    /// What happens to this request: nothing, or one of `possible`.
+    /// Draws the fault of a request: none, or one of `possible`.
     pub fn throw(&self, what: &str, possible: &[FaultKind]) -> FaultKind {
         let mut fault_state = self.fault_state();
         let share = fault_state.share;
@@ -77,7 +77,7 @@ impl FaultInjector {
         fault
     }
 
-    /// Takes the time that an answer takes: mostly a little, at times a lot.
+    /// Delays a response: usually briefly, occasionally for long.
     pub async fn delay(&self) {
         let millis = {
             let mut fault_state = self.fault_state();

@@ -1,5 +1,5 @@
-//! The real services as hosts: what each is told at its start, and the token that stops it as
-//! SIGTERM does.
+//! The real services as hosts: the settings that each starts with, and the token that stops it as
+//! SIGTERM would.
 
 use std::{
     path::Path,
@@ -20,13 +20,13 @@ use crate::{bucket, clickhouse, net::Network};
 pub const ADMIN_TOKEN: &str = "sim-admin-token";
 const FLEET_TOKEN: &str = "sim-fleet-token";
 const MASTER_KEYS: &str = "sim:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-/// Where control planes listen.
+/// The port of control planes.
 pub const PORT: u16 = 7700;
-/// The database that all control planes share. Each start opens it anew, so news never cross from
-/// one to the other.
+/// The database shared by all control planes. Each start opens it separately, so notifications
+/// never pass from one to another.
 pub const DATABASE: &str = "file:tracelift?mode=memory&cache=shared";
 
-/// Stops the incarnation of a service that runs now.
+/// Stops the current incarnation of a service.
 #[derive(Clone, Default)]
 pub struct Stopping(Arc<Mutex<CancellationToken>>);
 
@@ -38,13 +38,13 @@ impl Stopping {
         token.clone()
     }
 
-    /// As SIGTERM does.
+    /// Stops gracefully, as on SIGTERM.
     pub fn stop(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).cancel();
     }
 }
 
-/// A control plane.
+/// Runs a control plane.
 pub async fn control_plane(network: Network, stopping: Stopping) -> turmoil::Result {
     let mut settings = tracelift_control_plane::Settings::defaults();
     settings.master_keys = Some(SecretString::from(MASTER_KEYS));
@@ -54,7 +54,7 @@ pub async fn control_plane(network: Network, stopping: Stopping) -> turmoil::Res
     settings.heartbeat_seconds = 1;
     settings.lease_seconds = 4;
     settings.stop_seconds = 1;
-    settings.max_retries = 1_000_000; // no seed can use them up: what fails for good is a finding
+    settings.max_retries = 1_000_000; // no seed can exhaust them: a permanent failure is a bug
     let store = Arc::new(Store::from(SqliteEngine::open(Path::new(DATABASE))?));
     let connector = Connector::over(network.http(), EndpointPolicy::AllowPrivate);
     let service = Service::new(settings, store, connector).await?;
@@ -62,7 +62,7 @@ pub async fn control_plane(network: Network, stopping: Stopping) -> turmoil::Res
     Ok(service.serve(incoming, stopping.renewed()).await?)
 }
 
-/// An exporter: files of a few rows, so that a few hundred make many of them.
+/// Runs an exporter whose files hold few rows, so that a few hundred rows fill many.
 pub async fn exporter(
     network: Network,
     stopping: Stopping,
@@ -94,7 +94,7 @@ pub async fn exporter(
     Ok(())
 }
 
-/// Where S3 is.
+/// The endpoint of S3.
 pub fn endpoint() -> String {
     format!("http://s3:{}", bucket::PORT)
 }

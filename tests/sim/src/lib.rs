@@ -1,6 +1,6 @@
 //! Simulated worlds: the real control plane and the real exporter as hosts of a simulated network,
-//! with a ClickHouse and an S3 of its own, under faults that a seed decides. What must hold is
-//! checked after every step; the same seed gives the same trace.
+//! with a simulated ClickHouse and S3, under faults determined by a seed. Invariants are checked
+//! after every step; the same seed gives the same trace.
 
 #![allow(
     clippy::unwrap_used,

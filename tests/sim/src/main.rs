@@ -1,4 +1,5 @@
-//! `make sim`: the worlds of some seeds, each in a process of its own; one line at the end.
+//! `make sim`: simulates the worlds of some seeds, each in its own process, and prints a summary
+//! line.
 
 use std::process::ExitCode;
 

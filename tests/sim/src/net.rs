@@ -1,9 +1,9 @@
-//! The simulated network, in the shapes that the services' libraries ask for: connections, an S3
-//! client's HTTP, a ClickHouse client, a gRPC channel, and listeners.
+//! The simulated network, in the forms that the services' libraries require: connections, HTTP for
+//! an S3 client, a ClickHouse client, a gRPC channel, and listeners.
 //!
-//! Turmoil loses a packet for good, where TCP would send it again and, when that is of no use, give
-//! the connection up. So every connection knows its [`Wires`]: after a partition those that could
-//! have lost something are reset.
+//! Turmoil drops packets for good, where TCP would retransmit them and eventually give up the
+//! connection. Every connection is therefore registered in [`Wires`]: after a partition, those that
+//! may have lost packets are reset.
 
 use std::{
     collections::BTreeMap,
@@ -38,7 +38,7 @@ use turmoil::net::{TcpListener, TcpStream};
 
 type Pair = (IpAddr, IpAddr);
 
-/// The open connections between every two hosts.
+/// The open connections between each pair of hosts.
 #[derive(Clone, Default)]
 pub struct Wires(Arc<Mutex<BTreeMap<Pair, CancellationToken>>>);
 
@@ -48,7 +48,7 @@ impl Wires {
         wires.entry((one.min(other), one.max(other))).or_default().clone()
     }
 
-    /// Resets every connection between two hosts, as TCP does when its packets were not answered
+    /// Resets every connection between two hosts, as TCP does when its packets stay unacknowledged
     /// for too long.
     pub fn reset(&self, one: IpAddr, other: IpAddr) {
         let cut = self
@@ -126,14 +126,14 @@ impl tonic::transport::server::Connected for Socket {
     fn connect_info(&self) {}
 }
 
-/// The network as the hosts' clients use it.
+/// The network as used by the hosts' clients.
 #[derive(Clone)]
 pub struct Network {
     /// Every open connection.
     pub wires: Wires,
 }
 
-/// Longest wait for a connection, as the services set it with real sockets.
+/// Connection timeout, the same as the services use with real sockets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Network {
@@ -162,7 +162,7 @@ impl Network {
         })
     }
 
-    /// What the AWS SDK sends its requests through.
+    /// The HTTP connector for the AWS SDK.
     pub fn http(&self) -> SharedHttpConnector {
         let client = Client::builder(TokioExecutor::new()).build(self.connector());
         SharedHttpConnector::new(Http(Box::new(move |request| {
@@ -183,14 +183,14 @@ impl Network {
         })))
     }
 
-    /// What the exporter asks ClickHouse through.
+    /// The exporter's ClickHouse client.
     pub fn clickhouse(&self) -> clickhouse::Client {
         clickhouse::Client::with_http_client(
             Client::builder(TokioExecutor::new()).build(self.connector()),
         )
     }
 
-    /// A gRPC channel, with the settings of the services.
+    /// A gRPC channel with the services' settings.
     pub fn channel(&self, url: &str) -> Channel {
         ClientTls::default()
             .endpoint(url)
@@ -198,7 +198,7 @@ impl Network {
             .connect_with_connector_lazy(self.connector())
     }
 
-    /// Connections that come in at `port` of this host.
+    /// Listens for connections on `port` of this host.
     pub async fn listen(
         &self,
         port: u16,

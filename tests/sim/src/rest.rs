@@ -1,5 +1,5 @@
-//! What must be true of an export once everything has come to rest: read back from the bucket as a
-//! customer would.
+//! Invariants of an export once the world is at rest, checked on what a customer reads from the
+//! bucket.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::{
     data::Data,
 };
 
-/// Everything that is wrong with an export at rest.
+/// Every violation found in an export at rest.
 pub fn faults_of(export: ExportId, runs: &[Seen], data: &Data, disk: &Disk) -> Vec<String> {
     let mut faults = Vec::new();
     let completed = runs.iter().all(|seen| seen.task.status() == RunStatus::Completed);
@@ -57,7 +57,7 @@ pub fn faults_of(export: ExportId, runs: &[Seen], data: &Data, disk: &Disk) -> V
     faults
 }
 
-/// EveryRowHasItsPartition: the days of experiments that became partitions are all that have rows.
+/// EveryRowHasItsPartition: every day on which experiments have rows has become a partition.
 fn outside_of_partitions(window: Window, runs: &[Seen], data: &Data) -> Option<String> {
     let partitions = || runs.iter().filter_map(|seen| seen.task.kind.partition());
     let within = |start_time: i64| {
@@ -73,7 +73,7 @@ fn outside_of_partitions(window: Window, runs: &[Seen], data: &Data) -> Option<S
     ))
 }
 
-/// EveryRowOnce: the files of a run hold exactly the rows of its partition, in order and whole.
+/// EveryRowOnce: the files of a run hold exactly the rows of its partition, in order and complete.
 fn rows(seen: &Seen, window: Window, data: &Data, disk: &Disk) -> Vec<String> {
     let mut faults = Vec::new();
     let mut wanted = data.within(window);
@@ -128,7 +128,7 @@ fn rows(seen: &Seen, window: Window, data: &Data, disk: &Disk) -> Vec<String> {
     faults
 }
 
-/// ManifestSaysWhatIsStored: a run's manifest lists its files as the store does.
+/// ManifestSaysWhatIsStored: a run's manifest lists its files as they are stored.
 fn run_manifest(export: ExportId, seen: &Seen, disk: &Disk) -> Vec<String> {
     let key = format!("p/_manifests/export_id={}/run_id={}.json", export.0, seen.task.id);
     let Some(object) = disk.objects.get(&(DESTINATION.to_owned(), key.clone())) else {
@@ -179,7 +179,7 @@ fn export_manifest(export: ExportId, runs: &[Seen], object: Option<&Object>) -> 
     })
 }
 
-/// SuccessIsLast: what a reader waits for comes after everything that it will read.
+/// SuccessIsLast: the marker that readers wait for is written after everything they will read.
 fn success_is_last(export: ExportId, success: Option<&Object>, disk: &Disk) -> Option<String> {
     let Some(success) = success else {
         return Some(format!("SuccessMeansCompleted: export {} has no _SUCCESS", export.0));

@@ -1,5 +1,4 @@
-//! The trace: what happened, a line each, with the virtual time. The same seed gives the same
-//! lines.
+//! The trace: one line per event, with the virtual time. The same seed gives the same lines.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +10,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines that are kept for whoever reads a violation.
+/// How many lines are kept for the report of a violation.
 const KEPT: usize = 120;
 
 #[derive(Default)]
@@ -28,7 +27,7 @@ struct Lines {
 pub struct Trace(Arc<Mutex<Lines>>);
 
 impl Trace {
-    /// A trace that also prints its lines, when asked to.
+    /// A trace that prints its lines if `echo` is set.
     pub fn new(echo: bool) -> Self {
         let trace = Self::default();
         trace.lock().echo = echo;
@@ -39,7 +38,8 @@ impl Trace {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One line. Within a host the time is the host's, elsewhere it is for the caller to say.
+    /// Records a line. Within a host it has the host's time; elsewhere the caller must include the
+    /// time.
     pub fn line(&self, text: impl std::fmt::Display) {
         let at = turmoil::sim_elapsed().map(|at| at.as_millis());
         let line = at.map_or_else(
@@ -58,18 +58,18 @@ impl Trace {
         lines.last.push_back(line);
     }
 
-    /// A promise was broken.
+    /// Records a violated invariant.
     pub fn violation(&self, text: impl std::fmt::Display) {
         self.line(format_args!("VIOLATION {text}"));
         self.lock().violations.push(text.to_string());
     }
 
-    /// Every broken promise so far.
+    /// Every violation so far.
     pub fn violations(&self) -> Vec<String> {
         self.lock().violations.clone()
     }
 
-    /// SHA-256 of every line, and how many there were.
+    /// The SHA-256 of all lines, and their number.
     pub fn digest(&self) -> (String, u64) {
         let lines = self.lock();
         let digest = lines.digest.clone().finalize();
@@ -86,7 +86,7 @@ impl Trace {
     }
 }
 
-/// Takes the services' own log lines in.
+/// Captures the services' own log lines.
 pub struct Line {
     trace: Trace,
     text: Vec<u8>,

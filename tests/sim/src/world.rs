@@ -1,4 +1,4 @@
-//! One world: everything that a seed decides, its hosts, and the run from chaos to rest.
+//! One world: everything that a seed decides, its hosts, and the simulation from chaos to rest.
 
 use std::{
     collections::BTreeMap,
@@ -29,45 +29,45 @@ use crate::{
     trace::Trace,
 };
 
-/// What one seed came to.
+/// The result of one seed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     pub seed: u64,
     pub steps: u64,
     pub faults: u64,
-    /// Times that the rules were asked.
+    /// How often the invariants were checked.
     pub judged: u64,
-    /// Virtual time until everything had come to rest.
+    /// Virtual time until the world was at rest.
     pub took: Duration,
     pub violations: Vec<String>,
-    /// SHA-256 of the trace, and its lines.
+    /// SHA-256 of the trace, and its number of lines.
     pub trace: (String, u64),
-    /// The trace's end.
+    /// The last lines of the trace.
     pub last: String,
 }
 
-/// What a step of the world takes, in virtual time: all hosts run for so long, one after the other.
+/// The length of a step in virtual time: every host runs for this long, one after another.
 const TICK: Duration = Duration::from_millis(10);
-/// Everything must have come to rest so long after the last fault: the longest wait before a retry,
-/// and its attempt.
+/// How long after the last fault everything must be at rest: the longest retry delay, plus the
+/// attempt.
 const REST: Duration = Duration::from_secs(900);
-/// What may still be under way after the last run has ended: a clean-up, a stopped exporter's last
-/// words.
+/// How long work may continue after the last run has ended: a clean-up, or the last reports of a
+/// stopped exporter.
 const SETTLING: Duration = Duration::from_secs(30);
 
-/// What a seed decides.
+/// Everything that a seed decides.
 struct Plan {
     control_planes: Vec<String>,
     exporters: Vec<String>,
     data: Data,
     wishes: Vec<PlannedExport>,
-    /// How long faults begin.
+    /// How long new faults may start.
     chaos: Duration,
-    /// How likely one begins in a step.
+    /// Probability per step that a fault starts.
     crashes: f64,
-    /// How likely a request meets trouble.
+    /// Probability that a request fails.
     troubles: f64,
-    /// Longest time of a message on its way.
+    /// Maximum latency of a message.
     latency: Duration,
 }
 
@@ -78,8 +78,8 @@ impl Plan {
         let names =
             |kind: &str, count: u32| (1..=count).map(|number| format!("{kind}-{number}")).collect();
         let chaos = Duration::from_secs(rng.random_range(5..20));
-        // Every other export of every fifth world. Nothing is drawn for it: the other worlds stay
-        // as they were.
+        // Every other export in every fifth world. This draws no random numbers, so that the other
+        // worlds stay the same.
         let of_experiments = |number: u32| seed % 5 == 2 && number.is_multiple_of(2);
         let wishes = (0..rng.random_range(1..=4))
             .map(|number| PlannedExport {
@@ -100,7 +100,7 @@ impl Plan {
     }
 }
 
-/// An export that is asked for while the chaos lasts.
+/// An export created during the chaos.
 fn planned(rng: &mut StdRng, days: i64, chaos: Duration) -> PlannedExport {
     let (first, span) = (data::start(), days * 86_400_000_000);
     let window = if rng.random_bool(0.6) {
@@ -120,7 +120,7 @@ fn planned(rng: &mut StdRng, days: i64, chaos: Duration) -> PlannedExport {
     }
 }
 
-/// Runs the world of a seed. `fair` leaves out every fault; `echo` prints the trace.
+/// Runs the world of a seed. `fair` disables all faults; `echo` prints the trace.
 pub fn run(seed: u64, fair: bool, echo: bool) -> Outcome {
     let trace = Trace::new(echo);
     listen_to(&trace);
@@ -154,7 +154,7 @@ pub fn run(seed: u64, fair: bool, echo: bool) -> Outcome {
     outcome
 }
 
-/// The services' log lines and panics become lines of the trace; a panic breaks a promise.
+/// Records the services' log lines and panics in the trace; a panic is a violation.
 fn listen_to(trace: &Trace) {
     let lines = tracing_subscriber::fmt()
         .with_env_filter("warn,aws_smithy_runtime=off,tracelift_runtime=off,tracelift_control_plane=info,tracelift_exporter=info");
@@ -239,7 +239,7 @@ impl World {
         }
     }
 
-    /// Chaos, then fair weather until everything has come to rest, then the last judgement.
+    /// Runs with faults, then without until the world is at rest, then makes the final checks.
     fn live(&mut self, sim: &mut Sim<'_>) {
         while sim.elapsed() < self.until && self.step(sim) {
             self.chaos.step(sim);
@@ -266,7 +266,7 @@ impl World {
         self.checker.rest(&self.data);
     }
 
-    /// Whether the world goes on.
+    /// Runs one step. Returns whether to continue.
     fn step(&mut self, sim: &mut Sim<'_>) -> bool {
         self.steps += 1;
         if let Err(error) = sim.step() {
@@ -277,7 +277,7 @@ impl World {
     }
 }
 
-/// Who talks to whom.
+/// The pairs of hosts that communicate.
 fn pairs(control_planes: &[String], exporters: &[String]) -> Vec<(String, String)> {
     let mut pairs = Vec::new();
     for control_plane in control_planes {
@@ -291,7 +291,7 @@ fn pairs(control_planes: &[String], exporters: &[String]) -> Vec<(String, String
     pairs
 }
 
-/// The objects that rows point at lie there from the start.
+/// Stores the objects that rows point to before the world starts.
 fn fill(bucket: &Bucket, data: &Data) {
     let mut disk = bucket.disk();
     for (key, text) in data.objects() {

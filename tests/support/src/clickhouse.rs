@@ -11,7 +11,7 @@ use clickhouse::{Client, Compression};
 
 use crate::{python, repository};
 
-/// Longest wait for the end of a query that was killed: hundreds of times what it takes.
+/// Timeout for a killed query to end: hundreds of times what it takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
@@ -22,7 +22,8 @@ pub struct ClickHouse {
 }
 
 impl ClickHouse {
-    /// Starts a server over `path` on a port, 0 for a free one. The error is what the server says.
+    /// Starts a server on `path` and a port, where 0 picks a free one. Returns an error message on
+    /// failure.
     pub fn start(path: &Path, port: u16) -> Result<Self, String> {
         let mut child =
             command(path, port).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().map_err(
@@ -40,7 +41,7 @@ impl ClickHouse {
         }
     }
 
-    /// Gives the only user other settings to begin every query with.
+    /// Sets the default query settings of the server's only user.
     pub fn set_profile(&self, settings: &[(&str, &str)]) {
         let settings: serde_json::Map<_, _> =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
@@ -64,7 +65,7 @@ impl ClickHouse {
         }
     }
 
-    /// How many queries with that prefix of their id are running.
+    /// The number of running queries whose id has this prefix.
     pub async fn running(&self, prefix: &str) -> usize {
         let all: Vec<String> = self
             .client()
@@ -75,14 +76,14 @@ impl ClickHouse {
         all.iter().filter(|id| id.starts_with(prefix)).count()
     }
 
-    /// Waits until none is: ClickHouse ends a query a moment after it was killed. A test in which
-    /// one goes on does not end well.
+    /// Waits until no such query is running: ClickHouse ends a query a moment after it was killed.
+    /// Panics if one does not end.
     pub async fn ended(&self, prefix: &str) {
         let ended = async { while self.running(prefix).await > 0 {} };
         tokio::time::timeout(PATIENCE, ended).await.expect("every query ends that was killed");
     }
 
-    /// Ends the server at once.
+    /// Kills the server.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -100,8 +101,8 @@ pub fn client(url: &str) -> Client {
     Client::default().with_url(url).with_database("default").with_compression(Compression::None)
 }
 
-/// The program, which says `listening on` and its address once it answers, and ends with its
-/// parent.
+/// The server command, which prints `listening on` and its address once it accepts requests, and
+/// exits when its parent does.
 pub fn command(path: &Path, port: u16) -> Command {
     let mut command = Command::new(python());
     command.arg(repository().join("tests/support/clickhouse/server.py")).args([
@@ -119,7 +120,7 @@ pub fn command(path: &Path, port: u16) -> Command {
     command
 }
 
-/// Where the settings of its user stand.
+/// The path of the user's settings profile.
 fn profile(path: &Path) -> PathBuf {
     path.with_extension("profile.json")
 }

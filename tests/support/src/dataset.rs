@@ -1,6 +1,6 @@
-//! The common data set: rows over three UTC days, their texts inline or offloaded to objects.
+//! The shared data set: rows over three UTC days, with texts inline or offloaded to objects.
 //!
-//! `truth` holds the same rows with their texts inline, for whoever wants to compare.
+//! `truth` holds the same rows with their texts inline, for comparison.
 
 use std::path::Path;
 
@@ -42,8 +42,8 @@ pub async fn load_truth(client: &Client, rows: u64) -> clickhouse::error::Result
     client.query_raw(&statement("truth", rows, false)).execute().await
 }
 
-/// Writes the objects that offloaded rows point at, as plain files below a bucket's folder. How
-/// many.
+/// Writes the objects that offloaded rows point to, as plain files in a bucket's folder. Returns
+/// how many.
 pub async fn write_blobs(client: &Client, bucket: &Path) -> std::io::Result<u64> {
     let sql =
         "SELECT toString(id) AS id, inputs, outputs FROM truth SETTINGS max_block_size = 8192";

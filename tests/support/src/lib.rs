@@ -1,5 +1,5 @@
-//! Real parts for the demo and the tests: the embedded ClickHouse, an S3 server with faults to
-//! order, the data set, and the services in one process.
+//! Real components for the demo and the tests: the embedded ClickHouse, an S3 server with fault
+//! injection, the data set, and the services in one process.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ pub mod world;
 
 use std::path::{Path, PathBuf};
 
-/// The checkout.
+/// The root of the repository.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
@@ -29,11 +29,11 @@ pub fn repository() -> PathBuf {
         .to_owned()
 }
 
-/// The Python that has chDB: `TRACELIFT_PYTHON`, or what `make install` has installed.
+/// The Python with chDB: `TRACELIFT_PYTHON`, or the one that `make install` installs.
 pub fn python() -> PathBuf {
     let installed = || std::env::home_dir().unwrap_or_default().join(INSTALLED);
     std::env::var_os("TRACELIFT_PYTHON").map_or_else(installed, PathBuf::from)
 }
 
-/// Below the user's folder, as the Makefile has it.
+/// Relative to the home directory, as in the Makefile.
 const INSTALLED: &str = ".cache/tracelift/venv/bin/python";

@@ -1,4 +1,4 @@
-//! A line of TCP between two programs that changes or cuts what goes over it.
+//! A TCP proxy between two programs that modifies or truncates the traffic.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -15,17 +15,17 @@ use tokio::{
 };
 use tracelift_runtime::tasks::{self, Owned};
 
-/// What happens to bytes on their way.
+/// What the proxy does to the traffic.
 #[derive(Debug, Clone, Default)]
 pub struct Habit {
-    /// In requests that contain the first text, the second is replaced by the third, which is not
-    /// longer.
+    /// In requests that contain the first text, the second is replaced by the third, which must not
+    /// be longer.
     pub replace: Option<(&'static str, &'static str, &'static str)>,
-    /// An answer is cut after that many bytes, and the connection with it.
+    /// A response is truncated after this many bytes, and its connection closed.
     pub cut_after: Option<u64>,
 }
 
-/// A line to one server.
+/// A proxy in front of one server.
 pub struct Line {
     address: SocketAddr,
     cuts: Arc<AtomicU64>,
@@ -33,7 +33,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// To the server at `url`.
+    /// Starts a proxy in front of the server at `url`.
     pub async fn to(url: &str, habit: Habit) -> Self {
         let upstream: SocketAddr = url.trim_start_matches("http://").parse().expect("an address");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");

@@ -1,4 +1,4 @@
-//! Rows as people compare them: a name and a text for each value.
+//! Rows in a comparable form: the name and text of each value.
 
 use arrow::{
     array::{ArrayRef, RecordBatch},
@@ -18,12 +18,12 @@ pub fn rows_of(parquet: &[u8]) -> Vec<Value> {
     reader.flat_map(|batch| rows_of_batch(&batch.expect("Parquet"))).collect()
 }
 
-/// Every value as text, a time as microseconds.
+/// Every value as text, times in microseconds.
 pub fn rows_of_batch(batch: &RecordBatch) -> Vec<Value> {
     use arrow::util::display::{ArrayFormatter, FormatOptions};
     let options = FormatOptions::default().with_null("\u{0}null");
     let schema = batch.schema();
-    // Times as microseconds: naming their zone would take a table of all zones.
+    // Times in microseconds: formatting them with their zone would require the time zone database.
     let plain = |column: &ArrayRef| match column.data_type() {
         DataType::Timestamp(..) => cast(column, &DataType::Int64).expect("micros"),
         _ => column.clone(),

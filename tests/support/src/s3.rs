@@ -1,7 +1,7 @@
-//! An S3 server over a folder (s3s-fs), with faults to order and a list of open uploads.
+//! An S3 server on a folder (s3s-fs), with fault injection and a list of open uploads.
 //!
-//! Writing is its own: s3s-fs keeps metadata in files named after the whole key, and keys as long
-//! as an export's do not fit into a file's name.
+//! Writes have their own implementation: s3s-fs keeps metadata in files named after the whole key,
+//! and the keys of an export are too long for a file name.
 
 mod faults;
 mod journal;
@@ -71,7 +71,7 @@ impl S3Server {
         format!("http://{}", self.address)
     }
 
-    /// One more access key id, with the same secret.
+    /// Accepts another access key id, with the same secret.
     pub fn add_key(&self, access_key_id: &str) {
         self.keys.0.lock().expect("not poisoned").push(access_key_id.to_owned());
     }
@@ -80,7 +80,7 @@ impl S3Server {
         std::fs::create_dir_all(self.root.join(name)).expect("a bucket");
     }
 
-    /// Writes an object as a plain file, without the detour over HTTP.
+    /// Writes an object directly as a plain file, without going through HTTP.
     pub fn put(&self, bucket: &str, key: &str, content: &[u8]) {
         let path = self.root.join(bucket).join(key);
         std::fs::create_dir_all(path.parent().expect("a key has a folder")).expect("a folder");
@@ -95,7 +95,7 @@ impl S3Server {
         std::fs::read(self.root.join(bucket).join(key)).ok()
     }
 
-    /// Every key of a bucket, in order.
+    /// Every key of a bucket, sorted.
     pub fn keys(&self, bucket: &str) -> Vec<String> {
         let root = self.root.join(bucket);
         let mut found = Vec::new();
@@ -116,12 +116,12 @@ impl S3Server {
         found
     }
 
-    /// (key, upload id) of every upload that was neither completed nor aborted.
+    /// The (key, upload id) of every upload that was neither completed nor aborted.
     pub fn open_uploads(&self) -> Vec<(String, String)> {
         self.uploads.open()
     }
 
-    /// Takes no more connections.
+    /// Stops accepting connections.
     pub fn stop(&self) {
         self.task.lock().expect("not poisoned").abort();
     }
@@ -150,7 +150,7 @@ async fn serve(listener: TcpListener, service: S3Service) {
     }
 }
 
-/// Access key ids, all with the same secret; any other is refused in AWS's words.
+/// Access key ids, all with the same secret; any other is rejected with AWS's error.
 struct Keys(Mutex<Vec<String>>);
 
 struct KnownKeys(Arc<Keys>);
@@ -168,7 +168,7 @@ impl S3Auth for KnownKeys {
     }
 }
 
-/// s3s-fs, seen through the faults that were ordered.
+/// s3s-fs with fault injection.
 struct Served {
     files: FileSystem,
     root: PathBuf,
@@ -176,7 +176,7 @@ struct Served {
     uploads: Arc<Uploads>,
 }
 
-/// Objects up to that size are read in one go.
+/// Objects up to this size are read in one go.
 const SMALL: u64 = 256 << 10;
 
 impl Served {
@@ -184,13 +184,13 @@ impl Served {
         if self.root.join(name).is_dir() { Ok(()) } else { Err(s3_error!(NoSuchBucket)) }
     }
 
-    /// An object is a file; a folder of them is none.
+    /// An object is a file; a directory is not an object.
     fn object(&self, bucket: &str, key: &str) -> S3Result<()> {
         self.bucket(bucket)?;
         if self.root.join(bucket).join(key).is_dir() { Err(s3_error!(NoSuchKey)) } else { Ok(()) }
     }
 
-    /// What a write asks for, as far as this server knows conditions.
+    /// The condition of a write, if this server supports conditional writes.
     fn condition(&self, if_none: bool) -> S3Result<Condition> {
         match (if_none, self.faults.knows_conditions()) {
             (true, true) => Ok(Condition::IfNone),
@@ -202,8 +202,8 @@ impl Served {
         }
     }
 
-    /// A small object that was written as a plain file; s3s-fs takes eight trips to the disk for
-    /// one.
+    /// Reads a small object that was written as a plain file, for which s3s-fs makes eight disk
+    /// accesses.
     fn plain(&self, input: &GetObjectInput) -> Option<Vec<u8>> {
         let plain_key = !input.key.split('/').any(|part| part == ".." || part.is_empty());
         if input.range.is_some() || !plain_key {
@@ -223,7 +223,8 @@ impl S3 for Served {
         req: S3Request<GetObjectInput>,
     ) -> S3Result<S3Response<GetObjectOutput>> {
         let cut = self.faults.before(Operation::GetObject, &req.input.key).await?;
-        // The tag is the same in every answer: readers that ask for a file piece by piece compare.
+        // The etag is the same in every response, because readers that fetch a file in ranges
+        // compare it.
         let e_tag = self
             .uploads
             .of_object(&req.input.bucket, &req.input.key)

@@ -1,4 +1,4 @@
-//! A slow line to a store: a TCP proxy through which each connection sends so many bytes a second.
+//! A slow network to a store: a TCP proxy that limits the upload rate of each connection.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -12,20 +12,20 @@ use tokio::{
 };
 use tracelift_runtime::tasks::{self, Owned};
 
-/// Turns a second.
+/// Writes per second.
 const TURNS: u32 = 20;
-/// What the kernel keeps of a connection on the proxy's side: little, or a slow line would seem
-/// quick until it is full.
+/// The proxy's socket buffer. It is small, because a slow line would seem fast until its buffers
+/// are full.
 const BUFFER: u32 = 32 << 10;
 
-/// A proxy; it ends when it is dropped.
+/// The proxy, which stops when dropped.
 pub struct SlowLine {
     pub url: String,
     _proxy: Owned<()>,
 }
 
 impl SlowLine {
-    /// To the store at `upstream`; answers come back as fast as they can.
+    /// Starts a proxy in front of the store at `upstream`; responses are not slowed down.
     pub async fn to(upstream: SocketAddr, bytes_a_second: u32) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(BUFFER).expect("a small buffer");

@@ -1,5 +1,5 @@
-//! What lies between an exporter and its control plane: a proxy of their stream that loses, repeats
-//! or holds the n-th message of a kind, in either direction.
+//! A proxy between an exporter and its control plane that drops, duplicates or holds the next
+//! message of a kind in either direction.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -27,13 +27,13 @@ use tracelift_runtime::tasks::{self, Owned};
 /// What happens to a message.
 #[derive(Debug, Clone)]
 pub enum Fate {
-    /// It never arrives, and the stream breaks: a stream delivers in order or not at all.
+    /// It is lost and the stream breaks: a stream either delivers in order or not at all.
     Lost,
-    /// It arrives, and the stream breaks before anything is said to it.
+    /// It is delivered, and the stream breaks before any reply.
     LastOne,
-    /// It arrives twice.
+    /// It is delivered twice.
     Repeated,
-    /// It arrives when the gate is opened.
+    /// It is delivered once the gate is opened.
     Held(Arc<Gate>),
 }
 
@@ -50,12 +50,12 @@ impl Gate {
         Arc::new(Self { arrived: Semaphore::new(0), open: Semaphore::new(0) })
     }
 
-    /// Waits until the message has come.
+    /// Waits until the message has arrived.
     pub async fn reached(&self) {
         self.arrived.acquire().await.expect("open").forget();
     }
 
-    /// Lets it through.
+    /// Lets the message through.
     pub fn open(&self) {
         self.open.add_permits(1);
     }
@@ -68,7 +68,7 @@ struct Rule {
     fate: Fate,
 }
 
-/// A proxy; it ends when it is dropped.
+/// The proxy, which stops when dropped.
 pub struct Wire {
     pub url: String,
     rules: Arc<watch::Sender<Vec<Rule>>>,
@@ -76,7 +76,8 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Between exporters that connect to its `url` and the control plane at `upstream`.
+    /// Starts a proxy between exporters that connect to its `url` and the control plane at
+    /// `upstream`.
     pub async fn to(upstream: &str) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let address: SocketAddr = listener.local_addr().expect("an address");
@@ -94,18 +95,18 @@ impl Wire {
         Self { url: format!("http://{address}"), rules, _server: Owned(server) }
     }
 
-    /// The next message of that kind has this fate. Kinds are the names of the messages' fields,
-    /// e.g. `file_done`.
+    /// Sets the fate of the next message of this kind. Kinds are the names of message fields, e.g.
+    /// `file_done`.
     pub fn next(&self, kind: &'static str, fate: Fate) {
         self.rules.send_modify(|rules| rules.push(Rule { kind, fate }));
     }
 
-    /// Whether everything that was ordered has happened.
+    /// Whether every rule has been applied.
     pub fn is_quiet(&self) -> bool {
         self.rules.borrow().is_empty()
     }
 
-    /// Waits until it has.
+    /// Waits until every rule has been applied.
     pub async fn quiet(&self) {
         self.rules.subscribe().wait_for(Vec::is_empty).await.expect("the wire is there");
     }
@@ -131,7 +132,7 @@ impl FleetService for Proxy {
         let (down, answers) = mpsc::channel(1);
         let mut client = FleetServiceClient::new(self.channel.clone());
         let (rules, other_rules) = (self.rules.clone(), self.rules.clone());
-        // Both directions in one task: when either ends, the stream has broken for both sides.
+        // Both directions run in one task: when either ends, the stream is broken for both sides.
         tasks::detached("wire's stream", async move {
             let mut pumps = JoinSet::new();
             tasks::start_in(&mut pumps, "up", async move {
@@ -178,7 +179,7 @@ impl FleetService for Proxy {
     }
 }
 
-/// Hands a message on as its rule says; `None` when the stream breaks here.
+/// Forwards a message according to its rule; `None` if the stream breaks here.
 async fn pass<T: Clone>(
     rules: &watch::Sender<Vec<Rule>>,
     to: &mpsc::Sender<T>,
@@ -193,7 +194,7 @@ async fn pass<T: Clone>(
     match rule.map(|rule| rule.fate) {
         Some(Fate::Lost) => return None,
         Some(Fate::LastOne) => {
-            let _ = to.send(message).await; // whoever is gone has broken the stream already
+            let _ = to.send(message).await; // a side that is gone has already broken the stream
             return None;
         }
         Some(Fate::Repeated) => to.send(message.clone()).await.ok()?,

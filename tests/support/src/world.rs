@@ -1,5 +1,5 @@
-//! The whole product in one process: real services on real ports, the embedded ClickHouse and the
-//! S3 server at the wire.
+//! The whole system in one process: real services on real ports, the embedded ClickHouse and the S3
+//! server, all connected over the network.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -42,7 +42,7 @@ const ADMIN_TOKEN: &str = "test-admin-token";
 pub const FLEET_TOKEN: &str = "test-fleet-token";
 const MASTER_KEYS: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-/// A service in this process.
+/// A service running in this process.
 pub struct Running {
     pub stopping: CancellationToken,
     task: JoinHandle<()>,
@@ -55,13 +55,13 @@ impl Running {
         Self { task: work(stopping.clone()), stopping }
     }
 
-    /// As SIGTERM does.
+    /// Stops gracefully, as on SIGTERM.
     pub async fn stop(mut self) {
         self.stopping.cancel();
         (&mut self.task).await.expect("it ends well");
     }
 
-    /// As SIGKILL does: nothing more is said or written.
+    /// Stops abruptly, as on SIGKILL: nothing more is sent or written.
     pub async fn crash(mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
@@ -74,37 +74,37 @@ impl Drop for Running {
     }
 }
 
-/// Everything, for one test.
+/// Everything that one test needs.
 pub struct World {
     pub clickhouse: ClickHouse,
     pub s3: S3Server,
-    /// The first control plane's.
+    /// The address of the first control plane.
     pub grpc: String,
     control_planes: Vec<Replica>,
     database: Database,
     options: Options,
-    /// When the control planes have PostgreSQL.
+    /// Set if the control planes use PostgreSQL.
     pub postgres: Option<Arc<Postgres>>,
     api_key: String,
     pub dir: TempDir,
 }
 
-/// A control plane's place; `None` while it is stopped.
+/// A control plane and its address; `running` is `None` while it is stopped.
 struct Replica {
     running: Option<Running>,
     address: SocketAddr,
 }
 
-/// What a world is made of.
+/// The configuration of a world.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// PostgreSQL instead of SQLite.
+    /// Use PostgreSQL instead of SQLite.
     pub postgres: bool,
-    /// Control planes over the one database; more than one needs PostgreSQL.
+    /// Number of control planes on one database; more than one requires PostgreSQL.
     pub replicas: usize,
-    /// Seconds that a run may take to get on.
+    /// Seconds that a run may go without progress.
     pub progress_seconds: u32,
-    /// Seconds that rows may come late.
+    /// Grace period for late rows, in seconds.
     pub grace_seconds: u32,
 }
 
@@ -115,12 +115,12 @@ impl Default for Options {
 }
 
 impl World {
-    /// Everything but exporters; the data set's tenant has a key.
+    /// Starts everything but exporters, with an API key for the data set's tenant.
     pub async fn start() -> Self {
         Self::with(Options::default()).await
     }
 
-    /// The same, of other parts.
+    /// The same with the given options.
     pub async fn with(options: Options) -> Self {
         let dir = TempDir::new().expect("a folder");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
@@ -155,7 +155,7 @@ impl World {
         world
     }
 
-    /// A new tenant's key.
+    /// Creates an API key for a new tenant.
     pub async fn key_of(&self, tenant: &str) -> String {
         let mut admin =
             AdminServiceClient::with_interceptor(self.channel(), Bearer::new(ADMIN_TOKEN));
@@ -174,12 +174,12 @@ impl World {
         Endpoint::from_shared(self.grpc.clone()).expect("an address").connect_lazy()
     }
 
-    /// Where control plane number n listens, from 0.
+    /// The address of control plane `n`, counted from 0.
     pub fn grpc_of(&self, n: usize) -> String {
         format!("http://{}", self.control_planes[n].address)
     }
 
-    /// Exports as a caller of control plane number n sees them.
+    /// The export service of control plane `n`.
     pub fn exports_at(&self, n: usize) -> ExportServiceClient<Authorised> {
         let channel = Endpoint::from_shared(self.grpc_of(n)).expect("an address").connect_lazy();
         ExportServiceClient::with_interceptor(channel, Bearer::new(&self.api_key))
@@ -193,8 +193,8 @@ impl World {
         DestinationServiceClient::with_interceptor(self.channel(), Bearer::new(&self.api_key))
     }
 
-    /// Settings of an exporter of that name: small files and batches, so that few rows make many of
-    /// them.
+    /// Settings of an exporter with this name: small files and batches, so that a few rows fill
+    /// many of them.
     pub fn exporter_settings(&self, name: &str) -> tracelift_exporter::Settings {
         let mut settings = tracelift_exporter::Settings::defaults();
         settings.control_plane.clone_from(&self.grpc);
@@ -218,7 +218,7 @@ impl World {
         })
     }
 
-    /// An exporter with the usual settings.
+    /// Starts an exporter with the usual settings.
     pub fn exporter(&self) -> Running {
         self.start_exporter(&self.exporter_settings("exporter-1"))
     }
@@ -230,28 +230,28 @@ impl World {
         }
     }
 
-    /// Starts every control plane again, on its port and the same database.
+    /// Restarts every control plane on the same port and database.
     pub async fn restart_control_plane(&mut self) {
         for n in 0..self.control_planes.len() {
             self.restart_replica(n).await;
         }
     }
 
-    /// Stops control plane number n as SIGTERM does.
+    /// Stops control plane `n`, as on SIGTERM.
     pub async fn stop_replica(&mut self, n: usize) {
         if let Some(running) = self.control_planes[n].running.take() {
             running.stop().await;
         }
     }
 
-    /// Starts it again, on its port and the same database.
+    /// Restarts control plane `n` on the same port and database.
     pub async fn restart_replica(&mut self, n: usize) {
         let replica = &mut self.control_planes[n];
         replica.running =
             Some(control_plane(&self.database, replica.address, self.options).await.0);
     }
 
-    /// Starts ClickHouse again, on the same port and data.
+    /// Restarts ClickHouse on the same port and data.
     pub async fn restart_clickhouse(&mut self) {
         let port = self
             .clickhouse
@@ -267,12 +267,12 @@ impl World {
             .expect("ClickHouse");
     }
 
-    /// Adds rows to `runs`; what is not given has a default.
+    /// Inserts rows into `runs`; missing columns have default values.
     pub async fn insert(&self, rows: &[Value]) {
         self.insert_into("runs", rows).await;
     }
 
-    /// The same to another table with its columns.
+    /// The same for another table with the same columns.
     pub async fn insert_into(&self, table: &str, rows: &[Value]) {
         let rows: Vec<_> = rows.iter().map(|row| full_row(row).to_string()).collect();
         self.clickhouse
@@ -283,12 +283,12 @@ impl World {
             .expect("rows");
     }
 
-    /// A destination with that prefix.
+    /// Creates a destination with this prefix.
     pub async fn destination(&self, prefix: &str) -> String {
         self.destination_with(prefix, |_| {}).await.expect("a destination").id
     }
 
-    /// A destination with that prefix, as the store or another part of its configuration wants it.
+    /// Creates a destination with this prefix and a modified bucket configuration.
     pub async fn destination_with(
         &self,
         prefix: &str,
@@ -314,7 +314,7 @@ impl World {
         Ok(made.destination.expect("a destination"))
     }
 
-    /// An export of the data set's project.
+    /// Creates an export of the data set's project.
     pub async fn export(&self, start: &str, end: &str) -> String {
         self.export_with(start, end, |_| {}).await
     }
@@ -345,7 +345,7 @@ impl World {
         made.export.expect("an export").id
     }
 
-    /// Watches an export until it has ended, over any break of the stream.
+    /// Watches an export until it has ended, reopening a broken stream.
     pub async fn ended(&self, id: &str) -> v1::Export {
         self.watched(id, |export| {
             export.status().known().is_some_and(tracelift_core::export::ExportStatus::ended)
@@ -353,7 +353,7 @@ impl World {
         .await
     }
 
-    /// Watches an export until it looks as wanted.
+    /// Watches an export until it satisfies `wanted`.
     pub async fn watched(&self, id: &str, wanted: impl Fn(&v1::Export) -> bool) -> v1::Export {
         loop {
             let request = v1::WatchExportRequest { id: id.to_owned() };
@@ -371,8 +371,8 @@ impl World {
         }
     }
 
-    /// Asks until the export looks as wanted; for what happens after an export has ended, of which
-    /// no watch tells.
+    /// Polls until the export satisfies `wanted`; for changes after an export has ended, which a
+    /// watch does not report.
     async fn asked(&self, id: &str, wanted: impl Fn(&v1::Export) -> bool) -> v1::Export {
         loop {
             let answer = self
@@ -388,13 +388,13 @@ impl World {
         }
     }
 
-    /// The export once its rows were counted in ClickHouse.
+    /// Waits until the export's rows have been counted in ClickHouse.
     pub async fn reconciled(&self, id: &str) -> v1::Reconciliation {
         let counted = self.asked(id, |export| export.reconciliation.is_some()).await;
         counted.reconciliation.expect("just seen")
     }
 
-    /// The runs of an ended export once nothing of them is left open.
+    /// Waits until an ended export has no open uploads, and returns its runs.
     pub async fn cleaned_up(&self, id: &str) -> Vec<v1::ExportRun> {
         loop {
             let runs = self.runs(id).await;
@@ -419,7 +419,7 @@ impl World {
         runs.await.expect("runs")
     }
 
-    /// Every row that the export's data tree holds, as a reader that globs it would see them.
+    /// Every row in the export's data tree, as read by a reader that globs it.
     pub fn rows(&self, id: &str) -> Vec<Value> {
         let keys = self
             .s3
@@ -430,7 +430,7 @@ impl World {
             .collect()
     }
 
-    /// A manifest as it stands in the bucket; the export's without a run.
+    /// The manifest of a run, or of the export if `run` is `None`, as stored in the bucket.
     pub fn manifest(&self, id: &str, run: Option<&str>) -> Value {
         let name =
             run.map_or_else(|| "manifest.json".to_owned(), |run| format!("run_id={run}.json"));
@@ -441,7 +441,7 @@ impl World {
         serde_json::from_slice(&content).expect("JSON")
     }
 
-    /// Whether `_SUCCESS` is there.
+    /// Whether `_SUCCESS` exists.
     pub fn succeeded(&self, id: &str) -> bool {
         self.s3
             .get(DESTINATION_BUCKET, &format!("test/_manifests/export_id={id}/_SUCCESS"))

@@ -89,7 +89,8 @@ fn one(
     answer(global.json, || json::destination(&found), || show::destination(&found))
 }
 
-/// The keys or the role that were given. Without any the keys are read from variables.
+/// The credentials or the role given as options. Without either, credentials are read from the
+/// environment.
 fn given(identity: &Identity) -> Result<(Option<v1::Credentials>, String), CliError> {
     let role = identity.aws_role_arn.clone().unwrap_or_default();
     if !role.is_empty() || identity.environment_credentials {

@@ -100,7 +100,8 @@ pub(super) async fn run(global: &Global, command: Export) -> Result<ExitCode, Cl
     }
 }
 
-/// Runs with all of their files: of very many the control plane tells the first ones.
+/// Completes the file lists of runs: if a run has very many files, the control plane returns only
+/// the first ones.
 async fn runs_of(
     global: &Global,
     connection: &Connection,
@@ -180,7 +181,7 @@ fn one(
     answer(global.json, || json::export(&found), || show::export(&found))
 }
 
-/// The words were checked when they were typed.
+/// Converts the arguments; their values were validated when they were parsed.
 fn spec(create: ExportCreate) -> v1::ExportSpec {
     let compression = create.compression.and_then(|word| Compression::parse("", &word).ok());
     let version = create

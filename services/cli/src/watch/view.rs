@@ -1,4 +1,4 @@
-//! What a watch shows: a bar on a terminal, lines elsewhere, JSON for scripts.
+//! Output of a watch: a progress bar on a terminal, lines otherwise, JSON for scripts.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -10,10 +10,10 @@ use tracelift_proto::v1;
 
 use crate::{json, show};
 
-/// Plain lines come at most this often, unless the status changes.
+/// Minimum interval between plain lines, unless the status changes.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
-/// Shows one export as it changes.
+/// Shows an export as it changes.
 #[derive(Debug)]
 pub(super) struct View {
     form: Form,
@@ -40,7 +40,7 @@ impl View {
         Self { form, changes: 0, pace: Pace::default() }
     }
 
-    /// How many changes it has shown.
+    /// The number of changes shown.
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
@@ -77,7 +77,7 @@ impl View {
         }
     }
 
-    /// A remark between changes.
+    /// Prints a note between changes.
     pub(super) fn note(&self, text: &str) {
         match &self.form {
             Form::Bar(bar) => bar.println(text),
@@ -85,14 +85,14 @@ impl View {
         }
     }
 
-    /// Leaves the terminal as it was.
+    /// Removes the progress bar from the terminal.
     pub(super) fn clear(&self) {
         if let Form::Bar(bar) = &self.form {
             bar.finish_and_clear();
         }
     }
 
-    /// The last word; lines and JSON have said it already.
+    /// Prints the final state; lines and JSON have already shown it.
     pub(super) fn end(&mut self, export: &v1::Export) -> io::Result<()> {
         if let Form::Bar(_) = self.form {
             write(&line(
@@ -121,8 +121,8 @@ fn write(line: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Rows a second since the first change that was seen; nothing in the first second, which says
-/// little.
+/// Rows per second since the first change seen; `None` during the first second, when the rate would
+/// mean little.
 #[derive(Debug, Default)]
 struct Pace {
     first: Option<(Instant, u64)>,

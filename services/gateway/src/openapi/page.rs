@@ -1,4 +1,4 @@
-//! The description as a page of HTML: no script, nothing from elsewhere.
+//! Renders the OpenAPI document as an HTML page without scripts or external resources.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ h2{margin-top:2.5rem;border-bottom:1px solid #ddd}h3{font:600 1rem ui-monospace,
 h3 b{display:inline-block;min-width:4.5rem;color:#0b5}table{border-collapse:collapse;width:100%;margin:.5rem 0}
 td,th{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #eee;vertical-align:top}code{font-size:.9em}";
 
-/// The whole page.
+/// Renders the whole page.
 pub(super) fn rendered(document: &Value) -> String {
     let text = |value: &Value| escaped(value.as_str().unwrap_or_default());
     let title = text(&document["info"]["title"]);
@@ -104,7 +104,7 @@ fn row(name: &str, kind: &str, text: &Value) -> String {
     format!("<tr><td><code>{}</code><td>{}<td>{text}", escaped(name), escaped(kind))
 }
 
-/// What a field holds, in a few words.
+/// A short description of a field's type.
 fn kind(schema: &Value) -> String {
     if let Some(name) = schema_name(schema) {
         return name.to_owned();

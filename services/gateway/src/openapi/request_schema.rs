@@ -1,5 +1,5 @@
-//! What callers give: shapes for the description. The readers in `request` are what counts; a test
-//! sends what stands here.
+//! Request schemas for the OpenAPI document. The readers in `request` are authoritative; a test
+//! sends them requests built from these schemas.
 
 #![allow(dead_code, reason = "described, never made")]
 

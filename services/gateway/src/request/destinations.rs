@@ -1,4 +1,4 @@
-//! Bodies about destinations. Credential values go into the message and nowhere else.
+//! Request bodies for destinations. Credentials are copied into the message and nowhere else.
 
 use serde_json::Value;
 use tracelift_core::destination::{
@@ -54,7 +54,7 @@ pub(crate) fn new_identity(
     }))
 }
 
-/// A role instead of keys, in either of the places where it may be written.
+/// A role instead of credentials, from either of the two places where it is accepted.
 fn role(
     top: &Object<'_>,
     config: Option<&Object<'_>>,
@@ -80,7 +80,7 @@ fn role(
     }
 }
 
-/// Not both.
+/// Rejects a role together with credentials.
 fn either(top: &Object<'_>, wrong: &mut ValidationErrors, role: &Option<String>) {
     if role.is_some() && top.present("credentials").is_some() {
         wrong.add(
@@ -117,7 +117,7 @@ fn bucket(config: &Object<'_>, wrong: &mut ValidationErrors) -> Option<Bucket> {
     match input.check_new() {
         Ok(bucket) => Some(bucket),
         Err(mut faults) => {
-            // What is asked of these fields depends on an endpoint that could not be read.
+            // The rules for these fields depend on the endpoint, which could not be read.
             faults.retain(|fault| {
                 !(unread && ["region", "include_bucket_in_prefix"].contains(&fault.field.as_str()))
             });
@@ -150,7 +150,7 @@ fn client(config: &Object<'_>, wrong: &mut ValidationErrors) -> (Addressing, Cli
     (addressing, options)
 }
 
-/// The control plane knows whether its operator lets destinations go without.
+/// Optional: the control plane checks whether its operator allows destinations without credentials.
 fn credentials(top: &Object<'_>, wrong: &mut ValidationErrors) -> Option<v1::Credentials> {
     let keys = top.json_reader(wrong, "credentials", Nullable)?;
     let mut string = |name, presence: Presence| {

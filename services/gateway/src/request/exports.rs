@@ -1,4 +1,4 @@
-//! Bodies about exports and their filters.
+//! Request bodies for exports and filters.
 
 use http::HeaderMap;
 use serde_json::Value;
@@ -19,9 +19,9 @@ use crate::{
     validation::{FieldError, Loc, ValidationErrors},
 };
 
-/// More columns than there are can only be a mistake; the rules name each wrong one.
+/// More fields than there are columns can only be a mistake; the rules name each invalid one.
 const MOST_FIELDS: usize = 64;
-/// The control plane knows how long a range may be.
+/// The maximum length of a range is enforced by the control plane.
 const ANY_DAYS: u64 = u64::MAX;
 
 /// `BulkExportCreate`
@@ -61,7 +61,7 @@ pub(crate) fn create_export(body: &Value) -> Result<v1::CreateExportRequest, Val
     Ok(v1::CreateExportRequest { spec: Some(wrong.finish(spec)?), ..Default::default() })
 }
 
-/// The format of the files; one that is unknown is told in the original's words.
+/// The file format; the error for an unknown one has the original API's text.
 fn file_format(value: &Value) -> Result<FileFormat, FieldError> {
     let known = |value: &Value| FileFormat::parse("", value.as_str()?).ok();
     known(value).ok_or_else(|| {
@@ -71,7 +71,7 @@ fn file_format(value: &Value) -> Result<FileFormat, FieldError> {
     })
 }
 
-/// The project; empty when it is all experiments.
+/// The project id; empty for an export of all experiments.
 fn session(
     top: &Object<'_>,
     wrong: &mut ValidationErrors,
@@ -114,7 +114,7 @@ fn filter(top: &Object<'_>, wrong: &mut ValidationErrors) -> String {
     text.to_owned()
 }
 
-/// Filters to be looked at. Whatever else a query of runs has is of no interest.
+/// Filters to validate. Other fields of a run query are ignored.
 pub(crate) fn validate_filter(body: &Value) -> Result<v1::ValidateFilterRequest, ValidationErrors> {
     let (mut wrong, top) = (ValidationErrors::default(), Object::body(body)?);
     let [filter, trace_filter, tree_filter] = ["filter", "trace_filter", "tree_filter"]
@@ -132,7 +132,7 @@ fn columns(top: &Object<'_>, wrong: &mut ValidationErrors) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// The key under which a request may be repeated; empty without one.
+/// The idempotency key; empty if there is none.
 pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<String, ValidationErrors> {
     let key = headers.get("idempotency-key").map_or(Ok(""), |key| key.to_str());
     key.map(str::to_owned).map_err(|_| {
@@ -141,7 +141,7 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<String, ValidationE
     })
 }
 
-/// The only change of an export: an empty object cancels it too.
+/// Cancelling is the only supported update, so an empty object cancels too.
 pub(crate) fn cancellation(body: &Value) -> Result<(), ValidationErrors> {
     let (mut wrong, top) = (ValidationErrors::default(), Object::body(body)?);
     top.take(&mut wrong, "status", Optional, only("literal_error", "Cancelled"));

@@ -1,4 +1,4 @@
-//! Wrong bodies, each with every wrong field named.
+//! Invalid bodies, with every invalid field reported.
 
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ fn shown<T>(result: Result<T, ValidationErrors>) -> String {
     }
 }
 
-/// One line of what was changed, then what is told.
+/// Per case, a line with what was changed, then the result.
 fn table(cases: impl IntoIterator<Item = (String, String)>) -> String {
     cases.into_iter().map(|(case, shown)| format!("{case}\n{shown}\n\n")).collect()
 }

@@ -1,4 +1,4 @@
-//! Operations 3, 4, 8, 9, and deletion.
+//! Handlers to list, create, get, update and delete destinations.
 
 use axum::{
     extract::State,

@@ -1,11 +1,10 @@
-//! An export as server-sent events: what it is now, then again after every change, until it has
-//! ended.
+//! An export as server-sent events: its current state, then every change, until it has ended.
 //!
-//! What is refused before the first event is answered as everywhere; afterwards it is an event
-//! `error`, the last one: `error` is what an EventSource calls its own lost connections. The
-//! numbers of events go on where a client that comes back left off; what it missed is in the next
-//! one. One that comes back to an export that has ended is answered 204, which is how an
-//! EventSource is told not to come again.
+//! An error before the stream starts is an ordinary error response; a later one is a final event
+//! `refusal`, because EventSource uses `error` for its own lost connections. Event numbers continue
+//! from the last one that a reconnecting client received; what it missed is covered by the next
+//! event. A client that reconnects to an export that has ended gets 204, which tells an EventSource
+//! to stop reconnecting.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -34,13 +33,13 @@ use crate::{
     response::BulkExport,
 };
 
-/// A client whose stream broke comes back after that long.
+/// How long a client waits before it reconnects.
 const RETRY: Duration = Duration::from_secs(2);
-/// A comment is sent when nothing else was for so long: proxies cut what is silent.
+/// Send a comment if nothing else was sent for this long: proxies close idle connections.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
-/// Tells nginx to pass on each event at once.
+/// Tells nginx not to buffer events.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 #[utoipa::path(get, path = "/api/v1/bulk-exports/{bulk_export_id}/events", operation_id = "follow_bulk_export", tag = "exports", summary = "An export as server-sent events, until it has ended", params(ExportId, LastEvent), responses((status = 200, content_type = "text/event-stream", body = String), (status = 204, description = "It has ended, and the client that asks was told of it before"), Refused))]
@@ -74,7 +73,8 @@ async fn has_ended(plane: &ControlPlane, caller: &Caller, id: &str) -> Result<bo
     Ok(found.export.and_then(|export| export.status().known()).is_some_and(ExportStatus::ended))
 }
 
-/// Ends with the changes, or after an error. A client that is gone drops it, which ends the watch.
+/// Ends with the changes, or after an error. A client that disconnects drops the stream, which ends
+/// the watch.
 fn events(
     changes: Streaming<v1::WatchExportResponse>,
     seen: u64,

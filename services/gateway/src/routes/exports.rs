@@ -1,4 +1,4 @@
-//! Operations 1, 2, 6, 7, and whether a filter is valid.
+//! Handlers to list, create, get and cancel exports, and to validate filters.
 
 use axum::extract::State;
 use http::HeaderMap;
@@ -91,8 +91,8 @@ pub(crate) async fn cancel(
         .cancel_export(caller.call(v1::CancelExportRequest { id: id.clone() }))
         .await
     {
-        // It has ended otherwise and stays so: clients cancel whatever they no longer want, and
-        // read what it is.
+        // The export has already ended with another status and stays that way. Clients cancel
+        // whatever they no longer need, so return the export as it is.
         Err(status) if status.code() == Code::FailedPrecondition => one(plane
             .exports()
             .get_export(caller.call(v1::GetExportRequest { id }))

@@ -1,4 +1,4 @@
-//! What the workspace may have, and has.
+//! Handler for the limits and current usage of a workspace.
 
 use axum::extract::State;
 use tracelift_proto::v1;

@@ -15,12 +15,12 @@ pub(crate) struct Health {
     status: &'static str,
 }
 
-/// The process answers.
+/// Liveness: the process responds.
 pub(crate) async fn alive() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Requests can be answered, because the control plane can.
+/// Readiness: the control plane is ready, so requests can be served.
 pub(crate) async fn ready(State(plane): State<ControlPlane>) -> ApiResult<Health> {
     match plane.ready().await {
         Ok(()) => Ok(Json(Health { status: "ok" })),

@@ -1,4 +1,4 @@
-//! Operations 5, 10, 11, and runs asked for anew.
+//! Handlers to list, get and retry runs.
 
 use axum::extract::State;
 use tonic::Response;
@@ -18,10 +18,11 @@ use crate::{
     validation::ValidationErrors,
 };
 
-/// All of them without a limit, which the control plane writes as 0.
+/// No limit: all items, encoded as 0 in control plane requests.
 const ALL: u32 = 0;
 
-/// Runs with all of their files: of very many the control plane tells the first ones.
+/// Completes the file lists of runs: if a run has very many files, the control plane returns only
+/// the first ones.
 async fn whole(
     plane: &ControlPlane,
     caller: &Caller,

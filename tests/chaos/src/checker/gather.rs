@@ -17,13 +17,13 @@ use crate::{
     source::{self, Row},
 };
 
-/// Whether something of an export is still to be cleaned up.
+/// Whether an export still has something to clean up.
 pub(crate) async fn open(world: &World, export: &Export) -> bool {
     let runs = world.caller.runs(&export.id).await.unwrap_or_default();
     runs.iter().any(pending) || !uploads(world, &runs).await.is_empty()
 }
 
-/// Everything that there is to judge an export by.
+/// Collects everything that the checks of an export need.
 pub(crate) async fn found(world: &World, export: &Export) -> Found {
     let runs = world.caller.runs(&export.id).await.expect("runs");
     let mut found = Found {
@@ -63,7 +63,8 @@ fn contents(object: Object) -> (Listed, Vec<(String, Row)>) {
     (told, rows.iter().map(source::entry).collect())
 }
 
-/// MinIO lists the uploads of one key only, so each key that a run may have opened is asked for.
+/// MinIO lists the uploads of a single key only, so query each key for which a run may have opened
+/// one.
 async fn uploads(world: &World, runs: &[ExportRun]) -> BTreeSet<String> {
     let mut open: BTreeSet<_> = world.bucket.open_uploads(PREFIX).await.into_iter().collect();
     for (run, result) in runs.iter().filter_map(|run| Some((run, run.result.as_ref()?))) {
@@ -79,7 +80,7 @@ async fn uploads(world: &World, runs: &[ExportRun]) -> BTreeSet<String> {
             open.extend(world.bucket.open_uploads(&key).await);
         }
     }
-    // Of its own export only: others have their own turn.
+    // Only those of this export: the others are checked separately.
     open.retain(|upload| runs.iter().any(|run| upload.contains(&run.id)));
     open
 }

@@ -1,4 +1,4 @@
-//! A judge that finds nothing is worth nothing: each fault is made and must be found.
+//! A checker that finds nothing is worth nothing: each fault is injected and must be found.
 
 use serde_json::json;
 use tracelift_proto::{time_to, v1};

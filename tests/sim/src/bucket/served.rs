@@ -1,4 +1,4 @@
-//! The store's calls, each through the injected faults: refused, or done with its answer lost, or done.
+//! The store's operations under injected faults: rejected, done with a lost response, or done.
 
 use std::io;
 
@@ -12,7 +12,8 @@ use crate::faults::FaultKind;
 const WRITE: [FaultKind; 3] = [FaultKind::Refused, FaultKind::Throttled, FaultKind::AnswerLost];
 
 impl Bucket {
-    /// The trouble of a call that will be done.
+    /// Injects the faults that occur before an operation. Returns a fault to apply after it, if
+    /// any.
     async fn before(&self, call: &str, key: &str, possible: &[FaultKind]) -> S3Result<FaultKind> {
         self.faults.delay().await;
         match self.faults.throw(&format!("{call} {key}"), possible) {
@@ -23,7 +24,7 @@ impl Bucket {
     }
 }
 
-/// What is answered to a call that was done.
+/// The response of an operation that was done.
 fn after<T>(fault: FaultKind, answer: T) -> S3Result<S3Response<T>> {
     if fault == FaultKind::AnswerLost {
         Err(s3_error!(InternalError, "done, but the answer is lost"))

@@ -1,5 +1,5 @@
-//! A query of the exporter and what ClickHouse answers to it. The SQL is only looked at, its
-//! parameters decide.
+//! The exporter's queries and ClickHouse's responses. The SQL text only identifies the query; the
+//! response depends on its parameters.
 
 use std::{collections::BTreeMap, iter::repeat_n, sync::Arc};
 
@@ -24,7 +24,7 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// Reads the form that the client sends.
+    /// Parses the form that the client sends.
     pub(super) fn read(query: &str, body: &[u8]) -> Self {
         let body = String::from_utf8_lossy(body);
         let fields = body.split("; name=\"").skip(1).filter_map(|field| {
@@ -41,7 +41,7 @@ impl Question {
         }
     }
 
-    /// What is asked, in a word.
+    /// A short name for the query.
     pub(super) fn name(&self) -> &'static str {
         match self.sql.as_str() {
             sql if sql.starts_with("KILL QUERY") => "kill",
@@ -87,7 +87,7 @@ impl Question {
             && self.text("session") == Some(PROJECT.to_string().as_str())
     }
 
-    /// The rows of the slice, behind its cursor.
+    /// The rows of the slice that come after its cursor.
     fn slice<'a>(&'a self, data: &'a Data) -> impl Iterator<Item = &'a Row> {
         let window = self.number("start").expect("a start")..self.number("end").expect("an end");
         let cursor = self.number("cursor_time").zip(self.text("cursor_id").map(str::to_owned));
@@ -251,7 +251,7 @@ fn column(name: &str, rows: &[&Row]) -> ArrayRef {
     }
 }
 
-/// The table is that of the reference schema.
+/// The table has the engine of the reference schema.
 fn engine() -> Bytes {
     let mut answer =
         header(&[("engine", "String"), ("engine_full", "String"), ("sorting_key", "String")]);
@@ -265,7 +265,7 @@ fn engine() -> Bytes {
     answer.into()
 }
 
-/// One number.
+/// A response with a single number.
 fn number(name: &str, value: u64) -> Bytes {
     let mut answer = header(&[(name, "UInt64")]);
     answer.extend_from_slice(&value.to_le_bytes());

@@ -1,23 +1,23 @@
-//! What the fake control plane answers, unless a test tells it otherwise.
+//! Default responses of the fake control plane.
 
 use tracelift_proto::v1;
 
-/// An export, which is also the only id of most tests.
+/// The id of an export; most tests use no other.
 pub const EXPORT: &str = "0190d1a2-0000-7000-8000-000000000001";
-/// A run of it.
+/// The id of one of its runs.
 pub const RUN: &str = "0190d1a2-0000-7000-8000-000000000002";
-/// Where it goes.
+/// The id of its destination.
 pub const DESTINATION: &str = "0190d1a2-0000-7000-8000-000000000003";
-/// Whose it is.
+/// The id of its tenant.
 pub const TENANT: &str = "0190d1a2-0000-7000-8000-000000000004";
-/// What it copies.
+/// The id of the project it exports.
 pub const PROJECT: &str = "0190d1a2-0000-7000-8000-000000000005";
 
 pub(crate) fn at(seconds: i64) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds: 1_747_153_200 + seconds, nanos: 123_456_000 })
 }
 
-/// A third of it is done.
+/// An export that is one third complete.
 pub fn export() -> v1::Export {
     v1::Export {
         id: EXPORT.into(),
@@ -62,7 +62,7 @@ pub fn export() -> v1::Export {
     }
 }
 
-/// One run that is complete after many attempts, and one that waits.
+/// One run that completed after many attempts, and one that is waiting.
 pub(crate) fn runs() -> Vec<v1::ExportRun> {
     let done = v1::ExportRun {
         id: RUN.into(),

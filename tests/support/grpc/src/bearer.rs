@@ -1,4 +1,4 @@
-//! A caller's side: a key or token on every call.
+//! Client-side authentication: a key or token on every call.
 
 use tonic::{
     Request, Status,
@@ -7,12 +7,12 @@ use tonic::{
     transport::Channel,
 };
 
-/// A key or token on every call.
+/// Adds a key or token to every call.
 #[derive(Debug, Clone)]
 pub struct Bearer(MetadataValue<Ascii>);
 
 impl Bearer {
-    /// Puts `authorization: Bearer <token>` on calls.
+    /// Adds `authorization: Bearer <token>` to calls.
     pub fn new(token: &str) -> Self {
         Self(format!("Bearer {token}").parse().expect("ASCII"))
     }
@@ -25,5 +25,5 @@ impl Interceptor for Bearer {
     }
 }
 
-/// A channel whose calls are authorised.
+/// A channel whose calls carry credentials.
 pub type Authorised = InterceptedService<Channel, Bearer>;

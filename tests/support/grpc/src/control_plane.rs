@@ -1,4 +1,4 @@
-//! A control plane that gives fixed answers, or one refusal, and remembers what it was asked.
+//! A control plane that returns fixed responses, or one error, and records its requests.
 
 use std::{
     collections::VecDeque,
@@ -21,13 +21,13 @@ use tracelift_runtime::tasks::{self, Owned};
 
 use crate::answers::runs;
 
-/// What a watch brings.
+/// An item of a watch stream.
 pub type Change = Result<v1::WatchExportResponse, Status>;
 
-/// The fake's end of a watch.
+/// The sending end of a watch stream.
 pub type Watch = mpsc::Sender<Change>;
 
-/// Changes that a watch holds before somebody reads them.
+/// Capacity of a watch stream.
 const CHANGES: usize = 16;
 
 #[derive(Default)]
@@ -45,22 +45,22 @@ struct Memory {
     held: Vec<Watch>,
 }
 
-/// A watch that a test has planned.
+/// A watch stream prepared by a test.
 struct Planned {
     changes: Vec<Change>,
     open: bool,
 }
 
-/// The fake, shared between its server and the test.
+/// The fake, shared by its server and the test.
 #[derive(Clone, Default)]
 pub struct FakeControlPlane {
     memory: Arc<Mutex<Memory>>,
-    /// A call has come in.
+    /// Notified when a call arrives.
     pub entered: Arc<Notify>,
     watched: Arc<Notify>,
 }
 
-/// What a test tells it.
+/// Controls for tests.
 impl FakeControlPlane {
     /// Serves on a free port until the guard is dropped.
     pub async fn serve(&self) -> (SocketAddr, Owned<()>) {
@@ -74,46 +74,46 @@ impl FakeControlPlane {
         (address, Owned(tasks::start("fake", async move { server.await.unwrap() })))
     }
 
-    /// From now on every call is refused so.
+    /// From now on, every call fails with this status.
     pub fn refuse(&self, status: Status) {
         self.memory().refusal = Some(status);
     }
 
-    /// From now on no call is answered.
+    /// From now on, no call gets a response.
     pub fn hang(&self) {
         self.memory().hang = true;
     }
 
-    /// From now on runs come in two pages, unless two are asked for.
+    /// From now on, runs are returned in two pages, unless the limit is two.
     pub fn page(&self) {
         self.memory().pages = true;
     }
 
-    /// From now on the first run has more files than it is told with.
+    /// From now on, the first run has more files than its response lists.
     pub fn many_files(&self) {
         self.memory().files = 2;
     }
 
-    /// From now on the export has ended.
+    /// From now on, the export has ended.
     pub fn end(&self) {
         self.memory().ended = true;
     }
 
-    /// Plans what the next watch brings; an open one never ends by itself.
+    /// Prepares the changes of the next watch; if `open`, its stream does not end by itself.
     pub fn plan_watch(&self, changes: Vec<Change>, open: bool) {
         self.memory().planned.push_back(Planned { changes, open });
     }
 
-    /// The watch that somebody begins without a plan.
+    /// Waits for a watch that was not prepared, and returns its sending end.
     pub async fn watch(&self) -> Watch {
         self.watched.notified().await;
         self.memory().watch.take().unwrap()
     }
 }
 
-/// What it was asked.
+/// Recorded requests.
 impl FakeControlPlane {
-    /// The messages it was sent, as `Debug` prints them.
+    /// The requests received, in `Debug` format.
     pub fn asked(&self) -> Vec<String> {
         self.memory().asked.clone()
     }
@@ -123,13 +123,13 @@ impl FakeControlPlane {
         self.memory().metadata.get(name).map(|value| value.to_str().unwrap().to_owned())
     }
 
-    /// The credentials of the last destination; `Debug` shows none.
+    /// The credentials of the last destination, which `Debug` does not show.
     pub fn credentials(&self) -> Option<v1::Credentials> {
         self.memory().credentials.clone()
     }
 }
 
-/// What its services need.
+/// Used by the services.
 impl FakeControlPlane {
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap()

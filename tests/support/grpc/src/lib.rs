@@ -1,7 +1,7 @@
-//! The public gRPC API as tests need it from both sides: a control plane with fixed answers for
-//! tests of its callers, and the key of a caller for tests of the control plane.
+//! Both sides of the public gRPC API for tests: a control plane with fixed responses for tests of
+//! its clients, and a client's credentials for tests of the control plane.
 //!
-//! It stays light: neither a database nor a data path, so that tests of the gateway and the command
+//! It stays small, without a database or a data path, so that tests of the gateway and the command
 //! build without them.
 
 #![allow(

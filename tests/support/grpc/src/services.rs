@@ -1,4 +1,4 @@
-//! The three services that callers see, each answering what `answers` holds.
+//! The three public services, each of which returns the responses in `answers`.
 
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};

@@ -1,8 +1,7 @@
-//! A PostgreSQL server of a test's own: a private cluster in a temporary folder, on a free port of
-//! this machine.
+//! A private PostgreSQL server for tests: a cluster in a temporary folder, on a free local port.
 //!
-//! It needs the server's programs only (Debian: `postgresql`), runs as the user `postgres` when the
-//! tests run as root, and goes with the process that started it, however that one ends.
+//! It needs only the server binaries (Debian: `postgresql`), runs as the user `postgres` if the
+//! tests run as root, and ends with the process that started it, however that ends.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,18 +26,18 @@ use tempfile::TempDir;
 use tokio_postgres::NoTls;
 use tracelift_runtime::tasks::{self, Owned};
 
-/// The superuser's password. Everybody must give one, so that tests see what a wrong one does.
+/// The superuser's password. All connections require one, so that tests can use a wrong one.
 pub const PASSWORD: &str = "p4ss-w0rd";
 
-/// Waits for its input to end, which it does with the process that holds it, then ends the server
-/// and takes its folder away.
+/// Waits for its input to close, which happens when the parent process ends, then stops the server
+/// and removes its folder.
 const WATCH: &str = r#"
 cat >/dev/null
 pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/dev/null && kill -CONT "$pid" && while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
 rm -rf "$1"
 "#;
 
-/// A cluster. It ends when it is dropped, and with this process.
+/// A cluster. It is stopped when dropped, and when this process ends.
 #[derive(Debug)]
 pub struct Postgres {
     programs: PathBuf,
@@ -49,9 +48,9 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a cluster and starts it. What is written is not forced to the disk: a test's data need
-    /// not outlive the machine. It must outlive a crash of the server, so a commit is still
-    /// written before it is answered (synchronous_commit).
+    /// Creates and starts a cluster. Writes are not flushed to disk (fsync): the data of a test
+    /// need not survive a crash of the machine. They must survive a crash of the server, so a
+    /// commit is still written before it is acknowledged (synchronous_commit).
     pub fn start_new() -> Self {
         let programs = programs();
         let folder = TempDir::with_prefix("tracelift-postgres-").expect("a folder").keep();
@@ -96,7 +95,7 @@ impl Postgres {
         server
     }
 
-    /// Starts the server again, on the same port and data.
+    /// Restarts the server on the same port and data.
     pub fn start(&self) {
         let options = format!(
             "-p {} -k '' -c listen_addresses=127.0.0.1 -c max_connections=300 -c shared_buffers=32MB -c fsync=off",
@@ -105,30 +104,30 @@ impl Postgres {
         self.control(&["start", "--wait", "--timeout=60", "--options", &options]);
     }
 
-    /// Stops the server in good order: its clients are sent away.
+    /// Stops the server gracefully: clients are disconnected.
     pub fn stop(&self) {
         self.control(&["stop", "--wait", "--mode=fast"]);
     }
 
-    /// Ends the server at once, as a crash does.
+    /// Stops the server immediately, as in a crash.
     pub fn kill(&self) {
         self.control(&["stop", "--wait", "--mode=immediate"]);
     }
 
-    /// Sends a signal, `STOP` or `CONT`, to the server and all its processes.
+    /// Sends a signal, `STOP` or `CONT`, to all processes of the server.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .arg(format!("-{name}"))
             .args(self.processes())
             .stderr(Stdio::null())
             .status();
-        status.expect("kill"); // one of its processes may just have ended
+        status.expect("kill"); // one of its processes may just have exited
     }
 
-    /// Ends all its processes in no order at all, with nothing said or written any more.
+    /// Kills all its processes at once, so that nothing more is sent or written.
     pub fn vanish(&self) {
         self.signal("KILL");
-        // Nobody may have reaped the server, whose number would then look as if it still ran.
+        // If nobody has reaped the server, its pid would make it look as if it were still running.
         let _ = fs::remove_file(self.data().join("postmaster.pid"));
     }
 
@@ -140,12 +139,12 @@ impl Postgres {
         std::iter::once(server).chain(children.split_whitespace()).map(str::to_owned).collect()
     }
 
-    /// An address of this server's database of that name, with user and password.
+    /// The URL of a database on this server, with user and password.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// A new, empty database; its address.
+    /// Creates an empty database and returns its URL.
     pub async fn new_database(&self) -> String {
         let name = format!("t{}", self.databases.fetch_add(1, Ordering::Relaxed));
         execute(&self.url("postgres"), &format!("CREATE DATABASE {name}")).await;
@@ -169,7 +168,7 @@ impl Postgres {
         );
     }
 
-    /// A program of the server, as a user that it accepts: it refuses root.
+    /// A server binary, run as a user that it accepts: it refuses to run as root.
     fn command(&self, program: &str) -> Command {
         let program = self.programs.join(program);
         let mut command = match user() {
@@ -191,7 +190,7 @@ impl Postgres {
     }
 
     fn run(&self, command: &mut Command) {
-        // To a file and not a pipe: the server would hold the pipe open for ever.
+        // Output goes to a file rather than a pipe, which the server would keep open forever.
         let words = self.folder.join("words");
         let file = fs::File::create(&words).expect("a file");
         let status = command.stdout(file.try_clone().expect("a file")).stderr(file).status();
@@ -213,7 +212,7 @@ impl Drop for Postgres {
     }
 }
 
-/// Runs statements on a connection of their own.
+/// Runs statements on a separate connection.
 pub async fn execute(url: &str, sql: &str) {
     let (client, connection) =
         tokio_postgres::connect(url, NoTls).await.unwrap_or_else(|error| panic!("{error:?}"));
@@ -221,8 +220,8 @@ pub async fn execute(url: &str, sql: &str) {
     client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
-/// Below those that the system gives to connections: while the server is down nobody else gets its
-/// port, nor does a client that tries it again and again at last meet itself there.
+/// A port below the ephemeral range: while the server is down, nobody else gets its port, and a
+/// client that keeps reconnecting cannot end up connected to itself.
 fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -236,7 +235,7 @@ fn free_port() -> u16 {
     }
 }
 
-/// Where the newest server's programs are.
+/// The folder with the binaries of the newest version.
 fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let versions = versions
@@ -252,7 +251,7 @@ fn programs() -> PathBuf {
         .unwrap_or_else(|| panic!("PostgreSQL is not installed: run `scripts/needs.sh postgres` (Debian: apt-get install postgresql)"))
 }
 
-/// The user and group that the server runs as when this process is root's.
+/// The user and group to run the server as if this process runs as root.
 fn user() -> Option<(u32, u32)> {
     if fs::metadata("/proc/self").map_or(1, |process| process.uid()) != 0 {
         return None;

@@ -1,5 +1,5 @@
-//! The S3 server of the tests in a process of its own, which can be killed: what it has
-//! acknowledged it finds again.
+//! The tests' S3 server as a separate process, which can be killed: everything it has acknowledged
+//! is there again after a restart.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

@@ -1,7 +1,7 @@
-//! Starts everything in the foreground on real parts, with the data set loaded, and writes a file
-//! to source.
+//! Runs the whole system in the foreground on real components, with the data set loaded, and writes
+//! an env file for the shell to source.
 //!
-//! The services are the real binaries, as child processes; the S3 server is in this process;
+//! The services are the real binaries, as child processes; the S3 server runs in this process;
 //! ClickHouse is embedded.
 
 use std::{
@@ -150,8 +150,8 @@ async fn up(options: &Options) -> Outcome<()> {
     services.watch().await
 }
 
-/// Clears what an earlier start has left, but for the data set when it is the same. Whether it is
-/// there.
+/// Removes the files of an earlier start, except for the data set if it is the same. Returns
+/// whether it is.
 fn prepare(dir: &Path, rows: u64) -> io::Result<bool> {
     let loaded =
         std::fs::read_to_string(dir.join(LOADED)).is_ok_and(|text| text == rows.to_string());
@@ -165,7 +165,8 @@ fn prepare(dir: &Path, rows: u64) -> io::Result<bool> {
     ]) {
         let discarded = dir.join(format!(".discarded-{}", uuid::Uuid::new_v4()));
         match std::fs::rename(dir.join(name), &discarded) {
-            // Hundreds of thousands of objects take a while to delete; nobody needs to wait for it.
+            // Deleting hundreds of thousands of objects takes a while and can happen in the
+            // background.
             Ok(()) => drop(Command::new("rm").arg("-rf").arg(discarded).spawn()?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -175,7 +176,7 @@ fn prepare(dir: &Path, rows: u64) -> io::Result<bool> {
     Ok(loaded)
 }
 
-/// Says how many rows were loaded, once they all are.
+/// The file with the number of rows, written once all are loaded.
 const LOADED: &str = "loaded";
 
 async fn load(clickhouse: &ClickHouse, dir: &Path, rows: u64) -> Outcome<()> {
@@ -189,7 +190,7 @@ async fn load(clickhouse: &ClickHouse, dir: &Path, rows: u64) -> Outcome<()> {
     Ok(())
 }
 
-/// The listener of a port, or an error that says how to choose another.
+/// Binds a port, or returns an error that explains how to choose another one.
 async fn take(name: &str, port: u16) -> Outcome<TcpListener> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     TcpListener::bind(address).await.map_err(|error| {
@@ -220,7 +221,7 @@ impl Secrets {
     }
 }
 
-/// Child processes, ended with this one.
+/// Child processes, which end with this one.
 #[derive(Default)]
 struct Services(Vec<(&'static str, PathBuf, Child)>);
 
@@ -247,7 +248,7 @@ impl Services {
         Ok(())
     }
 
-    /// Returns when somebody says stop, or with an error when a service has ended by itself.
+    /// Returns when a stop is requested, or with an error if a service exits by itself.
     async fn watch(&mut self) -> Outcome<()> {
         let stopping = tracelift_runtime::shutdown::on_signal()?;
         let mut ticks = tokio::time::interval(std::time::Duration::from_millis(500));
@@ -287,7 +288,7 @@ impl Drop for Services {
     }
 }
 
-/// Makes the data set's tenant and a key of it.
+/// Creates the data set's tenant and an API key for it.
 async fn api_key(grpc: &str, admin: &str) -> Outcome<String> {
     let port = grpc.rsplit(':').next().and_then(|port| port.parse().ok()).ok_or("a port")?;
     listens(port).await?;
@@ -307,7 +308,7 @@ async fn api_key(grpc: &str, admin: &str) -> Outcome<String> {
     Ok(client.create_api_key(request).await?.into_inner().key)
 }
 
-/// Waits until somebody listens on a port.
+/// Waits until the port accepts connections.
 async fn listens(port: u16) -> Outcome<()> {
     let patience = tokio::time::timeout(std::time::Duration::from_secs(20), async {
         while tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
@@ -319,7 +320,7 @@ async fn listens(port: u16) -> Outcome<()> {
     })
 }
 
-/// A file to source: the variables, and the folder of the `tracelift` command on the path.
+/// Writes the env file: the variables, and a `PATH` with the folder of the `tracelift` command.
 fn write_env(path: &Path, environment: &[(&str, String)], program: &Path) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut text: String = environment.iter().fold(String::new(), |mut text, (key, value)| {

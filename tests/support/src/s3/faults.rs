@@ -1,5 +1,5 @@
-//! Faults to order: the n-th call of an operation on a key is refused, cut, held, or done with its
-//! answer lost.
+//! Injected faults: calls of an operation on a key are rejected, truncated or held, or succeed but
+//! lose their response.
 
 use std::sync::{
     Arc, Mutex,
@@ -24,20 +24,20 @@ pub enum Operation {
 
 #[derive(Clone)]
 enum Kind {
-    /// Answered with this error, nothing done.
+    /// Fails with this error without any effect.
     Refuse(S3ErrorCode),
-    /// Done, but the answer is a 500.
+    /// Takes effect, but the response is a 500.
     LoseAnswer,
-    /// Half of the content, then the connection ends.
+    /// Sends half of the content, then closes the connection.
     Cut,
     /// Waits at the gate.
     Hold(Arc<Gate>),
-    /// Done, but the answer waits at the gate.
+    /// Takes effect, but the response waits at the gate.
     HoldAnswer(Arc<Gate>),
 }
 
 impl Kind {
-    /// Whether it comes after the deed.
+    /// Whether the fault applies after the operation.
     fn follows(&self) -> bool {
         matches!(self, Self::LoseAnswer | Self::HoldAnswer(_))
     }
@@ -47,23 +47,23 @@ struct Rule {
     operation: Operation,
     key_part: String,
     kind: Kind,
-    /// Calls that it still applies to.
+    /// How many more calls it applies to.
     left: u64,
 }
 
-/// Where held calls wait.
+/// Where calls are held.
 pub struct Gate {
     arrived: Semaphore,
     open: Semaphore,
 }
 
 impl Gate {
-    /// Waits until a call has come to the gate.
+    /// Waits until a call has reached the gate.
     pub async fn reached(&self) {
         self.arrived.acquire().await.expect("open").forget();
     }
 
-    /// Lets everything through, now and later.
+    /// Lets all calls through, now and later.
     pub fn open(&self) {
         self.open.add_permits(Semaphore::MAX_PERMITS / 2);
     }
@@ -78,54 +78,54 @@ pub struct Faults {
     no_checksums: AtomicBool,
     no_object_size: AtomicBool,
     small_parts: AtomicBool,
-    /// What uploads are called in answers, instead of their ids.
+    /// The upload id in responses, instead of the real one.
     upload_id: Mutex<Option<String>>,
-    /// Access key ids, and the keys of objects on which they are no longer good.
+    /// Expired access key ids, each with the part of a key for which it is expired.
     expired: Mutex<Vec<(String, String)>>,
 }
 
 impl Faults {
-    /// The next `times` calls on keys that contain `key_part` are answered with an error.
+    /// The next `times` calls on keys that contain `key_part` fail with this error.
     pub fn refuse(&self, operation: Operation, key_part: &str, code: S3ErrorCode, times: u64) {
         self.add(operation, key_part, Kind::Refuse(code), times);
     }
 
-    /// The next `times` calls are done, and answered with a 500.
+    /// The next `times` calls take effect but return a 500.
     pub fn lose_answer(&self, operation: Operation, key_part: &str, times: u64) {
         self.add(operation, key_part, Kind::LoseAnswer, times);
     }
 
-    /// The next `times` objects are cut in half.
+    /// The next `times` objects read are cut in half.
     pub fn cut(&self, key_part: &str, times: u64) {
         self.add(Operation::GetObject, key_part, Kind::Cut, times);
     }
 
-    /// Every call from now on waits at the gate.
+    /// From now on, every call waits at the gate.
     pub fn hold(&self, operation: Operation, key_part: &str) -> Arc<Gate> {
         let gate = Arc::new(Gate { arrived: Semaphore::new(0), open: Semaphore::new(0) });
         self.add(operation, key_part, Kind::Hold(gate.clone()), u64::MAX);
         gate
     }
 
-    /// The next call is done, and its answer waits at the gate.
+    /// The next call takes effect, but its response waits at the gate.
     pub fn hold_answer(&self, operation: Operation, key_part: &str) -> Arc<Gate> {
         let gate = Arc::new(Gate { arrived: Semaphore::new(0), open: Semaphore::new(0) });
         self.add(operation, key_part, Kind::HoldAnswer(gate.clone()), 1);
         gate
     }
 
-    /// From now on a write under a condition is answered with NotImplemented, as some stores do.
+    /// From now on, conditional writes fail with NotImplemented, as in some stores.
     pub fn know_no_conditions(&self) {
         self.no_conditions.store(true, SeqCst);
     }
 
-    /// From now on a write with a checksum beside its content is refused, in the words of a store
-    /// that does not know the header.
+    /// From now on, writes with a checksum header are rejected, with the error of a store that does
+    /// not support the header.
     pub fn know_no_checksums(&self) {
         self.no_checksums.store(true, SeqCst);
     }
 
-    /// From now on completing an upload with the size of the whole is answered with NotImplemented.
+    /// From now on, completing an upload with the object size fails with NotImplemented.
     pub fn know_no_object_size(&self) {
         self.no_object_size.store(true, SeqCst);
     }
@@ -146,17 +146,18 @@ impl Faults {
         Ok(())
     }
 
-    /// From now on a part that is not the last may be small, so that few rows make several.
+    /// From now on, a part other than the last may be small, so that a few rows make several parts.
     pub fn allow_small_parts(&self) {
         self.small_parts.store(true, SeqCst);
     }
 
-    /// From now on every upload is answered with that id, which is none.
+    /// From now on, every new upload is returned with this id, which does not exist.
     pub fn misname_uploads(&self, id: String) {
         *self.upload_id.lock().expect("not poisoned") = Some(id);
     }
 
-    /// From now on writes with that access key id are answered with ExpiredToken.
+    /// From now on, writes with this access key id to keys that contain `key_part` fail with
+    /// ExpiredToken.
     pub fn expire(&self, access_key_id: &str, key_part: &str) {
         self.expired
             .lock()
@@ -188,7 +189,7 @@ impl Faults {
         !self.no_conditions.load(SeqCst)
     }
 
-    /// Calls from now on wait at no gate; those that wait already still do.
+    /// Stops holding calls; those already at a gate stay there.
     pub fn release(&self, operation: Operation) {
         let held = |rule: &Rule| {
             rule.operation == operation && matches!(rule.kind, Kind::Hold(_) | Kind::HoldAnswer(_))
@@ -196,12 +197,12 @@ impl Faults {
         self.rules.lock().expect("not poisoned").retain(|rule| !held(rule));
     }
 
-    /// No more faults.
+    /// Removes all faults.
     pub fn clear(&self) {
         self.rules.lock().expect("not poisoned").clear();
     }
 
-    /// Calls so far.
+    /// The number of calls so far.
     pub fn calls(&self) -> u64 {
         self.calls.load(SeqCst)
     }
@@ -233,7 +234,7 @@ impl Faults {
         Some(rule.kind.clone())
     }
 
-    /// Whether the content is to be cut.
+    /// Applies faults before the operation. Returns whether to truncate the content.
     pub(super) async fn before(&self, operation: Operation, key: &str) -> S3Result<bool> {
         self.calls.fetch_add(1, SeqCst);
         match self.take(operation, key, |kind| !kind.follows()) {

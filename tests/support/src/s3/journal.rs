@@ -1,8 +1,9 @@
-//! What an S3 server has acknowledged, as files beside the objects: a killed one finds it again.
+//! What an S3 server has acknowledged, stored in files next to the objects, so that it survives a
+//! kill.
 //!
-//! An upload is a folder `.uploads/<id>`: its parts, `upload.json`, and while it is completed
-//! `made.json`, with which a new start finishes what was begun. An object's metadata and etag are
-//! `.objects/<bucket>/<key>.json`.
+//! An upload is a folder `.uploads/<id>` with its parts, `upload.json`, and during completion
+//! `made.json`, from which a restarted server finishes the completion. An object's metadata and
+//! etag are in `.objects/<bucket>/<key>.json`.
 
 use std::{
     fs, io,
@@ -12,14 +13,14 @@ use std::{
 use s3s::dto::Metadata;
 use serde_json::{Value, json};
 
-/// What is known of an object beside its content.
+/// The attributes of an object besides its content.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     pub(super) etag: String,
     pub(super) metadata: Option<Metadata>,
 }
 
-/// An upload as a new start finds it.
+/// An open upload found at startup.
 pub(super) struct Left {
     pub(super) id: String,
     pub(super) key: String,
@@ -58,8 +59,8 @@ impl Journal {
         write(&self.folder(id).join(UPLOAD), &json!({ "key": key, "metadata": metadata }))
     }
 
-    /// Makes an object of a file in the upload's folder: all of it or, after a kill, at the next
-    /// start.
+    /// Turns a file in the upload's folder into an object, atomically: after a kill, the next start
+    /// finishes it.
     pub(super) fn make(&self, id: &str, bucket: &str, key: &str, known: &Known) -> io::Result<()> {
         let said =
             json!({ "bucket": bucket, "key": key, "etag": known.etag, "metadata": known.metadata });
@@ -78,12 +79,12 @@ impl Journal {
         fs::remove_dir_all(self.folder(id))
     }
 
-    /// Where an upload's content is put together.
+    /// Where the content of an upload is assembled.
     pub(super) fn whole(&self, id: &str) -> PathBuf {
         self.folder(id).join(WHOLE)
     }
 
-    /// There is no folder of an upload that somebody else has just ended.
+    /// Removes an upload's folder, which may already be gone.
     pub(super) fn ended(&self, id: &str) {
         let _ = fs::remove_dir_all(self.folder(id));
     }
@@ -93,8 +94,8 @@ impl Journal {
         Some(Known { etag: text(&said["etag"]), metadata: metadata(&said) })
     }
 
-    /// Finishes what was acknowledged or under way, forgets what never was; the uploads that are
-    /// open.
+    /// Finishes completions in progress and discards what was never acknowledged. Returns the open
+    /// uploads.
     pub(super) fn recover(&self) -> io::Result<Vec<Left>> {
         let mut open = Vec::new();
         for entry in fs::read_dir(self.root.join(".uploads"))? {
@@ -139,7 +140,7 @@ fn read(path: &Path) -> Option<Value> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// A name that is there holds all of its content.
+/// Writes a file atomically: if it exists, its content is complete.
 fn write(path: &Path, value: &Value) -> io::Result<()> {
     fs::create_dir_all(path.parent().expect("a folder"))?;
     let new = path.with_extension("new");

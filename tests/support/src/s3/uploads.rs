@@ -1,5 +1,5 @@
-//! Writes. Parts of a multipart upload are files, an upload is a folder of them, completing joins
-//! them in the order asked for.
+//! Writes. An upload is a folder with a file per part; completing it joins the parts in the
+//! requested order.
 
 use std::{
     collections::BTreeMap,
@@ -19,11 +19,11 @@ use uuid::Uuid;
 
 use super::journal::{Journal, Known};
 
-/// When a write may make an object.
+/// When a write may create an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Condition {
     Always,
-    /// Only where none is.
+    /// Only if there is none.
     IfNone,
 }
 
@@ -38,11 +38,11 @@ pub(super) struct Uploads {
     root: PathBuf,
     journal: Journal,
     open: Mutex<BTreeMap<String, Upload>>,
-    /// Held while an object is made, so that a condition still holds when it is.
+    /// Held while an object is created, so that its condition still holds.
     making: Mutex<()>,
 }
 
-/// S3's own bound on every part but the last.
+/// S3's own minimum for every part but the last.
 const MIN_PART_BYTES: u64 = 5 << 20;
 
 impl Uploads {
@@ -170,7 +170,7 @@ impl Uploads {
         Ok(())
     }
 
-    /// (key, upload id) of every upload that was neither completed nor aborted.
+    /// The (key, upload id) of every upload that was neither completed nor aborted.
     pub(super) fn open(&self) -> Vec<(String, String)> {
         self.open
             .lock()
@@ -180,7 +180,7 @@ impl Uploads {
             .collect()
     }
 
-    /// What was said when the object was written.
+    /// The attributes given when the object was written.
     pub(super) fn of_object(&self, bucket: &str, key: &str) -> Option<Known> {
         self.journal.known(bucket, key)
     }
@@ -207,7 +207,7 @@ fn holds(condition: Condition, object: &Path) -> S3Result<()> {
     }
 }
 
-/// Writes a body to a file, whose name is nobody else's. Its size.
+/// Writes a body to a file with a unique name. Returns its size.
 async fn receive(path: &Path, mut body: StreamingBlob) -> S3Result<u64> {
     fs::create_dir_all(path.parent().expect("a folder"))
         .map_err(|error| s3_error!(error, InternalError))?;
