@@ -309,7 +309,7 @@ impl Service {
 
         let notifications = store.changes();
         let stopped = stopping.clone();
-        tasks::start_in(&mut background, "desk", async move {
+        tasks::start_in(&mut background, "dispatcher", async move {
             dispatcher.route_changes(notifications, stopped).await
         });
         tasks::start_in(

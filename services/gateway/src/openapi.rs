@@ -67,14 +67,14 @@ impl Modify for Keys {
 
 /// Why a request got no success: words, or every field that is wrong.
 #[derive(ToSchema)]
-#[allow(dead_code, reason = "the shape of crate::refusal, for the description")]
+#[allow(dead_code, reason = "the shape of crate::error, for the description")]
 struct ApiError {
     detail: Detail,
 }
 
 #[derive(ToSchema)]
 #[serde(untagged)]
-#[allow(dead_code, reason = "the shape of crate::refusal, for the description")]
+#[allow(dead_code, reason = "the shape of crate::error, for the description")]
 enum Detail {
     Words(String),
     Fields(Vec<ValidationError>),
@@ -82,7 +82,7 @@ enum Detail {
 
 /// A field that is wrong.
 #[derive(ToSchema)]
-#[allow(dead_code, reason = "the shape of crate::fields, for the description")]
+#[allow(dead_code, reason = "the shape of crate::validation, for the description")]
 struct ValidationError {
     /// Where it is: names and indices from `body`, `query`, `path` or `header` on.
     loc: Vec<Place>,
@@ -92,7 +92,7 @@ struct ValidationError {
 
 #[derive(ToSchema)]
 #[serde(untagged)]
-#[allow(dead_code, reason = "the shape of crate::fields, for the description")]
+#[allow(dead_code, reason = "the shape of crate::validation, for the description")]
 enum Place {
     Name(String),
     Index(u32),

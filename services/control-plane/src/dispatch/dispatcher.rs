@@ -227,7 +227,7 @@ mod tests {
         let (mut a, mut b) =
             (dispatcher.notifications(&exporter("a")), dispatcher.notifications(&exporter("b")));
         let at_work = dispatcher.clone();
-        let _open = Owned(tasks::start("desk", async move {
+        let _open = Owned(tasks::start("dispatcher", async move {
             at_work.route_changes(notifications, CancellationToken::new()).await
         }));
         for change in [
@@ -308,7 +308,7 @@ mod tests {
         let (dispatcher, (_store, notifications)) =
             (Arc::new(Dispatcher::new().0), broadcast::channel::<Change>(8));
         let at_work = dispatcher.clone();
-        let _open = Owned(tasks::start("desk", async move {
+        let _open = Owned(tasks::start("dispatcher", async move {
             at_work.route_changes(notifications, CancellationToken::new()).await
         }));
         dispatcher.wait_for_work().await;
