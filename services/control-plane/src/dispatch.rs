@@ -192,7 +192,13 @@ impl Session {
         if !grant.room && (wait_for_work || !grant.tasks.is_empty()) {
             self.dispatcher.wake_one();
         }
-        for assignment in grant.tasks.into_iter().filter_map(assignment) {
+        for claimed in grant.tasks {
+            let task = claimed.task.id;
+            let Some(assignment) = assignment(claimed) else {
+                // It holds its slot until its lease lapses, and fails after its attempts.
+                tracing::warn!(%task, "a clean-up has no partition to clean up after");
+                continue;
+            };
             let (task, export, fence) = (assignment.task, assignment.export, assignment.fence.0);
             tracing::info!(%task, %export, fence, "task assigned");
             self.send(ControlMessage::Assignment((&assignment).into())).await?;

@@ -247,6 +247,11 @@ async fn a_source_that_is_cut_every_time_but_lets_each_attempt_finish_a_file_com
 fn tables() -> Vec<(&'static str, &'static str)> {
     vec![
         ("a view", "CREATE VIEW other AS SELECT * FROM runs"),
+        // As a Distributed table over shards that hold versions of the same rows.
+        (
+            "two shards",
+            "CREATE TABLE other AS remote('127.0.0.1,127.0.0.1', currentDatabase(), 'runs')",
+        ),
         (
             "a table over tables",
             "CREATE TABLE other AS runs ENGINE = Merge(currentDatabase(), '^runs$')",
