@@ -14,9 +14,9 @@ mod error;
 mod extras;
 mod line;
 mod reader;
+mod response;
 mod s3;
 mod store;
-mod upload;
 
 pub use check::check;
 pub use client::{Connector, Grant, Keys};

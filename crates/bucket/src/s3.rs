@@ -18,7 +18,9 @@ use tracelift_core::{
     part::UploadedPart,
 };
 
-use crate::{BucketError, NewObject, ObjectInfo, ObjectStore, OpenUpload, client::Client, upload};
+use crate::{
+    BucketError, NewObject, ObjectInfo, ObjectStore, OpenUpload, client::Client, response,
+};
 
 #[async_trait]
 impl ObjectStore for Client {
@@ -46,7 +48,7 @@ impl ObjectStore for Client {
             .body(ByteStream::from(body));
         let written = call.signed_as_asked(bucket).send().await;
         let written = written.map_err(|error| self.judge("PutObject", &error))?;
-        Ok(written.e_tag.unwrap_or_default())
+        response::etag("PutObject", written.e_tag)
     }
 
     async fn open_upload(&self, object: &NewObject) -> Result<String, BucketError> {
@@ -58,7 +60,7 @@ impl ObjectStore for Client {
             .set_metadata(Some(object.metadata.clone()).filter(|metadata| !metadata.is_empty()));
         let once = aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled());
         let opened = call.customize().config_override(once).send().await;
-        upload::opened(opened.map_err(|error| self.judge("CreateMultipartUpload", &error))?)
+        response::upload_id(opened.map_err(|error| self.judge("CreateMultipartUpload", &error))?)
     }
 
     async fn upload_part(
@@ -76,7 +78,7 @@ impl ObjectStore for Client {
             .body(ByteStream::from(body));
         let sent = call.signed_as_asked(bucket).send().await;
         let sent = sent.map_err(|error| self.judge("UploadPart", &error))?;
-        Ok(sent.e_tag.unwrap_or_default())
+        response::etag("UploadPart", sent.e_tag)
     }
 
     async fn complete_upload(
@@ -102,7 +104,7 @@ impl ObjectStore for Client {
             .set_mpu_object_size(bytes);
         let written = call.send().await;
         let written = written.map_err(|error| self.judge("CompleteMultipartUpload", &error))?;
-        Ok(written.e_tag.unwrap_or_default())
+        response::etag("CompleteMultipartUpload", written.e_tag)
     }
 
     async fn abort_upload(&self, upload: OpenUpload<'_>) -> Result<(), BucketError> {
@@ -117,7 +119,7 @@ impl ObjectStore for Client {
         let call = self.s3.list_multipart_uploads().bucket(&bucket.name).prefix(key);
         let listed = call.paid_as_asked(bucket).send().await;
         let listed = listed.map_err(|error| self.judge("ListMultipartUploads", &error))?;
-        Ok(upload::listed(&listed, key).map(str::to_owned).collect())
+        Ok(response::uploads_of(&listed, key).map(str::to_owned).collect())
     }
 
     async fn head(&self, key: &str) -> Result<ObjectInfo, BucketError> {
@@ -127,7 +129,7 @@ impl ObjectStore for Client {
         let bytes = head.content_length().and_then(|bytes| u64::try_from(bytes).ok());
         Ok(ObjectInfo {
             bytes: bytes.unwrap_or_default(),
-            etag: head.e_tag.unwrap_or_default(),
+            etag: response::etag("HeadObject", head.e_tag)?,
             metadata: head.metadata.unwrap_or_default(),
         })
     }

@@ -20,7 +20,7 @@ pub use condition::{
     TextTest, TimeField, Tree, ValueTest, path,
 };
 pub use evaluate::{Content, Feedback, Row, numbers};
-pub use like::Pattern;
+pub use like::{MAX_PATTERN, Pattern};
 
 use crate::{Invalid, column::Column};
 

@@ -167,6 +167,7 @@ mod tests {
             until: at(9),
             progressed_at: at(0),
             patience: 600,
+            asked_back: None,
         };
         (task.state, task.fence) = (State::Leased(lease), Fence(2));
         (task.totals, task.cursor) = (Totals::of(&files), files.last().map(|file| file.cursor));

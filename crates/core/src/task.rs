@@ -114,6 +114,11 @@ impl Identity {
 
 /// Errors kept per task; the oldest are dropped first.
 pub const MAX_ERRORS: usize = 20;
+/// Retries of a clean-up. A bucket that refuses its own clean-up takes slots from others; its lifecycle
+/// rule removes what is left.
+const MAX_CLEAN_UP_RETRIES: u32 = 3;
+/// Attempts of a task after which a caller cannot retry it any more: each leaves a record.
+pub const MAX_ATTEMPTS: u32 = 1000;
 /// Wait after an exporter declined the task, in seconds.
 const DECLINED_WAIT: i64 = 2;
 /// Limit of [`Task::batch_shrink`]. At the limit rows are read one at a time, so that the failure
@@ -306,6 +311,9 @@ impl Task {
                     now,
                 );
             }
+            (State::Leased(lease), Event::AskedBack) => {
+                lease.asked_back = lease.asked_back.or(Some(now));
+            }
             (State::Leased(_), Event::HandedBack) => self.state = State::Queued { not_before: now },
             (State::Leased(_), Event::Declined) => {
                 self.state = State::Queued { not_before: now.plus_seconds(DECLINED_WAIT) }
@@ -318,7 +326,11 @@ impl Task {
                 self.fence = self.fence.next();
                 self.state = State::TimedOut(now);
             }
-            (State::Failed(_) | State::TimedOut(_), Event::Retried) if partition => self.retry(now),
+            (State::Failed(_) | State::TimedOut(_), Event::Retried)
+                if partition && self.attempt < MAX_ATTEMPTS =>
+            {
+                self.retry(now)
+            }
             _ => return illegal,
         }
         self.updated_at = now;
@@ -375,7 +387,16 @@ impl Task {
         }
         let queued =
             |seconds: u32| State::Queued { not_before: now.plus_seconds(i64::from(seconds)) };
-        let after = match failure.class.remedy(self.attempt - self.spent, max_retries) {
+        let is_clean_up = matches!(self.kind, TaskKind::CleanUp(_));
+        let max_retries =
+            if is_clean_up { max_retries.min(MAX_CLEAN_UP_RETRIES) } else { max_retries };
+        let tried = self.attempt - self.spent;
+        let after = match failure.class.remedy(tried, max_retries) {
+            Remedy::WaitFor { .. } if is_clean_up && tried >= max_retries => State::Failed(now),
+            Remedy::WaitFor { seconds } if is_clean_up => {
+                self.attempt += 1;
+                queued(seconds)
+            }
             Remedy::WaitFor { seconds } => {
                 self.state = queued(seconds);
                 return;

@@ -71,6 +71,7 @@ impl From<(TaskId, Fence, Verdict)> for v1::LeaseVerdict {
     fn from((task, fence, verdict): (TaskId, Fence, Verdict)) -> Self {
         let verdict = match verdict {
             Verdict::Keep => v1::Verdict::Keep,
+            Verdict::HandBack => v1::Verdict::HandBack,
             Verdict::Cancel => v1::Verdict::Cancel,
             Verdict::Revoked => v1::Verdict::Revoked,
         };
@@ -86,6 +87,7 @@ impl TryFrom<&v1::LeaseVerdict> for (TaskId, Fence, Verdict) {
         let (task, fence) = under(&message.task_id, message.fence)?;
         let verdict = match message.verdict() {
             v1::Verdict::Keep => Verdict::Keep,
+            v1::Verdict::HandBack => Verdict::HandBack,
             v1::Verdict::Cancel => Verdict::Cancel,
             v1::Verdict::Revoked | v1::Verdict::Unspecified => Verdict::Revoked,
         };
@@ -168,6 +170,23 @@ impl From<&File> for v1::File {
     }
 }
 
+/// Longest object key that S3 takes, and longest upload id, ETag or token that is kept; in bytes.
+const MAX_KEY: usize = 1024;
+const MAX_UPLOAD_ID: usize = 4096;
+const MAX_ETAG: usize = 1024;
+const MAX_TOKEN: usize = 128;
+/// Longest name of a column and longest reason of a miss, in bytes.
+const MAX_COLUMN: usize = 128;
+const MAX_REASON: usize = 1024;
+
+/// A text that is stored, and sent to exporters with all others of its task.
+fn bounded(field: &str, text: &str, most: usize) -> Result<String, Invalid> {
+    if text.len() > most {
+        return Err(Invalid::new(field, format!("must have at most {most} bytes")));
+    }
+    Ok(text.to_owned())
+}
+
 impl TryFrom<&v1::File> for File {
     type Error = Invalid;
 
@@ -185,10 +204,10 @@ impl TryFrom<&v1::File> for File {
         }
         Ok(Self {
             number: file.number,
-            key: file.key.clone(),
+            key: bounded("file.key", &file.key, MAX_KEY)?,
             rows: file.rows,
             bytes: file.bytes,
-            etag: file.etag.clone(),
+            etag: bounded("file.etag", &file.etag, MAX_ETAG)?,
             sha256: file::check_sha256("file.sha256", &file.sha256)?,
             min_start_time: time_from("file.min_start_time", file.min_start_time.as_ref())?,
             max_start_time: time_from("file.max_start_time", file.max_start_time.as_ref())?,
@@ -322,7 +341,11 @@ impl TryFrom<&v1::HydrationMiss> for HydrationMiss {
     fn try_from(miss: &v1::HydrationMiss) -> Result<Self, Invalid> {
         let row_id =
             Uuid::parse_str(&miss.row_id).map_err(|_| Invalid::no_uuid("file.misses.row_id"))?;
-        Ok(Self { row_id, column: miss.column.clone(), reason: miss.reason.clone() })
+        Ok(Self {
+            row_id,
+            column: bounded("file.misses.column", &miss.column, MAX_COLUMN)?,
+            reason: bounded("file.misses.reason", &miss.reason, MAX_REASON)?,
+        })
     }
 }
 
@@ -347,9 +370,9 @@ impl TryFrom<&v1::FileIntent> for FileIntent {
         }
         Ok(Self {
             number: intent.number,
-            key: intent.key.clone(),
-            upload_id: intent.upload_id.clone(),
-            token: intent.token.clone(),
+            key: bounded("file_intent.key", &intent.key, MAX_KEY)?,
+            upload_id: bounded("file_intent.upload_id", &intent.upload_id, MAX_UPLOAD_ID)?,
+            token: bounded("file_intent.token", &intent.token, MAX_TOKEN)?,
             whole: whole.map(Box::new),
         })
     }

@@ -7,7 +7,6 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -16,24 +15,26 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
-use tracelift_core::id::TenantId;
 
 use crate::{
-    api::unavailable,
-    store::{Permission, Store},
+    keys::Keys,
+    store::{Actor, Permission},
 };
 
 /// A caller with an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caller {
-    /// The tenant that every call is scoped to.
-    pub(crate) tenant: TenantId,
+    /// Every call is scoped to its tenant.
+    pub(crate) actor: Actor,
     permission: Permission,
 }
 
 impl Caller {
-    /// The caller of a request; PERMISSION_DENIED if the key lacks this permission.
-    pub(crate) fn of<T>(request: &tonic::Request<T>, needed: Permission) -> Result<Self, Status> {
+    /// Who makes a request; PERMISSION_DENIED if the key lacks this permission.
+    pub(crate) fn actor<T>(
+        request: &tonic::Request<T>,
+        needed: Permission,
+    ) -> Result<Actor, Status> {
         let caller = request.extensions().get::<Self>().copied();
         let caller = caller.ok_or_else(|| Status::unauthenticated(NO_KEY))?;
         if needed == Permission::Manage && caller.permission != Permission::Manage {
@@ -41,7 +42,7 @@ impl Caller {
                 "this API key may only read; use one with the manage permission",
             ));
         }
-        Ok(caller)
+        Ok(caller.actor)
     }
 }
 
@@ -78,13 +79,13 @@ impl Tokens {
 #[derive(Debug, Clone)]
 pub(crate) struct AuthLayer {
     tokens: Tokens,
-    store: Arc<Store>,
+    keys: Keys,
 }
 
 impl AuthLayer {
-    /// Checks against these tokens and the keys in this store.
-    pub(crate) fn new(tokens: Tokens, store: Arc<Store>) -> Self {
-        Self { tokens, store }
+    /// Checks against these tokens and keys.
+    pub(crate) fn new(tokens: Tokens, keys: Keys) -> Self {
+        Self { tokens, keys }
     }
 }
 
@@ -155,7 +156,7 @@ impl AuthLayer {
         let secret = text(headers, "x-api-key")
             .or_else(|| bearer(headers))
             .ok_or_else(|| Status::unauthenticated(NO_KEY))?;
-        let key = self.store.key_by_hash(hash(secret)).await.map_err(unavailable)?;
+        let key = self.keys.find(hash(secret)).await?;
         let key = key.ok_or_else(|| Status::unauthenticated(BAD_KEY))?;
         if let Some(asked) = text(headers, "x-tenant-id")
             && asked.parse() != Ok(key.tenant)
@@ -164,7 +165,8 @@ impl AuthLayer {
                 "the API key does not belong to the workspace in x-tenant-id",
             ));
         }
-        Ok(Caller { tenant: key.tenant, permission: key.permission })
+        let actor = Actor { tenant: key.tenant, key: key.id };
+        Ok(Caller { actor, permission: key.permission })
     }
 }
 

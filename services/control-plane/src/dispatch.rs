@@ -32,7 +32,7 @@ use uuid::Uuid;
 use assignment::assignment;
 pub(crate) use dispatcher::{Dispatcher, assign_batch};
 
-use crate::store::{Change, ClaimRequest, Store};
+use crate::store::{Change, ClaimRequest, Holder, Store};
 
 /// The operator's lease settings.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +64,9 @@ pub(crate) struct Session {
     pub(crate) progress_due: HashMap<TaskId, Instant>,
     pub(crate) outbox: mpsc::Sender<Result<v1::ConnectResponse, Status>>,
 }
+
+/// Most tasks that an exporter may hold, whatever it says.
+pub(crate) const MAX_CAPACITY: u32 = 64;
 
 /// How long an exporter waits to reconnect after its control plane stopped.
 const RECONNECT_SECONDS: i64 = 1;
@@ -169,7 +172,13 @@ impl Session {
             until: now.plus_seconds(i64::from(self.terms.lease_seconds)),
             progressed_at: now,
             patience: self.terms.progress_seconds,
+            asked_back: None,
         }
+    }
+
+    /// The process of the exporter.
+    fn holder(&self) -> Holder {
+        Holder { exporter: self.exporter.clone(), incarnation: self.incarnation.clone() }
     }
 
     async fn send(&self, answer: ControlMessage) -> Result<(), SessionEnd> {

@@ -11,7 +11,9 @@ mod api;
 mod auth;
 mod dispatch;
 mod health;
+mod keys;
 mod planning;
+mod rotation;
 pub mod sealer;
 mod settings;
 pub mod store;
@@ -22,15 +24,11 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::Semaphore,
     task::{JoinError, JoinSet},
 };
 use tokio_stream::Stream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::{
-    Server,
-    server::{Connected, TcpIncoming},
-};
+use tonic::transport::{Server, server::Connected};
 use tower::ServiceBuilder;
 use tracelift_bucket::Connector;
 use tracelift_proto::{
@@ -43,11 +41,13 @@ use tracelift_proto::{
     },
 };
 use tracelift_runtime::{
+    incoming::Incoming,
     listen::{self, ListenError},
     metrics::MetricsError,
     renamed,
     request::RequestLayer,
     secret::SecretError,
+    shares::Places,
     tasks,
     tls::TlsError,
 };
@@ -59,6 +59,8 @@ pub use settings::{Database, Settings};
 use crate::{
     admission::AdmissionLayer,
     auth::AuthLayer,
+    keys::Keys,
+    rotation::Rotation,
     sealer::{CredentialSealer, SealError},
     store::{
         Store, StoreError,
@@ -87,6 +89,15 @@ pub const METRICS: &[(&str, &str)] = &[
     ),
     ("tracelift_vanished_rows_total", "exported rows that the trace store does not have any more"),
 ];
+
+/// Streams of one connection at once: more than a gateway's watches and calls together.
+const MAX_STREAMS: u32 = 8192;
+/// Streams of one connection that its peer opened and reset before they were looked at, and that were
+/// reset for the peer's mistakes (RUSTSEC-2024-0003); with more the connection ends.
+const MAX_RESETS: usize = 64;
+const MAX_LOCAL_RESETS: usize = 1024;
+/// A peer that takes no data for this long loses its connection.
+const STALL: Duration = Duration::from_secs(30);
 
 /// Renamed in 0.2.0.
 pub(crate) const TASKS_TIMED_OUT: renamed::Counter = renamed::Counter {
@@ -136,6 +147,7 @@ pub struct Service {
     settings: Settings,
     store: Arc<Store>,
     sealer: Arc<CredentialSealer>,
+    rotation: Rotation,
     tokens: Tokens,
     connector: Connector,
 }
@@ -192,10 +204,9 @@ impl ControlPlane {
     pub async fn run(self, stopping: CancellationToken) -> Result<(), Error> {
         let scheme = if self.service.settings.tls.tls_cert.is_some() { "https" } else { "http" };
         tracing::info!("listening on {scheme}://{}", self.address);
-        // Small messages in both directions: without it, each may wait 40 ms for the other side's
-        // acknowledgement.
+        let connections = self.service.settings.max_connections;
         self.service
-            .serve(TcpIncoming::from(self.listener).with_nodelay(Some(true)), stopping)
+            .serve(Incoming::new(self.listener, connections, STALL).stream(), stopping)
             .await
     }
 }
@@ -214,8 +225,9 @@ impl Service {
         }
         let sealer = Arc::new(CredentialSealer::new(&settings.master_keys()?)?);
         let tokens = Tokens::new(settings.admin_token()?.as_ref(), &settings.fleet_token()?);
-        reseal(store.as_ref(), &sealer).await?;
-        Ok(Self { settings, store, sealer, tokens, connector })
+        let rotation =
+            Rotation::begin(store.clone(), sealer.clone(), settings.replica_name()).await?;
+        Ok(Self { settings, store, sealer, rotation, tokens, connector })
     }
 
     /// Serves incoming connections until `stopping`, as [`ControlPlane::run`] does.
@@ -233,7 +245,7 @@ impl Service {
             + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let Self { settings, store, sealer, tokens, connector } = self;
+        let Self { settings, store, sealer, rotation, tokens, connector } = self;
         let sessions = TaskTracker::new();
         let (health, health_service) = tonic_health::server::health_reporter();
         let mut background = JoinSet::new(); // ends with `stopping`, and not before
@@ -243,11 +255,15 @@ impl Service {
             health::watch(store.clone(), health, stopping.clone()),
         );
 
+        tasks::start_in(&mut background, "rotation", rotation.run(stopping.clone()));
+
+        let keys = Keys::new(store.clone());
         let admin = api::admin::Admin { store: store.clone() };
         let exports = api::exports::Exports {
             store: store.clone(),
             terms: settings.terms(),
-            watches: Arc::new(Semaphore::new(settings.max_watches.min(Semaphore::MAX_PERMITS))),
+            watches: Places::new(settings.max_watches, settings.share_of(settings.max_watches)),
+            keys: keys.clone(),
             stopping: stopping.clone(),
         };
         let destinations = api::destinations::Destinations {
@@ -276,12 +292,15 @@ impl Service {
         // The only tower stack, outermost layer first.
         let stack = ServiceBuilder::new()
             .layer(RequestLayer)
-            .layer(AdmissionLayer::new(settings.max_calls))
-            .layer(AuthLayer::new(tokens, store.clone()))
+            .layer(AuthLayer::new(tokens, keys))
+            .layer(AdmissionLayer::new(settings.admission()))
             .into_inner();
         let mut server = Server::builder()
             .layer(stack)
             .timeout(Duration::from_secs(settings.call_timeout_seconds))
+            .max_concurrent_streams(MAX_STREAMS)
+            .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
+            .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)));
         if let Some(tls) = settings.tls.config()? {
@@ -367,19 +386,6 @@ async fn until_grace(
             Ok(())
         }
     }
-}
-
-/// Reseals under the current key whatever an older key sealed, so that the older key can be
-/// removed.
-async fn reseal(store: &Store, sealer: &CredentialSealer) -> Result<(), Error> {
-    for (tenant, destination, old) in store.all_sealed().await? {
-        if !sealer.is_current(&old) {
-            let new = sealer.seal(tenant, destination, &sealer.open(tenant, destination, &old)?)?;
-            store.reseal(destination, old, new).await?;
-            tracing::info!(%destination, "credentials sealed anew under the current master key");
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

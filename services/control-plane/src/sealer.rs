@@ -4,6 +4,8 @@
 //! A sealed value is bound to its tenant and destination; copied to another row, it cannot be
 //! opened.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use aes_gcm::{
     Aes256Gcm, Nonce,
     aead::{Aead as _, KeyInit as _, Payload},
@@ -59,9 +61,11 @@ struct MasterKey {
     digest: Hmac<Sha256>,
 }
 
-/// Seals with its first key, opens with any of them.
+/// Seals with one of its keys, at first with the first one; opens with any of them.
 pub struct CredentialSealer {
     keys: Vec<MasterKey>,
+    /// Index of the key that seals.
+    seals: AtomicUsize,
 }
 
 impl std::fmt::Debug for CredentialSealer {
@@ -79,7 +83,23 @@ impl CredentialSealer {
             .map(|pair| master_key(pair.trim()))
             .collect::<Option<_>>()
             .ok_or(SealError::Keys)?;
-        Ok(Self { keys })
+        Ok(Self { keys, seals: AtomicUsize::new(0) })
+    }
+
+    /// The ids of its keys, in the operator's order.
+    pub(crate) fn key_ids(&self) -> Vec<String> {
+        self.keys.iter().map(|key| key.id.clone()).collect()
+    }
+
+    /// From now on seals with the key of this id.
+    pub(crate) fn use_key(&self, id: &str) {
+        if let Some(index) = self.keys.iter().position(|key| key.id == id) {
+            self.seals.store(index, Relaxed);
+        }
+    }
+
+    fn current(&self) -> Option<&MasterKey> {
+        self.keys.get(self.seals.load(Relaxed))
     }
 
     /// Seals credentials for one destination.
@@ -98,7 +118,7 @@ impl CredentialSealer {
         let mut nonce = [0; 12];
         getrandom::fill(&mut nonce).map_err(|_| SealError::Randomness)?;
         let aad = bound_to(tenant, destination);
-        let key = self.keys.first().ok_or(SealError::Keys)?;
+        let key = self.current().ok_or(SealError::Keys)?;
         let sealed = key
             .cipher
             .encrypt(&Nonce::from(nonce), Payload { msg: &plain, aad: &aad })
@@ -145,12 +165,14 @@ impl CredentialSealer {
         let digest = |key: &MasterKey| {
             key.digest.clone().chain_update(request).finalize().into_bytes().into()
         };
-        self.keys.iter().map(digest).collect()
+        let current = self.seals.load(Relaxed);
+        let (before, from) = self.keys.split_at(current.min(self.keys.len()));
+        from.iter().chain(before).map(digest).collect()
     }
 
     /// Whether a value was sealed with the key that seals now.
     pub fn is_current(&self, sealed: &Sealed) -> bool {
-        self.keys.first().is_some_and(|key| key.id == sealed.key_id())
+        self.current().is_some_and(|key| key.id == sealed.key_id())
     }
 }
 

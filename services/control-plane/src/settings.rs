@@ -20,7 +20,9 @@ use tracelift_core::{
 };
 use tracelift_runtime::{metrics::MetricsSettings, secret, telemetry::LogSettings, tls::ServerTls};
 
-use crate::{api::limits::Terms, dispatch::LeaseTerms, store::TimeLimits, sweep::Ageing};
+use crate::{
+    admission, api::limits::Terms, dispatch::LeaseTerms, store::TimeLimits, sweep::Ageing,
+};
 
 /// Which database to use. The address of a PostgreSQL database may hold a password, so it is parsed
 /// only where it is used.
@@ -192,9 +194,21 @@ pub struct Settings {
     /// Seconds that a call may take; watches and exporter streams are exempt
     #[arg(long, env = "TRACELIFT_CALL_TIMEOUT_SECONDS", default_value_t = 60)]
     pub call_timeout_seconds: u64,
-    /// Calls in progress at once; further calls fail with RESOURCE_EXHAUSTED
+    /// Connections at once, 1 to 1048576; further ones wait until one closes
+    #[arg(long, env = "TRACELIFT_MAX_CONNECTIONS", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub max_connections: u32,
+    /// Calls of workspaces in progress at once, and again as many of exporters and admins; further
+    /// calls fail with RESOURCE_EXHAUSTED
     #[arg(long, env = "TRACELIFT_MAX_CALLS", default_value_t = 1024)]
     pub max_calls: usize,
+    /// Largest share of calls and watches that one workspace may have in progress, in percent, 1 to
+    /// 100
+    #[arg(long, env = "TRACELIFT_WORKSPACE_SHARE", default_value_t = 25, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub workspace_share: u8,
+    /// Calls per second of one workspace, five times as many at once after a rest; further calls
+    /// fail with RESOURCE_EXHAUSTED and the time to wait; 0 means no limit
+    #[arg(long, env = "TRACELIFT_MAX_CALLS_PER_SECOND", default_value_t = 100)]
+    pub max_calls_per_second: u32,
     /// Watches in progress at once; further watches fail with RESOURCE_EXHAUSTED
     #[arg(long, env = "TRACELIFT_MAX_WATCHES", default_value_t = 4096)]
     pub max_watches: usize,
@@ -274,6 +288,25 @@ impl Settings {
         .required()
     }
 
+    /// What others call this control plane: its host name and port.
+    pub(crate) fn replica_name(&self) -> String {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        format!("{}:{}", host.trim(), self.listen.port())
+    }
+
+    /// How many of so many one workspace may have at once.
+    pub(crate) fn share_of(&self, total: usize) -> usize {
+        (total * usize::from(self.workspace_share)).div_ceil(100)
+    }
+
+    pub(crate) fn admission(&self) -> admission::Terms {
+        admission::Terms {
+            calls: self.max_calls,
+            calls_of_tenant: self.share_of(self.max_calls),
+            rate_of_tenant: self.max_calls_per_second,
+        }
+    }
+
     pub(crate) fn endpoint_policy(&self) -> EndpointPolicy {
         if self.allow_private_endpoints {
             EndpointPolicy::AllowPrivate
@@ -328,6 +361,7 @@ impl Settings {
             retention_days: self.retention_days,
             grace_seconds: self.schedule_grace_seconds,
             exports_per_schedule: self.max_exports_per_schedule,
+            at_once: self.at_once(),
         }
     }
 }

@@ -16,7 +16,7 @@ mod tables;
 mod views;
 
 use tracelift_core::{
-    id::{ExportId, ExporterId, TaskId},
+    id::{ExportId, ExporterId, KeyId, TaskId},
     task::{Fence, IllegalEvent},
 };
 use uuid::Uuid;
@@ -24,13 +24,13 @@ use uuid::Uuid;
 pub use engine::{postgres, sqlite};
 use engine::{sql, transaction};
 pub use outcomes::{
-    Access, ClaimRequest, CreateDestinationOutcome, CreateOutcome, Deletion, Due, NewDestination,
-    NewExport, ReportOutcome, RequestKey, Retry, TimeLimits,
+    Access, ClaimRequest, CreateDestinationOutcome, CreateOutcome, Deletion, Due, Holder,
+    NewDestination, NewExport, ReportOutcome, RequestKey, Retry, TimeLimits,
 };
 pub use tables::quota::Full;
 pub use views::{
-    ApiKey, ClaimGrant, Claimed, ExportFilter, ExportView, Page, Permission, Place, RunFiles,
-    RunView, Tenant, Usage,
+    Actor, ApiKey, ClaimGrant, Claimed, ExportFilter, ExportView, Page, Permission, Place, Replica,
+    RunFiles, RunView, Tenant, Usage,
 };
 
 /// How many notifications a slow receiver may fall behind by before it misses some.
@@ -71,6 +71,8 @@ pub enum Change {
     TasksQueued,
     /// An export or one of its tasks has changed.
     Export(ExportId),
+    /// A key was revoked.
+    KeyRevoked(KeyId),
     /// A task was stopped while this exporter held it under this fence.
     Stopped {
         /// The task.

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use tracelift_core::time::Timestamp;
+use tracelift_core::{limit::AtOnce, time::Timestamp};
 
 use crate::{
     dispatch::LeaseTerms,
@@ -22,6 +22,8 @@ pub(crate) struct Ageing {
     pub(crate) grace_seconds: u32,
     /// Exports of one schedule in progress at once; 0 means no limit.
     pub(crate) exports_per_schedule: u32,
+    /// For tasks in progress, which decide whose turn it is.
+    pub(crate) at_once: AtOnce,
 }
 
 /// How often the sweep runs.
@@ -60,6 +62,13 @@ async fn look(store: &Store, terms: LeaseTerms, ageing: Ageing) -> Result<(), St
     if lapsed > 0 {
         metrics::counter!("tracelift_leases_lapsed_total").increment(lapsed as u64);
         tracing::warn!(lapsed, "leases have lapsed; their runs are queued again");
+    }
+    let asked_back = store.rebalance(ageing.at_once, now).await?;
+    if asked_back > 0 {
+        tracing::info!(
+            asked_back,
+            "a tenant waits with nothing at work; tasks of others are asked back"
+        );
     }
     let timed_out = store.time_out(ageing.limits, now).await?;
     if timed_out > 0 {
@@ -139,6 +148,7 @@ mod tests {
             retention_days: 0,
             grace_seconds: 600,
             exports_per_schedule: 0,
+            at_once: AtOnce::default(),
         };
         let sweep = tasks::start("sweep", sweep(store.clone(), terms, ageing, stopping.clone()));
         while notifications.recv().await.unwrap() != Change::TasksQueued {}

@@ -9,6 +9,7 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::Channel,
 };
+use tonic_types::StatusExt as _;
 use tracelift_bucket::{Grant, Keys};
 use tracelift_core::{
     Invalid,
@@ -64,6 +65,8 @@ pub(crate) struct DestinationAccess {
 
 /// Delay between attempts while the control plane is unavailable.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Longest delay between attempts, whatever the control plane says.
+const MAX_WAIT: Duration = Duration::from_secs(10);
 /// Timeout of one attempt.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -90,19 +93,13 @@ impl DestinationAccess {
                 Err(status) if status.code() == Code::PermissionDenied => {
                     return Err(JobError::Stopped(StopReason::Revoked));
                 }
-                Err(status)
-                    if matches!(
-                        status.code(),
-                        Code::Unavailable
-                            | Code::DeadlineExceeded
-                            | Code::Cancelled
-                            | Code::Unknown
-                    ) =>
-                {
-                    tracing::debug!(code = ?status.code(), "the control plane is away; asking again");
+                // Whatever is not about this destination passes: the control plane is away or busy, or a
+                // token or a master key is being changed.
+                Err(status) if !is_final(status.code()) => {
+                    tracing::debug!(code = ?status.code(), "the control plane is away or busy; asking again");
                     tokio::select! {
                         why = lease.halted() => return Err(JobError::Stopped(why)),
-                        () = tokio::time::sleep(ASK_AGAIN) => {}
+                        () = tokio::time::sleep(wait(&status)) => {}
                     }
                 }
                 // The destination was deleted, or the operator no longer permits what it uses;
@@ -123,6 +120,25 @@ impl DestinationAccess {
             }
         }
     }
+}
+
+/// Whether asking again gives the same answer.
+fn is_final(code: Code) -> bool {
+    matches!(
+        code,
+        Code::FailedPrecondition
+            | Code::InvalidArgument
+            | Code::NotFound
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::PermissionDenied
+    )
+}
+
+/// How long to wait before asking again: what the control plane says, within bounds.
+fn wait(status: &Status) -> Duration {
+    let told = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    told.unwrap_or_default().clamp(ASK_AGAIN, MAX_WAIT)
 }
 
 fn usable(answer: v1::GetDestinationAccessResponse) -> Result<(Bucket, Grant), JobError> {

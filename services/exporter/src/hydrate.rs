@@ -19,9 +19,10 @@ use tracelift_core::{
     filter::Filter,
     time::Timestamp,
 };
+use tracelift_runtime::tasks;
 
 use crate::{
-    blob::{self, BlobStore, FetchError, Miss},
+    blob::{self, BlobStore, FetchError, Miss, Owner},
     budget::{Budget, Turn},
     meter::{Meter, Stage},
     pointer::{self, Pointer},
@@ -33,6 +34,7 @@ use crate::{
 };
 pub(crate) use assemble::Assembly;
 pub(crate) use content_filter::ContentFilter;
+use content_filter::{AbandonOnDrop, Abandoned};
 use prefetch::Prefetch;
 use repeated::Repeated;
 
@@ -118,9 +120,17 @@ impl Hydrator {
         meter: &Meter,
         sink: &mpsc::Sender<Hydrated>,
     ) -> Result<(), Failure> {
+        let abandoned = Abandoned::default();
+        let _abandon = AbandonOnDrop(abandoned.clone());
+        let shared = Arc::new(slice.clone());
+        let prepare = Prepare {
+            slice: shared.clone(),
+            abandoned,
+            repeated_bytes: self.limits.batch_bytes / REPEATED_SHARE,
+        };
         let (budget, room) =
             (Budget::new(self.limits.batch_bytes), Arc::new(Semaphore::new(BATCHES)));
-        let items = items(rows, slice, &budget, &room, self.limits.batch_bytes / REPEATED_SHARE);
+        let items = items(rows, &prepare, &budget, &room);
         let ready = items.map(|item| async {
             Ok::<_, Failure>(match item? {
                 Item::Batch(read) => Ready::Batch(read),
@@ -132,7 +142,7 @@ impl Hydrator {
         });
         let ready = std::pin::pin!(ready.buffered(self.concurrency));
         let mut ready = Prefetch::of(ready, self.concurrency);
-        let mut assembly: Option<Assembly<'_>> = None;
+        let mut assembly: Option<Assembly> = None;
         let (mut denied, mut held) = (Denied::default(), None);
         loop {
             let waiting = meter.time(if assembly.is_some() { Stage::Hydrate } else { Stage::Read });
@@ -140,7 +150,7 @@ impl Hydrator {
             drop(waiting);
             match next.transpose()? {
                 Some(Ready::Batch(read)) => {
-                    assembly = Some(Assembly::new(slice, read, self.limits.batch_bytes))
+                    assembly = Some(Assembly::new(shared.clone(), read, self.limits.batch_bytes))
                 }
                 Some(Ready::Field(cell, found, _turn)) => {
                     denied.judge(&found, &self.blobs)?;
@@ -156,8 +166,7 @@ impl Hydrator {
                     return Ok(());
                 }
             }
-            while let Some(hydrated) = assembly.as_mut().map(Assembly::next).transpose()?.flatten()
-            {
+            while let Some(hydrated) = ready.meanwhile(advance(&mut assembly)).await? {
                 // Hold back one batch until it is clear that the store grants access: no file may
                 // contain rows without their objects before that.
                 let suspect = denied.is_suspect(&self.blobs);
@@ -191,15 +200,16 @@ impl Hydrator {
         turn: &mut Turn,
     ) -> Result<String, FetchError> {
         let pointer = cell.pointer.clone()?;
+        let owner = Owner { tenant: slice.tenant, session: slice.session };
         let outcome = match &cell.repeated {
             Some(repeated) => {
                 repeated
                     .or_fetch(turn, async |turn| {
-                        self.blobs.fetch(cell.column, &pointer, turn).await
+                        self.blobs.fetch(owner, cell.column, &pointer, turn).await
                     })
                     .await
             }
-            None => self.blobs.fetch(cell.column, &pointer, turn).await,
+            None => self.blobs.fetch(owner, cell.column, &pointer, turn).await,
         };
         let gone = match outcome {
             // A store may answer "denied" for a missing object if the reader may not list.
@@ -219,7 +229,7 @@ impl Hydrator {
             .unwrap_or_default();
         match pointer::decode(cell.column, &now[index]) {
             Ok(Some(moved)) if moved != pointer => {
-                self.blobs.fetch(cell.column, &moved, turn).await
+                self.blobs.fetch(owner, cell.column, &moved, turn).await
             }
             _ => Err(gone),
         }
@@ -261,26 +271,71 @@ impl Denied {
     }
 }
 
+/// The next rows of a batch that are ready. Their content is decided off the reactor.
+async fn advance(assembly: &mut Option<Assembly>) -> Result<Option<Hydrated>, Failure> {
+    let Some(mut own) = assembly.take() else { return Ok(None) };
+    let (own, next) = if own.is_to_decide() {
+        let decide = move || {
+            let next = own.next();
+            (own, next)
+        };
+        tasks::off_reactor(decide).await.map_err(|panic| panicked(&panic))?
+    } else {
+        let next = own.next();
+        (own, next)
+    };
+    *assembly = Some(own);
+    next
+}
+
+fn panicked(panic: &dyn std::fmt::Display) -> Failure {
+    let detail = format!("rows could not be decided: {panic}");
+    Failure { step: Step::Hydrate, class: FailureClass::Internal, detail }
+}
+
+/// How to find the offloaded fields of a batch.
+struct Prepare {
+    slice: Arc<Slice>,
+    abandoned: Abandoned,
+    /// How many bytes a batch may keep for objects that several of its fields point to.
+    repeated_bytes: u64,
+}
+
+impl Prepare {
+    async fn read(&self, batch: RecordBatch, room: OwnedSemaphorePermit) -> Result<Read, Failure> {
+        let decider = ContentFilter::of(&self.slice, &batch, &self.abandoned)?;
+        let (slice, repeated_bytes) = (self.slice.clone(), self.repeated_bytes);
+        let decides = decider.is_some();
+        let work = move || {
+            let mut cells = cells(&batch, &slice, decider.as_ref())?;
+            Repeated::mark(&mut cells, repeated_bytes);
+            Ok(Read { batch: Arc::new(batch), cells, decider, room })
+        };
+        if decides {
+            tasks::off_reactor(work).await.map_err(|panic| panicked(&panic))?
+        } else {
+            work()
+        }
+    }
+}
+
 /// All batches, each followed by its offloaded fields in row order.
 fn items<'a>(
     rows: &'a mut Rows,
-    slice: &'a Slice,
+    prepare: &'a Prepare,
     budget: &'a Arc<Budget>,
     room: &'a Arc<Semaphore>,
-    repeated_bytes: u64,
 ) -> impl Stream<Item = Result<Item, Failure>> + 'a {
     let batches = stream::unfold(rows, move |rows| async move {
         let room = room.clone().acquire_owned().await.ok()?;
-        rows.next().await.transpose().map(|next| (next.map(|batch| (batch, room)), rows))
+        let read = match rows.next().await.transpose()? {
+            Ok(batch) => prepare.read(batch, room).await,
+            Err(failure) => Err(failure),
+        };
+        Some((read, rows))
     });
     let mut index = 0;
-    batches.flat_map(move |batch| {
-        let read = batch.and_then(|(batch, room)| {
-            let decider = ContentFilter::of(slice, &batch)?;
-            let mut cells = cells(&batch, slice, decider.as_ref())?;
-            Repeated::mark(&mut cells, repeated_bytes);
-            Ok(Read { batch: Arc::new(batch), cells, decider, room })
-        });
+    batches.flat_map(move |read| {
         let items: Vec<_> = match read {
             Err(failure) => vec![Err(failure)],
             Ok(read) => {

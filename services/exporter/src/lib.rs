@@ -35,6 +35,7 @@ use tracelift_core::{Invalid, id::ExporterId};
 use tracelift_runtime::{metrics::MetricsError, renamed, secret::SecretError, tls::TlsError};
 use uuid::Uuid;
 
+pub use blob::KeyPrefix;
 pub use network::Network;
 pub use settings::{
     Blobs, ClickHouse, Limits, Patience, RENAMED, Settings, TransportCompression, UniqueBy,

@@ -14,6 +14,8 @@ use tracelift_runtime::{
     tls::ClientTls,
 };
 
+use crate::blob::KeyPrefix;
+
 /// Tracelift's exporter: reads trace rows from ClickHouse, restores offloaded fields, writes
 /// Parquet to customers' buckets
 #[derive(Debug, Clone, Parser)]
@@ -164,6 +166,12 @@ pub struct Blobs {
     /// and counted as a miss
     #[arg(long, env = "BLOB_MAX_BYTES", default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     pub blob_max_bytes: u64,
+    /// Prefixes that keys of offloaded objects have, separated by commas, with the ids of the row
+    /// that points to them, as in traces/{tenant_id}/{session_id}/; a pointer to another key is
+    /// exported as null and counted as a miss. Default: every key may be read, so whoever writes
+    /// the pointer columns is trusted with all of them
+    #[arg(long, env = "BLOB_KEY_PREFIX", value_delimiter = ',')]
+    pub blob_key_prefix: Vec<KeyPrefix>,
 }
 
 /// How much of the machine to use.

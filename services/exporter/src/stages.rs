@@ -26,7 +26,7 @@ use crate::{
 /// The stages for rows with these columns.
 #[derive(Debug)]
 pub struct Stages {
-    slice: Slice,
+    slice: Arc<Slice>,
 }
 
 impl Stages {
@@ -37,7 +37,7 @@ impl Stages {
         let (tenant, session) = (TenantId(Uuid::nil()), SessionId(Uuid::nil()));
         let (columns, version) = (columns.clone(), FormatVersion::V1);
         Some(Self {
-            slice: Slice {
+            slice: Arc::new(Slice {
                 tenant,
                 session,
                 window,
@@ -47,7 +47,7 @@ impl Stages {
                 filter: None,
                 cursor: None,
                 batch_shrink: 0,
-            },
+            }),
         })
     }
 
@@ -79,7 +79,7 @@ impl Stages {
     fn hydrated(&self, batch: &Arc<RecordBatch>, text: &str) -> Result<HydratedRows, Failure> {
         let (cells, meter) = (cells(batch, &self.slice, None)?, Meter::default());
         let mut assembly =
-            Assembly::alone(&self.slice, batch.clone(), cells.clone(), None, u64::MAX);
+            Assembly::alone(self.slice.clone(), batch.clone(), cells.clone(), None, u64::MAX);
         cells.iter().try_for_each(|cell| assembly.fill(cell, Ok(text.to_owned()), &meter))?;
         let hydrated = assembly.next()?.and_then(|hydrated| hydrated.rows);
         hydrated.ok_or_else(|| crate::hydrate::unexpected(batch))

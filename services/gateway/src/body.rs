@@ -1,13 +1,22 @@
 //! Reads request bodies up to a size limit and parses them as JSON. Errors have FastAPI's format.
+//!
+//! A body is received before its request takes one of the places for calls, so that clients that do
+//! not finish their bodies hold none. What they hold is memory, which has a bound of its own, and a
+//! deadline.
+
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::{FromRequest, Request},
+    extract::{FromRequest, Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
 };
 use bytes::BytesMut;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     error::ApiError,
@@ -20,6 +29,44 @@ const LIMIT: usize = 1 << 20;
 /// it has sent its whole body still gets it.
 const DRAINED: usize = 16 << 20;
 
+/// Longest time for a body to arrive.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// Bytes of all bodies together.
+const ROOM: usize = 256 << 20;
+/// Bytes of room that a body takes at a time.
+const STEP: usize = 64 << 10;
+
+/// Room for the bodies of requests in progress.
+#[derive(Debug, Clone)]
+pub(crate) struct BodyRoom(Arc<Semaphore>);
+
+impl BodyRoom {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(ROOM / STEP)))
+    }
+}
+
+/// Receives the body of a request before the request goes on.
+pub(crate) async fn receive(
+    State(room): State<BodyRoom>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let late = || {
+        let detail = format!("The request's body did not arrive within {} s", DEADLINE.as_secs());
+        ApiError::plain(StatusCode::REQUEST_TIMEOUT, detail)
+    };
+    let read = tokio::time::timeout(DEADLINE, read(body, &room)).await;
+    match read.unwrap_or_else(|_| Err(late())) {
+        // Room is taken as long as the request is in progress.
+        Ok((bytes, _room)) => {
+            next.run(Request::from_parts(parts, Body::from(bytes.freeze()))).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
 /// A body parsed as JSON.
 #[derive(Debug)]
 pub(crate) struct JsonBody(pub(crate) Value);
@@ -28,20 +75,27 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = read(request.into_body()).await?;
+        let bytes = request.into_body().collect().await.map_err(|_| cut_short())?.to_bytes();
         Ok(Self(parse(&bytes)?))
     }
 }
 
-async fn read(mut body: Body) -> Result<BytesMut, ApiError> {
-    let (mut kept, mut seen) = (BytesMut::new(), 0);
+fn cut_short() -> ApiError {
+    ApiError::plain(StatusCode::BAD_REQUEST, "The request's body ended early")
+}
+
+async fn read(
+    mut body: Body,
+    room: &BodyRoom,
+) -> Result<(BytesMut, Vec<OwnedSemaphorePermit>), ApiError> {
+    let (mut kept, mut seen, mut taken) = (BytesMut::new(), 0, Vec::new());
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| {
-            ApiError::plain(StatusCode::BAD_REQUEST, "The request's body ended early")
-        })?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| cut_short())?.into_data() else { continue };
         seen += data.len();
         if seen <= LIMIT {
+            while taken.len() * STEP < seen {
+                taken.push(room.0.clone().try_acquire_owned().map_err(|_| no_room())?);
+            }
             kept.extend_from_slice(&data);
         } else if seen > LIMIT + DRAINED {
             break;
@@ -53,7 +107,12 @@ async fn read(mut body: Body) -> Result<BytesMut, ApiError> {
             format!("The request's body is larger than {LIMIT} bytes"),
         )
     };
-    (seen <= LIMIT).then_some(kept).ok_or_else(too_large)
+    (seen <= LIMIT).then_some((kept, taken)).ok_or_else(too_large)
+}
+
+fn no_room() -> ApiError {
+    let detail = "Too many large requests at once; try again in a moment";
+    ApiError::retry(StatusCode::SERVICE_UNAVAILABLE, detail, 1)
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, ValidationErrors> {

@@ -1,6 +1,11 @@
 //! The caller of a request: the headers that the control plane authenticates with, forwarded as
 //! metadata. Their values are never logged.
 
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::LazyLock,
+};
+
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION, request::Parts};
 use tonic::{Request, metadata::MetadataMap};
@@ -24,6 +29,13 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// A number that tells API keys apart, for shares: random anew in each process.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        static RANDOM: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let values = [API_KEY, AUTHORIZATION].map(|name| self.headers.get(name));
+        RANDOM.hash_one(values.map(|value| value.map(HeaderValue::as_bytes)))
+    }
+
     /// A call on behalf of this caller.
     pub(crate) fn call<T>(&self, message: T) -> Request<T> {
         let mut request = self.watch(message);

@@ -1,4 +1,5 @@
-//! The gateway's connection to the control plane: one channel, with a client per service.
+//! The gateway's connections to the control plane: one channel for calls, with a client per service,
+//! and one for watches, so that no watch can take the room of calls.
 
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use tracelift_proto::{
         export_service_client::ExportServiceClient,
     },
 };
+use tracelift_runtime::shares::Places;
+
+use crate::Settings;
 
 /// How long to wait for the control plane's health check.
 const PROBE: Duration = Duration::from_secs(2);
@@ -22,20 +26,35 @@ const PROBE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(crate) struct ControlPlane {
     channel: Channel,
+    watches: Channel,
     /// Sent to the control plane with every call.
     pub(crate) deadline: Duration,
+    /// Places for event streams.
+    pub(crate) event_streams: Places<u64>,
     /// Ends streams that would otherwise never end.
     pub(crate) stopping: CancellationToken,
 }
 
 impl ControlPlane {
-    pub(crate) fn new(channel: Channel, deadline: Duration, stopping: CancellationToken) -> Self {
-        Self { channel, deadline, stopping }
+    pub(crate) fn new(
+        channel: Channel,
+        watches: Channel,
+        settings: &Settings,
+        stopping: CancellationToken,
+    ) -> Self {
+        let deadline = Duration::from_secs(settings.request_timeout);
+        let event_streams = Places::in_quarters(settings.event_streams as usize);
+        Self { channel, watches, deadline, event_streams, stopping }
     }
 
     /// Responses may list the files of a large export, so they may be larger than requests.
     pub(crate) fn exports(&self) -> ExportServiceClient<Channel> {
         ExportServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_FLEET_BYTES)
+    }
+
+    /// For watches only.
+    pub(crate) fn watches(&self) -> ExportServiceClient<Channel> {
+        ExportServiceClient::new(self.watches.clone())
     }
 
     pub(crate) fn destinations(&self) -> DestinationServiceClient<Channel> {

@@ -19,15 +19,15 @@ mod query;
 mod request;
 mod response;
 mod routes;
+mod serve;
 mod validation;
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use axum::serve::ListenerExt as _;
 use control_plane::ControlPlane;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracelift_runtime::{
+    incoming::Incoming,
     listen::{self, ListenError},
     telemetry::LogSettings,
     tls::{ClientTls, TlsError},
@@ -35,6 +35,8 @@ use tracelift_runtime::{
 
 /// How long requests in progress may take once the gateway is shutting down.
 const GRACE: Duration = Duration::from_secs(30);
+/// A client that takes nothing of a response for this long loses its connection.
+const STALL: Duration = Duration::from_secs(30);
 
 /// Tracelift's REST gateway
 #[derive(Debug, Clone, clap::Parser)]
@@ -53,6 +55,16 @@ pub struct Settings {
     /// Requests in progress at once, at most 65536; further requests fail with 503
     #[arg(long, env = "TRACELIFT_GATEWAY_CONCURRENCY", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub concurrency: u32,
+    /// Connections at once, 1 to 1048576; further ones wait until one closes
+    #[arg(long, env = "TRACELIFT_GATEWAY_CONNECTIONS", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub connections: u32,
+    /// Seconds that a connection may be idle or take to send the head of a request, 1 to 3600; more
+    /// than the idle timeout of a proxy in front
+    #[arg(long, env = "TRACELIFT_GATEWAY_IDLE_SECONDS", default_value_t = 75, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub idle_seconds: u64,
+    /// Event streams at once, at most 65536; a caller may have a quarter of them
+    #[arg(long, env = "TRACELIFT_GATEWAY_EVENT_STREAMS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub event_streams: u32,
     #[allow(missing_docs, reason = "a doc comment would replace the text of --help")]
     #[command(flatten)]
     pub tls: ClientTls,
@@ -69,6 +81,9 @@ impl Settings {
             control_plane: control_plane.into(),
             request_timeout: 60,
             concurrency: 512,
+            connections: 4096,
+            idle_seconds: 75,
+            event_streams: 1024,
             tls: ClientTls::default(),
             log: LogSettings {
                 log: "info".to_owned(),
@@ -87,17 +102,18 @@ pub enum GatewayError {
     /// The control plane's address or its certificates are invalid.
     #[error(transparent)]
     ControlPlane(#[from] TlsError),
-    /// An I/O error while serving.
-    #[error("serving failed: {0}")]
-    Serve(#[from] io::Error),
+    /// The port's address cannot be read.
+    #[error("the port has no address: {0}")]
+    Address(#[from] io::Error),
 }
 
 /// A gateway that is bound to its port and ready to run.
 #[derive(Debug)]
 pub struct Gateway {
-    listener: TcpListener,
+    incoming: Incoming,
     address: SocketAddr,
     service: axum::Router,
+    idle: Duration,
     /// Ends event streams, which would delay shutdown.
     stopping: CancellationToken,
 }
@@ -107,17 +123,15 @@ impl Gateway {
     pub async fn bind(settings: Settings) -> Result<Self, GatewayError> {
         let (timeout, stopping) =
             (Duration::from_secs(settings.request_timeout), CancellationToken::new());
-        let plane = ControlPlane::new(
-            settings.tls.channel(&settings.control_plane)?,
-            timeout,
-            stopping.clone(),
-        );
+        let channel = || settings.tls.channel(&settings.control_plane);
+        let plane = ControlPlane::new(channel()?, channel()?, &settings, stopping.clone());
         let limits = middleware::Limits { concurrency: settings.concurrency as usize, timeout };
         let listener = listen::bind(settings.listen).await?;
         let address = listener.local_addr()?;
         Ok(Self {
-            listener,
+            incoming: Incoming::new(listener, settings.connections, STALL),
             address,
+            idle: Duration::from_secs(settings.idle_seconds),
             stopping,
             service: middleware::around(routes::api(), routes::probes(), limits).with_state(plane),
         })
@@ -131,15 +145,15 @@ impl Gateway {
     /// Serves until `shutdown`, then finishes the requests in progress.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), GatewayError> {
         tracing::info!("listening on http://{}", self.address);
-        let (stopping, told) = (self.stopping, shutdown.clone());
-        let stop = async move {
-            told.cancelled().await;
+        let Self { incoming, service, idle, stopping, .. } = self;
+        let stop = async {
+            shutdown.cancelled().await;
             stopping.cancel();
         };
-        let listener = self.listener.tap_io(|connection| drop(connection.set_nodelay(true))); // a closed socket needs none
+        let served = serve::serve(incoming, service, idle, stopping.clone());
         tokio::select! {
-            served = axum::serve(listener, self.service).with_graceful_shutdown(stop) => served?,
-            () = overdue(shutdown) => tracing::warn!("requests were still under way after {} s, stopping anyway", GRACE.as_secs()),
+            _ = futures::future::join(served, stop) => {}
+            () = overdue(shutdown.clone()) => tracing::warn!("requests were still under way after {} s, stopping anyway", GRACE.as_secs()),
         }
         Ok(())
     }

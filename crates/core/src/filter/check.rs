@@ -10,7 +10,7 @@ use super::{
         Tree, ValueTest, path,
     },
     field::{Field, Operator, Operator as Op, all_fields, all_operators},
-    like::Pattern,
+    like::{MAX_PATTERN, Pattern},
     syntax::{Expression, Kind, short},
 };
 use crate::{rounded::Rounded, time::Timestamp};
@@ -337,16 +337,28 @@ impl Checker {
         Some(compared(operator, &self.each(value, |checker, value| checker.units(field, value))?))
     }
 
+    fn pattern(&mut self, value: &Expression) -> Option<Pattern> {
+        let text = self.text(value)?;
+        let length = text.chars().count();
+        if length > MAX_PATTERN {
+            let words = format!(
+                "a pattern must have at most {MAX_PATTERN} characters, this one has {length}"
+            );
+            return self.fault(value.at, words);
+        }
+        Some(Pattern::parse(&text))
+    }
+
     fn text_test(&mut self, operator: Operator, value: &Expression) -> Option<TextTest> {
         Some(match operator {
-            Op::Like | Op::NotLike => TextTest::Like(Pattern::parse(&self.text(value)?)),
+            Op::Like | Op::NotLike => TextTest::Like(self.pattern(value)?),
             _ => TextTest::Is(self.each(value, Self::text)?),
         })
     }
 
     fn value_test(&mut self, operator: Operator, value: &Expression) -> Option<ValueTest> {
         Some(match operator {
-            Op::Like | Op::NotLike => ValueTest::Like(Pattern::parse(&self.text(value)?)),
+            Op::Like | Op::NotLike => ValueTest::Like(self.pattern(value)?),
             Op::Eq | Op::Neq | Op::In => ValueTest::Is(self.each(value, Self::any_text)?),
             _ => return self.score_test(operator, value),
         })

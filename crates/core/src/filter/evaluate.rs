@@ -22,6 +22,12 @@ pub trait Content {
     /// The text of `inputs`, `outputs`, `extra` or `error`, empty if there is none; `None` if it is
     /// unknown.
     fn text(&self, column: Column) -> Option<&str>;
+
+    /// Whether nobody waits for the answer any more: then what is asked stays unknown. Looked at
+    /// often, because content can be large.
+    fn is_abandoned(&self) -> bool {
+        false
+    }
 }
 
 /// A feedback entry of a row.
@@ -117,10 +123,11 @@ impl Leaf {
     /// Evaluates a condition on content; `None` if the content is unknown, or if the condition
     /// reads no content.
     pub fn of_content(&self, content: &impl Content) -> Option<bool> {
-        let column = self.condition.content()?;
+        let text = content.text(self.condition.content()?)?;
         let holds = match &self.condition {
-            Condition::Text(_, test) => test.holds(content.text(column)?),
-            Condition::Entry(family, tests) => there_is(*family, content.text(column)?, tests),
+            _ if content.is_abandoned() => return None,
+            Condition::Text(_, test) => test.holds(text),
+            Condition::Entry(family, tests) => there_is(*family, text, tests, content)?,
             _ => return None,
         };
         Some(holds != self.negated)
@@ -128,16 +135,31 @@ impl Leaf {
 }
 
 /// Whether an entry of the family passes all tests: a top-level key of the object (or of its
-/// `metadata`), or a nested one if a test names a dotted path.
-fn there_is(family: Family, text: &str, tests: &[EntryTest]) -> bool {
+/// `metadata`), or a nested one if a test names a dotted path. `None` if the answer is abandoned.
+fn there_is(
+    family: Family,
+    text: &str,
+    tests: &[EntryTest],
+    content: &impl Content,
+) -> Option<bool> {
     let within = if family == Family::Metadata { at(text, "metadata") } else { Some(text) };
-    let Some(object) = within else { return false };
-    let holds = |key: &str, raw: &str| tests.iter().all(|test| test.of_json(key, raw));
-    json::entries(object).any(|(key, raw)| holds(&key, raw))
-        || named_paths(tests).into_iter().any(|key| {
-            let found = path(key).into_iter().try_fold(object, at);
-            found.is_some_and(|raw| holds(key, raw))
-        })
+    let Some(object) = within else { return Some(false) };
+    let numbers: Vec<_> = tests.iter().map(EntryTest::numbers).collect();
+    let holds = |key: &str, raw: &str| {
+        tests.iter().zip(&numbers).all(|(test, numbers)| test.of_json(key, raw, numbers))
+    };
+    for (key, raw) in json::entries(object) {
+        if content.is_abandoned() {
+            return None;
+        }
+        if holds(&key, raw) {
+            return Some(true);
+        }
+    }
+    Some(named_paths(tests).into_iter().any(|key| {
+        let found = path(key).into_iter().try_fold(object, at);
+        found.is_some_and(|raw| holds(key, raw))
+    }))
 }
 
 /// The source of the first value with this key.
@@ -162,10 +184,15 @@ impl EntryTest {
         self.part != Part::Key || self.test.of_text(key) != self.negated
     }
 
-    fn of_json(&self, key: &str, raw: &str) -> bool {
+    /// The numbers among the values that it compares with.
+    fn numbers(&self) -> Vec<f64> {
+        if let ValueTest::Is(any) = &self.test { numbers(any) } else { Vec::new() }
+    }
+
+    fn of_json(&self, key: &str, raw: &str, numbers: &[f64]) -> bool {
         match self.part {
             Part::Key => self.of_key(key),
-            Part::Value => self.test.of_json(&json::parse(raw)) != self.negated,
+            Part::Value => self.test.of_json(&json::parse(raw), numbers) != self.negated,
             Part::Score => self.negated,
         }
     }
@@ -193,14 +220,14 @@ impl ValueTest {
         }
     }
 
-    fn of_json(&self, value: &Value<'_>) -> bool {
+    fn of_json(&self, value: &Value<'_>, numbers: &[f64]) -> bool {
         match (self, value) {
             (Self::Present, value) => *value != Value::Null,
             (_, Value::Text(text)) => self.of_text(text),
             (Self::Is(any), Value::Bool(value)) => {
                 any.iter().any(|wanted| *wanted == value.to_string())
             }
-            (Self::Is(any), Value::Number(number)) => numbers(any).contains(number),
+            (Self::Is(_), Value::Number(number)) => numbers.contains(number),
             (Self::Number(test), Value::Number(number)) => test.holds(number),
             _ => false,
         }

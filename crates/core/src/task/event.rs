@@ -59,7 +59,10 @@ pub enum Event {
         /// Rows now in the trace store.
         rows: u64,
     },
-    /// The exporter is shutting down and returns the task.
+    /// Another tenant waits with nothing at work: the exporter is asked to hand the task back.
+    AskedBack,
+    /// The exporter is shutting down, or was asked, and returns the task; or it was asked and did not
+    /// in time.
     HandedBack,
     /// The exporter has no free slot.
     Declined,
@@ -101,6 +104,7 @@ impl Event {
             Self::CleanedUp { .. } => "CleanedUp",
             Self::ExperimentsFound(_) => "ExperimentsFound",
             Self::Counted { .. } => "Counted",
+            Self::AskedBack => "asked back",
             Self::HandedBack => "HandedBack",
             Self::Declined => "Declined",
             Self::Cancelled => "Cancelled",

@@ -94,6 +94,9 @@ pub struct Progress {
 pub enum Verdict {
     /// Continue; the lease was renewed.
     Keep,
+    /// The lease was renewed, but another tenant waits with nothing at work: finish the current file
+    /// and hand the task back.
+    HandBack,
     /// The export was cancelled: stop and clean up.
     Cancel,
     /// Another exporter holds the lease: stop and touch nothing.

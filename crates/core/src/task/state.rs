@@ -35,6 +35,8 @@ pub struct Lease {
     pub progressed_at: Timestamp,
     /// Longest time without progress, in seconds.
     pub patience: u32,
+    /// When the holder was asked to hand the task back, because another tenant had nothing at work.
+    pub asked_back: Option<Timestamp>,
 }
 
 impl Lease {

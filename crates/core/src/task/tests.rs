@@ -23,6 +23,7 @@ fn lease(name: &str) -> Lease {
         until: at(30),
         progressed_at: at(0),
         patience: 600,
+        asked_back: None,
     }
 }
 

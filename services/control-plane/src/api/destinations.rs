@@ -181,7 +181,7 @@ impl DestinationService for Destinations {
         &self,
         request: Request<v1::CreateDestinationRequest>,
     ) -> Result<Response<v1::CreateDestinationResponse>, Status> {
-        let caller = Caller::of(&request, Permission::Manage)?;
+        let caller = Caller::actor(&request, Permission::Manage)?;
         let mut request = request.into_inner();
         let key = std::mem::take(&mut request.idempotency_key);
         let asked = request.encode_to_vec();
@@ -231,7 +231,7 @@ impl DestinationService for Destinations {
         &self,
         request: Request<v1::GetDestinationRequest>,
     ) -> Result<Response<v1::GetDestinationResponse>, Status> {
-        let caller = Caller::of(&request, Permission::Read)?;
+        let caller = Caller::actor(&request, Permission::Read)?;
         let destination = self.stored(caller.tenant, &request.get_ref().id).await?;
         Ok(Response::new(v1::GetDestinationResponse { destination: Some((&destination).into()) }))
     }
@@ -240,7 +240,7 @@ impl DestinationService for Destinations {
         &self,
         request: Request<v1::ListDestinationsRequest>,
     ) -> Result<Response<v1::ListDestinationsResponse>, Status> {
-        let tenant = Caller::of(&request, Permission::Read)?.tenant;
+        let tenant = Caller::actor(&request, Permission::Read)?.tenant;
         let v1::ListDestinationsRequest { limit, page_token } = request.get_ref();
         let all = self.store.destinations(tenant).await.map_err(unavailable)?;
         let place = |of: &Destination| Place(of.created_at, of.id.0);
@@ -255,7 +255,7 @@ impl DestinationService for Destinations {
         &self,
         request: Request<v1::UpdateDestinationCredentialsRequest>,
     ) -> Result<Response<v1::UpdateDestinationCredentialsResponse>, Status> {
-        let caller = Caller::of(&request, Permission::Manage)?;
+        let caller = Caller::actor(&request, Permission::Manage)?;
         let request = request.into_inner();
         let destination = self.stored(caller.tenant, &request.id).await?;
         let mut faults = Faults::default();
@@ -294,7 +294,7 @@ impl DestinationService for Destinations {
         &self,
         request: Request<v1::DeleteDestinationRequest>,
     ) -> Result<Response<v1::DeleteDestinationResponse>, Status> {
-        let tenant = Caller::of(&request, Permission::Manage)?.tenant;
+        let tenant = Caller::actor(&request, Permission::Manage)?.tenant;
         let id =
             DestinationId::parse("id", &request.get_ref().id).map_err(|fault| invalid([fault]))?;
         let now = self.store.now().await.map_err(unavailable)?;

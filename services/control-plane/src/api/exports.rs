@@ -5,22 +5,24 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use futures::{Stream, stream};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracelift_core::{
     Invalid,
     export::{ExportSpec, ExportStatus},
     filter::Filter,
-    id::{DestinationId, ExportId, SessionId, TaskId, TenantId},
+    id::{DestinationId, ExportId, KeyId, SessionId, TaskId, TenantId},
     invalid::Faults,
     schedule,
+    task::MAX_ATTEMPTS,
     time::Timestamp,
 };
 use tracelift_proto::{
     status::{invalid, overloaded, retry_later},
     v1::{self, export_service_server::ExportService},
 };
+use tracelift_runtime::shares::{Full, Place as WatchPlace, Places};
 
 use super::{
     OTHER_REQUEST,
@@ -31,10 +33,11 @@ use super::{
 use crate::{
     admission::RETRY_SECONDS,
     auth::Caller,
+    keys::Keys,
     planning::planned,
     store::{
-        Change, CreateOutcome, ExportFilter, ExportView, NewExport, Permission, Place, RequestKey,
-        Retry, RunView, Store,
+        Actor, Change, CreateOutcome, ExportFilter, ExportView, NewExport, Permission, Place,
+        RequestKey, Retry, RunView, Store,
     },
 };
 
@@ -43,8 +46,9 @@ pub(crate) struct Exports {
     pub(crate) store: Arc<Store>,
     /// The limits of a workspace.
     pub(crate) terms: Terms,
-    /// Permits for watches.
-    pub(crate) watches: Arc<Semaphore>,
+    /// Places for watches.
+    pub(crate) watches: Places<TenantId>,
+    pub(crate) keys: Keys,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -113,7 +117,13 @@ fn wanted(request: &v1::ListExportsRequest) -> Result<ExportFilter, Vec<Invalid>
             Invalid::new(format!("statuses.{index}"), "must be a status of exports")
         }))
     };
-    let statuses = request.statuses.iter().enumerate().filter_map(known).collect();
+    // Each once: every number of statuses is a statement of its own, which connections keep.
+    let mut statuses = Vec::new();
+    for status in request.statuses.iter().enumerate().filter_map(known) {
+        if !statuses.contains(&status) {
+            statuses.push(status);
+        }
+    }
     faults.finish(Some(ExportFilter { statuses, destination, session }))
 }
 
@@ -143,7 +153,7 @@ impl ExportService for Exports {
         &self,
         request: Request<v1::CreateExportRequest>,
     ) -> Result<Response<v1::CreateExportResponse>, Status> {
-        let tenant = Caller::of(&request, Permission::Manage)?.tenant;
+        let tenant = Caller::actor(&request, Permission::Manage)?.tenant;
         let v1::CreateExportRequest { spec, idempotency_key } = request.into_inner();
         let now = self.now().await?;
         let (spec, request) =
@@ -167,7 +177,7 @@ impl ExportService for Exports {
         &self,
         request: Request<v1::GetExportRequest>,
     ) -> Result<Response<v1::GetExportResponse>, Status> {
-        let tenant = Caller::of(&request, Permission::Read)?.tenant;
+        let tenant = Caller::actor(&request, Permission::Read)?.tenant;
         let view = self.view(tenant, export_id("id", &request.get_ref().id)?).await?;
         Ok(Response::new(v1::GetExportResponse { export: self.shown(&view).await? }))
     }
@@ -176,7 +186,7 @@ impl ExportService for Exports {
         &self,
         request: Request<v1::ListExportsRequest>,
     ) -> Result<Response<v1::ListExportsResponse>, Status> {
-        let tenant = Caller::of(&request, Permission::Read)?.tenant;
+        let tenant = Caller::actor(&request, Permission::Read)?.tenant;
         let v1::ListExportsRequest { limit, offset, page_token, .. } = request.get_ref();
         let asked = page(EXPORTS, *limit, *offset, page_token, Some(DEFAULT_LIMIT))?;
         let (wanted, now) = (wanted(request.get_ref()).map_err(invalid)?, self.now().await?);
@@ -199,7 +209,7 @@ impl ExportService for Exports {
         &self,
         request: Request<v1::CancelExportRequest>,
     ) -> Result<Response<v1::CancelExportResponse>, Status> {
-        let tenant = Caller::of(&request, Permission::Manage)?.tenant;
+        let tenant = Caller::actor(&request, Permission::Manage)?.tenant;
         let id = export_id("id", &request.get_ref().id)?;
         let view = self
             .store
@@ -225,24 +235,20 @@ impl ExportService for Exports {
         &self,
         request: Request<v1::WatchExportRequest>,
     ) -> Result<Response<Self::WatchExportStream>, Status> {
-        let tenant = Caller::of(&request, Permission::Read)?.tenant;
+        let Actor { tenant, key } = Caller::actor(&request, Permission::Read)?;
         let id = export_id("id", &request.get_ref().id)?;
-        let full = |_| {
-            overloaded(
-                "the control plane has too many watches under way; try again shortly",
-                RETRY_SECONDS,
-            )
-        };
-        let place = self.watches.clone().try_acquire_owned().map_err(full)?;
+        let place = self.watches.take(tenant).map_err(too_many_watches)?;
         let notifications = self.store.changes();
         self.view(tenant, id).await?;
         let watch = Watch {
             exports: self.clone(),
             tenant,
+            key,
             id,
             notifications,
             first: true,
             ended: false,
+            is_to_ask_for_key: false,
             _place: place,
         };
         Ok(Response::new(Box::pin(stream::unfold(watch, Watch::next))))
@@ -252,7 +258,7 @@ impl ExportService for Exports {
         &self,
         request: Request<v1::ListRunsRequest>,
     ) -> Result<Response<v1::ListRunsResponse>, Status> {
-        let tenant = Caller::of(&request, Permission::Read)?.tenant;
+        let tenant = Caller::actor(&request, Permission::Read)?.tenant;
         let id = export_id("export_id", &request.get_ref().export_id)?;
         let asked = page(
             RUNS,
@@ -279,7 +285,7 @@ impl ExportService for Exports {
         &self,
         request: Request<v1::ListRunFilesRequest>,
     ) -> Result<Response<v1::ListRunFilesResponse>, Status> {
-        let tenant = Caller::of(&request, Permission::Read)?.tenant;
+        let tenant = Caller::actor(&request, Permission::Read)?.tenant;
         let v1::ListRunFilesRequest { limit, page_token, .. } = request.get_ref();
         let (id, run) = run_id(&request.get_ref().export_id, &request.get_ref().run_id)?;
         let read = async |after, most| {
@@ -305,7 +311,7 @@ impl ExportService for Exports {
         &self,
         request: Request<v1::GetRunRequest>,
     ) -> Result<Response<v1::GetRunResponse>, Status> {
-        let tenant = Caller::of(&request, Permission::Read)?.tenant;
+        let tenant = Caller::actor(&request, Permission::Read)?.tenant;
         let (id, run) = run_id(&request.get_ref().export_id, &request.get_ref().run_id)?;
         let found = self.store.run(tenant, id, run).await.map_err(unavailable)?;
         let found = found.ok_or_else(|| no_run(id, run))?;
@@ -316,7 +322,7 @@ impl ExportService for Exports {
         &self,
         request: Request<v1::RetryRunRequest>,
     ) -> Result<Response<v1::RetryRunResponse>, Status> {
-        let tenant = Caller::of(&request, Permission::Manage)?.tenant;
+        let tenant = Caller::actor(&request, Permission::Manage)?.tenant;
         let (id, run) = run_id(&request.get_ref().export_id, &request.get_ref().run_id)?;
         match self.store.retry_run(tenant, id, run, self.now().await?).await.map_err(unavailable)? {
             Some(Retry::Queued(queued)) => {
@@ -327,6 +333,9 @@ impl ExportService for Exports {
             ))),
             Some(Retry::NoDestination) => Err(Status::failed_precondition(format!(
                 "the destination of export {id} was deleted: make a new export to another"
+            ))),
+            Some(Retry::Spent) => Err(Status::failed_precondition(format!(
+                "run {run} was tried {MAX_ATTEMPTS} times: make a new export"
             ))),
             Some(Retry::Not(status)) => {
                 let text = format!(
@@ -343,7 +352,7 @@ impl ExportService for Exports {
         &self,
         request: Request<v1::GetLimitsRequest>,
     ) -> Result<Response<v1::GetLimitsResponse>, Status> {
-        let tenant = Caller::of(&request, Permission::Read)?.tenant;
+        let tenant = Caller::actor(&request, Permission::Read)?.tenant;
         let usage = self.store.usage(tenant, self.now().await?).await.map_err(unavailable)?;
         Ok(Response::new(v1::GetLimitsResponse {
             limits: Some(limits::limits(&self.terms, usage)),
@@ -354,7 +363,7 @@ impl ExportService for Exports {
         &self,
         request: Request<v1::ListScheduleRunsRequest>,
     ) -> Result<Response<v1::ListScheduleRunsResponse>, Status> {
-        let tenant = Caller::of(&request, Permission::Read)?.tenant;
+        let tenant = Caller::actor(&request, Permission::Read)?.tenant;
         let source = export_id("source_export_id", &request.get_ref().source_export_id)?;
         let asked = page(
             SCHEDULE_RUNS,
@@ -380,7 +389,7 @@ impl ExportService for Exports {
         &self,
         request: Request<v1::ValidateFilterRequest>,
     ) -> Result<Response<v1::ValidateFilterResponse>, Status> {
-        Caller::of(&request, Permission::Read)?;
+        Caller::actor(&request, Permission::Read)?;
         let errors = filter_errors(request.get_ref());
         Ok(Response::new(v1::ValidateFilterResponse { valid: errors.is_empty(), errors }))
     }
@@ -398,16 +407,27 @@ fn filter_errors(request: &v1::ValidateFilterRequest) -> Vec<v1::FilterError> {
     faults.map(|Invalid { field, message, .. }| v1::FilterError { field, message }).collect()
 }
 
+fn too_many_watches(full: Full) -> Status {
+    let text = match full {
+        Full::Share => "the workspace has as many watches under way as it may; end one of them",
+        Full::All => "the control plane has too many watches under way; try again shortly",
+    };
+    overloaded(text, RETRY_SECONDS)
+}
+
 /// A caller's watch of one export.
 struct Watch {
     exports: Exports,
     tenant: TenantId,
+    key: KeyId,
     id: ExportId,
     notifications: broadcast::Receiver<Change>,
     first: bool,
     ended: bool,
-    /// Its permit, held until the watch ends.
-    _place: OwnedSemaphorePermit,
+    /// Whether its key may have been revoked since it was last looked at.
+    is_to_ask_for_key: bool,
+    /// Held until the watch ends.
+    _place: WatchPlace<TenantId>,
 }
 
 type Watched = Option<(Result<v1::WatchExportResponse, Status>, Watch)>;
@@ -422,9 +442,13 @@ impl Watch {
             let waited = stopping.run_until_cancelled(async {
                 tokio::time::sleep(WATCH_INTERVAL).await;
                 // Late or not, the export is reread.
-                let _ = tokio::time::timeout(WATCH_SWEEP, self.something_new()).await;
+                tokio::time::timeout(WATCH_SWEEP, self.something_new()).await.is_err()
             });
-            if waited.await.is_none() {
+            let waited = waited.await;
+            if waited == Some(true) {
+                self.is_to_ask_for_key = true;
+            }
+            if waited.is_none() {
                 self.ended = true;
                 return Some((
                     Err(retry_later("the control plane is stopping; watch again", 1)),
@@ -438,6 +462,11 @@ impl Watch {
     }
 
     async fn resync(&mut self) -> Result<v1::WatchExportResponse, Status> {
+        if std::mem::take(&mut self.is_to_ask_for_key)
+            && !self.exports.keys.is_valid(self.key).await?
+        {
+            return Err(Status::unauthenticated("the API key of this watch was revoked"));
+        }
         let view = self.exports.view(self.tenant, self.id).await?;
         self.ended = view.export.status.ended();
         Ok(v1::WatchExportResponse { export: self.exports.shown(&view).await? })
@@ -448,9 +477,13 @@ impl Watch {
         loop {
             match self.notifications.recv().await {
                 Ok(Change::Export(id)) if id == self.id => break,
-                Ok(Change::Missed) => break,
+                Ok(Change::KeyRevoked(key)) if key != self.key => {}
+                Ok(Change::Missed | Change::KeyRevoked(_))
+                | Err(broadcast::error::RecvError::Lagged(_)) => {
+                    self.is_to_ask_for_key = true;
+                    break;
+                }
                 Ok(_) => {}
-                Err(broadcast::error::RecvError::Lagged(_)) => break,
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
             }
         }

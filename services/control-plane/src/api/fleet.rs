@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 
 use super::{sealer, unavailable};
 use crate::{
-    dispatch::{Dispatcher, LeaseTerms, Session},
+    dispatch::{Dispatcher, LeaseTerms, MAX_CAPACITY, Session},
     sealer::CredentialSealer,
     settings::AmbientCredentials,
     store::Store,
@@ -80,7 +80,7 @@ impl FleetService for Fleet {
             terms: self.terms,
             exporter,
             incarnation: hello.incarnation.clone(),
-            capacity: hello.capacity.unwrap_or_default().tasks,
+            capacity: hello.capacity.unwrap_or_default().tasks.min(MAX_CAPACITY),
             room: true,
             progress_due: HashMap::new(),
             outbox,

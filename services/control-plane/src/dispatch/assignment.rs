@@ -40,8 +40,18 @@ pub(super) fn assignment(claimed: Claimed) -> Option<Assignment> {
     })
 }
 
+/// How many misses are named to the exporter of a partition past its commit point, over all files:
+/// the list of its files is one message, which must stay below
+/// [`MAX_FLEET_BYTES`](tracelift_proto::MAX_FLEET_BYTES). All of them are counted.
+const MAX_NAMED: usize = 20_000;
+
 /// A partition past its commit point, with its frozen list of files.
-pub(super) fn frozen(task: &Task, partition: Partition, files: Vec<File>) -> Frozen {
+pub(super) fn frozen(task: &Task, partition: Partition, mut files: Vec<File>) -> Frozen {
+    let mut room = MAX_NAMED;
+    for file in &mut files {
+        file.misses.truncate(room);
+        room -= file.misses.len();
+    }
     let left_out = LeftOut {
         undecided: task.totals.undecided,
         decided_against: task.totals.decided_against,

@@ -109,7 +109,7 @@ impl Dispatcher {
                 change = notifications.recv() => match change {
                     Ok(Change::TasksQueued) => self.wake_one(),
                     Ok(change @ (Change::Stopped { .. } | Change::Connected { .. })) => self.notify(change),
-                    Ok(Change::Export(_)) => {}
+                    Ok(Change::Export(_) | Change::KeyRevoked(_)) => {}
                     Ok(Change::Missed) | Err(RecvError::Lagged(_)) => self.notify_all(&Change::Missed),
                     Err(RecvError::Closed) => return,
                 },
@@ -190,7 +190,9 @@ async fn deliver(
     for (answer, grant) in answers.into_iter().zip(grant) {
         let Err(Ok(undelivered)) = answer.send(Ok(grant)) else { continue };
         for Claimed { task, .. } in undelivered.tasks {
-            if let Err(error) = store.report(task.id, task.fence, Event::HandedBack, 0, now).await {
+            if let Err(error) =
+                store.report(None, task.id, task.fence, Event::HandedBack, 0, now).await
+            {
                 tracing::warn!(task = %task.id, %error, "a run that nobody could be told of is held until its lease lapses");
             }
         }

@@ -13,7 +13,7 @@ use tracelift_proto::fleet::v1::{
     self, connect_request::Message as ExporterMessage, connect_response::Message as ControlMessage,
 };
 
-use super::{Session, SessionEnd, assignment::frozen, held, with_verdicts};
+use super::{MAX_CAPACITY, Session, SessionEnd, assignment::frozen, held, with_verdicts};
 use crate::store::{ReportError, ReportOutcome};
 
 impl Session {
@@ -62,7 +62,7 @@ impl Session {
 
     async fn heartbeat(&mut self, heartbeat: &v1::Heartbeat) -> Result<(), SessionEnd> {
         if let Some(capacity) = heartbeat.capacity {
-            self.capacity = capacity.tasks;
+            self.capacity = capacity.tasks.min(MAX_CAPACITY);
         }
         let (held, now) = (held(&heartbeat.held)?, self.store.now().await?);
         let verdicts = self.store.heartbeat(self.lease(now), held.clone(), now).await?;
@@ -83,7 +83,11 @@ impl Session {
         if !is_due(&mut self.progress_due, task, interval, Instant::now()) {
             return Ok(()); // the next report includes this one
         }
-        match self.store.progress(task, fence, progress, self.store.now().await?).await? {
+        match self
+            .store
+            .progress(Some(self.holder()), task, fence, progress, self.store.now().await?)
+            .await?
+        {
             ReportOutcome::Applied(_) => Ok(()),
             ReportOutcome::Stale => self.refuse(task, fence).await,
         }
@@ -98,7 +102,11 @@ impl Session {
         finished: Finished,
     ) -> Result<(), SessionEnd> {
         let (event, now) = (Event::Finished(finished), self.store.now().await?);
-        match self.store.report(task, fence, event, self.terms.grace_seconds, now).await {
+        match self
+            .store
+            .report(Some(self.holder()), task, fence, event, self.terms.grace_seconds, now)
+            .await
+        {
             Ok(ReportOutcome::Applied(done)) => {
                 let partition = done.kind.partition().ok_or_else(|| {
                     Status::internal("a task that is no partition has passed the commit point")
@@ -159,7 +167,14 @@ impl Session {
     ) -> Result<Option<Task>, SessionEnd> {
         match self
             .store
-            .report(task, fence, event, self.terms.grace_seconds, self.store.now().await?)
+            .report(
+                Some(self.holder()),
+                task,
+                fence,
+                event,
+                self.terms.grace_seconds,
+                self.store.now().await?,
+            )
             .await
         {
             Ok(ReportOutcome::Applied(task)) => {

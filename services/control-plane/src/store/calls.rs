@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use super::{
     Access, ApiKey, Change, ClaimGrant, ClaimRequest, CreateDestinationOutcome, CreateOutcome,
-    Deletion, Due, ExportFilter, ExportView, NewDestination, NewExport, Page, ReportError,
-    ReportOutcome, RequestKey, Retry, RunFiles, RunView, Store, StoreError, Tenant, TimeLimits,
-    Usage,
+    Deletion, Due, ExportFilter, ExportView, Holder, NewDestination, NewExport, Page, Replica,
+    ReportError, ReportOutcome, RequestKey, Retry, RunFiles, RunView, Store, StoreError, Tenant,
+    TimeLimits, Usage,
     rules::{self, claims, exports, leases, schedules},
     tables::{self, destinations, files, tasks, tenants},
 };
@@ -59,6 +59,11 @@ impl Store {
     /// The valid key with this hash.
     pub async fn key_by_hash(&self, hash: [u8; 32]) -> Result<Option<ApiKey>, StoreError> {
         self.engine.transact(move |tx| tenants::key_by_hash(tx, &hash)).await
+    }
+
+    /// Whether there is such a key, and it is valid.
+    pub async fn is_key_valid(&self, id: KeyId) -> Result<bool, StoreError> {
+        self.engine.transact(move |tx| tenants::is_key_valid(tx, id)).await
     }
 
     /// Adds a destination, unless its idempotency key was used before.
@@ -156,6 +161,21 @@ impl Store {
         new: Sealed,
     ) -> Result<(), StoreError> {
         self.engine.transact(move |tx| destinations::reseal(tx, id, &old, &new)).await
+    }
+
+    /// Records that a control plane runs; returns all that were seen since `gone`, and forgets the
+    /// others.
+    pub async fn announce_replica(
+        &self,
+        replica: Replica,
+        gone: Timestamp,
+    ) -> Result<Vec<Replica>, StoreError> {
+        self.engine.transact(move |tx| tables::replicas::announce(tx, &replica, gone)).await
+    }
+
+    /// Records that a control plane has stopped.
+    pub async fn replica_gone(&self, id: Uuid) -> Result<(), StoreError> {
+        self.engine.transact(move |tx| tables::replicas::gone(tx, id)).await
     }
 
     /// Adds an export and its tasks, if allowed.
@@ -310,10 +330,12 @@ impl Store {
         self.engine.transact(move |tx| tasks::stopped(tx, &exporter, since)).await
     }
 
-    /// Applies a report about a task, unless its fence is stale. The rows of an export that it
+    /// Applies a report about a task, unless its fence is stale or it comes from somebody else than
+    /// the holder of its lease; `None` is the control plane itself. The rows of an export that it
     /// completes are reconciled no earlier than `grace` seconds after the end of its window.
     pub async fn report(
         &self,
+        by: Option<Holder>,
         task: TaskId,
         fence: Fence,
         event: Event,
@@ -321,19 +343,24 @@ impl Store {
         now: Timestamp,
     ) -> Result<ReportOutcome, ReportError> {
         self.engine
-            .transact(move |tx| leases::report(tx, task, fence, event.clone(), grace, now))
+            .transact(move |tx| {
+                leases::report(tx, by.as_ref(), task, fence, event.clone(), grace, now)
+            })
             .await
     }
 
-    /// Stores the progress that an exporter reports for a task; dropped if stale.
+    /// Stores the progress that an exporter reports for a task; dropped as [`Self::report`] does.
     pub async fn progress(
         &self,
+        by: Option<Holder>,
         task: TaskId,
         fence: Fence,
         reported: Progress,
         now: Timestamp,
     ) -> Result<ReportOutcome, StoreError> {
-        self.engine.transact(move |tx| leases::progress(tx, task, fence, &reported, now)).await
+        self.engine
+            .transact(move |tx| leases::progress(tx, by.as_ref(), task, fence, &reported, now))
+            .await
     }
 
     /// The complete files of a task, in order.
@@ -357,6 +384,12 @@ impl Store {
     /// Takes back every task whose lease has passed a deadline, to be retried; returns how many.
     pub async fn lapse(&self, max_retries: u32, now: Timestamp) -> Result<usize, StoreError> {
         self.engine.transact(move |tx| leases::lapse(tx, max_retries, now)).await
+    }
+
+    /// Takes slots back from tenants with more than their share while another one waits with nothing
+    /// at work; returns how many tasks were asked for or taken.
+    pub async fn rebalance(&self, limits: AtOnce, now: Timestamp) -> Result<usize, StoreError> {
+        self.engine.transact(move |tx| rules::fairness::rebalance(tx, limits, now)).await
     }
 
     /// Stops tasks and exports that have taken too long; returns how many tasks.

@@ -369,6 +369,7 @@ pub(crate) fn lease_of(name: &str, incarnation: &str, now: i64) -> Lease {
         until: at(now + LEASE),
         progressed_at: at(now),
         patience: PATIENCE,
+        asked_back: None,
     }
 }
 
@@ -400,7 +401,7 @@ pub(crate) async fn claim_one(store: &Store, name: &str, now: i64) -> Task {
 
 /// A report that must be heard.
 pub(crate) async fn report(store: &Store, task: &Task, event: Event, now: i64) -> Task {
-    match store.report(task.id, task.fence, event.clone(), GRACE, at(now)).await {
+    match store.report(None, task.id, task.fence, event.clone(), GRACE, at(now)).await {
         Ok(ReportOutcome::Applied(task)) => *task,
         other => panic!("{event:?} was answered {other:?}"),
     }
@@ -408,7 +409,7 @@ pub(crate) async fn report(store: &Store, task: &Task, event: Event, now: i64) -
 
 /// A report that must be illegal.
 pub(crate) async fn illegal(store: &Store, task: &Task, event: Event) -> String {
-    match store.report(task.id, task.fence, event, GRACE, at(1)).await {
+    match store.report(None, task.id, task.fence, event, GRACE, at(1)).await {
         Err(ReportError::Illegal(error)) => error.to_string(),
         other => panic!("it was answered {other:?}"),
     }

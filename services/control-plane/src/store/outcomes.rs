@@ -3,7 +3,7 @@
 use tracelift_core::{
     destination::{Bucket, Destination, Identity},
     export::Export,
-    id::{DestinationId, ExportId, TenantId},
+    id::{DestinationId, ExportId, ExporterId, TenantId},
     limit::Quota,
     task::{Lease, RunStatus, Task},
     time::Timestamp,
@@ -95,6 +95,8 @@ pub enum Retry {
     Queued(Box<RunView>),
     /// Its export was cancelled.
     Cancelled,
+    /// It was tried as often as may be.
+    Spent,
     /// It has not failed; this is its status.
     Not(RunStatus),
     /// Its destination has been deleted.
@@ -126,6 +128,15 @@ pub struct ClaimRequest {
     pub lease: Lease,
     /// How many tasks it can hold at once.
     pub capacity: u32,
+}
+
+/// Who holds a lease, or held it last: a process of an exporter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The exporter.
+    pub exporter: ExporterId,
+    /// Its process.
+    pub incarnation: String,
 }
 
 /// The outcome of a report.

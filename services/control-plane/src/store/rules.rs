@@ -5,6 +5,8 @@
 pub(super) mod claims;
 pub(super) mod destinations;
 pub(super) mod exports;
+pub(super) mod fairness;
 mod inspect;
 pub(super) mod leases;
 pub(super) mod schedules;
+mod unseen;

@@ -7,6 +7,7 @@ mod intent;
 mod oversized;
 pub(crate) mod queues;
 pub(crate) mod quota;
+pub(crate) mod replicas;
 pub(crate) mod reported;
 pub(crate) mod requests;
 pub(crate) mod schedules;

@@ -23,6 +23,15 @@ pub struct Tenant {
     pub created_at: Timestamp,
 }
 
+/// Who acts for a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Actor {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The API key that the call was made with.
+    pub key: KeyId,
+}
+
 /// What a key may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
@@ -47,6 +56,19 @@ pub struct ApiKey {
     pub created_at: Timestamp,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+}
+
+/// A control plane that runs, as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    /// Chosen at random when it started.
+    pub id: Uuid,
+    /// For people.
+    pub name: String,
+    /// Ids of its master keys, in the operator's order.
+    pub keys: Vec<String>,
+    /// When it was last heard of.
+    pub seen_at: Timestamp,
 }
 
 /// Which part of a list to return.

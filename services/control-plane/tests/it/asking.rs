@@ -24,6 +24,7 @@ async fn claim(plane: &Plane) -> Task {
         until: now.plus_seconds(30),
         progressed_at: now,
         patience: 600,
+        asked_back: None,
     };
     plane
         .store
@@ -247,6 +248,7 @@ async fn a_failed_run_is_asked_for_anew() {
     plane
         .store
         .report(
+            None,
             task.id,
             task.fence,
             Event::Failed { failure, max_retries: 20 },

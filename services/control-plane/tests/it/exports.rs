@@ -22,6 +22,7 @@ async fn claim(plane: &Plane) -> tracelift_core::task::Task {
         until: now.plus_seconds(30),
         progressed_at: now,
         patience: 600,
+        asked_back: None,
     };
     plane
         .store
@@ -104,7 +105,7 @@ async fn a_watch_tells_what_is_now_then_each_change_and_ends_with_the_export() {
 
     plane.clock.advance(10);
     let said = Progress { rows: 50, bytes: 500, rows_estimate: Some(100), ..Progress::default() };
-    plane.store.progress(task.id, task.fence, said, plane.clock.now()).await.unwrap();
+    plane.store.progress(None, task.id, task.fence, said, plane.clock.now()).await.unwrap();
     let progress = next().await.unwrap().progress.unwrap();
     assert_eq!(
         (progress.rows_written, progress.rows_total_estimate, progress.eta_seconds),
@@ -148,7 +149,11 @@ async fn a_cancel_is_repeatable_but_cannot_undo_an_end() {
     for events in [vec![Event::Finished(nothing()), Event::Published], vec![Event::Published]] {
         let task = claim(&plane).await;
         for event in events {
-            plane.store.report(task.id, task.fence, event, 0, plane.clock.now()).await.unwrap();
+            plane
+                .store
+                .report(None, task.id, task.fence, event, 0, plane.clock.now())
+                .await
+                .unwrap();
         }
     }
     let refused = mine.cancel(&done.id).await;

@@ -69,6 +69,7 @@ async fn a_run_of_very_many_files_fits_and_all_of_them_can_be_listed() {
         until: now.plus_seconds(30),
         progressed_at: now,
         patience: 600,
+        asked_back: None,
     };
     let given = plane
         .store
@@ -95,7 +96,7 @@ async fn a_run_of_very_many_files_fits_and_all_of_them_can_be_listed() {
             oversized: Oversized::default(),
             left_out: tracelift_core::file::LeftOut::default(),
         };
-        plane.store.report(task.id, task.fence, Event::FileDone(file), 0, now).await.unwrap();
+        plane.store.report(None, task.id, task.fence, Event::FileDone(file), 0, now).await.unwrap();
     }
     let shown = mine.tasks(&export.id).await.remove(0).result.unwrap();
     assert_eq!(shown.files, FILES);

@@ -186,6 +186,7 @@ impl InFlight {
         for verdict in verdicts {
             match verdict.try_into() {
                 Ok((_, _, Verdict::Keep)) => {}
+                Ok((task, fence, Verdict::HandBack)) => self.drain(task, fence),
                 Ok((task, fence, Verdict::Cancel)) => self.stop(task, fence, StopReason::Cancelled),
                 Ok((task, fence, Verdict::Revoked)) => self.stop(task, fence, StopReason::Revoked),
                 Err(fault) => tracing::warn!(%fault, "a verdict cannot be read"),
@@ -209,6 +210,13 @@ impl InFlight {
             let exists = matches!(pending.report, Report::FileDone(_));
             !pending.is_about(task, fence) || (why == StopReason::Cancelled && exists)
         });
+    }
+
+    /// Lets a job finish its current file and hand its task back. Its reports still count.
+    fn drain(&self, task: TaskId, fence: Fence) {
+        if let Some(lease) = self.lease(task).filter(|lease| lease.fence == fence) {
+            lease.stop(StopReason::Drained);
+        }
     }
 
     pub(super) fn stop_all(&self, why: StopReason) {

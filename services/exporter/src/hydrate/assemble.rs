@@ -25,8 +25,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 /// A source batch being assembled.
-pub(crate) struct Assembly<'a> {
-    slice: &'a Slice,
+pub(crate) struct Assembly {
+    slice: Arc<Slice>,
     batch: Arc<RecordBatch>,
     /// Decides which rows match; `None` if all do.
     decider: Option<ContentFilter>,
@@ -45,15 +45,15 @@ pub(crate) struct Assembly<'a> {
     done: usize,
 }
 
-impl<'a> Assembly<'a> {
-    pub(super) fn new(slice: &'a Slice, read: Read, max_bytes: u64) -> Self {
+impl Assembly {
+    pub(super) fn new(slice: Arc<Slice>, read: Read, max_bytes: u64) -> Self {
         let Read { batch, cells, decider, room } = read;
         Self { _room: Some(room), ..Self::alone(slice, batch, cells, decider, max_bytes) }
     }
 
     /// Assembles a batch that takes up no shared room.
     pub(crate) fn alone(
-        slice: &'a Slice,
+        slice: Arc<Slice>,
         batch: Arc<RecordBatch>,
         cells: Vec<Cell>,
         decider: Option<ContentFilter>,
@@ -80,6 +80,11 @@ impl<'a> Assembly<'a> {
     /// Whether every row has been handed on.
     pub(super) fn is_done(&self) -> bool {
         self.done == self.batch.num_rows()
+    }
+
+    /// Whether [`Assembly::next`] has rows to decide on their content.
+    pub(super) fn is_to_decide(&self) -> bool {
+        self.decider.is_some() && self.ready().is_some()
     }
 
     /// Adds the next awaited field.
@@ -109,15 +114,18 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    /// The next rows that are ready: once their fields fill a batch, or the source batch ends.
-    pub(crate) fn next(&mut self) -> Result<Option<Hydrated>, Failure> {
+    /// The rows that are ready: once their fields fill a batch, or the source batch ends.
+    fn ready(&self) -> Option<Range<usize>> {
         let rows = self.batch.num_rows();
         let complete = self.awaited_row.unwrap_or(rows);
         let enough = complete == rows || self.bytes >= self.max_bytes;
-        if !enough || complete == self.done {
-            return Ok(None);
-        }
-        let range = self.done..complete;
+        (enough && complete != self.done).then_some(self.done..complete)
+    }
+
+    /// The next rows that are ready.
+    pub(crate) fn next(&mut self) -> Result<Option<Hydrated>, Failure> {
+        let Some(range) = self.ready() else { return Ok(None) };
+        let complete = range.end;
         let judged: Vec<_> = range.clone().map(|row| self.matches(row)).collect();
         let batch = if judged.contains(&Some(true)) {
             Some(self.batch(range.clone(), &judged)?)
@@ -170,7 +178,7 @@ impl<'a> Assembly<'a> {
 
     /// The matching rows of a range, as they go into the file.
     fn batch(&self, range: Range<usize>, judged: &[Option<bool>]) -> Result<RecordBatch, Failure> {
-        let (columns, version) = exported(self.slice);
+        let (columns, version) = exported(&self.slice);
         let arrays = columns.iter().map(|column| {
             let source = named(&self.batch, column.name())?.slice(range.start, range.len());
             let array = if column.offloadable() && !self.filled.is_empty() {

@@ -1,5 +1,10 @@
 //! Decides whether a row matches a filter on offloaded content, once the content has been fetched.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
 use arrow::array::{Array as _, AsArray as _, BooleanArray, RecordBatch, StringArray};
 use tracelift_core::{
     column::Column,
@@ -13,7 +18,8 @@ use crate::source::{
     query::{UNDECIDED, answer},
 };
 
-/// Decides the rows of one source batch.
+/// Decides the rows of one source batch. Content can be large and a filter costly, so rows are decided
+/// off the reactor, until [`Abandoned`].
 #[derive(Debug)]
 pub(crate) struct ContentFilter {
     undecided: BooleanArray,
@@ -21,11 +27,30 @@ pub(crate) struct ContentFilter {
     open: Tree<Open>,
     /// The content that the filter reads, as far as the table holds it.
     inline: Vec<(Column, StringArray)>,
+    abandoned: Abandoned,
+}
+
+/// Tells decisions that run off the reactor that nobody waits for them any more.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Abandoned(Arc<AtomicBool>);
+
+/// Abandons the decisions on drop.
+#[derive(Debug)]
+pub(super) struct AbandonOnDrop(pub(super) Abandoned);
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        self.0.0.store(true, Relaxed);
+    }
 }
 
 impl ContentFilter {
     /// `None` if every row of the batch matches, which the query has ensured.
-    pub(super) fn of(slice: &Slice, batch: &RecordBatch) -> Result<Option<Self>, Failure> {
+    pub(super) fn of(
+        slice: &Slice,
+        batch: &RecordBatch,
+        abandoned: &Abandoned,
+    ) -> Result<Option<Self>, Failure> {
         let Some(filter) = slice.filter.as_ref().filter(|filter| filter.reads_content()) else {
             return Ok(None);
         };
@@ -47,6 +72,7 @@ impl ContentFilter {
             answers,
             open,
             inline: inline.collect::<Result<_, _>>()?,
+            abandoned: abandoned.clone(),
         }))
     }
 
@@ -87,7 +113,7 @@ impl ContentFilter {
             let inline = || Some(if texts.is_valid(row) { texts.value(row) } else { "" });
             (*column, offloaded(*column).unwrap_or_else(inline))
         });
-        let fields = Fields(texts.collect());
+        let fields = Fields { texts: texts.collect(), abandoned: &self.abandoned };
         self.open.decide(&|open| match open {
             Open::Answered(index) => Some(self.answers[*index].value(row)),
             Open::Content(leaf) => leaf.of_content(&fields),
@@ -96,10 +122,17 @@ impl ContentFilter {
 }
 
 /// The content of one row, as far as it is known.
-struct Fields<'a>(Vec<(Column, Option<&'a str>)>);
+struct Fields<'a> {
+    texts: Vec<(Column, Option<&'a str>)>,
+    abandoned: &'a Abandoned,
+}
 
 impl Content for Fields<'_> {
     fn text(&self, column: Column) -> Option<&str> {
-        self.0.iter().find(|field| field.0 == column)?.1
+        self.texts.iter().find(|field| field.0 == column)?.1
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.abandoned.0.load(Relaxed)
     }
 }

@@ -5,6 +5,7 @@
 mod beyond;
 mod destinations;
 mod exports;
+mod hostile;
 mod limits;
 mod probes;
 mod refusals;

@@ -23,7 +23,7 @@ const NEVER: TimeLimits = TimeLimits { task: u32::MAX, export: u32::MAX };
 async fn said(store: &Store, task: &Task, rows: u64, now: i64) {
     let said = Progress { stage: "reading".into(), rows, ..Progress::default() };
     assert!(matches!(
-        store.progress(task.id, task.fence, said, at(now)).await.unwrap(),
+        store.progress(None, task.id, task.fence, said, at(now)).await.unwrap(),
         ReportOutcome::Applied(_)
     ));
 }

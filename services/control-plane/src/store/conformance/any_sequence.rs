@@ -321,7 +321,7 @@ impl<'a> Game<'a> {
             ExporterMessage::HandedBack => Event::HandedBack,
             ExporterMessage::Declined => Event::Declined,
         };
-        let heard = self.store.report(had.task, had.fence, event, GRACE, at(self.now)).await;
+        let heard = self.store.report(None, had.task, had.fence, event, GRACE, at(self.now)).await;
         if !matches!(heard, Ok(ReportOutcome::Applied(_))) {
             let after = see(self.store, self.owner, self.export).await;
             assert_eq!(after, self.seen, "{heard:?} changes nothing");
@@ -411,7 +411,7 @@ impl<'a> Game<'a> {
             for event in events {
                 let heard = self
                     .store
-                    .report(task.id, task.fence, event, GRACE, at(self.now))
+                    .report(None, task.id, task.fence, event, GRACE, at(self.now))
                     .await
                     .unwrap();
                 assert!(matches!(heard, ReportOutcome::Applied(_)));

@@ -130,9 +130,10 @@ pub(crate) async fn of_reports_that_come_at_once_one_makes_partitions(store: &St
     let mine = owner(store, 1).await;
     let id = experiments(store, mine, 1, 3).await;
     let finder = claim_one(store, "a", 1).await;
-    let heard =
-        join_all((0..4).map(|_| store.report(finder.id, finder.fence, found(), GRACE, at(2))))
-            .await;
+    let heard = join_all(
+        (0..4).map(|_| store.report(None, finder.id, finder.fence, found(), GRACE, at(2))),
+    )
+    .await;
     assert!(heard.iter().all(|heard| matches!(heard, Ok(ReportOutcome::Applied(_)))), "{heard:?}");
     assert_eq!(partitions(store, mine, id).await, [(7, 1), (7, 2), (8, 2)]);
 }
@@ -143,19 +144,19 @@ pub(crate) async fn who_was_lost_while_finding_makes_no_partitions(store: &Store
     let lost = claim_one(store, "a", 1).await;
     assert_eq!(store.lapse(RETRIES, at(40)).await.unwrap(), 1);
     assert_eq!(
-        store.report(lost.id, lost.fence, found(), GRACE, at(41)).await.unwrap(),
+        store.report(None, lost.id, lost.fence, found(), GRACE, at(41)).await.unwrap(),
         ReportOutcome::Stale
     );
     let finder = claim_one(store, "b", 42).await;
     assert_eq!((finder.id, finder.fence.0), (lost.id, 2));
     assert_eq!(
-        store.report(lost.id, lost.fence, found(), GRACE, at(43)).await.unwrap(),
+        store.report(None, lost.id, lost.fence, found(), GRACE, at(43)).await.unwrap(),
         ReportOutcome::Stale
     );
     assert_eq!(partitions(store, mine, id).await, []);
     report(store, &finder, Event::ExperimentsFound(vec![experiment(9, 3, 3)]), 44).await;
     assert_eq!(
-        store.report(lost.id, lost.fence, found(), GRACE, at(45)).await.unwrap(),
+        store.report(None, lost.id, lost.fence, found(), GRACE, at(45)).await.unwrap(),
         ReportOutcome::Stale
     );
     assert_eq!(partitions(store, mine, id).await, [(9, 3)]);
@@ -233,7 +234,7 @@ pub(crate) async fn an_export_is_cancelled_while_its_experiments_are_found(store
         "its exporter is told"
     );
     assert_eq!(
-        store.report(finder.id, finder.fence, found(), GRACE, at(3)).await.unwrap(),
+        store.report(None, finder.id, finder.fence, found(), GRACE, at(3)).await.unwrap(),
         ReportOutcome::Stale
     );
     assert_eq!(partitions(store, mine, id).await, []);
@@ -249,7 +250,7 @@ pub(crate) async fn finding_that_takes_too_long_times_out(store: &Store) {
     assert_eq!(ended.status, ExportStatus::TimedOut);
     assert!(ended.error.unwrap().starts_with("finding the experiments of [2024-01-01"));
     assert_eq!(
-        store.report(finder.id, finder.fence, found(), GRACE, at(63)).await.unwrap(),
+        store.report(None, finder.id, finder.fence, found(), GRACE, at(63)).await.unwrap(),
         ReportOutcome::Stale
     );
 }

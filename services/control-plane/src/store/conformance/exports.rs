@@ -223,11 +223,11 @@ pub(crate) async fn a_view_adds_up_its_runs(store: &Store) {
     report(store, &claimed[1].task, Event::FileDone(file(0)), 6).await;
     let said =
         Progress { rows: 17, bytes: 170, files: 1, rows_estimate: Some(40), ..Progress::default() };
-    store.progress(claimed[1].task.id, claimed[1].task.fence, said, at(7)).await.unwrap();
+    store.progress(None, claimed[1].task.id, claimed[1].task.fence, said, at(7)).await.unwrap();
     // An exporter that says less than is recorded.
     report(store, &claimed[2].task, Event::FileDone(file(0)), 6).await;
     let said = Progress { rows: 4, bytes: 40, rows_estimate: Some(20), ..Progress::default() };
-    store.progress(claimed[2].task.id, claimed[2].task.fence, said, at(7)).await.unwrap();
+    store.progress(None, claimed[2].task.id, claimed[2].task.fence, said, at(7)).await.unwrap();
 
     let view = view(store, mine, id).await;
     let sums = (
@@ -296,7 +296,7 @@ pub(crate) async fn a_cancelled_export_does_not_count_files_in_the_making(store:
     let task = claim_one(store, "a", 1).await;
     report(store, &task, Event::FileDone(file(0)), 2).await;
     let said = Progress { rows: 5000, bytes: 50_000, files: 1, ..Progress::default() };
-    store.progress(task.id, task.fence, said, at(3)).await.unwrap();
+    store.progress(None, task.id, task.fence, said, at(3)).await.unwrap();
     let cancelled = store.cancel_export(mine.tenant, id, at(4)).await.unwrap().unwrap();
     assert_eq!((cancelled.rows, cancelled.bytes, cancelled.files), (10, 100, 1));
     assert_eq!(run_view(store, &task).await.reported.rows, 0);

@@ -45,7 +45,7 @@ pub(crate) async fn every_change_of_an_export_is_told(store: &Store) {
     let task = claim_one(store, "a", 1).await;
     hear(&mut notifications, Change::Export(id)).await;
     let mut notifications = store.changes();
-    store.progress(task.id, task.fence, Progress::default(), at(2)).await.unwrap();
+    store.progress(None, task.id, task.fence, Progress::default(), at(2)).await.unwrap();
     hear(&mut notifications, Change::Export(id)).await;
     for event in [Event::FileDone(file(0)), finished(1, 10), Event::Published] {
         let mut notifications = store.changes();

@@ -36,7 +36,7 @@ pub(crate) async fn a_stale_report_changes_nothing(store: &Store) {
     let queued = everything(store, mine, id).await;
     for event in every_report() {
         assert_eq!(
-            store.report(lost.id, lost.fence, event, GRACE, at(41)).await.unwrap(),
+            store.report(None, lost.id, lost.fence, event, GRACE, at(41)).await.unwrap(),
             ReportOutcome::Stale
         );
     }
@@ -47,13 +47,13 @@ pub(crate) async fn a_stale_report_changes_nothing(store: &Store) {
     for fence in [lost.fence, Fence(holder.fence.0 + 1), Fence(0)] {
         for event in every_report() {
             assert_eq!(
-                store.report(lost.id, fence, event, GRACE, at(43)).await.unwrap(),
+                store.report(None, lost.id, fence, event, GRACE, at(43)).await.unwrap(),
                 ReportOutcome::Stale
             );
         }
         let said = Progress { stage: "reading".into(), rows: 99, ..Progress::default() };
         assert_eq!(
-            store.progress(lost.id, fence, said, at(43)).await.unwrap(),
+            store.progress(None, lost.id, fence, said, at(43)).await.unwrap(),
             ReportOutcome::Stale
         );
     }
@@ -63,11 +63,11 @@ pub(crate) async fn a_stale_report_changes_nothing(store: &Store) {
 pub(crate) async fn a_report_about_no_run_is_stale(store: &Store) {
     let nobody = TaskId(Uuid::from_u128(404));
     assert_eq!(
-        store.report(nobody, Fence(1), Event::Published, GRACE, at(1)).await.unwrap(),
+        store.report(None, nobody, Fence(1), Event::Published, GRACE, at(1)).await.unwrap(),
         ReportOutcome::Stale
     );
     assert_eq!(
-        store.progress(nobody, Fence(1), Progress::default(), at(1)).await.unwrap(),
+        store.progress(None, nobody, Fence(1), Progress::default(), at(1)).await.unwrap(),
         ReportOutcome::Stale
     );
     assert_eq!(store.files(nobody).await.unwrap(), []);
@@ -139,7 +139,7 @@ pub(crate) async fn a_file_completed_in_the_moment_of_a_cancel_is_listed(store: 
     assert_eq!((shown.files, shown.rows, shown.export.status), (2, 20, ExportStatus::Cancelled));
     for event in [Event::FileIntent(intent(2)), finished(2, 20), Event::HandedBack] {
         assert_eq!(
-            store.report(task.id, task.fence, event, GRACE, at(6)).await.unwrap(),
+            store.report(None, task.id, task.fence, event, GRACE, at(6)).await.unwrap(),
             ReportOutcome::Stale
         );
     }
@@ -187,7 +187,7 @@ pub(crate) async fn progress_is_shown_while_its_exporter_works(store: &Store) {
         stage_seconds: [0.5, 1.25, 0.0, 3.0],
     };
     assert!(matches!(
-        store.progress(task.id, task.fence, said.clone(), at(9)).await.unwrap(),
+        store.progress(None, task.id, task.fence, said.clone(), at(9)).await.unwrap(),
         ReportOutcome::Applied(_)
     ));
     let seen = run_view(store, &task).await;
@@ -201,7 +201,13 @@ pub(crate) async fn progress_is_shown_while_its_exporter_works(store: &Store) {
     let again =
         claim_under(store, lease_of("b", "first", 11), 1, UNLIMITED, 11).await.remove(0).task;
     store
-        .progress(again.id, again.fence, Progress { rows_estimate: None, ..said.clone() }, at(12))
+        .progress(
+            None,
+            again.id,
+            again.fence,
+            Progress { rows_estimate: None, ..said.clone() },
+            at(12),
+        )
         .await
         .unwrap();
     assert_eq!(run_view(store, &again).await.reported, said);
@@ -277,7 +283,7 @@ pub(crate) async fn words_that_a_database_cannot_hold_lose_no_report(store: &Sto
     report(store, &task, Event::FileDone(odd.clone()), 2).await;
     assert_eq!(store.files(task.id).await.unwrap()[0].misses, odd.misses);
     let said = Progress { stage: "read\0ing".into(), rows: 17, ..Progress::default() };
-    store.progress(task.id, task.fence, said.clone(), at(3)).await.unwrap();
+    store.progress(None, task.id, task.fence, said.clone(), at(3)).await.unwrap();
     assert_eq!(
         (run_view(store, &task).await.reported, view(store, mine, id).await.rows),
         (said, 17)

@@ -104,8 +104,10 @@ pub(crate) async fn it_waits_until_what_it_had_left_is_cleaned_up(store: &Store)
     report(store, &task, Event::FileIntent(intent(0)), 2).await;
     assert_eq!(store.time_out(TimeLimits { task: 5, export: 999 }, at(10)).await.unwrap(), 1);
     retried(store, &task, 11).await;
-    let late =
-        store.report(task.id, task.fence, Event::FileDone(file(0)), GRACE, at(11)).await.unwrap();
+    let late = store
+        .report(None, task.id, task.fence, Event::FileDone(file(0)), GRACE, at(11))
+        .await
+        .unwrap();
     assert_eq!(late, ReportOutcome::Stale, "whoever worked on it is not heard any more");
 
     let cleaning = claim_one(store, "cleaner", 12).await;

@@ -15,7 +15,7 @@ use std::{
     borrow::Cow,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -110,10 +110,14 @@ impl PostgresEngine {
     {
         let connection = self.connection().await?;
         let (runtime, told) = (Handle::current(), self.told.clone());
+        // A transaction ends with its call: one whose caller has gone is rolled back.
+        let caller = Arc::new(());
+        let waiting = Arc::downgrade(&caller);
         let done = tokio::task::spawn_blocking(move || {
             let mut transaction = PostgresTransaction {
                 connection: &connection,
                 runtime: &runtime,
+                caller: waiting,
                 unsent: vec![BEGIN],
                 notifications: Vec::new(),
             };
@@ -135,7 +139,9 @@ impl PostgresEngine {
             }
             outcome
         });
-        done.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string()).into()))
+        let done = done.await;
+        drop(caller);
+        done.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string()).into()))
     }
 }
 
@@ -199,6 +205,8 @@ const ROLLBACK: Statement = (Cow::Borrowed("ROLLBACK"), Vec::new());
 struct PostgresTransaction<'a> {
     connection: &'a Object,
     runtime: &'a Handle,
+    /// Is gone once nobody waits for the transaction.
+    caller: Weak<()>,
     /// Statements to send together with the next one whose answer is awaited: initially BEGIN.
     unsent: Vec<Statement>,
     notifications: Vec<Change>,
@@ -208,6 +216,9 @@ impl PostgresTransaction<'_> {
     /// Sends this statement behind all unsent ones, pipelined. Returns its answer, or the error of
     /// the first statement that failed.
     fn ask(&mut self, statement: Statement) -> Result<Vec<tokio_postgres::Row>, StoreError> {
+        if self.caller.strong_count() == 0 && statement != ROLLBACK {
+            return Err(StoreError::Contended); // nobody will hear it; the connection is reused
+        }
         let mut statements = std::mem::take(&mut self.unsent);
         statements.push(statement);
         self.runtime.block_on(answered(sent(self.connection, &statements)))

@@ -45,6 +45,9 @@ static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
         include_str!("sqlite/migrations/0015_open_windows.sql"),
         include_str!("sqlite/migrations/0016_under_way.sql"),
         include_str!("sqlite/migrations/0017_file_format.sql"),
+        include_str!("sqlite/migrations/0018_unseen.sql"),
+        include_str!("sqlite/migrations/0019_replicas.sql"),
+        include_str!("sqlite/migrations/0020_asked_back.sql"),
     ];
     Migrations::new(changes.map(M::up).into())
 });

@@ -12,11 +12,11 @@ use tracelift_core::{
     id::{ExportId, TaskId, TenantId},
     limit::{AtOnce, Queue, shares},
     plan::Partition,
-    task::{Event, Progress, Task, TaskKind},
+    task::{Event, Lease, Progress, Task, TaskKind},
     time::Timestamp,
 };
 
-use super::exports::settle;
+use super::{exports::settle, unseen};
 use crate::store::{
     ClaimGrant, ClaimRequest, Claimed, StoreError,
     tables::{
@@ -40,14 +40,14 @@ pub(in crate::store) fn claim(
     if slots == 0 {
         return Ok(given);
     }
-    // Whole exports wait for tasks without a window, so these come first and are exempt from
-    // limits.
-    let mut next = tasks::lock_queued_unseen(tx, slots, now)?;
+    // Whole exports wait for tasks without a window, so these come first.
+    let mut next = unseen::next(tx, slots, now)?;
     let partitions = partitions(tx, slots - next.len(), limits, now)?;
     next.extend(partitions);
     let mut claimed = Vec::new();
     for (task, to) in next.into_iter().zip(in_turns(&free)) {
-        let Ok(task) = task.apply(Event::Claimed(asks[to].lease.clone()), now) else { continue };
+        let lease = lease(&asks[to].lease, task.kind);
+        let Ok(task) = task.apply(Event::Claimed(lease), now) else { continue };
         tasks::save_reported(
             tx,
             &task,
@@ -75,6 +75,18 @@ pub(in crate::store) fn claim(
         given.room = given.tasks.len() < free;
     }
     Ok(given)
+}
+
+/// Longest time without progress of a clean-up, in seconds. What it leaves behind, the lifecycle rule
+/// of the bucket removes.
+const CLEAN_UP_PATIENCE: u32 = 60;
+
+fn lease(lease: &Lease, kind: TaskKind) -> Lease {
+    let patience = match kind {
+        TaskKind::CleanUp(_) => lease.patience.min(CLEAN_UP_PATIENCE),
+        _ => lease.patience,
+    };
+    Lease { patience, ..lease.clone() }
 }
 
 /// How many more tasks each exporter may hold. Until the transaction ends, no other one assigns

@@ -5,7 +5,7 @@ use tracelift_core::{
     id::{ExportId, TaskId, TenantId},
     limit::Quota,
     plan::{self, Experiment, Partition},
-    task::{Event, RunStatus, State, Task, TaskKind},
+    task::{Event, MAX_ATTEMPTS, RunStatus, State, Task, TaskKind},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -149,6 +149,9 @@ pub(in crate::store) fn retry(
     let export = exports::lock(tx, id)?;
     if export.status == ExportStatus::Cancelled {
         return Ok(Some(Retry::Cancelled));
+    }
+    if task.attempt >= MAX_ATTEMPTS {
+        return Ok(Some(Retry::Spent));
     }
     let Ok(again) = task.clone().apply(Event::Retried, now) else {
         return Ok(Some(Retry::Not(task.status())));

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::exports::{begin_partitions, begin_reconciliation, save_ended, settle, stop};
 use crate::store::{
-    Access, Change, ReportError, ReportOutcome, StoreError, TimeLimits,
+    Access, Change, Holder, ReportError, ReportOutcome, StoreError, TimeLimits,
     tables::{destinations, exports, files, reported, tasks},
     transaction::Transaction,
 };
@@ -98,7 +98,8 @@ fn verdict(
         let Ok(renewed) = task.clone().apply(event, now) else { return Ok(Verdict::Revoked) };
         tasks::save(tx, &renewed)?;
         *task = renewed;
-        return Ok(Verdict::Keep);
+        let asked_back = task.lease().is_some_and(|lease| lease.asked_back.is_some());
+        return Ok(if asked_back { Verdict::HandBack } else { Verdict::Keep });
     }
     let stopped = matches!(task.state, State::Cancelled(_) | State::TimedOut(_));
     Ok(if stopped && task.fence.0 == fence.0 + 1 { Verdict::Cancel } else { Verdict::Revoked })
@@ -106,6 +107,7 @@ fn verdict(
 
 pub(in crate::store) fn report(
     tx: &mut dyn Transaction,
+    by: Option<&Holder>,
     id: TaskId,
     fence: Fence,
     event: Event,
@@ -114,6 +116,9 @@ pub(in crate::store) fn report(
 ) -> Result<ReportOutcome, ReportError> {
     let mut locked = tasks::lock_with_subject(tx, id)?;
     let Some(before) = locked.remove(&id) else { return Ok(ReportOutcome::Stale) };
+    if !is_from_holder(tx, by, id)? {
+        return Ok(ReportOutcome::Stale);
+    }
     if !before.hears(fence, &event) {
         return Ok(if already_done(&before, fence, &event) {
             ReportOutcome::Applied(Box::new(before))
@@ -179,8 +184,18 @@ fn cleaned_up(
     Ok(())
 }
 
+/// Whether a report comes from the process that holds a task's lease, or held it last.
+fn is_from_holder(
+    tx: &mut dyn Transaction,
+    by: Option<&Holder>,
+    id: TaskId,
+) -> Result<bool, StoreError> {
+    by.map_or(Ok(true), |holder| tasks::was_held_by(tx, id, holder))
+}
+
 pub(in crate::store) fn progress(
     tx: &mut dyn Transaction,
+    by: Option<&Holder>,
     id: TaskId,
     fence: Fence,
     said: &Progress,
@@ -189,7 +204,7 @@ pub(in crate::store) fn progress(
     let Some((mut task, before)) = tasks::lock_reported(tx, id)? else {
         return Ok(ReportOutcome::Stale);
     };
-    if task.lease().is_none() || task.fence != fence {
+    if task.lease().is_none() || task.fence != fence || !is_from_holder(tx, by, id)? {
         return Ok(ReportOutcome::Stale);
     }
     if reported::is_further(&before, said)
@@ -237,7 +252,7 @@ pub(in crate::store) fn time_out(
     Ok(count)
 }
 
-fn take_back(
+pub(super) fn take_back(
     tx: &mut dyn Transaction,
     task: Task,
     event: Event,
@@ -253,7 +268,7 @@ fn take_back(
 }
 
 /// Settles exports in the order of their ids, after all tasks have been locked.
-fn settle_all(
+pub(super) fn settle_all(
     tx: &mut dyn Transaction,
     changed: BTreeSet<ExportId>,
     now: Timestamp,

@@ -1,5 +1,7 @@
 //! Exports, alone and with the totals of their tasks.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use tracelift_core::{
     column::Columns,
     export::{Compression, Export, ExportSpec, ExportStatus, FileFormat, FormatVersion, Projects},
@@ -9,7 +11,10 @@ use tracelift_core::{
     time::Timestamp,
 };
 
-use super::{limit, offset, requests};
+use super::{
+    limit, offset, requests,
+    tasks::{AT_ONCE, marks},
+};
 use crate::store::{
     ExportFilter, ExportView, Page, Place, StoreError,
     sql::{self, Row, Value},
@@ -58,9 +63,21 @@ pub(crate) fn create(tx: &mut dyn Transaction, export: &Export) -> Result<(), St
     sql::insert(tx, "exports", columns)
 }
 
-/// The export that a task belongs to.
-pub(crate) fn of_run(tx: &mut dyn Transaction, id: ExportId) -> Result<Export, StoreError> {
-    there(id, sql::one(tx, "SELECT * FROM exports WHERE id = $1", &[id.into()])?)
+/// The exports that tasks belong to.
+pub(crate) fn of_runs(
+    tx: &mut dyn Transaction,
+    ids: BTreeSet<ExportId>,
+) -> Result<BTreeMap<ExportId, Export>, StoreError> {
+    let mut found = BTreeMap::new();
+    for ids in ids.into_iter().collect::<Vec<_>>().chunks(AT_ONCE) {
+        let sql = format!("SELECT * FROM exports WHERE id IN ({})", marks(ids.len()));
+        let values: Vec<_> = ids.iter().map(|id| Value::from(*id)).collect();
+        for row in tx.query(&sql, &values)? {
+            let export = export(&row)?;
+            found.insert(export.id, export);
+        }
+    }
+    Ok(found)
 }
 
 /// The same, locked: no other transaction settles or ends it until this one does.
@@ -70,9 +87,12 @@ pub(crate) fn lock(tx: &mut dyn Transaction, id: ExportId) -> Result<Export, Sto
 }
 
 fn there(id: ExportId, found: Option<Row>) -> Result<Export, StoreError> {
-    found.as_ref().map(export).transpose()?.ok_or_else(|| {
-        StoreError::Corrupt(format!("a run belongs to export {id}, which does not exist"))
-    })
+    found.as_ref().map(export).transpose()?.ok_or_else(|| gone(id))
+}
+
+/// The error for a task without its export.
+pub(crate) fn gone(id: ExportId) -> StoreError {
+    StoreError::Corrupt(format!("a run belongs to export {id}, which does not exist"))
 }
 
 pub(crate) fn view(

@@ -1,5 +1,7 @@
 //! The complete files of a task.
 
+use std::collections::HashMap;
+
 use tracelift_core::{
     file::{Cursor, File, LeftOut},
     id::TaskId,
@@ -7,10 +9,11 @@ use tracelift_core::{
 
 use crate::store::{
     StoreError,
-    sql::{self, Row},
+    sql::{self, Row, Value},
     tables::{
         intent::{self, MissRecord, miss_record},
         oversized,
+        tasks::{AT_ONCE, marks},
     },
     transaction::Transaction,
 };
@@ -59,6 +62,27 @@ pub(crate) fn keys(
         "SELECT number, key FROM files WHERE run_id = $1 AND number > $2 ORDER BY number LIMIT $3";
     let rows = tx.query(sql, &[task.into(), after.map_or(-1, i64::from).into(), most.into()])?;
     rows.iter().map(|row| Ok((row.get("number")?, row.get("key")?))).collect()
+}
+
+/// Keys of the first `most` files of each of these tasks, in order.
+pub(crate) fn keys_of(
+    tx: &mut dyn Transaction,
+    ids: &[TaskId],
+    most: u32,
+) -> Result<HashMap<TaskId, Vec<String>>, StoreError> {
+    let mut keys: HashMap<_, Vec<_>> = HashMap::new();
+    for ids in ids.chunks(AT_ONCE) {
+        // Files are numbered without gaps.
+        let sql = format!(
+            "SELECT run_id, key FROM files WHERE run_id IN ({}) AND number < {most} ORDER BY run_id, number",
+            marks(ids.len())
+        );
+        let values: Vec<_> = ids.iter().map(|id| Value::from(*id)).collect();
+        for row in tx.query(&sql, &values)? {
+            keys.entry(row.get("run_id")?).or_default().push(row.get("key")?);
+        }
+    }
+    Ok(keys)
 }
 
 fn file(row: &Row) -> Result<File, StoreError> {

@@ -4,13 +4,16 @@
 //! Limits apply to tasks that have a window: partitions and the search for experiments, which
 //! counts as a partition here.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use tracelift_core::{
     id::{ExportId, TaskId, TenantId},
     limit::AtOnce,
+    task::TaskKind,
     time::Timestamp,
 };
 
-use super::tenants;
+use super::{tasks, tenants};
 use crate::store::{
     StoreError,
     sql::{self, Value},
@@ -21,7 +24,7 @@ use crate::store::{
 pub(crate) struct Served {
     /// The tenant.
     pub(crate) tenant: TenantId,
-    /// How many of its partitions are leased.
+    /// How many of its tasks are leased.
     pub(crate) at_work: usize,
     /// When it was last served.
     pub(crate) last: Option<Timestamp>,
@@ -117,9 +120,13 @@ pub(crate) fn waiting(
 /// Keeps others from claiming this tenant's partitions until the transaction ends.
 pub(crate) fn lock(tx: &mut dyn Transaction, tenant: TenantId) -> Result<Served, StoreError> {
     let last = tenants::lock(tx, tenant)?.map_or(Ok(None), |row| row.get("served_at"))?;
+    // What has no window takes slots too.
     let at_work = count(
         tx,
-        &format!("SELECT count(*) AS n FROM runs r WHERE r.tenant_id = $1 AND {AT_WORK}"),
+        &format!(
+            "SELECT (SELECT count(*) FROM runs r WHERE r.tenant_id = $1 AND {AT_WORK})
+                  + (SELECT count(*) FROM runs r WHERE r.tenant_id = $1 AND r.state = 'leased' AND r.window_start IS NULL) AS n"
+        ),
         tenant,
     )?;
     Ok(Served { tenant, at_work, last })
@@ -146,6 +153,87 @@ pub(crate) fn count_begun(tx: &mut dyn Transaction, tenant: TenantId) -> Result<
 fn count(tx: &mut dyn Transaction, sql: &str, tenant: TenantId) -> Result<usize, StoreError> {
     let number: u64 = sql::one(tx, sql, &[tenant.into()])?.map_or(Ok(0), |row| row.get("n"))?;
     Ok(usize::try_from(number).unwrap_or(usize::MAX))
+}
+
+/// A claimable task without a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unseen {
+    pub(crate) id: TaskId,
+    pub(crate) tenant: TenantId,
+    pub(crate) kind: TaskKind,
+    pub(crate) since: Timestamp,
+}
+
+const UNSEEN: &str = "state = 'queued' AND window_start IS NULL";
+
+/// Claimable tasks without a window, those that have waited longest first.
+pub(crate) fn unseen(
+    tx: &mut dyn Transaction,
+    number: usize,
+    now: Timestamp,
+) -> Result<Vec<Unseen>, StoreError> {
+    let sql = format!(
+        "SELECT * FROM runs WHERE {UNSEEN} AND state_at <= $1 ORDER BY state_at, id LIMIT $2"
+    );
+    tx.query(&sql, &[now.into(), most(number)])?.iter().map(unseen_from).collect()
+}
+
+/// The same of one tenant.
+pub(crate) fn unseen_of(
+    tx: &mut dyn Transaction,
+    tenant: TenantId,
+    number: usize,
+    now: Timestamp,
+) -> Result<Vec<Unseen>, StoreError> {
+    let sql = format!(
+        "SELECT * FROM runs WHERE {UNSEEN} AND tenant_id = $3 AND state_at <= $1
+         ORDER BY CASE WHEN kind = 'finalise' THEN 0 ELSE 1 END, state_at, id LIMIT $2"
+    );
+    let rows = tx.query(&sql, &[now.into(), most(number), tenant.into()])?;
+    rows.iter().map(unseen_from).collect()
+}
+
+/// Tenants with queued tasks without a window, claimable or not. Skips from tenant to tenant by
+/// index.
+pub(crate) fn tenants_of_unseen(tx: &mut dyn Transaction) -> Result<Vec<TenantId>, StoreError> {
+    let sql = format!(
+        "WITH RECURSIVE waiting (tenant_id) AS (
+             SELECT (SELECT tenant_id FROM runs WHERE {UNSEEN} ORDER BY tenant_id LIMIT 1)
+             UNION ALL
+             SELECT (SELECT r.tenant_id FROM runs r WHERE {UNSEEN} AND r.tenant_id > waiting.tenant_id ORDER BY r.tenant_id LIMIT 1)
+             FROM waiting WHERE waiting.tenant_id IS NOT NULL
+         )
+         SELECT tenant_id FROM waiting WHERE tenant_id IS NOT NULL"
+    );
+    tx.query(&sql, &[])?.iter().map(|row| row.get("tenant_id")).collect()
+}
+
+/// How many of each tenant's tasks without a window are leased: finalize tasks, and others.
+pub(crate) fn unseen_at_work(
+    tx: &mut dyn Transaction,
+    tenants: &BTreeSet<TenantId>,
+) -> Result<BTreeMap<TenantId, [usize; 2]>, StoreError> {
+    let mut at_work = BTreeMap::new();
+    for tenant in tenants {
+        let sql = "SELECT kind, count(*) AS n FROM runs
+                   WHERE tenant_id = $1 AND state = 'leased' AND window_start IS NULL GROUP BY kind";
+        let mut counts = [0; 2];
+        for row in tx.query(sql, &[(*tenant).into()])? {
+            let number: u32 = row.get("n")?;
+            counts[usize::from(row.get::<String>("kind")? != "finalise")] += number as usize;
+        }
+        at_work.insert(*tenant, counts);
+    }
+    Ok(at_work)
+}
+
+fn unseen_from(row: &sql::Row) -> Result<Unseen, StoreError> {
+    Ok(Unseen {
+        id: row.get("id")?,
+        tenant: row.get("tenant_id")?,
+        kind: tasks::kind(row)?,
+        since: row.get("state_at")?,
+    })
 }
 
 /// Started exports that may have another of their queued partitions claimed, oldest first.

@@ -17,7 +17,7 @@ use super::{
     limit, offset, oversized, reported,
 };
 use crate::store::{
-    Page, Place, RunFiles, RunView, StoreError,
+    Holder, Page, Place, RunFiles, RunView, StoreError,
     sql::{self, Row, Value},
     transaction::{Transaction, for_update, for_update_of_free},
 };
@@ -26,7 +26,7 @@ use crate::store::{
 const SHOWN_FILES: u32 = 5000;
 
 /// Most tasks, or exporters, named in one statement.
-const AT_ONCE: usize = 64;
+pub(crate) const AT_ONCE: usize = 64;
 
 pub(crate) fn create(tx: &mut dyn Transaction, task: &Task) -> Result<(), StoreError> {
     let (kind, session, window, subject) = match task.kind {
@@ -116,6 +116,7 @@ fn changing(task: &Task) -> Result<sql::Columns, StoreError> {
             ("incarnation", (&lease.incarnation).into()),
             ("progressed_at", lease.progressed_at.into()),
             ("patience", lease.patience.into()),
+            ("asked_back", lease.asked_back.into()),
         ]);
     }
     Ok(columns)
@@ -245,6 +246,17 @@ pub(crate) fn leased_to(
     rows.iter().map(task).collect()
 }
 
+/// Whether this process of an exporter holds the task's lease, or was the last to hold it.
+pub(crate) fn was_held_by(
+    tx: &mut dyn Transaction,
+    id: TaskId,
+    holder: &Holder,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT id FROM runs WHERE id = $1 AND exporter_id = $2 AND incarnation = $3";
+    let values = [id.into(), holder.exporter.as_str().into(), (&holder.incarnation).into()];
+    Ok(sql::one(tx, sql, &values)?.is_some())
+}
+
 /// How many tasks each of these exporters holds, by exporter name.
 pub(crate) fn held(
     tx: &mut dyn Transaction,
@@ -266,7 +278,7 @@ pub(crate) fn held(
 }
 
 /// `$1, $2, …`
-fn marks(number: usize) -> String {
+pub(crate) fn marks(number: usize) -> String {
     (1..=number).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
 }
 
@@ -321,21 +333,52 @@ pub(crate) fn lock_free(
     Ok(free)
 }
 
-/// Up to `most` claimable tasks without a window, locked: callers do not see them, and no limit
-/// applies.
-pub(crate) fn lock_queued_unseen(
+/// Those of these tenants that have leased tasks.
+pub(crate) fn busy(
     tx: &mut dyn Transaction,
-    most: usize,
-    now: Timestamp,
-) -> Result<Vec<Task>, StoreError> {
-    let sql = format!(
-        "SELECT * FROM runs WHERE state = 'queued' AND window_start IS NULL AND state_at <= $1 ORDER BY state_at, id LIMIT $2{}",
-        for_update_of_free(tx)
-    );
-    tx.query(&sql, &[now.into(), i64::try_from(most).unwrap_or(i64::MAX).into()])?
-        .iter()
-        .map(task)
-        .collect()
+    tenants: &[TenantId],
+) -> Result<BTreeSet<TenantId>, StoreError> {
+    let mut busy = BTreeSet::new();
+    for tenants in tenants.chunks(AT_ONCE) {
+        let sql = format!(
+            "SELECT DISTINCT tenant_id FROM runs WHERE state = 'leased' AND tenant_id IN ({})",
+            marks(tenants.len())
+        );
+        let values: Vec<_> = tenants.iter().map(|tenant| Value::from(*tenant)).collect();
+        for row in tx.query(&sql, &values)? {
+            busy.insert(row.get("tenant_id")?);
+        }
+    }
+    Ok(busy)
+}
+
+/// Leased tasks of each tenant, those that were claimed last first; tenants with none are left out.
+pub(crate) fn at_work(
+    tx: &mut dyn Transaction,
+) -> Result<BTreeMap<TenantId, Vec<AtWork>>, StoreError> {
+    let sql =
+        "SELECT id, tenant_id, kind = 'partition' AND NOT frozen AS divisible, asked_back FROM runs
+               WHERE state = 'leased' ORDER BY started_at DESC, id";
+    let mut at_work: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for row in tx.query(sql, &[])? {
+        let task = AtWork {
+            id: row.get("id")?,
+            divisible: row.get("divisible")?,
+            asked_back: row.get("asked_back")?,
+        };
+        at_work.entry(row.get("tenant_id")?).or_default().push(task);
+    }
+    Ok(at_work)
+}
+
+/// A leased task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AtWork {
+    pub(crate) id: TaskId,
+    /// Whether another exporter can go on where this one stops.
+    pub(crate) divisible: bool,
+    /// When it was asked back, if it was.
+    pub(crate) asked_back: Option<Timestamp>,
 }
 
 /// Tasks whose lease has passed one of its deadlines, locked. Tasks that another transaction holds,
@@ -412,7 +455,7 @@ fn views_where(
     let sql =
         format!("{VIEW} AND {condition} {behind} ORDER BY r.window_start, r.id LIMIT $3 OFFSET $4");
     let rows = tx.query(&sql, &values)?;
-    rows.iter().map(|row| view_of(tx, row)).collect::<Result<_, _>>().map(Some)
+    views_of(tx, &rows).map(Some)
 }
 
 pub(crate) fn view(
@@ -426,7 +469,7 @@ pub(crate) fn view(
         &format!("{VIEW} AND r.export_id = $2 AND r.id = $3"),
         &[tenant.into(), export.into(), id.into()],
     )?;
-    found.map(|row| view_of(tx, &row)).transpose()
+    Ok(views_of(tx, found.as_slice())?.pop())
 }
 
 /// Complete files of a partition: up to `most` with greater numbers.
@@ -453,19 +496,24 @@ pub(crate) fn files(
         .transpose()
 }
 
-fn view_of(tx: &mut dyn Transaction, row: &Row) -> Result<RunView, StoreError> {
-    let task = task(row)?;
-    Ok(RunView {
-        export: exports::of_run(tx, task.export)?,
-        bucket: destinations::bucket(row)?,
-        keys: files::keys(tx, task.id, None, SHOWN_FILES)?
-            .into_iter()
-            .map(|(_, key)| key)
-            .collect(),
-        reported: reported::of(row)?,
-        exporter: row.get("exporter_id")?,
-        task,
-    })
+/// Reads what belongs to the runs of a page in two statements, however many runs there are.
+fn views_of(tx: &mut dyn Transaction, rows: &[Row]) -> Result<Vec<RunView>, StoreError> {
+    let tasks = rows.iter().map(task).collect::<Result<Vec<_>, _>>()?;
+    let exports = exports::of_runs(tx, tasks.iter().map(|task| task.export).collect())?;
+    let ids: Vec<_> = tasks.iter().map(|task| task.id).collect();
+    let mut keys = files::keys_of(tx, &ids, SHOWN_FILES)?;
+    let view = |(task, row): (Task, &Row)| {
+        let export = exports.get(&task.export).cloned();
+        Ok(RunView {
+            export: export.ok_or_else(|| exports::gone(task.export))?,
+            bucket: destinations::bucket(row)?,
+            keys: keys.remove(&task.id).unwrap_or_default(),
+            reported: reported::of(row)?,
+            exporter: row.get("exporter_id")?,
+            task,
+        })
+    };
+    tasks.into_iter().zip(rows).map(view).collect()
 }
 
 fn task(row: &Row) -> Result<Task, StoreError> {
@@ -515,7 +563,7 @@ fn task(row: &Row) -> Result<Task, StoreError> {
     })
 }
 
-fn kind(row: &Row) -> Result<TaskKind, StoreError> {
+pub(crate) fn kind(row: &Row) -> Result<TaskKind, StoreError> {
     // Tasks other than partitions name a project if an earlier version created them.
     Ok(match (row.get::<String>("kind")?.as_str(), row.window()?, row.get("subject")?) {
         ("find_experiments", Some(window), None) => TaskKind::FindExperiments(window),
@@ -559,6 +607,7 @@ fn state(row: &Row) -> Result<State, StoreError> {
             until: at,
             progressed_at: row.get("progressed_at")?,
             patience: row.get("patience")?,
+            asked_back: row.get("asked_back")?,
         }),
         "completed" => State::Completed(at),
         "failed" => State::Failed(at),

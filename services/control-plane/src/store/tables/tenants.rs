@@ -6,7 +6,7 @@ use tracelift_core::{
 };
 
 use crate::store::{
-    ApiKey, Permission, StoreError, Tenant,
+    ApiKey, Change, Permission, StoreError, Tenant,
     sql::{self, Row},
     transaction::{Transaction, for_update},
 };
@@ -77,10 +77,16 @@ pub(crate) fn revoke_key(
         "UPDATE api_keys SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1",
         &[id.into(), now.into()],
     )?;
+    tx.tell(Change::KeyRevoked(id));
     sql::one(tx, "SELECT * FROM api_keys WHERE id = $1", &[id.into()])?
         .as_ref()
         .map(key)
         .transpose()
+}
+
+pub(crate) fn is_key_valid(tx: &mut dyn Transaction, id: KeyId) -> Result<bool, StoreError> {
+    let sql = "SELECT id FROM api_keys WHERE id = $1 AND revoked_at IS NULL";
+    Ok(sql::one(tx, sql, &[id.into()])?.is_some())
 }
 
 pub(crate) fn key_by_hash(

@@ -35,6 +35,7 @@ pub(super) fn written(change: &Change) -> String {
         Change::Missed => "1 missed".to_owned(),
         Change::TasksQueued => "1 work".to_owned(),
         Change::Export(id) => format!("1 export {id}"),
+        Change::KeyRevoked(id) => format!("1 key-revoked {id}"),
         Change::Stopped { task, fence, exporter } => {
             format!("1 stopped {task} {} {exporter}", fence.0)
         }
@@ -49,6 +50,7 @@ pub(super) fn read(payload: &str) -> Change {
     let change = match words[..] {
         ["1", "work"] => Some(Change::TasksQueued),
         ["1", "export", id] => id.parse().ok().map(Change::Export),
+        ["1", "key-revoked", id] => id.parse().ok().map(Change::KeyRevoked),
         ["1", "stopped", task, fence, name] => (|| {
             Some(Change::Stopped {
                 task: task.parse().ok()?,

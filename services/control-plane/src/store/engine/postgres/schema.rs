@@ -23,6 +23,9 @@ const CHANGES: &[&str] = &[
     include_str!("migrations/0013_open_windows.sql"),
     include_str!("migrations/0014_under_way.sql"),
     include_str!("migrations/0015_file_format.sql"),
+    include_str!("migrations/0016_unseen.sql"),
+    include_str!("migrations/0017_replicas.sql"),
+    include_str!("migrations/0018_asked_back.sql"),
 ];
 
 /// An advisory lock of our own, provided that nobody else picks these bytes ("tracelft").

@@ -137,7 +137,7 @@ async fn replicas_in_each_others_way_end_well() {
         let all = held(&tasks.iter().collect::<Vec<_>>());
         let reports = join_all(tasks.iter().enumerate().map(|(n, task)| {
             let store = if n % 2 == 0 { &a } else { &b };
-            store.report(task.id, task.fence, Event::FileDone(file(0)), GRACE, at(2))
+            store.report(None, task.id, task.fence, Event::FileDone(file(0)), GRACE, at(2))
         }));
         let (reports, beat, hello, lapsed, claimed, cancelled) = tokio::join!(
             reports,

@@ -43,6 +43,9 @@ where
     E: Failure,
 {
     fn run(&mut self, tx: &mut SqliteTransaction<'_>) -> bool {
+        if self.asker.is_closed() {
+            return false; // nobody waits for it any more
+        }
         let done = catch_unwind(AssertUnwindSafe(|| (self.work)(tx)));
         let outcome = done.unwrap_or_else(|panic| Err(died(panic.as_ref()).into()));
         self.outcome.insert(outcome).is_ok()
