@@ -16,10 +16,10 @@ use uuid::Uuid;
 use crate::{
     Limits,
     encode::{self, Encoded},
+    file_schema::FileProvenance,
     hydrate::{Assembly, HydratedRows, cells},
     meter::Meter,
     pointer,
-    schema::FileProvenance,
     source::Slice,
 };
 
