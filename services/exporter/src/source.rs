@@ -43,7 +43,7 @@ use answer::Answer;
 pub(crate) use extent::Extent;
 use extent::{Interval, ReadPlan};
 use failures::{broke, code, config, cut, failure};
-use feedback::LookUp;
+use feedback::{LookUp, sql};
 use filter::Pushdown;
 use merging::{Merging, Table};
 use moved::Moved;
@@ -245,7 +245,7 @@ impl Source {
         let merging = self.merging().await?;
         let feedback =
             if needs_feedback { self.merging_of_feedback().await? } else { Merging::Final };
-        let feedbacks = query::feedback_of_project(&self.feedbacks, feedback);
+        let feedbacks = sql::feedback_of_project(&self.feedbacks, feedback);
         let pushdown = slice.filter.as_ref().map(|filter| Pushdown::of(filter, &feedbacks));
         Ok(ReadPlan { merging, feedback, moved: false, pushdown: pushdown.map(Arc::new) })
     }
@@ -309,7 +309,7 @@ impl Source {
         ids: &[&str],
         query_id: &str,
     ) -> Result<Answer, Failure> {
-        let query = self.query(&query::feedback(&self.feedbacks, merging));
+        let query = self.query(&sql::feedback(&self.feedbacks, merging));
         let query = query
             .param("tenant", slice.tenant.to_string())
             .param("session", slice.session.to_string())

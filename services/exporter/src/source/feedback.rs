@@ -7,6 +7,7 @@
 //! [`super::FEEDBACK_BLOCK_ROWS`] rows.
 
 mod json;
+pub(super) mod sql;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -20,7 +21,6 @@ use tracelift_core::{
 };
 
 use super::{Slice, Source, answer::Answer, merging::Merging, query, stream::Table};
-pub(super) use json::{FIELDS, Kind};
 use json::{Fields, Lists};
 
 /// Maximum rows per query: their ids are one form field, which ClickHouse limits to 128 KiB.
@@ -212,7 +212,7 @@ struct Block {
 impl Block {
     fn read(batch: &RecordBatch, asked: usize) -> Result<Self, Failure> {
         let read = || {
-            let on = batch.column_by_name(query::ON)?.as_primitive_opt::<UInt64Type>()?;
+            let on = batch.column_by_name(sql::ON)?.as_primitive_opt::<UInt64Type>()?;
             let on: Option<Vec<_>> =
                 on.values().iter().map(|nth| usize::try_from(*nth).ok()?.checked_sub(1)).collect();
             let on = on.filter(|on| on.is_sorted() && on.last().is_none_or(|nth| *nth < asked))?;

@@ -1,16 +1,17 @@
 //! The SQL of the source, as pure text. Values are parameters (`{name:Type}`), never inlined.
 
+mod count;
+mod moved;
+
 use tracelift_core::{
     column::{Column, ColumnType, Columns},
     export::FormatVersion,
 };
 
-use super::{
-    feedback::{FIELDS, Kind},
-    filter::Pushdown,
-    merging::Merging,
-    versions::Versions,
-};
+use super::{filter::Pushdown, merging::Merging, versions::Versions};
+pub(super) use count::{count, counts, extent};
+use moved::unmoved;
+pub(super) use moved::{moved, sizes};
 
 /// Pointers of `inputs`, of `outputs`, and of the other offloaded fields.
 pub(crate) const POINTER_COLUMNS: [&str; 3] = ["inputs_s3_urls", "outputs_s3_urls", "s3_urls"];
@@ -48,30 +49,16 @@ impl RenderedQuery<'_> {
     fn only(&self) -> String {
         self.filter.map(|filter| format!("\n  AND ({})", filter.condition)).unwrap_or_default()
     }
-
-    /// The newest versions of rows that the engine does not merge: their keys, size, and whether
-    /// they count.
-    fn newest(&self) -> String {
-        let counts = self.filter.map_or("1", |filter| &filter.condition);
-        format!(
-            "(SELECT r.start_time AS start_time, r.id AS id,
-       argMax(({}, r.is_deleted = 0 AND ({counts})), (r.modified_at, r.is_deleted)) AS newest
-FROM {} AS r WHERE {} GROUP BY r.start_time, r.id)",
-            inline_bytes(),
-            self.table,
-            self.keys()
-        )
-    }
 }
 
 /// Selects the rows of a slice in the order (start_time, id as text), starting after a cursor if
 /// there is one.
 ///
-/// Selects the exported columns with the result's types (except feedback, which [`feedback`] looks
-/// up, and tenant and project, which are known); then `id` and `start_time` if not exported (for
-/// the cursor); then what decides a filter on content; then the pointers of offloaded columns that
-/// are exported or decide; then what identifies unmerged versions. ClickHouse Strings hold
-/// arbitrary bytes, which `text` turns into text.
+/// Selects the exported columns with the result's types (except feedback, which
+/// [`super::feedback`] looks up, and tenant and project, which are known); then `id` and
+/// `start_time` if not exported (for the cursor); then what decides a filter on content; then the
+/// pointers of offloaded columns that are exported or decide; then what identifies unmerged
+/// versions. ClickHouse Strings hold arbitrary bytes, which `text` turns into text.
 pub(super) fn rows(
     asked: &RenderedQuery<'_>,
     columns: &Columns,
@@ -139,90 +126,6 @@ pub(super) fn rows(
     )
 }
 
-/// Number, rows, total bytes and widest row of each non-empty interval of a slice, in order. Rows
-/// read as stored count once per version.
-pub(super) fn extent(asked: &RenderedQuery<'_>, versions: Versions) -> String {
-    intervals(asked, versions, &inline_bytes())
-}
-
-/// The same without bytes, for rows that can be counted but not measured.
-pub(super) fn counts(asked: &RenderedQuery<'_>, versions: Versions) -> String {
-    intervals(asked, versions, "0")
-}
-
-fn intervals(asked: &RenderedQuery<'_>, versions: Versions, bytes: &str) -> String {
-    let (from, bytes, time) = match versions {
-        Versions::AsStored => {
-            (format!("{} AS r WHERE {}", asked.table, asked.keys()), bytes, "r.start_time")
-        }
-        Versions::Merged => (
-            format!("{} AS r FINAL WHERE {}{}", asked.table, asked.keys(), asked.only()),
-            bytes,
-            "r.start_time",
-        ),
-        Versions::Neighbours => {
-            (format!("{} AS r WHERE r.newest.2", asked.newest()), "r.newest.1", "r.start_time")
-        }
-    };
-    format!(
-        "SELECT intDiv(toUnixTimestamp64Micro({time}) - {{start:Int64}}, {{width:Int64}}) AS stretch,
-       count(), toUInt64(sum({bytes})), toUInt64(max({bytes}))
-FROM {from}
-GROUP BY stretch ORDER BY stretch"
-    )
-}
-
-/// Counts each row of a slice once; with a filter on content, the rows that may match.
-pub(super) fn count(asked: &RenderedQuery<'_>) -> String {
-    match asked.merging {
-        Merging::Final => format!(
-            "SELECT count() FROM {} AS r FINAL WHERE {}{}",
-            asked.table,
-            asked.keys(),
-            asked.only()
-        ),
-        Merging::Ours => format!("SELECT count() FROM {} AS r WHERE r.newest.2", asked.newest()),
-    }
-}
-
-/// Counts the stored rows of a project, and of a window of it.
-pub(super) fn sizes(table: &str) -> String {
-    format!("SELECT count(), countIf({WITHIN}) FROM {table} AS r WHERE {PROJECT}")
-}
-
-/// Whether ids of a window occur at several start times within the project: 0 or 1. Looks only at
-/// share number `share` of `shares`, so that the ids fit into the server's memory.
-pub(super) fn moved(table: &str, nearly_all: bool) -> String {
-    // If most rows are in the window, looking at all of them is faster.
-    let of_window =
-        format!("\n  AND r.id IN (SELECT r.id FROM {table} AS r WHERE {SLICE} AND {SHARE})");
-    format!(
-        "SELECT count() FROM (
-SELECT r.id FROM {table} AS r WHERE {PROJECT} AND {SHARE}{}
-GROUP BY r.id HAVING min(r.start_time) != max(r.start_time) LIMIT 1)",
-        if nearly_all { "" } else { &of_window }
-    )
-}
-
-/// Selects the share of the ids to look at.
-const SHARE: &str = "cityHash64(r.id) % {shares:UInt64} = {share:UInt64}";
-
-/// Tests that an id's newest version is at this start time and not withdrawn. Looks only at ids of
-/// the slice that occur at several.
-fn unmoved(table: &str) -> String {
-    format!(
-        "
-  AND (r.start_time, r.id) NOT IN (
-    SELECT arrayJoin(arrayFilter(time -> time != newest.1 OR newest.2 != 0, times)), id
-    FROM (
-      SELECT r.id AS id, groupUniqArray(r.start_time) AS times,
-             argMax((r.start_time, r.is_deleted), (r.modified_at, r.inserted_at, r.start_time, r.is_deleted)) AS newest
-      FROM {table} AS r
-      WHERE {PROJECT} AND r.id IN (SELECT r.id FROM {table} AS r WHERE {SLICE})
-      GROUP BY r.id HAVING length(times) > 1))"
-    )
-}
-
 /// The projects with a reference dataset that have rows in a window: id, and start times of the
 /// first and last row in microseconds. The dataset may be that of any row, in the window or not.
 pub(super) fn experiments(table: &str, merging: Merging) -> String {
@@ -279,72 +182,6 @@ pub(crate) fn answer(index: usize) -> String {
     format!("answer_{index}")
 }
 
-fn inline_bytes() -> String {
-    ["inputs", "outputs", "error", "extra", "events"]
-        .map(|name| format!("length(r.{name})"))
-        .join(" + ")
-}
-
-/// The index (from 1) of the queried row that a feedback row belongs to.
-pub(crate) const ON: &str = "x_on";
-
-/// Selects the feedback on some rows of a session, in the order of their ids and then of creation.
-///
-/// The table is not ordered by trace row, and merging the versions (FINAL) of a whole project costs
-/// more than scanning it. So the keys of all versions on one of the rows are found first, reading a
-/// single column, and only rows with these keys are merged. The inner query uses blocks of the
-/// default size, because it scans much and returns little.
-pub(super) fn feedback(table: &str, merging: Merging) -> String {
-    let selected = FIELDS.map(|(name, kind)| {
-        let expression = match kind {
-            Kind::Uuid => format!("toString(f.{name})"),
-            Kind::Bool => format!("toBool(f.{name})"),
-            Kind::Time | Kind::Score => format!("f.{name}"),
-            Kind::Name | Kind::Text | Kind::Json => format!("f.{name}"),
-        };
-        format!("{expression} AS {}", out(name))
-    });
-    let keys = format!(
-        "(SELECT v.start_time, v.id FROM {table} AS v
-    WHERE v.tenant_id = {{tenant:UUID}} AND v.session_id = {{session:UUID}} AND v.run_id IN {{ids:Array(UUID)}}
-    SETTINGS max_block_size = 65409)"
-    );
-    let from = match merging {
-        Merging::Final => format!(
-            "{table} AS f FINAL
-WHERE f.tenant_id = {{tenant:UUID}} AND f.session_id = {{session:UUID}}
-  AND (f.start_time, f.id) IN {keys}"
-        ),
-        Merging::Ours => format!(
-            "{}\nWHERE 1",
-            newest_feedback(table, &format!("\n  AND (v.start_time, v.id) IN {keys}"))
-        ),
-    };
-    format!(
-        "SELECT toUInt64(indexOf({{ids:Array(UUID)}}, f.run_id)) AS {ON},
-       {}
-FROM {from}
-  AND f.run_id IN {{ids:Array(UUID)}} AND f.is_deleted = 0
-ORDER BY {ON}, f.created_at, toString(f.id)",
-        selected.join(",\n       ")
-    )
-}
-
-/// The feedback table as seen by a filter, each row in its newest version.
-pub(super) fn feedback_of_project(table: &str, merging: Merging) -> String {
-    match merging {
-        Merging::Final => format!("{table} AS f FINAL"),
-        Merging::Ours => newest_feedback(table, ""),
-    }
-}
-
-fn newest_feedback(table: &str, only: &str) -> String {
-    format!(
-        "(SELECT * FROM {table} AS v WHERE v.tenant_id = {{tenant:UUID}} AND v.session_id = {{session:UUID}}{only}
-  ORDER BY v.modified_at DESC, v.is_deleted DESC LIMIT 1 BY v.start_time, v.id) AS f"
-    )
-}
-
 /// Kills a query by id, and the queries made on its behalf.
 pub(crate) const KILL: &str = "KILL QUERY WHERE query_id = {id:String} OR startsWith(query_id, concat({id:String}, '-')) ASYNC";
 
@@ -392,94 +229,4 @@ fn expression(column: Column, version: FormatVersion) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use tracelift_core::filter::Filter;
-
-    use super::*;
-
-    fn asked(merging: Merging) -> RenderedQuery<'static> {
-        RenderedQuery { table: "runs", merging, moved: false, filter: None, resumes: false }
-    }
-
-    #[test]
-    fn the_query_of_all_columns() {
-        insta::assert_snapshot!(rows(
-            &asked(Merging::Final),
-            &Columns::default(),
-            FormatVersion::V1,
-            Versions::AsStored
-        ));
-    }
-
-    #[test]
-    fn a_resumed_query_of_few_columns_reads_their_pointers_only() {
-        let columns = Columns::parse("f", &["outputs", "total_cost"]).unwrap();
-        let asked = RenderedQuery { resumes: true, ..asked(Merging::Final) };
-        insta::assert_snapshot!(rows(&asked, &columns, FormatVersion::V2Beta, Versions::Merged));
-    }
-
-    #[test]
-    fn the_query_of_feedback() {
-        insta::assert_snapshot!(feedback("feedbacks", Merging::Final));
-    }
-
-    #[test]
-    fn rows_are_asked_for_without_their_feedback() {
-        let of = |names: &[&str]| {
-            rows(
-                &asked(Merging::Final),
-                &Columns::parse("f", names).unwrap(),
-                FormatVersion::V1,
-                Versions::Merged,
-            )
-        };
-        assert_eq!(of(&["name", "feedbacks", "id"]), of(&["name", "id"]));
-        assert!(!of(&["feedbacks"]).contains("feedback"));
-    }
-
-    #[test]
-    fn the_query_of_experiments() {
-        insta::assert_snapshot!(experiments("runs", Merging::Final));
-    }
-
-    #[test]
-    fn a_query_with_a_filter_on_content_selects_what_decides_it() {
-        let columns = Columns::parse("f", &["name", "inputs"]).unwrap();
-        let filter = Filter::read(
-            r#"and(eq(is_root, true), or(neq(error, null), like(inputs, "%a%")), gt(latency, 2))"#,
-        )
-        .unwrap();
-        let pushed = Pushdown::of(&filter, "feedbacks AS f FINAL");
-        let asked = RenderedQuery { resumes: true, filter: Some(&pushed), ..asked(Merging::Final) };
-        insta::assert_snapshot!(rows(&asked, &columns, FormatVersion::V1, Versions::Merged));
-    }
-
-    #[test]
-    fn where_the_engine_does_not_merge_versions_the_newest_decides() {
-        let columns = Columns::parse("f", &["name"]).unwrap();
-        let filter = Filter::read(r#"and(eq(name, "a"), eq(feedback_key, "k"))"#).unwrap();
-        let pushed = Pushdown::of(&filter, &feedback_of_project("feedbacks", Merging::Ours));
-        let asked = RenderedQuery { filter: Some(&pushed), resumes: true, ..asked(Merging::Ours) };
-        let told = [
-            rows(&asked, &columns, FormatVersion::V1, Versions::Neighbours),
-            extent(&asked, Versions::Neighbours),
-            count(&asked),
-            experiments("runs", Merging::Ours),
-            feedback("feedbacks", Merging::Ours),
-        ];
-        insta::assert_snapshot!(told.join("\n\n"));
-    }
-
-    #[test]
-    fn an_id_that_moved_counts_where_its_newest_version_is() {
-        let asked = RenderedQuery { moved: true, ..asked(Merging::Final) };
-        let told = [
-            sizes("runs"),
-            moved("runs", false),
-            moved("runs", true),
-            count(&asked),
-            extent(&asked, Versions::Merged),
-        ];
-        insta::assert_snapshot!(told.join("\n\n"));
-    }
-}
+mod tests;

@@ -17,7 +17,7 @@ use crate::source::query::out;
 
 /// How a field of feedback is stored, and therefore how it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::source) enum Kind {
+pub(super) enum Kind {
     /// Lower-case text.
     Uuid,
     Bool,
@@ -37,7 +37,7 @@ pub(in crate::source) enum Kind {
 
 /// The fields, in order: all except the tenant, who is the reader, and the deletion flag, which is
 /// never set.
-pub(in crate::source) const FIELDS: [(&str, Kind); 14] = [
+pub(super) const FIELDS: [(&str, Kind); 14] = [
     ("id", Kind::Uuid),
     ("run_id", Kind::Uuid),
     ("session_id", Kind::Uuid),
