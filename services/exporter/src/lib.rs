@@ -39,7 +39,7 @@ pub use network::Network;
 pub use settings::{
     Blobs, ClickHouse, Limits, Patience, RENAMED, Settings, TransportCompression, UniqueBy,
 };
-pub use source::filter::Pushdown;
+pub use source::{filter::Pushdown, schema::SourceSchema};
 
 use crate::{
     access::{DestinationAccess, Token},

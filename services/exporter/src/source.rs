@@ -14,6 +14,7 @@ mod merging;
 mod moved;
 mod pins;
 pub(crate) mod query;
+pub(crate) mod schema;
 mod stream;
 mod tally;
 mod text;
@@ -48,6 +49,7 @@ use filter::Pushdown;
 use merging::{Merging, Table};
 use moved::Moved;
 use query::RenderedQuery;
+use schema::{MAX_POINTER_COLUMNS, SourceSchema, VersionedTable};
 use stream::QueryRequest;
 pub(crate) use stream::{Rows, place};
 use tally::Counts;
@@ -59,8 +61,7 @@ use crate::settings::{ClickHouse, Limits};
 #[derive(Clone)]
 pub(crate) struct Source {
     client: Client,
-    table: String,
-    feedbacks: String,
+    schema: Arc<SourceSchema>,
     batch_bytes: u64,
     identity: Identity,
     pins: Arc<Mutex<Option<Pins>>>,
@@ -131,13 +132,17 @@ impl Source {
             .with_setting("optimize_read_in_order", "1");
         Ok(Self {
             client,
-            table: settings.runs_table.clone(),
-            feedbacks: settings.feedbacks_table.clone(),
+            schema: Arc::new(SourceSchema::of(settings)),
             batch_bytes: limits.batch_bytes,
             identity: settings.unique_by.into(),
             pins: Arc::default(),
             moved: Arc::default(),
         })
+    }
+
+    /// What the tables look like.
+    pub(crate) fn schema(&self) -> &SourceSchema {
+        &self.schema
     }
 
     /// What identifies a row.
@@ -188,10 +193,10 @@ impl Source {
     }
 
     /// How a table's row versions are merged; `None` if there is no such table.
-    async fn merging_of(&self, table: &str) -> Result<Option<Merging>, Failure> {
+    async fn merging_of(&self, table: &VersionedTable) -> Result<Option<Merging>, Failure> {
         let found = self
             .query(query::TABLE)
-            .param("table", table)
+            .param("table", &table.name)
             .fetch_optional::<(String, String, String)>()
             .await;
         match found {
@@ -200,7 +205,7 @@ impl Source {
             }
             Ok(None) => Ok(None),
             Err(error) if code(&error.to_string()) == Some(NO_GRANT) => {
-                tracing::debug!(%error, table, "the engine of the table is not known; the exporter merges the versions of its rows");
+                tracing::debug!(%error, table = table.name, "the engine of the table is not known; the exporter merges the versions of its rows");
                 Ok(Some(Merging::Ours))
             }
             Err(error) => Err(self.failed(&error)),
@@ -209,8 +214,9 @@ impl Source {
 
     /// How versions of trace rows are merged.
     async fn merging(&self) -> Result<Merging, Failure> {
-        let table = &self.table;
+        let table = &self.schema.runs.versioned;
         self.merging_of(table).await?.ok_or_else(|| {
+            let table = &table.name;
             config(format!(
                 "the table {table} does not exist, or the exporter's ClickHouse user may not see it; check CLICKHOUSE_DATABASE and \
                  CLICKHOUSE_RUNS_TABLE, and grant SELECT"
@@ -220,7 +226,7 @@ impl Source {
 
     /// How versions of feedback are merged. A missing table is an error only for those who need it.
     async fn merging_of_feedback(&self) -> Result<Merging, Failure> {
-        Ok(self.merging_of(&self.feedbacks).await?.unwrap_or(Merging::Final))
+        Ok(self.merging_of(&self.schema.feedbacks.versioned).await?.unwrap_or(Merging::Final))
     }
 
     /// Classifies an error. A server that rejects a setting another one accepted has a different
@@ -245,8 +251,9 @@ impl Source {
         let merging = self.merging().await?;
         let feedback =
             if needs_feedback { self.merging_of_feedback().await? } else { Merging::Final };
-        let feedbacks = sql::feedback_of_project(&self.feedbacks, feedback);
-        let pushdown = slice.filter.as_ref().map(|filter| Pushdown::of(filter, &feedbacks));
+        let feedbacks = sql::feedback_of_project(&self.schema.feedbacks, feedback);
+        let pushdown =
+            slice.filter.as_ref().map(|filter| Pushdown::of(filter, &self.schema, &feedbacks));
         Ok(ReadPlan { merging, feedback, moved: false, pushdown: pushdown.map(Arc::new) })
     }
 
@@ -309,7 +316,7 @@ impl Source {
         ids: &[&str],
         query_id: &str,
     ) -> Result<Answer, Failure> {
-        let query = self.query(&sql::feedback(&self.feedbacks, merging));
+        let query = self.query(&sql::feedback(&self.schema.feedbacks, merging));
         let query = query
             .param("tenant", slice.tenant.to_string())
             .param("session", slice.session.to_string())
@@ -392,7 +399,7 @@ impl Source {
         self.prepare().await?;
         let merging = self.merging().await?;
         let query = self
-            .query(&query::experiments(&self.table, merging))
+            .query(&query::experiments(&self.schema, merging))
             .param("tenant", tenant.to_string())
             .param("start", window.start().micros())
             .param("end", window.end().micros())
@@ -453,7 +460,7 @@ impl Source {
         sql: impl FnOnce(&RenderedQuery<'_>) -> String,
     ) -> Query {
         let asked = RenderedQuery {
-            table: &self.table,
+            schema: &self.schema,
             merging: plan.merging,
             moved: plan.moved,
             filter: plan.pushdown.as_deref(),
@@ -481,14 +488,15 @@ impl Source {
             .param("end", window.end().micros())
     }
 
-    /// The current pointers of a row, in the order of [`query::POINTER_COLUMNS`]; `None` if the row
-    /// is gone.
-    pub(crate) async fn pointers(
+    /// What the pointer column of a field holds now; `None` if the row is gone, or if the field is
+    /// never offloaded.
+    pub(crate) async fn pointer(
         &self,
         slice: &Slice,
         row: Cursor,
-    ) -> Result<Option<[String; 3]>, Failure> {
-        let query = self.query(&query::pointers(&self.table));
+        field: Column,
+    ) -> Result<Option<String>, Failure> {
+        let query = self.query(&query::pointers(&self.schema));
         let query = query
             .param("tenant", slice.tenant.to_string())
             .param("session", slice.session.to_string())
@@ -496,7 +504,11 @@ impl Source {
             .param("id", row.id.to_string());
         let found: Option<(String, String, String)> =
             query.fetch_optional().await.map_err(|error| failure(&error))?;
-        Ok(found.map(|(inputs, outputs, others)| [inputs, outputs, others]))
+        let held = self.schema.runs.pointers.iter().position(|held| held.fields.contains(&field));
+        Ok(found.zip(held).and_then(|((first, second, third), held)| {
+            let columns: [String; MAX_POINTER_COLUMNS] = [first, second, third];
+            columns.into_iter().nth(held)
+        }))
     }
 
     /// Kills a query and its feedback queries. Killing an unknown query is a no-op; a server that

@@ -21,6 +21,7 @@ use tracelift_core::{
 };
 
 use super::{Slice, Source, answer::Answer, merging::Merging, query, stream::Table};
+pub(super) use json::{FIELDS, Kind};
 use json::{Fields, Lists};
 
 /// Maximum rows per query: their ids are one form field, which ClickHouse limits to 128 KiB.

@@ -6,14 +6,14 @@
 
 use tracelift_core::failure::Failure;
 
-use super::failures::config;
+use super::{failures::config, schema::VersionedTable};
 
 /// Who merges the versions of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Merging {
     /// The engine: FINAL keeps the newest version, unless it withdraws the row.
     Final,
-    /// The exporter, or a separate query: the newest by `modified_at`, unless `is_deleted`.
+    /// The exporter, or a separate query: the newest version, unless it withdraws the row.
     Ours,
 }
 
@@ -26,21 +26,19 @@ pub(super) struct Table {
     pub(super) sorting_key: String,
 }
 
-/// The key of the reference schema. Versions of a row have equal keys, and are adjacent in the
-/// order of a partition.
-const KEY: &str = "tenant_id, session_id, start_time, id";
-
 /// Engines that combine rows in their own way, so that what is stored is not a version of anything.
 const COMBINING: [&str; 5] = ["Aggregating", "Coalescing", "Collapsing", "Graphite", "Summing"];
 
 impl Table {
-    /// How the table's versions are merged; a failure if that is impossible.
-    pub(super) fn merging(&self, name: &str) -> Result<Merging, Failure> {
-        let Self { engine, engine_full, sorting_key } = self;
+    /// How the versions of `table` are merged, which this describes; a failure if that is
+    /// impossible.
+    pub(super) fn merging(&self, table: &VersionedTable) -> Result<Merging, Failure> {
+        let (Self { engine, engine_full, sorting_key }, name) = (self, &table.name);
         if COMBINING.iter().any(|combining| engine.contains(combining)) {
             let detail = format!(
                 "the table {name} has the engine {engine}, of whose rows nobody can tell which version is the newest: name a table of the \
-                 engine ReplacingMergeTree(modified_at, is_deleted), or a view of it"
+                 engine ReplacingMergeTree({}), or a view of it",
+                table.replacing_arguments().join(", ")
             );
             return Err(config(detail));
         }
@@ -51,25 +49,29 @@ impl Table {
             });
         let arguments =
             definition.trim_end().strip_suffix(')').unwrap_or_default().rsplit([',', '(']);
-        let versions: Vec<_> =
-            arguments.take(2).map(|argument| argument.trim().trim_matches('`')).collect();
-        let is_reference = engine.ends_with("ReplacingMergeTree")
-            && sorting_key == KEY
-            && versions == ["is_deleted", "modified_at"];
-        Ok(if is_reference { Merging::Final } else { Merging::Ours })
+        let last = arguments.map(|argument| argument.trim().trim_matches('`'));
+        // Versions of a row have equal keys, and are adjacent in the order of a partition.
+        let merges_versions = engine.ends_with("ReplacingMergeTree")
+            && *sorting_key == table.sorting_key()
+            && last.take(2).eq(table.replacing_arguments().into_iter().rev());
+        Ok(if merges_versions { Merging::Final } else { Merging::Ours })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::schema::SourceSchema;
+
+    const KEY: &str = "tenant_id, session_id, start_time, id";
 
     fn merging(engine: &str, arguments: &str, key: &str) -> Result<Merging, String> {
         let engine_full = format!(
             "{engine}{arguments} PARTITION BY toYYYYMM(start_time) ORDER BY ({key}) SETTINGS index_granularity = 8192"
         );
         let table = Table { engine: engine.to_owned(), engine_full, sorting_key: key.to_owned() };
-        table.merging("runs").map_err(|failure| failure.detail)
+        let schema = SourceSchema::reference("runs", "feedbacks");
+        table.merging(&schema.runs.versioned).map_err(|failure| failure.detail)
     }
 
     #[test]

@@ -1,34 +1,32 @@
-//! The SQL of the source, as pure text. Values are parameters (`{name:Type}`), never inlined.
+//! The SQL of the source, as pure text. Values are parameters (`{name:Type}`), never inlined. What
+//! the tables look like comes from the [schema](super::schema).
 
+mod conditions;
 mod count;
 mod moved;
+
+use std::iter::repeat_n;
 
 use tracelift_core::{
     column::{Column, ColumnType, Columns},
     export::FormatVersion,
 };
 
-use super::{filter::Pushdown, merging::Merging, versions::Versions};
+use super::{
+    filter::Pushdown,
+    merging::Merging,
+    schema::{MAX_POINTER_COLUMNS, SourceSchema, VersionedTable},
+    versions::Versions,
+};
+pub(super) use conditions::{newest_first, of_project};
+use conditions::{row_order, within};
 pub(super) use count::{count, counts, extent};
-use moved::unmoved;
 pub(super) use moved::{moved, sizes};
-
-/// Pointers of `inputs`, of `outputs`, and of the other offloaded fields.
-pub(crate) const POINTER_COLUMNS: [&str; 3] = ["inputs_s3_urls", "outputs_s3_urls", "s3_urls"];
-
-/// The pointer column of an offloadable column.
-pub(crate) fn pointer_column(column: Column) -> &'static str {
-    match column {
-        Column::Inputs => POINTER_COLUMNS[0],
-        Column::Outputs => POINTER_COLUMNS[1],
-        _ => POINTER_COLUMNS[2],
-    }
-}
 
 /// Which rows to select, and what determines those that count.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RenderedQuery<'a> {
-    pub(super) table: &'a str,
+    pub(super) schema: &'a SourceSchema,
     pub(super) merging: Merging,
     /// Whether ids of the slice also occur at other start times; if so, each counts where its
     /// newest version is.
@@ -36,19 +34,6 @@ pub(super) struct RenderedQuery<'a> {
     pub(super) filter: Option<&'a Pushdown>,
     /// Whether to start after a cursor.
     pub(super) resumes: bool,
-}
-
-impl RenderedQuery<'_> {
-    /// The condition on every version of a row.
-    fn keys(&self) -> String {
-        let moved = if self.moved { unmoved(self.table) } else { String::new() };
-        format!("{SLICE}{moved}{}", if self.resumes { BEHIND } else { "" })
-    }
-
-    /// The condition on its newest version.
-    fn only(&self) -> String {
-        self.filter.map(|filter| format!("\n  AND ({})", filter.condition)).unwrap_or_default()
-    }
 }
 
 /// Selects the rows of a slice in the order (start_time, id as text), starting after a cursor if
@@ -65,102 +50,127 @@ pub(super) fn rows(
     version: FormatVersion,
     versions: Versions,
 ) -> String {
-    let elsewhere = [Column::Feedbacks, Column::TenantId, Column::SessionId];
-    let of_table = columns.iter().filter(|column| !elsewhere.contains(column));
-    let mut selected: Vec<String> = of_table
-        .map(|column| format!("{} AS {}", expression(column, version), out(column.name())))
-        .collect();
-    for column in [Column::Id, Column::StartTime] {
-        if !columns.contains(column) {
-            selected.push(format!("{} AS {}", expression(column, version), out(column.name())));
-        }
-    }
-    let deciding: &[Column] = asked.filter.map_or(&[], |filter| &filter.content);
-    if let Some((filter, undecided)) =
-        asked.filter.and_then(|filter| Some((filter, filter.undecided.as_ref()?)))
-    {
-        selected.push(format!("toBool({undecided}) AS {}", out(UNDECIDED)));
-        let answers = filter.questions.iter().enumerate();
-        selected.extend(
-            answers
-                .map(|(index, question)| format!("toBool({question}) AS {}", out(&answer(index)))),
-        );
-        let hidden = deciding.iter().filter(|column| !columns.contains(**column));
-        selected.extend(hidden.map(|column| {
-            format!(
-                "if({undecided}, {}, NULL) AS {}",
-                expression(*column, version),
-                out(column.name())
-            )
-        }));
-    }
-    let used = |pointer: &str| {
-        let exported = columns.iter().filter(|column| column.offloadable());
-        exported.chain(deciding.iter().copied()).any(|column| pointer_column(column) == pointer)
-    };
-    selected.extend(
-        POINTER_COLUMNS
-            .iter()
-            .filter(|pointer| used(pointer))
-            .map(|pointer| format!("r.{pointer} AS {}", out(pointer))),
-    );
+    let table = &asked.schema.runs.versioned;
+    let selected = [
+        exported(asked.schema, columns, version),
+        deciding(asked, columns, version),
+        pointing(asked, columns),
+        unmerged(asked, versions),
+    ];
     let (merged, only, order) = match versions {
-        Versions::Merged => (" FINAL", asked.only(), ""),
-        Versions::AsStored => (" ", String::new(), ""),
+        Versions::Merged => (" FINAL", asked.only(), String::new()),
+        Versions::AsStored => ("", String::new(), String::new()),
         // The order of versions decides which of them count; only then does it matter whether they
         // match.
-        Versions::Neighbours => (" ", String::new(), ", r.modified_at DESC, r.is_deleted DESC"),
+        Versions::Neighbours => ("", String::new(), format!(", {}", newest_first(table, "r"))),
     };
-    if versions != Versions::Merged {
-        selected.push(format!("r.is_deleted AS {}", out(WITHDRAWN)));
-    }
-    if let (Versions::Neighbours, Some(filter)) = (versions, asked.filter) {
-        selected.push(format!("toBool({}) AS {}", filter.condition, out(MATCHES)));
-    }
     format!(
-        "SELECT {}\nFROM {} AS r{}\nWHERE {}{only}\nORDER BY r.start_time, toString(r.id){order}",
-        selected.join(",\n       "),
-        asked.table,
-        merged.trim_end(),
-        asked.keys()
+        "SELECT {}\nFROM {} AS r{merged}\nWHERE {}{only}\nORDER BY {}{order}",
+        selected.concat().join(",\n       "),
+        table.name,
+        asked.keys(),
+        row_order(table)
     )
+}
+
+/// The exported columns of the table, and those of the cursor.
+fn exported(schema: &SourceSchema, columns: &Columns, version: FormatVersion) -> Vec<String> {
+    let elsewhere = [Column::Feedbacks, Column::TenantId, Column::SessionId];
+    let of_table = columns.iter().filter(|column| !elsewhere.contains(column));
+    let of_cursor = [Column::Id, Column::StartTime];
+    let of_cursor = of_cursor.into_iter().filter(|column| !columns.contains(*column));
+    of_table
+        .chain(of_cursor)
+        .map(|column| aliased(&expression(schema, column, version), column.name()))
+        .collect()
+}
+
+/// What decides a filter on content, with the content that is not exported.
+fn deciding(asked: &RenderedQuery<'_>, columns: &Columns, version: FormatVersion) -> Vec<String> {
+    let Some(filter) = asked.filter else { return Vec::new() };
+    let Some(undecided) = &filter.undecided else { return Vec::new() };
+    let mut selected = vec![aliased(&format!("toBool({undecided})"), UNDECIDED)];
+    let questions = filter.questions.iter().enumerate();
+    selected.extend(
+        questions.map(|(index, question)| aliased(&format!("toBool({question})"), &answer(index))),
+    );
+    let hidden = filter.content.iter().filter(|column| !columns.contains(**column));
+    selected.extend(hidden.map(|column| {
+        let content = expression(asked.schema, *column, version);
+        aliased(&format!("if({undecided}, {content}, NULL)"), column.name())
+    }));
+    selected
+}
+
+/// The pointers of the fields that are exported or decide.
+fn pointing(asked: &RenderedQuery<'_>, columns: &Columns) -> Vec<String> {
+    let deciding: &[Column] = asked.filter.map_or(&[], |filter| &filter.content);
+    let needed = |field: &Column| columns.contains(*field) || deciding.contains(field);
+    let pointers = asked.schema.runs.pointers.iter();
+    pointers
+        .filter(|pointer| pointer.fields.iter().any(needed))
+        .map(|pointer| aliased(&format!("r.{}", pointer.name), &pointer.name))
+        .collect()
+}
+
+/// What tells unmerged versions apart.
+fn unmerged(asked: &RenderedQuery<'_>, versions: Versions) -> Vec<String> {
+    let is_deleted = &asked.schema.runs.versioned.is_deleted;
+    let withdrawn =
+        (versions != Versions::Merged).then(|| aliased(&format!("r.{is_deleted}"), WITHDRAWN));
+    let filter = asked.filter.filter(|_| versions == Versions::Neighbours);
+    let matches = filter.map(|filter| aliased(&format!("toBool({})", filter.condition), MATCHES));
+    withdrawn.into_iter().chain(matches).collect()
 }
 
 /// The projects with a reference dataset that have rows in a window: id, and start times of the
 /// first and last row in microseconds. The dataset may be that of any row, in the window or not.
-pub(super) fn experiments(table: &str, merging: Merging) -> String {
+pub(super) fn experiments(schema: &SourceSchema, merging: Merging) -> String {
     // Withdrawn rows merely add an empty partition.
     let merged = if merging == Merging::Final { " FINAL" } else { "" };
+    let (table, dataset) = (&schema.runs.versioned, &schema.runs.reference_dataset);
+    let VersionedTable { name, tenant, project, start_time: time, .. } = table;
     format!(
-        "SELECT toString(r.session_id) AS session, toUnixTimestamp64Micro(min(r.start_time)), toUnixTimestamp64Micro(max(r.start_time))
-FROM {table} AS r{merged}
-WHERE r.tenant_id = {{tenant:UUID}}
-  AND {WITHIN}
-  AND r.session_id IN (
-    SELECT e.session_id FROM {table} AS e{merged} WHERE e.tenant_id = {{tenant:UUID}} AND e.reference_dataset_id IS NOT NULL
+        "SELECT toString(r.{project}) AS session, toUnixTimestamp64Micro(min(r.{time})), toUnixTimestamp64Micro(max(r.{time}))
+FROM {name} AS r{merged}
+WHERE r.{tenant} = {{tenant:UUID}}
+  AND {}
+  AND r.{project} IN (
+    SELECT e.{project} FROM {name} AS e{merged} WHERE e.{tenant} = {{tenant:UUID}} AND e.{dataset} IS NOT NULL
   )
-GROUP BY r.session_id ORDER BY session LIMIT {{most:UInt64}}"
+GROUP BY r.{project} ORDER BY session LIMIT {{most:UInt64}}",
+        within(table)
     )
 }
 
 /// Start time in microseconds and id of the first row, after a cursor if there is one.
 pub(super) fn next(asked: &RenderedQuery<'_>) -> String {
     let merged = if asked.merging == Merging::Final { " FINAL" } else { "" };
+    let table = &asked.schema.runs.versioned;
+    let VersionedTable { name, start_time, id, .. } = table;
     format!(
-        "SELECT toUnixTimestamp64Micro(r.start_time), toString(r.id) FROM {} AS r{merged} WHERE {}{}
-ORDER BY r.start_time, toString(r.id) LIMIT 1",
-        asked.table,
+        "SELECT toUnixTimestamp64Micro(r.{start_time}), toString(r.{id}) FROM {name} AS r{merged} WHERE {}{}
+ORDER BY {} LIMIT 1",
         asked.keys(),
-        asked.only()
+        asked.only(),
+        row_order(table)
     )
 }
 
-/// The current pointers of one row.
-pub(super) fn pointers(table: &str) -> String {
+/// The current pointers of one row: [`MAX_POINTER_COLUMNS`] of them, of which those that the table
+/// lacks are empty.
+pub(super) fn pointers(schema: &SourceSchema) -> String {
+    let table = &schema.runs.versioned;
+    let VersionedTable { name, start_time, id, modified_at, .. } = table;
+    let selected = schema.runs.pointers.iter().map(|pointer| format!("r.{}", pointer.name));
+    let lacking = repeat_n("''".to_owned(), MAX_POINTER_COLUMNS);
+    let selected: Vec<_> = selected.chain(lacking).take(MAX_POINTER_COLUMNS).collect();
     format!(
-        "SELECT r.inputs_s3_urls, r.outputs_s3_urls, r.s3_urls FROM {table} AS r
-WHERE {PROJECT} AND r.start_time = fromUnixTimestamp64Micro({{time:Int64}}, 'UTC') AND r.id = {{id:UUID}}
-ORDER BY r.modified_at DESC LIMIT 1"
+        "SELECT {} FROM {name} AS r
+WHERE {} AND r.{start_time} = fromUnixTimestamp64Micro({{time:Int64}}, 'UTC') AND r.{id} = {{id:UUID}}
+ORDER BY r.{modified_at} DESC LIMIT 1",
+        selected.join(", "),
+        of_project(table, "r")
     )
 }
 
@@ -185,46 +195,24 @@ pub(crate) fn answer(index: usize) -> String {
 /// Kills a query by id, and the queries made on its behalf.
 pub(crate) const KILL: &str = "KILL QUERY WHERE query_id = {id:String} OR startsWith(query_id, concat({id:String}, '-')) ASYNC";
 
-const PROJECT: &str = "r.tenant_id = {tenant:UUID} AND r.session_id = {session:UUID}";
-
-const WITHIN: &str = "r.start_time >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
-  AND r.start_time < fromUnixTimestamp64Micro({end:Int64}, 'UTC')";
-
-const SLICE: &str = "r.tenant_id = {tenant:UUID} AND r.session_id = {session:UUID}
-  AND r.start_time >= fromUnixTimestamp64Micro({start:Int64}, 'UTC')
-  AND r.start_time < fromUnixTimestamp64Micro({end:Int64}, 'UTC')";
-
-const BEHIND: &str = "
-  AND r.start_time >= fromUnixTimestamp64Micro({cursor_time:Int64}, 'UTC')
-  AND (r.start_time > fromUnixTimestamp64Micro({cursor_time:Int64}, 'UTC') OR toString(r.id) > {cursor_id:String})";
-
 /// The name of a result column. It differs from every table column, so that no expression refers to
 /// an alias by mistake.
 pub(crate) fn out(name: &str) -> String {
     format!("x_{name}")
 }
 
-fn expression(column: Column, version: FormatVersion) -> String {
-    let name = column.name();
-    match column {
-        Column::ParentRunIds => {
-            "toJSONString(arrayMap(part -> substring(part, position(part, 'Z') + 1), arrayPopBack(splitByChar('.', toValidUTF8(r.dotted_order)))))"
-                .to_owned()
-        }
-        Column::Tags => "toJSONString(arrayMap(tag -> toValidUTF8(tag), r.tags))".to_owned(),
-        // Its 16 bytes, which `text` formats. Older servers lack an Arrow type for UUIDs.
-        Column::Id | Column::TraceId | Column::ParentRunId | Column::ReferenceExampleId => {
-            format!("reinterpret(r.{name}, 'FixedString(16)')")
-        }
-        Column::Name | Column::RunType | Column::Status | Column::DottedOrder | Column::TraceTier => {
-            format!("toString(r.{name})")
-        }
-        _ => match (column.kind(), version) {
-            (ColumnType::Text, _) => format!("r.{name}"),
-            (ColumnType::Int, _) => format!("toInt64(r.{name})"),
-            (ColumnType::Cost, FormatVersion::V1) => format!("toFloat64(r.{name})"),
-            (ColumnType::Cost, FormatVersion::V2Beta) | (ColumnType::Timestamp | ColumnType::Bool, _) => format!("r.{name}"),
-        },
+fn aliased(expression: &str, name: &str) -> String {
+    format!("{expression} AS {}", out(name))
+}
+
+/// The value of a column, with the type of the file if it is a number.
+fn expression(schema: &SourceSchema, column: Column, version: FormatVersion) -> String {
+    let selected = schema.runs.selected(column);
+    match (column.kind(), version) {
+        (ColumnType::Int, _) => format!("toInt64({selected})"),
+        (ColumnType::Cost, FormatVersion::V1) => format!("toFloat64({selected})"),
+        (ColumnType::Cost, FormatVersion::V2Beta)
+        | (ColumnType::Text | ColumnType::Timestamp | ColumnType::Bool, _) => selected.to_owned(),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::source::query::out;
 
 /// How a field of feedback is stored, and therefore how it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::source) enum Kind {
     /// Lower-case text.
     Uuid,
     Bool,
@@ -37,7 +37,7 @@ pub(super) enum Kind {
 
 /// The fields, in order: all except the tenant, who is the reader, and the deletion flag, which is
 /// never set.
-pub(super) const FIELDS: [(&str, Kind); 14] = [
+pub(in crate::source) const FIELDS: [(&str, Kind); 14] = [
     ("id", Kind::Uuid),
     ("run_id", Kind::Uuid),
     ("session_id", Kind::Uuid),

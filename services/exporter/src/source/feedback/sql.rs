@@ -1,7 +1,11 @@
 //! The SQL of feedback, as pure text. Values are parameters.
 
-use super::json::{FIELDS, Kind};
-use crate::source::{merging::Merging, query::out};
+use super::json::FIELDS;
+use crate::source::{
+    merging::Merging,
+    query::{newest_first, of_project, out},
+    schema::{FeedbacksTable, VersionedTable},
+};
 
 /// The index (from 1) of the queried row that a feedback row belongs to.
 pub(super) const ON: &str = "x_on";
@@ -12,53 +16,54 @@ pub(super) const ON: &str = "x_on";
 /// more than scanning it. So the keys of all versions on one of the rows are found first, reading a
 /// single column, and only rows with these keys are merged. The inner query uses blocks of the
 /// default size, because it scans much and returns little.
-pub(in crate::source) fn feedback(table: &str, merging: Merging) -> String {
-    let selected = FIELDS.map(|(name, kind)| {
-        let expression = match kind {
-            Kind::Uuid => format!("toString(f.{name})"),
-            Kind::Bool => format!("toBool(f.{name})"),
-            Kind::Time | Kind::Score => format!("f.{name}"),
-            Kind::Name | Kind::Text | Kind::Json => format!("f.{name}"),
-        };
-        format!("{expression} AS {}", out(name))
-    });
+pub(in crate::source) fn feedback(feedbacks: &FeedbacksTable, merging: Merging) -> String {
+    let FeedbacksTable { run_id, created_at, versioned: table, .. } = feedbacks;
+    let VersionedTable { name, start_time, id, is_deleted, .. } = table;
+    let selected =
+        FIELDS.map(|(field, _)| format!("{} AS {}", feedbacks.selected(field), out(field)));
     let keys = format!(
-        "(SELECT v.start_time, v.id FROM {table} AS v
-    WHERE v.tenant_id = {{tenant:UUID}} AND v.session_id = {{session:UUID}} AND v.run_id IN {{ids:Array(UUID)}}
-    SETTINGS max_block_size = 65409)"
+        "(SELECT v.{start_time}, v.{id} FROM {name} AS v
+    WHERE {} AND v.{run_id} IN {{ids:Array(UUID)}}
+    SETTINGS max_block_size = 65409)",
+        of_project(table, "v")
     );
     let from = match merging {
         Merging::Final => format!(
-            "{table} AS f FINAL
-WHERE f.tenant_id = {{tenant:UUID}} AND f.session_id = {{session:UUID}}
-  AND (f.start_time, f.id) IN {keys}"
+            "{name} AS f FINAL\nWHERE {}\n  AND (f.{start_time}, f.{id}) IN {keys}",
+            of_project(table, "f")
         ),
-        Merging::Ours => format!(
-            "{}\nWHERE 1",
-            newest_feedback(table, &format!("\n  AND (v.start_time, v.id) IN {keys}"))
-        ),
+        Merging::Ours => {
+            let only = format!("\n  AND (v.{start_time}, v.{id}) IN {keys}");
+            format!("{}\nWHERE 1", newest(table, &only))
+        }
     };
     format!(
-        "SELECT toUInt64(indexOf({{ids:Array(UUID)}}, f.run_id)) AS {ON},
+        "SELECT toUInt64(indexOf({{ids:Array(UUID)}}, f.{run_id})) AS {ON},
        {}
 FROM {from}
-  AND f.run_id IN {{ids:Array(UUID)}} AND f.is_deleted = 0
-ORDER BY {ON}, f.created_at, toString(f.id)",
+  AND f.{run_id} IN {{ids:Array(UUID)}} AND f.{is_deleted} = 0
+ORDER BY {ON}, f.{created_at}, toString(f.{id})",
         selected.join(",\n       ")
     )
 }
 
 /// The feedback table as seen by a filter, each row in its newest version.
-pub(in crate::source) fn feedback_of_project(table: &str, merging: Merging) -> String {
+pub(in crate::source) fn feedback_of_project(
+    feedbacks: &FeedbacksTable,
+    merging: Merging,
+) -> String {
     match merging {
-        Merging::Final => format!("{table} AS f FINAL"),
-        Merging::Ours => newest_feedback(table, ""),
+        Merging::Final => format!("{} AS f FINAL", feedbacks.versioned.name),
+        Merging::Ours => newest(&feedbacks.versioned, ""),
     }
 }
 
-fn newest_feedback(table: &str, only: &str) -> String {
+fn newest(table: &VersionedTable, only: &str) -> String {
+    let VersionedTable { name, start_time, id, .. } = table;
     format!(
-        "(SELECT * FROM {table} AS v WHERE v.tenant_id = {{tenant:UUID}} AND v.session_id = {{session:UUID}}{only}
-  ORDER BY v.modified_at DESC, v.is_deleted DESC LIMIT 1 BY v.start_time, v.id) AS f"
+        "(SELECT * FROM {name} AS v WHERE {}{only}
+  ORDER BY {} LIMIT 1 BY v.{start_time}, v.{id}) AS f",
+        of_project(table, "v"),
+        newest_first(table, "v")
     )
 }
