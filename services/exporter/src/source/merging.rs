@@ -6,7 +6,12 @@
 
 use tracelift_core::failure::Failure;
 
-use super::{failures::config, schema::VersionedTable};
+use super::{
+    Source,
+    failures::{NO_GRANT, code, config},
+    query,
+    schema::VersionedTable,
+};
 
 /// Who merges the versions of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,11 +24,11 @@ pub(super) enum Merging {
 
 /// A table as described by `system.tables`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Table {
-    pub(super) engine: String,
+struct Table {
+    engine: String,
     /// The engine with arguments and clauses.
-    pub(super) engine_full: String,
-    pub(super) sorting_key: String,
+    engine_full: String,
+    sorting_key: String,
 }
 
 /// Engines that combine rows in their own way, so that what is stored is not a version of anything.
@@ -32,7 +37,7 @@ const COMBINING: [&str; 5] = ["Aggregating", "Coalescing", "Collapsing", "Graphi
 impl Table {
     /// How the versions of `table` are merged, which this describes; a failure if that is
     /// impossible.
-    pub(super) fn merging(&self, table: &VersionedTable) -> Result<Merging, Failure> {
+    fn merging(&self, table: &VersionedTable) -> Result<Merging, Failure> {
         let (Self { engine, engine_full, sorting_key }, name) = (self, &table.name);
         if COMBINING.iter().any(|combining| engine.contains(combining)) {
             let detail = format!(
@@ -55,6 +60,45 @@ impl Table {
             && *sorting_key == table.sorting_key()
             && last.take(2).eq(table.replacing_arguments().into_iter().rev());
         Ok(if merges_versions { Merging::Final } else { Merging::Ours })
+    }
+}
+
+impl Source {
+    /// How a table's row versions are merged; `None` if there is no such table.
+    async fn merging_of(&self, table: &VersionedTable) -> Result<Option<Merging>, Failure> {
+        let found = self
+            .query(query::TABLE)
+            .param("table", &table.name)
+            .fetch_optional::<(String, String, String)>()
+            .await;
+        match found {
+            Ok(Some((engine, engine_full, sorting_key))) => {
+                Table { engine, engine_full, sorting_key }.merging(table).map(Some)
+            }
+            Ok(None) => Ok(None),
+            Err(error) if code(&error.to_string()) == Some(NO_GRANT) => {
+                tracing::debug!(%error, table = table.name, "the engine of the table is not known; the exporter merges the versions of its rows");
+                Ok(Some(Merging::Ours))
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// How versions of trace rows are merged.
+    pub(super) async fn merging(&self) -> Result<Merging, Failure> {
+        let table = &self.schema.runs.versioned;
+        self.merging_of(table).await?.ok_or_else(|| {
+            let table = &table.name;
+            config(format!(
+                "the table {table} does not exist, or the exporter's ClickHouse user may not see it; check CLICKHOUSE_DATABASE and \
+                 CLICKHOUSE_RUNS_TABLE, and grant SELECT"
+            ))
+        })
+    }
+
+    /// How versions of feedback are merged. A missing table is an error only for those who need it.
+    pub(super) async fn merging_of_feedback(&self) -> Result<Merging, Failure> {
+        Ok(self.merging_of(&self.schema.feedbacks.versioned).await?.unwrap_or(Merging::Final))
     }
 }
 
