@@ -21,9 +21,9 @@ use tracelift_core::{
 use tracelift_runtime::tasks;
 
 use crate::{
+    file_schema::FileProvenance,
     hydrate::{Hydrated, HydratedRows},
     meter::Meter,
-    schema::FileProvenance,
     settings::Limits,
 };
 

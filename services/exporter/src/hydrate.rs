@@ -2,21 +2,21 @@
 //! Rows that do not match the filter once their fields are known are dropped.
 
 mod assemble;
+mod cells;
 mod content_filter;
 mod prefetch;
 mod repeated;
 
 use std::sync::Arc;
 
-use arrow::array::{Array as _, AsArray as _, RecordBatch, StringArray};
+use arrow::array::RecordBatch;
 use futures::{Stream, StreamExt as _, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracelift_core::{
-    column::{Column, Columns},
+    column::Columns,
     export::FormatVersion,
     failure::{Failure, FailureClass, Step},
     file::{Cursor, HydrationMiss, LeftOut},
-    filter::Filter,
     time::Timestamp,
 };
 use tracelift_runtime::tasks;
@@ -25,14 +25,12 @@ use crate::{
     blob::{self, BlobStore, FetchError, Miss, Owner},
     budget::{Budget, Turn},
     meter::{Meter, Stage},
-    pointer::{self, Pointer},
+    pointer,
     settings::Limits,
-    source::{
-        self, Rows, Slice, Source,
-        query::{POINTER_COLUMNS, out, pointer_column},
-    },
+    source::{self, Rows, Slice, Source, query::out, schema::SourceSchema},
 };
 pub(crate) use assemble::Assembly;
+pub(crate) use cells::{Cell, PLACEHOLDERS, cells};
 pub(crate) use content_filter::ContentFilter;
 use content_filter::{AbandonOnDrop, Abandoned};
 use prefetch::Prefetch;
@@ -100,16 +98,6 @@ enum Ready {
     Field(Cell, Result<String, FetchError>, Turn),
 }
 
-/// An offloaded field.
-#[derive(Debug, Clone)]
-pub(crate) struct Cell {
-    row: usize,
-    column: Column,
-    pointer: Result<Pointer, Miss>,
-    /// Set if other fields of the batch point to the same object.
-    repeated: Option<Arc<Repeated>>,
-}
-
 impl Hydrator {
     /// Fills in `rows` and sends each finished batch to `sink`, until the rows end or the sink is
     /// closed.
@@ -125,6 +113,7 @@ impl Hydrator {
         let shared = Arc::new(slice.clone());
         let prepare = Prepare {
             slice: shared.clone(),
+            schema: self.source.schema().clone(),
             abandoned,
             repeated_bytes: self.limits.batch_bytes / REPEATED_SHARE,
         };
@@ -219,15 +208,9 @@ impl Hydrator {
             outcome => return outcome,
         };
         let place = place(batch, cell.row).map_err(FetchError::Failure)?;
-        let Some(now) = self.source.pointers(slice, place).await.map_err(FetchError::Failure)?
-        else {
-            return Err(gone);
-        };
-        let index = POINTER_COLUMNS
-            .iter()
-            .position(|name| *name == pointer_column(cell.column))
-            .unwrap_or_default();
-        match pointer::decode(cell.column, &now[index]) {
+        let now = self.source.pointer(slice, place, cell.column);
+        let Some(now) = now.await.map_err(FetchError::Failure)? else { return Err(gone) };
+        match pointer::decode(self.source.schema(), cell.column, &now) {
             Ok(Some(moved)) if moved != pointer => {
                 self.blobs.fetch(owner, cell.column, &moved, turn).await
             }
@@ -296,6 +279,7 @@ fn panicked(panic: &dyn std::fmt::Display) -> Failure {
 /// How to find the offloaded fields of a batch.
 struct Prepare {
     slice: Arc<Slice>,
+    schema: Arc<SourceSchema>,
     abandoned: Abandoned,
     /// How many bytes a batch may keep for objects that several of its fields point to.
     repeated_bytes: u64,
@@ -304,10 +288,11 @@ struct Prepare {
 impl Prepare {
     async fn read(&self, batch: RecordBatch, room: OwnedSemaphorePermit) -> Result<Read, Failure> {
         let decider = ContentFilter::of(&self.slice, &batch, &self.abandoned)?;
-        let (slice, repeated_bytes) = (self.slice.clone(), self.repeated_bytes);
+        let (slice, schema) = (self.slice.clone(), self.schema.clone());
+        let repeated_bytes = self.repeated_bytes;
         let decides = decider.is_some();
         let work = move || {
-            let mut cells = cells(&batch, &slice, decider.as_ref())?;
+            let mut cells = cells(&batch, &slice, &schema, decider.as_ref())?;
             Repeated::mark(&mut cells, repeated_bytes);
             Ok(Read { batch: Arc::new(batch), cells, decider, room })
         };
@@ -350,59 +335,6 @@ fn items<'a>(
         };
         stream::iter(items)
     })
-}
-
-/// The offloaded fields of a batch that are needed, by row, then by column. A field with a
-/// non-empty inline value is not offloaded. Rows that do not match need none; rows that match
-/// regardless of them need only the exported ones.
-pub(crate) fn cells(
-    batch: &RecordBatch,
-    slice: &Slice,
-    decider: Option<&ContentFilter>,
-) -> Result<Vec<Cell>, Failure> {
-    let exported = |column: Column| slice.columns.contains(column);
-    let deciding = slice.filter.as_ref().map(Filter::content).unwrap_or_default();
-    let mut sources = Vec::new();
-    for column in Column::ALL.iter().copied().filter(|column| column.offloadable()) {
-        if exported(column) || deciding.contains(&column) {
-            let pointers = named(batch, pointer_column(column))?
-                .as_string_opt::<i32>()
-                .ok_or_else(|| unexpected(batch))?;
-            let inline = named(batch, column.name())?
-                .as_string_opt::<i32>()
-                .ok_or_else(|| unexpected(batch))?;
-            sources.push((column, inline, pointers));
-        }
-    }
-    let mut needed = Vec::new();
-    for row in 0..batch.num_rows() {
-        let found: Vec<_> = sources
-            .iter()
-            .filter(|(_, inline, pointers)| {
-                !pointers.value(row).is_empty() && is_placeholder(inline, row)
-            })
-            .filter_map(|(column, _, pointers)| {
-                let pointer = pointer::decode(*column, pointers.value(row))
-                    .map_err(Miss::Pointer)
-                    .transpose()?;
-                Some(Cell { row, column: *column, pointer, repeated: None })
-            })
-            .collect();
-        let matches = decider
-            .map_or(Some(true), |decider| decider.at_first(row, &found.iter().collect::<Vec<_>>()));
-        needed.extend(found.into_iter().filter(|cell| match matches {
-            Some(matches) => matches && exported(cell.column),
-            None => true,
-        }));
-    }
-    Ok(needed)
-}
-
-/// Inline values that may accompany a pointer without being the value: nothing, or something empty.
-pub(crate) const PLACEHOLDERS: [&str; 5] = ["", "{}", "[]", "null", "\"\""];
-
-fn is_placeholder(inline: &StringArray, row: usize) -> bool {
-    inline.is_null(row) || PLACEHOLDERS.contains(&inline.value(row))
 }
 
 fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a arrow::array::ArrayRef, Failure> {

@@ -10,6 +10,7 @@ mod blob;
 mod budget;
 mod destination;
 mod encode;
+mod file_schema;
 mod hydrate;
 mod job;
 mod lease;
@@ -19,7 +20,6 @@ mod pointer;
 mod publish;
 mod report;
 mod resend;
-mod schema;
 mod settings;
 mod source;
 pub mod stages;
@@ -40,7 +40,7 @@ pub use network::Network;
 pub use settings::{
     Blobs, ClickHouse, Limits, Patience, RENAMED, Settings, TransportCompression, UniqueBy,
 };
-pub use source::filter::Pushdown;
+pub use source::{filter::Pushdown, schema::SourceSchema};
 
 use crate::{
     access::{DestinationAccess, Token},

@@ -1,15 +1,19 @@
 //! Decodes pointers to offloaded fields in all their forms. Pure.
 //!
-//! - `{"ROOT": "<key>"}` and `{"ROOT": {"s3_url": "<key or s3://bucket/key>"}}` for inputs and
-//!   outputs,
-//! - `{"extra": "<key>"}` and `{"extra": {"s3_url": "…"}}` for the others, by column name.
+//! - in a column with one pointer: `{"ROOT": "<key>"}` and
+//!   `{"ROOT": {"s3_url": "<key or s3://bucket/key>"}}`,
+//! - in a column with several, by column name: `{"extra": "<key>"}` and
+//!   `{"extra": {"s3_url": "…"}}`.
 //!
-//! Entries are read independently: an invalid one does not affect the others.
+//! Entries are read independently: an invalid one does not affect the others. Which column holds
+//! which pointer is a fact of the [source's schema](crate::source::schema).
 
 use tracelift_core::{
     column::Column,
     json::{self, Value},
 };
+
+use crate::source::schema::{PointerEntry, SourceSchema};
 
 /// The location of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,27 +24,36 @@ pub(crate) struct Pointer {
 }
 
 /// The pointer of `column` in `text`; `Ok(None)` if there is none, `Err` if it is invalid.
-pub(crate) fn decode(column: Column, text: &str) -> Result<Option<Pointer>, &'static str> {
-    let of_root = matches!(column, Column::Inputs | Column::Outputs);
-    let name = if of_root { "ROOT" } else { column.name() };
+pub(crate) fn decode(
+    schema: &SourceSchema,
+    column: Column,
+    text: &str,
+) -> Result<Option<Pointer>, &'static str> {
+    let Some(held) = schema.runs.pointer_column(column) else { return Ok(None) };
+    let name = match held.entry {
+        PointerEntry::Root => "ROOT",
+        PointerEntry::ColumnName => column.name(),
+    };
     let (mut entries, mut others) = (json::entries(text), false);
     for (key, raw) in entries.by_ref() {
         if key == name {
-            return entry(raw);
+            return value(raw);
         }
         others = true;
     }
     match json::value(text) {
         Value::Null => Ok(None),
         Value::Object(_) if !entries.is_whole() => Err("the pointer cannot be read"),
-        Value::Object(_) if of_root && others => Err("the pointer has no ROOT"),
+        Value::Object(_) if held.entry == PointerEntry::Root && others => {
+            Err("the pointer has no ROOT")
+        }
         Value::Object(_) => Ok(None),
         _ => Err("the pointer is not a JSON object"),
     }
 }
 
 /// Parses the value of an entry.
-fn entry(raw: &str) -> Result<Option<Pointer>, &'static str> {
+fn value(raw: &str) -> Result<Option<Pointer>, &'static str> {
     match json::parse(raw) {
         Value::Null => Ok(None),
         Value::Text(url) => place(&url).map(Some),
@@ -82,6 +95,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn decode(column: Column, text: &str) -> Result<Option<Pointer>, &'static str> {
+        super::decode(&SourceSchema::reference("runs", "feedbacks"), column, text)
+    }
 
     fn key(key: &str) -> Result<Option<Pointer>, &'static str> {
         Ok(Some(Pointer { bucket: None, key: key.to_owned() }))

@@ -20,7 +20,7 @@ use tracelift_core::{
     time::Timestamp,
 };
 
-use crate::{destination::Destination, lease::JobError, schema};
+use crate::{destination::Destination, file_schema, lease::JobError};
 
 /// The manifest of one partition.
 pub(crate) fn run_manifest(
@@ -43,7 +43,7 @@ pub(crate) fn run_manifest(
         "window_open": read.window_open,
         "filter": spec.filter.as_ref().map(Filter::text),
         "format_version": layout.version.as_str(),
-        "schema_hash": schema::hash(&spec.columns, spec.format_version),
+        "schema_hash": file_schema::hash(&spec.columns, spec.format_version),
         "columns": spec.columns.names(),
         "unique_by": identity.columns(),
         "totals": totals(Totals::of(files).plus(Totals::of_left_out(left_out))),
@@ -109,7 +109,7 @@ pub(crate) fn export_manifest(
         "window_open": read.window_open,
         "filter": spec.filter.as_ref().map(Filter::text),
         "format_version": layout.version.as_str(),
-        "schema_hash": schema::hash(&spec.columns, spec.format_version),
+        "schema_hash": file_schema::hash(&spec.columns, spec.format_version),
         "export_path": layout.export_path(spec.projects),
         "unique_by": identity.columns(),
         "totals": totals(sum),

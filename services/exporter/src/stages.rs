@@ -16,17 +16,18 @@ use uuid::Uuid;
 use crate::{
     Limits,
     encode::{self, Encoded},
+    file_schema::FileProvenance,
     hydrate::{Assembly, HydratedRows, cells},
     meter::Meter,
     pointer,
-    schema::FileProvenance,
-    source::Slice,
+    source::{Slice, schema::SourceSchema},
 };
 
 /// The stages for rows with these columns.
 #[derive(Debug)]
 pub struct Stages {
     slice: Arc<Slice>,
+    schema: SourceSchema,
 }
 
 impl Stages {
@@ -48,13 +49,14 @@ impl Stages {
                 cursor: None,
                 batch_shrink: 0,
             }),
+            schema: SourceSchema::reference("runs", "feedbacks"),
         })
     }
 
     /// Whether `text` holds a pointer of `column`.
     #[must_use]
-    pub fn pointer(column: Column, text: &str) -> bool {
-        pointer::decode(column, text).is_ok_and(|found| found.is_some())
+    pub fn pointer(&self, column: Column, text: &str) -> bool {
+        pointer::decode(&self.schema, column, text).is_ok_and(|found| found.is_some())
     }
 
     /// Builds the file's rows from a ClickHouse batch, with `text` in each offloaded field.
@@ -77,7 +79,7 @@ impl Stages {
     }
 
     fn hydrated(&self, batch: &Arc<RecordBatch>, text: &str) -> Result<HydratedRows, Failure> {
-        let (cells, meter) = (cells(batch, &self.slice, None)?, Meter::default());
+        let (cells, meter) = (cells(batch, &self.slice, &self.schema, None)?, Meter::default());
         let mut assembly =
             Assembly::alone(self.slice.clone(), batch.clone(), cells.clone(), None, u64::MAX);
         cells.iter().try_for_each(|cell| assembly.fill(cell, Ok(text.to_owned()), &meter))?;

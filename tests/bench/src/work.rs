@@ -8,7 +8,7 @@ use tracelift_core::{
     export::Compression,
     filter::Filter,
 };
-use tracelift_exporter::{Pushdown, stages::Stages};
+use tracelift_exporter::{Pushdown, SourceSchema, stages::Stages};
 
 use crate::rows::{Large, rows};
 
@@ -48,15 +48,21 @@ pub fn all() -> Result<Vec<Work>, Fault> {
         .map(|row| format!(r#"{{"ROOT":{{"s3_url":"s3://traces/ttl_s/{row:032}"}}}}"#))
         .collect();
     let text = format!(r#"{{"text":"{}"}}"#, "word ".repeat(400));
-    let encoding = stages.clone();
+    let (decoding, encoding) = (stages.clone(), stages.clone());
+    let schema = SourceSchema::reference("runs", "feedbacks");
     Ok(vec![
-        Work { name: "filter_to_sql", size: 1, unit: "filters", run: Box::new(filter_to_sql) },
+        Work {
+            name: "filter_to_sql",
+            size: 1,
+            unit: "filters",
+            run: Box::new(move || filter_to_sql(&schema)),
+        },
         Work {
             name: "pointers",
             size: BATCH,
             unit: "pointers",
             run: Box::new(move || {
-                Ok(pointers.iter().filter(|text| Stages::pointer(Column::Inputs, text)).count())
+                Ok(pointers.iter().filter(|text| decoding.pointer(Column::Inputs, text)).count())
             }),
         },
         Work {
@@ -74,8 +80,8 @@ pub fn all() -> Result<Vec<Work>, Fault> {
     ])
 }
 
-fn filter_to_sql() -> Result<usize, Fault> {
+fn filter_to_sql(schema: &SourceSchema) -> Result<usize, Fault> {
     let filter = Filter::read(FILTER).map_err(|faults| format!("{faults:?}"))?;
-    let pushed = Pushdown::of(&filter, "feedbacks");
+    let pushed = Pushdown::of(&filter, schema, "feedbacks");
     Ok(pushed.condition.len() + pushed.parameters.len())
 }

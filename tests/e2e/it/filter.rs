@@ -5,7 +5,7 @@ mod random;
 
 use serde_json::{Value, json};
 use tracelift_core::filter::{Filter, Open};
-use tracelift_exporter::Pushdown;
+use tracelift_exporter::{Pushdown, SourceSchema};
 use tracelift_proto::v1::ExportStatus;
 use tracelift_test_support::{
     clickhouse::ClickHouse,
@@ -93,10 +93,11 @@ async fn clickhouse_finds_the_rows_that_the_rules_say_match() {
     )
     .await;
     let (mut matching, mut undecided_rows, mut wrong) = (0, 0, Vec::new());
+    let schema = SourceSchema::reference("runs", "feedbacks");
     for _ in 0..FILTERS {
         let text = filter(&mut chance, 3);
         let filter = Filter::read(&text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
-        let pushed = Pushdown::of(&filter, "feedbacks AS f FINAL");
+        let pushed = Pushdown::of(&filter, &schema, "feedbacks AS f FINAL");
         let answers = ask(&world.clickhouse, &pushed).await;
         assert_eq!(answers.len(), rows.len());
         for (id, found, undecided, answers) in answers {

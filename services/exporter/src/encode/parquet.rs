@@ -26,9 +26,9 @@ use column::ColumnWriter;
 
 use super::{Content, Encoded, FileEncoder, OpenFile, parts::PartSink};
 use crate::{
+    file_schema::{self, FileProvenance},
     hydrate::HydratedRows,
     meter::{Meter, Stage},
-    schema::{self, FileProvenance},
     settings::Limits,
 };
 
@@ -49,8 +49,8 @@ impl ParquetEncoder {
     ) -> Self {
         let (columns, version) = (&spec.columns, spec.format_version);
         Self {
-            schema: schema::arrow(columns, version),
-            properties: schema::properties(columns, version, spec.compression, provenance),
+            schema: file_schema::arrow(columns, version),
+            properties: file_schema::properties(columns, version, spec.compression, provenance),
             limits,
             meter,
         }

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 
 use super::Encoded;
-use crate::schema;
+use crate::file_schema;
 
 /// Where a writer's bytes go.
 pub(super) struct PartSink {
@@ -46,7 +46,7 @@ impl PartSink {
 
     /// Lower-case hex of their SHA-256.
     pub(super) fn sha256(&self) -> String {
-        schema::hex(&self.digest.clone().finalize())
+        file_schema::hex(&self.digest.clone().finalize())
     }
 }
 

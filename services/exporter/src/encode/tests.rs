@@ -99,7 +99,7 @@ async fn files_are_cut_by_size_and_hold_every_row_once_in_order() {
         assert!(full.iter().all(|part| part.len() == 1000) && (1..=1000).contains(&last.len()));
         let bytes: Bytes = parts.concat().into();
         assert_eq!(bytes.len() as u64, content.bytes);
-        assert_eq!(crate::schema::hex(&Sha256::digest(&bytes)), content.sha256);
+        assert_eq!(crate::file_schema::hex(&Sha256::digest(&bytes)), content.sha256);
         assert_eq!(content.min_start_time.micros(), next);
         let rows: usize = ParquetRecordBatchReaderBuilder::try_new(bytes)
             .unwrap()

@@ -20,7 +20,7 @@ use super::{
     Cell, Hydrated, HydratedRows, Read, content_filter::ContentFilter, exported, named, place,
     unexpected,
 };
-use crate::{blob::FetchError, meter::Meter, schema, source::Slice};
+use crate::{blob::FetchError, file_schema, meter::Meter, source::Slice};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
@@ -186,10 +186,10 @@ impl Assembly {
             } else {
                 source
             };
-            typed(array, &schema::data_type(column, version))
+            typed(array, &file_schema::data_type(column, version))
         });
         let arrays = arrays.collect::<Result<Vec<_>, Failure>>()?;
-        let batch = RecordBatch::try_new(schema::arrow(columns, version), arrays)
+        let batch = RecordBatch::try_new(file_schema::arrow(columns, version), arrays)
             .map_err(|_| unexpected(&self.batch))?;
         if judged.iter().all(|judged| *judged == Some(true)) {
             return Ok(batch);

@@ -3,6 +3,11 @@
 use clickhouse::error::Error;
 use tracelift_core::failure::{Failure, FailureClass, Step};
 
+/// ClickHouse's error code for a missing grant.
+pub(super) const NO_GRANT: u32 = 497;
+/// ClickHouse's error code for an unknown setting.
+pub(super) const UNKNOWN_SETTING: u32 = 115;
+
 /// Classifies an error.
 pub(super) fn failure(error: &Error) -> Failure {
     let text = error.to_string();

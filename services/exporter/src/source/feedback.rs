@@ -7,6 +7,7 @@
 //! [`super::FEEDBACK_BLOCK_ROWS`] rows.
 
 mod json;
+pub(super) mod sql;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -212,7 +213,7 @@ struct Block {
 impl Block {
     fn read(batch: &RecordBatch, asked: usize) -> Result<Self, Failure> {
         let read = || {
-            let on = batch.column_by_name(query::ON)?.as_primitive_opt::<UInt64Type>()?;
+            let on = batch.column_by_name(sql::ON)?.as_primitive_opt::<UInt64Type>()?;
             let on: Option<Vec<_>> =
                 on.values().iter().map(|nth| usize::try_from(*nth).ok()?.checked_sub(1)).collect();
             let on = on.filter(|on| on.is_sorted() && on.last().is_none_or(|nth| *nth < asked))?;

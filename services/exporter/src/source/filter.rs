@@ -6,17 +6,23 @@
 //! fetched ([`crate::hydrate`]).
 
 mod entry;
+mod field;
 mod parameter;
 
 use tracelift_core::{
     column::Column,
     filter::{
-        Condition, Family, Filter, IdField, Leaf, NumberField, Open, Plain, Test, TextField,
-        TextTest, TimeField, Tree,
+        Condition, Family, Filter, Leaf, NumberField, Open, Test, TextField, TextTest, TimeField,
+        Tree,
     },
+    time::Timestamp,
 };
 use uuid::Uuid;
 
+use super::{
+    query::of_project,
+    schema::{PointerColumn, PointerEntry, RunsTable, SourceSchema},
+};
 use crate::hydrate::PLACEHOLDERS;
 use parameter::{Parameters, decimal};
 
@@ -40,12 +46,12 @@ pub struct Pushdown {
 impl Pushdown {
     /// Compiles `filter`. `feedbacks` follows FROM for the feedback table, with alias `f`.
     #[must_use]
-    pub fn of(filter: &Filter, feedbacks: &str) -> Self {
+    pub fn of(filter: &Filter, schema: &SourceSchema, feedbacks: &str) -> Self {
         let (open, questions) = filter.split();
-        let mut sql = Sql { feedbacks, parameters: Parameters::default() };
+        let mut sql = Sql { schema, feedbacks, parameters: Parameters::default() };
         Self {
             condition: sql.tree(filter.tree()),
-            undecided: undecided(filter),
+            undecided: undecided(&schema.runs, filter),
             questions: questions.iter().map(|question| sql.tree(question)).collect(),
             open,
             content: filter.content(),
@@ -56,35 +62,46 @@ impl Pushdown {
 
 /// Whether the content that a leaf reads is missing from the table, or is JSON that ClickHouse may
 /// misread: invalid, or with an integer beyond 64 bits.
-fn unknown(leaf: &Leaf) -> Option<String> {
+fn unknown(runs: &RunsTable, leaf: &Leaf) -> Option<String> {
     let column = leaf.condition.content()?;
-    let name = column.name();
-    let pointer = super::query::pointer_column(column);
-    let points = match column {
-        Column::Inputs | Column::Outputs => format!("r.{pointer} NOT IN ('', '{{}}')"),
-        // Nearly every row with anything offloaded has text here; a backslash may hide a name.
-        _ => format!("(position(r.{pointer}, '{name}') > 0 OR position(r.{pointer}, '\\\\') > 0)"),
-    };
+    let value = runs.value(column);
+    let points = runs
+        .pointer_column(column)
+        .map_or_else(|| "0".to_owned(), |pointer| may_point(pointer, column));
     let away = format!(
-        "r.{name} IN ({}) AND {points}",
+        "{value} IN ({}) AND {points}",
         PLACEHOLDERS.map(|empty| format!("'{empty}'")).join(", ")
     );
     Some(match leaf.condition {
         Condition::Entry(..) => format!(
-            "({away} OR r.{name} != '' AND (NOT isValidJSON(toValidUTF8(r.{name})) OR match(r.{name}, '-[0-9]{{19}}|[0-9]{{20}}')))"
+            "({away} OR {value} != '' AND (NOT isValidJSON(toValidUTF8({value})) OR match({value}, '-[0-9]{{19}}|[0-9]{{20}}')))"
         ),
         _ => format!("({away})"),
     })
 }
 
-fn undecided(filter: &Filter) -> Option<String> {
-    let mut all: Vec<String> = filter.tree().leaves().into_iter().filter_map(unknown).collect();
+/// Whether a pointer column may hold a pointer of a field.
+fn may_point(PointerColumn { name, entry, .. }: &PointerColumn, field: Column) -> String {
+    match entry {
+        PointerEntry::Root => format!("r.{name} NOT IN ('', '{{}}')"),
+        // Nearly every row with anything offloaded has text here; a backslash may hide a name.
+        PointerEntry::ColumnName => {
+            let field = field.name();
+            format!("(position(r.{name}, '{field}') > 0 OR position(r.{name}, '\\\\') > 0)")
+        }
+    }
+}
+
+fn undecided(runs: &RunsTable, filter: &Filter) -> Option<String> {
+    let leaves = filter.tree().leaves();
+    let mut all: Vec<String> = leaves.into_iter().filter_map(|leaf| unknown(runs, leaf)).collect();
     all.sort();
     all.dedup();
     (!all.is_empty()).then(|| all.join(" OR "))
 }
 
 struct Sql<'a> {
+    schema: &'a SourceSchema,
     feedbacks: &'a str,
     parameters: Parameters,
 }
@@ -106,66 +123,53 @@ impl Sql<'_> {
     fn leaf(&mut self, leaf: &Leaf) -> String {
         let condition = self.condition(&leaf.condition);
         let decided = if leaf.negated { format!("NOT ({condition})") } else { condition };
-        match unknown(leaf) {
+        match unknown(&self.schema.runs, leaf) {
             Some(unknown) => format!("({unknown} OR {decided})"),
             None => decided,
         }
     }
 
+    /// The value of a column, and whether it can be null.
+    fn value(&self, column: Column) -> (String, bool) {
+        let runs = &self.schema.runs;
+        (runs.value(column).to_owned(), runs.is_nullable(column))
+    }
+
     /// An expression that is 0 or 1, never null.
     fn condition(&mut self, condition: &Condition) -> String {
         match condition {
-            Condition::Absent(Plain::Id(IdField::ParentRunId)) => {
-                "isNull(r.parent_run_id)".to_owned()
-            }
-            Condition::Absent(
-                Plain::Time(TimeField::EndTime) | Plain::Number(NumberField::Latency),
-            ) => "isNull(r.end_time)".to_owned(),
-            Condition::Absent(Plain::Number(NumberField::TotalCost)) => {
-                "isNull(r.total_cost)".to_owned()
-            }
-            Condition::Absent(_) => "0".to_owned(),
+            Condition::Absent(field) => match self.value(field::plain(*field)) {
+                (value, true) => format!("isNull({value})"),
+                (_, false) => "0".to_owned(),
+            },
             Condition::Id(field, any) => {
+                let (value, nullable) = self.value(field::id(*field));
                 let values: Vec<_> = any.iter().map(Uuid::to_string).collect();
-                let any_of = self.any_of(&format!("r.{}", field.name()), "UUID", &values);
-                if *field == IdField::ParentRunId { never_null(&any_of) } else { any_of }
+                let any_of = self.any_of(&value, "UUID", &values);
+                if nullable { never_null(&any_of) } else { any_of }
             }
             Condition::Text(field, test) => self.text(*field, test),
-            Condition::Time(field, test) => {
-                let (name, test) = (field.name(), map(test, |time| time.micros().to_string()));
-                let time = |value: &str| format!("fromUnixTimestamp64Micro({value}, 'UTC')");
-                let ordered = self.ordered(
-                    &test,
-                    "Int64",
-                    &format!("r.{name}"),
-                    time,
-                    &format!("toUnixTimestamp64Micro(r.{name})"),
-                );
-                if *field == TimeField::EndTime { never_null(&ordered) } else { ordered }
-            }
+            Condition::Time(field, test) => self.time(*field, test),
             Condition::Number(field, test) => self.number(*field, test),
-            Condition::Root(root) => format!("r.is_root = {root}"),
-            Condition::Tag(Some(tag)) => format!("has(r.tags, {})", self.parameters.text(tag)),
-            Condition::Tag(None) => "notEmpty(r.tags)".to_owned(),
-            Condition::Entry(Family::Feedback, tests) => {
-                let tests: Vec<_> = tests.iter().map(|test| self.of_feedback(test)).collect();
-                format!(
-                    "r.id IN (SELECT f.run_id FROM {} WHERE f.tenant_id = {{tenant:UUID}} AND f.session_id = {{session:UUID}} AND f.is_deleted = 0 AND {})",
-                    self.feedbacks,
-                    tests.join(" AND ")
-                )
+            Condition::Root(root) => {
+                format!("{} = {root}", self.schema.runs.value(Column::IsRoot))
             }
+            Condition::Tag(tag) => self.tag(tag.as_deref()),
+            Condition::Entry(Family::Feedback, tests) => self.of_feedback(tests),
             Condition::Entry(family, tests) => self.of_json(*family, tests),
         }
     }
 
+    fn tag(&mut self, tag: Option<&str>) -> String {
+        let tags = self.schema.runs.value(Column::Tags);
+        match tag {
+            Some(tag) => format!("has({tags}, {})", self.parameters.text(tag)),
+            None => format!("notEmpty({tags})"),
+        }
+    }
+
     fn text(&mut self, field: TextField, test: &TextTest) -> String {
-        let text = match field {
-            TextField::RunType | TextField::Status => {
-                format!("toValidUTF8(toString(r.{}))", field.name())
-            }
-            _ => format!("toValidUTF8(r.{})", field.name()),
-        };
+        let text = format!("toValidUTF8({})", self.schema.runs.value(field::text(field)));
         match test {
             TextTest::Is(any) => self.any_of_texts(&text, any),
             TextTest::Like(pattern) => {
@@ -178,22 +182,34 @@ impl Sql<'_> {
         }
     }
 
+    fn time(&mut self, field: TimeField, test: &Test<Timestamp>) -> String {
+        let (value, nullable) = self.value(field::time(field));
+        let micros = map(test, |time| time.micros().to_string());
+        let time = |value: &str| format!("fromUnixTimestamp64Micro({value}, 'UTC')");
+        let key = format!("toUnixTimestamp64Micro({value})");
+        let ordered = self.ordered(&micros, "Int64", &value, time, &key);
+        if nullable { never_null(&ordered) } else { ordered }
+    }
+
     fn number(&mut self, field: NumberField, test: &Test<i128>) -> String {
+        let (value, nullable) = self.value(field::number(field));
         let units = map(test, i128::to_string);
         let plain = |value: &str| value.to_owned();
         let (expression, kind, test) = match field {
             NumberField::Latency => {
-                ("toInt128(toUnixTimestamp64Micro(r.end_time) - toUnixTimestamp64Micro(r.start_time))".to_owned(), "Int128", units)
+                let (end, start) = (value, self.schema.runs.value(Column::StartTime));
+                let micros =
+                    format!("toUnixTimestamp64Micro({end}) - toUnixTimestamp64Micro({start})");
+                (format!("toInt128({micros})"), "Int128", units)
             }
-            NumberField::TotalCost => ("toDecimal128(r.total_cost, 12)".to_owned(), "Decimal(38, 12)", map(test, |units| decimal(*units))),
-            _ => (format!("toInt128(r.{})", field.name()), "Int128", units),
+            NumberField::TotalCost => {
+                let test = map(test, |units| decimal(*units));
+                (format!("toDecimal128({value}, 12)"), "Decimal(38, 12)", test)
+            }
+            _ => (format!("toInt128({value})"), "Int128", units),
         };
         let ordered = self.ordered(&test, kind, &expression, plain, &expression);
-        if matches!(field, NumberField::Latency | NumberField::TotalCost) {
-            never_null(&ordered)
-        } else {
-            ordered
-        }
+        if nullable { never_null(&ordered) } else { ordered }
     }
 
     /// Compares `leftover` with a parameter wrapped by `right`, or tests whether `key` is in a

@@ -6,41 +6,44 @@
 
 use tracelift_core::failure::Failure;
 
-use super::failures::config;
+use super::{
+    Source,
+    failures::{NO_GRANT, code, config},
+    query,
+    schema::VersionedTable,
+};
 
 /// Who merges the versions of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Merging {
     /// The engine: FINAL keeps the newest version, unless it withdraws the row.
     Final,
-    /// The exporter, or a separate query: the newest by `modified_at`, unless `is_deleted`.
+    /// The exporter, or a separate query: the newest version, unless it withdraws the row.
     Ours,
 }
 
 /// A table as described by `system.tables`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Table {
-    pub(super) engine: String,
+struct Table {
+    engine: String,
     /// The engine with arguments and clauses.
-    pub(super) engine_full: String,
-    pub(super) sorting_key: String,
+    engine_full: String,
+    sorting_key: String,
 }
-
-/// The key of the reference schema. Versions of a row have equal keys, and are adjacent in the
-/// order of a partition.
-const KEY: &str = "tenant_id, session_id, start_time, id";
 
 /// Engines that combine rows in their own way, so that what is stored is not a version of anything.
 const COMBINING: [&str; 5] = ["Aggregating", "Coalescing", "Collapsing", "Graphite", "Summing"];
 
 impl Table {
-    /// How the table's versions are merged; a failure if that is impossible.
-    pub(super) fn merging(&self, name: &str) -> Result<Merging, Failure> {
-        let Self { engine, engine_full, sorting_key } = self;
+    /// How the versions of `table` are merged, which this describes; a failure if that is
+    /// impossible.
+    fn merging(&self, table: &VersionedTable) -> Result<Merging, Failure> {
+        let (Self { engine, engine_full, sorting_key }, name) = (self, &table.name);
         if COMBINING.iter().any(|combining| engine.contains(combining)) {
             let detail = format!(
                 "the table {name} has the engine {engine}, of whose rows nobody can tell which version is the newest: name a table of the \
-                 engine ReplacingMergeTree(modified_at, is_deleted), or a view of it"
+                 engine ReplacingMergeTree({}), or a view of it",
+                table.replacing_arguments().join(", ")
             );
             return Err(config(detail));
         }
@@ -51,25 +54,68 @@ impl Table {
             });
         let arguments =
             definition.trim_end().strip_suffix(')').unwrap_or_default().rsplit([',', '(']);
-        let versions: Vec<_> =
-            arguments.take(2).map(|argument| argument.trim().trim_matches('`')).collect();
-        let is_reference = engine.ends_with("ReplacingMergeTree")
-            && sorting_key == KEY
-            && versions == ["is_deleted", "modified_at"];
-        Ok(if is_reference { Merging::Final } else { Merging::Ours })
+        let last = arguments.map(|argument| argument.trim().trim_matches('`'));
+        // Versions of a row have equal keys, and are adjacent in the order of a partition.
+        let merges_versions = engine.ends_with("ReplacingMergeTree")
+            && *sorting_key == table.sorting_key()
+            && last.take(2).eq(table.replacing_arguments().into_iter().rev());
+        Ok(if merges_versions { Merging::Final } else { Merging::Ours })
+    }
+}
+
+impl Source {
+    /// How a table's row versions are merged; `None` if there is no such table.
+    async fn merging_of(&self, table: &VersionedTable) -> Result<Option<Merging>, Failure> {
+        let found = self
+            .query(query::TABLE)
+            .param("table", &table.name)
+            .fetch_optional::<(String, String, String)>()
+            .await;
+        match found {
+            Ok(Some((engine, engine_full, sorting_key))) => {
+                Table { engine, engine_full, sorting_key }.merging(table).map(Some)
+            }
+            Ok(None) => Ok(None),
+            Err(error) if code(&error.to_string()) == Some(NO_GRANT) => {
+                tracing::debug!(%error, table = table.name, "the engine of the table is not known; the exporter merges the versions of its rows");
+                Ok(Some(Merging::Ours))
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// How versions of trace rows are merged.
+    pub(super) async fn merging(&self) -> Result<Merging, Failure> {
+        let table = &self.schema.runs.versioned;
+        self.merging_of(table).await?.ok_or_else(|| {
+            let table = &table.name;
+            config(format!(
+                "the table {table} does not exist, or the exporter's ClickHouse user may not see it; check CLICKHOUSE_DATABASE and \
+                 CLICKHOUSE_RUNS_TABLE, and grant SELECT"
+            ))
+        })
+    }
+
+    /// How versions of feedback are merged. A missing table is an error only for those who need it.
+    pub(super) async fn merging_of_feedback(&self) -> Result<Merging, Failure> {
+        Ok(self.merging_of(&self.schema.feedbacks.versioned).await?.unwrap_or(Merging::Final))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::schema::SourceSchema;
+
+    const KEY: &str = "tenant_id, session_id, start_time, id";
 
     fn merging(engine: &str, arguments: &str, key: &str) -> Result<Merging, String> {
         let engine_full = format!(
             "{engine}{arguments} PARTITION BY toYYYYMM(start_time) ORDER BY ({key}) SETTINGS index_granularity = 8192"
         );
         let table = Table { engine: engine.to_owned(), engine_full, sorting_key: key.to_owned() };
-        table.merging("runs").map_err(|failure| failure.detail)
+        let schema = SourceSchema::reference("runs", "feedbacks");
+        table.merging(&schema.runs.versioned).map_err(|failure| failure.detail)
     }
 
     #[test]

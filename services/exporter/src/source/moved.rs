@@ -51,11 +51,11 @@ impl Moved {
 
 async fn ask(source: &Source, slice: &Slice) -> Result<bool, Failure> {
     let sizes = source
-        .of_project(&query::sizes(&source.table), slice, slice.of_export)
+        .of_project(&query::sizes(&source.schema), slice, slice.of_export)
         .fetch_one::<(u64, u64)>()
         .await;
     let (of_project, of_window) = sizes.map_err(|error| failure(&error))?;
-    let sql = query::moved(&source.table, of_window >= of_project / 2);
+    let sql = query::moved(&source.schema, of_window >= of_project / 2);
     let shares = of_window.div_ceil(IDS_AT_ONCE);
     for share in 0..shares {
         let query = source

@@ -2,6 +2,17 @@
 //! other values a response would silently have fewer rows, other rows or other text. They are part
 //! of the query's text, which outranks all other places.
 
+use std::sync::PoisonError;
+
+use clickhouse::query::Query;
+use tokio::time::{Duration, Instant};
+use tracelift_core::failure::{Failure, FailureClass};
+
+use super::{
+    Source,
+    failures::{NO_GRANT, UNKNOWN_SETTING, code, failure},
+};
+
 /// Settings that every supported server version has.
 const ALWAYS: [(&str, &str); 13] = [
     // A response that is too large or takes too long is an error, not a shorter response.
@@ -59,17 +70,79 @@ const WHERE_KNOWN: [(&str, &str); 27] = [
 ];
 
 /// Asks which of [`WHERE_KNOWN`] a server has.
-pub(super) fn question() -> String {
+fn question() -> String {
     let names = WHERE_KNOWN.map(|(name, _)| format!("'{name}'"));
     format!("SELECT name FROM system.settings WHERE name IN ({}){}", names.join(", "), clause(&[]))
 }
 
 /// The clause that ends every query, for a server that has these settings.
-pub(super) fn clause(known: &[String]) -> String {
+fn clause(known: &[String]) -> String {
     let known = WHERE_KNOWN.iter().filter(|(name, _)| known.iter().any(|known| known == name));
     let pins: Vec<_> =
         ALWAYS.iter().chain(known).map(|(name, value)| format!("{name} = '{value}'")).collect();
     format!("\nSETTINGS {}", pins.join(", "))
+}
+
+/// The settings clause that ends every query.
+pub(super) struct Pins {
+    clause: String,
+    /// When the server was asked which settings it supports.
+    asked: Instant,
+}
+
+/// How long to remember which settings the server supports; it may be replaced by another version.
+const PINS_MEMORY: Duration = Duration::from_secs(600);
+
+impl Source {
+    /// Asks the server which of the settings that every query must carry it supports.
+    pub(super) async fn prepare(&self) -> Result<(), Failure> {
+        let asked = self
+            .pins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|pins| pins.asked);
+        if asked.is_some_and(|asked| asked.elapsed() < PINS_MEMORY) {
+            return Ok(());
+        }
+        let known = match self.client.query_raw(&question()).fetch_all::<String>().await {
+            Ok(known) => known,
+            Err(error) if code(&error.to_string()) == Some(NO_GRANT) => {
+                tracing::warn!(%error, "system.settings cannot be read; only settings that every version of ClickHouse knows are pinned");
+                Vec::new()
+            }
+            Err(error) => return Err(failure(&error)),
+        };
+        *self.pins.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Pins { clause: clause(&known), asked: Instant::now() });
+        Ok(())
+    }
+
+    /// A query with these settings.
+    pub(super) fn query(&self, sql: &str) -> Query {
+        let pins = self
+            .pins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|pins| pins.clause.clone());
+        self.client.query_raw(&format!("{sql}{}", pins.unwrap_or_else(|| clause(&[]))))
+    }
+
+    /// Classifies an error. A server that rejects a setting another one accepted has a different
+    /// version, as in a cluster during an upgrade; its own settings are asked for next time.
+    pub(super) fn failed(&self, error: &clickhouse::error::Error) -> Failure {
+        let failure = failure(error);
+        if code(&error.to_string()) != Some(UNKNOWN_SETTING) {
+            return failure;
+        }
+        match self.pins.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(pins) if pins.clause != clause(&[]) => {
+                Failure { class: FailureClass::SourceTransient, ..failure }
+            }
+            _ => failure,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,34 +1,53 @@
 //! Entries in SQL: keys and values of JSON, and rows of feedback.
 
-use tracelift_core::filter::{EntryTest, Family, Part, Test, ValueTest, numbers, path};
+use tracelift_core::{
+    column::Column,
+    filter::{EntryTest, Family, Part, Test, ValueTest, numbers, path},
+};
 
-use super::{Sql, never_null};
+use super::{Sql, never_null, of_project};
+use crate::source::schema::FeedbacksTable;
 
 impl Sql<'_> {
+    /// Tests whether a row has feedback that passes all tests.
+    pub(super) fn of_feedback(&mut self, tests: &[EntryTest]) -> String {
+        let tests: Vec<_> = tests.iter().map(|test| self.of_feedback_row(test)).collect();
+        let FeedbacksTable { versioned, run_id, .. } = &self.schema.feedbacks;
+        format!(
+            "{} IN (SELECT f.{run_id} FROM {} WHERE {} AND f.{} = 0 AND {})",
+            self.schema.runs.value(Column::Id),
+            self.feedbacks,
+            of_project(versioned, "f"),
+            versioned.is_deleted,
+            tests.join(" AND ")
+        )
+    }
+
     /// A test of a feedback row `f`.
-    pub(super) fn of_feedback(&mut self, test: &EntryTest) -> String {
+    fn of_feedback_row(&mut self, test: &EntryTest) -> String {
+        let FeedbacksTable { key, score, value, .. } = &self.schema.feedbacks;
+        let text = |column: &str| format!("toValidUTF8({column})");
         let holds = match (test.part, &test.test) {
             (Part::Key, ValueTest::Present) => "1".to_owned(),
-            (Part::Key, wanted) => self.of_text("toValidUTF8(f.key)", wanted),
-            (Part::Value, ValueTest::Present) => "f.value != ''".to_owned(),
+            (Part::Key, wanted) => self.of_text(&text(key), wanted),
+            (Part::Value, ValueTest::Present) => format!("{value} != ''"),
             (Part::Value, wanted) => {
-                format!("(f.value != '' AND {})", self.of_text("toValidUTF8(f.value)", wanted))
+                format!("({value} != '' AND {})", self.of_text(&text(value), wanted))
             }
-            (Part::Score, ValueTest::Number(wanted)) => {
-                never_null(&self.of_double("f.score", wanted))
-            }
-            (Part::Score, _) => "isNotNull(f.score)".to_owned(),
+            (Part::Score, ValueTest::Number(wanted)) => never_null(&self.of_double(score, wanted)),
+            (Part::Score, _) => format!("isNotNull({score})"),
         };
         negate(test.negated, holds)
     }
 
     /// Tests whether a JSON column has a matching entry.
     pub(super) fn of_json(&mut self, family: Family, tests: &[EntryTest]) -> String {
-        let (json, within) = match family {
-            Family::Metadata => ("toValidUTF8(r.extra)", ", 'metadata'"),
-            Family::Output => ("toValidUTF8(r.outputs)", ""),
-            Family::Input | Family::Feedback => ("toValidUTF8(r.inputs)", ""),
+        let (column, within) = match family {
+            Family::Metadata => (Column::Extra, ", 'metadata'"),
+            Family::Output => (Column::Outputs, ""),
+            Family::Input | Family::Feedback => (Column::Inputs, ""),
         };
+        let json = format!("toValidUTF8({})", self.schema.runs.value(column));
         // Look at every entry: keys may be duplicated.
         let of_pair: Vec<_> = tests.iter().map(|test| self.of_pair(test)).collect();
         let mut found = vec![format!(
@@ -36,7 +55,7 @@ impl Sql<'_> {
             of_pair.join(" AND ")
         )];
         for key in named_keys(tests).into_iter().flatten().filter(|key| !path(key).is_empty()) {
-            found.extend(self.at_path(json, within, key, &path(key), tests));
+            found.extend(self.at_path(&json, within, key, &path(key), tests));
         }
         match found.as_slice() {
             [one] => one.clone(),

@@ -5,6 +5,7 @@ use super::*;
 fn pushed(filter: &str) -> Pushdown {
     Pushdown::of(
         &Filter::read(filter).unwrap_or_else(|errors| panic!("{filter}: {errors:?}")),
+        &SourceSchema::reference("runs", "feedbacks"),
         "feedbacks AS f FINAL",
     )
 }

@@ -1,4 +1,5 @@
-//! The fixed schema: Arrow fields of the exported columns, and how Parquet writes each of them.
+//! The schema of the files, which is fixed: Arrow fields of the exported columns, and how Parquet
+//! writes each of them. The schema of the trace store is [`crate::source::schema`].
 
 use std::sync::Arc;
 
