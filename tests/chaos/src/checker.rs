@@ -12,7 +12,10 @@ use tracelift_proto::{
     time_from,
     v1::{Export, ExportRun, ExportStatus, RunStatus},
 };
-use tracelift_test_support::world::DESTINATION_BUCKET;
+use tracelift_test_support::{
+    manifest::{self, Listed},
+    world::DESTINATION_BUCKET,
+};
 
 use crate::{
     report::Report,
@@ -35,15 +38,6 @@ pub(crate) struct Found {
     success: bool,
     /// Uploads that were neither completed nor aborted.
     uploads: BTreeSet<String>,
-}
-
-/// A file, as it is stored or as a manifest lists it.
-#[derive(Debug, Clone, PartialEq)]
-struct Listed {
-    rows: u64,
-    bytes: u64,
-    etag: String,
-    sha256: String,
 }
 
 impl Found {
@@ -104,51 +98,26 @@ impl Found {
     fn unlisted(&self) -> Vec<String> {
         let bucket = format!("{DESTINATION_BUCKET}/");
         let results = self.runs.iter().filter_map(|run| run.result.as_ref());
-        let listed: BTreeSet<_> = results
-            .flat_map(|result| &result.exported_files)
-            .map(|file| file.trim_start_matches(&bucket))
-            .collect();
-        let there: BTreeSet<_> = self.files.keys().map(String::as_str).collect();
-        let stray = there.difference(&listed).map(|key| format!("object that no run lists: {key}"));
-        stray
-            .chain(
-                listed
-                    .difference(&there)
-                    .map(|key| format!("listed file that is not there: {key}")),
-            )
-            .collect()
+        let listed = results.flat_map(|result| &result.exported_files);
+        let listed = listed.map(|file| file.trim_start_matches(&bucket)).collect();
+        manifest::unlisted(&listed, &self.files.keys().map(String::as_str).collect())
     }
 
     /// The manifests exist and match the files.
     fn manifests(&self) -> Vec<String> {
         let (mut faults, mut sum) = (Vec::new(), 0);
         for run in self.runs.iter().filter(|run| run.status() == RunStatus::Completed) {
-            let is: BTreeMap<_, _> = self
-                .files
-                .iter()
-                .filter(|(key, _)| key.contains(&format!("/{}-", run.id)))
-                .collect();
-            sum += is.values().map(|file| file.rows).sum::<u64>();
-            let Some(manifest) = self.manifest(&format!("run_id={}.json", run.id)) else {
-                faults.push(format!("run {} is complete and has no manifest", run.id));
-                continue;
-            };
-            let told: BTreeMap<_, _> =
-                manifest["files"].as_array().into_iter().flatten().map(file).collect();
-            if told.iter().collect::<BTreeMap<_, _>>() != is {
-                faults.push(format!(
-                    "manifest that does not say what is there: run {}: {told:?}, there is {is:?}",
-                    run.id
-                ));
-            }
+            let of_run =
+                self.files.iter().filter(|(key, _)| key.contains(&format!("/{}-", run.id)));
+            let there: BTreeMap<_, _> =
+                of_run.map(|(key, file)| (key.as_str(), file.clone())).collect();
+            sum += there.values().map(|file| file.rows).sum::<u64>();
+            let manifest = self.manifest(&format!("run_id={}.json", run.id));
+            faults.extend(manifest::of_run(&run.id, manifest, &there));
         }
-        let told =
-            self.manifest("manifest.json").and_then(|manifest| manifest["totals"]["rows"].as_u64());
-        if self.completed() && told != Some(sum) {
-            faults.push(format!(
-                "the manifest of export {} tells {told:?} rows of {sum}",
-                self.export.id
-            ));
+        if self.completed() {
+            let manifest = self.manifest("manifest.json");
+            faults.extend(manifest::of_export(&self.export.id, manifest, sum));
         }
         faults
     }
@@ -164,32 +133,11 @@ impl Found {
     /// partition is complete.
     fn success(&self) -> Option<String> {
         let whole = self.runs.iter().all(|run| run.status() == RunStatus::Completed);
-        let (id, status) = (&self.export.id, self.export.status());
-        match self.success {
-            true if !whole => Some(format!("_SUCCESS is there although export {id} is {status:?}")),
-            false if self.completed() => {
-                Some(format!("_SUCCESS is missing although export {id} is complete"))
-            }
-            _ => None,
-        }
+        manifest::success(&self.export.id, self.success, self.completed(), whole)
     }
 }
 
 /// Whether a file of the run is pending, according to the control plane.
 fn pending(run: &ExportRun) -> bool {
     run.result.as_ref().is_some_and(|result| result.pending_upload.is_some())
-}
-
-fn file(file: &Value) -> (String, Listed) {
-    let text = |name: &str| file[name].as_str().unwrap_or_default().to_owned();
-    let number = |name: &str| file[name].as_u64().unwrap_or_default();
-    (
-        text("key"),
-        Listed {
-            rows: number("rows"),
-            bytes: number("bytes"),
-            etag: text("etag"),
-            sha256: text("sha256"),
-        },
-    )
 }

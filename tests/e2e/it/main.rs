@@ -17,7 +17,6 @@ mod odd;
 mod open_windows;
 mod replicas;
 mod restarts;
-mod s3_server;
 mod setup;
 mod slow_line;
 mod stores;

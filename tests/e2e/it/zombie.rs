@@ -10,15 +10,17 @@ use aws_sdk_s3::{
     types::{CompletedMultipartUpload, CompletedPart},
 };
 use s3s::S3ErrorCode;
-use tonic::{Code, Request, metadata::MetadataValue};
+use tonic::{Code, transport::Endpoint};
 use tracelift_proto::{
-    PROTOCOL,
     fleet::v1::{
-        self, connect_request::Message as ExporterMessage,
-        connect_response::Message as ControlMessage, fleet_service_client::FleetServiceClient,
-        report::Event,
+        self, connect_response::Message as ControlMessage,
+        fleet_service_client::FleetServiceClient, report::Event,
     },
     v1::ExportStatus,
+};
+use tracelift_test_grpc::{
+    Bearer,
+    fleet::{self, FleetSession},
 };
 use tracelift_test_support::{
     s3::{ACCESS_KEY_ID, Operation, SECRET_ACCESS_KEY},
@@ -181,56 +183,33 @@ async fn one_that_heeds_no_clock_and_tries_everything_changes_nothing() {
         .body(ByteStream::from_static(b"old"));
     assert!(put.send().await.is_err());
 
-    let report = |seq, event| {
-        let (task_id, fence) = (run.clone(), 1);
-        ExporterMessage::Report(v1::Report { task_id, fence, seq, event: Some(event) })
-    };
     let token = "t".to_owned();
     let intent = v1::FileIntent { number: 2, key, upload_id, token, whole: None };
     let finished = v1::Finished { files: 1, rows: 1, ..Default::default() };
-    let hello = v1::Hello {
-        exporter_id: "exporter-1".into(),
-        incarnation: "the old one".into(),
-        protocol_min: *PROTOCOL.start(),
-        protocol_max: *PROTOCOL.end(),
-        capacity: Some(v1::Capacity { tasks: 0 }),
-        held: vec![v1::HeldLease { task_id: run.clone(), fence: 1 }],
-    };
-    let said = [
-        ExporterMessage::Hello(hello),
-        report(1, Event::FileIntent(intent)),
-        report(2, Event::Finished(finished)),
-        report(3, Event::Published(v1::Published {})),
-    ];
-    let said = said.map(|message| v1::ConnectRequest { message: Some(message) });
-    let channel =
-        tonic::transport::Endpoint::from_shared(world.grpc.clone()).unwrap().connect_lazy();
-    let mut fleet = FleetServiceClient::new(channel);
-    let token: MetadataValue<_> = format!("Bearer {FLEET_TOKEN}").parse().unwrap();
-    let mut request = Request::new(tokio_stream::iter(said));
-    request.metadata_mut().insert("authorization", token.clone());
-    let mut told = fleet.connect(request).await.unwrap().into_inner();
-    let mut revoked = 0;
-    while let Ok(Some(answer)) = told.message().await {
-        match answer.message {
-            Some(ControlMessage::Welcome(welcome)) => {
-                assert_eq!(welcome.verdicts[0].verdict(), v1::Verdict::Revoked)
-            }
-            Some(ControlMessage::Revoked(_)) => revoked += 1,
-            other => panic!("a zombie was told {other:?}"),
-        }
+    let mut hello = fleet::hello("exporter-1", "the old one", 0);
+    hello.held = vec![fleet::held(&run, 1)];
+    let channel = Endpoint::from_shared(world.grpc.clone()).unwrap().connect_lazy();
+    let mut client = FleetServiceClient::with_interceptor(channel, Bearer::new(FLEET_TOKEN));
+    let (mut session, welcome) = FleetSession::connect(client.clone(), hello).await.unwrap();
+    assert_eq!(welcome.verdicts[0].verdict(), v1::Verdict::Revoked);
+    for (seq, event) in [
+        (1, Event::FileIntent(intent)),
+        (2, Event::Finished(finished)),
+        (3, Event::Published(v1::Published {})),
+    ] {
+        session.say(fleet::report(&run, 1, seq, event)).await.unwrap();
+        let told = session.hear().await.unwrap();
+        assert!(matches!(told, Some(ControlMessage::Revoked(_))), "a zombie was told {told:?}");
     }
-    assert_eq!(revoked, 3);
+    assert_eq!(session.leave().await.unwrap(), []);
     let access = v1::GetDestinationAccessRequest {
         task_id: run,
         fence: 1,
         exporter_id: "exporter-1".into(),
         incarnation: "the old one".into(),
     };
-    let mut access = Request::new(access);
-    access.metadata_mut().insert("authorization", token);
     assert_eq!(
-        fleet.get_destination_access(access).await.unwrap_err().code(),
+        client.get_destination_access(access).await.unwrap_err().code(),
         Code::PermissionDenied
     );
 

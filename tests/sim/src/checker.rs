@@ -1,7 +1,7 @@
 //! Checks the invariants: after every step that changed a task or an object, and once more when the
 //! world is at rest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use futures::FutureExt as _;
 use tracelift_control_plane::store::Store;
@@ -10,6 +10,7 @@ use tracelift_core::{
     invariant::{Seen, broken, broken_together},
     task::{RunStatus, TaskKind},
 };
+use tracelift_test_support::manifest;
 
 use crate::{
     bucket::{Bucket, DESTINATION},
@@ -97,25 +98,17 @@ impl Checker {
     pub fn rest(&self, data: &Data) {
         let runs = self.everything();
         let disk = self.bucket.disk();
-        let mut listed = BTreeSet::new();
         for (export, runs) in by_export(&runs) {
             for fault in rest::faults_of(export, &runs, data, &disk) {
                 self.trace.violation(fault);
             }
-            listed.extend(
-                runs.iter().flat_map(|seen| seen.files.iter().map(|file| file.key.clone())),
-            );
         }
-        for (bucket, key) in disk
-            .objects
-            .keys()
-            .filter(|(bucket, key)| bucket == DESTINATION && key.ends_with(".parquet"))
-        {
-            if !listed.contains(key) {
-                self.trace.violation(format_args!(
-                    "OnlyListedFilesAreInBucket: {bucket}/{key} is not listed"
-                ));
-            }
+        let listed = runs.iter().flat_map(|seen| seen.files.iter().map(|file| file.key.as_str()));
+        let there = disk.objects.keys().map(|(bucket, key)| (bucket.as_str(), key.as_str()));
+        let there =
+            there.filter(|(bucket, key)| *bucket == DESTINATION && key.ends_with(".parquet"));
+        for fault in manifest::unlisted(&listed.collect(), &there.map(|(_, key)| key).collect()) {
+            self.trace.violation(format_args!("OnlyListedFilesAreInBucket: {fault}"));
         }
         // An empty upload may stay: whoever opened it crashed or was cut off before anyone received
         // its id, and it was created after the uploads of its key were listed. Nothing is ever sent

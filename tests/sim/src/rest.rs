@@ -1,17 +1,17 @@
 //! Invariants of an export once the world is at rest, checked on what a customer reads from the
 //! bucket.
 
-use std::collections::BTreeMap;
-
 use arrow::array::{Array as _, AsArray as _};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use tracelift_core::{
+    file::File,
     id::ExportId,
     invariant::Seen,
     task::{RunStatus, TaskKind},
     time::Window,
 };
+use tracelift_test_support::manifest::{self, Listed};
 
 use crate::{
     bucket::{DESTINATION, Disk, Object},
@@ -43,16 +43,16 @@ pub fn faults_of(export: ExportId, runs: &[Seen], data: &Data, disk: &Disk) -> V
             _ => {}
         }
     }
-    let manifest = |name: &str| {
-        disk.objects
-            .get(&(DESTINATION.to_owned(), format!("p/_manifests/export_id={}/{name}", export.0)))
-    };
-    let success = manifest("_SUCCESS");
+    let success = in_manifests(export, "_SUCCESS", disk);
+    let id = export.0.to_string();
+    let marker = manifest::success(&id, success.is_some(), completed, completed || cancelled);
+    faults.extend(marker.map(|fault| format!("SuccessMeansCompleted: {fault}")));
     if completed {
-        faults.extend(success_is_last(export, success, disk));
-        faults.extend(export_manifest(export, runs, manifest("manifest.json")));
-    } else if !cancelled && success.is_some() {
-        faults.push(format!("SuccessMeansCompleted: export {}", export.0));
+        faults.extend(success.and_then(|success| success_is_last(export, success, disk)));
+        let rows = runs.iter().map(|seen| seen.task.totals.rows).sum();
+        let told = json(in_manifests(export, "manifest.json", disk));
+        let fault = manifest::of_export(&id, told.as_ref(), rows);
+        faults.extend(fault.map(|fault| format!("ManifestSaysWhatIsStored: {fault}")));
     }
     faults
 }
@@ -129,61 +129,31 @@ fn rows(seen: &Seen, window: Window, data: &Data, disk: &Disk) -> Vec<String> {
 }
 
 /// ManifestSaysWhatIsStored: a run's manifest lists its files as they are stored.
-fn run_manifest(export: ExportId, seen: &Seen, disk: &Disk) -> Vec<String> {
-    let key = format!("p/_manifests/export_id={}/run_id={}.json", export.0, seen.task.id);
-    let Some(object) = disk.objects.get(&(DESTINATION.to_owned(), key.clone())) else {
-        return vec![format!("ManifestSaysWhatIsStored: {key} is not there")];
+fn run_manifest(export: ExportId, seen: &Seen, disk: &Disk) -> Option<String> {
+    let run = seen.task.id.to_string();
+    let told = json(in_manifests(export, &format!("run_id={run}.json"), disk));
+    let stored = |file: &File| Listed {
+        rows: file.rows,
+        bytes: file.bytes,
+        etag: file.etag.clone(),
+        sha256: file.sha256.clone(),
     };
-    let manifest: Value = serde_json::from_slice(&object.content).expect("JSON");
-    let listed: BTreeMap<_, _> = files_of(&manifest).collect();
-    let stored: BTreeMap<_, _> = seen
-        .files
-        .iter()
-        .map(|file| {
-            (file.key.clone(), (file.rows, file.bytes, file.etag.clone(), file.sha256.clone()))
-        })
-        .collect();
-    if listed == stored {
-        Vec::new()
-    } else {
-        vec![format!("ManifestSaysWhatIsStored: {key} lists {listed:?}, stored are {stored:?}")]
-    }
+    let stored = seen.files.iter().map(|file| (file.key.as_str(), stored(file))).collect();
+    manifest::of_run(&run, told.as_ref(), &stored)
+        .map(|fault| format!("ManifestSaysWhatIsStored: {fault}"))
 }
 
-fn files_of(manifest: &Value) -> impl Iterator<Item = (String, (u64, u64, String, String))> {
-    let text = |value: &Value| value.as_str().expect("a text").to_owned();
-    let number = |value: &Value| value.as_u64().expect("a number");
-    let files = manifest["files"].as_array().expect("files").iter();
-    files.map(move |file| {
-        (
-            text(&file["key"]),
-            (
-                number(&file["rows"]),
-                number(&file["bytes"]),
-                text(&file["etag"]),
-                text(&file["sha256"]),
-            ),
-        )
-    })
+fn in_manifests<'a>(export: ExportId, name: &str, disk: &'a Disk) -> Option<&'a Object> {
+    let key = format!("p/_manifests/export_id={}/{name}", export.0);
+    disk.objects.get(&(DESTINATION.to_owned(), key))
 }
 
-fn export_manifest(export: ExportId, runs: &[Seen], object: Option<&Object>) -> Option<String> {
-    let Some(object) = object else {
-        return Some(format!("ManifestSaysWhatIsStored: export {} has none", export.0));
-    };
-    let manifest: Value = serde_json::from_slice(&object.content).expect("JSON");
-    let rows: u64 = runs.iter().map(|seen| seen.task.totals.rows).sum();
-    let told = manifest["totals"]["rows"].as_u64();
-    (told != Some(rows)).then(|| {
-        format!("ManifestSaysWhatIsStored: export {} tells {told:?} rows of {rows}", export.0)
-    })
+fn json(object: Option<&Object>) -> Option<Value> {
+    object.map(|object| serde_json::from_slice(&object.content).expect("JSON"))
 }
 
 /// SuccessIsLast: the marker that readers wait for is written after everything they will read.
-fn success_is_last(export: ExportId, success: Option<&Object>, disk: &Disk) -> Option<String> {
-    let Some(success) = success else {
-        return Some(format!("SuccessMeansCompleted: export {} has no _SUCCESS", export.0));
-    };
+fn success_is_last(export: ExportId, success: &Object, disk: &Disk) -> Option<String> {
     let of_export = disk
         .objects
         .iter()

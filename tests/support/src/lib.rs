@@ -12,6 +12,7 @@
 pub mod clickhouse;
 pub mod dataset;
 pub mod line;
+pub mod manifest;
 pub mod rows;
 pub mod s3;
 pub mod slow_line;

@@ -1,78 +1,43 @@
 //! The whole system in one process: real services on real ports, the embedded ClickHouse and the S3
 //! server, all connected over the network.
 
+mod content;
+mod exports;
+mod services;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
 use secrecy::SecretString;
-use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
-use tonic::{
-    Response, Status,
-    transport::{Channel, Endpoint},
-};
-use tracelift_control_plane::{ControlPlane, Database};
+use tokio::net::TcpListener;
+use tonic::transport::{Channel, Endpoint};
+use tracelift_control_plane::Database;
 use tracelift_exporter::Exporter;
 use tracelift_postgres_server::Postgres;
-use tracelift_proto::{
-    pages, time_to,
-    v1::{
-        self, admin_service_client::AdminServiceClient,
-        destination_service_client::DestinationServiceClient,
-        export_service_client::ExportServiceClient,
-    },
+use tracelift_proto::v1::{
+    self, admin_service_client::AdminServiceClient,
+    destination_service_client::DestinationServiceClient,
+    export_service_client::ExportServiceClient,
 };
 use tracelift_runtime::tasks;
 use tracelift_test_grpc::{Authorised, Bearer};
 
 use crate::{
     clickhouse::ClickHouse,
-    dataset::{PROJECT_ID, TENANT_ID},
-    rows::rows_of,
+    dataset::TENANT_ID,
     s3::{ACCESS_KEY_ID, S3Server, SECRET_ACCESS_KEY},
 };
+
+pub use services::Running;
+use services::{control_plane, database};
 
 pub const SOURCE_BUCKET: &str = "traces";
 pub const DESTINATION_BUCKET: &str = "exports";
 const ADMIN_TOKEN: &str = "test-admin-token";
 pub const FLEET_TOKEN: &str = "test-fleet-token";
-const MASTER_KEYS: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-
-/// A service running in this process.
-pub struct Running {
-    pub stopping: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Running {
-    fn start(name: &'static str, work: impl FnOnce(CancellationToken) -> JoinHandle<()>) -> Self {
-        let stopping = CancellationToken::new();
-        tracing::debug!(name, "started");
-        Self { task: work(stopping.clone()), stopping }
-    }
-
-    /// Stops gracefully, as on SIGTERM.
-    pub async fn stop(mut self) {
-        self.stopping.cancel();
-        (&mut self.task).await.expect("it ends well");
-    }
-
-    /// Stops abruptly, as on SIGKILL: nothing more is sent or written.
-    pub async fn crash(mut self) {
-        self.task.abort();
-        let _ = (&mut self.task).await;
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 /// Everything that one test needs.
 pub struct World {
@@ -266,236 +231,4 @@ impl World {
             .expect("no panic")
             .expect("ClickHouse");
     }
-
-    /// Inserts rows into `runs`; missing columns have default values.
-    pub async fn insert(&self, rows: &[Value]) {
-        self.insert_into("runs", rows).await;
-    }
-
-    /// The same for another table with the same columns.
-    pub async fn insert_into(&self, table: &str, rows: &[Value]) {
-        let rows: Vec<_> = rows.iter().map(|row| full_row(row).to_string()).collect();
-        self.clickhouse
-            .client()
-            .query_raw(&format!("INSERT INTO {table} FORMAT JSONEachRow\n{}", rows.join("\n")))
-            .execute()
-            .await
-            .expect("rows");
-    }
-
-    /// Creates a destination with this prefix.
-    pub async fn destination(&self, prefix: &str) -> String {
-        self.destination_with(prefix, |_| {}).await.expect("a destination").id
-    }
-
-    /// Creates a destination with this prefix and a modified bucket configuration.
-    pub async fn destination_with(
-        &self,
-        prefix: &str,
-        change: impl FnOnce(&mut v1::BucketConfig),
-    ) -> Result<v1::Destination, Status> {
-        let mut request = v1::CreateDestinationRequest {
-            display_name: "test".to_owned(),
-            config: Some(v1::BucketConfig {
-                bucket_name: DESTINATION_BUCKET.to_owned(),
-                prefix: prefix.to_owned(),
-                endpoint_url: self.s3.url(),
-                ..Default::default()
-            }),
-            credentials: Some(v1::Credentials {
-                access_key_id: ACCESS_KEY_ID.to_owned(),
-                secret_access_key: SECRET_ACCESS_KEY.to_owned(),
-                session_token: String::new(),
-            }),
-            ..Default::default()
-        };
-        change(request.config.as_mut().expect("just given"));
-        let made = self.destinations().create_destination(request).await?.into_inner();
-        Ok(made.destination.expect("a destination"))
-    }
-
-    /// Creates an export of the data set's project.
-    pub async fn export(&self, start: &str, end: &str) -> String {
-        self.export_with(start, end, |_| {}).await
-    }
-
-    pub async fn export_with(
-        &self,
-        start: &str,
-        end: &str,
-        change: impl FnOnce(&mut v1::ExportSpec),
-    ) -> String {
-        let at = |text| {
-            Some(time_to(tracelift_core::time::Timestamp::parse("t", text).expect("a time")))
-        };
-        let mut spec = v1::ExportSpec {
-            destination_id: self.destination("test").await,
-            session_id: PROJECT_ID.to_owned(),
-            start_time: at(start),
-            end_time: at(end),
-            ..Default::default()
-        };
-        change(&mut spec);
-        let made = self
-            .exports()
-            .create_export(v1::CreateExportRequest { spec: Some(spec), ..Default::default() })
-            .await
-            .expect("an export")
-            .into_inner();
-        made.export.expect("an export").id
-    }
-
-    /// Watches an export until it has ended, reopening a broken stream.
-    pub async fn ended(&self, id: &str) -> v1::Export {
-        self.watched(id, |export| {
-            export.status().known().is_some_and(tracelift_core::export::ExportStatus::ended)
-        })
-        .await
-    }
-
-    /// Watches an export until it satisfies `wanted`.
-    pub async fn watched(&self, id: &str, wanted: impl Fn(&v1::Export) -> bool) -> v1::Export {
-        loop {
-            let request = v1::WatchExportRequest { id: id.to_owned() };
-            let Ok(stream) = self.exports().watch_export(request).await else {
-                tokio::task::yield_now().await;
-                continue;
-            };
-            let mut stream = stream.into_inner();
-            while let Ok(Some(answer)) = stream.message().await {
-                let export = answer.export.expect("an export");
-                if wanted(&export) {
-                    return export;
-                }
-            }
-        }
-    }
-
-    /// Polls until the export satisfies `wanted`; for changes after an export has ended, which a
-    /// watch does not report.
-    async fn asked(&self, id: &str, wanted: impl Fn(&v1::Export) -> bool) -> v1::Export {
-        loop {
-            let answer = self
-                .exports()
-                .get_export(v1::GetExportRequest { id: id.to_owned() })
-                .await
-                .expect("an export")
-                .into_inner();
-            let export = answer.export.expect("an export");
-            if wanted(&export) {
-                return export;
-            }
-        }
-    }
-
-    /// Waits until the export's rows have been counted in ClickHouse.
-    pub async fn reconciled(&self, id: &str) -> v1::Reconciliation {
-        let counted = self.asked(id, |export| export.reconciliation.is_some()).await;
-        counted.reconciliation.expect("just seen")
-    }
-
-    /// Waits until an ended export has no open uploads, and returns its runs.
-    pub async fn cleaned_up(&self, id: &str) -> Vec<v1::ExportRun> {
-        loop {
-            let runs = self.runs(id).await;
-            let pending = |run: &v1::ExportRun| {
-                run.result.as_ref().is_some_and(|result| result.pending_upload.is_some())
-            };
-            let open = self.s3.open_uploads().iter().any(|(key, _)| key.contains(id));
-            if !open && !runs.iter().any(pending) {
-                return runs;
-            }
-        }
-    }
-
-    /// The runs of an export.
-    pub async fn runs(&self, id: &str) -> Vec<v1::ExportRun> {
-        let runs = pages::follow(0, |limit, page_token| {
-            let request =
-                v1::ListRunsRequest { export_id: id.to_owned(), limit, offset: 0, page_token };
-            let mut exports = self.exports();
-            async move { exports.list_runs(request).await.map(Response::into_inner) }
-        });
-        runs.await.expect("runs")
-    }
-
-    /// Every row in the export's data tree, as read by a reader that globs it.
-    pub fn rows(&self, id: &str) -> Vec<Value> {
-        let keys = self
-            .s3
-            .keys(DESTINATION_BUCKET)
-            .into_iter()
-            .filter(|key| key.contains(&format!("/export_id={id}/tenant_id=")));
-        keys.flat_map(|key| rows_of(&self.s3.get(DESTINATION_BUCKET, &key).expect("a file")))
-            .collect()
-    }
-
-    /// The manifest of a run, or of the export if `run` is `None`, as stored in the bucket.
-    pub fn manifest(&self, id: &str, run: Option<&str>) -> Value {
-        let name =
-            run.map_or_else(|| "manifest.json".to_owned(), |run| format!("run_id={run}.json"));
-        let content = self
-            .s3
-            .get(DESTINATION_BUCKET, &format!("test/_manifests/export_id={id}/{name}"))
-            .expect("a manifest");
-        serde_json::from_slice(&content).expect("JSON")
-    }
-
-    /// Whether `_SUCCESS` exists.
-    pub fn succeeded(&self, id: &str) -> bool {
-        self.s3
-            .get(DESTINATION_BUCKET, &format!("test/_manifests/export_id={id}/_SUCCESS"))
-            .is_some()
-    }
-}
-
-async fn database(dir: &TempDir, postgres: bool) -> (Option<Arc<Postgres>>, Database) {
-    if !postgres {
-        return (None, Database::from(dir.path().join("control-plane.db").as_path()));
-    }
-    let server =
-        Arc::new(tokio::task::spawn_blocking(Postgres::start_new).await.expect("no panic"));
-    let url = server.new_database().await;
-    (Some(server), url.parse().expect("an address"))
-}
-
-async fn control_plane(
-    database: &Database,
-    listen: SocketAddr,
-    options: Options,
-) -> (Running, SocketAddr) {
-    let mut settings = tracelift_control_plane::Settings::defaults();
-    settings.listen = listen;
-    settings.database = database.clone();
-    settings.master_keys = Some(SecretString::from(MASTER_KEYS));
-    settings.admin_token = Some(SecretString::from(ADMIN_TOKEN));
-    settings.fleet_token = Some(SecretString::from(FLEET_TOKEN));
-    settings.allow_private_endpoints = true;
-    settings.heartbeat_seconds = 1;
-    settings.lease_seconds = 3;
-    settings.progress_seconds = options.progress_seconds;
-    settings.schedule_grace_seconds = options.grace_seconds;
-    settings.stop_seconds = 1;
-    let bound = ControlPlane::bind(settings).await.expect("a control plane");
-    let address = bound.address();
-    let running = Running::start("control plane", |stopping| {
-        tasks::start("control plane", async move { bound.run(stopping).await.expect("it serves") })
-    });
-    (running, address)
-}
-
-fn full_row(given: &Value) -> Value {
-    let id = given["id"].as_str().expect("a row has an id");
-    let mut row = json!({
-        "tenant_id": TENANT_ID, "session_id": PROJECT_ID, "trace_id": id, "name": "n", "run_type": "llm",
-        "start_time": "2024-01-01 12:00:00.000000", "status": "success", "is_root": true, "dotted_order": "", "tags": [],
-        "inputs": "", "outputs": "", "error": "", "extra": "", "events": "", "inputs_s3_urls": "", "outputs_s3_urls": "", "s3_urls": "",
-        "prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "feedback_stats": "", "trace_tier": "longlived",
-        "in_dataset": false, "app_path": "", "inserted_at": "2024-01-01 12:00:00.000000", "modified_at": "2024-01-01 12:00:00.000000",
-        "is_deleted": 0,
-    });
-    for (name, value) in given.as_object().expect("an object") {
-        row[name] = value.clone();
-    }
-    row
 }

@@ -1,36 +1,33 @@
 //! An exporter written by hand: says exactly what the test wants, and hears message by message.
 
 use prost_types::Timestamp;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::Status;
 use tracelift_proto::{
-    PROTOCOL,
     fleet::v1::{
         self, assignment::Kind, connect_request::Message as ExporterMessage,
-        connect_response::Message as Answer, get_destination_access_response::Identity,
-        report::Event,
+        connect_response::Message as Answer, fleet_service_client::FleetServiceClient,
+        get_destination_access_response::Identity, report::Event,
     },
     v1::Credentials,
 };
+use tracelift_test_grpc::{
+    Authorised, Bearer,
+    fleet::{self, FleetSession},
+};
 
-use crate::plane::{Plane, soon};
+use crate::plane::{FLEET, Plane, soon};
 
 pub(crate) struct Exporter {
-    say: mpsc::Sender<v1::ConnectRequest>,
-    hear: Streaming<v1::ConnectResponse>,
+    session: FleetSession,
     pub(crate) welcome: v1::Welcome,
 }
 
 pub(crate) fn hello(name: &str, tasks: u32) -> v1::Hello {
-    v1::Hello {
-        exporter_id: name.to_owned(),
-        incarnation: "first".to_owned(),
-        protocol_min: *PROTOCOL.start(),
-        protocol_max: *PROTOCOL.end(),
-        capacity: Some(v1::Capacity { tasks }),
-        held: Vec::new(),
-    }
+    fleet::hello(name, "first", tasks)
+}
+
+fn client(plane: &Plane) -> FleetServiceClient<Authorised> {
+    FleetServiceClient::with_interceptor(plane.caller(&[]).channel, Bearer::new(FLEET))
 }
 
 /// Opens the stream with that first message; what the control plane answers before its first
@@ -38,11 +35,8 @@ pub(crate) fn hello(name: &str, tasks: u32) -> v1::Hello {
 pub(crate) async fn open(
     plane: &Plane,
     first: Option<ExporterMessage>,
-) -> Result<(mpsc::Sender<v1::ConnectRequest>, Streaming<v1::ConnectResponse>), Status> {
-    let (say, said) = mpsc::channel(256);
-    say.send(v1::ConnectRequest { message: first }).await.unwrap();
-    let hear = soon(plane.fleet().fleet().connect(ReceiverStream::new(said))).await?.into_inner();
-    Ok((say, hear))
+) -> Result<FleetSession, Status> {
+    soon(FleetSession::open(client(plane), first)).await
 }
 
 impl Exporter {
@@ -51,11 +45,9 @@ impl Exporter {
     }
 
     pub(crate) async fn connect_as(plane: &Plane, hello: v1::Hello) -> Self {
-        let (say, mut hear) = open(plane, Some(ExporterMessage::Hello(hello))).await.unwrap();
-        match soon(hear.message()).await.unwrap().and_then(|answer| answer.message) {
-            Some(Answer::Welcome(welcome)) => Self { say, hear, welcome },
-            other => panic!("instead of a welcome came {other:?}"),
-        }
+        let connected = soon(FleetSession::connect(client(plane), hello)).await;
+        let (session, welcome) = connected.unwrap();
+        Self { session, welcome }
     }
 
     pub(crate) async fn say(&self, said: ExporterMessage) {
@@ -63,21 +55,18 @@ impl Exporter {
     }
 
     pub(crate) async fn send(&self, message: Option<ExporterMessage>) {
-        self.say.send(v1::ConnectRequest { message }).await.unwrap();
+        self.session.say(message).await.unwrap();
     }
 
     /// The next message. Cleaning up and counting are taken and left undone.
     pub(crate) async fn hear(&mut self) -> Answer {
         loop {
-            match soon(self.hear.message()).await {
-                Ok(Some(v1::ConnectResponse {
-                    message:
-                        Some(Answer::Assignment(v1::Assignment {
-                            kind: Some(Kind::CleanUp(_) | Kind::Reconcile(_)),
-                            ..
-                        })),
-                })) => {}
-                Ok(Some(v1::ConnectResponse { message: Some(answer) })) => return answer,
+            match soon(self.session.hear()).await {
+                Ok(Some(Answer::Assignment(v1::Assignment {
+                    kind: Some(Kind::CleanUp(_) | Kind::Reconcile(_)),
+                    ..
+                }))) => {}
+                Ok(Some(answer)) => return answer,
                 other => panic!("instead of a message came {other:?}"),
             }
         }
@@ -98,14 +87,13 @@ impl Exporter {
 
     /// Goes away, and waits until its session has ended: one that still lives would be given the
     /// next run.
-    pub(crate) async fn leave(mut self) {
-        drop(self.say);
-        while soon(self.hear.message()).await.unwrap().is_some() {}
+    pub(crate) async fn leave(self) {
+        soon(self.session.leave()).await.unwrap();
     }
 
     /// How the control plane ends the stream.
     pub(crate) async fn end(&mut self) -> Result<(), Status> {
-        match soon(self.hear.message()).await {
+        match soon(self.session.hear()).await {
             Ok(None) => Ok(()),
             Ok(Some(message)) => panic!("instead of the end came {message:?}"),
             Err(status) => Err(status),
@@ -115,17 +103,12 @@ impl Exporter {
 
 /// The lease of an assignment, as heartbeats list it.
 pub(crate) fn held(assignment: &v1::Assignment) -> v1::HeldLease {
-    v1::HeldLease { task_id: assignment.task_id.clone(), fence: assignment.fence }
+    fleet::held(&assignment.task_id, assignment.fence)
 }
 
 /// Report `seq` of that event.
 pub(crate) fn report(assignment: &v1::Assignment, seq: u64, event: Event) -> ExporterMessage {
-    ExporterMessage::Report(v1::Report {
-        task_id: assignment.task_id.clone(),
-        fence: assignment.fence,
-        seq,
-        event: Some(event),
-    })
+    fleet::report(&assignment.task_id, assignment.fence, seq, event)
 }
 
 /// A file of 10 rows.

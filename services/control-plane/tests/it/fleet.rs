@@ -72,11 +72,11 @@ async fn who_does_not_say_hello_properly_is_refused() {
 async fn a_hello_with_a_lease_that_is_none_ends_the_session() {
     let plane = plane().await;
     let held = vec![v1::HeldLease { task_id: "x".into(), fence: 1 }];
-    let (_say, mut hear) =
+    let mut session =
         open(&plane, Some(ExporterMessage::Hello(v1::Hello { held, ..hello("a", 1) })))
             .await
             .unwrap();
-    let status = hear.message().await.unwrap_err();
+    let status = session.hear().await.unwrap_err();
     assert_eq!(
         (status.code(), status.message()),
         (Code::InvalidArgument, "task_id: must be a UUID")

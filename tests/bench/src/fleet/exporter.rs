@@ -8,23 +8,21 @@ use std::{
 };
 
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, watch},
     time::{Interval, MissedTickBehavior, interval_at, sleep_until},
 };
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{
-    Request, Streaming,
-    metadata::{Ascii, MetadataValue},
-    transport::Endpoint,
-};
+use tonic::transport::Endpoint;
 use tracelift_proto::{
-    PROTOCOL,
     fleet::v1::{
         self, assignment::Kind, connect_request::Message as ExporterMessage,
         connect_response::Message as ControlMessage, fleet_service_client::FleetServiceClient,
         report::Event,
     },
     v1::RunProgress,
+};
+use tracelift_test_grpc::{
+    Bearer,
+    fleet::{self, FleetSession},
 };
 use uuid::Uuid;
 
@@ -48,7 +46,7 @@ pub(crate) enum Play {
 pub(crate) struct Exporter {
     pub(crate) name: String,
     pub(crate) endpoint: Endpoint,
-    pub(crate) token: MetadataValue<Ascii>,
+    pub(crate) token: Bearer,
     pub(crate) capacity: u32,
     /// Room among those that are just connecting.
     pub(crate) connecting: Arc<Semaphore>,
@@ -66,8 +64,7 @@ struct Job {
     rows: u64,
 }
 
-/// As the real one: messages that wait to be sent, and how often progress is said.
-const OUTBOX: usize = 64;
+/// As the real one: how often progress is said.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Exporter {
@@ -80,10 +77,10 @@ impl Exporter {
     }
 
     async fn work(self) -> Outcome<()> {
-        let (outbox, mut told, beat) = self.connect().await?;
+        let (session, beat) = self.connect().await?;
         let Self { mut play, ledger, capacity, .. } = self;
         let mut work = Holding {
-            outbox,
+            session,
             ledger,
             play: *play.borrow_and_update(),
             capacity,
@@ -98,9 +95,9 @@ impl Exporter {
         loop {
             let due = work.next_due();
             tokio::select! {
-                message = told.message() => match message? {
-                    Some(v1::ConnectResponse { message: Some(message) }) => work.hear(message).await?,
-                    _ => return Err("the control plane closed the stream".into()),
+                message = work.session.hear() => match message? {
+                    Some(message) => work.hear(message).await?,
+                    None => return Err("the control plane closed the stream".into()),
                 },
                 _ = beats.tick() => work.heartbeat().await?,
                 _ = ticks.tick() => work.progress().await?,
@@ -110,44 +107,25 @@ impl Exporter {
         }
     }
 
-    async fn connect(
-        &self,
-    ) -> Outcome<(mpsc::Sender<v1::ConnectRequest>, Streaming<v1::ConnectResponse>, Duration)> {
+    async fn connect(&self) -> Outcome<(FleetSession, Duration)> {
         let _place = self.connecting.acquire().await?;
         let began = Instant::now();
-        let (outbox, messages) = mpsc::channel(OUTBOX);
-        let hello = v1::Hello {
-            exporter_id: self.name.clone(),
-            incarnation: Uuid::new_v4().to_string(),
-            protocol_min: *PROTOCOL.start(),
-            protocol_max: *PROTOCOL.end(),
-            capacity: Some(v1::Capacity { tasks: self.capacity }),
-            held: Vec::new(),
-        };
-        outbox.send(v1::ConnectRequest { message: Some(ExporterMessage::Hello(hello)) }).await?;
-        let mut request = Request::new(ReceiverStream::new(messages));
-        request.metadata_mut().insert("authorization", self.token.clone());
-        let mut told = FleetServiceClient::new(self.endpoint.connect().await?)
-            .connect(request)
-            .await?
-            .into_inner();
-        let Some(v1::ConnectResponse { message: Some(ControlMessage::Welcome(welcome)) }) =
-            told.message().await?
-        else {
-            return Err("the control plane did not say welcome".into());
-        };
+        let channel = self.endpoint.connect().await?;
+        let client = FleetServiceClient::with_interceptor(channel, self.token.clone());
+        let hello = fleet::hello(&self.name, &Uuid::new_v4().to_string(), self.capacity);
+        let (session, welcome) = FleetSession::connect(client, hello).await?;
         let beat = welcome
             .heartbeat_interval
             .and_then(|beat| Duration::try_from(beat).ok())
             .ok_or("the welcome names no heartbeat")?;
         self.ledger.write().welcomes.push(began.elapsed());
-        Ok((outbox, told, beat))
+        Ok((session, beat))
     }
 }
 
 /// An exporter at work.
 struct Holding {
-    outbox: mpsc::Sender<v1::ConnectRequest>,
+    session: FleetSession,
     ledger: Arc<Ledger>,
     play: Play,
     capacity: u32,
@@ -260,7 +238,7 @@ impl Holding {
             if let Some(job) = self.jobs.get_mut(&task_id) {
                 (job.due, job.kept) = (None, false);
                 let (fence, event) = (job.fence, Event::Finished(v1::Finished::default()));
-                self.report(task_id, fence, seq, event).await?;
+                self.say(fleet::report(&task_id, fence, seq, event)).await?;
             }
         }
         Ok(())
@@ -286,14 +264,9 @@ impl Holding {
             return Ok(()); // it was stopped
         }
         self.last.insert(seq);
-        self.report(task_id, fence, seq, event).await?;
+        self.say(fleet::report(&task_id, fence, seq, event)).await?;
         self.free.push_back(Instant::now());
         Ok(())
-    }
-
-    async fn report(&self, task_id: String, fence: u64, seq: u64, event: Event) -> Outcome<()> {
-        let report = v1::Report { task_id, fence, seq, event: Some(event) };
-        self.say(ExporterMessage::Report(report)).await
     }
 
     fn stop(&mut self, task: &str, fence: u64) {
@@ -306,10 +279,7 @@ impl Holding {
     }
 
     async fn heartbeat(&self) -> Outcome<()> {
-        let held = self
-            .jobs
-            .iter()
-            .map(|(task, job)| v1::HeldLease { task_id: task.clone(), fence: job.fence });
+        let held = self.jobs.iter().map(|(task, job)| fleet::held(task, job.fence));
         let capacity = Some(v1::Capacity { tasks: self.capacity });
         self.say(ExporterMessage::Heartbeat(v1::Heartbeat { held: held.collect(), capacity })).await
     }
@@ -338,7 +308,7 @@ impl Holding {
     }
 
     async fn say(&self, said: ExporterMessage) -> Outcome<()> {
-        Ok(self.outbox.send(v1::ConnectRequest { message: Some(said) }).await?)
+        Ok(self.session.say(said).await?)
     }
 }
 

@@ -23,6 +23,7 @@ use tokio::{
 };
 use tonic::transport::Endpoint;
 use tracelift_runtime::tasks;
+use tracelift_test_grpc::Bearer;
 
 use crate::{
     caller::Caller,
@@ -92,10 +93,7 @@ async fn run(options: Options) -> Outcome<()> {
     enough_files(options.exporters)?;
     let endpoint = Endpoint::from_shared(options.control_plane.clone())?.tcp_nodelay(true);
     let callers = callers(&endpoint).await?;
-    let token = format!(
-        "Bearer {}",
-        std::env::var("TRACELIFT_FLEET_TOKEN").map_err(|_| "set TRACELIFT_FLEET_TOKEN")?
-    );
+    let token = std::env::var("TRACELIFT_FLEET_TOKEN").map_err(|_| "set TRACELIFT_FLEET_TOKEN")?;
     let (ledger, connecting) = (Arc::new(Ledger::default()), Arc::new(Semaphore::new(CONNECTING)));
     let (play, played) = watch::channel(Play::AtOnce);
     let mut bench = Bench { options, callers, ledger: ledger.clone(), play };
@@ -104,7 +102,7 @@ async fn run(options: Options) -> Outcome<()> {
         let exporter = Exporter {
             name: format!("simulated-{number}"),
             endpoint: endpoint.clone(),
-            token: token.parse()?,
+            token: Bearer::new(&token),
             capacity: bench.options.capacity,
             connecting: connecting.clone(),
             play: played.clone(),

@@ -7,9 +7,9 @@ use tracelift_proto::{
     time_from,
     v1::{Export, ExportRun},
 };
-use tracelift_test_support::{rows::rows_of, world::DESTINATION_BUCKET};
+use tracelift_test_support::{manifest::Listed, rows::rows_of, world::DESTINATION_BUCKET};
 
-use super::{Found, Listed, pending};
+use super::{Found, pending};
 use crate::{
     bucket::Object,
     caller::PREFIX,

@@ -1,5 +1,5 @@
-//! Both sides of the public gRPC API for tests: a control plane with fixed responses for tests of
-//! its clients, and a client's credentials for tests of the control plane.
+//! Both sides of the gRPC APIs for tests: a control plane with fixed responses for tests of its
+//! clients, and a client's credentials and an exporter's stream for tests of the control plane.
 //!
 //! It stays small, without a database or a data path, so that tests of the gateway and the command
 //! build without them.
@@ -13,6 +13,7 @@
 mod answers;
 mod bearer;
 mod control_plane;
+pub mod fleet;
 mod services;
 
 pub use answers::{DESTINATION, EXPORT, PROJECT, RUN, TENANT, export};

@@ -155,8 +155,11 @@ async fn up(options: &Options) -> Outcome<()> {
 fn prepare(dir: &Path, rows: u64) -> io::Result<bool> {
     let loaded =
         std::fs::read_to_string(dir.join(LOADED)).is_ok_and(|text| text == rows.to_string());
-    let left: &[&str] =
-        if loaded { &["log", "s3/exports"] } else { &["log", "s3", "clickhouse", LOADED] };
+    let left: &[&str] = if loaded {
+        &["log", "s3/exports", "s3/.objects", "s3/.odd", "s3/.uploads"]
+    } else {
+        &["log", "s3", "clickhouse", LOADED]
+    };
     for name in left.iter().chain(&[
         "env",
         "control-plane.db",

@@ -2,8 +2,7 @@
 //! kill.
 //!
 //! An upload is a folder `.uploads/<id>` with its parts, `upload.json`, and during completion
-//! `made.json`, from which a restarted server finishes the completion. An object's metadata and
-//! etag are in `.objects/<bucket>/<key>.json`.
+//! `made.json`, from which a restarted server finishes the completion.
 
 use std::{
     fs, io,
@@ -12,6 +11,8 @@ use std::{
 
 use s3s::dto::Metadata;
 use serde_json::{Value, json};
+
+use super::layout::Layout;
 
 /// The attributes of an object besides its content.
 #[derive(Debug, Clone)]
@@ -29,25 +30,22 @@ pub(super) struct Left {
 }
 
 pub(super) struct Journal {
-    root: PathBuf,
+    layout: Layout,
 }
 
+const UPLOADS: &str = ".uploads";
 const UPLOAD: &str = "upload.json";
 const MADE: &str = "made.json";
 const WHOLE: &str = "whole";
 
 impl Journal {
-    pub(super) fn new(root: &Path) -> io::Result<Self> {
-        fs::create_dir_all(root.join(".uploads"))?;
-        Ok(Self { root: root.to_owned() })
+    pub(super) fn new(layout: &Layout) -> io::Result<Self> {
+        fs::create_dir_all(layout.root().join(UPLOADS))?;
+        Ok(Self { layout: layout.clone() })
     }
 
     pub(super) fn folder(&self, id: &str) -> PathBuf {
-        self.root.join(".uploads").join(id)
-    }
-
-    fn beside(&self, bucket: &str, key: &str) -> PathBuf {
-        self.root.join(".objects").join(bucket).join(format!("{key}.json"))
+        self.layout.root().join(UPLOADS).join(id)
     }
 
     pub(super) fn opened(
@@ -70,9 +68,9 @@ impl Journal {
 
     fn finish(&self, id: &str, said: &Value) -> io::Result<()> {
         let (bucket, key) = (text(&said["bucket"]), text(&said["key"]));
-        let (object, whole) = (self.root.join(&bucket).join(&key), self.whole(id));
+        let (object, whole) = (self.layout.object(&bucket, &key), self.whole(id));
         if whole.exists() {
-            write(&self.beside(&bucket, &key), said)?;
+            write(&self.layout.about(&bucket, &key), said)?;
             fs::create_dir_all(object.parent().expect("a folder"))?;
             fs::rename(whole, object)?;
         }
@@ -90,15 +88,30 @@ impl Journal {
     }
 
     pub(super) fn known(&self, bucket: &str, key: &str) -> Option<Known> {
-        let said = read(&self.beside(bucket, key))?;
+        let said = read(&self.layout.about(bucket, key))?;
         Some(Known { etag: text(&said["etag"]), metadata: metadata(&said) })
+    }
+
+    /// Removes an object, which may not exist.
+    pub(super) fn delete(&self, bucket: &str, key: &str) -> io::Result<()> {
+        for path in [self.layout.object(bucket, key), self.layout.about(bucket, key)] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn exists(&self, bucket: &str, key: &str) -> bool {
+        self.layout.object(bucket, key).exists()
     }
 
     /// Finishes completions in progress and discards what was never acknowledged. Returns the open
     /// uploads.
     pub(super) fn recover(&self) -> io::Result<Vec<Left>> {
         let mut open = Vec::new();
-        for entry in fs::read_dir(self.root.join(".uploads"))? {
+        for entry in fs::read_dir(self.layout.root().join(UPLOADS))? {
             let id = entry?.file_name().to_string_lossy().into_owned();
             if let Some(said) = read(&self.folder(&id).join(MADE)) {
                 self.finish(&id, &said)?;
@@ -143,7 +156,8 @@ fn read(path: &Path) -> Option<Value> {
 /// Writes a file atomically: if it exists, its content is complete.
 fn write(path: &Path, value: &Value) -> io::Result<()> {
     fs::create_dir_all(path.parent().expect("a folder"))?;
-    let new = path.with_extension("new");
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
     fs::write(&new, value.to_string())?;
     fs::rename(new, path)
 }

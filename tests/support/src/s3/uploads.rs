@@ -17,7 +17,10 @@ use s3s::{
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
-use super::journal::{Journal, Known};
+use super::{
+    journal::{Journal, Known},
+    layout::Layout,
+};
 
 /// When a write may create an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,10 +38,9 @@ struct Upload {
 }
 
 pub(super) struct Uploads {
-    root: PathBuf,
     journal: Journal,
     open: Mutex<BTreeMap<String, Upload>>,
-    /// Held while an object is created, so that its condition still holds.
+    /// Held while an object is created or removed, so that its condition still holds.
     making: Mutex<()>,
 }
 
@@ -46,8 +48,8 @@ pub(super) struct Uploads {
 const MIN_PART_BYTES: u64 = 5 << 20;
 
 impl Uploads {
-    pub(super) fn new(root: &Path) -> io::Result<Self> {
-        let journal = Journal::new(root)?;
+    pub(super) fn new(layout: &Layout) -> io::Result<Self> {
+        let journal = Journal::new(layout)?;
         let left = journal.recover()?.into_iter();
         let open = left.map(|left| {
             (
@@ -59,12 +61,7 @@ impl Uploads {
                 },
             )
         });
-        Ok(Self {
-            root: root.to_owned(),
-            open: Mutex::new(open.collect()),
-            journal,
-            making: Mutex::default(),
-        })
+        Ok(Self { open: Mutex::new(open.collect()), journal, making: Mutex::default() })
     }
 
     pub(super) async fn put(
@@ -78,7 +75,7 @@ impl Uploads {
         let id = Uuid::new_v4().to_string();
         receive(&self.journal.whole(&id), body).await?;
         let _one_at_a_time = self.making.lock().expect("not poisoned");
-        if let Err(error) = holds(condition, &self.root.join(bucket).join(key)) {
+        if let Err(error) = self.holds(condition, bucket, key) {
             self.journal.ended(&id);
             return Err(error);
         }
@@ -132,7 +129,7 @@ impl Uploads {
     ) -> S3Result<String> {
         self.known(key, id)?;
         let _one_at_a_time = self.making.lock().expect("not poisoned");
-        holds(condition, &self.root.join(bucket).join(key))?;
+        self.holds(condition, bucket, key)?;
         let mut open = self.open.lock().expect("not poisoned");
         let upload = open.get(id).ok_or_else(|| s3_error!(NoSuchUpload))?;
         let numbers: Vec<i32> = parts.iter().filter_map(|part| part.part_number).collect();
@@ -185,6 +182,20 @@ impl Uploads {
         self.journal.known(bucket, key)
     }
 
+    /// Removes an object, which may not exist.
+    pub(super) fn delete(&self, bucket: &str, key: &str) -> S3Result<()> {
+        let _one_at_a_time = self.making.lock().expect("not poisoned");
+        self.journal.delete(bucket, key).map_err(|error| s3_error!(error, InternalError))
+    }
+
+    fn holds(&self, condition: Condition, bucket: &str, key: &str) -> S3Result<()> {
+        if condition == Condition::IfNone && self.journal.exists(bucket, key) {
+            Err(s3_error!(PreconditionFailed))
+        } else {
+            Ok(())
+        }
+    }
+
     fn known(&self, key: &str, id: &str) -> S3Result<()> {
         let open = self.open.lock().expect("not poisoned");
         if open.get(id).is_some_and(|upload| upload.key == key) {
@@ -196,14 +207,6 @@ impl Uploads {
 
     fn path(&self, id: &str, name: &str) -> PathBuf {
         self.journal.folder(id).join(name)
-    }
-}
-
-fn holds(condition: Condition, object: &Path) -> S3Result<()> {
-    if condition == Condition::IfNone && object.exists() {
-        Err(s3_error!(PreconditionFailed))
-    } else {
-        Ok(())
     }
 }
 
