@@ -41,7 +41,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 
 UP = --rows $(ROWS) --grpc-port $(GRPC_PORT) --rest-port $(REST_PORT) --clickhouse-port $(CLICKHOUSE_PORT) --s3-port $(S3_PORT)
 
-.PHONY: help install install-node install-spark install-bench build release stages up demo sim chaos servers bench instructions-record fuzz \
+.PHONY: help install install-node install-spark install-bench build build-demo release stages up demo sim chaos servers bench instructions-record fuzz \
 	check test test-all test-rest test-rust-only test-slow-line test-rust test-clients test-servers test-sim test-more-sim test-chaos test-instructions \
 	lint fmt clippy doc deny proto advisories hooks clean
 .DEFAULT_GOAL := help
@@ -125,10 +125,14 @@ build:
 release:
 	cargo build --locked --release -p tracelift-exporter -p tracelift-control-plane -p tracelift-gateway -p tracelift -p tracelift-bench --bins
 
-up: install build
+# The programs that the demo runs, with the features that all of the workspace has, so that nothing is built twice.
+build-demo: .cargo/config.toml
+	cargo build --locked --workspace $(addprefix --bin ,tracelift-control-plane tracelift-exporter tracelift-gateway tracelift up)
+
+up: install build-demo
 	@PATH="$(TRACELIFT_BIN):$$PATH" $(TRACELIFT_BIN)/up $(UP)
 
-demo: install build
+demo: install build-demo
 	@$(TRACELIFT_PYTHON) tests/demo/demo.py $(UP)
 
 sim:

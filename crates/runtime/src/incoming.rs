@@ -13,13 +13,18 @@ use std::{
 };
 
 use futures::{Stream, stream};
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
 };
 use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use crate::{tasks, tls::Acceptor};
 
 /// How long to wait before accepting again after an error that the next connection would meet too.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -76,12 +81,136 @@ impl Incoming {
         }
     }
 
-    /// All connections, one after the other, without an end.
-    pub fn stream(self) -> impl Stream<Item = io::Result<Connection>> + Send {
-        stream::unfold(self, |incoming| async move {
-            let (connection, _) = incoming.accept().await;
-            Some((Ok(connection), incoming))
+    /// All connections, without an end. With TLS, those whose handshake succeeds, in that order: a slow
+    /// handshake holds up no other. Dropping the stream closes the port.
+    pub fn stream(self, tls: Option<Acceptor>) -> impl Stream<Item = io::Result<MaybeTls>> + Send {
+        let accepting =
+            Accepting { incoming: self, tls: tls.map(Arc::new), handshakes: JoinSet::new() };
+        stream::unfold(accepting, |mut accepting| async move {
+            Some((Ok(accepting.next().await), accepting))
         })
+    }
+}
+
+/// A listener, and the handshakes of its connections.
+struct Accepting {
+    incoming: Incoming,
+    tls: Option<Arc<Acceptor>>,
+    handshakes: JoinSet<Option<MaybeTls>>,
+}
+
+impl Accepting {
+    async fn next(&mut self) -> MaybeTls {
+        loop {
+            tokio::select! {
+                (connection, peer) = self.incoming.accept() => {
+                    let Some(tls) = self.tls.clone() else { return MaybeTls::Plain(connection) };
+                    tasks::start_in(&mut self.handshakes, "handshake", async move {
+                        let done = tls.accept(connection).await;
+                        let failed = |error| tracing::debug!(%error, %peer, "a TLS handshake failed");
+                        done.map_err(failed).ok().map(|stream| MaybeTls::Tls(Box::new(stream)))
+                    });
+                }
+                Some(done) = self.handshakes.join_next() => {
+                    if let Ok(Some(connection)) = done {
+                        return connection;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A connection with or without TLS.
+#[derive(Debug)]
+pub enum MaybeTls {
+    /// Without.
+    Plain(Connection),
+    /// With.
+    Tls(Box<TlsStream<Connection>>),
+}
+
+/// Who is at the other end of a connection: an extension of every request.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address.
+    pub address: TcpConnectInfo,
+    /// The certificates that it has presented and that were verified, its own first.
+    pub certificates: Arc<[CertificateDer<'static>]>,
+}
+
+impl Connected for MaybeTls {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        match self {
+            Self::Plain(connection) => {
+                Peer { address: connection.connect_info(), certificates: Arc::default() }
+            }
+            Self::Tls(stream) => {
+                let (connection, session) = stream.get_ref();
+                let certificates = session.peer_certificates().unwrap_or_default();
+                Peer { address: connection.connect_info(), certificates: certificates.into() }
+            }
+        }
+    }
+}
+
+macro_rules! either {
+    ($self:ident, $io:ident => $call:expr) => {
+        match $self.get_mut() {
+            MaybeTls::Plain(connection) => {
+                let $io = Pin::new(connection);
+                $call
+            }
+            MaybeTls::Tls(stream) => {
+                let $io = Pin::new(stream.as_mut());
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for MaybeTls {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self, io => io.poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for MaybeTls {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, io => io.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, io => io.poll_write_vectored(cx, buffers))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(connection) => connection.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, io => io.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, io => io.poll_shutdown(cx))
     }
 }
 

@@ -17,6 +17,8 @@ use tower::{Layer, Service};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use crate::incoming::Peer;
+
 /// Header with a request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Header with the trace that a request belongs to.
@@ -115,6 +117,9 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let context = RequestContext::of(request.headers());
+        if let Some(peer) = request.extensions().get::<Peer>().map(|peer| peer.address.clone()) {
+            request.extensions_mut().insert(peer); // where tonic looks for it
+        }
         let span = tracing::info_span!(
             "request",
             method = %request.method(),

@@ -1,11 +1,22 @@
 //! TLS from settings. A server speaks plaintext h2c unless it has a certificate, and requires
 //! client certificates if it has a CA for them.
 
-use std::{fs, io, path::PathBuf};
+mod acceptor;
+mod dialer;
 
-use tonic::transport::{
-    Certificate, Channel, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig,
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
 };
+
+use http::Uri;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+pub use acceptor::Acceptor;
 
 /// A server's side.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -19,6 +30,10 @@ pub struct ServerTls {
     /// CA of client certificates (PEM); when set, every client must present one (mTLS)
     #[arg(long, env = "TRACELIFT_TLS_CLIENT_CA", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
+    /// Listen in plaintext although others can reach the address; for a service mesh or a proxy
+    /// that encrypts
+    #[arg(long, env = "TRACELIFT_INSECURE_LISTEN")]
+    pub insecure_listen: bool,
 }
 
 /// A client's side, for `https://` addresses of the control plane.
@@ -62,57 +77,85 @@ pub enum TlsError {
         /// The given text.
         url: String,
     },
-    /// The certificate and key were rejected.
+    /// A file does not hold what it should.
+    #[error("{path} cannot be used: {reason}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The certificate does not go with the key.
     #[error("the TLS settings are not usable: {0}")]
-    Tls(#[from] tonic::transport::Error),
+    Rustls(#[from] rustls::Error),
+    /// Secrets would cross the network in plaintext.
+    #[error(
+        "{address} can be reached from outside, and without TLS keys and tokens would travel in plaintext: give --tls-cert and --tls-key, listen on 127.0.0.1, or, behind a mesh or proxy that encrypts, --insecure-listen"
+    )]
+    Plaintext {
+        /// The address to listen on.
+        address: SocketAddr,
+    },
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::File { path: path.clone(), source })
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source })
 }
 
 impl ServerTls {
-    /// tonic's TLS configuration; `None` for plaintext h2c.
-    pub fn config(&self) -> Result<Option<ServerTlsConfig>, TlsError> {
-        let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
-        let mut config =
-            ServerTlsConfig::new().identity(Identity::from_pem(read(cert)?, read(key)?));
-        if let Some(ca) = &self.tls_client_ca {
-            config = config.client_ca_root(Certificate::from_pem(read(ca)?));
+    /// What accepts TLS connections; `None` for plaintext, which is refused where others can reach
+    /// `address`, unless the settings say that they know.
+    pub fn acceptor(
+        &self,
+        address: SocketAddr,
+        protocols: &[&str],
+    ) -> Result<Option<Acceptor>, TlsError> {
+        let acceptor = Acceptor::new(self, protocols)?;
+        if acceptor.is_none() && !address.ip().is_loopback() && !self.insecure_listen {
+            return Err(TlsError::Plaintext { address });
         }
-        Ok(Some(config))
+        Ok(acceptor)
     }
 }
 
-impl ClientTls {
-    /// An endpoint for `url` with HTTP/2 and TCP keepalive. Does not connect yet.
-    pub fn endpoint(&self, url: &str) -> Result<Endpoint, TlsError> {
-        let bad_url = || TlsError::Url { url: url.to_owned() };
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            return Err(bad_url());
-        }
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| bad_url())?;
-        let endpoint = endpoint
-            .connect_timeout(std::time::Duration::from_secs(5))
-            .http2_keep_alive_interval(std::time::Duration::from_secs(10))
-            .keep_alive_timeout(std::time::Duration::from_secs(10))
-            .tcp_nodelay(true);
-        if !url.starts_with("https://") {
-            return Ok(endpoint);
-        }
-        let mut tls = ClientTlsConfig::new();
-        tls = match &self.ca {
-            Some(ca) => tls.ca_certificate(Certificate::from_pem(read(ca)?)),
-            None => tls.with_native_roots(),
-        };
-        if let (Some(cert), Some(key)) = (&self.client_cert, &self.client_key) {
-            tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
-        }
-        Ok(endpoint.tls_config(tls)?)
+/// An endpoint for a plaintext `url`, with HTTP/2 and TCP keepalive. Does not connect yet.
+pub fn endpoint(url: &str) -> Result<Endpoint, TlsError> {
+    let bad_url = || TlsError::Url { url: url.to_owned() };
+    if !url.starts_with("http://") {
+        return Err(bad_url());
     }
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| bad_url())?;
+    Ok(endpoint
+        .connect_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .tcp_nodelay(true))
+}
 
-    /// A channel that connects on first use and reconnects as needed.
+impl ClientTls {
+    /// A channel to `url` that connects on first use and reconnects as needed.
     pub fn channel(&self, url: &str) -> Result<Channel, TlsError> {
-        Ok(self.endpoint(url)?.connect_lazy())
+        let Some(rest) = url.strip_prefix("https://") else {
+            return Ok(endpoint(url)?.connect_lazy());
+        };
+        self.config()?; // what cannot be used is an error now
+        let origin = url.parse().map_err(|_| TlsError::Url { url: url.to_owned() })?;
+        // The connector speaks TLS, so the endpoint must not.
+        let endpoint = endpoint(&format!("http://{rest}"))?.origin(origin);
+        let tls = self.clone();
+        Ok(endpoint.connect_with_connector_lazy(service_fn(move |uri: Uri| {
+            let tls = tls.clone();
+            async move { tls.dial(&uri).await }
+        })))
     }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let unusable = |reason: String| TlsError::Pem { path: path.to_owned(), reason };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    let found = found.map_err(|error| unusable(error.to_string()))?;
+    if found.is_empty() {
+        return Err(unusable("it holds no certificate".to_owned()));
+    }
+    Ok(found)
 }

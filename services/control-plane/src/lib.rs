@@ -49,7 +49,7 @@ use tracelift_runtime::{
     secret::SecretError,
     shares::Places,
     tasks,
-    tls::TlsError,
+    tls::{Acceptor, TlsError},
 };
 
 pub use auth::{Tokens, hash};
@@ -139,6 +139,7 @@ pub enum Error {
 pub struct ControlPlane {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Acceptor>,
     service: Service,
 }
 
@@ -190,8 +191,10 @@ impl ControlPlane {
         let address = listener
             .local_addr()
             .map_err(|source| ListenError { address: settings.listen, source })?;
+        let tls = settings.tls.acceptor(address, &["h2"])?;
         let connector = Connector::new(settings.endpoint_policy());
-        Ok(Self { listener, address, service: Service::new(settings, store, connector).await? })
+        let service = Service::new(settings, store, connector).await?;
+        Ok(Self { listener, address, tls, service })
     }
 
     /// The address that it listens on.
@@ -202,12 +205,10 @@ impl ControlPlane {
     /// Serves until `stopping`, then notifies the exporters, lets calls finish within the grace
     /// period, and returns.
     pub async fn run(self, stopping: CancellationToken) -> Result<(), Error> {
-        let scheme = if self.service.settings.tls.tls_cert.is_some() { "https" } else { "http" };
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         tracing::info!("listening on {scheme}://{}", self.address);
-        let connections = self.service.settings.max_connections;
-        self.service
-            .serve(Incoming::new(self.listener, connections, STALL).stream(), stopping)
-            .await
+        let incoming = Incoming::new(self.listener, self.service.settings.max_connections, STALL);
+        self.service.serve(incoming.stream(self.tls), stopping).await
     }
 }
 
@@ -303,9 +304,6 @@ impl Service {
             .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
             .http2_keepalive_interval(Some(Duration::from_secs(10)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)));
-        if let Some(tls) = settings.tls.config()? {
-            server = server.tls_config(tls)?;
-        }
         let router = server
             .add_service(health_service)
             .add_service(reflection().build_v1()?)

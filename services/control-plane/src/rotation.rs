@@ -31,19 +31,20 @@ pub(crate) struct Rotation {
 }
 
 impl Rotation {
-    /// Announces the keys, and seals with the one that all control planes have. Fails if a stored
-    /// credential needs a key that this one lacks.
+    /// Fails if a stored credential needs a key that this control plane lacks. Until it knows of the
+    /// others it seals with its oldest key.
     pub(crate) async fn begin(
         store: Arc<Store>,
         sealer: Arc<CredentialSealer>,
         name: String,
     ) -> Result<Self, Error> {
-        let rotation = Self { store, sealer, id: Uuid::new_v4(), name };
-        for (tenant, destination, sealed) in rotation.store.all_sealed().await? {
-            rotation.sealer.open(tenant, destination, &sealed)?;
+        for (tenant, destination, sealed) in store.all_sealed().await? {
+            sealer.open(tenant, destination, &sealed)?;
         }
-        rotation.turn().await?;
-        Ok(rotation)
+        if let Some(oldest) = sealer.key_ids().last() {
+            sealer.use_key(oldest);
+        }
+        Ok(Self { store, sealer, id: Uuid::new_v4(), name })
     }
 
     /// Goes on until `stopping`.
@@ -145,7 +146,7 @@ mod tests {
         let seals = |key: &str, waits_for: Option<&str>| {
             Some((key.to_owned(), waits_for.map(str::to_owned)))
         };
-        assert_eq!(decided(&["k2", "k1"], &[a.clone()]), seals("k2", None));
+        assert_eq!(decided(&["k2", "k1"], std::slice::from_ref(&a)), seals("k2", None));
         assert_eq!(decided(&["k2", "k1"], &[a.clone(), b.clone()]), seals("k1", Some("b")));
         assert_eq!(decided(&["k1"], &[a, b.clone()]), seals("k1", None));
         assert_eq!(decided(&["k2"], &[replica("c", &["k2"]), b]), None);

@@ -163,10 +163,10 @@ pub struct Settings {
     #[arg(long, env = "TRACELIFT_MAX_RUNNING_EXPORTS", default_value_t = AtOnce::default().exports)]
     pub max_running_exports: u32,
     /// Exports that a workspace may create within an hour; 0 means no limit
-    #[arg(long, env = "TRACELIFT_MAX_EXPORTS_PER_HOUR", default_value_t = 0)]
+    #[arg(long, env = "TRACELIFT_MAX_EXPORTS_PER_HOUR", default_value_t = 1000)]
     pub max_exports_per_hour: u32,
     /// Active schedules of a workspace; 0 means no limit
-    #[arg(long, env = "TRACELIFT_MAX_SCHEDULES", default_value_t = 0)]
+    #[arg(long, env = "TRACELIFT_MAX_SCHEDULES", default_value_t = 100)]
     pub max_schedules: u32,
     /// Seconds between the heartbeats of an exporter, 1 to 60
     #[arg(long, env = "TRACELIFT_HEARTBEAT_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]

@@ -30,7 +30,7 @@ use tracelift_runtime::{
     incoming::Incoming,
     listen::{self, ListenError},
     telemetry::LogSettings,
-    tls::{ClientTls, TlsError},
+    tls::{Acceptor, ClientTls, ServerTls, TlsError},
 };
 
 /// How long requests in progress may take once the gateway is shutting down.
@@ -42,7 +42,7 @@ const STALL: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "tracelift-gateway", version)]
 pub struct Settings {
-    /// Address to listen on for plaintext HTTP; port 0 picks a free port
+    /// Address to listen on for HTTP; port 0 picks a free port
     #[arg(long, env = "TRACELIFT_GATEWAY_LISTEN", default_value = "127.0.0.1:7701")]
     pub listen: SocketAddr,
     /// Address of the control plane
@@ -70,6 +70,9 @@ pub struct Settings {
     pub tls: ClientTls,
     #[allow(missing_docs, reason = "a doc comment would replace the text of --help")]
     #[command(flatten)]
+    pub server_tls: ServerTls,
+    #[allow(missing_docs, reason = "a doc comment would replace the text of --help")]
+    #[command(flatten)]
     pub log: LogSettings,
 }
 
@@ -85,6 +88,7 @@ impl Settings {
             idle_seconds: 75,
             event_streams: 1024,
             tls: ClientTls::default(),
+            server_tls: ServerTls::default(),
             log: LogSettings {
                 log: "info".to_owned(),
                 log_format: tracelift_runtime::telemetry::LogFormat::Text,
@@ -111,6 +115,7 @@ pub enum GatewayError {
 #[derive(Debug)]
 pub struct Gateway {
     incoming: Incoming,
+    tls: Option<Acceptor>,
     address: SocketAddr,
     service: axum::Router,
     idle: Duration,
@@ -128,7 +133,9 @@ impl Gateway {
         let limits = middleware::Limits { concurrency: settings.concurrency as usize, timeout };
         let listener = listen::bind(settings.listen).await?;
         let address = listener.local_addr()?;
+        let tls = settings.server_tls.acceptor(address, &["http/1.1"])?;
         Ok(Self {
+            tls,
             incoming: Incoming::new(listener, settings.connections, STALL),
             address,
             idle: Duration::from_secs(settings.idle_seconds),
@@ -144,13 +151,14 @@ impl Gateway {
 
     /// Serves until `shutdown`, then finishes the requests in progress.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), GatewayError> {
-        tracing::info!("listening on http://{}", self.address);
-        let Self { incoming, service, idle, stopping, .. } = self;
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        tracing::info!("listening on {scheme}://{}", self.address);
+        let Self { incoming, tls, service, idle, stopping, .. } = self;
         let stop = async {
             shutdown.cancelled().await;
             stopping.cancel();
         };
-        let served = serve::serve(incoming, service, idle, stopping.clone());
+        let served = serve::serve(incoming, tls, service, idle, stopping.clone());
         tokio::select! {
             _ = futures::future::join(served, stop) => {}
             () = overdue(shutdown.clone()) => tracing::warn!("requests were still under way after {} s, stopping anyway", GRACE.as_secs()),

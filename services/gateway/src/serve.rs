@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use axum::Router;
+use futures::StreamExt as _;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -11,7 +12,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio_util::sync::CancellationToken;
-use tracelift_runtime::{incoming::Incoming, tasks};
+use tracelift_runtime::{incoming::Incoming, tasks, tls::Acceptor};
 
 /// Longest head of a request, in bytes: names, values and the path.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -21,6 +22,7 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 /// it, so it also bounds how long a connection may be idle.
 pub(crate) async fn serve(
     incoming: Incoming,
+    tls: Option<Acceptor>,
     service: Router,
     head: Duration,
     stopping: CancellationToken,
@@ -28,18 +30,16 @@ pub(crate) async fn serve(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(MAX_HEAD_BYTES);
     let connections = GracefulShutdown::new();
-    loop {
-        let (socket, peer) = tokio::select! {
-            () = stopping.cancelled() => break,
-            accepted = incoming.accept() => accepted,
-        };
+    let mut incoming = Box::pin(incoming.stream(tls));
+    while let Some(Some(Ok(socket))) = stopping.run_until_cancelled(incoming.next()).await {
         let service = TowerToHyperService::new(service.clone());
         let connection = connections.watch(http.serve_connection(TokioIo::new(socket), service));
         tasks::detached("connection", async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, %peer, "a connection ended early");
+                tracing::debug!(%error, "a connection ended early");
             }
         });
     }
+    drop(incoming);
     connections.shutdown().await;
 }

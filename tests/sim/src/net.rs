@@ -33,7 +33,7 @@ use hyper_util::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::Channel;
-use tracelift_runtime::tls::ClientTls;
+use tracelift_runtime::tls::endpoint;
 use turmoil::net::{TcpListener, TcpStream};
 
 type Pair = (IpAddr, IpAddr);
@@ -192,10 +192,7 @@ impl Network {
 
     /// A gRPC channel with the services' settings.
     pub fn channel(&self, url: &str) -> Channel {
-        ClientTls::default()
-            .endpoint(url)
-            .expect("an address")
-            .connect_with_connector_lazy(self.connector())
+        endpoint(url).expect("an address").connect_with_connector_lazy(self.connector())
     }
 
     /// Listens for connections on `port` of this host.

@@ -266,6 +266,7 @@ fn negative_forms_say_what_there_is_not() {
 fn what_is_wrong_is_named_with_its_place() {
     let long = format!("in(name, [{}])", vec!["'x'"; 1001].join(", "));
     let many = format!("or({})", vec!["eq(name, 'x')"; 101].join(", "));
+    let pattern = format!("like(inputs, '%{}')", "a".repeat(1024));
     let cases = [
         r#"search("a", "b")"#,
         "search()",
@@ -298,6 +299,7 @@ fn what_is_wrong_is_named_with_its_place() {
         "search(5)",
         &long,
         &many,
+        &pattern,
     ];
     let table: Vec<_> =
         cases.iter().map(|case| format!("{}\n    {}", syntax::short(case), told(case))).collect();

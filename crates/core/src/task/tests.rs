@@ -395,6 +395,15 @@ fn a_run_that_is_asked_for_anew_goes_on_with_all_its_attempts_and_all_its_time()
 }
 
 #[test]
+fn a_run_is_not_retried_for_ever() {
+    let failed = Task { state: State::Failed(at(1)), attempt: MAX_ATTEMPTS - 1, ..queued() };
+    let again = failed.apply(Event::Retried, at(2)).unwrap();
+    let spent = Task { state: State::Failed(at(3)), ..again };
+    assert_eq!(spent.attempt, MAX_ATTEMPTS);
+    assert!(spent.apply(Event::Retried, at(4)).is_err());
+}
+
+#[test]
 fn a_run_that_is_asked_for_anew_keeps_what_its_cleaning_found() {
     let leased = queued().apply(Event::Claimed(lease("x")), at(1)).unwrap();
     let again = leased.apply(Event::TimedOut, at(2)).unwrap().apply(Event::Retried, at(3)).unwrap();

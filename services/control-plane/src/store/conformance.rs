@@ -9,6 +9,7 @@ pub(crate) mod any_sequence;
 pub(crate) mod claims;
 pub(crate) mod experiments;
 pub(crate) mod exports;
+pub(crate) mod fairness;
 pub(crate) mod leases;
 pub(crate) mod limits;
 pub(crate) mod notifications;
@@ -179,6 +180,16 @@ macro_rules! suite {
                 a_run_that_lapses_too_often_fails,
                 only_the_holder_has_access,
                 time_goes_on,
+            }
+            fairness {
+                clean_ups_of_one_tenant_leave_slots_to_others,
+                clean_ups_of_several_tenants_take_turns,
+                a_clean_up_has_a_minute_and_few_attempts,
+                who_waits_with_nothing_at_work_is_handed_a_slot_of_who_has_most,
+                what_is_not_handed_back_in_time_is_taken,
+                nothing_is_taken_from_who_has_an_even_share,
+                a_report_is_heard_from_the_holder_only,
+                control_planes_know_of_each_other_while_they_run,
             }
             notifications {
                 new_work_is_told,

@@ -41,6 +41,7 @@ impl Papers {
 
     fn server(&self, client_ca: Option<&str>) -> ServerTls {
         ServerTls {
+            insecure_listen: false,
             tls_cert: Some(self.path("server", "crt")),
             tls_key: Some(self.path("server", "key")),
             tls_client_ca: client_ca.map(|ca| self.path(ca, "crt")),

@@ -45,8 +45,16 @@ fn meaning(code: u32) -> (FailureClass, &'static str) {
             C::TooLarge,
             "export a shorter range, or have the limit of the exporter's ClickHouse user raised",
         ),
-        159 => (C::SourceTransient, "raise max_execution_time of the exporter's ClickHouse user"),
-        160 => (C::SourceTransient, "lower min_execution_speed of the exporter's ClickHouse user"),
+        // Trying again would only multiply what the limit is there to bound.
+        159 => (
+            C::TooLarge,
+            "export a shorter range or a simpler filter, or have max_execution_time of the exporter's ClickHouse user raised",
+        ),
+        160 => (
+            C::TooLarge,
+            "export a shorter range or a simpler filter, or have min_execution_speed of the exporter's ClickHouse user lowered",
+        ),
+        427 => (C::TooLarge, "use a shorter pattern in the filter"),
         164 => (
             C::SourceConfig,
             "give the exporter's ClickHouse user a profile with readonly = 2 or 0",

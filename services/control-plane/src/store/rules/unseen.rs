@@ -35,15 +35,17 @@ pub(super) fn next(
 ) -> Result<Vec<Task>, StoreError> {
     let oldest = queues::unseen(tx, slots + CLOSER, now)?;
     let is_all = oldest.len() < slots + CLOSER;
-    let mut chosen = chosen(tx, oldest)?;
-    if chosen.len() < slots && !is_all {
-        // The oldest belong to tenants that have enough at work: the others are behind them.
+    let found = if is_all {
+        oldest
+    } else {
+        // The oldest may all belong to one tenant: others are behind them.
         let mut found = Vec::new();
         for tenant in queues::tenants_of_unseen(tx)? {
             found.extend(queues::unseen_of(tx, tenant, FINALIZING + CLEANING, now)?);
         }
-        chosen = self::chosen(tx, found)?;
-    }
+        found
+    };
+    let mut chosen = chosen(tx, found)?;
     chosen.truncate(slots);
     let mut free = tasks::lock_free(tx, &chosen)?;
     Ok(chosen.into_iter().filter_map(|id| free.remove(&id)).collect())

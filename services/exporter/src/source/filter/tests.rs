@@ -109,7 +109,8 @@ fn the_largest_filters_fit_into_a_request() {
             "or(eq(is_root, true), in(id, [{}]))",
             vec!["'00000000-0000-0000-0000-000000000001'"; 800].join(",")
         ),
-        format!("like(name, '{}')", "\t".repeat(32_000)),
+        format!("eq(name, '{}')", "\t".repeat(32_000)),
+        format!("like(name, '{}')", "\t".repeat(1024)),
         format!("in(metadata_value, [{}])", vec!["1"; 1000].join(",")),
     ];
     for filter in filters {
