@@ -21,9 +21,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tracelift_core::destination::{Addressing, Bucket, RoleArn, StoreFeatures, UsEast1};
 
 use crate::{
-    BucketError, EndpointPolicy, Fault, ObjectStore,
+    BucketError, EndpointPolicy, ObjectStore,
     bounded::with_bounded_answers,
-    endpoint::{GuardedResolver, Refused},
+    endpoint::{Guard, with_guard},
     line::{Line, with_silence_bounded},
 };
 
@@ -101,32 +101,31 @@ impl Connector {
     /// A connector whose connections obey `policy`.
     pub fn new(policy: EndpointPolicy) -> Self {
         let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-        let pool = |policy| {
-            with_bounded_answers(
-                Builder::new()
-                    .tls_provider(tls.clone())
-                    .build_with_resolver(GuardedResolver(policy)),
-            )
+        let pool = |policy: &EndpointPolicy| {
+            with_bounded_answers(with_guard(policy, |resolver| {
+                Builder::new().tls_provider(tls.clone()).build_with_resolver(resolver)
+            }))
         };
         let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
-        let reading = HttpPool::builder()
-            .connector_settings(settings)
-            .sleep_impl(TokioSleep::new())
-            .enable_tcp_nodelay(true);
-        let reading = SharedHttpConnector::new(
-            reading.tls_provider(tls.clone()).build_with_resolver(GuardedResolver(policy)),
-        );
-        Self { http: pool(policy), policy, reading, identity: pool(EndpointPolicy::AllowPrivate) }
+        let reading = Guard::new(&policy, |resolver| {
+            let pool = HttpPool::builder()
+                .connector_settings(settings.clone())
+                .sleep_impl(TokioSleep::new())
+                .enable_tcp_nodelay(true);
+            SharedHttpConnector::new(pool.tls_provider(tls.clone()).build_with_resolver(resolver))
+        });
+        let identity = pool(&EndpointPolicy::unrestricted());
+        Self { http: pool(&policy), policy, reading, identity }
     }
 
-    /// A connector that uses the caller's network. The policy then applies only to literal
-    /// addresses in endpoints, because no names are resolved here.
+    /// A connector that uses the caller's network. The policy then applies only to the URLs of
+    /// requests, because no names are resolved here.
     pub fn over(connector: SharedHttpConnector, policy: EndpointPolicy) -> Self {
-        let (reading, http) = (
-            connector.clone(),
-            with_bounded_answers(http_client_fn(move |_, _| connector.clone())),
-        );
-        Self { identity: http.clone(), http, policy, reading }
+        let client = |connector: SharedHttpConnector| {
+            with_bounded_answers(http_client_fn(move |_, _| connector.clone()))
+        };
+        let reading = Guard::new(&policy, |_| connector.clone());
+        Self { identity: client(connector), http: client(reading.clone()), policy, reading }
     }
 
     /// Opens `bucket` with `grant`. `attempt_timeout` bounds each attempt; transient errors are
@@ -252,12 +251,7 @@ impl Connector {
             return Ok((legacy && !bucket.client.use_accelerate_endpoint)
                 .then(|| "https://s3.amazonaws.com".to_owned()));
         };
-        self.policy.admits(url).map_err(|refused: Refused| BucketError {
-            fault: Fault::InvalidEndpoint,
-            call: "the endpoint check",
-            words: refused.to_string(),
-            extra: None,
-        })?;
+        self.policy.admits(url).map_err(|refused| BucketError::refused(&refused))?;
         if bucket.include_bucket_in_prefix {
             return Ok(Some(below(url)));
         }

@@ -7,7 +7,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use crate::extras::Extra;
+use crate::{endpoint::Refused, extras::Extra};
 
 /// What went wrong, in the terms of the public API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -296,6 +296,16 @@ impl BucketError {
         }
     }
 
+    /// Builds the error for an endpoint that the policy does not admit.
+    pub(crate) fn refused(refused: &Refused) -> Self {
+        Self {
+            fault: Fault::InvalidEndpoint,
+            call: "the endpoint check",
+            words: refused.to_string(),
+            extra: None,
+        }
+    }
+
     /// Builds the error for `error`, returned by `call`. `key_id` is removed from the text.
     pub(crate) fn of<E>(call: &'static str, error: &SdkError<E, HttpResponse>, key_id: &str) -> Self
     where
@@ -309,6 +319,9 @@ impl BucketError {
                 words: shown(root(cause).unwrap_or_else(|| cause.to_string())),
                 extra: None,
             };
+        }
+        if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref::<Refused>()) {
+            return Self::refused(refused);
         }
         match error {
             SdkError::ServiceError(refusal) => {

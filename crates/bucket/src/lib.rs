@@ -20,7 +20,7 @@ mod store;
 
 pub use check::check;
 pub use client::{Connector, Grant, Keys};
-pub use endpoint::EndpointPolicy;
+pub use endpoint::{EndpointPolicy, EndpointRule, EndpointSettings, InvalidRule};
 pub use error::{BucketError, Fault};
 pub use extras::{Extra, Extras};
 pub use line::Line;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tracelift_core::destination::{Bucket, BucketInput, ClientOptions, RoleArn, UsEast1};
 
 use super::*;
-use crate::{NewObject, answers::answers, check};
+use crate::{Fault, NewObject, answers::answers, check};
 
 const SOON: &str = "2026-01-01T00:00:00Z"; // in the past: keys must be renewed before each call
 const NEVER: &str = "2099-01-01T00:00:00Z";
@@ -100,7 +100,7 @@ fn object() -> NewObject {
 }
 
 async fn connect(http: SharedHttpConnector) -> Arc<dyn ObjectStore> {
-    Connector::over(http, EndpointPolicy::PublicOnly)
+    Connector::over(http, EndpointPolicy::default())
         .store(&bucket(), &role(), Duration::from_secs(5), 1)
         .await
         .unwrap()
@@ -216,7 +216,7 @@ async fn every_setting_of_the_client_shows_in_the_address() {
             secret_access_key,
             session_token: None,
         });
-        let connector = Connector::over(http, EndpointPolicy::PublicOnly);
+        let connector = Connector::over(http, EndpointPolicy::default());
         let store = connector.store(&bucket, &keys, Duration::from_secs(5), 1).await.unwrap();
         put(&*store).await;
         table += &format!("{name}: {}\n", seen.lock().unwrap());

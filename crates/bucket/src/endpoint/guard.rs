@@ -1,0 +1,103 @@
+//! Enforces the policy where requests leave: on the URL of each request, and on the addresses of
+//! each name that is resolved for it.
+
+use std::{net::IpAddr, sync::Arc};
+
+use aws_smithy_runtime_api::{
+    client::{
+        dns::{DnsFuture, ResolveDns, ResolveDnsError},
+        http::{
+            HttpClient as _, HttpConnector, HttpConnectorFuture, SharedHttpClient,
+            SharedHttpConnector, http_client_fn,
+        },
+        orchestrator::HttpRequest,
+        result::ConnectorError,
+    },
+    shared::IntoShared as _,
+};
+use url::Url;
+
+use super::{EndpointPolicy, Refused, own_addresses, plain};
+
+/// Checks the URL of each request and sends it over the connections for its port.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    policy: EndpointPolicy,
+    /// Connections for each port that a rule names: a resolver does not see ports, so each of them
+    /// has one of its own.
+    named: Vec<(u16, SharedHttpConnector)>,
+    /// For all other ports.
+    others: SharedHttpConnector,
+}
+
+impl Guard {
+    /// Guards connections made by `connect` with the resolver it is given.
+    pub(crate) fn new(
+        policy: &EndpointPolicy,
+        connect: impl Fn(GuardedResolver) -> SharedHttpConnector,
+    ) -> SharedHttpConnector {
+        let connect = |port| connect(GuardedResolver { policy: policy.clone(), port });
+        let named = policy.ports().into_iter().map(|port| (port, connect(Some(port)))).collect();
+        Self { policy: policy.clone(), named, others: connect(None) }.into_shared()
+    }
+}
+
+/// Guards a client. `build` makes one with the resolver it is given.
+pub(crate) fn with_guard(
+    policy: &EndpointPolicy,
+    build: impl Fn(GuardedResolver) -> SharedHttpClient,
+) -> SharedHttpClient {
+    let build = |port| build(GuardedResolver { policy: policy.clone(), port });
+    let named: Vec<_> = policy.ports().into_iter().map(|port| (port, build(Some(port)))).collect();
+    let (policy, others) = (policy.clone(), build(None));
+    http_client_fn(move |settings, components| {
+        let connector = |client: &SharedHttpClient| client.http_connector(settings, components);
+        let named = named.iter().map(|(port, client)| (*port, connector(client))).collect();
+        Guard { policy: policy.clone(), named, others: connector(&others) }.into_shared()
+    })
+}
+
+impl HttpConnector for Guard {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        if let Err(refused) = self.policy.admits(request.uri()) {
+            return HttpConnectorFuture::ready(Err(ConnectorError::user(Box::new(refused))));
+        }
+        if self.named.is_empty() {
+            return self.others.call(request);
+        }
+        let port = Url::parse(request.uri()).ok().and_then(|url| url.port_or_known_default());
+        let named = self.named.iter().find(|(named, _)| Some(*named) == port);
+        named.map_or(&self.others, |(_, connector)| connector).call(request)
+    }
+}
+
+/// Resolves names with the system's resolver and drops addresses that the policy does not admit at
+/// one port, or at every port that no rule names.
+#[derive(Debug, Clone)]
+pub(crate) struct GuardedResolver {
+    pub(super) policy: EndpointPolicy,
+    pub(super) port: Option<u16>,
+}
+
+impl ResolveDns for GuardedResolver {
+    fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
+        DnsFuture::new(async move {
+            let plain = plain(name);
+            let found: Vec<IpAddr> = match own_addresses(&plain) {
+                Some(own) => own.to_vec(),
+                None => tokio::net::lookup_host((name, 0))
+                    .await
+                    .map_err(ResolveDnsError::new)?
+                    .map(|address| address.ip())
+                    .collect(),
+            };
+            let admitted =
+                |address: &IpAddr| self.policy.admits_address(Some(&plain), *address, self.port);
+            let admitted: Vec<_> = found.into_iter().filter(admitted).collect();
+            if admitted.is_empty() {
+                return Err(ResolveDnsError::new(Arc::new(Refused::NotAllowed(name.to_owned()))));
+            }
+            Ok(admitted)
+        })
+    }
+}
