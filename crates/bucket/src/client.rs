@@ -23,7 +23,7 @@ use tracelift_core::destination::{Addressing, Bucket, RoleArn, StoreFeatures, Us
 use crate::{
     BucketError, EndpointPolicy, ObjectStore,
     bounded::with_bounded_answers,
-    endpoint::{Guard, with_guard},
+    endpoint::{Guard, GuardedResolver, Names, with_guard},
     line::{Line, with_silence_bounded},
 };
 
@@ -101,21 +101,29 @@ impl Connector {
     /// A connector whose connections obey `policy`.
     pub fn new(policy: EndpointPolicy) -> Self {
         let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-        let pool = |policy: &EndpointPolicy| {
-            with_bounded_answers(with_guard(policy, |resolver| {
-                Builder::new().tls_provider(tls.clone()).build_with_resolver(resolver)
+        let resolver = |policy: &EndpointPolicy, names: &Names, port| {
+            let (policy, names) = (policy.clone(), names.clone());
+            GuardedResolver { policy, port, names }
+        };
+        let pool = |policy: &EndpointPolicy, names: &Names| {
+            with_bounded_answers(with_guard(policy, |port| {
+                let pool = Builder::new().tls_provider(tls.clone());
+                pool.build_with_resolver(resolver(policy, names, port))
             }))
         };
+        let names = Names::system();
         let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
-        let reading = Guard::new(&policy, |resolver| {
+        let reading = Guard::around(&policy, |port| {
             let pool = HttpPool::builder()
                 .connector_settings(settings.clone())
                 .sleep_impl(TokioSleep::new())
-                .enable_tcp_nodelay(true);
-            SharedHttpConnector::new(pool.tls_provider(tls.clone()).build_with_resolver(resolver))
+                .enable_tcp_nodelay(true)
+                .tls_provider(tls.clone());
+            SharedHttpConnector::new(pool.build_with_resolver(resolver(&policy, &names, port)))
         });
-        let identity = pool(&EndpointPolicy::unrestricted());
-        Self { http: pool(&policy), policy, reading, identity }
+        // Lookups of customers' names do not hold up those that credentials need.
+        let identity = pool(&EndpointPolicy::unrestricted(), &Names::system());
+        Self { http: pool(&policy, &names), policy, reading, identity }
     }
 
     /// A connector that uses the caller's network. The policy then applies only to the URLs of
@@ -124,7 +132,7 @@ impl Connector {
         let client = |connector: SharedHttpConnector| {
             with_bounded_answers(http_client_fn(move |_, _| connector.clone()))
         };
-        let reading = Guard::new(&policy, |_| connector.clone());
+        let reading = Guard::around(&policy, |_| connector.clone());
         Self { identity: client(connector), http: client(reading.clone()), policy, reading }
     }
 

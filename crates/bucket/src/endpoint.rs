@@ -7,6 +7,7 @@
 
 mod address;
 mod guard;
+mod names;
 mod rule;
 mod settings;
 
@@ -18,7 +19,8 @@ use std::{
 use url::{Host, Url};
 
 use address::{Kind, faces, kind};
-pub(crate) use guard::{Guard, with_guard};
+pub(crate) use guard::{Guard, GuardedResolver, with_guard};
+pub(crate) use names::Names;
 pub use rule::{EndpointRule, InvalidRule};
 pub use settings::EndpointSettings;
 

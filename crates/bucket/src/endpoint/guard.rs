@@ -17,7 +17,11 @@ use aws_smithy_runtime_api::{
 };
 use url::Url;
 
-use super::{EndpointPolicy, Refused, own_addresses, plain};
+use super::{
+    EndpointPolicy, Refused,
+    names::{Found, Names, NotFound},
+    own_addresses, plain,
+};
 
 /// Checks the URL of each request and sends it over the connections for its port.
 #[derive(Debug)]
@@ -31,23 +35,23 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Guards connections made by `connect` with the resolver it is given.
-    pub(crate) fn new(
+    /// Guards connections made by `connect`, which is called for each port that a rule names, and
+    /// with `None` for all others.
+    pub(crate) fn around(
         policy: &EndpointPolicy,
-        connect: impl Fn(GuardedResolver) -> SharedHttpConnector,
+        connect: impl Fn(Option<u16>) -> SharedHttpConnector,
     ) -> SharedHttpConnector {
-        let connect = |port| connect(GuardedResolver { policy: policy.clone(), port });
         let named = policy.ports().into_iter().map(|port| (port, connect(Some(port)))).collect();
         Self { policy: policy.clone(), named, others: connect(None) }.into_shared()
     }
 }
 
-/// Guards a client. `build` makes one with the resolver it is given.
+/// Guards a client. `build` is called for each port that a rule names, and with `None` for all
+/// others.
 pub(crate) fn with_guard(
     policy: &EndpointPolicy,
-    build: impl Fn(GuardedResolver) -> SharedHttpClient,
+    build: impl Fn(Option<u16>) -> SharedHttpClient,
 ) -> SharedHttpClient {
-    let build = |port| build(GuardedResolver { policy: policy.clone(), port });
     let named: Vec<_> = policy.ports().into_iter().map(|port| (port, build(Some(port)))).collect();
     let (policy, others) = (policy.clone(), build(None));
     http_client_fn(move |settings, components| {
@@ -71,29 +75,36 @@ impl HttpConnector for Guard {
     }
 }
 
-/// Resolves names with the system's resolver and drops addresses that the policy does not admit at
+/// Resolves names and drops addresses that the policy does not admit at
 /// one port, or at every port that no rule names.
 #[derive(Debug, Clone)]
 pub(crate) struct GuardedResolver {
-    pub(super) policy: EndpointPolicy,
-    pub(super) port: Option<u16>,
+    pub(crate) policy: EndpointPolicy,
+    pub(crate) port: Option<u16>,
+    pub(crate) names: Names,
+}
+
+impl GuardedResolver {
+    /// The addresses of a name that the policy admits, which may be none.
+    async fn admitted(&self, name: &str) -> Result<Vec<IpAddr>, NotFound> {
+        let plain = plain(name);
+        let found = match own_addresses(&plain) {
+            Some(own) => Found { addresses: own.to_vec(), names: Vec::new() },
+            None => self.names.find(name).await?,
+        };
+        // A name may be short for another one, or an alias of it, and that one may be denied.
+        if !found.names.iter().all(|other| self.policy.admits_name(other, self.port)) {
+            return Ok(Vec::new());
+        }
+        let admitted = |ip: &IpAddr| self.policy.admits_address(Some(&plain), *ip, self.port);
+        Ok(found.addresses.into_iter().filter(admitted).collect())
+    }
 }
 
 impl ResolveDns for GuardedResolver {
     fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
         DnsFuture::new(async move {
-            let plain = plain(name);
-            let found: Vec<IpAddr> = match own_addresses(&plain) {
-                Some(own) => own.to_vec(),
-                None => tokio::net::lookup_host((name, 0))
-                    .await
-                    .map_err(ResolveDnsError::new)?
-                    .map(|address| address.ip())
-                    .collect(),
-            };
-            let admitted =
-                |address: &IpAddr| self.policy.admits_address(Some(&plain), *address, self.port);
-            let admitted: Vec<_> = found.into_iter().filter(admitted).collect();
+            let admitted = self.admitted(name).await.map_err(ResolveDnsError::new)?;
             if admitted.is_empty() {
                 return Err(ResolveDnsError::new(Arc::new(Refused::NotAllowed(name.to_owned()))));
             }

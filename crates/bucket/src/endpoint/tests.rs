@@ -10,7 +10,10 @@ use aws_smithy_runtime_api::client::{
 use aws_smithy_types::body::SdkBody;
 use proptest::prelude::*;
 
-use super::{guard::GuardedResolver, *};
+use super::{
+    names::tests::{Server, answered},
+    *,
+};
 use crate::answers::answers;
 
 fn rules(text: &str) -> Vec<EndpointRule> {
@@ -136,7 +139,7 @@ fn what_is_no_url_is_malformed() {
 }
 
 async fn resolved(policy: &EndpointPolicy, port: Option<u16>, name: &str) -> Vec<IpAddr> {
-    let resolver = GuardedResolver { policy: policy.clone(), port };
+    let resolver = GuardedResolver { policy: policy.clone(), port, names: Names::system() };
     resolver.resolve_dns(name).await.unwrap_or_default()
 }
 
@@ -161,19 +164,38 @@ async fn a_name_is_judged_by_the_addresses_that_it_resolves_to() {
     assert_eq!(resolved(&EndpointPolicy::unrestricted(), None, "localhost").await, [v4, v6]);
 }
 
+#[tokio::test]
+async fn a_name_that_is_denied_is_refused_under_a_shorter_one_and_as_an_alias_too() {
+    let server = Server::new().await;
+    for (deny, admitted) in [
+        ("other.example", 2),
+        ("fd00::/8", 1),
+        ("10.0.0.0/8 [fd00::1]:9000", 0),
+        ("*.corp.example", 0),
+        ("store.example.org", 0),
+        ("store.example.org:9000", 0),
+        ("store.example.org:9001", 2),
+    ] {
+        let policy = policy("10.0.0.0/8 fd00::/8", deny);
+        let resolver = GuardedResolver { policy, port: Some(9000), names: server.names() };
+        let found = answered(&server, (1, 60), resolver.resolve_dns("minio")).await;
+        assert_eq!(found.unwrap_or_default().len(), admitted, "{deny}");
+    }
+}
+
 /// Sends a request to `url` through the guard; the port whose connections were used, if any.
 async fn sent(policy: &EndpointPolicy, url: &str) -> Option<Option<u16>> {
     let used = Arc::new(Mutex::new(None));
-    let connect = |resolver: GuardedResolver| -> SharedHttpConnector {
+    let connect = |port: Option<u16>| -> SharedHttpConnector {
         let used = used.clone();
         answers(move |_| {
-            *used.lock().unwrap() = Some(resolver.port);
+            *used.lock().unwrap() = Some(port);
             http::Response::new(SdkBody::empty())
         })
     };
     let mut request = HttpRequest::new(SdkBody::empty());
     request.set_uri(url).unwrap();
-    let outcome = Guard::new(policy, connect).call(request).await;
+    let outcome = Guard::around(policy, connect).call(request).await;
     let used = *used.lock().unwrap();
     assert_eq!(outcome.is_ok(), used.is_some());
     used
