@@ -25,6 +25,7 @@ use crate::{
     bounded::with_bounded_answers,
     endpoint::{Guard, GuardedResolver, Names, with_guard},
     line::{Line, with_silence_bounded},
+    secrets::Sent,
 };
 
 /// Access keys of a bucket. `Debug` prints nothing.
@@ -201,18 +202,16 @@ impl Connector {
         if !bucket.features.checksums {
             config = config.request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
         }
-        config.set_credentials_provider(self.credentials(grant, &region).await);
+        let sent = Sent::default();
+        let credentials = self.credentials(grant, &region).await;
+        config.set_credentials_provider(credentials.map(|provider| sent.noting(provider)));
         if let Some(url) = endpoint {
             config = config.endpoint_url(url);
         }
-        let key_id = match grant {
-            Grant::Keys(keys) => keys.access_key_id.clone(),
-            Grant::Role { .. } | Grant::Environment => String::new(),
-        };
         Ok(Client {
             s3: aws_sdk_s3::Client::from_conf(config.build()),
             bucket: bucket.clone(),
-            key_id,
+            sent,
         })
     }
 
@@ -280,7 +279,7 @@ fn below(url: &str) -> String {
 pub(crate) struct Client {
     pub(crate) s3: aws_sdk_s3::Client,
     bucket: Bucket,
-    key_id: String,
+    sent: Sent,
 }
 
 impl Client {
@@ -299,7 +298,7 @@ impl Client {
         };
         let config = self.s3.config().to_builder().request_checksum_calculation(checksums).build();
         let bucket = Bucket { features, ..self.bucket.clone() };
-        Self { s3: aws_sdk_s3::Client::from_conf(config), bucket, key_id: self.key_id.clone() }
+        Self { s3: aws_sdk_s3::Client::from_conf(config), bucket, sent: self.sent.clone() }
     }
 
     /// Converts the SDK's error of a failed call.
@@ -311,7 +310,7 @@ impl Client {
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
     {
-        BucketError::of(call, error, &self.key_id)
+        BucketError::of(call, error, &self.sent)
     }
 }
 

@@ -16,6 +16,7 @@ mod line;
 mod reader;
 mod response;
 mod s3;
+mod secrets;
 mod store;
 
 pub use check::check;
@@ -25,4 +26,5 @@ pub use error::{BucketError, Fault};
 pub use extras::{Extra, Extras};
 pub use line::Line;
 pub use reader::{Object, Reader};
+pub use secrets::Sent;
 pub use store::{NewObject, ObjectInfo, ObjectStore, OpenUpload};

@@ -76,13 +76,23 @@ fn aws(expires: &'static str, trusted: bool) -> (SharedHttpConnector, Arc<Mutex<
                 answer(
                     200,
                     format!(
-                        "<AssumeRoleResponse><AssumeRoleResult><AssumedRoleUser><AssumedRoleId>A:tracelift</AssumedRoleId><Arn>arn:aws:sts::123456789012:assumed-role/exports/tracelift</Arn></AssumedRoleUser><Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>session</SessionToken><Expiration>{expires}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
+                        "<AssumeRoleResponse><AssumeRoleResult><AssumedRoleUser><AssumedRoleId>A:tracelift</AssumedRoleId><Arn>arn:aws:sts::123456789012:assumed-role/exports/tracelift</Arn></AssumedRoleUser><Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>tokenofarole</SessionToken><Expiration>{expires}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
                     ),
                 )
             }
             (host, _) => {
                 let by = request.headers().get("authorization").unwrap().to_str().unwrap();
                 assert!(by.contains("ASIAROLE"), "{host}: {by}");
+                if path.ends_with("/echo") {
+                    let token = request.headers().get("x-amz-security-token").unwrap();
+                    let words = format!("{by} {}", token.to_str().unwrap());
+                    return answer(
+                        403,
+                        format!(
+                            "<Error><Code>AccessDenied</Code><Message>{words}</Message></Error>"
+                        ),
+                    );
+                }
                 answer(200, String::new())
             }
         }
@@ -136,6 +146,16 @@ async fn a_role_that_does_not_trust_us_is_told_with_what_to_do() {
     let error = check(&*connect(http).await, uuid::Uuid::nil()).await.unwrap_err();
     assert_eq!(error.fault, Fault::NoIdentity);
     insta::assert_snapshot!(error.to_string());
+}
+
+#[tokio::test]
+async fn a_store_that_repeats_the_keys_of_a_role_is_not_shown_doing_so() {
+    let (http, _) = aws(NEVER, true);
+    let object = NewObject { key: "echo".to_owned(), ..object() };
+    let refused = connect(http).await.put(&object, Bytes::from_static(b"x"), false).await;
+    let words = refused.unwrap_err().words;
+    assert!(words.contains("Credential=[access key id]/"), "{words}");
+    assert!(words.ends_with(" [session token]"), "{words}");
 }
 
 /// Where a write is sent, for each setting of the bucket.
