@@ -1,7 +1,7 @@
 //! Enforces the policy where requests leave: on the URL of each request, and on the addresses of
 //! each name that is resolved for it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use aws_smithy_runtime_api::{
     client::{
@@ -101,14 +101,24 @@ impl GuardedResolver {
     }
 }
 
+/// The one answer for a name that leads nowhere and for a name that leads where nobody may go, so
+/// that names of our own network cannot be tried out. The log has the reason. Unlike the refusal of
+/// a URL, it may pass by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Nowhere(Refused);
+
 impl ResolveDns for GuardedResolver {
     fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
         DnsFuture::new(async move {
-            let admitted = self.admitted(name).await.map_err(ResolveDnsError::new)?;
-            if admitted.is_empty() {
-                return Err(ResolveDnsError::new(Arc::new(Refused::NotAllowed(name.to_owned()))));
-            }
-            Ok(admitted)
+            let reason = match self.admitted(name).await {
+                Ok(admitted) if !admitted.is_empty() => return Ok(admitted),
+                Err(busy @ NotFound::Busy) => return Err(ResolveDnsError::new(busy)),
+                Ok(_) => "its addresses, or names on the way to them, are not allowed".to_owned(),
+                Err(other) => other.to_string(),
+            };
+            tracing::info!(name, "nothing is connected to under this name: {reason}");
+            Err(ResolveDnsError::new(Nowhere(Refused::NotAllowed(name.to_owned()))))
         })
     }
 }

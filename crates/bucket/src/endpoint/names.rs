@@ -56,7 +56,10 @@ pub(super) struct Found {
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum NotFound {
     /// No place came free in time.
-    #[error("{MAX_LOOKUPS} other names were being looked up for {} s", LONGEST.as_secs())]
+    #[error(
+        "{MAX_LOOKUPS} other host names were being looked up for {} s, so this one was not",
+        LONGEST.as_secs()
+    )]
     Busy,
     /// No answer in time.
     #[error("no name server answered within {} s", LONGEST.as_secs())]

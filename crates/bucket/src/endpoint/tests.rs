@@ -1,6 +1,9 @@
 //! Which endpoints are admitted, for each kind of rule.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    error::Error as _,
+    sync::{Arc, Mutex},
+};
 
 use aws_smithy_runtime_api::client::{
     dns::ResolveDns as _,
@@ -180,6 +183,22 @@ async fn a_name_that_is_denied_is_refused_under_a_shorter_one_and_as_an_alias_to
         let resolver = GuardedResolver { policy, port: Some(9000), names: server.names() };
         let found = answered(&server, (1, 60), resolver.resolve_dns("minio")).await;
         assert_eq!(found.unwrap_or_default().len(), admitted, "{deny}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_leads_inside_is_answered_like_one_that_does_not_exist() {
+    let server = Server::new().await;
+    let resolver =
+        GuardedResolver { policy: EndpointPolicy::default(), port: None, names: server.names() };
+    for (name, addresses) in [("inside.example.", 1), ("nowhere.example.", 0)] {
+        let told = answered(&server, (addresses, 60), resolver.resolve_dns(name)).await;
+        assert_eq!(
+            told.unwrap_err().source().unwrap().to_string(),
+            format!(
+                "{name} has no address that this service may connect to (a public one, or one that its operator allows)"
+            )
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{
 use hickory_resolver::{
     config::ConnectionConfig,
     proto::{
-        op::{Message, OpCode},
+        op::{Message, OpCode, ResponseCode},
         rr::{Record, RecordType, rdata::CNAME},
     },
 };
@@ -38,7 +38,8 @@ impl Server {
         Names::over(ResolverConfig::from_parts(None, search, vec![server]), ResolverOpts::default())
     }
 
-    /// Answers every question: `addresses` of each kind, under an alias.
+    /// Answers every question: `addresses` of each kind, under an alias. Without any, the name does
+    /// not exist.
     pub(crate) async fn answer(&self, addresses: u8, ttl: u32) {
         let mut packet = [0; 512];
         loop {
@@ -48,6 +49,11 @@ impl Server {
             let query = question.queries[0].clone();
             let mut answer = Message::response(question.id, OpCode::Query);
             answer.add_query(query.clone());
+            if addresses == 0 {
+                answer.metadata.response_code = ResponseCode::NXDomain;
+                self.socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+                continue;
+            }
             let alias = Name::from_ascii("Store.Example.Org.").unwrap();
             let target = RData::CNAME(CNAME(alias.clone()));
             answer.add_answer(Record::from_rdata(query.name().clone(), ttl, target));
