@@ -7,6 +7,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use tracelift_core::printable::printable;
+
 use crate::{Sent, endpoint::Refused, extras::Extra};
 
 /// What went wrong, in the terms of the public API.
@@ -361,8 +363,7 @@ const MAX_CHARACTERS: usize = 1000;
 pub(crate) fn shown(words: String, sent: &Sent) -> String {
     let words = sent.cut(words);
     let cut = if words.chars().nth(MAX_CHARACTERS).is_some() { "…" } else { "" };
-    let printable = |letter: char| if letter.is_control() { ' ' } else { letter };
-    words.chars().take(MAX_CHARACTERS).map(printable).collect::<String>() + cut
+    printable(&words.chars().take(MAX_CHARACTERS).collect::<String>()) + cut
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -536,7 +537,7 @@ mod tests {
             BucketError::told_by("PutObject", 403, Some("AccessDenied"), message, &sent).words
         };
         assert_eq!(
-            words("secret-key or session-token\0\n?"),
+            words("secret-key or session-token\u{2028}\u{202e}?"),
             "403 AccessDenied: [secret access key] or [session token]  ?"
         );
         assert_eq!(

@@ -1,9 +1,9 @@
 //! Looks up the addresses of host names, within bounds: customers choose the names, and whoever
 //! serves a name decides when and what to answer.
 //!
-//! The system's resolver is a function that blocks its thread until it gives up, which may take half
-//! a minute; on tokio's threads for blocking work, which the store uses too, a few hundred slow names
-//! would stop everything else. These lookups hold no thread.
+//! The system's resolver is a function that blocks its thread until it gives up, which may take
+//! half a minute; on tokio's threads for blocking work, which the store uses too, a few hundred
+//! slow names would stop everything else. These lookups hold no thread.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
