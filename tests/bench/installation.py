@@ -138,7 +138,7 @@ class Installation:
         folder.mkdir(parents=True, exist_ok=True)
         port, fleet, admin = free_port(), secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         grpc, self.fleet = f"http://127.0.0.1:{port}", fleet
-        common = {"TRACELIFT_FLEET_TOKEN": fleet, "TRACELIFT_ALLOW_PRIVATE_ENDPOINTS": "true"}
+        common = {"TRACELIFT_FLEET_TOKEN": fleet, "TRACELIFT_ENDPOINTS_ALLOW": "127.0.0.1"}
         self.control_plane = Process(
             "control-plane", [self.bin / "tracelift-control-plane"], folder, **common, TRACELIFT_LISTEN=f"127.0.0.1:{port}",
             TRACELIFT_DATABASE=database or str(folder / "control-plane.db"), TRACELIFT_ADMIN_TOKEN=admin,

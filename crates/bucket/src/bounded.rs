@@ -64,7 +64,7 @@ mod tests {
             let body = format!("{begin}{}{end}", " ".repeat(bytes - begin.len() - end.len()));
             http::Response::builder().status(status).body(SdkBody::from(body)).unwrap()
         });
-        Connector::over(http, EndpointPolicy::AllowPrivate)
+        Connector::over(http, EndpointPolicy::unrestricted())
     }
 
     fn bucket() -> Bucket {

@@ -21,10 +21,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tracelift_core::destination::{Addressing, Bucket, RoleArn, StoreFeatures, UsEast1};
 
 use crate::{
-    BucketError, EndpointPolicy, Fault, ObjectStore,
+    BucketError, EndpointPolicy, ObjectStore,
     bounded::with_bounded_answers,
-    endpoint::{GuardedResolver, Refused},
+    endpoint::{Guard, GuardedResolver, Names, with_guard},
     line::{Line, with_silence_bounded},
+    secrets::Sent,
 };
 
 /// Access keys of a bucket. `Debug` prints nothing.
@@ -101,32 +102,39 @@ impl Connector {
     /// A connector whose connections obey `policy`.
     pub fn new(policy: EndpointPolicy) -> Self {
         let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-        let pool = |policy| {
-            with_bounded_answers(
-                Builder::new()
-                    .tls_provider(tls.clone())
-                    .build_with_resolver(GuardedResolver(policy)),
-            )
+        let resolver = |policy: &EndpointPolicy, names: &Names, port| {
+            let (policy, names) = (policy.clone(), names.clone());
+            GuardedResolver { policy, port, names }
         };
+        let pool = |policy: &EndpointPolicy, names: &Names| {
+            with_bounded_answers(with_guard(policy, |port| {
+                let pool = Builder::new().tls_provider(tls.clone());
+                pool.build_with_resolver(resolver(policy, names, port))
+            }))
+        };
+        let names = Names::system();
         let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
-        let reading = HttpPool::builder()
-            .connector_settings(settings)
-            .sleep_impl(TokioSleep::new())
-            .enable_tcp_nodelay(true);
-        let reading = SharedHttpConnector::new(
-            reading.tls_provider(tls.clone()).build_with_resolver(GuardedResolver(policy)),
-        );
-        Self { http: pool(policy), policy, reading, identity: pool(EndpointPolicy::AllowPrivate) }
+        let reading = Guard::around(&policy, |port| {
+            let pool = HttpPool::builder()
+                .connector_settings(settings.clone())
+                .sleep_impl(TokioSleep::new())
+                .enable_tcp_nodelay(true)
+                .tls_provider(tls.clone());
+            SharedHttpConnector::new(pool.build_with_resolver(resolver(&policy, &names, port)))
+        });
+        // Lookups of customers' names do not hold up those that credentials need.
+        let identity = pool(&EndpointPolicy::unrestricted(), &Names::system());
+        Self { http: pool(&policy, &names), policy, reading, identity }
     }
 
-    /// A connector that uses the caller's network. The policy then applies only to literal
-    /// addresses in endpoints, because no names are resolved here.
+    /// A connector that uses the caller's network. The policy then applies only to the URLs of
+    /// requests, because no names are resolved here.
     pub fn over(connector: SharedHttpConnector, policy: EndpointPolicy) -> Self {
-        let (reading, http) = (
-            connector.clone(),
-            with_bounded_answers(http_client_fn(move |_, _| connector.clone())),
-        );
-        Self { identity: http.clone(), http, policy, reading }
+        let client = |connector: SharedHttpConnector| {
+            with_bounded_answers(http_client_fn(move |_, _| connector.clone()))
+        };
+        let reading = Guard::around(&policy, |_| connector.clone());
+        Self { identity: client(connector), http: client(reading.clone()), policy, reading }
     }
 
     /// Opens `bucket` with `grant`. `attempt_timeout` bounds each attempt; transient errors are
@@ -194,18 +202,16 @@ impl Connector {
         if !bucket.features.checksums {
             config = config.request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
         }
-        config.set_credentials_provider(self.credentials(grant, &region).await);
+        let sent = Sent::default();
+        let credentials = self.credentials(grant, &region).await;
+        config.set_credentials_provider(credentials.map(|provider| sent.noting(provider)));
         if let Some(url) = endpoint {
             config = config.endpoint_url(url);
         }
-        let key_id = match grant {
-            Grant::Keys(keys) => keys.access_key_id.clone(),
-            Grant::Role { .. } | Grant::Environment => String::new(),
-        };
         Ok(Client {
             s3: aws_sdk_s3::Client::from_conf(config.build()),
             bucket: bucket.clone(),
-            key_id,
+            sent,
         })
     }
 
@@ -252,12 +258,7 @@ impl Connector {
             return Ok((legacy && !bucket.client.use_accelerate_endpoint)
                 .then(|| "https://s3.amazonaws.com".to_owned()));
         };
-        self.policy.admits(url).map_err(|refused: Refused| BucketError {
-            fault: Fault::InvalidEndpoint,
-            call: "the endpoint check",
-            words: refused.to_string(),
-            extra: None,
-        })?;
+        self.policy.admits(url).map_err(|refused| BucketError::refused(&refused))?;
         if bucket.include_bucket_in_prefix {
             return Ok(Some(below(url)));
         }
@@ -278,7 +279,7 @@ fn below(url: &str) -> String {
 pub(crate) struct Client {
     pub(crate) s3: aws_sdk_s3::Client,
     bucket: Bucket,
-    key_id: String,
+    sent: Sent,
 }
 
 impl Client {
@@ -297,7 +298,7 @@ impl Client {
         };
         let config = self.s3.config().to_builder().request_checksum_calculation(checksums).build();
         let bucket = Bucket { features, ..self.bucket.clone() };
-        Self { s3: aws_sdk_s3::Client::from_conf(config), bucket, key_id: self.key_id.clone() }
+        Self { s3: aws_sdk_s3::Client::from_conf(config), bucket, sent: self.sent.clone() }
     }
 
     /// Converts the SDK's error of a failed call.
@@ -309,7 +310,7 @@ impl Client {
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
     {
-        BucketError::of(call, error, &self.key_id)
+        BucketError::of(call, error, &self.sent)
     }
 }
 

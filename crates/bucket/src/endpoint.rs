@@ -1,182 +1,149 @@
-//! Decides which addresses a customer's endpoint may have. Endpoints are untrusted: one could point
-//! into our own network.
+//! Decides which endpoints a customer's destination may have. Endpoints are untrusted: one could
+//! point into our own network.
 //!
-//! The policy is enforced on the addresses that are actually connected to, so a name that resolves
-//! differently the second time gains nothing. Literal addresses bypass the resolver and are checked
-//! up front.
+//! The policy is enforced on every request and on the addresses that are actually connected to, so
+//! a name that resolves differently the second time gains nothing. Literal addresses bypass the
+//! resolver, which sees no ports either; both are checked where the request's URL is known.
+
+mod address;
+mod guard;
+mod names;
+mod rule;
+mod settings;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
 
-use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
 use url::{Host, Url};
 
-/// Which addresses the operator permits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndpointPolicy {
-    /// Public addresses only, for shared installations.
-    PublicOnly,
-    /// Also private, loopback and link-local addresses, for stores in the operator's own network.
-    AllowPrivate,
+use address::{Kind, faces, kind};
+pub(crate) use guard::{Guard, GuardedResolver, with_guard};
+pub(crate) use names::Names;
+pub use rule::{EndpointRule, InvalidRule};
+pub use settings::EndpointSettings;
+
+/// Which endpoints the operator permits. By default those with public addresses. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct EndpointPolicy(Arc<Rules>);
+
+#[derive(Debug, Default)]
+struct Rules {
+    allow: Vec<EndpointRule>,
+    deny: Vec<EndpointRule>,
+    require_tls: bool,
+    unrestricted: bool,
 }
 
 /// Why an endpoint is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Not a URL with a host.
-    #[error("{0} is not a URL with a host")]
+    #[error("{0} is not an http or https URL with a host")]
     Malformed(String),
-    /// Points to a private address.
-    #[error("{0} is not a public address; the operator of this service does not allow others")]
-    Private(String),
+    /// Neither public nor allowed, or denied.
+    #[error(
+        "{0} has no address that this service may connect to (a public one, or one that its operator allows)"
+    )]
+    NotAllowed(String),
+    /// Not encrypted, though the operator requires it.
+    #[error("{0} does not begin with https://, which the operator of this service requires")]
+    Plain(String),
 }
 
 impl EndpointPolicy {
-    /// Checks a URL. Host names are checked again when they are resolved.
-    pub fn admits(self, endpoint: &str) -> Result<(), Refused> {
+    /// Admits public addresses and whatever a rule in `allow` holds, except what a rule in `deny`
+    /// holds. Addresses of this machine and of metadata services are admitted only by a rule for
+    /// that one address or host name. `require_tls` refuses endpoints without TLS.
+    #[must_use]
+    pub fn new(allow: Vec<EndpointRule>, deny: Vec<EndpointRule>, require_tls: bool) -> Self {
+        Self(Arc::new(Rules { allow, deny, require_tls, unrestricted: false }))
+    }
+
+    /// Admits everything. Only for stores that the operator names, never for customers' endpoints.
+    #[must_use]
+    pub fn unrestricted() -> Self {
+        Self(Arc::new(Rules { unrestricted: true, ..Rules::default() }))
+    }
+
+    /// Checks a URL. The addresses of a host name are checked when it is resolved.
+    pub fn admits(&self, endpoint: &str) -> Result<(), Refused> {
         let malformed = || Refused::Malformed(endpoint.to_owned());
         let url = Url::parse(endpoint).map_err(|_| malformed())?;
-        let private = match url.host().ok_or_else(malformed)? {
-            Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
-            Host::Ipv4(address) => !is_public(IpAddr::V4(address)),
-            Host::Ipv6(address) => !is_public(IpAddr::V6(address)),
+        let port = url.port_or_known_default().ok_or_else(malformed)?;
+        if self.0.require_tls && url.scheme() != "https" {
+            return Err(Refused::Plain(endpoint.to_owned()));
+        }
+        let admitted = match url.host().ok_or_else(malformed)? {
+            Host::Domain(name) => self.admits_name(name, Some(port)),
+            Host::Ipv4(address) => self.admits_address(None, address.into(), Some(port)),
+            Host::Ipv6(address) => self.admits_address(None, address.into(), Some(port)),
         };
-        if private && self == Self::PublicOnly {
-            Err(Refused::Private(endpoint.to_owned()))
-        } else {
-            Ok(())
+        if admitted { Ok(()) } else { Err(Refused::NotAllowed(endpoint.to_owned())) }
+    }
+
+    /// Whether a name may be resolved for this port. Names of this machine are judged at once.
+    fn admits_name(&self, name: &str, port: Option<u16>) -> bool {
+        let name = plain(name);
+        match own_addresses(&name) {
+            Some(own) => own.iter().any(|own| self.admits_address(Some(&name), *own, port)),
+            None => self.0.unrestricted || !self.0.denies(Some(&name), &[], port),
         }
     }
 
-    fn admits_address(self, address: IpAddr) -> bool {
-        self == Self::AllowPrivate || is_public(address)
+    /// Whether an address may be connected to, under the name that was resolved to it, at this
+    /// port; `None` stands for every port that no rule names.
+    fn admits_address(&self, name: Option<&str>, address: IpAddr, port: Option<u16>) -> bool {
+        let faces = faces(address);
+        let rules = &*self.0;
+        let admitted = |face: &IpAddr| match kind(*face) {
+            Kind::Public => true,
+            Kind::Private => rules.allows(name, &[address, *face], port, false),
+            Kind::Guarded => rules.allows(name, &[address, *face], port, true),
+        };
+        let all = [&faces[..], &[address]].concat();
+        rules.unrestricted || !rules.denies(name, &all, port) && faces.iter().all(admitted)
+    }
+
+    /// The ports that rules name, each once. All others are treated alike.
+    fn ports(&self) -> Vec<u16> {
+        let rules = self.0.allow.iter().chain(&self.0.deny);
+        let mut ports: Vec<u16> = rules.filter_map(EndpointRule::port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
     }
 }
 
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => is_public_v4(v4),
-        IpAddr::V6(v6) => v6.to_ipv4().map_or_else(|| is_public_v6(v6), is_public_v4),
+impl Rules {
+    fn denies(&self, name: Option<&str>, addresses: &[IpAddr], port: Option<u16>) -> bool {
+        self.deny.iter().any(|rule| rule.holds(name, addresses, port))
+    }
+
+    /// `one_by_one` disregards rules that hold more than one host.
+    fn allows(
+        &self,
+        name: Option<&str>,
+        addresses: &[IpAddr],
+        port: Option<u16>,
+        one_by_one: bool,
+    ) -> bool {
+        let mut rules = self.allow.iter().filter(|rule| !one_by_one || rule.names_one());
+        rules.any(|rule| rule.holds(name, addresses, port))
     }
 }
 
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let carrier_nat = a == 100 && (64..128).contains(&b);
-    let benchmark = a == 198 && (b == 18 || b == 19);
-    let protocol = a == 192 && b == 0 && c == 0;
-    !(address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_multicast()
-        || address.is_documentation()
-        || a == 0
-        || a >= 240
-        || carrier_nat
-        || benchmark
-        || protocol)
+/// A host name as rules have it: in lower case, without the dot at its end.
+fn plain(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [first, second, ..] = address.segments();
-    let translated = first == 0x64 && second == 0xff9b || first == 0x2002;
-    let documentation = first == 0x2001 && second == 0xdb8;
-    (first & 0xe000) == 0x2000 && !translated && !documentation
-}
-
-/// Resolves names with the system's resolver and drops addresses that the policy does not admit.
-#[derive(Debug, Clone)]
-pub(crate) struct GuardedResolver(pub(crate) EndpointPolicy);
-
-impl ResolveDns for GuardedResolver {
-    fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
-        let policy = self.0;
-        DnsFuture::new(async move {
-            // RFC 6761: these names mean this machine, whatever a resolver says.
-            let found: Vec<IpAddr> = match name == "localhost" || name.ends_with(".localhost") {
-                true => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
-                false => tokio::net::lookup_host((name, 0))
-                    .await
-                    .map_err(ResolveDnsError::new)?
-                    .map(|address| address.ip())
-                    .collect(),
-            };
-            let admitted: Vec<_> =
-                found.into_iter().filter(|ip| policy.admits_address(*ip)).collect();
-            if admitted.is_empty() {
-                return Err(ResolveDnsError::new(Arc::new(Refused::Private(name.to_owned()))));
-            }
-            Ok(admitted)
-        })
-    }
+/// RFC 6761: these names mean this machine, whatever a resolver says.
+fn own_addresses(name: &str) -> Option<[IpAddr; 2]> {
+    (name == "localhost" || name.ends_with(".localhost"))
+        .then(|| [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_our_own_network_are_refused() {
-        for inside in [
-            "http://127.0.0.1:9000",
-            "http://localhost:9000",
-            "http://10.1.2.3",
-            "http://169.254.169.254",
-            "http://[::1]:9000",
-            "http://[fd00::1]",
-            "http://[::ffff:169.254.169.254]",
-            "http://[64:ff9b::a00:1]",
-            "http://0.0.0.0",
-            "http://2130706433",
-            "http://0x7f.1",
-            "http://100.100.0.1",
-        ] {
-            assert!(
-                matches!(EndpointPolicy::PublicOnly.admits(inside), Err(Refused::Private(_))),
-                "{inside}"
-            );
-            assert_eq!(EndpointPolicy::AllowPrivate.admits(inside), Ok(()), "{inside}");
-        }
-    }
-
-    #[tokio::test]
-    async fn names_of_this_machine_are_judged_by_their_addresses() {
-        let resolve = async |policy| GuardedResolver(policy).resolve_dns("traces.localhost").await;
-        assert!(resolve(EndpointPolicy::PublicOnly).await.is_err());
-        assert!(
-            resolve(EndpointPolicy::AllowPrivate).await.unwrap().iter().all(IpAddr::is_loopback)
-        );
-    }
-
-    #[test]
-    fn public_endpoints_are_admitted() {
-        for outside in [
-            "https://storage.googleapis.com",
-            "https://play.min.io:9000",
-            "https://8.8.8.8",
-            "https://[2606:4700::1111]",
-        ] {
-            assert_eq!(EndpointPolicy::PublicOnly.admits(outside), Ok(()), "{outside}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_url_is_malformed() {
-        assert!(matches!(
-            EndpointPolicy::AllowPrivate.admits("https://"),
-            Err(Refused::Malformed(_))
-        ));
-    }
-
-    #[tokio::test]
-    async fn a_name_that_resolves_inside_is_refused_when_it_is_connected_to() {
-        assert!(
-            GuardedResolver(EndpointPolicy::PublicOnly).resolve_dns("localhost").await.is_err()
-        );
-        assert!(
-            GuardedResolver(EndpointPolicy::AllowPrivate).resolve_dns("localhost").await.is_ok()
-        );
-    }
-}
+mod tests;

@@ -7,7 +7,9 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use crate::extras::Extra;
+use tracelift_core::printable::printable;
+
+use crate::{Sent, endpoint::Refused, extras::Extra};
 
 /// What went wrong, in the terms of the public API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,7 +107,7 @@ impl Fault {
     }
 }
 
-/// A failed request to a store. Contains no secret: the access key id is removed from the
+/// A failed request to a store. Contains no secret: the keys that were sent are removed from the
 /// provider's message, which is reduced to 1000 printable characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketError {
@@ -273,14 +275,14 @@ fn tells_damage(code: &str, message: &str) -> bool {
 }
 
 impl BucketError {
-    /// Builds the error for a response with this status, code and message. `key_id` is removed from
-    /// the text.
+    /// Builds the error for a response with this status, code and message. What was `sent` is removed
+    /// from the text.
     pub fn told_by(
         call: &'static str,
         status: u16,
         code: Option<&str>,
         message: &str,
-        key_id: &str,
+        sent: &Sent,
     ) -> Self {
         let words = match code {
             Some(code) if message.is_empty() => format!("{status} {code}"),
@@ -291,17 +293,28 @@ impl BucketError {
         Self {
             fault,
             call,
-            words: shown(words, key_id),
+            words: shown(words, sent),
             extra: Extra::of(fault, status, code, message),
         }
     }
 
-    /// Builds the error for `error`, returned by `call`. `key_id` is removed from the text.
-    pub(crate) fn of<E>(call: &'static str, error: &SdkError<E, HttpResponse>, key_id: &str) -> Self
+    /// Builds the error for an endpoint that the policy does not admit.
+    pub(crate) fn refused(refused: &Refused) -> Self {
+        Self {
+            fault: Fault::InvalidEndpoint,
+            call: "the endpoint check",
+            words: refused.to_string(),
+            extra: None,
+        }
+    }
+
+    /// Builds the error for `error`, returned by `call`. What was `sent` is removed from the
+    /// text.
+    pub(crate) fn of<E>(call: &'static str, error: &SdkError<E, HttpResponse>, sent: &Sent) -> Self
     where
         E: Error + ProvideErrorMetadata + 'static,
     {
-        let shown = |words: String| shown(words, key_id);
+        let shown = |words: String| shown(words, sent);
         if let Some(cause) = causes(error).find(|cause| cause.is::<CredentialsError>()) {
             return Self {
                 fault: Fault::NoIdentity,
@@ -310,12 +323,15 @@ impl BucketError {
                 extra: None,
             };
         }
+        if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref::<Refused>()) {
+            return Self::refused(refused);
+        }
         match error {
             SdkError::ServiceError(refusal) => {
                 let status = refusal.raw().status().as_u16();
                 let (code, message) =
                     (refusal.err().code(), refusal.err().message().unwrap_or_default());
-                Self::told_by(call, status, code, message, key_id)
+                Self::told_by(call, status, code, message, sent)
             }
             SdkError::ResponseError(broken) => {
                 let status = broken.raw().status().as_u16();
@@ -343,13 +359,11 @@ impl BucketError {
 /// Maximum characters kept of a provider's message, which is stored, shown to callers and logged.
 const MAX_CHARACTERS: usize = 1000;
 
-/// Makes a provider's message fit to show: without the access key id, bounded in length, on one
-/// line.
-fn shown(words: String, key_id: &str) -> String {
-    let words = if key_id.is_empty() { words } else { words.replace(key_id, "[access key id]") };
+/// Makes a provider's message fit to show: without what was sent, bounded in length, on one line.
+pub(crate) fn shown(words: String, sent: &Sent) -> String {
+    let words = sent.cut(words);
     let cut = if words.chars().nth(MAX_CHARACTERS).is_some() { "…" } else { "" };
-    let printable = |letter: char| if letter.is_control() { ' ' } else { letter };
-    words.chars().take(MAX_CHARACTERS).map(printable).collect::<String>() + cut
+    printable(&words.chars().take(MAX_CHARACTERS).collect::<String>()) + cut
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -369,6 +383,7 @@ fn root(error: &(dyn Error + 'static)) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Keys;
 
     #[test]
     fn providers_word_the_same_fault_differently() {
@@ -511,10 +526,20 @@ mod tests {
     }
 
     #[test]
-    fn a_providers_words_are_shown_without_the_key_id_not_endless_and_on_one_line() {
+    fn a_providers_words_are_shown_without_what_was_sent_not_endless_and_on_one_line() {
+        let sent = Sent::default();
+        sent.note(Keys {
+            access_key_id: "AKIAKEY".to_owned(),
+            secret_access_key: "secret-key".to_owned().into(),
+            session_token: Some("session-token".to_owned().into()),
+        });
         let words = |message: &str| {
-            BucketError::told_by("PutObject", 403, Some("AccessDenied"), message, "AKIAKEY").words
+            BucketError::told_by("PutObject", 403, Some("AccessDenied"), message, &sent).words
         };
+        assert_eq!(
+            words("secret-key or session-token\u{2028}\u{202e}?"),
+            "403 AccessDenied: [secret access key] or [session token]  ?"
+        );
         assert_eq!(
             words("no AKIAKEY\r\n\u{1b}[31mERROR all is lost"),
             "403 AccessDenied: no [access key id]   [31mERROR all is lost"

@@ -16,13 +16,15 @@ mod line;
 mod reader;
 mod response;
 mod s3;
+mod secrets;
 mod store;
 
 pub use check::check;
 pub use client::{Connector, Grant, Keys};
-pub use endpoint::EndpointPolicy;
+pub use endpoint::{EndpointPolicy, EndpointRule, EndpointSettings, InvalidRule};
 pub use error::{BucketError, Fault};
 pub use extras::{Extra, Extras};
 pub use line::Line;
 pub use reader::{Object, Reader};
+pub use secrets::Sent;
 pub use store::{NewObject, ObjectInfo, ObjectStore, OpenUpload};

@@ -21,7 +21,9 @@ use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use tracelift_core::{destination::Bucket, time::Timestamp};
 
-use crate::{BucketError, Connector, Fault, Grant, Keys, bounded::bounded, client::Wait};
+use crate::{
+    BucketError, Connector, Fault, Grant, Keys, Sent, bounded::bounded, client::Wait, error::shown,
+};
 use flow::Flow;
 use signature::Signer;
 
@@ -41,7 +43,7 @@ pub struct Reader {
     origin: String,
     /// The path in front of a key.
     folder: String,
-    key_id: String,
+    sent: Sent,
     timeout: Duration,
     attempts: u32,
     flow: Arc<Flow>,
@@ -102,13 +104,15 @@ impl Connector {
         let host = &address[url::Position::BeforeHost..url::Position::AfterPort];
         let folder = address.path().strip_suffix('k').unwrap_or("/").to_owned();
         let region = bucket.region.as_deref().unwrap_or("us-east-1");
+        let sent = Sent::default();
+        sent.note(keys.clone());
         Ok(Reader {
             connector: self.reading.clone(),
             signer: Signer::new(keys, region, host, now),
             bucket: bucket.name.clone(),
             origin: format!("{}://{host}", address.scheme()),
             folder,
-            key_id: keys.access_key_id.clone(),
+            sent,
             timeout,
             attempts,
             flow: Arc::default(),
@@ -181,12 +185,12 @@ impl Reader {
             status,
             element(&text, "Code"),
             element(&text, "Message").unwrap_or_default(),
-            &self.key_id,
+            &self.sent,
         )
     }
 
     fn nothing(&self, error: &ConnectorError) -> BucketError {
-        unavailable(format!("nothing ({})", root(error)))
+        unavailable(shown(format!("nothing ({})", root(error)), &self.sent))
     }
 }
 

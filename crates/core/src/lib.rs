@@ -22,6 +22,7 @@ pub mod limit;
 pub mod oversized;
 pub mod part;
 pub mod plan;
+pub mod printable;
 pub mod rounded;
 pub mod schedule;
 pub mod takeover;

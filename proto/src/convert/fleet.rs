@@ -9,6 +9,7 @@ use tracelift_core::{
     id::{SessionId, TaskId},
     oversized::Oversized,
     plan::{Experiment, Partition},
+    printable::printable,
     task::{Fence, Finished, Identity, Verdict},
     time::Window,
 };
@@ -411,7 +412,7 @@ impl TryFrom<&v1::Failure> for Failure {
         Ok(Self {
             step: step.ok_or_else(|| Invalid::new("failure.step", "is not a known step"))?,
             class: class.ok_or_else(|| Invalid::new("failure.class", "is not a known class"))?,
-            detail: failure.detail.chars().take(MAX_DETAIL).collect(),
+            detail: printable(&failure.detail.chars().take(MAX_DETAIL).collect::<String>()),
         })
     }
 }

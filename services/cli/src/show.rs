@@ -2,14 +2,11 @@
 
 use std::cmp::Ordering;
 
+/// Untrusted text, without what could move the cursor or turn the line.
+pub(crate) use tracelift_core::printable::printable as plain;
 use tracelift_proto::{time_from, v1};
 
 use crate::table::{Table, fields};
-
-/// Untrusted text without control characters, which could move the cursor.
-pub(crate) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
 
 /// A time to the second; empty if unset.
 fn time(time: Option<&prost_types::Timestamp>) -> String {

@@ -192,7 +192,7 @@ impl ControlPlane {
             .local_addr()
             .map_err(|source| ListenError { address: settings.listen, source })?;
         let tls = settings.tls.acceptor(address, &["h2"])?;
-        let connector = Connector::new(settings.endpoint_policy());
+        let connector = Connector::new(settings.endpoints.policy());
         let service = Service::new(settings, store, connector).await?;
         Ok(Self { listener, address, tls, service })
     }
@@ -404,7 +404,7 @@ mod tests {
         settings.fleet_token = Some(SecretString::from("fleet-token"));
         settings.stop_seconds = 0;
         let (store, asked) = Store::silent().unwrap();
-        let connector = Connector::new(EndpointPolicy::PublicOnly);
+        let connector = Connector::new(EndpointPolicy::default());
         let service = Service::new(settings, Arc::new(store), connector).await.unwrap();
         let stopping = CancellationToken::new();
         let nobody = tokio_stream::pending::<io::Result<DuplexStream>>();

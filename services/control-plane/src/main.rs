@@ -9,6 +9,7 @@ use tracelift_runtime::{metrics, shutdown, telemetry};
 async fn main() -> ExitCode {
     let settings = Settings::read();
     telemetry::init(&settings.log);
+    settings.endpoints.warn();
     match serve(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -10,7 +10,7 @@ use std::{
 
 use clap::Parser;
 use secrecy::SecretString;
-use tracelift_bucket::EndpointPolicy;
+use tracelift_bucket::EndpointSettings;
 use tracelift_core::{
     destination::Identity,
     export::{Compression, MAX_DAYS},
@@ -124,10 +124,9 @@ pub struct Settings {
     /// TRACELIFT_FLEET_TOKEN; required
     #[arg(long, env = "TRACELIFT_FLEET_TOKEN_FILE")]
     pub fleet_token_file: Option<PathBuf>,
-    /// Allow destinations at private, loopback and link-local addresses; only for stores in your
-    /// own network
-    #[arg(long, env = "TRACELIFT_ALLOW_PRIVATE_ENDPOINTS")]
-    pub allow_private_endpoints: bool,
+    /// Which endpoints destinations may have
+    #[command(flatten)]
+    pub endpoints: EndpointSettings,
     /// Allow destinations that name an AWS role instead of keys; the control plane and the
     /// exporters assume it with their own identity
     #[arg(long, env = "TRACELIFT_ALLOW_ROLES")]
@@ -304,14 +303,6 @@ impl Settings {
             calls: self.max_calls,
             calls_of_tenant: self.share_of(self.max_calls),
             rate_of_tenant: self.max_calls_per_second,
-        }
-    }
-
-    pub(crate) fn endpoint_policy(&self) -> EndpointPolicy {
-        if self.allow_private_endpoints {
-            EndpointPolicy::AllowPrivate
-        } else {
-            EndpointPolicy::PublicOnly
         }
     }
 

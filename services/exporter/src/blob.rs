@@ -301,7 +301,7 @@ mod tests {
             status,
             Some(code),
             message,
-            "",
+            &tracelift_bucket::Sent::default(),
         )) {
             FetchError::Miss(miss) => miss.reason(),
             FetchError::Failure(failure) => format!("{:?}: {}", failure.class, failure.detail),

@@ -15,6 +15,7 @@ async fn main() -> ExitCode {
     let settings = Settings::read();
     telemetry::init(&settings.log);
     renamed::warn(RENAMED);
+    settings.endpoints.warn();
     match work(&settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

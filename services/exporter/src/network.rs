@@ -27,17 +27,12 @@ impl std::fmt::Debug for Network {
 impl Network {
     /// The machine's network.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
-        let destinations = if settings.allow_private_endpoints {
-            EndpointPolicy::AllowPrivate
-        } else {
-            EndpointPolicy::PublicOnly
-        };
         Ok(Self {
             control_plane: settings.tls.channel(&settings.control_plane)?,
             clickhouse: clickhouse::Client::default(),
             // The operator's own store may be private.
-            blobs: Connector::new(EndpointPolicy::AllowPrivate),
-            destinations: Connector::new(destinations),
+            blobs: Connector::new(EndpointPolicy::unrestricted()),
+            destinations: Connector::new(settings.endpoints.policy()),
         })
     }
 }

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use secrecy::SecretString;
+use tracelift_bucket::EndpointSettings;
 use tracelift_core::task::Identity;
 use tracelift_runtime::{
     metrics::MetricsSettings,
@@ -44,10 +45,9 @@ pub struct Settings {
     /// How much of the machine to use
     #[command(flatten)]
     pub limits: Limits,
-    /// Allow destinations at private, loopback and link-local addresses; only for stores in your
-    /// own network
-    #[arg(long, env = "TRACELIFT_ALLOW_PRIVATE_ENDPOINTS")]
-    pub allow_private_endpoints: bool,
+    /// Which endpoints destinations may have
+    #[command(flatten)]
+    pub endpoints: EndpointSettings,
     /// Seconds to finish the files in progress when the process is told to stop
     #[arg(long, env = "TRACELIFT_DRAIN_SECONDS", default_value_t = 25)]
     pub drain_seconds: u64,

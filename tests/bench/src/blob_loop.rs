@@ -74,7 +74,7 @@ async fn run(options: &Options) -> Outcome<serde_json::Value> {
         session_token: None,
     };
     let (connector, timeout) =
-        (Connector::new(EndpointPolicy::AllowPrivate), Duration::from_secs(60));
+        (Connector::new(EndpointPolicy::unrestricted()), Duration::from_secs(60));
     let s3 = sdk(options, &keys);
     let reader = connector.reader(&bucket, &keys, timeout, 3, || SystemClock.now()).await?;
     let began = Instant::now();

@@ -27,7 +27,7 @@ pub(crate) fn exporter(world: &World) -> Child {
         .env("TRACELIFT_CONTROL_PLANE", &world.grpc)
         .env("TRACELIFT_EXPORTER_ID", "exporter-1")
         .env("TRACELIFT_FLEET_TOKEN", FLEET_TOKEN)
-        .env("TRACELIFT_ALLOW_PRIVATE_ENDPOINTS", "true")
+        .env("TRACELIFT_ENDPOINTS_ALLOW", "127.0.0.1")
         .env("TRACELIFT_FILE_BYTES", "1")
         .env("TRACELIFT_ROW_GROUP_BYTES", "1")
         .env("TRACELIFT_BATCH_BYTES", "10000")

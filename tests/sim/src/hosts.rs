@@ -50,13 +50,12 @@ pub async fn control_plane(network: Network, stopping: Stopping) -> turmoil::Res
     settings.master_keys = Some(SecretString::from(MASTER_KEYS));
     settings.admin_token = Some(SecretString::from(ADMIN_TOKEN));
     settings.fleet_token = Some(SecretString::from(FLEET_TOKEN));
-    settings.allow_private_endpoints = true;
     settings.heartbeat_seconds = 1;
     settings.lease_seconds = 4;
     settings.stop_seconds = 1;
     settings.max_retries = 1_000_000; // no seed can exhaust them: a permanent failure is a bug
     let store = Arc::new(Store::from(SqliteEngine::open(Path::new(DATABASE))?));
-    let connector = Connector::over(network.http(), EndpointPolicy::AllowPrivate);
+    let connector = Connector::over(network.http(), EndpointPolicy::unrestricted());
     let service = Service::new(settings, store, connector).await?;
     let incoming = network.listen(PORT).await?;
     Ok(service.serve(incoming, stopping.renewed()).await?)
@@ -83,7 +82,7 @@ pub async fn exporter(
     settings.limits.memory_bytes = u64::MAX / 2;
     (settings.limits.file_bytes, settings.limits.row_group_bytes) = (6_000, 4_000);
     (settings.limits.part_bytes, settings.limits.batch_bytes) = (2_000, 16_000);
-    let connector = Connector::over(network.http(), EndpointPolicy::AllowPrivate);
+    let connector = Connector::over(network.http(), EndpointPolicy::unrestricted());
     let ways = tracelift_exporter::Network {
         control_plane: network.channel(&settings.control_plane),
         clickhouse: network.clickhouse(),

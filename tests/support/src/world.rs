@@ -165,7 +165,7 @@ impl World {
         settings.control_plane.clone_from(&self.grpc);
         settings.exporter_id = Some(name.to_owned());
         settings.fleet_token = Some(SecretString::from(FLEET_TOKEN));
-        settings.allow_private_endpoints = true;
+        settings.endpoints.endpoints_allow = vec!["127.0.0.1".parse().expect("a rule")];
         settings.clickhouse.clickhouse_url.clone_from(&self.clickhouse.url);
         settings.blobs.blob_endpoint = Some(self.s3.url());
         settings.blobs.blob_bucket = SOURCE_BUCKET.to_owned();

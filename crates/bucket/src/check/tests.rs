@@ -41,7 +41,7 @@ fn answer(recorded: &str) -> http::Response<SdkBody> {
 /// What the write check reports if every request gets this response.
 async fn said(recorded: String) -> String {
     let http = answers(move |_| answer(&recorded));
-    let connector = Connector::over(http, EndpointPolicy::PublicOnly);
+    let connector = Connector::over(http, EndpointPolicy::default());
     let store = connector.store(&bucket(), &keys(), Duration::from_secs(5), 1).await.unwrap();
     match check(&*store, Uuid::nil()).await {
         Ok(_) => "it was taken".to_owned(),
@@ -78,7 +78,7 @@ async fn a_redirect_is_not_followed() {
             .header("location", "http://169.254.169.254/latest/meta-data/");
         answer.body(SdkBody::empty()).unwrap()
     });
-    let store = Connector::over(http, EndpointPolicy::PublicOnly)
+    let store = Connector::over(http, EndpointPolicy::default())
         .store(&bucket(), &keys(), Duration::from_secs(5), 2)
         .await
         .unwrap();

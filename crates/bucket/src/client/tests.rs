@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tracelift_core::destination::{Bucket, BucketInput, ClientOptions, RoleArn, UsEast1};
 
 use super::*;
-use crate::{NewObject, answers::answers, check};
+use crate::{Fault, NewObject, answers::answers, check};
 
 const SOON: &str = "2026-01-01T00:00:00Z"; // in the past: keys must be renewed before each call
 const NEVER: &str = "2099-01-01T00:00:00Z";
@@ -76,13 +76,23 @@ fn aws(expires: &'static str, trusted: bool) -> (SharedHttpConnector, Arc<Mutex<
                 answer(
                     200,
                     format!(
-                        "<AssumeRoleResponse><AssumeRoleResult><AssumedRoleUser><AssumedRoleId>A:tracelift</AssumedRoleId><Arn>arn:aws:sts::123456789012:assumed-role/exports/tracelift</Arn></AssumedRoleUser><Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>session</SessionToken><Expiration>{expires}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
+                        "<AssumeRoleResponse><AssumeRoleResult><AssumedRoleUser><AssumedRoleId>A:tracelift</AssumedRoleId><Arn>arn:aws:sts::123456789012:assumed-role/exports/tracelift</Arn></AssumedRoleUser><Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>tokenofarole</SessionToken><Expiration>{expires}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
                     ),
                 )
             }
             (host, _) => {
                 let by = request.headers().get("authorization").unwrap().to_str().unwrap();
                 assert!(by.contains("ASIAROLE"), "{host}: {by}");
+                if path.ends_with("/echo") {
+                    let token = request.headers().get("x-amz-security-token").unwrap();
+                    let words = format!("{by} {}", token.to_str().unwrap());
+                    return answer(
+                        403,
+                        format!(
+                            "<Error><Code>AccessDenied</Code><Message>{words}</Message></Error>"
+                        ),
+                    );
+                }
                 answer(200, String::new())
             }
         }
@@ -100,7 +110,7 @@ fn object() -> NewObject {
 }
 
 async fn connect(http: SharedHttpConnector) -> Arc<dyn ObjectStore> {
-    Connector::over(http, EndpointPolicy::PublicOnly)
+    Connector::over(http, EndpointPolicy::default())
         .store(&bucket(), &role(), Duration::from_secs(5), 1)
         .await
         .unwrap()
@@ -136,6 +146,16 @@ async fn a_role_that_does_not_trust_us_is_told_with_what_to_do() {
     let error = check(&*connect(http).await, uuid::Uuid::nil()).await.unwrap_err();
     assert_eq!(error.fault, Fault::NoIdentity);
     insta::assert_snapshot!(error.to_string());
+}
+
+#[tokio::test]
+async fn a_store_that_repeats_the_keys_of_a_role_is_not_shown_doing_so() {
+    let (http, _) = aws(NEVER, true);
+    let object = NewObject { key: "echo".to_owned(), ..object() };
+    let refused = connect(http).await.put(&object, Bytes::from_static(b"x"), false).await;
+    let words = refused.unwrap_err().words;
+    assert!(words.contains("Credential=[access key id]/"), "{words}");
+    assert!(words.ends_with(" [session token]"), "{words}");
 }
 
 /// Where a write is sent, for each setting of the bucket.
@@ -216,7 +236,7 @@ async fn every_setting_of_the_client_shows_in_the_address() {
             secret_access_key,
             session_token: None,
         });
-        let connector = Connector::over(http, EndpointPolicy::PublicOnly);
+        let connector = Connector::over(http, EndpointPolicy::default());
         let store = connector.store(&bucket, &keys, Duration::from_secs(5), 1).await.unwrap();
         put(&*store).await;
         table += &format!("{name}: {}\n", seen.lock().unwrap());

@@ -42,7 +42,7 @@ async fn reader_over(network: SharedHttpConnector, endpoint: &str, attempts: u32
         secret_access_key: SecretString::from("s"),
         session_token: None,
     };
-    let connector = Connector::over(network, EndpointPolicy::AllowPrivate);
+    let connector = Connector::over(network, EndpointPolicy::unrestricted());
     connector
         .reader(&bucket.check().unwrap(), &keys, Duration::from_secs(5), attempts, || {
             Timestamp::EPOCH

@@ -145,7 +145,7 @@ async fn a_bucket_that_refuses_is_told_in_words_and_not_saved() {
 
 #[tokio::test]
 async fn an_endpoint_inside_the_operators_network_is_refused_unless_allowed() {
-    let plane = plane_with(|settings| settings.allow_private_endpoints = false).await;
+    let plane = plane_with(|settings| settings.endpoints.endpoints_allow.clear()).await;
     let mine = plane.workspace(1).await;
     let bucket = Bucket::good().await;
     let port = bucket.address.port();

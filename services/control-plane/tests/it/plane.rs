@@ -90,7 +90,7 @@ pub(crate) fn settings() -> Settings {
     settings.master_keys = Some(SecretString::from(MASTER_KEYS));
     settings.admin_token = Some(SecretString::from(ADMIN));
     settings.fleet_token = Some(SecretString::from(FLEET));
-    settings.allow_private_endpoints = true;
+    settings.endpoints.endpoints_allow = vec!["127.0.0.1".parse().unwrap()];
     settings
 }
 

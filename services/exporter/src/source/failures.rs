@@ -1,7 +1,10 @@
 //! Classifies ClickHouse errors: who has to act, by error code if there is one, and what to do.
 
 use clickhouse::error::Error;
-use tracelift_core::failure::{Failure, FailureClass, Step};
+use tracelift_core::{
+    failure::{Failure, FailureClass, Step},
+    printable::printable,
+};
 
 /// ClickHouse's error code for a missing grant.
 pub(super) const NO_GRANT: u32 = 497;
@@ -19,7 +22,7 @@ pub(super) fn failure(error: &Error) -> Failure {
     Failure {
         step: Step::Read,
         class,
-        detail: format!("ClickHouse: {}{cause}{advice}", first_line(&text)),
+        detail: printable(&format!("ClickHouse: {}{cause}{advice}", first_line(&text))),
     }
 }
 
@@ -136,13 +139,21 @@ pub(super) fn cut(reason: impl std::fmt::Display) -> Failure {
     Failure {
         step: Step::Read,
         class: FailureClass::SourceBroke,
-        detail: format!("ClickHouse's answer was cut short: {reason}"),
+        detail: printable(&format!("ClickHouse's answer was cut short: {reason}")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_of_clickhouse_neither_turn_nor_break_the_line() {
+        let error = "Code: 60. DB::Exception: no \u{202e}elbat\u{2028}here\u{1b}[2J\nrow 7";
+        let told = failure(&Error::BadResponse(error.to_owned())).detail;
+        assert!(told.contains("no  elbat here [2J") && !told.contains("row 7"), "{told}");
+        assert!(!told.contains(char::is_control), "{told}");
+    }
 
     #[test]
     fn what_does_not_heal_by_itself_is_said_at_once_with_what_to_do() {

@@ -101,7 +101,7 @@ async fn up(options: &Options) -> Outcome<()> {
             ("TRACELIFT_MASTER_KEYS", secrets.master_keys.clone()),
             ("TRACELIFT_ADMIN_TOKEN", secrets.admin.clone()),
             ("TRACELIFT_FLEET_TOKEN", secrets.fleet.clone()),
-            ("TRACELIFT_ALLOW_PRIVATE_ENDPOINTS", "true".to_owned()),
+            ("TRACELIFT_ENDPOINTS_ALLOW", "127.0.0.1".to_owned()),
         ],
     )?;
     let api_key = api_key(&grpc, &secrets.admin).await?;
@@ -112,7 +112,7 @@ async fn up(options: &Options) -> Outcome<()> {
             ("TRACELIFT_CONTROL_PLANE", grpc.clone()),
             ("TRACELIFT_EXPORTER_ID", "exporter-1".to_owned()),
             ("TRACELIFT_FLEET_TOKEN", secrets.fleet.clone()),
-            ("TRACELIFT_ALLOW_PRIVATE_ENDPOINTS", "true".to_owned()),
+            ("TRACELIFT_ENDPOINTS_ALLOW", "127.0.0.1".to_owned()),
             ("CLICKHOUSE_URL", clickhouse.url.clone()),
             ("BLOB_ENDPOINT", s3.url()),
             ("BLOB_BUCKET", SOURCE_BUCKET.to_owned()),

@@ -70,7 +70,7 @@ pub(super) async fn control_plane(
     settings.master_keys = Some(SecretString::from(MASTER_KEYS));
     settings.admin_token = Some(SecretString::from(ADMIN_TOKEN));
     settings.fleet_token = Some(SecretString::from(FLEET_TOKEN));
-    settings.allow_private_endpoints = true;
+    settings.endpoints.endpoints_allow = vec!["127.0.0.1".parse().expect("a rule")];
     settings.heartbeat_seconds = 1;
     settings.lease_seconds = 3;
     settings.progress_seconds = options.progress_seconds;
