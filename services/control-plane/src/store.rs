@@ -6,12 +6,14 @@
 //! `calls` turns each call into a transaction, `rules` decide what is allowed, `tables` know the
 //! columns, `engine` runs statements.
 
+mod acts;
 mod calls;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod engine;
 mod outcomes;
 mod rules;
+mod stream;
 mod tables;
 mod views;
 
@@ -21,11 +23,12 @@ use tracelift_core::{
 };
 use uuid::Uuid;
 
+pub use acts::{Act, Action, AuditEntry, AuditFilter, AuditPage, Who};
 pub use engine::{postgres, sqlite};
 use engine::{sql, transaction};
 pub use outcomes::{
     Access, ClaimRequest, CreateDestinationOutcome, CreateOutcome, Deletion, Due, Holder,
-    NewDestination, NewExport, ReportOutcome, RequestKey, Retry, TimeLimits,
+    NewDestination, NewExport, NewIdentity, ReportOutcome, RequestKey, Retry, TimeLimits,
 };
 pub use tables::quota::Full;
 pub use views::{

@@ -1,4 +1,4 @@
-//! AdminService: tenants and their keys.
+//! AdminService: tenants, their keys and the audit log.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use tracelift_proto::{
 };
 use uuid::Uuid;
 
-use super::{pages, unavailable};
+use super::{audit, pages, unavailable};
 use crate::{
-    auth::hash,
+    auth::{self, KEY_PREFIX, act, hash},
     store::{ApiKey, Permission, Place, Store, Tenant},
 };
 
@@ -50,7 +50,7 @@ fn new_key() -> Result<String, Status> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)
         .map_err(|_| Status::internal("no randomness to be had from the system"))?;
-    Ok(format!("tl_{}", URL_SAFE_NO_PAD.encode(bytes)))
+    Ok(format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
 }
 
 #[tonic::async_trait]
@@ -59,6 +59,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::CreateTenantRequest>,
     ) -> Result<Response<v1::CreateTenantResponse>, Status> {
+        auth::Admin::operator(&request)?;
+        let act = act(&request)?;
         let request = request.into_inner();
         let mut faults = Faults::default();
         let name = faults.take(display_name(&request.display_name));
@@ -69,7 +71,7 @@ impl AdminService for Admin {
         let (id, display_name) = faults.finish(id.zip(name)).map_err(invalid)?;
         let tenant =
             Tenant { id, display_name, created_at: self.store.now().await.map_err(unavailable)? };
-        self.store.create_tenant(tenant.clone()).await.map_err(unavailable)?;
+        self.store.create_tenant(act, tenant.clone()).await.map_err(unavailable)?;
         Ok(Response::new(v1::CreateTenantResponse { tenant: Some((&tenant).into()) }))
     }
 
@@ -77,6 +79,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ListTenantsRequest>,
     ) -> Result<Response<v1::ListTenantsResponse>, Status> {
+        auth::Admin::operator(&request)?;
         let v1::ListTenantsRequest { limit, page_token } = request.get_ref();
         let all = self.store.tenants().await.map_err(unavailable)?;
         let show =
@@ -91,6 +94,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::CreateApiKeyRequest>,
     ) -> Result<Response<v1::CreateApiKeyResponse>, Status> {
+        auth::Admin::operator(&request)?;
+        let act = act(&request)?;
         let request = request.into_inner();
         let mut faults = Faults::default();
         let tenant = faults.take(TenantId::parse("tenant_id", &request.tenant_id));
@@ -102,11 +107,7 @@ impl AdminService for Admin {
                 "tenant {tenant} does not exist; create it first"
             )));
         }
-        let permission = if permission == Some(v1::Permission::Read) {
-            Permission::Read
-        } else {
-            Permission::Manage
-        };
+        let permission = permission.map_or(Permission::Manage, Permission::from);
         let created_at = self.store.now().await.map_err(unavailable)?;
         let api_key = ApiKey {
             id: KeyId(Uuid::now_v7()),
@@ -117,7 +118,7 @@ impl AdminService for Admin {
             revoked_at: None,
         };
         let key = new_key()?;
-        self.store.create_key(api_key.clone(), hash(&key)).await.map_err(unavailable)?;
+        self.store.create_key(act, api_key.clone(), hash(&key)).await.map_err(unavailable)?;
         Ok(Response::new(v1::CreateApiKeyResponse { api_key: Some((&api_key).into()), key }))
     }
 
@@ -125,6 +126,7 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ListApiKeysRequest>,
     ) -> Result<Response<v1::ListApiKeysResponse>, Status> {
+        auth::Admin::operator(&request)?;
         let tenant = TenantId::parse("tenant_id", &request.get_ref().tenant_id)
             .map_err(|fault| invalid([fault]))?;
         let v1::ListApiKeysRequest { limit, page_token, .. } = request.get_ref();
@@ -140,11 +142,31 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::RevokeApiKeyRequest>,
     ) -> Result<Response<v1::RevokeApiKeyResponse>, Status> {
+        auth::Admin::operator(&request)?;
+        let act = act(&request)?;
         let id = KeyId::parse("id", &request.get_ref().id).map_err(|fault| invalid([fault]))?;
         let now = self.store.now().await.map_err(unavailable)?;
-        let key = self.store.revoke_key(id, now).await.map_err(unavailable)?;
+        let key = self.store.revoke_key(act, id, now).await.map_err(unavailable)?;
         let key = key.ok_or_else(|| Status::not_found(format!("API key {id} does not exist")))?;
         Ok(Response::new(v1::RevokeApiKeyResponse { api_key: Some((&key).into()) }))
+    }
+
+    async fn list_audit_records(
+        &self,
+        request: Request<v1::ListAuditRecordsRequest>,
+    ) -> Result<Response<v1::ListAuditRecordsResponse>, Status> {
+        let tenant = audit::whose(&request)?;
+        audit::list(&self.store, tenant, request.get_ref()).await.map(Response::new)
+    }
+}
+
+impl From<v1::Permission> for Permission {
+    fn from(permission: v1::Permission) -> Self {
+        match permission {
+            v1::Permission::Read => Self::Read,
+            v1::Permission::Manage | v1::Permission::Unspecified => Self::Manage,
+            v1::Permission::Admin => Self::Admin,
+        }
     }
 }
 
@@ -163,6 +185,7 @@ impl From<&ApiKey> for v1::ApiKey {
         let permission = match key.permission {
             Permission::Read => v1::Permission::Read,
             Permission::Manage => v1::Permission::Manage,
+            Permission::Admin => v1::Permission::Admin,
         };
         Self {
             id: key.id.to_string(),

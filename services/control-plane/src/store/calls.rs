@@ -2,7 +2,7 @@
 
 use tokio::sync::broadcast;
 use tracelift_core::{
-    destination::{Destination, Identity, StoreFeatures},
+    destination::{Destination, StoreFeatures},
     file::File,
     id::{DestinationId, ExportId, ExporterId, KeyId, TaskId, TenantId},
     limit::AtOnce,
@@ -12,19 +12,19 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    Access, ApiKey, Change, ClaimGrant, ClaimRequest, CreateDestinationOutcome, CreateOutcome,
-    Deletion, Due, ExportFilter, ExportView, Holder, NewDestination, NewExport, Page, Replica,
-    ReportError, ReportOutcome, RequestKey, Retry, RunFiles, RunView, Store, StoreError, Tenant,
-    TimeLimits, Usage,
-    rules::{self, claims, exports, leases, schedules},
+    Access, Act, ApiKey, AuditEntry, AuditFilter, AuditPage, Change, ClaimGrant, ClaimRequest,
+    CreateDestinationOutcome, CreateOutcome, Deletion, Due, ExportFilter, ExportView, Holder,
+    NewDestination, NewExport, NewIdentity, Page, Replica, ReportError, ReportOutcome, RequestKey,
+    Retry, RunFiles, RunView, Store, StoreError, Tenant, TimeLimits, Usage,
+    rules::{self, claims, leases, recorded, schedules},
     tables::{self, destinations, files, tasks, tenants},
 };
 use crate::sealer::Sealed;
 
 impl Store {
     /// Adds a tenant.
-    pub async fn create_tenant(&self, tenant: Tenant) -> Result<(), StoreError> {
-        self.engine.transact(move |tx| tenants::create(tx, &tenant)).await
+    pub async fn create_tenant(&self, act: Act, tenant: Tenant) -> Result<(), StoreError> {
+        self.engine.transact(move |tx| recorded::create_tenant(tx, &act, &tenant)).await
     }
 
     /// All tenants, newest first.
@@ -38,8 +38,13 @@ impl Store {
     }
 
     /// Adds a key by the hash of its secret.
-    pub async fn create_key(&self, key: ApiKey, hash: [u8; 32]) -> Result<(), StoreError> {
-        self.engine.transact(move |tx| tenants::create_key(tx, &key, &hash)).await
+    pub async fn create_key(
+        &self,
+        act: Act,
+        key: ApiKey,
+        hash: [u8; 32],
+    ) -> Result<(), StoreError> {
+        self.engine.transact(move |tx| recorded::create_key(tx, &act, &key, &hash)).await
     }
 
     /// A tenant's keys, newest first.
@@ -50,10 +55,11 @@ impl Store {
     /// Revokes a key; `None` if there is none.
     pub async fn revoke_key(
         &self,
+        act: Act,
         id: KeyId,
         now: Timestamp,
     ) -> Result<Option<ApiKey>, StoreError> {
-        self.engine.transact(move |tx| tenants::revoke_key(tx, id, now)).await
+        self.engine.transact(move |tx| recorded::revoke_key(tx, &act, id, now)).await
     }
 
     /// The valid key with this hash.
@@ -69,9 +75,10 @@ impl Store {
     /// Adds a destination, unless its idempotency key was used before.
     pub async fn create_destination(
         &self,
+        act: Act,
         new: NewDestination,
     ) -> Result<CreateDestinationOutcome, StoreError> {
-        self.engine.transact(move |tx| rules::destinations::create(tx, &new)).await
+        self.engine.transact(move |tx| recorded::create_destination(tx, &act, &new)).await
     }
 
     /// The outcome recorded for a tenant's idempotency key among destinations, if any.
@@ -103,25 +110,14 @@ impl Store {
     /// Replaces how a tenant's destination authenticates; `None` if there is no such destination.
     pub async fn replace_identity(
         &self,
+        act: Act,
         tenant: TenantId,
         id: DestinationId,
-        identity: Identity,
-        sealed: Option<Sealed>,
-        keys: Vec<String>,
+        new: NewIdentity,
         now: Timestamp,
     ) -> Result<Option<Destination>, StoreError> {
         self.engine
-            .transact(move |tx| {
-                destinations::replace_identity(
-                    tx,
-                    tenant,
-                    id,
-                    &identity,
-                    sealed.as_ref(),
-                    &keys,
-                    now,
-                )
-            })
+            .transact(move |tx| recorded::replace_identity(tx, &act, tenant, id, &new, now))
             .await
     }
 
@@ -141,11 +137,14 @@ impl Store {
     /// there.
     pub async fn delete_destination(
         &self,
+        act: Act,
         tenant: TenantId,
         id: DestinationId,
         now: Timestamp,
     ) -> Result<Deletion, StoreError> {
-        self.engine.transact(move |tx| destinations::delete(tx, tenant, id, now)).await
+        self.engine
+            .transact(move |tx| recorded::delete_destination(tx, &act, tenant, id, now))
+            .await
     }
 
     /// Every sealed value with its owner, for resealing under another key.
@@ -179,8 +178,12 @@ impl Store {
     }
 
     /// Adds an export and its tasks, if allowed.
-    pub async fn create_export(&self, new: NewExport) -> Result<CreateOutcome, StoreError> {
-        self.engine.transact(move |tx| exports::create(tx, &new)).await
+    pub async fn create_export(
+        &self,
+        act: Act,
+        new: NewExport,
+    ) -> Result<CreateOutcome, StoreError> {
+        self.engine.transact(move |tx| recorded::create_export(tx, &act, &new)).await
     }
 
     /// A tenant's usage of its limits.
@@ -219,11 +222,12 @@ impl Store {
     /// Cancels a tenant's export, unless it has ended; `None` if there is none.
     pub async fn cancel_export(
         &self,
+        act: Act,
         tenant: TenantId,
         id: ExportId,
         now: Timestamp,
     ) -> Result<Option<ExportView>, StoreError> {
-        self.engine.transact(move |tx| exports::cancel(tx, tenant, id, now)).await
+        self.engine.transact(move |tx| recorded::cancel_export(tx, &act, tenant, id, now)).await
     }
 
     /// The partitions of a tenant's export, oldest first; `None` if there is no such export.
@@ -262,12 +266,15 @@ impl Store {
     /// Requeues a run that has failed or timed out; `None` if there is none.
     pub async fn retry_run(
         &self,
+        act: Act,
         tenant: TenantId,
         export: ExportId,
         task: TaskId,
         now: Timestamp,
     ) -> Result<Option<Retry>, StoreError> {
-        self.engine.transact(move |tx| exports::retry(tx, tenant, export, task, now)).await
+        self.engine
+            .transact(move |tx| recorded::retry_run(tx, &act, tenant, export, task, now))
+            .await
     }
 
     /// The partitions of all exports that a tenant's schedule spawned; `None` if there is no such
@@ -371,14 +378,41 @@ impl Store {
     /// What the holder of a lease may access.
     pub async fn access(
         &self,
-        task: TaskId,
-        fence: Fence,
+        act: Act,
+        lease: (TaskId, Fence),
         exporter: ExporterId,
         incarnation: String,
+        now: Timestamp,
     ) -> Result<Option<Access>, StoreError> {
         self.engine
-            .transact(move |tx| leases::access(tx, task, fence, &exporter, &incarnation))
+            .transact(move |tx| recorded::access(tx, &act, lease, &exporter, &incarnation, now))
             .await
+    }
+
+    /// Records an act that changes nothing else, such as a refusal.
+    pub async fn record(
+        &self,
+        act: Act,
+        entry: AuditEntry,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.engine.transact(move |tx| rules::audit::record(tx, &act, now, entry.clone())).await
+    }
+
+    /// Up to `most` records about a tenant, or about none, newest first.
+    pub async fn audit_records(
+        &self,
+        tenant: Option<TenantId>,
+        wanted: AuditFilter,
+        most: u32,
+    ) -> Result<AuditPage, StoreError> {
+        self.engine.transact(move |tx| rules::audit::page(tx, tenant, &wanted, most)).await
+    }
+
+    /// Removes records of the audit log older than `limit`, a bounded number at a time; returns how
+    /// many.
+    pub async fn remove_records(&self, limit: Timestamp) -> Result<u64, StoreError> {
+        self.engine.transact(move |tx| tables::audit::remove(tx, limit)).await
     }
 
     /// Takes back every task whose lease has passed a deadline, to be retried; returns how many.

@@ -6,6 +6,7 @@
 
 pub(crate) mod ageing;
 pub(crate) mod any_sequence;
+pub(crate) mod audit;
 pub(crate) mod claims;
 pub(crate) mod experiments;
 pub(crate) mod exports;
@@ -35,8 +36,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    ClaimRequest, Claimed, CreateOutcome, ExportView, NewDestination, NewExport, Page, ReportError,
-    ReportOutcome, RunView, Store, Tenant,
+    Act, ClaimRequest, Claimed, CreateOutcome, ExportView, NewDestination, NewExport, Page,
+    ReportError, ReportOutcome, RunView, Store, Tenant, Who,
 };
 use crate::sealer::Sealed;
 
@@ -180,6 +181,17 @@ macro_rules! suite {
                 only_the_holder_has_access,
                 time_goes_on,
             }
+            audit {
+                every_act_leaves_one_record_of_who_did_what,
+                what_is_refused_is_recorded_with_the_reason,
+                what_changes_nothing_leaves_no_record,
+                an_act_that_fails_leaves_no_record,
+                chains_of_tenants_are_apart_and_each_is_verified,
+                of_acts_at_once_each_has_a_number_of_its_own,
+                a_schedule_is_the_actor_of_what_it_spawns,
+                records_are_listed_by_time_and_action_in_pages_newest_first,
+                old_records_are_removed_and_the_rest_is_still_verified,
+            }
             notifications {
                 new_work_is_told,
                 every_change_of_an_export_is_told,
@@ -219,6 +231,11 @@ pub(crate) use {cases, suite};
 /// Seconds after the beginning of the test's time.
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::parse("t", "2024-06-01T00:00:00Z").unwrap().plus_seconds(seconds)
+}
+
+/// Somebody's act; most cases are about something else.
+pub(crate) fn act() -> Act {
+    Act::by(Who::Anonymous)
 }
 
 /// How often a run is tried again.
@@ -262,9 +279,9 @@ pub(crate) async fn owner(store: &Store, n: u128) -> Owner {
         tenant: TenantId(Uuid::from_u128(n)),
         destination: DestinationId(Uuid::from_u128(0xd000 + n)),
     };
-    store.create_tenant(tenant(n)).await.unwrap();
+    store.create_tenant(act(), tenant(n)).await.unwrap();
     store
-        .create_destination(NewDestination::of(destination(owner, 0), Some(sealed(n))))
+        .create_destination(act(), NewDestination::of(destination(owner, 0), Some(sealed(n))))
         .await
         .unwrap();
     owner
@@ -348,7 +365,7 @@ pub(crate) async fn export(store: &Store, owner: Owner, n: u128, days: i64) -> E
 pub(crate) async fn make(store: &Store, export: Export, tasks: Vec<Task>) {
     let expected = ExportView::planned(export.clone(), &tasks);
     assert_eq!(
-        store.create_export(NewExport::of(export, tasks)).await.unwrap(),
+        store.create_export(act(), NewExport::of(export, tasks)).await.unwrap(),
         CreateOutcome::Now(Box::new(expected))
     );
 }

@@ -52,6 +52,17 @@ impl NewDestination {
     }
 }
 
+/// How a destination authenticates from now on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewIdentity {
+    /// What is stored in plain text.
+    pub identity: Identity,
+    /// Its credentials, if any.
+    pub sealed: Option<Sealed>,
+    /// Names of the fields in them.
+    pub keys: Vec<String>,
+}
+
 /// The outcome of creating a destination.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CreateDestinationOutcome {

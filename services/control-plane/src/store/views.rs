@@ -32,13 +32,15 @@ pub struct Actor {
     pub key: KeyId,
 }
 
-/// What a key may be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a key may be used for; each permission includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Permission {
     /// List and get.
     Read,
-    /// Everything within the tenant.
+    /// Also create, change and cancel.
     Manage,
+    /// Also administer the tenant: its keys and its audit log.
+    Admin,
 }
 
 /// An API key, without its secret.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     exporter,
-    plane::{ADMIN, Caller, FLEET, SESSION, UNKNOWN, plane, plane_with, shown, spec},
+    plane::{ADMIN, Caller, FLEET, SESSION, UNKNOWN, act, plane, plane_with, shown, spec},
 };
 
 /// A line per call.
@@ -55,7 +55,7 @@ async fn a_call_needs_a_good_key_of_its_workspace() {
     }
     plane
         .store
-        .revoke_key(KeyId(Uuid::from_u128(11)), tracelift_core::time::Timestamp::EPOCH)
+        .revoke_key(act(), KeyId(Uuid::from_u128(11)), tracelift_core::time::Timestamp::EPOCH)
         .await
         .unwrap();
     table.note("a revoked key", list(plane.caller(&[("x-api-key", &good)]))).await;

@@ -112,7 +112,14 @@ async fn no_secret_is_ever_logged() {
     assert_eq!(keys(access).secret_access_key, SECRET);
 
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    for expected in ["answered", "a destination was refused", "task assigned", "h2", "aws_"] {
+    for expected in [
+        "tracelift::audit: ",
+        "answered",
+        "a destination was refused",
+        "task assigned",
+        "h2",
+        "aws_",
+    ] {
         assert!(text.contains(expected), "nothing was captured of {expected:?}");
     }
     for secret in [SECRET, ADMIN, FLEET, &MASTER_KEYS[3..], key.as_str()] {

@@ -8,7 +8,7 @@ use tracelift_proto::v1::{
 };
 
 use crate::{
-    answers::{EXPORT, TENANT, at, destination, export, limits},
+    answers::{EXPORT, TENANT, at, audit, destination, export, limits},
     control_plane::{Change, FakeControlPlane},
 };
 
@@ -237,6 +237,26 @@ impl AdminService for FakeControlPlane {
         _: Request<v1::ListApiKeysRequest>,
     ) -> Result<Response<v1::ListApiKeysResponse>, Status> {
         Err(Status::unimplemented("no test asks for it"))
+    }
+
+    async fn list_audit_records(
+        &self,
+        request: Request<v1::ListAuditRecordsRequest>,
+    ) -> Result<Response<v1::ListAuditRecordsResponse>, Status> {
+        let mut answer = audit();
+        match (request.get_ref().limit, request.get_ref().page_token.as_str()) {
+            (1, "") => {
+                answer.records.truncate(1);
+                answer.next_page_token = "more".into();
+            }
+            (_, "") => {}
+            _ => drop(answer.records.remove(0)),
+        }
+        self.hear(request).await?;
+        if self.is_tampered() {
+            answer.records.iter_mut().for_each(|record| record.actor.push('x'));
+        }
+        Ok(Response::new(answer))
     }
 
     async fn revoke_api_key(

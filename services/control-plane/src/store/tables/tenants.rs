@@ -54,6 +54,7 @@ pub(crate) fn create_key(
         ("tenant_id", key.tenant.into()),
         ("display_name", (&key.display_name).into()),
         ("permission", key.permission.as_str().into()),
+        ("is_admin", (key.permission == Permission::Admin).into()),
         ("hash", hash.into()),
         ("created_at", key.created_at.into()),
     ];
@@ -68,20 +69,18 @@ pub(crate) fn keys(tx: &mut dyn Transaction, tenant: TenantId) -> Result<Vec<Api
     rows.iter().map(key).collect()
 }
 
+/// The key, and whether this has revoked it; `None` if there is none.
 pub(crate) fn revoke_key(
     tx: &mut dyn Transaction,
     id: KeyId,
     now: Timestamp,
-) -> Result<Option<ApiKey>, StoreError> {
-    tx.execute(
-        "UPDATE api_keys SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1",
-        &[id.into(), now.into()],
-    )?;
+) -> Result<(bool, Option<ApiKey>), StoreError> {
+    let sql =
+        "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING id";
+    let revoked = sql::one(tx, sql, &[id.into(), now.into()])?.is_some();
     tx.tell(Change::KeyRevoked(id));
-    sql::one(tx, "SELECT * FROM api_keys WHERE id = $1", &[id.into()])?
-        .as_ref()
-        .map(key)
-        .transpose()
+    let found = sql::one(tx, "SELECT * FROM api_keys WHERE id = $1", &[id.into()])?;
+    Ok((revoked, found.as_ref().map(key).transpose()?))
 }
 
 pub(crate) fn is_key_valid(tx: &mut dyn Transaction, id: KeyId) -> Result<bool, StoreError> {
@@ -104,17 +103,23 @@ fn key(row: &Row) -> Result<ApiKey, StoreError> {
         id: row.get("id")?,
         tenant: row.get("tenant_id")?,
         display_name: row.get("display_name")?,
-        permission: row.word("permission", Permission::parse)?,
+        permission: permission(row)?,
         created_at: row.get("created_at")?,
         revoked_at: row.get("revoked_at")?,
     })
+}
+
+/// Of a key that may administer, the previous version knows that it may manage.
+fn permission(row: &Row) -> Result<Permission, StoreError> {
+    let permission = row.word("permission", Permission::parse)?;
+    Ok(if row.get("is_admin")? { Permission::Admin } else { permission })
 }
 
 impl Permission {
     fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
-            Self::Manage => "manage",
+            Self::Manage | Self::Admin => "manage",
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
     store::{
         ApiKey, ClaimRequest, NewDestination, NewExport, Permission, Store,
         conformance::{
-            self, ALL, Owner, at, claim_one, complete, destination, everything, export, file,
+            self, ALL, Owner, act, at, claim_one, complete, destination, everything, export, file,
             owner, report,
         },
     },
@@ -217,7 +217,7 @@ async fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
     let refused = loop {
         let (planned, tasks) = conformance::planned(mine, 1 + stored.len() as u128, 30, 0);
         let id = planned.id;
-        match store.create_export(NewExport::of(planned, tasks)).await {
+        match store.create_export(act(), NewExport::of(planned, tasks)).await {
             Ok(made) => stored.push((made, id)),
             Err(error) => break (error, id),
         }
@@ -253,7 +253,10 @@ async fn no_secret_stands_in_the_file() {
     };
     let second = destination(Owner { destination: DestinationId(Uuid::from_u128(77)), ..mine }, 1);
     let sealed = sealer.seal(mine.tenant, second.id, &secrets).unwrap();
-    store.create_destination(NewDestination::of(second.clone(), Some(sealed))).await.unwrap();
+    store
+        .create_destination(act(), NewDestination::of(second.clone(), Some(sealed)))
+        .await
+        .unwrap();
     let key = ApiKey {
         id: KeyId(Uuid::from_u128(5)),
         tenant: mine.tenant,
@@ -262,7 +265,7 @@ async fn no_secret_stands_in_the_file() {
         created_at: at(1),
         revoked_at: None,
     };
-    store.create_key(key, hash("tl_key_in_the_clear")).await.unwrap();
+    store.create_key(act(), key, hash("tl_key_in_the_clear")).await.unwrap();
 
     let look = |when: &str| {
         for entry in fs::read_dir(folder.path()).unwrap() {
@@ -332,7 +335,7 @@ async fn calls_that_come_at_once_are_all_done_however_many() {
     let store = std::sync::Arc::new(in_memory().await);
     let calls = (1..=500).map(|number| {
         let store = store.clone();
-        async move { store.create_tenant(conformance::tenant(number)).await }
+        async move { store.create_tenant(act(), conformance::tenant(number)).await }
     });
     for made in futures::future::join_all(calls).await {
         made.unwrap();
