@@ -74,6 +74,9 @@ pub enum Command {
     /// Filters that select the rows of an export
     #[command(subcommand, arg_required_else_help = true)]
     Filter(Filter),
+    /// Audit log: what was done and what was refused, by whom (needs a key with the admin permission)
+    #[command(subcommand, arg_required_else_help = true)]
+    Audit(Audit),
     /// API keys (needs the admin token)
     #[command(subcommand, arg_required_else_help = true)]
     Key(Key),
@@ -292,6 +295,44 @@ pub enum Filter {
     },
 }
 
+/// About the audit log.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Audit {
+    /// List records, newest first
+    List {
+        /// Not before this time, inclusive; UTC unless a zone is given
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        start: Option<Timestamp>,
+        /// Not after this time, inclusive; UTC unless a zone is given
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        end: Option<Timestamp>,
+        /// Only records of this action, e.g. create_bulk_export; repeatable
+        #[arg(long = "action", value_name = "NAME")]
+        actions: Vec<String>,
+        /// Number of records to list, 1 to 1000
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// Whose records
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Recompute the hash chain over all records; exits with 1 and names the record that breaks it
+    Verify {
+        /// Whose records
+        #[command(flatten)]
+        whose: Whose,
+    },
+}
+
+/// Whose records to read.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Whose {
+    /// Authenticate with the admin token: the records of the workspace of --tenant, or without it
+    /// those about no workspace
+    #[arg(long)]
+    pub operator: bool,
+}
+
 /// About API keys.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Key {
@@ -301,7 +342,7 @@ pub enum Key {
         #[arg(long)]
         name: String,
         /// Permission
-        #[arg(long, default_value = "manage", value_parser = PossibleValuesParser::new(["read", "manage"]))]
+        #[arg(long, default_value = "manage", value_parser = PossibleValuesParser::new(["read", "manage", "admin"]))]
         permission: String,
     },
 }

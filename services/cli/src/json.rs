@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tracelift_proto::{time_from, v1};
 use tracelift_rest_api::{
-    BulkExport, BulkExportDestination, BulkExportRun, FilterValidation, Limits,
+    AuditRecord, BulkExport, BulkExportDestination, BulkExportRun, FilterValidation, Limits,
 };
 
 fn value(object: impl Serialize) -> Value {
@@ -36,6 +36,10 @@ pub(crate) fn filter(found: &v1::ValidateFilterResponse) -> Value {
     value(FilterValidation::from(found.clone()))
 }
 
+pub(crate) fn record(record: &v1::AuditRecord) -> Value {
+    value(AuditRecord::from(record.clone()))
+}
+
 pub(crate) fn tenant(tenant: &v1::Tenant) -> Value {
     json!({"id": tenant.id, "display_name": tenant.display_name, "created_at": time(tenant.created_at.as_ref())})
 }
@@ -46,7 +50,7 @@ pub(crate) fn new_key(key: &v1::ApiKey, secret: &str) -> Value {
         "id": key.id,
         "tenant_id": key.tenant_id,
         "display_name": key.display_name,
-        "permission": if key.permission() == v1::Permission::Read { "read" } else { "manage" },
+        "permission": key.permission().word(),
         "created_at": time(key.created_at.as_ref()),
         "key": secret,
     })

@@ -255,6 +255,22 @@ pub(crate) fn filter(found: &v1::ValidateFilterResponse) -> String {
     if found.valid { "valid\n".to_owned() } else { format!("{}\n", lines.join("\n")) }
 }
 
+pub(crate) fn records(records: &[v1::AuditRecord]) -> String {
+    let mut table = Table::new(["#", "TIME", "ACTOR", "ACTION", "OBJECT", "FROM", "REFUSED"]);
+    for record in records {
+        table.row([
+            record.number.to_string(),
+            time(record.time.as_ref()),
+            format!("{} {}", record.actor_kind, record.actor).trim_end().to_owned(),
+            record.action.clone(),
+            record.object.clone(),
+            record.peer_address.clone(),
+            record.refused.clone().unwrap_or_default(),
+        ]);
+    }
+    table.to_string()
+}
+
 pub(crate) fn tenant(tenant: &v1::Tenant) -> String {
     let created = time(tenant.created_at.as_ref());
     fields([("id", tenant.id.clone()), ("name", tenant.display_name.clone()), ("created", created)])

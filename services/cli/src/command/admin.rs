@@ -16,8 +16,11 @@ pub(super) async fn key(global: &Global, command: Key) -> Result<ExitCode, CliEr
     let connection = Connection::admin(global)?;
     let Key::Create { name, permission } = command;
     let tenant = global.tenant.ok_or(CliError::NoTenant)?;
-    let permission =
-        if permission == "read" { v1::Permission::Read } else { v1::Permission::Manage };
+    let permission = match permission.as_str() {
+        "read" => v1::Permission::Read,
+        "admin" => v1::Permission::Admin,
+        _ => v1::Permission::Manage,
+    };
     let request = v1::CreateApiKeyRequest {
         tenant_id: tenant.to_string(),
         display_name: name,

@@ -10,7 +10,7 @@ use crate::talk::{ACCESS_KEY_ID, ID, SECRET_ACCESS_KEY, command, shown, world};
 #[tokio::test]
 async fn each_command_asks_once_and_prints_the_answer() {
     let world = world().await;
-    let commands: [&[&str]; 18] = [
+    let commands: [&[&str]; 21] = [
         &[
             "destination",
             "create",
@@ -89,6 +89,9 @@ async fn each_command_asks_once_and_prints_the_answer() {
         &["limits"],
         &["key", "create", "--tenant", ID, "--name", "ci", "--permission", "read"],
         &["tenant", "create", "--name", "acme"],
+        &["audit", "list", "--start", "2024-01-01", "--action", "create_tenant", "--limit", "5"],
+        &["audit", "list", "--json"],
+        &["audit", "verify"],
     ];
     let mut all = Vec::new();
     for args in commands {
@@ -190,4 +193,16 @@ async fn completions_name_the_commands() {
             "{shell}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_log_that_was_changed_is_named_by_its_record() {
+    let world = world().await;
+    let whole = world.run(&["audit", "verify", "--operator", "--tenant", ID]).await;
+    assert!(whole.status.success(), "{}", shown(&whole));
+    assert_eq!(world.fake.metadata("authorization").as_deref(), Some("Bearer admin"));
+    world.fake.tamper();
+    let output = world.run(&["audit", "verify"]).await;
+    assert_eq!(world.fake.metadata("x-api-key").as_deref(), Some("tl_key"));
+    insta::assert_snapshot!(shown(&output));
 }
