@@ -33,6 +33,9 @@ pub enum CliError {
     /// A record that cannot be read.
     #[error("the audit log has a record that this version cannot read: {0}")]
     Record(#[from] Invalid),
+    /// A deletion that was not confirmed.
+    #[error("deleting a workspace is for good: give its id with --confirm again")]
+    Unconfirmed,
     /// A malformed credentials file. Its content is not repeated.
     #[error(
         "{path} must hold JSON such as {{\"access_key_id\": …, \"secret_access_key\": …}} (line {line})"

@@ -41,17 +41,31 @@ pub(crate) fn record(record: &v1::AuditRecord) -> Value {
 }
 
 pub(crate) fn tenant(tenant: &v1::Tenant) -> Value {
-    json!({"id": tenant.id, "display_name": tenant.display_name, "created_at": time(tenant.created_at.as_ref())})
+    json!({
+        "id": tenant.id,
+        "display_name": tenant.display_name,
+        "created_at": time(tenant.created_at.as_ref()),
+        "suspended_at": time(tenant.suspended_at.as_ref()),
+        "deleted_at": time(tenant.deleted_at.as_ref()),
+    })
 }
 
-/// A new key including its secret, which no other response contains.
-pub(crate) fn new_key(key: &v1::ApiKey, secret: &str) -> Value {
+pub(crate) fn key(key: &v1::ApiKey) -> Value {
     json!({
         "id": key.id,
         "tenant_id": key.tenant_id,
         "display_name": key.display_name,
         "permission": key.permission().word(),
         "created_at": time(key.created_at.as_ref()),
-        "key": secret,
+        "expires_at": time(key.expires_at.as_ref()),
+        "last_used_at": time(key.last_used_at.as_ref()),
+        "revoked_at": time(key.revoked_at.as_ref()),
     })
+}
+
+/// A new key including its secret, which no other response contains.
+pub(crate) fn new_key(key: &v1::ApiKey, secret: &str) -> Value {
+    let mut shown = self::key(key);
+    shown["key"] = secret.into();
+    shown
 }

@@ -272,8 +272,44 @@ pub(crate) fn records(records: &[v1::AuditRecord]) -> String {
 }
 
 pub(crate) fn tenant(tenant: &v1::Tenant) -> String {
-    let created = time(tenant.created_at.as_ref());
-    fields([("id", tenant.id.clone()), ("name", tenant.display_name.clone()), ("created", created)])
+    fields([
+        ("id", tenant.id.clone()),
+        ("name", tenant.display_name.clone()),
+        ("created", time(tenant.created_at.as_ref())),
+        ("suspended", time(tenant.suspended_at.as_ref())),
+        ("deleted", time(tenant.deleted_at.as_ref())),
+    ])
+}
+
+pub(crate) fn tenants(tenants: &[v1::Tenant]) -> String {
+    let mut table = Table::new(["ID", "NAME", "CREATED", "SUSPENDED", "DELETED"]);
+    for tenant in tenants {
+        table.row([
+            tenant.id.clone(),
+            tenant.display_name.clone(),
+            time(tenant.created_at.as_ref()),
+            time(tenant.suspended_at.as_ref()),
+            time(tenant.deleted_at.as_ref()),
+        ]);
+    }
+    table.to_string()
+}
+
+pub(crate) fn keys(keys: &[v1::ApiKey]) -> String {
+    let mut table =
+        Table::new(["ID", "NAME", "PERMISSION", "CREATED", "EXPIRES", "LAST USED", "REVOKED"]);
+    for key in keys {
+        table.row([
+            key.id.clone(),
+            key.display_name.clone(),
+            key.permission().word().to_owned(),
+            time(key.created_at.as_ref()),
+            time(key.expires_at.as_ref()),
+            time(key.last_used_at.as_ref()),
+            time(key.revoked_at.as_ref()),
+        ]);
+    }
+    table.to_string()
 }
 
 #[cfg(test)]

@@ -20,12 +20,13 @@ use tonic::{
 };
 use tower::{Layer, Service};
 use tracelift_core::id::TenantId;
+use tracelift_proto::status::invalid;
 use tracelift_runtime::request::RequestContext;
 
 use crate::{
-    keys::Keys,
+    keys::{self, Keys},
     logins::{Logins, Refused},
-    store::{Act, Actor, Permission, Who},
+    store::{Act, Actor, KnownKey, Permission, Who},
 };
 
 /// A caller with an API key.
@@ -69,6 +70,14 @@ pub(crate) enum Admin {
 }
 
 impl Admin {
+    /// The tenant that the caller is limited to.
+    pub(crate) fn tenant(self) -> Option<TenantId> {
+        match self {
+            Self::Operator => None,
+            Self::Tenant(own) => Some(own),
+        }
+    }
+
     /// Who makes an admin call; PERMISSION_DENIED if the key may not administer.
     pub(crate) fn of<T>(request: &tonic::Request<T>) -> Result<Self, Status> {
         match act(request)?.who {
@@ -77,13 +86,22 @@ impl Admin {
         }
     }
 
-    /// The same for a call about a tenant, which must be the key's own.
-    pub(crate) fn about<T>(request: &tonic::Request<T>, tenant: TenantId) -> Result<(), Status> {
-        match Self::of(request)? {
+    /// The tenant in `field` of a request, which must be the key's own; empty is its own.
+    pub(crate) fn about<T>(
+        request: &tonic::Request<T>,
+        field: &str,
+        id: &str,
+    ) -> Result<TenantId, Status> {
+        let admin = Self::of(request)?;
+        if let (Self::Tenant(own), "") = (admin, id) {
+            return Ok(own);
+        }
+        let tenant = TenantId::parse(field, id).map_err(|fault| invalid([fault]))?;
+        match admin {
             Self::Tenant(own) if own != tenant => {
                 Err(Status::permission_denied("the API key may administer its own workspace only"))
             }
-            _ => Ok(()),
+            _ => Ok(tenant),
         }
     }
 
@@ -248,17 +266,17 @@ impl AuthLayer {
             .or_else(|| bearer(headers))
             .ok_or_else(|| Status::unauthenticated(NO_KEY))?;
         let key = self.keys.find(hash(secret)).await?;
-        let key = key.ok_or_else(|| Status::unauthenticated(BAD_KEY))?;
+        let KnownKey { key, suspended } = key.ok_or_else(|| Status::unauthenticated(BAD_KEY))?;
+        let refused = |status| Refused { who: Who::Key(key.id), tenant: Some(key.tenant), status };
+        if suspended {
+            return Err(refused(keys::suspended()));
+        }
         if let Some(asked) = text(headers, "x-tenant-id")
             && asked.parse() != Ok(key.tenant)
         {
-            return Err(Refused {
-                who: Who::Key(key.id),
-                tenant: Some(key.tenant),
-                status: Status::permission_denied(
-                    "the API key does not belong to the workspace in x-tenant-id",
-                ),
-            });
+            return Err(refused(Status::permission_denied(
+                "the API key does not belong to the workspace in x-tenant-id",
+            )));
         }
         let actor = Actor { tenant: key.tenant, key: key.id };
         Ok(Caller { actor, permission: key.permission })

@@ -261,6 +261,7 @@ impl Service {
         tasks::start_in(&mut background, "rotation", rotation.run(stopping.clone()));
 
         let keys = Keys::new(store.clone());
+        tasks::start_in(&mut background, "keys", keys.clone().run(stopping.clone()));
         let admin = api::admin::Admin { store: store.clone() };
         let exports = api::exports::Exports {
             store: store.clone(),

@@ -28,6 +28,8 @@ pub(crate) struct Ageing {
     pub(crate) at_once: AtOnce,
 }
 
+/// Exports of deleted tenants ended in one sweep.
+const ENDED_AT_ONCE: usize = 20;
 /// How often the sweep runs.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -83,6 +85,11 @@ async fn look(store: &Store, terms: LeaseTerms, ageing: Ageing) -> Result<(), St
     };
     spawn(store, due, now).await?;
     store.forget_requests(now).await?;
+    for _ in 0..ENDED_AT_ONCE {
+        if !store.end_next(now).await? {
+            break;
+        }
+    }
     if ageing.retention_days > 0 {
         let removed = store
             .remove_ended(now.plus_seconds(-86_400 * i64::from(ageing.retention_days)))

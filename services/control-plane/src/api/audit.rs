@@ -27,15 +27,9 @@ const LONGEST_ACTION: usize = 100;
 pub(crate) fn whose(
     request: &Request<v1::ListAuditRecordsRequest>,
 ) -> Result<Option<TenantId>, Status> {
-    let admin = Admin::of(request)?;
-    match (request.get_ref().tenant_id.as_str(), admin) {
-        ("", Admin::Operator) => Ok(None),
-        ("", Admin::Tenant(own)) => Ok(Some(own)),
-        (id, _) => {
-            let tenant = TenantId::parse("tenant_id", id).map_err(|fault| invalid([fault]))?;
-            Admin::about(request, tenant)?;
-            Ok(Some(tenant))
-        }
+    match (Admin::of(request)?, request.get_ref().tenant_id.as_str()) {
+        (Admin::Operator, "") => Ok(None),
+        (_, id) => Admin::about(request, "tenant_id", id).map(Some),
     }
 }
 

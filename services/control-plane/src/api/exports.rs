@@ -463,10 +463,8 @@ impl Watch {
     }
 
     async fn resync(&mut self) -> Result<v1::WatchExportResponse, Status> {
-        if std::mem::take(&mut self.is_to_ask_for_key)
-            && !self.exports.keys.is_valid(self.key).await?
-        {
-            return Err(Status::unauthenticated("the API key of this watch was revoked"));
+        if std::mem::take(&mut self.is_to_ask_for_key) {
+            self.exports.keys.check(self.key).await?;
         }
         let view = self.exports.view(self.tenant, self.id).await?;
         self.ended = view.export.status.ended();
@@ -479,7 +477,8 @@ impl Watch {
             match self.notifications.recv().await {
                 Ok(Change::Export(id)) if id == self.id => break,
                 Ok(Change::KeyRevoked(key)) if key != self.key => {}
-                Ok(Change::Missed | Change::KeyRevoked(_))
+                Ok(Change::Tenant(tenant)) if tenant != self.tenant => {}
+                Ok(Change::Missed | Change::KeyRevoked(_) | Change::Tenant(_))
                 | Err(broadcast::error::RecvError::Lagged(_)) => {
                     self.is_to_ask_for_key = true;
                     break;

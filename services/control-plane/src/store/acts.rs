@@ -69,7 +69,11 @@ impl Act {
 #[allow(missing_docs, reason = "each says what it is about")]
 pub enum Action {
     CreateTenant,
+    SuspendTenant,
+    ResumeTenant,
+    DeleteTenant,
     CreateApiKey,
+    RotateApiKey,
     DeleteApiKey,
     CreateDestination,
     UpdateDestination,
@@ -88,7 +92,11 @@ impl Action {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CreateTenant => "create_tenant",
+            Self::SuspendTenant => "suspend_tenant",
+            Self::ResumeTenant => "resume_tenant",
+            Self::DeleteTenant => "delete_tenant",
             Self::CreateApiKey => "create_api_key",
+            Self::RotateApiKey => "rotate_api_key",
             Self::DeleteApiKey => "delete_api_key",
             Self::CreateDestination => "create_bulk_export_destination",
             Self::UpdateDestination => "update_bulk_export_destination",

@@ -10,6 +10,7 @@ pub(crate) mod audit;
 pub(crate) mod claims;
 pub(crate) mod experiments;
 pub(crate) mod exports;
+pub(crate) mod keys;
 pub(crate) mod leases;
 pub(crate) mod limits;
 pub(crate) mod notifications;
@@ -18,6 +19,7 @@ pub(crate) mod reports;
 pub(crate) mod requests;
 pub(crate) mod retries;
 pub(crate) mod schedules;
+pub(crate) mod tenants;
 
 use tracelift_core::{
     column::Columns,
@@ -192,6 +194,17 @@ macro_rules! suite {
                 records_are_listed_by_time_and_action_in_pages_newest_first,
                 old_records_are_removed_and_the_rest_is_still_verified,
             }
+            keys {
+                a_key_is_read_back_with_when_it_expires_and_was_last_used,
+                a_rotated_key_expires_after_the_overlap_and_the_new_one_may_do_the_same,
+                a_key_is_revoked_and_rotated_by_its_own_tenant_or_the_operator_only,
+                a_key_that_is_not_valid_is_not_rotated,
+            }
+            tenants {
+                a_suspended_tenant_begins_nothing_until_it_is_resumed,
+                of_a_deleted_tenant_everything_ends_and_its_id_is_not_used_again,
+                what_is_made_in_the_moment_of_a_deletion_ends_too,
+            }
             notifications {
                 new_work_is_told,
                 every_change_of_an_export_is_told,
@@ -267,11 +280,7 @@ pub(crate) fn sealed(n: u128) -> Sealed {
 }
 
 pub(crate) fn tenant(n: u128) -> Tenant {
-    Tenant {
-        id: TenantId(Uuid::from_u128(n)),
-        display_name: format!("tenant {n}"),
-        created_at: at(0),
-    }
+    Tenant::new(TenantId(Uuid::from_u128(n)), format!("tenant {n}"), at(0))
 }
 
 pub(crate) async fn owner(store: &Store, n: u128) -> Owner {

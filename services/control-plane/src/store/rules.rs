@@ -11,4 +11,5 @@ mod inspect;
 pub(super) mod leases;
 pub(super) mod recorded;
 pub(super) mod schedules;
+pub(super) mod tenants;
 mod unseen;

@@ -149,10 +149,7 @@ impl Plane {
     pub(crate) async fn workspace(&self, n: u128) -> Workspace {
         let (tenant, created_at) = (TenantId(Uuid::from_u128(n)), self.store.now().await.unwrap());
         self.store
-            .create_tenant(
-                act(),
-                Tenant { id: tenant, display_name: format!("workspace {n}"), created_at },
-            )
+            .create_tenant(act(), Tenant::new(tenant, format!("workspace {n}"), created_at))
             .await
             .unwrap();
         let [manage, read, admin] =
@@ -166,6 +163,8 @@ impl Plane {
                         permission,
                         created_at,
                         revoked_at: None,
+                        expires_at: None,
+                        last_used_at: None,
                     }
                 },
             );

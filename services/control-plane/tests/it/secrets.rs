@@ -53,8 +53,11 @@ async fn no_secret_is_ever_logged() {
     let mut admin = plane.admin().admin();
     let tenant = v1::CreateTenantRequest { id: String::new(), display_name: "Acme".into() };
     let tenant = admin.create_tenant(tenant).await.unwrap().into_inner().tenant.unwrap();
-    let request =
-        v1::CreateApiKeyRequest { tenant_id: tenant.id, display_name: "ci".into(), permission: 0 };
+    let request = v1::CreateApiKeyRequest {
+        tenant_id: tenant.id,
+        display_name: "ci".into(),
+        ..Default::default()
+    };
     let key = admin.create_api_key(request).await.unwrap().into_inner().key;
     let caller = plane.caller(&[("x-api-key", &key)]);
 

@@ -34,6 +34,8 @@ fn key(owner: Owner, n: u128) -> ApiKey {
         permission: Permission::Admin,
         created_at: at(1),
         revoked_at: None,
+        expires_at: None,
+        last_used_at: None,
     }
 }
 
@@ -59,7 +61,7 @@ pub(crate) async fn every_act_leaves_one_record_of_who_did_what(store: &Store) {
     let mine = owner(store, 1).await;
     store.create_key(by(2), key(mine, 5), [1; 32]).await.unwrap();
     assert_eq!(store.keys(mine.tenant).await.unwrap(), [key(mine, 5)], "it may administer");
-    store.revoke_key(by(2), KeyId(Uuid::from_u128(5)), at(2)).await.unwrap();
+    store.revoke_key(by(2), None, KeyId(Uuid::from_u128(5)), at(2)).await.unwrap();
     let new = NewIdentity {
         identity: tracelift_core::destination::Identity::Keys,
         sealed: Some(sealed(3)),
@@ -156,15 +158,18 @@ pub(crate) async fn what_changes_nothing_leaves_no_record(store: &Store) {
     let id = KeyId(Uuid::from_u128(5));
     store.create_export(by(1), new.clone()).await.unwrap();
     store.cancel_export(by(1), mine.tenant, first.id, at(6)).await.unwrap();
-    store.revoke_key(by(1), id, at(6)).await.unwrap();
+    store.revoke_key(by(1), None, id, at(6)).await.unwrap();
     let before = told(store, Some(mine.tenant)).await;
 
     let again = store.create_export(by(1), new).await.unwrap();
     assert!(matches!(again, CreateOutcome::Before(_)), "{again:?}");
     let again = store.cancel_export(by(1), mine.tenant, first.id, at(7)).await.unwrap();
     assert_eq!(again.unwrap().export.status, ExportStatus::Cancelled);
-    assert!(store.revoke_key(by(1), id, at(7)).await.unwrap().is_some());
-    assert_eq!(store.revoke_key(by(1), KeyId(Uuid::from_u128(6)), at(7)).await.unwrap(), None);
+    assert!(store.revoke_key(by(1), None, id, at(7)).await.unwrap().is_some());
+    assert_eq!(
+        store.revoke_key(by(1), None, KeyId(Uuid::from_u128(6)), at(7)).await.unwrap(),
+        None
+    );
     assert_eq!(told(store, Some(mine.tenant)).await, before);
 }
 

@@ -22,26 +22,25 @@ fn key(owner: Owner, n: u128, created_at: Timestamp) -> ApiKey {
         permission,
         created_at,
         revoked_at: None,
+        expires_at: None,
+        last_used_at: None,
     }
+}
+
+/// The key with this hash that was not revoked.
+async fn valid(store: &Store, hash: u8) -> Option<ApiKey> {
+    store.key_by_hash([hash; 32]).await.unwrap().map(|known| known.key)
 }
 
 pub(crate) async fn a_tenant_is_made_once(store: &Store) {
     let first = owner(store, 1).await;
-    let second = Tenant {
-        id: owner(store, 2).await.tenant,
-        display_name: "tenant 2".into(),
-        created_at: at(0),
-    };
+    let second = Tenant::new(owner(store, 2).await.tenant, "tenant 2".into(), at(0));
     let again = Tenant { display_name: "another name".into(), created_at: at(9), ..second.clone() };
     match store.create_tenant(act(), again).await {
         Err(StoreError::Exists(what)) => assert_eq!(what, format!("tenant {}", second.id)),
         other => panic!("{other:?}"),
     }
-    let third = Tenant {
-        id: owner(store, 3).await.tenant,
-        display_name: "tenant 3".into(),
-        created_at: at(0),
-    };
+    let third = Tenant::new(owner(store, 3).await.tenant, "tenant 3".into(), at(0));
     let tenants = store.tenants().await.unwrap();
     assert_eq!(tenants.len(), 3);
     assert!(tenants.contains(&second) && tenants.contains(&third));
@@ -54,18 +53,21 @@ pub(crate) async fn a_revoked_key_is_not_found_any_more(store: &Store) {
     let (old, new) = (key(mine, 1, at(1)), key(mine, 2, at(2)));
     store.create_key(act(), old.clone(), [1; 32]).await.unwrap();
     store.create_key(act(), new.clone(), [2; 32]).await.unwrap();
-    assert_eq!(store.key_by_hash([1; 32]).await.unwrap(), Some(old.clone()));
-    assert_eq!(store.key_by_hash([3; 32]).await.unwrap(), None);
+    assert_eq!(valid(store, 1).await, Some(old.clone()));
+    assert_eq!(valid(store, 3).await, None);
 
     let revoked = ApiKey { revoked_at: Some(at(5)), ..old.clone() };
-    assert_eq!(store.revoke_key(act(), old.id, at(5)).await.unwrap(), Some(revoked.clone()));
-    assert_eq!(store.key_by_hash([1; 32]).await.unwrap(), None);
+    assert_eq!(store.revoke_key(act(), None, old.id, at(5)).await.unwrap(), Some(revoked.clone()));
+    assert_eq!(valid(store, 1).await, None);
     assert_eq!(
-        store.revoke_key(act(), old.id, at(6)).await.unwrap(),
+        store.revoke_key(act(), None, old.id, at(6)).await.unwrap(),
         Some(revoked.clone()),
         "the first time counts"
     );
-    assert_eq!(store.revoke_key(act(), KeyId(Uuid::from_u128(9)), at(6)).await.unwrap(), None);
+    assert_eq!(
+        store.revoke_key(act(), None, KeyId(Uuid::from_u128(9)), at(6)).await.unwrap(),
+        None
+    );
     assert_eq!(store.keys(mine.tenant).await.unwrap(), [new, revoked]);
     assert_eq!(store.keys(other.tenant).await.unwrap(), []);
 }
@@ -75,7 +77,7 @@ pub(crate) async fn a_hash_is_stored_once(store: &Store) {
     store.create_key(act(), key(mine, 1, at(1)), [1; 32]).await.unwrap();
     let twice = store.create_key(act(), key(other, 2, at(2)), [1; 32]).await;
     assert!(matches!(twice, Err(StoreError::Exists(_))), "{twice:?}");
-    assert_eq!(store.key_by_hash([1; 32]).await.unwrap().unwrap().tenant, mine.tenant);
+    assert_eq!(valid(store, 1).await.unwrap().tenant, mine.tenant);
 }
 
 pub(crate) async fn another_tenants_destination_does_not_exist(store: &Store) {

@@ -49,6 +49,7 @@ static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
         include_str!("sqlite/migrations/0019_replicas.sql"),
         include_str!("sqlite/migrations/0020_asked_back.sql"),
         include_str!("sqlite/migrations/0021_audit.sql"),
+        include_str!("sqlite/migrations/0022_keys.sql"),
     ];
     Migrations::new(changes.map(M::up).into())
 });

@@ -4,7 +4,7 @@
 use tracelift_core::{
     destination::Destination,
     export::ExportStatus,
-    id::{DestinationId, ExportId, ExporterId, KeyId, TaskId, TenantId},
+    id::{DestinationId, ExportId, ExporterId, TaskId, TenantId},
     task::Fence,
     time::Timestamp,
 };
@@ -14,9 +14,8 @@ use super::{
     destinations as destination_rules, exports, leases,
 };
 use crate::store::{
-    Access, Act, Action, ApiKey, AuditEntry, CreateDestinationOutcome, CreateOutcome, Deletion,
-    ExportView, NewDestination, NewExport, NewIdentity, Retry, StoreError, Tenant,
-    tables::{destinations, tenants},
+    Access, Act, Action, AuditEntry, CreateDestinationOutcome, CreateOutcome, Deletion, ExportView,
+    NewDestination, NewExport, NewIdentity, Retry, StoreError, tables::destinations,
     transaction::Transaction,
 };
 
@@ -25,39 +24,6 @@ const NO_DESTINATION: &str = "the destination does not exist";
 const NO_EXPORT: &str = "the export does not exist";
 
 type Tx<'a> = &'a mut dyn Transaction;
-
-pub(in crate::store) fn create_tenant(
-    tx: Tx<'_>,
-    act: &Act,
-    tenant: &Tenant,
-) -> Result<(), StoreError> {
-    tenants::create(tx, tenant)?;
-    let entry = about(tenant.id, Action::CreateTenant, tenant.id, None);
-    record(tx, act, tenant.created_at, entry)
-}
-
-pub(in crate::store) fn create_key(
-    tx: Tx<'_>,
-    act: &Act,
-    key: &ApiKey,
-    hash: &[u8; 32],
-) -> Result<(), StoreError> {
-    tenants::create_key(tx, key, hash)?;
-    record(tx, act, key.created_at, about(key.tenant, Action::CreateApiKey, key.id, None))
-}
-
-pub(in crate::store) fn revoke_key(
-    tx: Tx<'_>,
-    act: &Act,
-    id: KeyId,
-    now: Timestamp,
-) -> Result<Option<ApiKey>, StoreError> {
-    let (revoked, key) = tenants::revoke_key(tx, id, now)?;
-    if let Some(key) = key.as_ref().filter(|_| revoked) {
-        record(tx, act, now, about(key.tenant, Action::DeleteApiKey, id, None))?;
-    }
-    Ok(key)
-}
 
 pub(in crate::store) fn create_destination(
     tx: Tx<'_>,

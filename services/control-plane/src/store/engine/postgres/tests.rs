@@ -373,3 +373,23 @@ async fn the_schema_as_it_is_today() {
     });
     insta::assert_snapshot!(lines.await.unwrap().join("\n"));
 }
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
+async fn nobody_changes_or_removes_a_record_of_the_audit_log_behind_its_back() {
+    let url = server().await.new_database().await;
+    let store = open(&url).await;
+    let mine = owner(&store, 1).await;
+    let engine = PostgresEngine::open(&settings(&url)).await.unwrap();
+    for change in ["UPDATE audit_log SET actor = 'x'", "DELETE FROM audit_log WHERE number = 2"] {
+        let refused = engine
+            .transact::<(), StoreError>(move |tx| tx.execute(change, &[]))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("append only"), "{refused}");
+    }
+    let filter = crate::store::AuditFilter::default();
+    let page = store.audit_records(Some(mine.tenant), filter, 9).await.unwrap();
+    assert_eq!(page.records.len(), 2, "the workspace and its destination");
+}

@@ -264,6 +264,8 @@ async fn no_secret_stands_in_the_file() {
         permission: Permission::Manage,
         created_at: at(1),
         revoked_at: None,
+        expires_at: None,
+        last_used_at: None,
     };
     store.create_key(act(), key, hash("tl_key_in_the_clear")).await.unwrap();
 
@@ -354,4 +356,19 @@ async fn the_schema_as_it_is_today() {
         rows.iter().map(|row| row.get::<String>("sql")).collect::<Result<Vec<_>, _>>()
     });
     insta::assert_snapshot!(found.await.unwrap().join("\n"));
+}
+
+#[tokio::test]
+async fn nobody_changes_or_removes_a_record_of_the_audit_log_behind_its_back() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("t.db");
+    let (mine, _) = filled(&path).await;
+    let file = Connection::open(&path).unwrap();
+    for change in ["UPDATE audit_log SET actor = 'x'", "DELETE FROM audit_log WHERE number = 2"] {
+        let refused = file.execute_batch(change).unwrap_err().to_string();
+        assert!(refused.contains("append only"), "{refused}");
+    }
+    let filter = crate::store::AuditFilter::default();
+    let page = open(&path).unwrap().audit_records(Some(mine.tenant), filter, 9).await.unwrap();
+    assert_eq!(page.records.len(), 3, "the workspace, its destination and its export");
 }
