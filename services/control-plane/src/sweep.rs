@@ -85,11 +85,7 @@ async fn look(store: &Store, terms: LeaseTerms, ageing: Ageing) -> Result<(), St
     };
     spawn(store, due, now).await?;
     store.forget_requests(now).await?;
-    for _ in 0..ENDED_AT_ONCE {
-        if !store.end_next(now).await? {
-            break;
-        }
-    }
+    end_deleted(store, now).await?;
     if ageing.retention_days > 0 {
         let removed = store
             .remove_ended(now.plus_seconds(-86_400 * i64::from(ageing.retention_days)))
@@ -102,6 +98,23 @@ async fn look(store: &Store, terms: LeaseTerms, ageing: Ageing) -> Result<(), St
         store
             .remove_records(now.plus_seconds(-86_400 * i64::from(ageing.audit_retention_days)))
             .await?;
+    }
+    Ok(())
+}
+
+/// Ends what deleted tenants have under way, a bounded number at a time. An export that cannot be read
+/// does not hold up the sweep.
+async fn end_deleted(store: &Store, now: Timestamp) -> Result<(), StoreError> {
+    for _ in 0..ENDED_AT_ONCE {
+        match store.end_next(now).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Contended)) => return Err(error),
+            Err(error) => {
+                tracing::error!(%error, "an export of a deleted workspace cannot be ended");
+                break;
+            }
+        }
     }
     Ok(())
 }

@@ -372,3 +372,21 @@ async fn nobody_changes_or_removes_a_record_of_the_audit_log_behind_its_back() {
     let page = open(&path).unwrap().audit_records(Some(mine.tenant), filter, 9).await.unwrap();
     assert_eq!(page.records.len(), 3, "the workspace, its destination and its export");
 }
+
+#[tokio::test]
+async fn what_cannot_be_recorded_does_not_happen() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("t.db");
+    let (mine, id) = filled(&path).await;
+    sql(&path, "DROP TABLE audit_log");
+    let store = open(&path).unwrap();
+    let before = everything(&store, mine, id).await;
+    store.cancel_export(act(), mine.tenant, id, at(9)).await.unwrap_err();
+    assert_eq!(everything(&store, mine, id).await, before);
+    let (export, tasks) = conformance::planned(mine, 2, 1, 9);
+    let made = export.id;
+    store.create_export(act(), NewExport::of(export, tasks)).await.unwrap_err();
+    assert_eq!(store.export(mine.tenant, made).await.unwrap(), None);
+    store.delete_tenant(act(), mine.tenant, at(9)).await.unwrap_err();
+    assert!(store.has_tenant(mine.tenant).await.unwrap());
+}
