@@ -12,7 +12,11 @@ const FILES: [&str; 4] = [
 ];
 
 /// Messages that carry secrets. Their `Debug` is written by hand in `src/redacted.rs`.
-const SECRET: [&str; 2] = ["tracelift.v1.Credentials", "tracelift.v1.CreateApiKeyResponse"];
+const SECRET: [&str; 3] = [
+    "tracelift.v1.Credentials",
+    "tracelift.v1.CreateApiKeyResponse",
+    "tracelift.v1.RotateApiKeyResponse",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);

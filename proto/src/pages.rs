@@ -33,6 +33,7 @@ pages! {
     ListDestinationsResponse of destinations: v1::Destination;
     ListTenantsResponse of tenants: v1::Tenant;
     ListApiKeysResponse of api_keys: v1::ApiKey;
+    ListAuditRecordsResponse of records: v1::AuditRecord;
 }
 
 /// Fetches the first `limit` items of a list, or all if `limit` is 0. `ask` fetches a page, given

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::v1::{CreateApiKeyResponse, Credentials};
+use crate::v1::{CreateApiKeyResponse, Credentials, RotateApiKeyResponse};
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -15,6 +15,16 @@ impl fmt::Debug for CreateApiKeyResponse {
         f.debug_struct("CreateApiKeyResponse")
             .field("api_key", &self.api_key)
             .field("key", &"[redacted]")
+            .finish()
+    }
+}
+
+impl fmt::Debug for RotateApiKeyResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RotateApiKeyResponse")
+            .field("api_key", &self.api_key)
+            .field("key", &"[redacted]")
+            .field("previous", &self.previous)
             .finish()
     }
 }
@@ -35,7 +45,8 @@ mod tests {
             ..Default::default()
         };
         let key = CreateApiKeyResponse { api_key: None, key: "tl_hunter2".into() };
-        let printed = format!("{request:?} {key:?}");
+        let rotated = RotateApiKeyResponse { key: "tl_hunter2".into(), ..Default::default() };
+        let printed = format!("{request:?} {key:?} {rotated:?}");
         for secret in ["AKIAVISIBLE", "hunter2", "token3"] {
             assert!(!printed.contains(secret), "{printed}");
         }

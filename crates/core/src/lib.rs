@@ -7,6 +7,7 @@
 mod string_enum;
 
 pub mod assignment;
+pub mod audit;
 pub mod column;
 pub mod destination;
 pub mod export;

@@ -4,6 +4,7 @@
 //! The gateway returns and documents them, and the command prints them with `--json`, so the three
 //! cannot differ.
 
+mod audit;
 mod destinations;
 pub mod enums;
 mod exports;
@@ -12,6 +13,7 @@ mod runs;
 
 use tracelift_proto::time_from;
 
+pub use audit::{AuditLog, AuditLogs, AuditRecord};
 pub use destinations::BulkExportDestination;
 pub use exports::{BulkExport, FilterValidation};
 pub use limits::Limits;

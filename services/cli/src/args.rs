@@ -14,7 +14,7 @@ use uuid::Uuid;
 const SECRETS: &str = "\
 Secrets are read from the environment or from files, never from the value of an option:
   TRACELIFT_API_KEY      the API key, or --api-key-file
-  TRACELIFT_ADMIN_TOKEN  for `key` and `tenant`, or --admin-token-file
+  TRACELIFT_ADMIN_TOKEN  for `key`, `tenant` and `audit --operator`, or --admin-token-file
   S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_SESSION_TOKEN
                          for `destination create`, or --credentials-file";
 
@@ -74,7 +74,10 @@ pub enum Command {
     /// Filters that select the rows of an export
     #[command(subcommand, arg_required_else_help = true)]
     Filter(Filter),
-    /// API keys (needs the admin token)
+    /// Audit log: what was done and what was refused, by whom (needs a key with the admin permission)
+    #[command(subcommand, arg_required_else_help = true)]
+    Audit(Audit),
+    /// API keys (needs the admin token, or a key with the admin permission)
     #[command(subcommand, arg_required_else_help = true)]
     Key(Key),
     /// Workspaces (needs the admin token)
@@ -292,6 +295,44 @@ pub enum Filter {
     },
 }
 
+/// About the audit log.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Audit {
+    /// List records, newest first
+    List {
+        /// Not before this time, inclusive; UTC unless a zone is given
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        start: Option<Timestamp>,
+        /// Not after this time, inclusive; UTC unless a zone is given
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        end: Option<Timestamp>,
+        /// Only records of this action, e.g. create_bulk_export; repeatable
+        #[arg(long = "action", value_name = "NAME")]
+        actions: Vec<String>,
+        /// Number of records to list, 1 to 1000
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// Whose records
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Recompute the hash chain over all records; exits with 1 and names the record that breaks it
+    Verify {
+        /// Whose records
+        #[command(flatten)]
+        whose: Whose,
+    },
+}
+
+/// Whose records to read.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Whose {
+    /// Authenticate with the admin token: the records of the workspace of --tenant, or without it
+    /// those about no workspace
+    #[arg(long)]
+    pub operator: bool,
+}
+
 /// About API keys.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Key {
@@ -301,8 +342,29 @@ pub enum Key {
         #[arg(long)]
         name: String,
         /// Permission
-        #[arg(long, default_value = "manage", value_parser = PossibleValuesParser::new(["read", "manage"]))]
+        #[arg(long, default_value = "manage", value_parser = PossibleValuesParser::new(["read", "manage", "admin"]))]
         permission: String,
+        /// When it expires; UTC unless a zone is given [default: never]
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        expires: Option<Timestamp>,
+    },
+    /// List the API keys of the workspace of --tenant, newest first
+    List,
+    /// Create a key with the rights of an old one, which expires after the overlap; it is shown once
+    Rotate {
+        /// ID of the old key
+        id: Uuid,
+        /// Seconds until the old key expires
+        #[arg(long, default_value_t = 86_400, value_name = "SECONDS")]
+        overlap: u32,
+        /// When the new key expires; UTC unless a zone is given [default: never]
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        expires: Option<Timestamp>,
+    },
+    /// Revoke an API key at once
+    Revoke {
+        /// ID
+        id: Uuid,
     },
 }
 
@@ -317,6 +379,28 @@ pub enum Tenant {
         /// ID [default: chosen by the control plane]
         #[arg(long)]
         id: Option<Uuid>,
+    },
+    /// List all workspaces, newest first
+    List,
+    /// Refuse the calls of a workspace and start nothing of it, until it is resumed; what is in
+    /// progress continues
+    Suspend {
+        /// ID
+        id: Uuid,
+    },
+    /// Let a suspended workspace continue
+    Resume {
+        /// ID
+        id: Uuid,
+    },
+    /// Delete a workspace for good: its keys, credentials, schedules and exports in progress; files
+    /// in its buckets stay
+    Delete {
+        /// ID
+        id: Uuid,
+        /// The same ID again, to confirm
+        #[arg(long, value_name = "ID")]
+        confirm: Uuid,
     },
 }
 

@@ -1,6 +1,7 @@
 //! The commands: each sends a request and prints the response.
 
 mod admin;
+mod audit;
 mod destination;
 mod export;
 mod filter;
@@ -26,6 +27,7 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Runs(command) => export::runs(global, command).await,
         Command::Limits => export::limits(global).await,
         Command::Filter(command) => filter::run(global, command).await,
+        Command::Audit(command) => audit::run(global, command).await,
         Command::Key(command) => admin::key(global, command).await,
         Command::Tenant(command) => admin::tenant(global, command).await,
         Command::Completions { shell } => completions(shell),

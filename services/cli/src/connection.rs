@@ -51,6 +51,20 @@ impl Connection {
         Self::new(global, headers)
     }
 
+    /// As the operator if an admin token is given, otherwise with the API key if one is.
+    pub(crate) fn operator_or_admin(global: &Global) -> Result<Self, CliError> {
+        if !secrets::has_admin_token(global) && secrets::has_api_key(global) {
+            Self::tenant(global)
+        } else {
+            Self::admin(global)
+        }
+    }
+
+    /// Whether it authenticates with an API key.
+    pub(crate) fn has_key(&self) -> bool {
+        self.headers.contains_key("x-api-key")
+    }
+
     fn new(global: &Global, headers: MetadataMap) -> Result<Self, CliError> {
         Ok(Self {
             channel: global.tls.channel(&global.server)?,

@@ -3,6 +3,7 @@
 use std::{error::Error as _, fmt, io, path::PathBuf};
 
 use tonic::{Code, Status, TimeoutExpired};
+use tracelift_core::{Invalid, audit::Broken};
 use tracelift_proto::status::violations;
 use tracelift_runtime::{secret::SecretError, tls::TlsError};
 
@@ -26,6 +27,15 @@ pub enum CliError {
     /// A new key needs a workspace.
     #[error("a key belongs to a workspace: give --tenant or set TRACELIFT_TENANT_ID")]
     NoTenant,
+    /// The chain of the audit log is broken.
+    #[error("the audit log is not as it was written: {0}")]
+    Broken(#[from] Broken),
+    /// A record that cannot be read.
+    #[error("the audit log has a record that this version cannot read: {0}")]
+    Record(#[from] Invalid),
+    /// A deletion that was not confirmed.
+    #[error("deleting a workspace is for good: give its id with --confirm again")]
+    Unconfirmed,
     /// A malformed credentials file. Its content is not repeated.
     #[error(
         "{path} must hold JSON such as {{\"access_key_id\": …, \"secret_access_key\": …}} (line {line})"

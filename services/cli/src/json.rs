@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tracelift_proto::{time_from, v1};
 use tracelift_rest_api::{
-    BulkExport, BulkExportDestination, BulkExportRun, FilterValidation, Limits,
+    AuditRecord, BulkExport, BulkExportDestination, BulkExportRun, FilterValidation, Limits,
 };
 
 fn value(object: impl Serialize) -> Value {
@@ -36,18 +36,36 @@ pub(crate) fn filter(found: &v1::ValidateFilterResponse) -> Value {
     value(FilterValidation::from(found.clone()))
 }
 
-pub(crate) fn tenant(tenant: &v1::Tenant) -> Value {
-    json!({"id": tenant.id, "display_name": tenant.display_name, "created_at": time(tenant.created_at.as_ref())})
+pub(crate) fn record(record: &v1::AuditRecord) -> Value {
+    value(AuditRecord::from(record.clone()))
 }
 
-/// A new key including its secret, which no other response contains.
-pub(crate) fn new_key(key: &v1::ApiKey, secret: &str) -> Value {
+pub(crate) fn tenant(tenant: &v1::Tenant) -> Value {
+    json!({
+        "id": tenant.id,
+        "display_name": tenant.display_name,
+        "created_at": time(tenant.created_at.as_ref()),
+        "suspended_at": time(tenant.suspended_at.as_ref()),
+        "deleted_at": time(tenant.deleted_at.as_ref()),
+    })
+}
+
+pub(crate) fn key(key: &v1::ApiKey) -> Value {
     json!({
         "id": key.id,
         "tenant_id": key.tenant_id,
         "display_name": key.display_name,
-        "permission": if key.permission() == v1::Permission::Read { "read" } else { "manage" },
+        "permission": key.permission().word(),
         "created_at": time(key.created_at.as_ref()),
-        "key": secret,
+        "expires_at": time(key.expires_at.as_ref()),
+        "last_used_at": time(key.last_used_at.as_ref()),
+        "revoked_at": time(key.revoked_at.as_ref()),
     })
+}
+
+/// A new key including its secret, which no other response contains.
+pub(crate) fn new_key(key: &v1::ApiKey, secret: &str) -> Value {
+    let mut shown = self::key(key);
+    shown["key"] = secret.into();
+    shown
 }

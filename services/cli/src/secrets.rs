@@ -29,6 +29,14 @@ pub(crate) fn admin_token(global: &Global) -> Result<SecretString, SecretError> 
     .required()
 }
 
+pub(crate) fn has_api_key(global: &Global) -> bool {
+    global.api_key_file.is_some() || from_env("TRACELIFT_API_KEY").is_some()
+}
+
+pub(crate) fn has_admin_token(global: &Global) -> bool {
+    global.admin_token_file.is_some() || from_env("TRACELIFT_ADMIN_TOKEN").is_some()
+}
+
 /// The credentials of a bucket, from `file` if given, otherwise from the environment.
 pub(crate) fn bucket(file: Option<&Path>) -> Result<v1::Credentials, CliError> {
     if let Some(path) = file {

@@ -252,9 +252,61 @@ pub(crate) fn filter(found: &v1::ValidateFilterResponse) -> String {
     if found.valid { "valid\n".to_owned() } else { format!("{}\n", lines.join("\n")) }
 }
 
+pub(crate) fn records(records: &[v1::AuditRecord]) -> String {
+    let mut table = Table::new(["#", "TIME", "ACTOR", "ACTION", "OBJECT", "FROM", "REFUSED"]);
+    for record in records {
+        table.row([
+            record.number.to_string(),
+            time(record.time.as_ref()),
+            format!("{} {}", record.actor_kind, record.actor).trim_end().to_owned(),
+            record.action.clone(),
+            record.object.clone(),
+            record.peer_address.clone(),
+            record.refused.clone().unwrap_or_default(),
+        ]);
+    }
+    table.to_string()
+}
+
 pub(crate) fn tenant(tenant: &v1::Tenant) -> String {
-    let created = time(tenant.created_at.as_ref());
-    fields([("id", tenant.id.clone()), ("name", tenant.display_name.clone()), ("created", created)])
+    fields([
+        ("id", tenant.id.clone()),
+        ("name", tenant.display_name.clone()),
+        ("created", time(tenant.created_at.as_ref())),
+        ("suspended", time(tenant.suspended_at.as_ref())),
+        ("deleted", time(tenant.deleted_at.as_ref())),
+    ])
+}
+
+pub(crate) fn tenants(tenants: &[v1::Tenant]) -> String {
+    let mut table = Table::new(["ID", "NAME", "CREATED", "SUSPENDED", "DELETED"]);
+    for tenant in tenants {
+        table.row([
+            tenant.id.clone(),
+            tenant.display_name.clone(),
+            time(tenant.created_at.as_ref()),
+            time(tenant.suspended_at.as_ref()),
+            time(tenant.deleted_at.as_ref()),
+        ]);
+    }
+    table.to_string()
+}
+
+pub(crate) fn keys(keys: &[v1::ApiKey]) -> String {
+    let mut table =
+        Table::new(["ID", "NAME", "PERMISSION", "CREATED", "EXPIRES", "LAST USED", "REVOKED"]);
+    for key in keys {
+        table.row([
+            key.id.clone(),
+            key.display_name.clone(),
+            key.permission().word().to_owned(),
+            time(key.created_at.as_ref()),
+            time(key.expires_at.as_ref()),
+            time(key.last_used_at.as_ref()),
+            time(key.revoked_at.as_ref()),
+        ]);
+    }
+    table.to_string()
 }
 
 #[cfg(test)]

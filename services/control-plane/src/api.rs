@@ -2,6 +2,7 @@
 //! converted back to a message.
 
 pub(crate) mod admin;
+mod audit;
 pub(crate) mod destinations;
 pub(crate) mod exports;
 pub(crate) mod fleet;

@@ -13,12 +13,20 @@ use std::{
 use http::{HeaderMap, Request, Response};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
-use tonic::{Status, body::Body};
+use tonic::{
+    Status,
+    body::Body,
+    transport::server::{TcpConnectInfo, TlsConnectInfo},
+};
 use tower::{Layer, Service};
+use tracelift_core::id::TenantId;
+use tracelift_proto::status::invalid;
+use tracelift_runtime::request::RequestContext;
 
 use crate::{
-    keys::Keys,
-    store::{Actor, Permission},
+    keys::{self, Keys},
+    logins::{Logins, Refused},
+    store::{Act, Actor, KnownKey, Permission, Who},
 };
 
 /// A caller with an API key.
@@ -37,16 +45,84 @@ impl Caller {
     ) -> Result<Actor, Status> {
         let caller = request.extensions().get::<Self>().copied();
         let caller = caller.ok_or_else(|| Status::unauthenticated(NO_KEY))?;
-        if needed == Permission::Manage && caller.permission != Permission::Manage {
-            return Err(Status::permission_denied(
-                "this API key may only read; use one with the manage permission",
-            ));
+        if caller.permission >= needed {
+            return Ok(caller.actor);
         }
-        Ok(caller.actor)
+        Err(Status::permission_denied(match needed {
+            Permission::Read | Permission::Manage => {
+                "this API key may only read; use one with the manage permission"
+            }
+            Permission::Admin => NO_ADMIN,
+        }))
     }
 }
 
+const NO_ADMIN: &str =
+    "this API key may not administer its workspace; use one with the admin permission";
+
+/// Whose affairs an admin call is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admin {
+    /// Everybody's: the caller has the admin token.
+    Operator,
+    /// This tenant's: the caller has a key of it that may administer it.
+    Tenant(TenantId),
+}
+
+impl Admin {
+    /// The tenant that the caller is limited to.
+    pub(crate) fn tenant(self) -> Option<TenantId> {
+        match self {
+            Self::Operator => None,
+            Self::Tenant(own) => Some(own),
+        }
+    }
+
+    /// Who makes an admin call; PERMISSION_DENIED if the key may not administer.
+    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Result<Self, Status> {
+        match act(request)?.who {
+            Who::AdminToken(_) => Ok(Self::Operator),
+            _ => Caller::actor(request, Permission::Admin).map(|actor| Self::Tenant(actor.tenant)),
+        }
+    }
+
+    /// The tenant in `field` of a request, which must be the key's own; empty is its own.
+    pub(crate) fn about<T>(
+        request: &tonic::Request<T>,
+        field: &str,
+        id: &str,
+    ) -> Result<TenantId, Status> {
+        let admin = Self::of(request)?;
+        if let (Self::Tenant(own), "") = (admin, id) {
+            return Ok(own);
+        }
+        let tenant = TenantId::parse(field, id).map_err(|fault| invalid([fault]))?;
+        match admin {
+            Self::Tenant(own) if own != tenant => {
+                Err(Status::permission_denied("the API key may administer its own workspace only"))
+            }
+            _ => Ok(tenant),
+        }
+    }
+
+    /// The same for a call that needs the admin token.
+    pub(crate) fn operator<T>(request: &tonic::Request<T>) -> Result<(), Status> {
+        match act(request)?.who {
+            Who::AdminToken(_) => Ok(()),
+            _ => Err(Status::permission_denied("this call needs the admin token")),
+        }
+    }
+}
+
+/// Who acts by a request, for the audit log.
+pub(crate) fn act<T>(request: &tonic::Request<T>) -> Result<Act, Status> {
+    let act = request.extensions().get::<Act>().cloned();
+    act.ok_or_else(|| Status::unauthenticated(NO_KEY))
+}
+
 const NO_KEY: &str = "an API key is needed: send it as x-api-key, or as authorization: Bearer";
+/// How API keys begin.
+pub(crate) const KEY_PREFIX: &str = "tl_";
 const BAD_KEY: &str = "the API key is not valid";
 
 /// The SHA-256 of a key or token.
@@ -80,12 +156,13 @@ impl Tokens {
 pub(crate) struct AuthLayer {
     tokens: Tokens,
     keys: Keys,
+    logins: Logins,
 }
 
 impl AuthLayer {
-    /// Checks against these tokens and keys.
-    pub(crate) fn new(tokens: Tokens, keys: Keys) -> Self {
-        Self { tokens, keys }
+    /// Checks against these tokens and keys, and records refusals.
+    pub(crate) fn new(tokens: Tokens, keys: Keys, logins: Logins) -> Self {
+        Self { tokens, keys, logins }
     }
 }
 
@@ -122,52 +199,94 @@ where
         let mut inner = std::mem::replace(&mut self.inner, ready);
         let judge = self.judge.clone();
         Box::pin(async move {
+            let (request_id, address) = source(&request);
+            let of = |who| Act { who, request_id, address };
             match judge.judge(request.uri().path(), request.headers()).await {
-                Ok(caller) => {
+                Ok((who, caller)) => {
+                    request.extensions_mut().insert(of(who));
                     if let Some(caller) = caller {
                         request.extensions_mut().insert(caller);
                     }
                     inner.call(request).await
                 }
-                Err(status) => Ok(status.into_http()),
+                Err(Refused { who, tenant, status }) => {
+                    judge.logins.refused(of(who), tenant, &status).await;
+                    Ok(status.into_http())
+                }
             }
         })
     }
 }
 
+/// A request's id, and the IP address that it comes from.
+fn source(request: &Request<Body>) -> (String, String) {
+    let extensions = request.extensions();
+    let id = extensions
+        .get::<RequestContext>()
+        .and_then(|context| context.request_id.to_str().ok())
+        .unwrap_or_default();
+    let secured = extensions.get::<TlsConnectInfo<TcpConnectInfo>>().map(TlsConnectInfo::get_ref);
+    let peer = secured.or_else(|| extensions.get::<TcpConnectInfo>());
+    let address = peer.and_then(TcpConnectInfo::remote_addr).map(|address| address.ip());
+    (id.to_owned(), address.map(|address| address.to_string()).unwrap_or_default())
+}
+
+/// The name of the one admin token.
+const ADMIN_TOKEN: &str = "admin";
+
 impl AuthLayer {
-    async fn judge(&self, path: &str, headers: &HeaderMap) -> Result<Option<Caller>, Status> {
+    async fn judge(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<(Who, Option<Caller>), Refused> {
         let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        let with_token = |expected, name, who| {
+            token(headers, expected, name).map(|()| (who, None)).map_err(Refused::from)
+        };
         match service {
             "grpc.health.v1.Health"
             | "grpc.reflection.v1.ServerReflection"
-            | "grpc.reflection.v1alpha.ServerReflection" => Ok(None),
-            "tracelift.v1.AdminService" => {
-                token(headers, self.tokens.admin, "admin").map(|()| None)
+            | "grpc.reflection.v1alpha.ServerReflection" => Ok((Who::Anonymous, None)),
+            "tracelift.v1.AdminService" if !has_key(headers) => {
+                with_token(self.tokens.admin, "admin", Who::AdminToken(ADMIN_TOKEN))
             }
             "tracelift.fleet.v1.FleetService" => {
-                token(headers, Some(self.tokens.fleet), "fleet").map(|()| None)
+                with_token(Some(self.tokens.fleet), "fleet", Who::Exporter(None))
             }
-            _ => self.caller(headers).await.map(Some),
+            _ => {
+                let caller = self.caller(headers).await?;
+                Ok((Who::Key(caller.actor.key), Some(caller)))
+            }
         }
     }
 
-    async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Status> {
+    async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Refused> {
         let secret = text(headers, "x-api-key")
             .or_else(|| bearer(headers))
             .ok_or_else(|| Status::unauthenticated(NO_KEY))?;
         let key = self.keys.find(hash(secret)).await?;
-        let key = key.ok_or_else(|| Status::unauthenticated(BAD_KEY))?;
+        let KnownKey { key, suspended } = key.ok_or_else(|| Status::unauthenticated(BAD_KEY))?;
+        let refused = |status| Refused { who: Who::Key(key.id), tenant: Some(key.tenant), status };
+        if suspended {
+            return Err(refused(keys::suspended()));
+        }
         if let Some(asked) = text(headers, "x-tenant-id")
             && asked.parse() != Ok(key.tenant)
         {
-            return Err(Status::permission_denied(
+            return Err(refused(Status::permission_denied(
                 "the API key does not belong to the workspace in x-tenant-id",
-            ));
+            )));
         }
         let actor = Actor { tenant: key.tenant, key: key.id };
         Ok(Caller { actor, permission: key.permission })
     }
+}
+
+/// Whether a request carries an API key, or what looks like one.
+fn has_key(headers: &HeaderMap) -> bool {
+    text(headers, "x-api-key").is_some()
+        || bearer(headers).is_some_and(|secret| secret.starts_with(KEY_PREFIX))
 }
 
 fn token(headers: &HeaderMap, expected: Option<[u8; 32]>, name: &str) -> Result<(), Status> {

@@ -12,6 +12,7 @@ mod auth;
 mod dispatch;
 mod health;
 mod keys;
+mod logins;
 mod planning;
 mod rotation;
 pub mod sealer;
@@ -60,6 +61,7 @@ use crate::{
     admission::AdmissionLayer,
     auth::AuthLayer,
     keys::Keys,
+    logins::Logins,
     rotation::Rotation,
     sealer::{CredentialSealer, SealError},
     store::{
@@ -79,6 +81,7 @@ pub const METRICS: &[(&str, &str)] = &[
     (TASKS_TIMED_OUT.old, "deprecated: use tracelift_tasks_timed_out_total"),
     ("tracelift_exports_spawned_total", "exports that schedules have spawned"),
     ("tracelift_calls_refused_total", "calls refused because too many were under way"),
+    ("tracelift_logins_refused_total", "calls refused for a missing or wrong key or token"),
     (
         "tracelift_exports_reconciled_total",
         "completed exports whose rows were counted in the trace store",
@@ -259,6 +262,7 @@ impl Service {
         tasks::start_in(&mut background, "rotation", rotation.run(stopping.clone()));
 
         let keys = Keys::new(store.clone());
+        tasks::start_in(&mut background, "keys", keys.clone().run(stopping.clone()));
         let admin = api::admin::Admin { store: store.clone() };
         let exports = api::exports::Exports {
             store: store.clone(),
@@ -293,7 +297,7 @@ impl Service {
         // The only tower stack, outermost layer first.
         let stack = ServiceBuilder::new()
             .layer(RequestLayer)
-            .layer(AuthLayer::new(tokens, keys))
+            .layer(AuthLayer::new(tokens, keys, Logins::new(store.clone())))
             .layer(AdmissionLayer::new(settings.admission()))
             .into_inner();
         let mut server = Server::builder()

@@ -190,6 +190,9 @@ pub struct Settings {
     /// forever
     #[arg(long, env = "TRACELIFT_RETENTION_DAYS", default_value_t = 0)]
     pub retention_days: u32,
+    /// Days after which records of the audit log are deleted; 0 keeps them forever
+    #[arg(long, env = "TRACELIFT_AUDIT_RETENTION_DAYS", default_value_t = 400)]
+    pub audit_retention_days: u32,
     /// Seconds that a call may take; watches and exporter streams are exempt
     #[arg(long, env = "TRACELIFT_CALL_TIMEOUT_SECONDS", default_value_t = 60)]
     pub call_timeout_seconds: u64,
@@ -350,6 +353,7 @@ impl Settings {
                 export: self.export_timeout_seconds,
             },
             retention_days: self.retention_days,
+            audit_retention_days: self.audit_retention_days,
             grace_seconds: self.schedule_grace_seconds,
             exports_per_schedule: self.max_exports_per_schedule,
             at_once: self.at_once(),

@@ -6,31 +6,35 @@
 //! `calls` turns each call into a transaction, `rules` decide what is allowed, `tables` know the
 //! columns, `engine` runs statements.
 
+mod acts;
 mod calls;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod engine;
 mod outcomes;
 mod rules;
+mod stream;
 mod tables;
 mod views;
 
 use tracelift_core::{
-    id::{ExportId, ExporterId, KeyId, TaskId},
+    id::{ExportId, ExporterId, KeyId, TaskId, TenantId},
     task::{Fence, IllegalEvent},
 };
 use uuid::Uuid;
 
+pub use acts::{Act, Action, AuditEntry, AuditFilter, AuditPage, Who};
 pub use engine::{postgres, sqlite};
 use engine::{sql, transaction};
 pub use outcomes::{
     Access, ClaimRequest, CreateDestinationOutcome, CreateOutcome, Deletion, Due, Holder,
-    NewDestination, NewExport, ReportOutcome, RequestKey, Retry, TimeLimits,
+    NewDestination, NewExport, NewIdentity, NewKey, ReportOutcome, RequestKey, Retry, Rotated,
+    TimeLimits,
 };
 pub use tables::quota::Full;
 pub use views::{
-    Actor, ApiKey, ClaimGrant, Claimed, ExportFilter, ExportView, Page, Permission, Place, Replica,
-    RunFiles, RunView, Tenant, Usage,
+    Actor, ApiKey, ClaimGrant, Claimed, ExportFilter, ExportView, KnownKey, Page, Permission,
+    Place, Replica, RunFiles, RunView, Tenant, Usage,
 };
 
 /// How many notifications a slow receiver may fall behind by before it misses some.
@@ -71,8 +75,10 @@ pub enum Change {
     TasksQueued,
     /// An export or one of its tasks has changed.
     Export(ExportId),
-    /// A key was revoked.
+    /// A key was revoked, or expires earlier than before.
     KeyRevoked(KeyId),
+    /// A tenant was suspended, resumed or deleted.
+    Tenant(TenantId),
     /// A task was stopped while this exporter held it under this fence.
     Stopped {
         /// The task.

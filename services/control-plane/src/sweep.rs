@@ -1,5 +1,5 @@
 //! Time-driven work: leases lapse, tasks and exports time out, schedules spawn exports, records of
-//! ended exports are deleted.
+//! ended exports and of the audit log are deleted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,6 +18,8 @@ pub(crate) struct Ageing {
     pub(crate) limits: TimeLimits,
     /// For records of ended exports, in days; 0 means forever.
     pub(crate) retention_days: u32,
+    /// For records of the audit log, in days; 0 means forever.
+    pub(crate) audit_retention_days: u32,
     /// For a schedule's window, from its end until it is exported, in seconds.
     pub(crate) grace_seconds: u32,
     /// Exports of one schedule in progress at once; 0 means no limit.
@@ -26,6 +28,8 @@ pub(crate) struct Ageing {
     pub(crate) at_once: AtOnce,
 }
 
+/// Exports of deleted tenants ended in one sweep.
+const ENDED_AT_ONCE: usize = 20;
 /// How often the sweep runs.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -81,12 +85,35 @@ async fn look(store: &Store, terms: LeaseTerms, ageing: Ageing) -> Result<(), St
     };
     spawn(store, due, now).await?;
     store.forget_requests(now).await?;
+    end_deleted(store, now).await?;
     if ageing.retention_days > 0 {
         let removed = store
             .remove_ended(now.plus_seconds(-86_400 * i64::from(ageing.retention_days)))
             .await?;
         if removed > 0 {
             tracing::info!(removed, "records of old exports are removed; their files stay");
+        }
+    }
+    if ageing.audit_retention_days > 0 {
+        store
+            .remove_records(now.plus_seconds(-86_400 * i64::from(ageing.audit_retention_days)))
+            .await?;
+    }
+    Ok(())
+}
+
+/// Ends what deleted tenants have under way, a bounded number at a time. An export that cannot be read
+/// does not hold up the sweep.
+async fn end_deleted(store: &Store, now: Timestamp) -> Result<(), StoreError> {
+    for _ in 0..ENDED_AT_ONCE {
+        match store.end_next(now).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Contended)) => return Err(error),
+            Err(error) => {
+                tracing::error!(%error, "an export of a deleted workspace cannot be ended");
+                break;
+            }
         }
     }
     Ok(())
@@ -146,6 +173,7 @@ mod tests {
         let ageing = Ageing {
             limits: TimeLimits { task: 3600, export: 3600 },
             retention_days: 0,
+            audit_retention_days: 0,
             grace_seconds: 600,
             exports_per_schedule: 0,
             at_once: AtOnce::default(),

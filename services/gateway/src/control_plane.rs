@@ -11,6 +11,7 @@ use tonic_health::pb::{
 use tracelift_proto::{
     MAX_FLEET_BYTES,
     v1::{
+        admin_service_client::AdminServiceClient,
         destination_service_client::DestinationServiceClient,
         export_service_client::ExportServiceClient,
     },
@@ -60,6 +61,11 @@ impl ControlPlane {
     pub(crate) fn destinations(&self) -> DestinationServiceClient<Channel> {
         DestinationServiceClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_FLEET_BYTES)
+    }
+
+    /// For what the admins of a workspace may do.
+    pub(crate) fn administration(&self) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_FLEET_BYTES)
     }
 
     /// Checks that the control plane is reachable and serving. One without a health service is

@@ -16,12 +16,13 @@ use utoipa::{
     },
 };
 
-use crate::routes::{destinations, events, exports, limits, runs};
+use crate::routes::{audit, destinations, events, exports, limits, runs};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Tracelift bulk export", description = "LangSmith's bulk-export API, and what goes beyond it. Times are UTC, lists are bare arrays."),
     paths(
+        audit::list,
         exports::list,
         exports::create,
         exports::get,
@@ -43,6 +44,7 @@ use crate::routes::{destinations, events, exports, limits, runs};
     tags(
         (name = "exports", description = "Copies of a project's traces"),
         (name = "destinations", description = "Buckets that exports are written to"),
+        (name = "audit", description = "What was done and what was refused, by whom"),
         (name = "runs", description = "Partitions of exports, one for each UTC day")
     ),
     security(("key" = []), ("bearer" = [])),

@@ -5,13 +5,14 @@ use std::ops::RangeInclusive;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
-use tracelift_core::Invalid;
+use serde_json::Value;
+use tracelift_core::{Invalid, time::Timestamp};
 use url::form_urlencoded;
 use uuid::Uuid;
 
 use crate::{
     error::ApiError,
-    json_reader::{parse_uuid, within},
+    json_reader::{self, parse_uuid, within},
     validation::{FieldError, Loc, ValidationErrors},
 };
 
@@ -62,6 +63,18 @@ impl Query {
         id.map_err(|fault| self.wrong.add(Loc::root("query").then(name), fault))
             .ok()
             .map(|id| id.to_string())
+    }
+
+    /// An optional time.
+    pub(crate) fn time_if_given(&mut self, name: &str) -> Option<Timestamp> {
+        let time = json_reader::time(&Value::from(self.last(name)?));
+        time.map_err(|fault| self.wrong.add(Loc::root("query").then(name), fault)).ok()
+    }
+
+    /// The values of a repeatable parameter.
+    pub(crate) fn all(&self, name: &str) -> Vec<String> {
+        let named = self.parameters.iter().filter(|(key, _)| key == name);
+        named.map(|(_, text)| text.clone()).collect()
     }
 
     /// The values of a repeatable enum parameter.

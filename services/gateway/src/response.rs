@@ -5,7 +5,7 @@ use http::{HeaderValue, header::CONTENT_TYPE};
 use serde::Serialize;
 
 pub(crate) use tracelift_rest_api::{
-    BulkExport, BulkExportDestination, BulkExportRun, FilterValidation, Limits,
+    AuditLogs, BulkExport, BulkExportDestination, BulkExportRun, FilterValidation, Limits,
 };
 
 use crate::error::ApiError;

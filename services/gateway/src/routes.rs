@@ -1,6 +1,7 @@
 //! Every path of the REST API. A handler parses the request, makes one call and returns the
 //! response.
 
+pub(crate) mod audit;
 pub(crate) mod destinations;
 pub(crate) mod events;
 pub(crate) mod exports;
@@ -32,6 +33,7 @@ pub(crate) fn api() -> Router<ControlPlane> {
         ("/api/v1/bulk-exports/{bulk_export_id}/events", get(events::follow)),
         ("/api/v1/bulk-exports/{bulk_export_id}/runs/{run_id}", get(runs::get)),
         ("/api/v1/bulk-exports/{bulk_export_id}/runs/{run_id}/retry", post(runs::retry)),
+        ("/api/v1/audit-logs", get(audit::list)),
         ("/api/v1/runs/query/validate", post(exports::validate_filter)),
     ])
 }

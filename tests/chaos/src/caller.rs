@@ -61,6 +61,7 @@ impl Caller {
             tenant_id: TENANT_ID.to_owned(),
             display_name: "chaos".to_owned(),
             permission: 0,
+            expires_at: None,
         };
         let key = admin.create_api_key(key).await.expect("a key").into_inner().key;
         let mut destinations = DestinationServiceClient::with_interceptor(

@@ -116,6 +116,7 @@ impl Caller {
             tenant_id: TENANT.to_string(),
             display_name: "sim".to_owned(),
             permission: 0,
+            expires_at: None,
         };
         let key = self
             .ask(ADMIN_TOKEN, "a key", async |channel| {

@@ -131,6 +131,7 @@ impl World {
             tenant_id: tenant.to_owned(),
             display_name: "test".to_owned(),
             permission: 0,
+            expires_at: None,
         };
         admin.create_api_key(request).await.expect("a key").into_inner().key
     }

@@ -103,7 +103,12 @@ fn some_run() -> v1::ExportRun {
 
 #[test]
 fn things_are_shown_a_line_per_field() {
-    let tenant = v1::Tenant { id: id(4), display_name: "acme".into(), created_at: at(0) };
+    let tenant = v1::Tenant {
+        id: id(4),
+        display_name: "acme".into(),
+        created_at: at(0),
+        ..Default::default()
+    };
     let shown = [destination(&some_destination()), export(&some_export()), super::tenant(&tenant)];
     insta::assert_snapshot!(shown.join("\n"));
 }

@@ -10,7 +10,7 @@ use crate::talk::{ACCESS_KEY_ID, ID, SECRET_ACCESS_KEY, command, shown, world};
 #[tokio::test]
 async fn each_command_asks_once_and_prints_the_answer() {
     let world = world().await;
-    let commands: [&[&str]; 18] = [
+    let commands: [&[&str]; 28] = [
         &[
             "destination",
             "create",
@@ -89,6 +89,16 @@ async fn each_command_asks_once_and_prints_the_answer() {
         &["limits"],
         &["key", "create", "--tenant", ID, "--name", "ci", "--permission", "read"],
         &["tenant", "create", "--name", "acme"],
+        &["key", "list", "--tenant", ID],
+        &["key", "rotate", ID, "--overlap", "60"],
+        &["key", "revoke", ID],
+        &["tenant", "list"],
+        &["tenant", "suspend", ID],
+        &["tenant", "resume", ID],
+        &["tenant", "delete", ID, "--confirm", ID],
+        &["audit", "list", "--start", "2024-01-01", "--action", "create_tenant", "--limit", "5"],
+        &["audit", "list", "--json"],
+        &["audit", "verify"],
     ];
     let mut all = Vec::new();
     for args in commands {
@@ -190,4 +200,29 @@ async fn completions_name_the_commands() {
             "{shell}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_log_that_was_changed_is_named_by_its_record() {
+    let world = world().await;
+    let whole = world.run(&["audit", "verify", "--operator", "--tenant", ID]).await;
+    assert!(whole.status.success(), "{}", shown(&whole));
+    assert_eq!(world.fake.metadata("authorization").as_deref(), Some("Bearer admin"));
+    world.fake.tamper();
+    let output = world.run(&["audit", "verify"]).await;
+    assert_eq!(world.fake.metadata("x-api-key").as_deref(), Some("tl_key"));
+    insta::assert_snapshot!(shown(&output));
+}
+
+#[tokio::test]
+async fn admins_of_a_workspace_go_with_their_key() {
+    let world = world().await;
+    let mut list = world.command(&["key", "list"]);
+    let output = list.env_remove("TRACELIFT_ADMIN_TOKEN").output().await.unwrap();
+    assert!(output.status.success(), "{}", shown(&output));
+    assert_eq!(world.fake.metadata("x-api-key").as_deref(), Some("tl_key"));
+    assert_eq!(world.fake.metadata("authorization"), None);
+    let wrong = world.run(&["tenant", "delete", ID, "--confirm", DESTINATION]).await;
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("is for good"), "{}", shown(&wrong));
+    assert_eq!(world.fake.asked().len(), 1, "nothing was deleted");
 }

@@ -23,11 +23,12 @@ use uuid::Uuid;
 
 use super::{OTHER_REQUEST, pages, request_key, sealer, unavailable};
 use crate::{
-    auth::Caller,
+    auth::{Caller, act},
     sealer::{CredentialSealer, Sealed},
     settings::AmbientCredentials,
     store::{
-        CreateDestinationOutcome, Deletion, NewDestination, Permission, Place, RequestKey, Store,
+        Act, Action, AuditEntry, CreateDestinationOutcome, Deletion, NewDestination, NewIdentity,
+        Permission, Place, RequestKey, Store,
     },
 };
 
@@ -119,9 +120,11 @@ impl Destinations {
         }
     }
 
-    /// The features that the object store supports, if the bucket accepts a probe.
+    /// The features that the object store supports, if the bucket accepts a probe. A refusal is
+    /// recorded: with the address, and without what was answered there.
     async fn check(
         &self,
+        act: &Act,
         tenant: TenantId,
         bucket: &Bucket,
         entry: &Entry,
@@ -132,10 +135,21 @@ impl Destinations {
             Ok(store) => tracelift_bucket::check(&*store, Uuid::new_v4()).await,
             Err(error) => Err(error),
         };
-        checked.map_err(|error| {
-            tracing::info!(%error, bucket = bucket.name, "a destination was refused");
-            Status::failed_precondition(format!("Failed to validate S3 destination: {error}"))
-        })
+        let error = match checked {
+            Ok(features) => return Ok(features),
+            Err(error) => error,
+        };
+        tracing::info!(%error, bucket = bucket.name, "a destination was refused");
+        let place = bucket.endpoint_url.as_deref().unwrap_or("AWS");
+        let entry = AuditEntry {
+            tenant: Some(tenant),
+            action: Action::RefuseEndpoint,
+            object: format!("{place} {}", bucket.name),
+            refused: Some(error.fault.text().to_owned()),
+        };
+        let now = self.store.now().await.map_err(unavailable)?;
+        self.store.record(act.clone(), entry, now).await.map_err(unavailable)?;
+        Err(Status::failed_precondition(format!("Failed to validate S3 destination: {error}")))
     }
 
     fn sealed(
@@ -181,7 +195,7 @@ impl DestinationService for Destinations {
         &self,
         request: Request<v1::CreateDestinationRequest>,
     ) -> Result<Response<v1::CreateDestinationResponse>, Status> {
-        let caller = Caller::actor(&request, Permission::Manage)?;
+        let (caller, act) = (Caller::actor(&request, Permission::Manage)?, act(&request)?);
         let mut request = request.into_inner();
         let key = std::mem::take(&mut request.idempotency_key);
         let asked = request.encode_to_vec();
@@ -205,7 +219,7 @@ impl DestinationService for Destinations {
         {
             return created(known);
         }
-        let features = self.check(caller.tenant, &bucket, &entry).await?;
+        let features = self.check(&act, caller.tenant, &bucket, &entry).await?;
         let bucket = Bucket { features, ..bucket };
         let id = DestinationId(Uuid::now_v7());
         let sealed = self.sealed(caller.tenant, id, &entry)?;
@@ -221,7 +235,7 @@ impl DestinationService for Destinations {
         };
         created(
             self.store
-                .create_destination(NewDestination { destination, sealed, request })
+                .create_destination(act, NewDestination { destination, sealed, request })
                 .await
                 .map_err(unavailable)?,
         )
@@ -255,7 +269,7 @@ impl DestinationService for Destinations {
         &self,
         request: Request<v1::UpdateDestinationCredentialsRequest>,
     ) -> Result<Response<v1::UpdateDestinationCredentialsResponse>, Status> {
-        let caller = Caller::actor(&request, Permission::Manage)?;
+        let (caller, act) = (Caller::actor(&request, Permission::Manage)?, act(&request)?);
         let request = request.into_inner();
         let destination = self.stored(caller.tenant, &request.id).await?;
         let mut faults = Faults::default();
@@ -269,21 +283,15 @@ impl DestinationService for Destinations {
         };
         let entry = faults.take_all("", entry);
         let entry = faults.finish(entry).map_err(invalid)?;
-        let features = self.check(caller.tenant, &destination.bucket, &entry).await?;
+        let features = self.check(&act, caller.tenant, &destination.bucket, &entry).await?;
         self.store
             .remember_features(caller.tenant, destination.id, features)
             .await
             .map_err(unavailable)?;
         let sealed = self.sealed(caller.tenant, destination.id, &entry)?;
-        let (keys, now) = (entry.names(), self.store.now().await.map_err(unavailable)?);
-        let changed = self.store.replace_identity(
-            caller.tenant,
-            destination.id,
-            entry.identity(),
-            sealed,
-            keys,
-            now,
-        );
+        let new = NewIdentity { identity: entry.identity(), sealed, keys: entry.names() };
+        let now = self.store.now().await.map_err(unavailable)?;
+        let changed = self.store.replace_identity(act, caller.tenant, destination.id, new, now);
         let changed = changed.await.map_err(unavailable)?.ok_or_else(|| absent(destination.id))?;
         Ok(Response::new(v1::UpdateDestinationCredentialsResponse {
             destination: Some((&changed).into()),
@@ -294,11 +302,11 @@ impl DestinationService for Destinations {
         &self,
         request: Request<v1::DeleteDestinationRequest>,
     ) -> Result<Response<v1::DeleteDestinationResponse>, Status> {
-        let tenant = Caller::actor(&request, Permission::Manage)?.tenant;
+        let (tenant, act) = (Caller::actor(&request, Permission::Manage)?.tenant, act(&request)?);
         let id =
             DestinationId::parse("id", &request.get_ref().id).map_err(|fault| invalid([fault]))?;
         let now = self.store.now().await.map_err(unavailable)?;
-        match self.store.delete_destination(tenant, id, now).await.map_err(unavailable)? {
+        match self.store.delete_destination(act, tenant, id, now).await.map_err(unavailable)? {
             Deletion::Done => Ok(Response::new(v1::DeleteDestinationResponse {})),
             Deletion::Absent => Err(absent(id)),
             Deletion::InUse(export) => {

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     admission::RETRY_SECONDS,
-    auth::Caller,
+    auth::{Caller, act},
     keys::Keys,
     planning::planned,
     store::{
@@ -153,7 +153,7 @@ impl ExportService for Exports {
         &self,
         request: Request<v1::CreateExportRequest>,
     ) -> Result<Response<v1::CreateExportResponse>, Status> {
-        let tenant = Caller::actor(&request, Permission::Manage)?.tenant;
+        let (tenant, act) = (Caller::actor(&request, Permission::Manage)?.tenant, act(&request)?);
         let v1::CreateExportRequest { spec, idempotency_key } = request.into_inner();
         let now = self.now().await?;
         let (spec, request) =
@@ -161,7 +161,7 @@ impl ExportService for Exports {
         let destination = spec.destination;
         let (export, runs) = planned(tenant, spec, None, now);
         let new = NewExport { export, tasks: runs, quota: self.terms.quota, request };
-        match self.store.create_export(new).await.map_err(unavailable)? {
+        match self.store.create_export(act, new).await.map_err(unavailable)? {
             CreateOutcome::Now(view) | CreateOutcome::Before(view) => {
                 Ok(Response::new(v1::CreateExportResponse { export: self.shown(&view).await? }))
             }
@@ -209,11 +209,11 @@ impl ExportService for Exports {
         &self,
         request: Request<v1::CancelExportRequest>,
     ) -> Result<Response<v1::CancelExportResponse>, Status> {
-        let tenant = Caller::actor(&request, Permission::Manage)?.tenant;
+        let (tenant, act) = (Caller::actor(&request, Permission::Manage)?.tenant, act(&request)?);
         let id = export_id("id", &request.get_ref().id)?;
         let view = self
             .store
-            .cancel_export(tenant, id, self.now().await?)
+            .cancel_export(act, tenant, id, self.now().await?)
             .await
             .map_err(unavailable)?
             .ok_or_else(|| absent(id))?;
@@ -322,9 +322,10 @@ impl ExportService for Exports {
         &self,
         request: Request<v1::RetryRunRequest>,
     ) -> Result<Response<v1::RetryRunResponse>, Status> {
-        let tenant = Caller::actor(&request, Permission::Manage)?.tenant;
+        let (tenant, act) = (Caller::actor(&request, Permission::Manage)?.tenant, act(&request)?);
         let (id, run) = run_id(&request.get_ref().export_id, &request.get_ref().run_id)?;
-        match self.store.retry_run(tenant, id, run, self.now().await?).await.map_err(unavailable)? {
+        let now = self.now().await?;
+        match self.store.retry_run(act, tenant, id, run, now).await.map_err(unavailable)? {
             Some(Retry::Queued(queued)) => {
                 Ok(Response::new(v1::RetryRunResponse { run: Some(view::run(&queued)) }))
             }
@@ -462,10 +463,8 @@ impl Watch {
     }
 
     async fn resync(&mut self) -> Result<v1::WatchExportResponse, Status> {
-        if std::mem::take(&mut self.is_to_ask_for_key)
-            && !self.exports.keys.is_valid(self.key).await?
-        {
-            return Err(Status::unauthenticated("the API key of this watch was revoked"));
+        if std::mem::take(&mut self.is_to_ask_for_key) {
+            self.exports.keys.check(self.key).await?;
         }
         let view = self.exports.view(self.tenant, self.id).await?;
         self.ended = view.export.status.ended();
@@ -478,7 +477,8 @@ impl Watch {
             match self.notifications.recv().await {
                 Ok(Change::Export(id)) if id == self.id => break,
                 Ok(Change::KeyRevoked(key)) if key != self.key => {}
-                Ok(Change::Missed | Change::KeyRevoked(_))
+                Ok(Change::Tenant(tenant)) if tenant != self.tenant => {}
+                Ok(Change::Missed | Change::KeyRevoked(_) | Change::Tenant(_))
                 | Err(broadcast::error::RecvError::Lagged(_)) => {
                     self.is_to_ask_for_key = true;
                     break;

@@ -21,10 +21,11 @@ use tracing::Instrument as _;
 
 use super::{sealer, unavailable};
 use crate::{
+    auth::act,
     dispatch::{Dispatcher, LeaseTerms, MAX_CAPACITY, Session},
     sealer::CredentialSealer,
     settings::AmbientCredentials,
-    store::Store,
+    store::{Act, Store, Who},
 };
 
 pub(crate) struct Fleet {
@@ -98,13 +99,16 @@ impl FleetService for Fleet {
         &self,
         request: Request<v1::GetDestinationAccessRequest>,
     ) -> Result<Response<v1::GetDestinationAccessResponse>, Status> {
+        let act = act(&request)?;
         let request = request.into_inner();
-        let (task, fence) = (&request).try_into().map_err(|fault| invalid([fault]))?;
+        let lease = (&request).try_into().map_err(|fault| invalid([fault]))?;
         let exporter = ExporterId::parse("exporter_id", &request.exporter_id)
             .map_err(|fault| invalid([fault]))?;
+        let now = self.store.now().await.map_err(unavailable)?;
+        let act = Act { who: Who::Exporter(Some(exporter.clone())), ..act };
         let access = self
             .store
-            .access(task, fence, exporter, request.incarnation)
+            .access(act, lease, exporter, request.incarnation, now)
             .await
             .map_err(unavailable)?;
         let access = access.ok_or_else(|| {

@@ -40,15 +40,21 @@ impl Token for Place {
     }
 }
 
-impl Token for u32 {
-    fn write(self) -> String {
-        self.to_string()
-    }
+macro_rules! numbers {
+    ($($number:ident),*) => {$(
+        impl Token for $number {
+            fn write(self) -> String {
+                self.to_string()
+            }
 
-    fn read(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
+            fn read(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
+        }
+    )*};
 }
+
+numbers!(u32, u64);
 
 /// The token for the next page of a list.
 fn token<T: Token>(list: &str, after: Option<T>) -> String {

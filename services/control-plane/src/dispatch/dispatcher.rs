@@ -109,7 +109,7 @@ impl Dispatcher {
                 change = notifications.recv() => match change {
                     Ok(Change::TasksQueued) => self.wake_one(),
                     Ok(change @ (Change::Stopped { .. } | Change::Connected { .. })) => self.notify(change),
-                    Ok(Change::Export(_) | Change::KeyRevoked(_)) => {}
+                    Ok(Change::Export(_) | Change::KeyRevoked(_) | Change::Tenant(_)) => {}
                     Ok(Change::Missed) | Err(RecvError::Lagged(_)) => self.notify_all(&Change::Missed),
                     Err(RecvError::Closed) => return,
                 },

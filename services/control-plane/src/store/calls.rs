@@ -1,10 +1,12 @@
 //! The calls to the store, each one transaction of whichever database is in use.
 
+mod tenants;
+
 use tokio::sync::broadcast;
 use tracelift_core::{
-    destination::{Destination, Identity, StoreFeatures},
+    destination::{Destination, StoreFeatures},
     file::File,
-    id::{DestinationId, ExportId, ExporterId, KeyId, TaskId, TenantId},
+    id::{DestinationId, ExportId, ExporterId, TaskId, TenantId},
     limit::AtOnce,
     task::{Event, Fence, Lease, Progress, Verdict},
     time::Timestamp,
@@ -12,66 +14,23 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    Access, ApiKey, Change, ClaimGrant, ClaimRequest, CreateDestinationOutcome, CreateOutcome,
-    Deletion, Due, ExportFilter, ExportView, Holder, NewDestination, NewExport, Page, Replica,
-    ReportError, ReportOutcome, RequestKey, Retry, RunFiles, RunView, Store, StoreError, Tenant,
+    Access, Act, Change, ClaimGrant, ClaimRequest, CreateDestinationOutcome, CreateOutcome,
+    Deletion, Due, ExportFilter, ExportView, Holder, NewDestination, NewExport, NewIdentity, Page,
+    Replica, ReportError, ReportOutcome, RequestKey, Retry, RunFiles, RunView, Store, StoreError,
     TimeLimits, Usage,
-    rules::{self, claims, exports, leases, schedules},
-    tables::{self, destinations, files, tasks, tenants},
+    rules::{self, claims, leases, recorded, schedules},
+    tables::{self, destinations, files, tasks},
 };
 use crate::sealer::Sealed;
 
 impl Store {
-    /// Adds a tenant.
-    pub async fn create_tenant(&self, tenant: Tenant) -> Result<(), StoreError> {
-        self.engine.transact(move |tx| tenants::create(tx, &tenant)).await
-    }
-
-    /// All tenants, newest first.
-    pub async fn tenants(&self) -> Result<Vec<Tenant>, StoreError> {
-        self.engine.transact(|tx| tenants::all(tx)).await
-    }
-
-    /// Whether there is such a tenant.
-    pub async fn has_tenant(&self, id: TenantId) -> Result<bool, StoreError> {
-        self.engine.transact(move |tx| tenants::exists(tx, id)).await
-    }
-
-    /// Adds a key by the hash of its secret.
-    pub async fn create_key(&self, key: ApiKey, hash: [u8; 32]) -> Result<(), StoreError> {
-        self.engine.transact(move |tx| tenants::create_key(tx, &key, &hash)).await
-    }
-
-    /// A tenant's keys, newest first.
-    pub async fn keys(&self, tenant: TenantId) -> Result<Vec<ApiKey>, StoreError> {
-        self.engine.transact(move |tx| tenants::keys(tx, tenant)).await
-    }
-
-    /// Revokes a key; `None` if there is none.
-    pub async fn revoke_key(
-        &self,
-        id: KeyId,
-        now: Timestamp,
-    ) -> Result<Option<ApiKey>, StoreError> {
-        self.engine.transact(move |tx| tenants::revoke_key(tx, id, now)).await
-    }
-
-    /// The valid key with this hash.
-    pub async fn key_by_hash(&self, hash: [u8; 32]) -> Result<Option<ApiKey>, StoreError> {
-        self.engine.transact(move |tx| tenants::key_by_hash(tx, &hash)).await
-    }
-
-    /// Whether there is such a key, and it is valid.
-    pub async fn is_key_valid(&self, id: KeyId) -> Result<bool, StoreError> {
-        self.engine.transact(move |tx| tenants::is_key_valid(tx, id)).await
-    }
-
     /// Adds a destination, unless its idempotency key was used before.
     pub async fn create_destination(
         &self,
+        act: Act,
         new: NewDestination,
     ) -> Result<CreateDestinationOutcome, StoreError> {
-        self.engine.transact(move |tx| rules::destinations::create(tx, &new)).await
+        self.engine.transact(move |tx| recorded::create_destination(tx, &act, &new)).await
     }
 
     /// The outcome recorded for a tenant's idempotency key among destinations, if any.
@@ -103,25 +62,14 @@ impl Store {
     /// Replaces how a tenant's destination authenticates; `None` if there is no such destination.
     pub async fn replace_identity(
         &self,
+        act: Act,
         tenant: TenantId,
         id: DestinationId,
-        identity: Identity,
-        sealed: Option<Sealed>,
-        keys: Vec<String>,
+        new: NewIdentity,
         now: Timestamp,
     ) -> Result<Option<Destination>, StoreError> {
         self.engine
-            .transact(move |tx| {
-                destinations::replace_identity(
-                    tx,
-                    tenant,
-                    id,
-                    &identity,
-                    sealed.as_ref(),
-                    &keys,
-                    now,
-                )
-            })
+            .transact(move |tx| recorded::replace_identity(tx, &act, tenant, id, &new, now))
             .await
     }
 
@@ -141,11 +89,14 @@ impl Store {
     /// there.
     pub async fn delete_destination(
         &self,
+        act: Act,
         tenant: TenantId,
         id: DestinationId,
         now: Timestamp,
     ) -> Result<Deletion, StoreError> {
-        self.engine.transact(move |tx| destinations::delete(tx, tenant, id, now)).await
+        self.engine
+            .transact(move |tx| recorded::delete_destination(tx, &act, tenant, id, now))
+            .await
     }
 
     /// Every sealed value with its owner, for resealing under another key.
@@ -179,8 +130,12 @@ impl Store {
     }
 
     /// Adds an export and its tasks, if allowed.
-    pub async fn create_export(&self, new: NewExport) -> Result<CreateOutcome, StoreError> {
-        self.engine.transact(move |tx| exports::create(tx, &new)).await
+    pub async fn create_export(
+        &self,
+        act: Act,
+        new: NewExport,
+    ) -> Result<CreateOutcome, StoreError> {
+        self.engine.transact(move |tx| recorded::create_export(tx, &act, &new)).await
     }
 
     /// A tenant's usage of its limits.
@@ -219,11 +174,12 @@ impl Store {
     /// Cancels a tenant's export, unless it has ended; `None` if there is none.
     pub async fn cancel_export(
         &self,
+        act: Act,
         tenant: TenantId,
         id: ExportId,
         now: Timestamp,
     ) -> Result<Option<ExportView>, StoreError> {
-        self.engine.transact(move |tx| exports::cancel(tx, tenant, id, now)).await
+        self.engine.transact(move |tx| recorded::cancel_export(tx, &act, tenant, id, now)).await
     }
 
     /// The partitions of a tenant's export, oldest first; `None` if there is no such export.
@@ -262,12 +218,15 @@ impl Store {
     /// Requeues a run that has failed or timed out; `None` if there is none.
     pub async fn retry_run(
         &self,
+        act: Act,
         tenant: TenantId,
         export: ExportId,
         task: TaskId,
         now: Timestamp,
     ) -> Result<Option<Retry>, StoreError> {
-        self.engine.transact(move |tx| exports::retry(tx, tenant, export, task, now)).await
+        self.engine
+            .transact(move |tx| recorded::retry_run(tx, &act, tenant, export, task, now))
+            .await
     }
 
     /// The partitions of all exports that a tenant's schedule spawned; `None` if there is no such
@@ -371,13 +330,14 @@ impl Store {
     /// What the holder of a lease may access.
     pub async fn access(
         &self,
-        task: TaskId,
-        fence: Fence,
+        act: Act,
+        lease: (TaskId, Fence),
         exporter: ExporterId,
         incarnation: String,
+        now: Timestamp,
     ) -> Result<Option<Access>, StoreError> {
         self.engine
-            .transact(move |tx| leases::access(tx, task, fence, &exporter, &incarnation))
+            .transact(move |tx| recorded::access(tx, &act, lease, &exporter, &incarnation, now))
             .await
     }
 

@@ -6,10 +6,12 @@
 
 pub(crate) mod ageing;
 pub(crate) mod any_sequence;
+pub(crate) mod audit;
 pub(crate) mod claims;
 pub(crate) mod experiments;
 pub(crate) mod exports;
 pub(crate) mod fairness;
+pub(crate) mod keys;
 pub(crate) mod leases;
 pub(crate) mod limits;
 pub(crate) mod notifications;
@@ -18,6 +20,7 @@ pub(crate) mod reports;
 pub(crate) mod requests;
 pub(crate) mod retries;
 pub(crate) mod schedules;
+pub(crate) mod tenants;
 
 use tracelift_core::{
     column::Columns,
@@ -36,8 +39,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    ClaimRequest, Claimed, CreateOutcome, ExportView, NewDestination, NewExport, Page, ReportError,
-    ReportOutcome, RunView, Store, Tenant,
+    Act, ClaimRequest, Claimed, CreateOutcome, ExportView, NewDestination, NewExport, Page,
+    ReportError, ReportOutcome, RunView, Store, Tenant, Who,
 };
 use crate::sealer::Sealed;
 
@@ -191,6 +194,28 @@ macro_rules! suite {
                 a_report_is_heard_from_the_holder_only,
                 control_planes_know_of_each_other_while_they_run,
             }
+            audit {
+                every_act_leaves_one_record_of_who_did_what,
+                what_is_refused_is_recorded_with_the_reason,
+                what_changes_nothing_leaves_no_record,
+                an_act_that_fails_leaves_no_record,
+                chains_of_tenants_are_apart_and_each_is_verified,
+                of_acts_at_once_each_has_a_number_of_its_own,
+                a_schedule_is_the_actor_of_what_it_spawns,
+                records_are_listed_by_time_and_action_in_pages_newest_first,
+                old_records_are_removed_and_the_rest_is_still_verified,
+            }
+            keys {
+                a_key_is_read_back_with_when_it_expires_and_was_last_used,
+                a_rotated_key_expires_after_the_overlap_and_the_new_one_may_do_the_same,
+                a_key_is_revoked_and_rotated_by_its_own_tenant_or_the_operator_only,
+                a_key_that_is_not_valid_is_not_rotated,
+            }
+            tenants {
+                a_suspended_tenant_begins_nothing_until_it_is_resumed,
+                of_a_deleted_tenant_everything_ends_and_its_id_is_not_used_again,
+                what_is_made_in_the_moment_of_a_deletion_ends_too,
+            }
             notifications {
                 new_work_is_told,
                 every_change_of_an_export_is_told,
@@ -232,6 +257,11 @@ pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::parse("t", "2024-06-01T00:00:00Z").unwrap().plus_seconds(seconds)
 }
 
+/// Somebody's act; most cases are about something else.
+pub(crate) fn act() -> Act {
+    Act::by(Who::Anonymous)
+}
+
 /// How often a run is tried again.
 pub(crate) const RETRIES: u32 = 2;
 
@@ -261,11 +291,7 @@ pub(crate) fn sealed(n: u128) -> Sealed {
 }
 
 pub(crate) fn tenant(n: u128) -> Tenant {
-    Tenant {
-        id: TenantId(Uuid::from_u128(n)),
-        display_name: format!("tenant {n}"),
-        created_at: at(0),
-    }
+    Tenant::new(TenantId(Uuid::from_u128(n)), format!("tenant {n}"), at(0))
 }
 
 pub(crate) async fn owner(store: &Store, n: u128) -> Owner {
@@ -273,9 +299,9 @@ pub(crate) async fn owner(store: &Store, n: u128) -> Owner {
         tenant: TenantId(Uuid::from_u128(n)),
         destination: DestinationId(Uuid::from_u128(0xd000 + n)),
     };
-    store.create_tenant(tenant(n)).await.unwrap();
+    store.create_tenant(act(), tenant(n)).await.unwrap();
     store
-        .create_destination(NewDestination::of(destination(owner, 0), Some(sealed(n))))
+        .create_destination(act(), NewDestination::of(destination(owner, 0), Some(sealed(n))))
         .await
         .unwrap();
     owner
@@ -359,7 +385,7 @@ pub(crate) async fn export(store: &Store, owner: Owner, n: u128, days: i64) -> E
 pub(crate) async fn make(store: &Store, export: Export, tasks: Vec<Task>) {
     let expected = ExportView::planned(export.clone(), &tasks);
     assert_eq!(
-        store.create_export(NewExport::of(export, tasks)).await.unwrap(),
+        store.create_export(act(), NewExport::of(export, tasks)).await.unwrap(),
         CreateOutcome::Now(Box::new(expected))
     );
 }

@@ -3,13 +3,13 @@
 use tracelift_core::{
     destination::{Bucket, Destination, Identity},
     export::Export,
-    id::{DestinationId, ExportId, ExporterId, TenantId},
+    id::{DestinationId, ExportId, ExporterId, KeyId, TenantId},
     limit::Quota,
     task::{Lease, RunStatus, Task},
     time::Timestamp,
 };
 
-use super::{ExportView, RunView, tables::quota::Full};
+use super::{ApiKey, ExportView, RunView, tables::quota::Full};
 use crate::sealer::Sealed;
 
 /// An export that a caller requests.
@@ -52,6 +52,17 @@ impl NewDestination {
     }
 }
 
+/// How a destination authenticates from now on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewIdentity {
+    /// What is stored in plain text.
+    pub identity: Identity,
+    /// Its credentials, if any.
+    pub sealed: Option<Sealed>,
+    /// Names of the fields in them.
+    pub keys: Vec<String>,
+}
+
 /// The outcome of creating a destination.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CreateDestinationOutcome {
@@ -71,6 +82,28 @@ pub struct RequestKey {
     /// Digests of the request: the first is stored; a match with any of them means the same
     /// request.
     pub digests: Vec<[u8; 32]>,
+}
+
+/// A key that takes another's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewKey {
+    /// Its id.
+    pub id: KeyId,
+    /// The hash of its secret.
+    pub hash: [u8; 32],
+    /// When it expires.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The outcome of rotating a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rotated {
+    /// The old key, which expires, and the new one.
+    Done(Box<(ApiKey, ApiKey)>),
+    /// There is no such key.
+    Absent,
+    /// It was revoked, or has expired.
+    Invalid,
 }
 
 /// The outcome of creating an export.

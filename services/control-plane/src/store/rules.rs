@@ -2,11 +2,14 @@
 //!
 //! [`tables`]: super::tables
 
+pub(super) mod audit;
 pub(super) mod claims;
 pub(super) mod destinations;
 pub(super) mod exports;
 pub(super) mod fairness;
 mod inspect;
 pub(super) mod leases;
+pub(super) mod recorded;
 pub(super) mod schedules;
+pub(super) mod tenants;
 mod unseen;

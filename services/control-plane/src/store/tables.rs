@@ -1,5 +1,6 @@
 //! Tables and their rows: how values map to columns, in statements that both databases understand.
 
+pub(crate) mod audit;
 pub(crate) mod destinations;
 pub(crate) mod exports;
 pub(crate) mod files;

@@ -21,6 +21,18 @@ pub struct Tenant {
     pub display_name: String,
     /// When it was created.
     pub created_at: Timestamp,
+    /// Since when it is suspended.
+    pub suspended_at: Option<Timestamp>,
+    /// When it was deleted.
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl Tenant {
+    /// A new one.
+    #[must_use]
+    pub fn new(id: TenantId, display_name: String, created_at: Timestamp) -> Self {
+        Self { id, display_name, created_at, suspended_at: None, deleted_at: None }
+    }
 }
 
 /// Who acts for a tenant.
@@ -32,13 +44,15 @@ pub struct Actor {
     pub key: KeyId,
 }
 
-/// What a key may be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a key may be used for; each permission includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Permission {
     /// List and get.
     Read,
-    /// Everything within the tenant.
+    /// Also create, change and cancel.
     Manage,
+    /// Also administer the tenant: its keys and its audit log.
+    Admin,
 }
 
 /// An API key, without its secret.
@@ -56,6 +70,19 @@ pub struct ApiKey {
     pub created_at: Timestamp,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+    /// From when on it is not valid any more.
+    pub expires_at: Option<Timestamp>,
+    /// When it was last used, to about a minute.
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// A key that was not revoked, with what matters of its tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownKey {
+    /// The key; it may have expired.
+    pub key: ApiKey,
+    /// Whether its tenant is suspended.
+    pub suspended: bool,
 }
 
 /// A control plane that runs, as others see it.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     exporter,
-    plane::{ADMIN, Caller, FLEET, SESSION, UNKNOWN, plane, plane_with, shown, spec},
+    plane::{ADMIN, Caller, FLEET, SESSION, UNKNOWN, act, plane, plane_with, shown, spec},
 };
 
 /// A line per call.
@@ -55,7 +55,7 @@ async fn a_call_needs_a_good_key_of_its_workspace() {
     }
     plane
         .store
-        .revoke_key(KeyId(Uuid::from_u128(11)), tracelift_core::time::Timestamp::EPOCH)
+        .revoke_key(act(), None, KeyId(Uuid::from_u128(11)), tracelift_core::time::Timestamp::EPOCH)
         .await
         .unwrap();
     table.note("a revoked key", list(plane.caller(&[("x-api-key", &good)]))).await;
@@ -245,6 +245,7 @@ async fn a_key_made_by_the_admin_works_at_once_and_until_it_is_revoked() {
         tenant_id: tenant.id.clone(),
         display_name: "ci".into(),
         permission: v1::Permission::Read.into(),
+        expires_at: None,
     };
     let made = admin.create_api_key(request).await.unwrap().into_inner();
     assert!(made.key.starts_with("tl_") && made.key.len() > 40);
@@ -271,6 +272,7 @@ async fn a_key_made_by_the_admin_works_at_once_and_until_it_is_revoked() {
         tenant_id: UNKNOWN.into(),
         display_name: "ci".into(),
         permission: 0,
+        expires_at: None,
     };
     table.note("a key of no tenant", admin.create_api_key(nobody)).await;
     table

@@ -149,8 +149,12 @@ async fn ids_pages_and_names_are_checked() {
     );
     let tenant = v1::CreateTenantRequest { id: no_id(), display_name: String::new() };
     text += &refused("tenant", admin.create_tenant(tenant).await);
-    let key =
-        v1::CreateApiKeyRequest { tenant_id: no_id(), display_name: "a\nb".into(), permission: 9 };
+    let key = v1::CreateApiKeyRequest {
+        tenant_id: no_id(),
+        display_name: "a\nb".into(),
+        permission: 9,
+        expires_at: None,
+    };
     text += &refused("key", admin.create_api_key(key).await);
     text += &refused(
         "keys",

@@ -9,6 +9,7 @@
 )]
 
 mod asking;
+mod audit;
 mod auth;
 mod bad_input;
 mod bucket;
@@ -16,6 +17,7 @@ mod destinations;
 mod exporter;
 mod exports;
 mod fleet;
+mod keys;
 mod leases;
 mod limits;
 mod pages;
@@ -24,4 +26,5 @@ mod replicas;
 mod secrets;
 mod starting;
 mod stopping;
+mod tenants;
 mod tls;

@@ -18,7 +18,7 @@ use tonic::{
 use tracelift_control_plane::{
     ControlPlane, Error, Settings, hash,
     sealer::CredentialSealer,
-    store::{ApiKey, NewDestination, Permission, Store, Tenant, sqlite::SqliteEngine},
+    store::{Act, ApiKey, NewDestination, Permission, Store, Tenant, Who, sqlite::SqliteEngine},
 };
 use tracelift_core::{
     destination::{BucketInput, Destination, DisplayName, Identity},
@@ -46,6 +46,11 @@ pub(crate) const ADMIN: &str = "admin-token-of-the-test";
 pub(crate) const FLEET: &str = "fleet-token-of-the-test";
 pub(crate) const SESSION: &str = "0190d1a2-0000-7000-8000-000000000005";
 pub(crate) const UNKNOWN: &str = "0190d1a2-0000-7000-8000-00000000dead";
+
+/// Somebody's act, straight in the store.
+pub(crate) fn act() -> Act {
+    Act::by(Who::Anonymous)
+}
 
 /// Time as the test sets it.
 #[derive(Debug)]
@@ -144,33 +149,34 @@ impl Plane {
     pub(crate) async fn workspace(&self, n: u128) -> Workspace {
         let (tenant, created_at) = (TenantId(Uuid::from_u128(n)), self.store.now().await.unwrap());
         self.store
-            .create_tenant(Tenant {
-                id: tenant,
-                display_name: format!("workspace {n}"),
-                created_at,
-            })
+            .create_tenant(act(), Tenant::new(tenant, format!("workspace {n}"), created_at))
             .await
             .unwrap();
-        let [manage, read] =
-            [(Permission::Manage, 1), (Permission::Read, 2)].map(|(permission, k)| {
-                let id = KeyId(Uuid::from_u128(n * 10 + k));
-                ApiKey {
-                    id,
-                    tenant,
-                    display_name: "key".into(),
-                    permission,
-                    created_at,
-                    revoked_at: None,
-                }
-            });
+        let [manage, read, admin] =
+            [(Permission::Manage, 1), (Permission::Read, 2), (Permission::Admin, 3)].map(
+                |(permission, k)| {
+                    let id = KeyId(Uuid::from_u128(n * 10 + k));
+                    ApiKey {
+                        id,
+                        tenant,
+                        display_name: "key".into(),
+                        permission,
+                        created_at,
+                        revoked_at: None,
+                        expires_at: None,
+                        last_used_at: None,
+                    }
+                },
+            );
         let secret = |key: &ApiKey| format!("tl_{}", key.id);
-        let callers = [&manage, &read].map(|key| self.caller(&[("x-api-key", &secret(key))]));
-        for key in [manage, read] {
+        let callers =
+            [&manage, &read, &admin].map(|key| self.caller(&[("x-api-key", &secret(key))]));
+        for key in [manage, read, admin] {
             let hashed = hash(&secret(&key));
-            self.store.create_key(key, hashed).await.unwrap();
+            self.store.create_key(act(), key, hashed).await.unwrap();
         }
-        let [manage, read] = callers;
-        Workspace { tenant, manage, read }
+        let [manage, read, admin] = callers;
+        Workspace { tenant, manage, read, admin }
     }
 
     /// A destination straight into the store; no bucket is asked.
@@ -208,7 +214,10 @@ impl Plane {
             created_at: now,
             updated_at: now,
         };
-        self.store.create_destination(NewDestination::of(destination, Some(sealed))).await.unwrap();
+        self.store
+            .create_destination(act(), NewDestination::of(destination, Some(sealed)))
+            .await
+            .unwrap();
         id
     }
 
@@ -223,11 +232,12 @@ impl Plane {
     }
 }
 
-/// A tenant's two keys.
+/// A tenant's keys.
 pub(crate) struct Workspace {
     pub(crate) tenant: TenantId,
     pub(crate) manage: Caller,
     pub(crate) read: Caller,
+    pub(crate) admin: Caller,
 }
 
 impl Workspace {

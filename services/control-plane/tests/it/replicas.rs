@@ -46,7 +46,12 @@ async fn replicas() -> (Plane, Plane, String) {
 impl Workspace {
     /// The same workspace, asking another control plane.
     fn at(&self, plane: &Plane) -> Self {
-        Self { tenant: self.tenant, manage: self.manage.at(plane), read: self.read.at(plane) }
+        Self {
+            tenant: self.tenant,
+            manage: self.manage.at(plane),
+            read: self.read.at(plane),
+            admin: self.admin.at(plane),
+        }
     }
 }
 

@@ -53,8 +53,11 @@ async fn no_secret_is_ever_logged() {
     let mut admin = plane.admin().admin();
     let tenant = v1::CreateTenantRequest { id: String::new(), display_name: "Acme".into() };
     let tenant = admin.create_tenant(tenant).await.unwrap().into_inner().tenant.unwrap();
-    let request =
-        v1::CreateApiKeyRequest { tenant_id: tenant.id, display_name: "ci".into(), permission: 0 };
+    let request = v1::CreateApiKeyRequest {
+        tenant_id: tenant.id,
+        display_name: "ci".into(),
+        ..Default::default()
+    };
     let key = admin.create_api_key(request).await.unwrap().into_inner().key;
     let caller = plane.caller(&[("x-api-key", &key)]);
 
@@ -112,7 +115,14 @@ async fn no_secret_is_ever_logged() {
     assert_eq!(keys(access).secret_access_key, SECRET);
 
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    for expected in ["answered", "a destination was refused", "task assigned", "h2", "aws_"] {
+    for expected in [
+        "tracelift::audit: ",
+        "answered",
+        "a destination was refused",
+        "task assigned",
+        "h2",
+        "aws_",
+    ] {
         assert!(text.contains(expected), "nothing was captured of {expected:?}");
     }
     for secret in [SECRET, ADMIN, FLEET, &MASTER_KEYS[3..], key.as_str()] {

@@ -193,3 +193,24 @@ pub(crate) struct LastEvent {
     #[param(rename = "Last-Event-ID")]
     last_event_id: Option<String>,
 }
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AuditQuery {
+    /// Inclusive.
+    #[param(format = DateTime)]
+    start_time: Option<String>,
+    /// Inclusive.
+    #[param(format = DateTime)]
+    end_time: Option<String>,
+    /// Only records of these operations; may be given several times.
+    operations: Option<Vec<String>>,
+    /// The workspace of the key; no other can be asked for.
+    #[param(format = Uuid)]
+    workspace_id: Option<String>,
+    /// How many; 100 unless given.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}

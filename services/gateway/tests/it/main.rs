@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fall over")]
 
+mod audit;
 mod beyond;
 mod destinations;
 mod exports;

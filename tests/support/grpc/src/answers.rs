@@ -1,5 +1,10 @@
 //! Default responses of the fake control plane.
 
+use tracelift_core::{
+    audit::{Chained, Link, Record},
+    id::TenantId,
+    time::Timestamp,
+};
 use tracelift_proto::v1;
 
 /// The id of an export; most tests use no other.
@@ -168,5 +173,37 @@ pub(crate) fn destination() -> v1::Destination {
             conditional_writes: false,
             object_size: true,
         }),
+    }
+}
+
+/// Two records of a tenant, newest first, and the places where their chain begins and ends.
+pub(crate) fn audit() -> v1::ListAuditRecordsResponse {
+    let record = |number, action: &str| Record {
+        number,
+        at: Timestamp::from_nanos("", 1_747_153_200, 123_456_000).unwrap(),
+        tenant: Some(TenantId::parse("", TENANT).unwrap()),
+        actor_kind: "admin_token".into(),
+        actor: "admin".into(),
+        action: action.into(),
+        object: TENANT.into(),
+        refused: None,
+        request_id: "request-1".into(),
+        address: "192.0.2.1".into(),
+    };
+    let first = record(1, "create_tenant");
+    let second = Record {
+        actor_kind: "api_key".into(),
+        actor: RUN.into(),
+        object: EXPORT.into(),
+        refused: Some("the export has ended".into()),
+        ..record(2, "cancel_bulk_export")
+    };
+    let first = Chained { hash: first.hash(&Link::START.hash), record: first };
+    let second = Chained { hash: second.hash(&first.hash), record: second };
+    v1::ListAuditRecordsResponse {
+        anchor: Some(Link::START.into()),
+        head: Some(Link { number: 2, hash: second.hash }.into()),
+        records: vec![second.into(), first.into()],
+        next_page_token: String::new(),
     }
 }

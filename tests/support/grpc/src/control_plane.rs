@@ -38,6 +38,7 @@ struct Memory {
     credentials: Option<v1::Credentials>,
     hang: bool,
     ended: bool,
+    tampered: bool,
     pages: bool,
     files: u32,
     planned: VecDeque<Planned>,
@@ -99,6 +100,11 @@ impl FakeControlPlane {
         self.memory().ended = true;
     }
 
+    /// From now on, records of the audit log are not what their hashes were made of.
+    pub fn tamper(&self) {
+        self.memory().tampered = true;
+    }
+
     /// Prepares the changes of the next watch; if `open`, its stream does not end by itself.
     pub fn plan_watch(&self, changes: Vec<Change>, open: bool) {
         self.memory().planned.push_back(Planned { changes, open });
@@ -158,6 +164,10 @@ impl FakeControlPlane {
 
     pub(crate) fn has_ended(&self) -> bool {
         self.memory().ended
+    }
+
+    pub(crate) fn is_tampered(&self) -> bool {
+        self.memory().tampered
     }
 
     pub(crate) fn has_pages(&self) -> bool {

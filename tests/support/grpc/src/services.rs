@@ -8,7 +8,7 @@ use tracelift_proto::v1::{
 };
 
 use crate::{
-    answers::{EXPORT, TENANT, at, destination, export, limits},
+    answers::{EXPORT, RUN, TENANT, at, audit, destination, export, limits},
     control_plane::{Change, FakeControlPlane},
 };
 
@@ -206,16 +206,42 @@ impl AdminService for FakeControlPlane {
         request: Request<v1::CreateTenantRequest>,
     ) -> Result<Response<v1::CreateTenantResponse>, Status> {
         self.hear(request).await?;
-        let tenant =
-            v1::Tenant { id: TENANT.into(), display_name: "acme".into(), created_at: None };
-        Ok(Response::new(v1::CreateTenantResponse { tenant: Some(tenant) }))
+        Ok(Response::new(v1::CreateTenantResponse { tenant: Some(tenant()) }))
     }
 
     async fn list_tenants(
         &self,
-        _: Request<v1::ListTenantsRequest>,
+        request: Request<v1::ListTenantsRequest>,
     ) -> Result<Response<v1::ListTenantsResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
+        self.hear(request).await?;
+        let tenants = vec![tenant()];
+        Ok(Response::new(v1::ListTenantsResponse { tenants, next_page_token: String::new() }))
+    }
+
+    async fn suspend_tenant(
+        &self,
+        request: Request<v1::SuspendTenantRequest>,
+    ) -> Result<Response<v1::SuspendTenantResponse>, Status> {
+        self.hear(request).await?;
+        let tenant = v1::Tenant { suspended_at: at(5), ..tenant() };
+        Ok(Response::new(v1::SuspendTenantResponse { tenant: Some(tenant) }))
+    }
+
+    async fn resume_tenant(
+        &self,
+        request: Request<v1::ResumeTenantRequest>,
+    ) -> Result<Response<v1::ResumeTenantResponse>, Status> {
+        self.hear(request).await?;
+        Ok(Response::new(v1::ResumeTenantResponse { tenant: Some(tenant()) }))
+    }
+
+    async fn delete_tenant(
+        &self,
+        request: Request<v1::DeleteTenantRequest>,
+    ) -> Result<Response<v1::DeleteTenantResponse>, Status> {
+        self.hear(request).await?;
+        let tenant = v1::Tenant { deleted_at: at(6), ..tenant() };
+        Ok(Response::new(v1::DeleteTenantResponse { tenant: Some(tenant) }))
     }
 
     async fn create_api_key(
@@ -223,26 +249,69 @@ impl AdminService for FakeControlPlane {
         request: Request<v1::CreateApiKeyRequest>,
     ) -> Result<Response<v1::CreateApiKeyResponse>, Status> {
         self.hear(request).await?;
-        let api_key = v1::ApiKey {
-            id: EXPORT.into(),
-            tenant_id: TENANT.into(),
-            display_name: "ci".into(),
-            ..Default::default()
-        };
-        Ok(Response::new(v1::CreateApiKeyResponse { api_key: Some(api_key), key: "tl_new".into() }))
+        let api_key = Some(api_key());
+        Ok(Response::new(v1::CreateApiKeyResponse { api_key, key: "tl_new".into() }))
     }
 
     async fn list_api_keys(
         &self,
-        _: Request<v1::ListApiKeysRequest>,
+        request: Request<v1::ListApiKeysRequest>,
     ) -> Result<Response<v1::ListApiKeysResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
+        self.hear(request).await?;
+        let api_keys = vec![api_key()];
+        Ok(Response::new(v1::ListApiKeysResponse { api_keys, next_page_token: String::new() }))
+    }
+
+    async fn rotate_api_key(
+        &self,
+        request: Request<v1::RotateApiKeyRequest>,
+    ) -> Result<Response<v1::RotateApiKeyResponse>, Status> {
+        self.hear(request).await?;
+        let previous = Some(v1::ApiKey { id: RUN.into(), expires_at: at(7), ..api_key() });
+        let (api_key, key) = (Some(api_key()), "tl_new".into());
+        Ok(Response::new(v1::RotateApiKeyResponse { api_key, key, previous }))
+    }
+
+    async fn list_audit_records(
+        &self,
+        request: Request<v1::ListAuditRecordsRequest>,
+    ) -> Result<Response<v1::ListAuditRecordsResponse>, Status> {
+        let mut answer = audit();
+        match (request.get_ref().limit, request.get_ref().page_token.as_str()) {
+            (1, "") => {
+                answer.records.truncate(1);
+                answer.next_page_token = "more".into();
+            }
+            (_, "") => {}
+            _ => drop(answer.records.remove(0)),
+        }
+        self.hear(request).await?;
+        if self.is_tampered() {
+            answer.records.iter_mut().for_each(|record| record.actor.push('x'));
+        }
+        Ok(Response::new(answer))
     }
 
     async fn revoke_api_key(
         &self,
-        _: Request<v1::RevokeApiKeyRequest>,
+        request: Request<v1::RevokeApiKeyRequest>,
     ) -> Result<Response<v1::RevokeApiKeyResponse>, Status> {
-        Err(Status::unimplemented("no test asks for it"))
+        self.hear(request).await?;
+        let api_key = v1::ApiKey { revoked_at: at(8), ..api_key() };
+        Ok(Response::new(v1::RevokeApiKeyResponse { api_key: Some(api_key) }))
+    }
+}
+
+fn tenant() -> v1::Tenant {
+    v1::Tenant { id: TENANT.into(), display_name: "acme".into(), ..Default::default() }
+}
+
+fn api_key() -> v1::ApiKey {
+    v1::ApiKey {
+        id: EXPORT.into(),
+        tenant_id: TENANT.into(),
+        display_name: "ci".into(),
+        last_used_at: at(4),
+        ..Default::default()
     }
 }

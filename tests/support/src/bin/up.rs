@@ -307,6 +307,7 @@ async fn api_key(grpc: &str, admin: &str) -> Outcome<String> {
         tenant_id: dataset::TENANT_ID.to_owned(),
         display_name: "dev".to_owned(),
         permission: 0,
+        expires_at: None,
     };
     Ok(client.create_api_key(request).await?.into_inner().key)
 }

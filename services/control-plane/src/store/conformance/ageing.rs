@@ -12,8 +12,8 @@ use tracelift_core::{
 };
 
 use super::{
-    ALL, GRACE, LEASE, PATIENCE, RETRIES, at, claim, claim_one, complete, export, failed, file,
-    finished, first_runs, held, intent, lease, make, owner, planned, report, run_view, view,
+    ALL, GRACE, LEASE, PATIENCE, RETRIES, act, at, claim, claim_one, complete, export, failed,
+    file, finished, first_runs, held, intent, lease, make, owner, planned, report, run_view, view,
 };
 use crate::store::{Change, ReportOutcome, Store, TimeLimits};
 
@@ -140,7 +140,7 @@ pub(crate) async fn what_a_stopped_run_left_is_cleaned_up_once(store: &Store) {
     let task = claim_one(store, "a", 1).await;
     report(store, &task, Event::FileDone(file(0)), 2).await;
     report(store, &task, Event::FileIntent(intent(1)), 2).await;
-    store.cancel_export(mine.tenant, id, at(3)).await.unwrap();
+    store.cancel_export(act(), mine.tenant, id, at(3)).await.unwrap();
     let (cleaning, left) = cleaning(store, &task, 4).await;
     assert_eq!((left.intent, left.totals.files), (Some(intent(1)), 1));
     let adopted = Some(Box::new(file(1)));
@@ -166,7 +166,7 @@ pub(crate) async fn a_failed_run_is_cleaned_up_and_one_that_nobody_began_is_not(
     let unsealed = FileIntent { whole: None, ..intent(0) };
     report(store, &task, Event::FileIntent(unsealed), 2).await;
     report(store, &task, failed(FailureClass::CustomerConfig), 3).await;
-    store.cancel_export(mine.tenant, id, at(4)).await.unwrap();
+    store.cancel_export(act(), mine.tenant, id, at(4)).await.unwrap();
     let claimed = claim(store, "cleaner", 9, 5).await;
     assert_eq!(
         claimed.iter().map(|claimed| claimed.task.kind).collect::<Vec<_>>(),
@@ -270,7 +270,7 @@ pub(crate) async fn records_of_old_exports_are_removed_and_young_or_busy_ones_st
         report(store, &claimed.task, Event::FileDone(file(0)), 2).await;
     }
     for (id, when) in [(old, 10), (busy, 10), (young, 100)] {
-        store.cancel_export(mine.tenant, id, at(when)).await.unwrap();
+        store.cancel_export(act(), mine.tenant, id, at(when)).await.unwrap();
     }
     for claimed in claim(store, "cleaner", 99, 101)
         .await

@@ -17,7 +17,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    ALL, GRACE, LEASE, Owner, RETRIES, UNLIMITED, at, claim_under,
+    ALL, GRACE, LEASE, Owner, RETRIES, UNLIMITED, act, at, claim_under,
     experiments::{experiments, two_of_three_days},
     export, exporter, failed, file, finished, intent, lease_of, owner,
 };
@@ -220,7 +220,7 @@ impl<'a> Game<'a> {
             Move::Wait(seconds) => self.now += seconds,
             Move::Cancel => {
                 self.store
-                    .cancel_export(self.owner.tenant, self.export, at(self.now))
+                    .cancel_export(act(), self.owner.tenant, self.export, at(self.now))
                     .await
                     .unwrap();
             }
@@ -284,7 +284,7 @@ impl<'a> Game<'a> {
             && self.seen.export.export.status != ExportStatus::Cancelled;
         let answer = self
             .store
-            .retry_run(self.owner.tenant, self.export, id, at(self.now))
+            .retry_run(act(), self.owner.tenant, self.export, id, at(self.now))
             .await
             .unwrap()
             .unwrap();
@@ -331,7 +331,13 @@ impl<'a> Game<'a> {
     async fn has_access(&self, had: Had) -> bool {
         let found = self
             .store
-            .access(had.task, had.fence, exporter(NAMES[had.who]), had.incarnation.to_string())
+            .access(
+                act(),
+                (had.task, had.fence),
+                exporter(NAMES[had.who]),
+                had.incarnation.to_string(),
+                at(self.now),
+            )
             .await;
         found.unwrap().is_some()
     }

@@ -14,8 +14,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    ALL, GRACE, Owner, RETRIES, at, claim, claim_one, claim_under, complete, everything, failed,
-    first_runs, lease, make, owner, planned, report, view,
+    ALL, GRACE, Owner, RETRIES, act, at, claim, claim_one, claim_under, complete, everything,
+    failed, first_runs, lease, make, owner, planned, report, view,
 };
 use crate::store::{
     CreateOutcome, Due, ExportFilter, NewExport, ReportOutcome, RequestKey, Store, TimeLimits,
@@ -78,7 +78,7 @@ pub(crate) async fn which_they_are_is_found_first_and_nobody_sees_the_run_that_d
     assert_eq!(finder.kind, TaskKind::FindExperiments(seen.export.spec.window));
     assert_eq!(partitions(store, mine, id).await, []);
     assert!(store.run(mine.tenant, id, finder.id).await.unwrap().is_none());
-    assert!(store.retry_run(mine.tenant, id, finder.id, at(2)).await.unwrap().is_none());
+    assert!(store.retry_run(act(), mine.tenant, id, finder.id, at(2)).await.unwrap().is_none());
     let seen = view(store, mine, id).await;
     assert_eq!(
         (seen.export.status, seen.runs_total, seen.started_at),
@@ -225,7 +225,8 @@ pub(crate) async fn an_export_is_cancelled_while_its_experiments_are_found(store
         (experiments(store, mine, 1, 3).await, experiments(store, mine, 2, 3).await);
     let finder = claim_one(store, "a", 1).await;
     for export in [id, waiting] {
-        let cancelled = store.cancel_export(mine.tenant, export, at(2)).await.unwrap().unwrap();
+        let cancelled =
+            store.cancel_export(act(), mine.tenant, export, at(2)).await.unwrap().unwrap();
         assert_eq!((cancelled.export.status, cancelled.runs_total), (ExportStatus::Cancelled, 0));
     }
     assert_eq!(
@@ -308,7 +309,10 @@ pub(crate) async fn a_repeated_request_is_answered_as_before_they_were_found(sto
         made.spec.projects = Projects::Experiments;
         let tasks = first_runs(&made);
         let request = Some(RequestKey { key: "once".to_owned(), digests: vec![[7; 32]] });
-        store.create_export(NewExport { request, ..NewExport::of(made, tasks) }).await.unwrap()
+        store
+            .create_export(act(), NewExport { request, ..NewExport::of(made, tasks) })
+            .await
+            .unwrap()
     };
     let CreateOutcome::Now(first) = ask(1).await else { panic!("it was asked for before") };
     let finder = claim_one(store, "a", 1).await;

@@ -8,7 +8,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    ALL, Owner, at, bucket, claim, claim_one, complete, destination, everything, export, file,
+    ALL, Owner, act, at, bucket, claim, claim_one, complete, destination, everything, export, file,
     make, owner, planned, report, run_view, sealed, view,
 };
 use crate::store::{
@@ -50,7 +50,7 @@ pub(crate) async fn an_export_to_another_tenants_destination_is_not_stored(store
     let (made, tasks) = planned(Owner { destination: other.destination, ..mine }, 1, 2, 0);
     let id = made.id;
     assert_eq!(
-        store.create_export(NewExport::of(made, tasks)).await.unwrap(),
+        store.create_export(act(), NewExport::of(made, tasks)).await.unwrap(),
         CreateOutcome::NoDestination
     );
     for tenant in [mine.tenant, other.tenant] {
@@ -134,7 +134,7 @@ pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only
     let mine = owner(store, 1).await;
     let second = Owner { destination: DestinationId(Uuid::from_u128(0xd0d0)), ..mine };
     store
-        .create_destination(NewDestination::of(destination(second, 1), Some(sealed(9))))
+        .create_destination(act(), NewDestination::of(destination(second, 1), Some(sealed(9))))
         .await
         .unwrap();
     let other_project = SessionId(Uuid::from_u128(0x5e5e));
@@ -143,7 +143,10 @@ pub(crate) async fn a_list_may_be_of_some_statuses_destinations_or_projects_only
         made.spec.projects = if n > 2 { Projects::One(other_project) } else { made.spec.projects };
         make(store, made, tasks).await;
     }
-    store.cancel_export(mine.tenant, ExportId(Uuid::from_u128(0xe0001)), at(9)).await.unwrap();
+    store
+        .cancel_export(act(), mine.tenant, ExportId(Uuid::from_u128(0xe0001)), at(9))
+        .await
+        .unwrap();
     claim(store, "a", 1, 10).await;
     let list = async |wanted: ExportFilter, page| {
         let found = store.exports(mine.tenant, wanted, page).await.unwrap();
@@ -210,7 +213,7 @@ pub(crate) async fn another_tenants_export_is_invisible(store: &Store) {
     assert_eq!(store.tasks(other.tenant, id, ALL).await.unwrap(), None);
     assert_eq!(store.run(other.tenant, id, task.id).await.unwrap(), None);
     assert_eq!(store.schedule_runs(other.tenant, id, ALL).await.unwrap(), None);
-    assert_eq!(store.cancel_export(other.tenant, id, at(2)).await.unwrap(), None);
+    assert_eq!(store.cancel_export(act(), other.tenant, id, at(2)).await.unwrap(), None);
     assert_eq!(everything(store, mine, id).await, before);
 }
 
@@ -249,7 +252,7 @@ pub(crate) async fn cancelling_twice_changes_nothing_more(store: &Store) {
     let mut claimed = claim(store, "a", 2, 1).await;
     let (done, working) = (claimed.remove(0).task, claimed.remove(0).task);
     complete(store, &done, 1, 2).await;
-    let cancelled = store.cancel_export(mine.tenant, id, at(3)).await.unwrap().unwrap();
+    let cancelled = store.cancel_export(act(), mine.tenant, id, at(3)).await.unwrap().unwrap();
     assert_eq!(
         (cancelled.export.status, cancelled.export.finished_at),
         (ExportStatus::Cancelled, Some(at(3)))
@@ -270,7 +273,7 @@ pub(crate) async fn cancelling_twice_changes_nothing_more(store: &Store) {
     );
     assert_eq!(working.fence.0, 1);
     let before = everything(store, mine, id).await;
-    assert_eq!(store.cancel_export(mine.tenant, id, at(9)).await.unwrap(), Some(cancelled));
+    assert_eq!(store.cancel_export(act(), mine.tenant, id, at(9)).await.unwrap(), Some(cancelled));
     assert_eq!(everything(store, mine, id).await, before);
     let after: Vec<_> =
         claim(store, "b", 9, 10).await.iter().map(|claimed| claimed.task.kind).collect();
@@ -285,9 +288,9 @@ pub(crate) async fn an_export_that_has_ended_is_not_cancelled(store: &Store) {
     report(store, &finalizing, Event::Published, 4).await;
     let ended = view(store, mine, id).await;
     assert_eq!(ended.export.status, ExportStatus::Completed);
-    assert_eq!(store.cancel_export(mine.tenant, id, at(9)).await.unwrap(), Some(ended));
+    assert_eq!(store.cancel_export(act(), mine.tenant, id, at(9)).await.unwrap(), Some(ended));
     let unknown = ExportId(Uuid::from_u128(9));
-    assert_eq!(store.cancel_export(mine.tenant, unknown, at(9)).await.unwrap(), None);
+    assert_eq!(store.cancel_export(act(), mine.tenant, unknown, at(9)).await.unwrap(), None);
 }
 
 pub(crate) async fn a_cancelled_export_does_not_count_files_in_the_making(store: &Store) {
@@ -297,7 +300,7 @@ pub(crate) async fn a_cancelled_export_does_not_count_files_in_the_making(store:
     report(store, &task, Event::FileDone(file(0)), 2).await;
     let said = Progress { rows: 5000, bytes: 50_000, files: 1, ..Progress::default() };
     store.progress(None, task.id, task.fence, said, at(3)).await.unwrap();
-    let cancelled = store.cancel_export(mine.tenant, id, at(4)).await.unwrap().unwrap();
+    let cancelled = store.cancel_export(act(), mine.tenant, id, at(4)).await.unwrap().unwrap();
     assert_eq!((cancelled.rows, cancelled.bytes, cancelled.files), (10, 100, 1));
     assert_eq!(run_view(store, &task).await.reported.rows, 0);
 }

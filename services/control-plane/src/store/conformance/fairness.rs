@@ -8,7 +8,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    GRACE, UNLIMITED, at, claim, export, exporter, failed, file, held, lease, lease_of, owner,
+    GRACE, UNLIMITED, act, at, claim, export, exporter, failed, file, held, lease, lease_of, owner,
     report, run_view,
 };
 use crate::store::{Holder, Replica, ReportOutcome, Store};
@@ -18,7 +18,7 @@ async fn leave_clean_ups(store: &Store, tenant: u128, number: u32) {
     let mine = owner(store, tenant).await;
     let id = export(store, mine, tenant, i64::from(number)).await;
     assert_eq!(claim(store, "left", number, 1).await.len(), number as usize);
-    store.cancel_export(mine.tenant, id, at(2)).await.unwrap().unwrap();
+    store.cancel_export(act(), mine.tenant, id, at(2)).await.unwrap().unwrap();
 }
 
 fn kinds(claimed: &[crate::store::Claimed]) -> (usize, usize) {

@@ -8,7 +8,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    LEASE, RETRIES, UNLIMITED, at, bucket, claim, claim_one, claim_under, complete, export,
+    LEASE, RETRIES, UNLIMITED, act, at, bucket, claim, claim_one, claim_under, complete, export,
     exporter, held, lease, lease_of, owner, report, run_view, sealed, view,
 };
 use crate::store::{Access, Store};
@@ -33,7 +33,7 @@ pub(crate) async fn a_heartbeat_tells_of_a_cancel(store: &Store) {
     let first = claim_one(store, "a", 1).await;
     export(store, mine, 2, 1).await;
     let second = claim(store, "a", 2, 1).await.remove(0).task;
-    store.cancel_export(mine.tenant, stopped, at(2)).await.unwrap();
+    store.cancel_export(act(), mine.tenant, stopped, at(2)).await.unwrap();
     let verdicts = store.heartbeat(lease("a", 3), held(&[&second, &first]), at(3)).await.unwrap();
     assert_eq!(verdicts, [Verdict::Keep, Verdict::Cancel], "in the order of what is held");
     assert_eq!(
@@ -67,7 +67,7 @@ pub(crate) async fn a_heartbeat_tells_of_a_lost_lease(store: &Store) {
         );
     }
     assert_eq!(run_view(store, &taken).await.task.lease(), Some(&lease("b", 42)));
-    store.cancel_export(mine.tenant, id, at(44)).await.unwrap();
+    store.cancel_export(act(), mine.tenant, id, at(44)).await.unwrap();
     assert_eq!(
         store.heartbeat(lease("a", 45), held(&[&lost]), at(45)).await.unwrap(),
         [Verdict::Revoked]
@@ -182,7 +182,10 @@ pub(crate) async fn only_the_holder_has_access(store: &Store) {
     let id = export(store, mine, 1, 1).await;
     let task = claim_one(store, "a", 0).await;
     let ask = async |fence: Fence, name: &str, incarnation: &str| {
-        store.access(task.id, fence, exporter(name), incarnation.to_owned()).await.unwrap()
+        store
+            .access(act(), (task.id, fence), exporter(name), incarnation.to_owned(), at(4))
+            .await
+            .unwrap()
     };
     let Access { tenant, destination, bucket: found, identity, sealed: secret } =
         ask(task.fence, "a", "first").await.unwrap();
@@ -198,7 +201,7 @@ pub(crate) async fn only_the_holder_has_access(store: &Store) {
     let again = claim_one(store, "a", 2).await;
     assert!(ask(task.fence, "a", "first").await.is_none(), "under the old fence");
     assert!(ask(again.fence, "a", "first").await.is_some());
-    store.cancel_export(mine.tenant, id, at(3)).await.unwrap();
+    store.cancel_export(act(), mine.tenant, id, at(3)).await.unwrap();
     assert!(ask(again.fence, "a", "first").await.is_none(), "the export was cancelled");
 }
 

@@ -12,7 +12,8 @@ use tracelift_core::{
 };
 
 use super::{
-    ALL, Owner, at, claim, claim_under, complete, export, lease, make, owner, planned, report, view,
+    ALL, Owner, act, at, claim, claim_under, complete, export, lease, make, owner, planned, report,
+    view,
 };
 use crate::store::{Claimed, CreateOutcome, Due, ExportFilter, Full, NewExport, Store, Usage};
 
@@ -110,7 +111,7 @@ pub(crate) async fn what_callers_do_not_see_is_never_held_back(store: &Store) {
     let (first, second) = (export(store, mine, 1, 1).await, export(store, mine, 2, 2).await);
     let limits = AtOnce { runs_per_export: 1, exports: 1 };
     let task = claim_within(store, "a", 9, limits, 1).await.remove(0).task;
-    store.cancel_export(mine.tenant, first, at(2)).await.unwrap();
+    store.cancel_export(act(), mine.tenant, first, at(2)).await.unwrap();
     let rest = claim_within(store, "b", 9, limits, 3).await;
     assert_eq!(rest[0].task.kind, TaskKind::CleanUp(task.id));
     assert_eq!((rest.len(), rest[1].export.id), (2, second));
@@ -186,10 +187,10 @@ async fn asked(
             (Some(Hours::new("", 24).unwrap()), ExportStatus::IntervalScheduled);
     }
     store
-        .create_export(NewExport {
-            quota,
-            ..NewExport::of(made, if schedule { Vec::new() } else { tasks })
-        })
+        .create_export(
+            act(),
+            NewExport { quota, ..NewExport::of(made, if schedule { Vec::new() } else { tasks }) },
+        )
         .await
         .unwrap()
 }
@@ -230,7 +231,7 @@ pub(crate) async fn a_workspace_has_only_so_many_schedules_under_way(store: &Sto
         "an export is none"
     );
     store
-        .cancel_export(mine.tenant, ExportId(uuid::Uuid::from_u128(0xe0001)), at(3))
+        .cancel_export(act(), mine.tenant, ExportId(uuid::Uuid::from_u128(0xe0001)), at(3))
         .await
         .unwrap();
     assert!(matches!(asked(store, mine, 4, quota, true, 4).await, CreateOutcome::Now(_)));

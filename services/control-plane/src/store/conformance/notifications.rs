@@ -8,7 +8,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    RETRIES, at, claim_one, complete, export, exporter, file, finished, lease, owner, planned,
+    RETRIES, act, at, claim_one, complete, export, exporter, file, finished, lease, owner, planned,
     report, run_view, view,
 };
 use crate::store::{Change, CreateOutcome, NewExport, Store};
@@ -53,7 +53,7 @@ pub(crate) async fn every_change_of_an_export_is_told(store: &Store) {
         hear(&mut notifications, Change::Export(id)).await;
     }
     let mut notifications = store.changes();
-    store.cancel_export(mine.tenant, id, at(4)).await.unwrap();
+    store.cancel_export(act(), mine.tenant, id, at(4)).await.unwrap();
     hear(&mut notifications, Change::Export(id)).await;
 }
 
@@ -62,7 +62,7 @@ pub(crate) async fn a_cancel_tells_the_holder_under_the_fence_it_knows(store: &S
     let id = export(store, mine, 1, 2).await;
     let task = claim_one(store, "a", 1).await;
     let mut notifications = store.changes();
-    store.cancel_export(mine.tenant, id, at(2)).await.unwrap();
+    store.cancel_export(act(), mine.tenant, id, at(2)).await.unwrap();
     hear(
         &mut notifications,
         Change::Stopped { task: task.id, fence: task.fence, exporter: exporter("a") },
@@ -79,7 +79,7 @@ pub(crate) async fn what_was_stopped_can_be_asked_for(store: &Store) {
     let other = claim_one(store, "b", 1).await;
     assert_eq!(store.stopped(exporter("a"), at(0)).await.unwrap(), []);
     for id in [first, second] {
-        store.cancel_export(mine.tenant, id, at(5)).await.unwrap();
+        store.cancel_export(act(), mine.tenant, id, at(5)).await.unwrap();
     }
     assert_eq!(store.stopped(exporter("a"), at(5)).await.unwrap(), [(held.id, held.fence)]);
     assert_eq!(store.stopped(exporter("b"), at(0)).await.unwrap(), [(other.id, other.fence)]);
@@ -96,7 +96,8 @@ pub(crate) async fn what_is_told_can_be_read(store: &Store) {
         hear(&mut notifications, Change::TasksQueued).await;
         claim_one(store, "a", 1).await
     };
-    let (task, stored) = tokio::join!(reader, store.create_export(NewExport::of(made, tasks)));
+    let (task, stored) =
+        tokio::join!(reader, store.create_export(act(), NewExport::of(made, tasks)));
     assert!(matches!(stored.unwrap(), CreateOutcome::Now(_)));
 
     let mut notifications = store.changes();
@@ -108,7 +109,7 @@ pub(crate) async fn what_is_told_can_be_read(store: &Store) {
         .await;
         (run_view(store, &task).await.task.status(), view(store, mine, id).await.export.status)
     };
-    let (seen, _) = tokio::join!(reader, store.cancel_export(mine.tenant, id, at(2)));
+    let (seen, _) = tokio::join!(reader, store.cancel_export(act(), mine.tenant, id, at(2)));
     assert_eq!(seen, (RunStatus::Cancelled, ExportStatus::Cancelled));
 }
 

@@ -10,8 +10,8 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    GRACE, RETRIES, UNLIMITED, at, claim, claim_one, claim_under, complete, everything, export,
-    failed, file, finished, illegal, intent, lease_of, owner, report, run_view, view,
+    GRACE, RETRIES, UNLIMITED, act, at, claim, claim_one, claim_under, complete, everything,
+    export, failed, file, finished, illegal, intent, lease_of, owner, report, run_view, view,
 };
 use crate::store::{ReportOutcome, Store};
 
@@ -126,7 +126,7 @@ pub(crate) async fn a_file_completed_in_the_moment_of_a_cancel_is_listed(store: 
     let task = claim_one(store, "a", 1).await;
     report(store, &task, Event::FileDone(file(0)), 2).await;
     report(store, &task, Event::FileIntent(intent(1)), 2).await;
-    store.cancel_export(mine.tenant, id, at(3)).await.unwrap();
+    store.cancel_export(act(), mine.tenant, id, at(3)).await.unwrap();
 
     let late = report(store, &task, Event::FileDone(file(1)), 4).await;
     assert_eq!(

@@ -7,7 +7,7 @@ use tracelift_core::{
 use uuid::Uuid;
 
 use super::{
-    ALL, Owner, at, claim_one, complete, destination, owner, planned, report, sealed, view,
+    ALL, Owner, act, at, claim_one, complete, destination, owner, planned, report, sealed, view,
 };
 use crate::store::{
     CreateDestinationOutcome, CreateOutcome, Deletion, ExportFilter, ExportView, NewDestination,
@@ -26,7 +26,7 @@ async fn asked(
     let (export, tasks) = planned(owner, n, 2, now);
     let request = Some(RequestKey { key: key.to_owned(), digests: vec![[what; 32]] });
     let made = store
-        .create_export(NewExport { request, ..NewExport::of(export.clone(), tasks) })
+        .create_export(act(), NewExport { request, ..NewExport::of(export.clone(), tasks) })
         .await
         .unwrap();
     (export, made)
@@ -38,7 +38,7 @@ pub(crate) async fn a_repeated_request_gets_the_same_answer_and_makes_nothing(st
     let answer = Box::new(ExportView::planned(first.clone(), &planned(mine, 1, 2, 10).1));
     assert_eq!(made, CreateOutcome::Now(answer.clone()));
     let task = claim_one(store, "a", 11).await;
-    store.cancel_export(mine.tenant, first.id, at(12)).await.unwrap();
+    store.cancel_export(act(), mine.tenant, first.id, at(12)).await.unwrap();
     assert_eq!(
         asked(store, mine, 2, "once", 1, 20).await.1,
         CreateOutcome::Before(answer),
@@ -61,7 +61,7 @@ pub(crate) async fn a_repeated_request_uses_up_no_quota(store: &Store) {
         let (export, tasks) = planned(mine, n, 1, 5);
         let request = Some(RequestKey { key: "k".to_owned(), digests: vec![[7; 32]] });
         store
-            .create_export(NewExport { request, quota, ..NewExport::of(export, tasks) })
+            .create_export(act(), NewExport { request, quota, ..NewExport::of(export, tasks) })
             .await
             .unwrap()
     };
@@ -128,7 +128,7 @@ async fn wished(
         digests: what.iter().map(|what| [*what; 32]).collect(),
     });
     let new = NewDestination { request, ..NewDestination::of(made.clone(), Some(sealed(n))) };
-    (made, store.create_destination(new).await.unwrap())
+    (made, store.create_destination(act(), new).await.unwrap())
 }
 
 pub(crate) async fn a_repeated_request_makes_one_destination(store: &Store) {
@@ -167,7 +167,7 @@ pub(crate) async fn a_repeated_request_makes_one_destination(store: &Store) {
         "too old"
     );
     assert_eq!(
-        store.delete_destination(mine.tenant, first.id, at(30)).await.unwrap(),
+        store.delete_destination(act(), mine.tenant, first.id, at(30)).await.unwrap(),
         Deletion::Done
     );
     assert_eq!(

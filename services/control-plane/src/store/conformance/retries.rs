@@ -9,13 +9,13 @@ use tracelift_core::{
 };
 
 use super::{
-    GRACE, RETRIES, at, claim, claim_one, claim_under, complete, export, failed, file, finished,
-    intent, lease, owner, report, run_view, view,
+    GRACE, RETRIES, act, at, claim, claim_one, claim_under, complete, export, failed, file,
+    finished, intent, lease, owner, report, run_view, view,
 };
 use crate::store::{Change, Deletion, ReportOutcome, Retry, Store, TimeLimits};
 
 async fn retry(store: &Store, task: &Task, now: i64) -> Retry {
-    store.retry_run(task.tenant, task.export, task.id, at(now)).await.unwrap().unwrap()
+    store.retry_run(act(), task.tenant, task.export, task.id, at(now)).await.unwrap().unwrap()
 }
 
 async fn retried(store: &Store, task: &Task, now: i64) -> Task {
@@ -140,7 +140,7 @@ pub(crate) async fn cancelled_while_it_waits_it_is_cleaned_up_after_once(store: 
     report(store, &task, Event::FileIntent(intent(0)), 2).await;
     report(store, &task, failed(FailureClass::CustomerConfig), 3).await;
     retried(store, &task, 4).await;
-    store.cancel_export(mine.tenant, id, at(5)).await.unwrap();
+    store.cancel_export(act(), mine.tenant, id, at(5)).await.unwrap();
     clean(store, &task, 6).await;
     assert_eq!(run_view(store, &task).await.task.intent, None);
     assert_eq!(claim(store, "cleaner", 9, 7).await, []);
@@ -154,7 +154,7 @@ pub(crate) async fn without_its_destination_a_run_is_not_retried(store: &Store) 
     report(store, &task, failed(FailureClass::CustomerConfig), 2).await;
     clean(store, &task, 3).await;
     assert_eq!(
-        store.delete_destination(mine.tenant, mine.destination, at(4)).await.unwrap(),
+        store.delete_destination(act(), mine.tenant, mine.destination, at(4)).await.unwrap(),
         Deletion::Done
     );
     assert_eq!(retry(store, &task, 5).await, Retry::NoDestination);
@@ -182,15 +182,15 @@ pub(crate) async fn only_what_failed_or_timed_out_is_asked_for_anew(store: &Stor
     assert_eq!(retry(store, &waiting, 2).await, Retry::Not(RunStatus::Created));
     complete(store, &task, 0, 3).await;
     assert_eq!(retry(store, &task, 4).await, Retry::Not(RunStatus::Completed));
-    assert_eq!(store.retry_run(other.tenant, id, task.id, at(4)).await.unwrap(), None);
+    assert_eq!(store.retry_run(act(), other.tenant, id, task.id, at(4)).await.unwrap(), None);
     assert_eq!(
         store
-            .retry_run(mine.tenant, ExportId(uuid::Uuid::from_u128(1)), task.id, at(4))
+            .retry_run(act(), mine.tenant, ExportId(uuid::Uuid::from_u128(1)), task.id, at(4))
             .await
             .unwrap(),
         None
     );
-    store.cancel_export(mine.tenant, id, at(5)).await.unwrap();
+    store.cancel_export(act(), mine.tenant, id, at(5)).await.unwrap();
     assert_eq!(retry(store, &waiting, 6).await, Retry::Cancelled);
 }
 

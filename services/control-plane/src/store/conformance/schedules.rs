@@ -8,7 +8,7 @@ use tracelift_core::{
     time::{Timestamp, Window},
 };
 
-use super::{ALL, Owner, at, claim, export, make, owner, planned, view};
+use super::{ALL, Owner, act, at, claim, export, make, owner, planned, view};
 use crate::store::{Change, Due, ExportFilter, ExportView, Page, Store, TimeLimits};
 
 /// The first window's beginning, and days after it.
@@ -151,7 +151,7 @@ pub(crate) async fn a_schedule_has_only_so_many_exports_under_way_and_the_next_w
             .find(|export| !export.status.ended())
             .unwrap();
         assert_eq!(oldest.spec.window.start(), day(n));
-        store.cancel_export(mine.tenant, oldest.id, at(3 + n)).await.unwrap();
+        store.cancel_export(act(), mine.tenant, oldest.id, at(3 + n)).await.unwrap();
         assert_eq!(store.due_schedules(within).await.unwrap(), [id], "there is room again");
         let all = (0..4).map(|_| store.spawn(id, within, at(3 + n)));
         assert_eq!(
@@ -180,7 +180,7 @@ pub(crate) async fn a_schedule_from_before_there_was_a_limit_goes_on_when_enough
     let within = Due { before: day(6), under_way: 3 };
     for export in spawned(store, mine, id).await.into_iter().take(3) {
         assert_eq!(catch_up_within(store, within, 2).await, 0);
-        store.cancel_export(mine.tenant, export.id, at(2)).await.unwrap();
+        store.cancel_export(act(), mine.tenant, export.id, at(2)).await.unwrap();
     }
     assert_eq!(catch_up_within(store, within, 3).await, 1);
 }
@@ -192,7 +192,7 @@ pub(crate) async fn a_cancelled_schedule_spawns_nothing_more_and_leaves_what_it_
     let id = schedule(store, mine, 1, 24).await;
     assert_eq!(catch_up(store, day(2), 1).await, 2);
     let [first, second] = spawned(store, mine, id).await.try_into().unwrap();
-    store.cancel_export(mine.tenant, first.id, at(2)).await.unwrap();
+    store.cancel_export(act(), mine.tenant, first.id, at(2)).await.unwrap();
     assert_eq!(
         view(store, mine, id).await.export.status,
         ExportStatus::IntervalScheduled,
@@ -200,7 +200,7 @@ pub(crate) async fn a_cancelled_schedule_spawns_nothing_more_and_leaves_what_it_
     );
     assert_eq!(catch_up(store, day(3), 3).await, 1);
 
-    let cancelled = store.cancel_export(mine.tenant, id, at(4)).await.unwrap().unwrap();
+    let cancelled = store.cancel_export(act(), mine.tenant, id, at(4)).await.unwrap().unwrap();
     assert_eq!(
         (cancelled.export.status, cancelled.export.finished_at),
         (ExportStatus::Cancelled, Some(at(4)))

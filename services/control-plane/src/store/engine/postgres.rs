@@ -26,14 +26,14 @@ use tokio::{
     sync::{broadcast, mpsc},
 };
 use tokio_postgres::types::ToSql;
-use tracelift_core::{id::ExporterId, time::Timestamp};
+use tracelift_core::{audit::Chained, id::ExporterId, time::Timestamp};
 use tracelift_runtime::tasks::{self, Owned};
 
 use super::{
     sql::{Row, Value},
     transaction::{Failure, Transaction},
 };
-use crate::store::{Change, NOTIFICATIONS, StoreError};
+use crate::store::{Change, NOTIFICATIONS, StoreError, stream};
 
 use clock::Clock;
 pub use settings::PostgresSettings;
@@ -120,6 +120,7 @@ impl PostgresEngine {
                 caller: waiting,
                 unsent: vec![BEGIN],
                 notifications: Vec::new(),
+                records: Vec::new(),
             };
             let worked = || {
                 work(&mut transaction)
@@ -130,6 +131,7 @@ impl PostgresEngine {
             });
             match &outcome {
                 Ok(_) => {
+                    transaction.records.iter().for_each(stream::write);
                     transaction.notifications.into_iter().for_each(|change| drop(told.send(change)))
                 } /* refused only when the store closes */
                 Err(error)
@@ -210,6 +212,7 @@ struct PostgresTransaction<'a> {
     /// Statements to send together with the next one whose answer is awaited: initially BEGIN.
     unsent: Vec<Statement>,
     notifications: Vec<Change>,
+    records: Vec<Chained>,
 }
 
 impl PostgresTransaction<'_> {
@@ -299,6 +302,10 @@ impl Transaction for PostgresTransaction<'_> {
         } else if !self.notifications.contains(&change) {
             self.notifications.push(change);
         }
+    }
+
+    fn stream(&mut self, record: Chained) {
+        self.records.push(record);
     }
 }
 

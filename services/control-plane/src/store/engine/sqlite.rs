@@ -14,7 +14,7 @@ use rusqlite::{
 };
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 use tokio::sync::{broadcast, oneshot};
-use tracelift_core::{id::ExporterId, time::Timestamp};
+use tracelift_core::{audit::Chained, id::ExporterId, time::Timestamp};
 use tracelift_runtime::clock::{SharedClock, SystemClock};
 
 use line::{Asked, Line};
@@ -48,6 +48,8 @@ static MIGRATIONS: LazyLock<Migrations<'static>> = LazyLock::new(|| {
         include_str!("sqlite/migrations/0018_unseen.sql"),
         include_str!("sqlite/migrations/0019_replicas.sql"),
         include_str!("sqlite/migrations/0020_asked_back.sql"),
+        include_str!("sqlite/migrations/0021_audit.sql"),
+        include_str!("sqlite/migrations/0022_keys.sql"),
     ];
     Migrations::new(changes.map(M::up).into())
 });
@@ -142,6 +144,7 @@ impl SqliteEngine {
 struct SqliteTransaction<'a> {
     inner: rusqlite::Transaction<'a>,
     notifications: Vec<Change>,
+    records: Vec<Chained>,
 }
 
 impl Transaction for SqliteTransaction<'_> {
@@ -176,6 +179,10 @@ impl Transaction for SqliteTransaction<'_> {
         if !self.notifications.contains(&change) {
             self.notifications.push(change);
         }
+    }
+
+    fn stream(&mut self, record: Chained) {
+        self.records.push(record);
     }
 }
 

@@ -4,7 +4,7 @@
 //! [`Transaction`]; a database only defines how statements run, rows are locked, and notifications
 //! travel.
 
-use tracelift_core::id::ExporterId;
+use tracelift_core::{audit::Chained, id::ExporterId};
 
 use super::sql::{Row, Value};
 use crate::store::{Change, ReportError, StoreError};
@@ -12,7 +12,7 @@ use crate::store::{Change, ReportError, StoreError};
 /// What rules and tables need from a database, within one transaction. Parameters are `$1`, `$2`, …
 ///
 /// To avoid deadlocks, locks are always taken in this order: the exporter, tenants by id, tasks (of
-/// the exporter or of an export) by id, exports by id.
+/// the exporter or of an export) by id, exports by id, the end of an audit chain.
 pub(crate) trait Transaction {
     /// Reads rows.
     fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>, StoreError>;
@@ -26,6 +26,8 @@ pub(crate) trait Transaction {
     /// Publishes a notification once the transaction is durable, so that receivers see what was
     /// written. It may be lost if the process ends.
     fn tell(&mut self, change: Change);
+    /// Writes a record of the audit log to the log too, once the transaction is durable.
+    fn stream(&mut self, record: Chained);
 }
 
 /// The end of a SELECT whose rows this transaction will change.

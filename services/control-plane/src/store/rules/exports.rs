@@ -73,19 +73,20 @@ fn again(
     })))
 }
 
+/// The export, and whether this has cancelled it; `None` if there is none.
 pub(in crate::store) fn cancel(
     tx: &mut dyn Transaction,
     tenant: TenantId,
     id: ExportId,
     now: Timestamp,
-) -> Result<Option<ExportView>, StoreError> {
+) -> Result<Option<(bool, ExportView)>, StoreError> {
     if exports::view(tx, tenant, id)?.is_none() {
         return Ok(None);
     }
     let locked = tasks::lock_of_export(tx, id)?;
     let export = exports::lock(tx, id)?;
     if export.status.ended() {
-        return exports::view(tx, tenant, id);
+        return Ok(exports::view(tx, tenant, id)?.map(|view| (false, view)));
     }
     if tasks::of_export(tx, id)?.len() != locked.len() {
         // The finalize task was created before the export was locked, and locks are taken in a
@@ -97,7 +98,7 @@ pub(in crate::store) fn cancel(
     }
     exports::end(tx, id, ExportStatus::Cancelled, None, now)?;
     tx.tell(Change::Export(id));
-    exports::view(tx, tenant, id)
+    Ok(exports::view(tx, tenant, id)?.map(|view| (true, view)))
 }
 
 /// Stops a task by `event`, unless it has ended, and notifies its exporter.

@@ -7,9 +7,10 @@
 
 use tracelift_core::{id::ExportId, time::Timestamp};
 
+use super::audit::{about, record_all};
 use crate::planning::planned;
 use crate::store::{
-    Change, Due, StoreError,
+    Act, Action, Change, Due, StoreError, Who,
     tables::{
         exports,
         schedules::{self, Schedule},
@@ -45,14 +46,17 @@ pub(in crate::store) fn spawn(
         schedule.spec.spawned(number).filter(|spec| spec.window.end() <= which.before)
     });
     let due: Vec<_> = due.take(room).collect();
+    let mut records = Vec::with_capacity(due.len());
     for spec in &due {
         let (export, planned) = planned(schedule.tenant, spec.clone(), Some(id), now);
         exports::create(tx, &export)?;
         planned.iter().try_for_each(|task| tasks::create(tx, task))?;
+        records.push(about(schedule.tenant, Action::SpawnExport, export.id, None));
     }
     let next = next + due.len() as u64;
     schedules::go_on(tx, id, next, schedule.spec.spawned(next).map(|spec| spec.window.end()), now)?;
     tx.tell(Change::TasksQueued);
     tx.tell(Change::Export(id));
+    record_all(tx, &Act::by(Who::Schedule(id)), now, Some(schedule.tenant), records)?;
     Ok(due.len())
 }

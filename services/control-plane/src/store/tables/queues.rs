@@ -69,6 +69,11 @@ fn with_room(whose: &str) -> String {
     )
 }
 
+/// Asked again once the tenant is locked: it may have been suspended since.
+fn not_suspended(whose: &str) -> String {
+    format!("(SELECT s.suspended_at FROM tenants s WHERE s.id = {whose}) IS NULL")
+}
+
 fn or_many(limit: u32) -> Value {
     Value::Number(if limit == 0 { i64::MAX } else { limit.into() })
 }
@@ -98,7 +103,7 @@ pub(crate) fn waiting(
          )
          SELECT c.id FROM (
              SELECT t.id, t.served_at FROM (
-                 SELECT t.id, t.served_at FROM waiting w JOIN tenants t ON t.id = w.tenant_id
+                 SELECT t.id, t.served_at FROM waiting w JOIN tenants t ON t.id = w.tenant_id AND t.suspended_at IS NULL
                  ORDER BY t.served_at NULLS FIRST, t.id LIMIT {MANY}
              ) t
              WHERE (SELECT e.id FROM exports e WHERE {begun} LIMIT 1) IS NOT NULL
@@ -247,8 +252,9 @@ pub(crate) fn begun(
     let sql = format!(
         "SELECT e.id, e.created_at,
                 (SELECT count(*) FROM runs r WHERE r.tenant_id = e.tenant_id AND r.export_id = e.id AND {AT_WORK}) AS at_work
-         FROM exports e WHERE {} ORDER BY e.created_at, e.id LIMIT $4",
-        with_room("$3")
+         FROM exports e WHERE {} AND {} ORDER BY e.created_at, e.id LIMIT $4",
+        with_room("$3"),
+        not_suspended("$3")
     );
     let rows = tx
         .query(&sql, &[now.into(), or_many(limits.runs_per_export), tenant.into(), most(number)])?;
@@ -272,8 +278,9 @@ pub(crate) fn not_begun(
 ) -> Result<Vec<Waiting>, StoreError> {
     let sql = format!(
         "SELECT e.id, e.created_at FROM exports e
-         WHERE {NOT_BEGUN} AND e.tenant_id = $2 AND {} ORDER BY e.created_at, e.id LIMIT $3",
-        waits()
+         WHERE {NOT_BEGUN} AND e.tenant_id = $2 AND {} AND {} ORDER BY e.created_at, e.id LIMIT $3",
+        waits(),
+        not_suspended("$2")
     );
     let rows = tx.query(&sql, &[now.into(), tenant.into(), most(number)])?;
     rows.iter()

@@ -24,6 +24,7 @@ pub(crate) fn due(tx: &mut dyn Transaction, due: Due) -> Result<Vec<ExportId>, S
         &format!(
             "SELECT s.id FROM exports s
              WHERE s.status = 'IntervalScheduled' AND s.next_end <= $1 AND (CAST($2 AS bigint) = 0 OR ({UNDER_WAY} AND e.source_id = s.id) < $2)
+               AND (SELECT t.suspended_at FROM tenants t WHERE t.id = s.tenant_id) IS NULL
              ORDER BY s.updated_at, s.id LIMIT 100"
         ),
         &[due.before.into(), due.under_way.into()],
@@ -48,7 +49,8 @@ pub(crate) fn lock_due(
     limit: Timestamp,
 ) -> Result<Option<Schedule>, StoreError> {
     let sql = format!(
-        "SELECT * FROM exports WHERE id = $1 AND status = 'IntervalScheduled' AND next_end <= $2{}",
+        "SELECT * FROM exports WHERE id = $1 AND status = 'IntervalScheduled' AND next_end <= $2
+           AND (SELECT t.suspended_at FROM tenants t WHERE t.id = exports.tenant_id) IS NULL{}",
         for_update_of_free(tx)
     );
     let found = sql::one(tx, &sql, &[id.into(), limit.into()])?;

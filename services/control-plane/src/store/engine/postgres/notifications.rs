@@ -36,6 +36,7 @@ pub(super) fn written(change: &Change) -> String {
         Change::TasksQueued => "1 work".to_owned(),
         Change::Export(id) => format!("1 export {id}"),
         Change::KeyRevoked(id) => format!("1 key-revoked {id}"),
+        Change::Tenant(id) => format!("1 tenant {id}"),
         Change::Stopped { task, fence, exporter } => {
             format!("1 stopped {task} {} {exporter}", fence.0)
         }
@@ -51,6 +52,7 @@ pub(super) fn read(payload: &str) -> Change {
         ["1", "work"] => Some(Change::TasksQueued),
         ["1", "export", id] => id.parse().ok().map(Change::Export),
         ["1", "key-revoked", id] => id.parse().ok().map(Change::KeyRevoked),
+        ["1", "tenant", id] => id.parse().ok().map(Change::Tenant),
         ["1", "stopped", task, fence, name] => (|| {
             Some(Change::Stopped {
                 task: task.parse().ok()?,
@@ -184,7 +186,7 @@ async fn again(settings: &PostgresSettings) -> Line {
 
 #[cfg(test)]
 mod tests {
-    use tracelift_core::id::{ExportId, TaskId};
+    use tracelift_core::id::{ExportId, KeyId, TaskId, TenantId};
     use uuid::Uuid;
 
     use super::*;
@@ -196,6 +198,8 @@ mod tests {
         for change in [
             Change::TasksQueued,
             Change::Export(ExportId(Uuid::from_u128(1))),
+            Change::KeyRevoked(KeyId(Uuid::from_u128(4))),
+            Change::Tenant(TenantId(Uuid::from_u128(5))),
             Change::Stopped {
                 task: TaskId(Uuid::from_u128(2)),
                 fence: Fence(3),

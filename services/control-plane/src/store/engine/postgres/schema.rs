@@ -26,6 +26,8 @@ const CHANGES: &[&str] = &[
     include_str!("migrations/0016_unseen.sql"),
     include_str!("migrations/0017_replicas.sql"),
     include_str!("migrations/0018_asked_back.sql"),
+    include_str!("migrations/0019_audit.sql"),
+    include_str!("migrations/0020_keys.sql"),
 ];
 
 /// An advisory lock of our own, provided that nobody else picks these bytes ("tracelft").

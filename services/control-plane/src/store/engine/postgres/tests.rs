@@ -14,7 +14,7 @@ use super::*;
 use crate::store::{
     ClaimRequest, ReportOutcome, Store,
     conformance::{
-        ALL, GRACE, RETRIES, UNLIMITED, at, claim, claim_one, complete, everything, export,
+        ALL, GRACE, RETRIES, UNLIMITED, act, at, claim, claim_one, complete, everything, export,
         exporter, file, held, lease, lease_of, owner, report,
     },
     sql,
@@ -68,7 +68,7 @@ async fn news_of_one_replica_is_heard_by_the_other() {
     hear(&mut notifications, Change::TasksQueued).await;
     let task = claim_one(&b, "x", 1).await;
     hear(&mut notifications, Change::Export(id)).await;
-    a.cancel_export(mine.tenant, id, at(2)).await.unwrap();
+    a.cancel_export(act(), mine.tenant, id, at(2)).await.unwrap();
     hear(
         &mut notifications,
         Change::Stopped { task: task.id, fence: task.fence, exporter: exporter("x") },
@@ -149,7 +149,7 @@ async fn replicas_in_each_others_way_end_well() {
                 UNLIMITED,
                 at(2)
             ),
-            b.cancel_export(mine.tenant, id, at(3)),
+            b.cancel_export(act(), mine.tenant, id, at(3)),
         );
         assert!(
             reports.into_iter().all(|report| matches!(
@@ -372,4 +372,24 @@ async fn the_schema_as_it_is_today() {
         Ok::<_, StoreError>(lines)
     });
     insta::assert_snapshot!(lines.await.unwrap().join("\n"));
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL: make test"]
+async fn nobody_changes_or_removes_a_record_of_the_audit_log_behind_its_back() {
+    let url = server().await.new_database().await;
+    let store = open(&url).await;
+    let mine = owner(&store, 1).await;
+    let engine = PostgresEngine::open(&settings(&url)).await.unwrap();
+    for change in ["UPDATE audit_log SET actor = 'x'", "DELETE FROM audit_log WHERE number = 2"] {
+        let refused = engine
+            .transact::<(), StoreError>(move |tx| tx.execute(change, &[]))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(refused.contains("append only"), "{refused}");
+    }
+    let filter = crate::store::AuditFilter::default();
+    let page = store.audit_records(Some(mine.tenant), filter, 9).await.unwrap();
+    assert_eq!(page.records.len(), 2, "the workspace and its destination");
 }

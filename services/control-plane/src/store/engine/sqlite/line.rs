@@ -11,10 +11,11 @@ use std::{
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
+use tracelift_core::audit::Chained;
 
 use super::{SqliteEngine, SqliteTransaction};
 use crate::store::{
-    Change, StoreError,
+    Change, StoreError, stream,
     transaction::{Failure, Transaction},
 };
 
@@ -113,8 +114,11 @@ pub(super) fn serve(store: SqliteEngine) {
         let mut connection = store.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let done = together(&mut connection, &mut calls);
         // Published before the next transaction can begin, so that notifications keep commit order.
-        for change in done.as_ref().into_iter().flatten() {
-            let _ = store.changes.send(change.clone()); // no receivers: fine
+        if let Ok((told, records)) = &done {
+            records.iter().for_each(stream::write);
+            for change in told {
+                let _ = store.changes.send(change.clone()); // no receivers: fine
+            }
         }
         for call in calls {
             call.answer(done.as_ref().map(|_| ()));
@@ -134,24 +138,28 @@ impl Drop for Turn {
     }
 }
 
-/// Runs several calls in one transaction; returns the notifications of those that are kept.
+/// Runs several calls in one transaction; returns the notifications of those that are kept, and
+/// their records in the audit log.
 fn together(
     connection: &mut Connection,
     calls: &mut [Box<dyn Call>],
-) -> Result<Vec<Change>, StoreError> {
+) -> Result<(Vec<Change>, Vec<Chained>), StoreError> {
     let inner = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let (mut transaction, mut told) =
-        (SqliteTransaction { inner, notifications: Vec::new() }, Vec::new());
+    let mut transaction =
+        SqliteTransaction { inner, notifications: Vec::new(), records: Vec::new() };
+    let (mut told, mut records) = (Vec::new(), Vec::new());
     for call in calls {
         transaction.execute("SAVEPOINT call", &[])?;
         if call.run(&mut transaction) {
             told.append(&mut transaction.notifications);
+            records.append(&mut transaction.records);
         } else {
             transaction.notifications.clear();
+            transaction.records.clear();
             transaction.execute("ROLLBACK TO call", &[])?;
         }
         transaction.execute("RELEASE call", &[])?;
     }
     transaction.inner.commit()?;
-    Ok(told)
+    Ok((told, records))
 }

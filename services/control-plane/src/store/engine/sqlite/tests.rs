@@ -16,7 +16,7 @@ use crate::{
     store::{
         ApiKey, ClaimRequest, NewDestination, NewExport, Permission, Store,
         conformance::{
-            self, ALL, Owner, at, claim_one, complete, destination, everything, export, file,
+            self, ALL, Owner, act, at, claim_one, complete, destination, everything, export, file,
             owner, report,
         },
     },
@@ -217,7 +217,7 @@ async fn a_full_disk_refuses_what_is_new_and_loses_nothing() {
     let refused = loop {
         let (planned, tasks) = conformance::planned(mine, 1 + stored.len() as u128, 30, 0);
         let id = planned.id;
-        match store.create_export(NewExport::of(planned, tasks)).await {
+        match store.create_export(act(), NewExport::of(planned, tasks)).await {
             Ok(made) => stored.push((made, id)),
             Err(error) => break (error, id),
         }
@@ -253,7 +253,10 @@ async fn no_secret_stands_in_the_file() {
     };
     let second = destination(Owner { destination: DestinationId(Uuid::from_u128(77)), ..mine }, 1);
     let sealed = sealer.seal(mine.tenant, second.id, &secrets).unwrap();
-    store.create_destination(NewDestination::of(second.clone(), Some(sealed))).await.unwrap();
+    store
+        .create_destination(act(), NewDestination::of(second.clone(), Some(sealed)))
+        .await
+        .unwrap();
     let key = ApiKey {
         id: KeyId(Uuid::from_u128(5)),
         tenant: mine.tenant,
@@ -261,8 +264,10 @@ async fn no_secret_stands_in_the_file() {
         permission: Permission::Manage,
         created_at: at(1),
         revoked_at: None,
+        expires_at: None,
+        last_used_at: None,
     };
-    store.create_key(key, hash("tl_key_in_the_clear")).await.unwrap();
+    store.create_key(act(), key, hash("tl_key_in_the_clear")).await.unwrap();
 
     let look = |when: &str| {
         for entry in fs::read_dir(folder.path()).unwrap() {
@@ -332,7 +337,7 @@ async fn calls_that_come_at_once_are_all_done_however_many() {
     let store = std::sync::Arc::new(in_memory().await);
     let calls = (1..=500).map(|number| {
         let store = store.clone();
-        async move { store.create_tenant(conformance::tenant(number)).await }
+        async move { store.create_tenant(act(), conformance::tenant(number)).await }
     });
     for made in futures::future::join_all(calls).await {
         made.unwrap();
@@ -351,4 +356,37 @@ async fn the_schema_as_it_is_today() {
         rows.iter().map(|row| row.get::<String>("sql")).collect::<Result<Vec<_>, _>>()
     });
     insta::assert_snapshot!(found.await.unwrap().join("\n"));
+}
+
+#[tokio::test]
+async fn nobody_changes_or_removes_a_record_of_the_audit_log_behind_its_back() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("t.db");
+    let (mine, _) = filled(&path).await;
+    let file = Connection::open(&path).unwrap();
+    for change in ["UPDATE audit_log SET actor = 'x'", "DELETE FROM audit_log WHERE number = 2"] {
+        let refused = file.execute_batch(change).unwrap_err().to_string();
+        assert!(refused.contains("append only"), "{refused}");
+    }
+    let filter = crate::store::AuditFilter::default();
+    let page = open(&path).unwrap().audit_records(Some(mine.tenant), filter, 9).await.unwrap();
+    assert_eq!(page.records.len(), 3, "the workspace, its destination and its export");
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_does_not_happen() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("t.db");
+    let (mine, id) = filled(&path).await;
+    sql(&path, "DROP TABLE audit_log");
+    let store = open(&path).unwrap();
+    let before = everything(&store, mine, id).await;
+    store.cancel_export(act(), mine.tenant, id, at(9)).await.unwrap_err();
+    assert_eq!(everything(&store, mine, id).await, before);
+    let (export, tasks) = conformance::planned(mine, 2, 1, 9);
+    let made = export.id;
+    store.create_export(act(), NewExport::of(export, tasks)).await.unwrap_err();
+    assert_eq!(store.export(mine.tenant, made).await.unwrap(), None);
+    store.delete_tenant(act(), mine.tenant, at(9)).await.unwrap_err();
+    assert!(store.has_tenant(mine.tenant).await.unwrap());
 }
