@@ -175,3 +175,36 @@ fn usable(answer: v1::GetDestinationAccessResponse) -> Result<(Bucket, Grant), J
 fn refused(detail: String) -> Failure {
     Failure { step: Step::Access, class: FailureClass::Internal, detail }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_answers_that_stay_the_same_are_final() {
+        // The control plane is busy, a token or a master key is being changed, a proxy is in the way.
+        for passing in [
+            Code::ResourceExhausted,
+            Code::Internal,
+            Code::Unauthenticated,
+            Code::Aborted,
+            Code::Unavailable,
+            Code::DeadlineExceeded,
+            Code::Cancelled,
+            Code::Unknown,
+        ] {
+            assert!(!is_final(passing), "{passing:?}");
+        }
+        for stays in [Code::FailedPrecondition, Code::InvalidArgument, Code::NotFound] {
+            assert!(is_final(stays), "{stays:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_waited_as_long_as_the_control_plane_says_within_bounds() {
+        let busy = |seconds| tracelift_proto::status::overloaded("busy", seconds);
+        assert_eq!(wait(&Status::internal("")), ASK_AGAIN);
+        assert_eq!(wait(&busy(3)), Duration::from_secs(3));
+        assert_eq!(wait(&busy(3600)), MAX_WAIT);
+    }
+}

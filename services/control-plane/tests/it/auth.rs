@@ -63,6 +63,26 @@ async fn a_call_needs_a_good_key_of_its_workspace() {
 }
 
 #[tokio::test]
+async fn a_watch_ends_with_its_key() {
+    let plane = plane().await;
+    let mine = plane.workspace(1).await;
+    let export = mine.export(&plane, 1).await;
+    let request = v1::WatchExportRequest { id: export.id.clone() };
+    let mut watch = mine.read.exports().watch_export(request).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    for key in plane.store.keys(mine.tenant).await.unwrap() {
+        let now = tracelift_core::time::Timestamp::EPOCH;
+        plane.store.revoke_key(act(), None, key.id, now).await.unwrap();
+    }
+    let ended = loop {
+        if let Err(ended) = watch.message().await {
+            break ended;
+        }
+    };
+    assert_eq!(ended.code(), tonic::Code::Unauthenticated);
+}
+
+#[tokio::test]
 async fn a_key_that_may_only_read_changes_nothing() {
     let plane = plane().await;
     let mine = plane.workspace(1).await;

@@ -1,9 +1,20 @@
 //! Size and number of calls.
 
-use tonic::Code;
-use tracelift_proto::{fleet, v1};
+use std::convert::Infallible;
 
-use crate::plane::{plane, plane_with, shown, soon};
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::StreamBody;
+use hyper::{body::Frame, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{net::TcpStream, task::JoinSet};
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_types::StatusExt as _;
+use tracelift_proto::{fleet, v1};
+use tracelift_runtime::tasks;
+
+use crate::plane::{Plane, Workspace, plane, plane_with, shown, soon};
 
 #[tokio::test]
 async fn a_message_over_one_mebibyte_is_refused() {
@@ -41,10 +52,11 @@ async fn more_calls_than_the_limit_are_refused_at_once() {
     // An exporter that has not said hello is a call under way. Both go over one connection, so they
     // arrive in this order.
     let caller = plane.fleet();
-    let (mut fleet, mut second) = (caller.fleet(), caller.admin());
+    let (mut fleet, mut second) = (caller.fleet(), caller.fleet());
     let waiting = fleet.connect(tokio_stream::pending());
+    let access = fleet::v1::GetDestinationAccessRequest::default;
     let refused = async {
-        let refused = second.list_tenants(v1::ListTenantsRequest::default()).await;
+        let refused = second.get_destination_access(access()).await;
         assert_eq!(refused.as_ref().unwrap_err().code(), Code::ResourceExhausted);
         shown(refused)
     };
@@ -96,4 +108,54 @@ async fn more_watches_than_the_limit_are_refused_and_one_that_ends_makes_room() 
         .unwrap();
     while soon(first.message()).await.unwrap().is_some() {}
     assert!(watch().await.is_ok());
+}
+
+/// Begins so many health checks, without a key, that never send their request.
+async fn begin_health_checks(plane: &Plane, number: usize) -> JoinSet<()> {
+    let socket = TcpStream::connect(plane.address).await.unwrap();
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(socket));
+    let (mut sender, connection) = handshake.await.unwrap();
+    let mut calls = JoinSet::new();
+    tasks::start_in(&mut calls, "connection", async move { drop(connection.await) });
+    for _ in 0..number {
+        let endless = stream::pending::<Result<Frame<Bytes>, Infallible>>();
+        let request = http::Request::post("http://plane/grpc.health.v1.Health/Check")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(StreamBody::new(endless))
+            .unwrap();
+        let answer = sender.send_request(request);
+        tasks::start_in(&mut calls, "call", async move { drop(answer.await) });
+    }
+    sender.ready().await.unwrap();
+    calls
+}
+
+#[tokio::test]
+async fn unfinished_calls_without_a_key_hold_up_no_call_with_one() {
+    let plane = plane_with(|settings| settings.max_calls = 1).await;
+    let mine = plane.workspace(1).await;
+    let _calls = begin_health_checks(&plane, 70).await;
+    let mut exports = mine.read.exports();
+    soon(exports.list_exports(v1::ListExportsRequest::default())).await.unwrap();
+    let mut health = HealthClient::new(plane.caller(&[]).channel);
+    let refused = soon(health.check(HealthCheckRequest::default())).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "their own places are taken");
+}
+
+#[tokio::test]
+async fn a_workspace_makes_only_so_many_calls_a_second_and_others_do_not_wait_for_it() {
+    let plane = plane_with(|settings| settings.max_calls_per_second = 1).await;
+    let (mine, other) = (plane.workspace(1).await, plane.workspace(2).await);
+    let list = async |workspace: &Workspace| {
+        workspace.read.exports().list_exports(v1::ListExportsRequest::default()).await
+    };
+    let refused = loop {
+        if let Err(refused) = list(&mine).await {
+            break refused;
+        }
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.get_details_retry_info().is_some());
+    list(&other).await.unwrap();
 }
