@@ -27,7 +27,7 @@ const ZSTD_WINDOW_LOG: u32 = 25;
 
 /// How bytes are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Packing {
+enum Encoding {
     Gzip,
     Zlib,
     Deflate,
@@ -72,22 +72,22 @@ struct Unpacking<'a> {
 
 impl Unpacking<'_> {
     async fn by_magic(&mut self) -> Result<(), Miss> {
-        let packing = match self.body.as_slice() {
-            [0x1f, 0x8b, ..] => Packing::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Packing::Zstd,
+        let encoding = match self.body.as_slice() {
+            [0x1f, 0x8b, ..] => Encoding::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Encoding::Zstd,
             _ => return Ok(()),
         };
         let packed = self.take();
-        self.body = self.inflated(packing, packed).await?;
+        self.body = self.inflated(encoding, packed).await?;
         Ok(())
     }
 
     /// Inflates with or without zlib's header; text that is neither stays as it is.
     async fn deflate(&mut self) -> Result<(), Miss> {
         let packed = self.take();
-        self.body = match self.inflated(Packing::Zlib, packed.clone()).await {
+        self.body = match self.inflated(Encoding::Zlib, packed.clone()).await {
             Err(Miss::NotUnpackable) if std::str::from_utf8(&packed).is_ok() => packed.into(),
-            Err(Miss::NotUnpackable) => self.inflated(Packing::Deflate, packed).await?,
+            Err(Miss::NotUnpackable) => self.inflated(Encoding::Deflate, packed).await?,
             outcome => outcome?,
         };
         Ok(())
@@ -97,7 +97,7 @@ impl Unpacking<'_> {
     async fn brotli(&mut self) -> Result<(), Miss> {
         if std::str::from_utf8(&self.body).is_err() {
             let packed = self.take();
-            self.body = self.inflated(Packing::Brotli, packed).await?;
+            self.body = self.inflated(Encoding::Brotli, packed).await?;
         }
         Ok(())
     }
@@ -106,9 +106,9 @@ impl Unpacking<'_> {
         std::mem::take(&mut self.body).into()
     }
 
-    async fn inflated(&mut self, packing: Packing, packed: Bytes) -> Result<Vec<u8>, Miss> {
+    async fn inflated(&mut self, encoding: Encoding, packed: Bytes) -> Result<Vec<u8>, Miss> {
         let size = packed.len();
-        let reader = reader(packing, packed).map_err(|_| Miss::NotUnpackable)?;
+        let reader = reader(encoding, packed).map_err(|_| Miss::NotUnpackable)?;
         let mut step = (size * FIRST_RATIO).clamp(*FIRST_STEP.start(), *FIRST_STEP.end());
         let mut inflating = Inflating { reader, bytes: Vec::new() };
         loop {
@@ -157,18 +157,18 @@ impl Inflating {
     }
 }
 
-fn reader(packing: Packing, packed: Bytes) -> std::io::Result<Box<dyn Read + Send>> {
+fn reader(encoding: Encoding, packed: Bytes) -> std::io::Result<Box<dyn Read + Send>> {
     let packed = packed.reader();
-    Ok(match packing {
-        Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
-        Packing::Zlib => Box::new(flate2::bufread::ZlibDecoder::new(packed)),
-        Packing::Deflate => Box::new(flate2::bufread::DeflateDecoder::new(packed)),
-        Packing::Zstd => {
+    Ok(match encoding {
+        Encoding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
+        Encoding::Zlib => Box::new(flate2::bufread::ZlibDecoder::new(packed)),
+        Encoding::Deflate => Box::new(flate2::bufread::DeflateDecoder::new(packed)),
+        Encoding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(packed)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             Box::new(decoder)
         }
-        Packing::Brotli => Box::new(brotli_decompressor::Decompressor::new(packed, 4096)),
+        Encoding::Brotli => Box::new(brotli_decompressor::Decompressor::new(packed, 4096)),
     })
 }
 
