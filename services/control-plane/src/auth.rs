@@ -133,8 +133,33 @@ pub fn hash(secret: &str) -> [u8; 32] {
 /// The operator's two tokens, hashed.
 #[derive(Clone)]
 pub struct Tokens {
-    admin: Option<[u8; 32]>,
-    fleet: [u8; 32],
+    admin: Vec<Token>,
+    fleet: Vec<Token>,
+}
+
+/// One of the tokens that are valid at a time, so that a token can be replaced without an outage.
+#[derive(Clone)]
+struct Token {
+    name: String,
+    hash: [u8; 32],
+}
+
+impl Token {
+    /// The tokens of a setting: `TOKEN` or `NAME:TOKEN`, separated by commas. One without a name has
+    /// the name of its kind.
+    fn all(setting: &SecretString, kind: &str) -> Vec<Self> {
+        let given = setting.expose_secret().split(',').map(str::trim);
+        let token = |text: &str| {
+            let is_name = |name: &str| {
+                (1..=32).contains(&name.len())
+                    && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            };
+            let named = text.split_once(':').filter(|(name, _)| is_name(name));
+            let (name, token) = named.unwrap_or((kind, text));
+            Self { name: name.to_owned(), hash: hash(token) }
+        };
+        given.filter(|text| !text.is_empty()).map(token).collect()
+    }
 }
 
 impl std::fmt::Debug for Tokens {
@@ -144,10 +169,11 @@ impl std::fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// Without an admin token, admin calls are refused.
+    /// Each setting holds one token or several, separated by commas; an admin token may have a name,
+    /// as in `NAME:TOKEN`. Without an admin token, admin calls are refused.
     pub fn new(admin: Option<&SecretString>, fleet: &SecretString) -> Self {
-        let hashed = |secret: &SecretString| hash(secret.expose_secret());
-        Self { admin: admin.map(hashed), fleet: hashed(fleet) }
+        let admin = admin.map(|setting| Token::all(setting, "admin")).unwrap_or_default();
+        Self { admin, fleet: Token::all(fleet, "fleet") }
     }
 }
 
@@ -231,9 +257,6 @@ fn source(request: &Request<Body>) -> (String, String) {
     (id.to_owned(), address.map(|address| address.to_string()).unwrap_or_default())
 }
 
-/// The name of the one admin token.
-const ADMIN_TOKEN: &str = "admin";
-
 impl AuthLayer {
     async fn judge(
         &self,
@@ -241,18 +264,17 @@ impl AuthLayer {
         headers: &HeaderMap,
     ) -> Result<(Who, Option<Caller>), Refused> {
         let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-        let with_token = |expected, name, who| {
-            token(headers, expected, name).map(|()| (who, None)).map_err(Refused::from)
-        };
         match service {
             "grpc.health.v1.Health"
             | "grpc.reflection.v1.ServerReflection"
             | "grpc.reflection.v1alpha.ServerReflection" => Ok((Who::Anonymous, None)),
             "tracelift.v1.AdminService" if !has_key(headers) => {
-                with_token(self.tokens.admin, "admin", Who::AdminToken(ADMIN_TOKEN))
+                let token = token(headers, &self.tokens.admin, "admin")?;
+                Ok((Who::AdminToken(token.name.clone()), None))
             }
             "tracelift.fleet.v1.FleetService" => {
-                with_token(Some(self.tokens.fleet), "fleet", Who::Exporter(None))
+                token(headers, &self.tokens.fleet, "fleet")?;
+                Ok((Who::Exporter(None), None))
             }
             _ => {
                 let caller = self.caller(headers).await?;
@@ -289,20 +311,19 @@ fn has_key(headers: &HeaderMap) -> bool {
         || bearer(headers).is_some_and(|secret| secret.starts_with(KEY_PREFIX))
 }
 
-fn token(headers: &HeaderMap, expected: Option<[u8; 32]>, name: &str) -> Result<(), Status> {
-    let expected = expected.ok_or_else(|| {
-        Status::permission_denied(format!(
+/// Which of the valid tokens a request carries.
+fn token<'a>(headers: &HeaderMap, valid: &'a [Token], name: &str) -> Result<&'a Token, Status> {
+    if valid.is_empty() {
+        return Err(Status::permission_denied(format!(
             "this control plane has no {name} token: {name} calls are off"
-        ))
-    })?;
+        )));
+    }
     let given = bearer(headers).ok_or_else(|| {
         Status::unauthenticated(format!("the {name} token is needed, as authorization: Bearer"))
     })?;
-    if hash(given) == expected {
-        Ok(())
-    } else {
-        Err(Status::unauthenticated(format!("the {name} token is not valid")))
-    }
+    let given = hash(given);
+    let found = valid.iter().find(|token| token.hash == given);
+    found.ok_or_else(|| Status::unauthenticated(format!("the {name} token is not valid")))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -313,4 +334,27 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = text(headers, "authorization")?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_replaced_by_giving_the_new_one_beside_it_and_may_have_a_name() {
+        let tokens = Tokens::new(
+            Some(&SecretString::from("ops:first-token, second:with:colons,no name:x")),
+            &SecretString::from("old-fleet-token,new-fleet-token"),
+        );
+        let named = |given: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("authorization", format!("Bearer {given}").parse().unwrap());
+            token(&headers, &tokens.admin, "admin").map(|token| token.name.as_str()).ok()
+        };
+        assert_eq!(named("first-token"), Some("ops"));
+        assert_eq!(named("with:colons"), Some("second"));
+        assert_eq!(named("no name:x"), Some("admin"), "a name has no blanks");
+        assert_eq!((named("ops:first-token"), named("")), (None, None));
+        assert_eq!(tokens.fleet.len(), 2);
+    }
 }

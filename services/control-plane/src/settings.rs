@@ -113,15 +113,16 @@ pub struct Settings {
     /// Token of the admin calls
     #[arg(skip)]
     pub admin_token: Option<SecretString>,
-    /// File with the token that authenticates admin calls, instead of TRACELIFT_ADMIN_TOKEN;
+    /// File with the token that authenticates admin calls, instead of TRACELIFT_ADMIN_TOKEN, or with
+    /// several, separated by commas; each may have a name for the audit log, as in NAME:TOKEN;
     /// without a token admin calls are disabled
     #[arg(long, env = "TRACELIFT_ADMIN_TOKEN_FILE")]
     pub admin_token_file: Option<PathBuf>,
     /// Token of the exporters
     #[arg(skip)]
     pub fleet_token: Option<SecretString>,
-    /// File with the shared secret that exporters authenticate with, instead of
-    /// TRACELIFT_FLEET_TOKEN; required
+    /// File with the token that exporters authenticate with, instead of TRACELIFT_FLEET_TOKEN, or
+    /// with several, separated by commas, while one replaces another; required
     #[arg(long, env = "TRACELIFT_FLEET_TOKEN_FILE")]
     pub fleet_token_file: Option<PathBuf>,
     /// Which endpoints destinations may have

@@ -12,7 +12,7 @@ pub enum Who {
     /// A caller with this API key.
     Key(KeyId),
     /// The operator, with the admin token of this name.
-    AdminToken(&'static str),
+    AdminToken(String),
     /// An exporter; without a name before it has told it.
     Exporter(Option<ExporterId>),
     /// A schedule.
@@ -37,7 +37,7 @@ impl Who {
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Key(id) => id.to_string(),
-            Self::AdminToken(name) => (*name).to_owned(),
+            Self::AdminToken(name) => name.clone(),
             Self::Exporter(name) => name.as_ref().map(ToString::to_string).unwrap_or_default(),
             Self::Schedule(id) => id.to_string(),
             Self::Anonymous => String::new(),
