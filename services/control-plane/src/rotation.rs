@@ -19,6 +19,8 @@ use crate::{
 
 /// How often a control plane announces its keys.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// How long a start waits for the store to take the announcement.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// A control plane that has announced nothing for this long does not run any more, in seconds.
 const GONE_SECONDS: i64 = 30;
 
@@ -31,8 +33,8 @@ pub(crate) struct Rotation {
 }
 
 impl Rotation {
-    /// Fails if a stored credential needs a key that this control plane lacks. Until it knows of the
-    /// others it seals with its oldest key.
+    /// Announces the keys, and seals with the one that all control planes have; with the oldest while
+    /// the store does not answer. Fails if a stored credential needs a key that this one lacks.
     pub(crate) async fn begin(
         store: Arc<Store>,
         sealer: Arc<CredentialSealer>,
@@ -44,7 +46,12 @@ impl Rotation {
         if let Some(oldest) = sealer.key_ids().last() {
             sealer.use_key(oldest);
         }
-        Ok(Self { store, sealer, id: Uuid::new_v4(), name })
+        let rotation = Self { store, sealer, id: Uuid::new_v4(), name };
+        match tokio::time::timeout(PATIENCE, rotation.turn()).await {
+            Ok(done) => done?,
+            Err(_) => tracing::warn!("the store does not answer; master keys are announced later"),
+        }
+        Ok(rotation)
     }
 
     /// Goes on until `stopping`.

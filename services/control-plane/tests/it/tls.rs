@@ -1,13 +1,14 @@
 //! TLS and mTLS by settings.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tracelift_control_plane::store::Store;
 use tracelift_runtime::tls::{ClientTls, ServerTls};
 
-use crate::plane::{Plane, plane_with, soon};
+use crate::plane::{Plane, plane_over, plane_with, soon};
 
 /// A folder of certificates: two authorities, a server of the first, a client of each.
 struct Papers(TempDir);
@@ -94,7 +95,8 @@ async fn a_missing_certificate_is_named() {
     let papers = Papers::new();
     let mut tls = papers.server(None);
     tls.tls_cert = Some(papers.path("nobody", "crt"));
-    let plane = plane_with(|settings| settings.tls = tls).await;
-    let error = plane.stopped().await.unwrap_err().to_string();
+    let store = Arc::new(Store::in_memory().unwrap());
+    let plane = plane_over(store, Arc::default(), |settings| settings.tls = tls).await;
+    let error = plane.err().unwrap().to_string();
     assert!(error.starts_with("cannot read ") && error.contains("nobody.crt"), "{error}");
 }
