@@ -100,4 +100,4 @@ def test_admin_calls_are_not_for_an_api_key(grpc_api):
     key = grpc_api.stack.env["TRACELIFT_API_KEY"]
     with pytest.raises(grpc.RpcError) as refused:
         admin.AdminServiceStub(grpc_api.calling(("authorization", f"Bearer {key}"))).ListTenants(grpc_api.admin_messages.ListTenantsRequest())
-    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED

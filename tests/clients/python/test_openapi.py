@@ -16,6 +16,7 @@ LANGSMITH = {
     (RUNS + "/{run_id}", "get"),
 }  # fmt: skip
 BEYOND = {
+    ("/api/v1/audit-logs", "get"),
     (DESTINATIONS + "/{destination_id}", "delete"), (ONE + "/events", "get"), (RUNS + "/{run_id}/retry", "post"), (f"{EXPORTS}/limits", "get"),
     ("/api/v1/runs/query/validate", "post"),
 }  # fmt: skip
