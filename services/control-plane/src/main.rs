@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use tracelift_control_plane::{ControlPlane, Error, METRICS, Settings};
-use tracelift_runtime::{metrics, shutdown, telemetry};
+use tracelift_runtime::{metrics, process_limits, shutdown, telemetry};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = Settings::read();
     telemetry::init(&settings.log);
+    process_limits::adjust();
     settings.endpoints.warn();
     match serve(settings).await {
         Ok(()) => ExitCode::SUCCESS,

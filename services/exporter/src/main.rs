@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use tracelift_exporter::{Error, Exporter, METRICS, RENAMED, Settings};
-use tracelift_runtime::{metrics, renamed, shutdown, telemetry};
+use tracelift_runtime::{metrics, process_limits, renamed, shutdown, telemetry};
 
 /// Returns freed memory to the system: the encoder allocates and frees tens of megabytes at a time
 /// on many threads.
@@ -14,6 +14,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> ExitCode {
     let settings = Settings::read();
     telemetry::init(&settings.log);
+    process_limits::adjust();
     renamed::warn(RENAMED);
     settings.endpoints.warn();
     match work(&settings).await {

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use tracelift_gateway::{Gateway, Settings};
-use tracelift_runtime::{shutdown, telemetry};
+use tracelift_runtime::{process_limits, shutdown, telemetry};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = Settings::parse();
     telemetry::init(&settings.log);
+    process_limits::adjust();
     match serve(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
