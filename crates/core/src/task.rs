@@ -314,6 +314,11 @@ impl Task {
             (State::Leased(lease), Event::AskedBack) => {
                 lease.asked_back = lease.asked_back.or(Some(now));
             }
+            // Its holder may write until it hears of it, or until its lease lapses: nobody else may
+            // before that.
+            (State::Leased(lease), Event::TakenBack) => {
+                self.state = State::Queued { not_before: now.max(lease.until) };
+            }
             (State::Leased(_), Event::HandedBack) => self.state = State::Queued { not_before: now },
             (State::Leased(_), Event::Declined) => {
                 self.state = State::Queued { not_before: now.plus_seconds(DECLINED_WAIT) }

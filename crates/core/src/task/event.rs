@@ -61,8 +61,9 @@ pub enum Event {
     },
     /// Another tenant waits with nothing at work: the exporter is asked to hand the task back.
     AskedBack,
-    /// The exporter is shutting down, or was asked, and returns the task; or it was asked and did not
-    /// in time.
+    /// The exporter was asked and did not hand the task back in time.
+    TakenBack,
+    /// The exporter is shutting down, or was asked, and returns the task.
     HandedBack,
     /// The exporter has no free slot.
     Declined,
@@ -105,6 +106,7 @@ impl Event {
             Self::ExperimentsFound(_) => "ExperimentsFound",
             Self::Counted { .. } => "Counted",
             Self::AskedBack => "asked back",
+            Self::TakenBack => "taken back",
             Self::HandedBack => "HandedBack",
             Self::Declined => "Declined",
             Self::Cancelled => "Cancelled",

@@ -395,6 +395,17 @@ fn a_run_that_is_asked_for_anew_goes_on_with_all_its_attempts_and_all_its_time()
 }
 
 #[test]
+fn what_is_taken_back_is_nobodys_until_its_lease_has_lapsed() {
+    let leased = queued().apply(Event::Claimed(lease("a")), at(0)).unwrap();
+    let asked = leased.apply(Event::AskedBack, at(1)).unwrap();
+    let taken = asked.clone().apply(Event::TakenBack, at(2)).unwrap();
+    assert_eq!((taken.state.clone(), taken.attempt), (State::Queued { not_before: at(30) }, 0));
+    assert!(taken.apply(Event::Claimed(lease("b")), at(29)).is_err(), "its holder may still write");
+    let handed = asked.apply(Event::HandedBack, at(2)).unwrap();
+    assert_eq!(handed.state, State::Queued { not_before: at(2) });
+}
+
+#[test]
 fn a_run_is_not_retried_for_ever() {
     let failed = Task { state: State::Failed(at(1)), attempt: MAX_ATTEMPTS - 1, ..queued() };
     let again = failed.apply(Event::Retried, at(2)).unwrap();

@@ -51,7 +51,7 @@ pub(in crate::store) fn rebalance(
         let Some(lease) = task.lease() else { continue };
         count += 1;
         if lease.asked_back.is_some_and(|asked| asked.plus_seconds(PATIENCE_SECONDS) <= now) {
-            changed.insert(take_back(tx, task, Event::HandedBack, now)?.export);
+            changed.insert(take_back(tx, task, Event::TakenBack, now)?.export);
         } else if asked.contains(&id)
             && let Ok(task) = task.apply(Event::AskedBack, now)
         {
